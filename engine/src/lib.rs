@@ -1,0 +1,4 @@
+//! A recorded-tape autodiff engine.
+#![forbid(unsafe_code)]
+
+pub mod rng;

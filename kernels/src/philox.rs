@@ -1,0 +1,170 @@
+//! Counter-based randomness: Philox4x32-10 and the maps from its words to uniforms and normals.
+//!
+//! Invariant: every function here is a pure function of its integer arguments, and its floating-point part
+//! uses only IEEE operations and explicit fused multiply-adds, so that the CPU and a GPU give the same bits.
+//!
+//! Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+
+/// A Philox counter. `element` numbers the draws of one use, `step` the repetitions, `stream` the use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Which group of four words within the draw.
+    pub element: u64,
+    /// Which repetition (iteration, chain step, epoch…).
+    pub step: u32,
+    /// Which use of randomness; see `engine::rng` for the registry of streams.
+    pub stream: u32,
+}
+
+impl Counter {
+    /// The four 32-bit words that Philox encrypts.
+    #[inline(always)]
+    pub fn words(self) -> [u32; 4] {
+        [self.element as u32, (self.element >> 32) as u32, self.step, self.stream]
+    }
+}
+
+const M0: u32 = 0xD251_1F53;
+const M1: u32 = 0xCD9E_8D57;
+const W0: u32 = 0x9E37_79B9;
+const W1: u32 = 0xBB67_AE85;
+
+/// Ten rounds of Philox4x32 on counter `c` under key `k`.
+#[inline(always)]
+pub fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
+    for _ in 0..10 {
+        let p0 = u64::from(M0) * u64::from(c[0]);
+        let p1 = u64::from(M1) * u64::from(c[2]);
+        c = [
+            (p1 >> 32) as u32 ^ c[1] ^ k[0],
+            p1 as u32,
+            (p0 >> 32) as u32 ^ c[3] ^ k[1],
+            p0 as u32,
+        ];
+        k = [k[0].wrapping_add(W0), k[1].wrapping_add(W1)];
+    }
+    c
+}
+
+/// The key of a 64-bit seed.
+#[inline(always)]
+pub fn key(seed: u64) -> [u32; 2] {
+    [seed as u32, (seed >> 32) as u32]
+}
+
+/// A word to a uniform in the open interval (0, 1): the midpoints of 2²³ equal cells, never 0 or 1 in float32.
+#[inline(always)]
+pub fn uniform(word: u32) -> f32 {
+    ((word >> 9) as f32 + 0.5) * (1.0 / 8_388_608.0)
+}
+
+/// Two words to two independent standard normals (Box–Muller).
+#[inline(always)]
+pub fn normal_pair(a: u32, b: u32) -> (f32, f32) {
+    let r = (-2.0 * ln(uniform(a))).sqrt();
+    let (s, c) = sin_cos_turns(uniform(b));
+    (r * c, r * s)
+}
+
+/// Natural logarithm of a normal positive float32, within 2 ulp (minimax polynomial of Cephes' `logf`).
+#[inline(always)]
+fn ln(x: f32) -> f32 {
+    let bits = x.to_bits();
+    // Mantissa in [√½, √2): shift the exponent boundary by the bits of √½.
+    let shifted = bits.wrapping_sub(0x3F35_04F3);
+    let e = (shifted as i32) >> 23;
+    let m = f32::from_bits(bits.wrapping_sub((e << 23) as u32)) - 1.0;
+    let e = e as f32;
+    let mut p = 7.037_683_6e-2_f32;
+    for c in [
+        -1.151_461e-1_f32,
+        1.167_699_9e-1,
+        -1.242_014_1e-1,
+        1.424_932_3e-1,
+        -1.666_805_8e-1,
+        2.000_071_4e-1,
+        -2.499_999_4e-1,
+        3.333_333_1e-1,
+    ] {
+        p = p.mul_add(m, c);
+    }
+    let z = m * m;
+    let y = (p * m) * z;
+    let y = e.mul_add(-2.121_944_4e-4, y);
+    let y = z.mul_add(-0.5, y);
+    e.mul_add(0.693_359_375, m + y)
+}
+
+/// (sin 2πt, cos 2πt) for t in [0, 1).
+#[inline(always)]
+fn sin_cos_turns(t: f32) -> (f32, f32) {
+    // Nearest quarter turn; what is left lies in [−1/8, 1/8] of a turn.
+    let q = (t * 4.0 + 0.5).floor();
+    let a = (t - q * 0.25) * core::f32::consts::TAU;
+    let z = a * a;
+    let s = (-1.951_529_6e-4_f32).mul_add(z, 8.332_161e-3).mul_add(z, -1.666_665_5e-1);
+    let s = (s * z).mul_add(a, a);
+    let c = 2.443_315_7e-5_f32.mul_add(z, -1.388_731_6e-3).mul_add(z, 4.166_664_6e-2);
+    let c = (c * z).mul_add(z, (-0.5_f32).mul_add(z, 1.0));
+    match (q as i32) & 3 {
+        0 => (s, c),
+        1 => (c, -s),
+        2 => (-s, -c),
+        _ => (-c, s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The known-answer vectors published with the reference implementation (Random123, `kat_vectors`).
+    #[test]
+    fn known_answers() {
+        let cases = [
+            ([0u32; 4], [0u32; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([!0; 4], [!0; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+            (
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0],
+                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+            ),
+        ];
+        for (c, k, want) in cases {
+            assert_eq!(philox4x32_10(c, k), want);
+        }
+    }
+
+    #[test]
+    fn elementary_functions_are_accurate() {
+        for i in 0..100_000u32 {
+            let w = i.wrapping_mul(42_949) ^ (i << 13);
+            let u = uniform(w);
+            assert!(u > 0.0 && u < 1.0);
+            let exact = f64::from(u).ln();
+            assert!((f64::from(ln(u)) - exact).abs() <= 3e-7 * exact.abs().max(1e-2), "ln({u})");
+            let (s, c) = sin_cos_turns(u);
+            let (es, ec) = (f64::from(u) * core::f64::consts::TAU).sin_cos();
+            assert!((f64::from(s) - es).abs() < 4e-7 && (f64::from(c) - ec).abs() < 4e-7, "sincos({u})");
+        }
+        assert!(uniform(u32::MAX) < 1.0 && uniform(0) > 0.0);
+    }
+
+    #[test]
+    fn normals_have_the_moments_of_a_normal() {
+        let (mut m, mut v, mut k) = (0.0f64, 0.0f64, 0.0f64);
+        let n = 400_000u64;
+        for e in 0..n / 4 {
+            let w = philox4x32_10(Counter { element: e, step: 3, stream: 7 }.words(), key(11));
+            let (a, b) = normal_pair(w[0], w[1]);
+            let (c, d) = normal_pair(w[2], w[3]);
+            for x in [a, b, c, d].map(f64::from) {
+                m += x;
+                v += x * x;
+                k += x * x * x * x;
+            }
+        }
+        let n = n as f64;
+        assert!((m / n).abs() < 5e-3 && (v / n - 1.0).abs() < 1e-2 && (k / n - 3.0).abs() < 8e-2);
+    }
+}

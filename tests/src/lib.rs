@@ -1,0 +1,1 @@
+//! Whole-system tests of jempp live in `tests/tests`; this library holds what they share.
