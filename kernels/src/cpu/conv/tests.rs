@@ -1,0 +1,100 @@
+use super::*;
+use crate::philox::{Counter, key, normal_pair, philox4x32_10};
+
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let word = |i: usize| philox4x32_10(Counter { element: i as u64, step: 0, stream: 0 }.words(), key(seed));
+    (0..len).map(|i| normal_pair(word(i)[0], word(i)[1]).0).collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn close(what: &str, got: &[f32], want: &[f64]) {
+    let scale = want.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!((f64::from(*g) - w).abs() <= 3e-6 * scale, "{what}[{i}]: {g} against {w} (scale {scale})");
+    }
+}
+
+fn shapes() -> Vec<ConvShape> {
+    let mut all = Vec::new();
+    for (n, h, w) in [(1, 8, 8), (3, 5, 7), (2, 1, 9), (70, 2, 2), (5, 33, 6), (1, 40, 41)] {
+        for (c, k) in [(1, 16), (3, 7), (16, 32), (33, 17), (5, 70)] {
+            for (f, stride, pad) in [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 3, 2), (3, 1, 0)] {
+                if h + 2 * pad >= f && w + 2 * pad >= f && h * w * c * k < 200_000 {
+                    all.push(ConvShape { n, h, w, c, k, r: f, s: f, stride, pad });
+                }
+            }
+        }
+    }
+    all.push(ConvShape { n: 2, h: 32, w: 32, c: 96, k: 24, r: 3, s: 3, stride: 1, pad: 1 });
+    all.push(ConvShape::linear(300, 64, 10));
+    all.push(ConvShape { n: 3, h: 6, w: 5, c: 4, k: 6, r: 3, s: 1, stride: 1, pad: 1 });
+    all
+}
+
+/// Every level and thread count against the definition in float64, with bias and both kinds of residual.
+#[test]
+fn fast_convolutions_agree_with_the_definition() {
+    for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+        let cpu = Cpu::new(2, level);
+        if cpu.simd.level() != level {
+            println!("skipped {level:?}: this machine does not have it");
+            continue;
+        }
+        for s in shapes() {
+            let (x, w, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.k));
+            let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
+            let what = format!("{level:?} {s:?}");
+
+            let conv = Conv::forward(s);
+            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
+            let mut y = ry.clone();
+            conv.run(&cpu, &x, &w, Some(&b), Add::InPlace, &mut y, &mut ws);
+            let mut want = wide(&ry);
+            naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
+            close(&format!("y {what}"), &y, &want);
+
+            let conv = Conv::input_grad(s);
+            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
+            let mut dx = vec![f32::NAN; s.x_len()];
+            conv.run(&cpu, &dy, &w, None, Add::From(&rx), &mut dx, &mut ws);
+            let mut want = vec![0.0; s.x_len()];
+            naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
+            close(&format!("dx {what}"), &dx, &want);
+
+            let conv = ConvWeightGrad::new(s);
+            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
+            let mut dw = vec![f32::NAN; s.w_len()];
+            conv.run(&cpu, &x, &dy, &mut dw, &mut ws);
+            let mut want = vec![0.0; s.w_len()];
+            naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
+            close(&format!("dw {what}"), &dw, &want);
+        }
+    }
+}
+
+/// The same image alone and in a batch, at one and at three threads: the same bits.
+#[test]
+fn results_do_not_depend_on_batch_or_threads() {
+    for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16)] {
+        let s = ConvShape { n: 9, h, w: h, c, k, r: 3, s: 3, stride: 1, pad: 1 };
+        let (x, w, dy) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()));
+        let run = |threads: usize, s: ConvShape, x: &[f32]| {
+            let cpu = Cpu::new(threads, Level::Avx512);
+            let conv = Conv::forward(s);
+            let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![0.0; conv.workspace(&cpu)]);
+            conv.run(&cpu, x, &w, None, Add::None, &mut y, &mut ws);
+            let grad = ConvWeightGrad::new(s);
+            let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![0.0; grad.workspace(&cpu)]);
+            grad.run(&cpu, x, &dy[..s.y_len()], &mut dw, &mut ws);
+            (y, dw)
+        };
+        let (y, dw) = run(1, s, &x);
+        assert_eq!((&y, &dw), (&run(3, s, &x).0, &run(3, s, &x).1));
+        let image = s.x_len() / 9;
+        let (alone, _) = run(2, ConvShape { n: 1, ..s }, &x[4 * image..5 * image]);
+        assert_eq!(alone, y[4 * y.len() / 9..5 * y.len() / 9]);
+    }
+}

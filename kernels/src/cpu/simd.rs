@@ -1,0 +1,172 @@
+//! Which instruction set the CPU arms use, chosen at run time.
+//!
+//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions; that is what
+//! makes the calls in `multiversion!` sound.
+
+/// An instruction set that this machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+/// The levels that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Whatever the compiler's target guarantees.
+    Portable,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// 512-bit vectors (F, BW, DQ, VL).
+    Avx512,
+}
+
+impl Simd {
+    /// The best level this machine has, at most `limit`.
+    pub fn detect(limit: Level) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx512 && limit >= Level::Avx512 {
+                return Self(Level::Avx512);
+            }
+            if avx2 && limit >= Level::Avx2 {
+                return Self(Level::Avx2);
+            }
+        }
+        let _ = limit;
+        Self(Level::Portable)
+    }
+
+    /// The level.
+    pub fn level(self) -> Level {
+        self.0
+    }
+}
+
+/// Numbers the CPU arms are generic over.
+pub trait Real:
+    Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + core::fmt::Debug
+    + bytemuck::Pod
+    + core::ops::Add<Output = Self>
+    + core::ops::Sub<Output = Self>
+    + core::ops::Mul<Output = Self>
+    + core::ops::Div<Output = Self>
+    + core::ops::Neg<Output = Self>
+    + core::ops::AddAssign
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Nearest value to `x`.
+    fn of(x: f64) -> Self;
+    /// As a double.
+    fn to_f64(self) -> f64;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// ln x.
+    fn ln(self) -> Self;
+    /// √x.
+    fn sqrt(self) -> Self;
+    /// The larger; a NaN in `self` stays.
+    fn larger(self, other: Self) -> Self;
+    /// Clips to [lo, hi]; NaN stays NaN.
+    fn clip(self, lo: Self, hi: Self) -> Self;
+    /// The slice itself if this type is float32: the way to the hand-written arms.
+    fn f32s(x: &[Self]) -> Option<&[f32]> {
+        bytemuck::try_cast_slice(x).ok().filter(|_| core::any::TypeId::of::<Self>() == core::any::TypeId::of::<f32>())
+    }
+    /// As [`Real::f32s`], mutable.
+    fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]> {
+        if core::any::TypeId::of::<Self>() == core::any::TypeId::of::<f32>() {
+            bytemuck::try_cast_slice_mut(x).ok()
+        } else {
+            None
+        }
+    }
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as Self
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                <$t>::exp(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                <$t>::ln(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn larger(self, other: Self) -> Self {
+                if other > self { other } else { self }
+            }
+            #[inline(always)]
+            fn clip(self, lo: Self, hi: Self) -> Self {
+                let x = if self < lo { lo } else { self };
+                if x > hi { hi } else { x }
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
+
+/// Compiles one generic body for each [`Level`] and calls the one for `simd`.
+///
+/// The body must be plain Rust on slices: the compiler vectorises it for each level. It should not use
+/// `mul_add`, so that all levels give the same bits.
+macro_rules! multiversion {
+    ($(#[$m:meta])* $vis:vis fn $name:ident<T: Real>($($a:ident: $t:ty),* $(,)?) $(-> $r:ty)? $body:block) => {
+        $(#[$m])*
+        $vis fn $name<T: $crate::cpu::simd::Real>(simd: $crate::cpu::simd::Simd, $($a: $t),*) $(-> $r)? {
+            #[inline(always)]
+            fn body<T: $crate::cpu::simd::Real>($($a: $t),*) $(-> $r)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512<T: $crate::cpu::simd::Real>($($a: $t),*) $(-> $r)? {
+                body::<T>($($a),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2<T: $crate::cpu::simd::Real>($($a: $t),*) $(-> $r)? {
+                body::<T>($($a),*)
+            }
+
+            match simd.level() {
+                // SAFETY: a `Simd` of this level exists only where detection found these instructions.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx512 => unsafe { avx512::<T>($($a),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2::<T>($($a),*) },
+                _ => body::<T>($($a),*),
+            }
+        }
+    };
+}
+pub(crate) use multiversion;
