@@ -1,4 +1,30 @@
 //! A recorded-tape autodiff engine.
+//!
+//! A [`Tape`] is a flat program: recording an op infers its shape and appends a node; [`grad`] appends the backward
+//! nodes to the same tape; [`Plan`] decides every offset and workspace before anything runs, then runs it on a
+//! [`Device`] against a [`State`] that programs share.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod device;
+mod dump;
+pub mod error;
+mod grad;
+pub mod op;
+pub mod ops;
+mod plan;
 pub mod rng;
+mod run;
+pub mod spec;
+pub mod state;
+pub mod tape;
+
+pub use device::{Debugging, Device};
+pub use error::{Error, Result};
+pub use grad::grad;
+pub use kernels::cpu::Level;
+pub use plan::Plan;
+pub use run::Host;
+pub use spec::{DType, Spec};
+pub use state::{Element, Slot, State};
+pub use tape::{Tape, Var};

@@ -4,5 +4,24 @@
 //! in this crate. One file a stem: its arguments, its CPU arm and (beside it) its CUDA arm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod batch;
+pub mod bn_coeffs;
+pub mod bn_running_update;
+pub mod bn_stats;
+pub mod channels;
+pub mod conv2d;
 pub mod cpu;
+pub mod elementwise;
+pub mod global_avg_pool;
+pub mod label;
+pub mod leaky_relu;
+pub mod logsumexp;
+pub mod memory;
+pub mod noise;
 pub mod philox;
+pub mod pyld_step;
+pub mod reduce;
+pub mod replay;
+pub mod scale_shift_leaky;
+pub mod sgd;
+pub mod softmax_cross_entropy;

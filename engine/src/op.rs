@@ -1,0 +1,179 @@
+//! What an op is: a shape rule, a cost, a kernel for each device, and a gradient recorded as further ops.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use core::any::Any;
+use core::fmt::Debug;
+use kernels::cpu::Cpu;
+use kernels::memory::{Io, MemoryError};
+use std::sync::Arc;
+
+/// Work and traffic of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes read and written at least once.
+    pub bytes: u64,
+}
+
+/// The meaning of an op.
+pub trait Op: Any + Debug + Send + Sync {
+    /// Its name in errors and dumps.
+    fn name(&self) -> &'static str;
+
+    /// Output specs from input specs.
+    ///
+    /// # Errors
+    /// A sentence on what does not fit; the tape adds op, specs and recording site.
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String>;
+
+    /// FLOPs (bytes are the sizes of inputs and outputs, added by the planner).
+    fn flops(&self, _x: &[Spec], y: &[Spec]) -> u64 {
+        y.iter().map(|s| s.len() as u64).sum()
+    }
+
+    /// (output, input) pairs that may share memory.
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[]
+    }
+
+    /// The kernel for a device, with everything decided that the shapes decide.
+    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared;
+
+    /// Records the gradients of the inputs in `want`.
+    ///
+    /// # Errors
+    /// [`Error::NoSecondOrder`] unless overridden.
+    fn vjp(&self, _tape: &mut Tape, node: &NodeRef, _dy: &[Option<Var>], _want: &Wanted) -> Result<Vec<Grad>> {
+        Err(Error::NoSecondOrder { op: self.name(), site: node.site })
+    }
+}
+
+/// Which input gradients are wanted, and what they will be added to.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// One flag an input.
+    pub need: Vec<bool>,
+    /// What the gradient of an input amounts to so far; an op may add it in and return [`Grad::Total`].
+    pub so_far: Vec<Option<Var>>,
+}
+
+impl Wanted {
+    /// Whether input `i` needs a gradient (false past the end).
+    pub fn needs(&self, i: usize) -> bool {
+        self.need.get(i).copied().unwrap_or(false)
+    }
+
+    /// Runs `f` if input `i` needs a gradient; its result is to be added to what there is.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn add(&self, i: usize, f: impl FnOnce() -> Result<Var>) -> Result<Grad> {
+        if self.needs(i) { f().map(Grad::Add) } else { Ok(Grad::None) }
+    }
+
+    /// Runs `f` with what there is so far if input `i` needs a gradient; its result includes it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn total(&self, i: usize, f: impl FnOnce(Option<Var>) -> Result<Var>) -> Result<Grad> {
+        if self.needs(i) { f(self.so_far[i]).map(Grad::Total) } else { Ok(Grad::None) }
+    }
+}
+
+/// The gradient of one input.
+#[derive(Clone, Copy, Debug)]
+pub enum Grad {
+    /// Not wanted, or zero.
+    None,
+    /// To be added to what there is.
+    Add(Var),
+    /// Includes what there was.
+    Total(Var),
+}
+
+/// A kernel with its workspace.
+pub struct Prepared {
+    /// Bytes of workspace.
+    pub workspace: usize,
+    /// The kernel.
+    pub kernel: Box<dyn Kernel>,
+}
+
+/// Something that runs on the memory of one node.
+pub trait Kernel: Send {
+    /// Runs once.
+    ///
+    /// # Errors
+    /// If the memory handed out is not what the kernel expects.
+    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), MemoryError>;
+}
+
+struct CpuKernel<F> {
+    cpu: Arc<Cpu>,
+    f: F,
+}
+
+impl<F> Kernel for CpuKernel<F>
+where
+    F: FnMut(&Cpu, &mut Io<'_>) -> core::result::Result<(), MemoryError> + Send,
+{
+    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), MemoryError> {
+        (self.f)(&self.cpu, io)
+    }
+}
+
+/// A CPU kernel from a closure, with `workspace` bytes.
+pub(crate) fn cpu_kernel<F>(device: &Device, workspace: usize, f: F) -> Prepared
+where
+    F: FnMut(&Cpu, &mut Io<'_>) -> core::result::Result<(), MemoryError> + Send + 'static,
+{
+    Prepared { workspace, kernel: Box::new(CpuKernel { cpu: Arc::clone(device.cpu_ref()), f }) }
+}
+
+/// Runs `$body` with `$t` bound to the float type of `$spec` (float32 unless it is float64).
+macro_rules! real {
+    ($spec:expr, $t:ident => $body:expr) => {
+        match $spec.dtype {
+            $crate::spec::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            _ => {
+                type $t = f32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use real;
+
+/// Fails with a sentence unless a condition holds.
+macro_rules! ensure {
+    ($cond:expr, $($text:tt)*) => {
+        if !$cond {
+            return Err(format!($($text)*));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// Checks the number of inputs, that the real ones (all but `ints`) share one real type, and that `ints` are i32.
+pub(crate) fn arity(x: &[Spec], n: core::ops::RangeInclusive<usize>, ints: &[usize]) -> core::result::Result<(), String> {
+    use crate::spec::DType;
+    ensure!(n.contains(&x.len()), "takes {n:?} inputs, got {}", x.len());
+    let mut dtype = None;
+    for (i, s) in x.iter().enumerate() {
+        if ints.contains(&i) {
+            ensure!(s.dtype == DType::I32, "input {i} must be i32, got {s}");
+            continue;
+        }
+        ensure!(s.dtype.is_real(), "input {i} must be f32 or f64, got {s}");
+        ensure!(dtype.is_none_or(|d| d == s.dtype), "inputs mix f32 and f64");
+        dtype = Some(s.dtype);
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Rows of a batch: cutting out, putting back among zeros, and joining.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::batch;
+
+/// Rows `start..start + rows` of the first axis.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceRows {
+    /// First row.
+    pub start: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+impl Op for SliceRows {
+    fn name(&self) -> &'static str {
+        "slice_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        let Self { start, rows } = *self;
+        ensure!(x[0].rank() > 0 && rows > 0, "needs an axis and at least one row");
+        ensure!(start + rows <= x[0].first(), "rows {start}..{} of {}", start + rows, x[0]);
+        Ok(vec![x[0].with_first(rows)])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared {
+        let (at, len) = (self.start * x[0].row_len(), y[0].len());
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            io.output::<T>(0)?.copy_from_slice(&io.input::<T>(0)?[at..at + len]);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let of = t.spec(node.inputs[0])?.first();
+        Ok(vec![want.add(0, || t.one(EmbedRows { start: self.start, of }, &[dy]))?])
+    }
+}
+
+/// x at row `start` of `of` rows, zeros elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedRows {
+    /// First row.
+    pub start: usize,
+    /// Rows of the result.
+    pub of: usize,
+}
+
+impl Op for EmbedRows {
+    fn name(&self) -> &'static str {
+        "embed_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].rank() > 0, "needs an axis");
+        ensure!(self.start + x[0].first() <= self.of, "{} at row {} of {}", x[0], self.start, self.of);
+        Ok(vec![x[0].with_first(self.of)])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (row, start) = (x[0].row_len(), self.start);
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            batch::embed(row, start, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        let rows = t.spec(node.inputs[0])?.first();
+        Ok(vec![want.add(0, || t.one(SliceRows { start: self.start, rows }, &[u]))?])
+    }
+}
+
+/// The inputs one after the other along the first axis.
+#[derive(Clone, Copy, Debug)]
+pub struct ConcatRows;
+
+impl Op for ConcatRows {
+    fn name(&self) -> &'static str {
+        "concat_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=usize::MAX, &[])?;
+        let same = |s: &Spec| s.rank() > 0 && s.with_first(1) == x[0].with_first(1);
+        ensure!(x.iter().all(same), "rows differ");
+        Ok(vec![x[0].with_first(x.iter().map(Spec::first).sum())])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let n = x.len();
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            let parts = (0..n).map(|i| io.input::<T>(i)).collect::<core::result::Result<Vec<_>, _>>()?;
+            batch::concat(&parts, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let mut start = 0;
+        let mut grads = Vec::new();
+        for (i, v) in node.inputs.iter().enumerate() {
+            let rows = t.spec(*v)?.first();
+            grads.push(want.add(i, || t.one(SliceRows { start, rows }, &[dy]))?);
+            start += rows;
+        }
+        Ok(grads)
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let s: &[usize] = &[5, 3, 2];
+    let cut = |t: &mut Tape, x: &[Var]| t.record(SliceRows { start: 1, rows: 3 }, x);
+    let embed = |t: &mut Tape, x: &[Var]| t.record(EmbedRows { start: 2, of: 9 }, x);
+    let join = |t: &mut Tape, x: &[Var]| t.record(ConcatRows, x);
+    let image: &[usize] = &[64, 32, 32, 3];
+    Cases {
+        small: vec![
+            Case::new("slice", &[(s, F::Normal)], cut),
+            Case::new("embed", &[(s, F::Normal)], embed),
+            Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join),
+        ],
+        misfits: vec![
+            Case::new("slice", &[(&[2, 3], F::Normal)], cut),
+            Case::new("embed", &[(&[8, 3], F::Normal)], embed),
+            Case::new("concat", &[(s, F::Normal), (&[2, 4, 2], F::Normal)], join),
+        ],
+        bench: vec![Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join)],
+    }
+}

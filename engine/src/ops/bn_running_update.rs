@@ -1,0 +1,65 @@
+//! Running statistics folded from the statistics of one pass after another.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{Tape, Var};
+pub use kernels::bn_running_update::Fold;
+
+/// r' from r[C], the group statistics s[G, C], and an accumulator [C] if the order has [`Fold::Steps`]. No gradient.
+#[derive(Clone, Debug)]
+pub struct BnRunningUpdate {
+    /// Fraction of the new value (PyTorch's sense).
+    pub momentum: f64,
+    /// In which order passes update.
+    pub order: Vec<Fold>,
+    /// Factor of each group's statistics: n/(n−1) for variances, else 1.
+    pub correct: Vec<f64>,
+}
+
+impl Op for BnRunningUpdate {
+    fn name(&self) -> &'static str {
+        "bn_running_update"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        let steps = self.order.iter().filter(|f| matches!(f, Fold::Steps(_))).count();
+        ensure!(steps <= 1, "folds {steps} accumulators");
+        arity(x, 2 + steps..=2 + steps, &[])?;
+        let (r, s) = (&x[0], &x[1]);
+        ensure!(r.rank() == 1 && s.rank() == 2 && s.last() == r.len(), "{r} and {s} do not pair");
+        ensure!(self.correct.len() == s.first(), "{} corrections for {s}", self.correct.len());
+        let known = |f: &Fold| !matches!(f, Fold::Group(g) if *g >= s.first());
+        ensure!(self.order.iter().all(known), "the order {:?} names groups that {s} lacks", self.order);
+        ensure!(x.len() < 3 || x[2] == *r, "the accumulator is not like r");
+        Ok(vec![*r])
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (op, acc) = (self.clone(), x.len() > 2);
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            let (r, s) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
+            let acc = if acc { Some(io.input::<T>(2)?) } else { None };
+            let out = io.output::<T>(0)?;
+            kernels::bn_running_update::cpu(op.momentum, &op.order, &op.correct, r, s, acc, out);
+            Ok(())
+        }))
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let order = vec![Fold::Group(0), Fold::Steps(3), Fold::Group(1)];
+    let op = BnRunningUpdate { momentum: 0.3, order, correct: vec![1.5, 1.0] };
+    let go = move |t: &mut Tape, x: &[Var]| t.record(op.clone(), x);
+    let inputs: [(&[usize], F); 3] = [(&[7], F::Fixed), (&[2, 7], F::Fixed), (&[7], F::Fixed)];
+    Cases {
+        small: vec![Case::new("fold", &inputs, go.clone())],
+        misfits: vec![
+            Case::new("groups", &[(&[7], F::Fixed), (&[3, 7], F::Fixed), (&[7], F::Fixed)], go.clone()),
+            Case::new("no accumulator", &inputs[..2], go.clone()),
+        ],
+        bench: vec![Case::new("fold", &[(&[640], F::Fixed), (&[2, 640], F::Fixed), (&[640], F::Fixed)], go)],
+    }
+}

@@ -1,0 +1,268 @@
+//! 2-D convolution, NHWC × KRSC, and its two gradients as ops of their own; the three are closed under
+//! differentiation.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::ops::reduce::SumRows;
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+
+/// Geometry of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Step between output pixels.
+    pub stride: usize,
+    /// Zero rows and columns on every side.
+    pub pad: usize,
+}
+
+impl Geometry {
+    fn shape(self, x: &Spec, w: &Spec) -> core::result::Result<ConvShape, String> {
+        let (&[n, h, wd, c], &[k, r, s, wc]) = (x.shape(), w.shape()) else {
+            return Err(format!("needs an N×H×W×C image and K×R×S×C filters, got {x} and {w}"));
+        };
+        ensure!(c == wc, "the image has {c} channels, the filters {wc}");
+        ensure!(self.stride > 0, "the stride is 0");
+        ensure!(h + 2 * self.pad >= r && wd + 2 * self.pad >= s, "filters {w} are larger than the padded image {x}");
+        Ok(ConvShape { n, h, w: wd, c, k, r, s, stride: self.stride, pad: self.pad })
+    }
+}
+
+fn output(s: &ConvShape) -> [usize; 4] {
+    [s.n, s.oh(), s.ow(), s.k]
+}
+
+/// y = x ∗ w + bias + residual. Inputs: x, w, then bias[K] if `bias`, then a tensor like y if `residual`.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d {
+    /// Stride and padding.
+    pub geometry: Geometry,
+    /// Whether there is a bias input.
+    pub bias: bool,
+    /// Whether there is a residual input.
+    pub residual: bool,
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        let n = 2 + usize::from(self.bias) + usize::from(self.residual);
+        arity(x, n..=n, &[])?;
+        let s = self.geometry.shape(&x[0], &x[1])?;
+        let y = x[0].with_shape(&output(&s));
+        if self.bias {
+            ensure!(x[2].shape() == [s.k], "the bias is {}, not {} values", x[2], s.k);
+        }
+        if self.residual {
+            ensure!(x[n - 1] == y, "the residual is {}, not {y}", x[n - 1]);
+        }
+        Ok(vec![y])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        self.geometry.shape(&x[0], &x[1]).map_or(0, |s| s.flops())
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        match (self.residual, self.bias) {
+            (true, true) => &[(0, 3)],
+            (true, false) => &[(0, 2)],
+            _ => &[],
+        }
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let (conv, bias, residual) = (Conv::forward(shape), self.bias, self.residual);
+        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+            let b = if bias { Some(io.input::<T>(2)?) } else { None };
+            let add = match residual {
+                false => Add::None,
+                true => io.input_or_place::<T>(2 + usize::from(bias), 0)?.map_or(Add::InPlace, Add::From),
+            };
+            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, b, add, io.output::<T>(0)?, io.workspace::<T>()?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let (x, w, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
+        let (xs, ws) = (t.spec(x)?, t.spec(w)?);
+        let dx = want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, w, add))?;
+        let dw = want.add(1, || t.one(Conv2dWeightGrad { geometry, w: ws }, &[x, dy]))?;
+        let mut grads = vec![dx, dw];
+        if self.bias {
+            grads.push(want.add(2, || t.one(SumRows, &[dy]))?);
+        }
+        if self.residual {
+            grads.push(want.add(grads.len(), || Ok(dy))?);
+        }
+        Ok(grads)
+    }
+}
+
+/// dx from dy and w (and a tensor like dx to add).
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dInputGrad {
+    /// Stride and padding.
+    pub geometry: Geometry,
+    /// Spec of x.
+    pub x: Spec,
+}
+
+impl Conv2dInputGrad {
+    fn record(t: &mut Tape, geometry: Geometry, x: Spec, dy: Var, w: Var, add: Option<Var>) -> Result<Var> {
+        let inputs: Vec<Var> = [dy, w].into_iter().chain(add).collect();
+        t.one(Self { geometry, x }, &inputs)
+    }
+}
+
+impl Op for Conv2dInputGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_input_grad"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=3, &[])?;
+        let s = self.geometry.shape(&self.x, &x[1])?;
+        ensure!(x[0].shape() == output(&s), "dy is {}, not {:?}", x[0], output(&s));
+        ensure!(x.len() < 3 || x[2].shape() == self.x.shape(), "the tensor to add is not {}", self.x);
+        Ok(vec![x[0].with_shape(self.x.shape())])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        self.geometry.shape(&self.x, &x[1]).map_or(0, |s| s.flops())
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 2)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&self.x, &x[1]) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let (conv, residual) = (Conv::input_grad(shape), x.len() > 2);
+        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+            let add = match residual {
+                false => Add::None,
+                true => io.input_or_place::<T>(2, 0)?.map_or(Add::InPlace, Add::From),
+            };
+            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, None, add, io.output::<T>(0)?, io.workspace::<T>()?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        let (dy, w, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
+        let ws = t.spec(w)?;
+        let forward = Conv2d { geometry, bias: false, residual: false };
+        Ok(vec![
+            want.add(0, || t.one(forward, &[u, w]))?,
+            want.add(1, || t.one(Conv2dWeightGrad { geometry, w: ws }, &[u, dy]))?,
+            want.add(2, || Ok(u))?,
+        ])
+    }
+}
+
+/// dw from x and dy.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dWeightGrad {
+    /// Stride and padding.
+    pub geometry: Geometry,
+    /// Spec of w.
+    pub w: Spec,
+}
+
+impl Op for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_weight_grad"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        let s = self.geometry.shape(&x[0], &self.w)?;
+        ensure!(x[1].shape() == output(&s), "dy is {}, not {:?}", x[1], output(&s));
+        Ok(vec![x[0].with_shape(self.w.shape())])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        self.geometry.shape(&x[0], &self.w).map_or(0, |s| s.flops())
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let conv = ConvWeightGrad::new(shape);
+        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        let (x, dy, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
+        let xs = t.spec(x)?;
+        let forward = Conv2d { geometry, bias: false, residual: false };
+        Ok(vec![
+            want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, u, add))?,
+            want.add(1, || t.one(forward, &[x, u]))?,
+        ])
+    }
+}
+
+/// (n, h, w, c, k, filter, stride, pad)
+type Dims = (usize, usize, usize, usize, usize, usize, usize, usize);
+
+fn three(d: Dims) -> Vec<Case> {
+    let (n, h, w, c, k, f, stride, pad) = d;
+    let geometry = Geometry { stride, pad };
+    let x = [n, h, w, c];
+    let ws = [k, f, f, c];
+    let y = [n, (h + 2 * pad - f) / stride + 1, (w + 2 * pad - f) / stride + 1, k];
+    let what = format!("{n}×{h}×{w}×{c}→{k} {f}×{f}/{stride}");
+    vec![
+        Case::new(
+            format!("forward {what}"),
+            &[(&x, F::Normal), (&ws, F::Normal), (&[k], F::Normal), (&y, F::Normal)],
+            move |t, x| t.record(Conv2d { geometry, bias: true, residual: true }, x),
+        ),
+        Case::new(format!("input_grad {what}"), &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)], move |t, v| {
+            let x = t.spec(v[2])?;
+            t.record(Conv2dInputGrad { geometry, x }, v)
+        }),
+        Case::new(format!("weight_grad {what}"), &[(&x, F::Normal), (&y, F::Normal)], move |t, v| {
+            let w = t.spec(v[0])?.with_shape(&ws);
+            t.record(Conv2dWeightGrad { geometry, w }, v)
+        }),
+    ]
+}
+
+pub(super) fn cases() -> Cases {
+    let plain = Conv2d { geometry: Geometry { stride: 1, pad: 1 }, bias: false, residual: false };
+    let go = move |t: &mut Tape, x: &[Var]| t.record(plain, x);
+    let small = [
+        (2, 5, 7, 3, 4, 3, 1, 1),
+        (2, 5, 6, 2, 3, 3, 2, 1),
+        (3, 4, 3, 1, 5, 3, 1, 1),
+        (1, 7, 5, 3, 2, 1, 2, 0),
+        (2, 3, 3, 5, 4, 1, 1, 0),
+        (1, 6, 7, 2, 18, 3, 2, 1),
+    ];
+    let bench = [
+        (64, 32, 32, 3, 16, 3, 1, 1),
+        (64, 32, 32, 32, 32, 3, 1, 1),
+        (64, 32, 32, 64, 64, 3, 1, 1),
+        (64, 32, 32, 64, 64, 3, 2, 1),
+        (64, 16, 16, 64, 64, 3, 1, 1),
+        (64, 8, 8, 128, 128, 3, 1, 1),
+        (64, 32, 32, 16, 32, 1, 1, 0),
+        (64, 8, 8, 16, 16, 3, 1, 1),
+        (8, 32, 32, 160, 160, 3, 1, 1),
+        (8, 8, 8, 640, 640, 3, 1, 1),
+    ];
+    Cases {
+        small: small.into_iter().flat_map(three).collect(),
+        misfits: vec![
+            Case::new("channels", &[(&[1, 4, 4, 3], F::Normal), (&[2, 3, 3, 2], F::Normal)], go),
+            Case::new("rank", &[(&[4, 4, 3], F::Normal), (&[2, 3, 3, 3], F::Normal)], go),
+            Case::new("too large", &[(&[1, 1, 1, 3], F::Normal), (&[2, 5, 5, 3], F::Normal)], go),
+        ],
+        bench: bench.into_iter().flat_map(three).collect(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Copies, constants, a·x + b·y and products, elementwise.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::elementwise;
+
+/// y = x, in memory of its own.
+#[derive(Debug)]
+pub struct Identity;
+
+impl Op for Identity {
+    fn name(&self) -> &'static str {
+        "identity"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        ensure!(x.len() == 1, "takes one input, got {}", x.len());
+        Ok(x.to_vec())
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
+        cpu_kernel(device, 0, |_, io| {
+            if let Some(x) = io.input_or_place::<u8>(0, 0)? {
+                io.output::<u8>(0)?.copy_from_slice(x);
+            }
+            Ok(())
+        })
+    }
+    fn vjp(&self, _: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        Ok(vec![dy[0].filter(|_| want.needs(0)).map_or(Grad::None, Grad::Add)])
+    }
+}
+
+/// A tensor of one value.
+#[derive(Debug)]
+pub struct Fill {
+    /// Its spec; a real type.
+    pub spec: Spec,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Op for Fill {
+    fn name(&self) -> &'static str {
+        "fill"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        ensure!(x.is_empty(), "takes no inputs, got {}", x.len());
+        ensure!(self.spec.dtype.is_real(), "fills f32 or f64, not {}", self.spec);
+        Ok(vec![self.spec])
+    }
+    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
+        let value = self.value;
+        real!(self.spec, T => cpu_kernel(device, 0, move |_, io| {
+            io.output::<T>(0)?.fill(value as T);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, _: &mut Tape, _: &NodeRef, _: &[Option<Var>], _: &Wanted) -> Result<Vec<Grad>> {
+        Ok(Vec::new())
+    }
+}
+
+/// a·x + b·y; with one input, a·x.
+#[derive(Debug)]
+pub struct Axpby {
+    /// Factor of the first input.
+    pub a: f64,
+    /// Factor of the second.
+    pub b: f64,
+}
+
+impl Op for Axpby {
+    fn name(&self) -> &'static str {
+        "axpby"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=2, &[])?;
+        ensure!(x.iter().all(|s| s == &x[0]), "shapes differ");
+        Ok(vec![x[0]])
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (a, b, one) = (self.a, self.b, x.len() == 1);
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            let x = io.input_or_place::<T>(0, 0)?;
+            let out = io.output::<T>(0)?;
+            if one {
+                if let Some(x) = x {
+                    out.copy_from_slice(x);
+                }
+                out.iter_mut().for_each(|o| *o *= a as T);
+            } else {
+                elementwise::axpby(cpu, a, x, b, io.input::<T>(1)?, out);
+            }
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let mut scaled = |i: usize, f: f64| {
+            want.add(i, || if f == 1.0 { Ok(dy) } else { t.one(Self { a: f, b: 0.0 }, &[dy]) })
+        };
+        Ok(vec![scaled(0, self.a)?, scaled(1, self.b)?])
+    }
+}
+
+/// x·y.
+#[derive(Debug)]
+pub struct Mul;
+
+impl Op for Mul {
+    fn name(&self) -> &'static str {
+        "mul"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        ensure!(x[0] == x[1], "shapes differ");
+        Ok(vec![x[0]])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            elementwise::mul(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let (x, y) = (node.inputs[0], node.inputs[1]);
+        Ok(vec![want.add(0, || t.one(Self, &[dy, y]))?, want.add(1, || t.one(Self, &[dy, x]))?])
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let s: &[usize] = &[3, 5, 7, 2];
+    let big: &[usize] = &[64, 32, 32, 32];
+    let axpby = |t: &mut Tape, x: &[Var]| t.record(Axpby { a: 0.5, b: -2.0 }, x);
+    let mul = |t: &mut Tape, x: &[Var]| t.record(Mul, x);
+    Cases {
+        small: vec![
+            Case::new("axpby", &[(s, F::Normal), (s, F::Normal)], axpby),
+            Case::new("scale", &[(s, F::Normal)], |t, x| t.record(Axpby { a: -3.0, b: 0.0 }, x)),
+            Case::new("mul", &[(s, F::Normal), (s, F::Normal)], mul),
+            Case::new("square", &[(s, F::Normal)], |t, x| t.record(Mul, &[x[0], x[0]])),
+            Case::new("identity", &[(s, F::Normal)], |t, x| t.record(Identity, x)),
+            Case::new("fill", &[(s, F::Normal)], |t, x| {
+                let spec = t.spec(x[0])?;
+                let c = t.one(Fill { spec, value: 0.25 }, &[])?;
+                t.record(Mul, &[x[0], c])
+            }),
+        ],
+        misfits: vec![
+            Case::new("axpby", &[(s, F::Normal), (&[3], F::Normal)], axpby),
+            Case::new("mul", &[(s, F::Normal), (s, F::Below(3))], mul),
+        ],
+        bench: vec![
+            Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby),
+            Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul),
+        ],
+    }
+}

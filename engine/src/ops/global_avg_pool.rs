@@ -1,0 +1,84 @@
+//! Mean over the pixels of each image and channel.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::global_avg_pool;
+
+/// N×H×W×C → N×C.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAvgPool;
+
+impl Op for GlobalAvgPool {
+    fn name(&self) -> &'static str {
+        "global_avg_pool"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].rank() == 4, "needs N×H×W×C, got {}", x[0]);
+        Ok(vec![x[0].with_shape(&[x[0].first(), x[0].last()])])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (c, pixels) = (x[0].last(), x[0].row_len() / x[0].last());
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            global_avg_pool::cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let x = t.spec(node.inputs[0])?;
+        Ok(vec![want.add(0, || t.one(GlobalAvgPoolGrad { x }, &[dy]))?])
+    }
+}
+
+/// Its transpose: N×C → the spec of x.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAvgPoolGrad {
+    /// Spec of x.
+    pub x: Spec,
+}
+
+impl Op for GlobalAvgPoolGrad {
+    fn name(&self) -> &'static str {
+        "global_avg_pool_grad"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].shape() == [self.x.first(), self.x.last()], "dy is {}, x {}", x[0], self.x);
+        Ok(vec![x[0].with_shape(self.x.shape())])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (c, pixels) = (self.x.last(), self.x.row_len() / self.x.last());
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            global_avg_pool::grad_cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(GlobalAvgPool, &[u]))?])
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let fwd = |t: &mut Tape, x: &[Var]| t.record(GlobalAvgPool, x);
+    let big: &[usize] = &[192, 8, 8, 128];
+    Cases {
+        small: vec![
+            Case::new("forward", &[(&[3, 5, 2, 7], F::Normal)], fwd),
+            Case::new("gradient", &[(&[3, 7], F::Normal)], |t, x| {
+                let x4 = t.spec(x[0])?.with_shape(&[3, 5, 2, 7]);
+                t.record(GlobalAvgPoolGrad { x: x4 }, x)
+            }),
+        ],
+        misfits: vec![Case::new("rank", &[(&[3, 5], F::Normal)], fwd)],
+        bench: vec![Case::new("forward", &[(big, F::Normal)], fwd)],
+    }
+}

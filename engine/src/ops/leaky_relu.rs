@@ -1,0 +1,88 @@
+//! Leaky rectifier.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::leaky_relu;
+
+/// y = x for x ≥ 0, leak·x below.
+#[derive(Clone, Copy, Debug)]
+pub struct LeakyRelu {
+    /// Slope below zero.
+    pub leak: f64,
+}
+
+impl Op for LeakyRelu {
+    fn name(&self) -> &'static str {
+        "leaky_relu"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        Ok(x.to_vec())
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let leak = self.leak;
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            leaky_relu::cpu(cpu, leak, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(LeakyReluGrad { leak: self.leak }, &[node.inputs[0], dy]))?])
+    }
+}
+
+/// dx from x and dy; linear in dy, so its gradient is itself.
+#[derive(Clone, Copy, Debug)]
+pub struct LeakyReluGrad {
+    /// Slope below zero.
+    pub leak: f64,
+}
+
+impl Op for LeakyReluGrad {
+    fn name(&self) -> &'static str {
+        "leaky_relu_grad"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        ensure!(x[0] == x[1], "x and dy differ");
+        Ok(vec![x[0]])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let leak = self.leak;
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            leaky_relu::grad_cpu(cpu, leak, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = dy[0] else { return Ok(Vec::new()) };
+        // The second derivative of the rectifier is zero almost everywhere.
+        Ok(vec![Grad::None, want.add(1, || t.one(*self, &[node.inputs[0], u]))?])
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let s: &[usize] = &[3, 5, 7, 3];
+    let big: &[usize] = &[64, 32, 32, 32];
+    let fwd = |t: &mut Tape, x: &[Var]| t.record(LeakyRelu { leak: 0.2 }, x);
+    let bwd = |t: &mut Tape, x: &[Var]| t.record(LeakyReluGrad { leak: 0.2 }, x);
+    Cases {
+        small: vec![
+            Case::new("forward", &[(s, F::Normal)], fwd),
+            Case::new("gradient", &[(s, F::Fixed), (s, F::Normal)], bwd),
+        ],
+        misfits: vec![
+            Case::new("integers", &[(s, F::Below(5))], fwd),
+            Case::new("gradient", &[(s, F::Fixed), (&[3, 5], F::Normal)], bwd),
+        ],
+        bench: vec![
+            Case::new("forward", &[(big, F::Normal)], fwd),
+            Case::new("gradient", &[(big, F::Fixed), (big, F::Normal)], bwd),
+        ],
+    }
+}

@@ -1,0 +1,121 @@
+//! The energy: logsumexp of the logits; softmax, its gradient; and softmax's own.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::ops::reduce::MulRows;
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::logsumexp;
+
+fn logits(x: &[Spec]) -> core::result::Result<(), String> {
+    ensure!(x.iter().all(|s| s.rank() == 2 && s == &x[0]), "needs N×classes matrices");
+    Ok(())
+}
+
+/// f[n] = ln Σ_c exp(x[n, c]).
+#[derive(Clone, Copy, Debug)]
+pub struct LogSumExp;
+
+impl Op for LogSumExp {
+    fn name(&self) -> &'static str {
+        "logsumexp"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        logits(x)?;
+        Ok(vec![x[0].with_shape(&[x[0].first()])])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        3 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let c = x[0].last();
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            logsumexp::cpu(c, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let dx = want.add(0, || {
+            let p = t.one(Softmax, &[node.inputs[0]])?;
+            t.one(MulRows, &[p, dy])
+        })?;
+        Ok(vec![dx])
+    }
+}
+
+/// p[n, c] = exp(x[n, c]) / Σ exp(x[n, ·]).
+#[derive(Clone, Copy, Debug)]
+pub struct Softmax;
+
+impl Op for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        logits(x)?;
+        Ok(x.to_vec())
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        4 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let c = x[0].last();
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            logsumexp::softmax(c, io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(SoftmaxGrad, &[node.outputs[0], u]))?])
+    }
+}
+
+/// p·(u − Σ u·p) from p and u.
+#[derive(Clone, Copy, Debug)]
+pub struct SoftmaxGrad;
+
+impl Op for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        "softmax_grad"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        logits(x)?;
+        Ok(vec![x[0]])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        4 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let c = x[0].last();
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            logsumexp::softmax_grad(c, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let m: &[usize] = &[5, 7];
+    let big: &[usize] = &[192, 10];
+    let lse = |t: &mut Tape, x: &[Var]| t.record(LogSumExp, x);
+    Cases {
+        small: vec![
+            Case::new("logsumexp", &[(m, F::Normal)], lse),
+            Case::new("one class", &[(&[3, 1], F::Normal)], lse),
+            Case::new("softmax", &[(m, F::Normal)], |t, x| t.record(Softmax, x)),
+            Case::new("softmax_grad", &[(m, F::Fixed), (m, F::Fixed)], |t, x| t.record(SoftmaxGrad, x)),
+        ],
+        misfits: vec![Case::new("rank", &[(&[5], F::Normal)], lse)],
+        bench: vec![
+            Case::new("logsumexp", &[(big, F::Normal)], lse),
+            Case::new("softmax", &[(big, F::Normal)], |t, x| t.record(Softmax, x)),
+        ],
+    }
+}

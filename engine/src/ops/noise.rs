@@ -1,0 +1,80 @@
+//! Philox noise of a given law, by element.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::rng::Stream;
+use crate::spec::{DType, Spec};
+use crate::tape::{Tape, Var};
+use kernels::memory::{Io, MemoryError};
+pub use kernels::noise::Law;
+use kernels::noise::Place;
+
+/// Checks a seed (i32[2]: the words of the 64-bit seed) and a step (i32[1]).
+pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> core::result::Result<(), String> {
+    ensure!(seed.dtype == DType::I32 && seed.shape() == [2], "the seed must be i32[2], got {seed}");
+    ensure!(step.dtype == DType::I32 && step.len() == 1, "the step must be one i32, got {step}");
+    Ok(())
+}
+
+/// Where to draw, from inputs `seed` and `seed` + 1.
+pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<Place, MemoryError> {
+    let (key, step) = (io.input::<i32>(seed)?, io.input::<i32>(seed + 1)?);
+    Ok(Place { key: [key[0] as u32, key[1] as u32], stream: stream as u32, step: step[0] as u32 })
+}
+
+/// The words of a seed, as the ops take them.
+pub fn seed_words(seed: u64) -> [i32; 2] {
+    [seed as u32 as i32, (seed >> 32) as u32 as i32]
+}
+
+/// A tensor of random values. Inputs: seed i32[2], step i32[1].
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    /// Spec of the result; a real type.
+    pub spec: Spec,
+    /// The law.
+    pub law: Law,
+    /// Which use of randomness.
+    pub stream: Stream,
+}
+
+impl Op for Noise {
+    fn name(&self) -> &'static str {
+        "noise"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[0, 1])?;
+        seed_and_step(&x[0], &x[1])?;
+        ensure!(self.spec.dtype.is_real(), "draws f32 or f64, not {}", self.spec);
+        Ok(vec![self.spec])
+    }
+    fn flops(&self, _: &[Spec], y: &[Spec]) -> u64 {
+        40 * y[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
+        let op = *self;
+        real!(self.spec, T => cpu_kernel(device, 0, move |cpu, io| {
+            let at = place(io, 0, op.stream)?;
+            kernels::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let draw = |shape: &[usize], law| {
+        let spec = Spec::f32(shape);
+        move |t: &mut Tape, x: &[Var]| t.record(Noise { spec, law, stream: Stream::Test }, x)
+    };
+    let seed = (&[2usize][..], F::Ints(vec![7, -3]));
+    let step = (&[1usize][..], F::Ints(vec![5]));
+    Cases {
+        small: vec![
+            Case::new("normal", &[seed.clone(), step.clone()], draw(&[3, 5, 7], Law::Normal)),
+            Case::new("uniform", &[seed.clone(), step.clone()], draw(&[2, 9], Law::Uniform)),
+        ],
+        misfits: vec![Case::new("seed", &[step.clone(), step.clone()], draw(&[3], Law::Normal))],
+        bench: vec![Case::new("normal", &[seed, step], draw(&[64, 32, 32, 3], Law::Normal))],
+    }
+}

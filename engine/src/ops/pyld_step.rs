@@ -1,0 +1,72 @@
+//! One outer step of PYLD.
+
+use super::noise::{place, seed_and_step};
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::rng::Stream;
+use crate::spec::Spec;
+use crate::tape::{Tape, Var};
+pub use kernels::pyld_step::Args;
+
+/// x' from x and g = ∂f/∂x; with noise also seed i32[2] and step i32[1]. No gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct PyldStep {
+    /// Constants.
+    pub args: Args,
+    /// Where the noise comes from.
+    pub stream: Stream,
+}
+
+impl Op for PyldStep {
+    fn name(&self) -> &'static str {
+        "pyld_step"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        let n = if self.args.noise > 0.0 { 4 } else { 2 };
+        arity(x, n..=n, &[2, 3])?;
+        ensure!(x[0] == x[1], "x and its gradient differ");
+        if n == 4 {
+            seed_and_step(&x[2], &x[3])?;
+        }
+        Ok(vec![x[0]])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        8 * x[0].len() as u64
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let op = *self;
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            let at = if op.args.noise > 0.0 { Some(place(io, 2, op.stream)?) } else { None };
+            let (x, g) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
+            kernels::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let quiet = Args { inner: 5, step_size: 0.2, clip: 1.0, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
+    let noisy = Args { sgld_lr: 0.3, noise: 0.05, ..quiet };
+    let go = |args: Args| move |t: &mut Tape, x: &[Var]| t.record(PyldStep { args, stream: Stream::Test }, x);
+    let (x, big): (&[usize], &[usize]) = (&[3, 5, 7, 3], &[64, 32, 32, 3]);
+    let at = [(&[2usize][..], F::Ints(vec![1, 2])), (&[1usize][..], F::Ints(vec![3]))];
+    let [seed, step] = at;
+    Cases {
+        small: vec![
+            Case::new("quiet", &[(x, F::Fixed), (x, F::Fixed)], go(quiet)),
+            Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy)),
+        ],
+        misfits: vec![
+            Case::new("shapes", &[(x, F::Fixed), (&[3, 5], F::Fixed)], go(quiet)),
+            Case::new("no seed", &[(x, F::Fixed), (x, F::Fixed)], go(noisy)),
+        ],
+        bench: vec![
+            Case::new("quiet", &[(big, F::Fixed), (big, F::Fixed)], go(quiet)),
+            Case::new("noisy", &[(big, F::Fixed), (big, F::Fixed), seed, step], go(noisy)),
+        ],
+    }
+}

@@ -1,0 +1,216 @@
+//! Sums and their transposes.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::reduce;
+
+/// out[c] = Σ over all axes but the last.
+#[derive(Clone, Copy, Debug)]
+pub struct SumRows;
+
+impl Op for SumRows {
+    fn name(&self) -> &'static str {
+        "sum_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].rank() > 1, "needs two axes or more, got {}", x[0]);
+        Ok(vec![x[0].with_shape(&[x[0].last()])])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (rows, c) = (x[0].rows(), x[0].last());
+        let ws = reduce::sum_rows_workspace(rows, c) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+            reduce::sum_rows(cpu, c, io.input::<T>(0)?, io.output::<T>(0)?, io.workspace::<T>()?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let to = t.spec(node.inputs[0])?;
+        Ok(vec![want.add(0, || t.one(BroadcastRows { to }, &[dy]))?])
+    }
+}
+
+/// v[c] repeated over all other axes of `to`.
+#[derive(Clone, Copy, Debug)]
+pub struct BroadcastRows {
+    /// Spec of the result.
+    pub to: Spec,
+}
+
+impl Op for BroadcastRows {
+    fn name(&self) -> &'static str {
+        "broadcast_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].shape() == [self.to.last()], "{} does not repeat to {}", x[0], self.to);
+        Ok(vec![x[0].with_shape(self.to.shape())])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+            reduce::broadcast_rows(io.input::<T>(0)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(SumRows, &[u]))?])
+    }
+}
+
+/// factor · Σ x: a scalar.
+#[derive(Clone, Copy, Debug)]
+pub struct SumAll {
+    /// The factor.
+    pub factor: f64,
+}
+
+impl Op for SumAll {
+    fn name(&self) -> &'static str {
+        "sum_all"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        Ok(vec![x[0].with_shape(&[])])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let factor = self.factor;
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            io.output::<T>(0)?[0] = reduce::sum_all(factor, io.input::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let (to, factor) = (t.spec(node.inputs[0])?, self.factor);
+        Ok(vec![want.add(0, || t.one(Spread { to, factor }, &[dy]))?])
+    }
+}
+
+/// The scalar factor · s in every element of `to`.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// Spec of the result.
+    pub to: Spec,
+    /// The factor.
+    pub factor: f64,
+}
+
+impl Op for Spread {
+    fn name(&self) -> &'static str {
+        "spread"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=1, &[])?;
+        ensure!(x[0].len() == 1, "needs a scalar, got {}", x[0]);
+        Ok(vec![x[0].with_shape(self.to.shape())])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let factor = self.factor;
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            let v = io.input::<T>(0)?[0] * factor as T;
+            io.output::<T>(0)?.fill(v);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(SumAll { factor: self.factor }, &[u]))?])
+    }
+}
+
+/// out[r, c] = x[r, c]·v[r].
+#[derive(Clone, Copy, Debug)]
+pub struct MulRows;
+
+impl Op for MulRows {
+    fn name(&self) -> &'static str {
+        "mul_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        ensure!(x[0].rank() == 2 && x[1].shape() == [x[0].first()], "{} and {} do not pair", x[0], x[1]);
+        Ok(vec![x[0]])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+            reduce::mul_rows(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        let (x, v) = (node.inputs[0], node.inputs[1]);
+        Ok(vec![want.add(0, || t.one(Self, &[u, v]))?, want.add(1, || t.one(RowDot, &[x, u]))?])
+    }
+}
+
+/// out[r] = Σ_c x[r, c]·y[r, c].
+#[derive(Clone, Copy, Debug)]
+pub struct RowDot;
+
+impl Op for RowDot {
+    fn name(&self) -> &'static str {
+        "row_dot"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[])?;
+        ensure!(x[0].rank() == 2 && x[0] == x[1], "{} and {} differ or are no matrices", x[0], x[1]);
+        Ok(vec![x[0].with_shape(&[x[0].first()])])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        2 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+            reduce::row_dot(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(u) = u[0] else { return Ok(Vec::new()) };
+        let (x, y) = (node.inputs[0], node.inputs[1]);
+        Ok(vec![want.add(0, || t.one(MulRows, &[y, u]))?, want.add(1, || t.one(MulRows, &[x, u]))?])
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let rows = |t: &mut Tape, x: &[Var]| t.record(SumRows, x);
+    let dot = |t: &mut Tape, x: &[Var]| t.record(RowDot, x);
+    let mul = |t: &mut Tape, x: &[Var]| t.record(MulRows, x);
+    let m: &[usize] = &[5, 7];
+    Cases {
+        small: vec![
+            Case::new("sum_rows", &[(&[3, 5, 7, 3], F::Normal)], rows),
+            Case::new("broadcast_rows", &[(&[7], F::Normal)], |t, x| {
+                let to = t.spec(x[0])?.with_shape(&[3, 2, 7]);
+                t.record(BroadcastRows { to }, x)
+            }),
+            Case::new("sum_all", &[(m, F::Normal)], |t, x| t.record(SumAll { factor: -0.5 }, x)),
+            Case::new("spread", &[(&[], F::Normal)], |t, x| {
+                let to = t.spec(x[0])?.with_shape(&[3, 4]);
+                t.record(Spread { to, factor: 0.25 }, x)
+            }),
+            Case::new("mul_rows", &[(m, F::Normal), (&[5], F::Normal)], mul),
+            Case::new("row_dot", &[(m, F::Normal), (m, F::Normal)], dot),
+        ],
+        misfits: vec![
+            Case::new("sum_rows", &[(&[3], F::Normal)], rows),
+            Case::new("mul_rows", &[(m, F::Normal), (&[7], F::Normal)], mul),
+            Case::new("row_dot", &[(m, F::Normal), (&[7, 5], F::Normal)], dot),
+        ],
+        bench: vec![Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows)],
+    }
+}

@@ -1,0 +1,147 @@
+//! The replay buffer and fresh chains.
+
+use super::noise::{place, seed_and_step};
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::rng::Stream;
+use crate::spec::{DType, Spec};
+use crate::tape::{Tape, Var};
+use kernels::replay::{self, ByClass};
+pub use kernels::replay::Kind;
+
+/// Rows of a buffer by index: buffer B×…, index i32[n] → n×…. No gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct GatherRows;
+
+impl Op for GatherRows {
+    fn name(&self) -> &'static str {
+        "gather_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 2..=2, &[1])?;
+        ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
+        Ok(vec![x[0].with_first(x[1].len())])
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let row = x[0].row_len();
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            replay::gather(cpu, row, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+/// The buffer with rows replaced: buffer B×…, index i32[n], x n×… → B×…; of equal indices the last wins. No gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct ScatterRows;
+
+impl Op for ScatterRows {
+    fn name(&self) -> &'static str {
+        "scatter_rows"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 3..=3, &[1])?;
+        ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
+        ensure!(x[2] == x[0].with_first(x[1].len()), "the rows {} do not fit", x[2]);
+        Ok(vec![x[0]])
+    }
+    fn flops(&self, _: &[Spec], _: &[Spec]) -> u64 {
+        0
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let row = x[0].row_len();
+        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+            let (b, i, x) = (io.input_or_place::<T>(0, 0)?, io.input::<i32>(1)?, io.input::<T>(2)?);
+            replay::scatter(row, b, i, x, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+/// Chains that restart by kind and class; see [`kernels::replay::restart`]. No gradient.
+///
+/// Inputs: x n×H×W×C; kind i32[n] (a [`Kind`]); class i32[n]; training images u8[N, H·W·C] sorted by class;
+/// offsets i32[classes + 1]; means f32[classes, H·W·C]; seed i32[2]; step i32[1].
+#[derive(Clone, Copy, Debug)]
+pub struct Restart {
+    /// Where the draws come from.
+    pub stream: Stream,
+}
+
+impl Op for Restart {
+    fn name(&self) -> &'static str {
+        "restart"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        ensure!(x.len() == 8, "takes 8 inputs, got {}", x.len());
+        let (n, row) = (x[0].first(), x[0].row_len());
+        ensure!(x[0].dtype == DType::F32 && x[0].rank() == 4, "needs f32 N×H×W×C images, got {}", x[0]);
+        ensure!(x[1] == Spec::i32(&[n]) && x[2] == Spec::i32(&[n]), "needs a kind and a class for each image");
+        ensure!(x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row, "{} is no list of images", x[3]);
+        ensure!(x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1, "{} are no offsets", x[4]);
+        ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} are no class means", x[5]);
+        seed_and_step(&x[6], &x[7])?;
+        Ok(vec![x[0]])
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let (row, stream) = (x[0].row_len(), self.stream);
+        cpu_kernel(device, 0, move |cpu, io| {
+            let data = ByClass { images: io.input(3)?, offsets: io.input(4)?, means: io.input(5)? };
+            let (x, kind, class) = (io.input_or_place::<f32>(0, 0)?, io.input(1)?, io.input(2)?);
+            replay::restart(cpu, row, data, x, kind, class, place(io, 6, stream)?, io.output::<f32>(0)?);
+            Ok(())
+        })
+    }
+}
+
+fn restart_case(n: usize, images: usize, side: usize, kinds: Vec<i32>) -> Case {
+    let row = side * side * 3;
+    let half = images as i32 / 2;
+    Case::new(
+        format!("restart {n}"),
+        &[
+            (&[n, side, side, 3], F::Fixed),
+            (&[n], F::Ints(kinds)),
+            (&[n], F::Below(2)),
+            (&[images, row], F::Bytes),
+            (&[3], F::Ints(vec![0, half, images as i32])),
+            (&[2, row], F::Fixed),
+            (&[2], F::Ints(vec![1, 2])),
+            (&[1], F::Ints(vec![3])),
+        ],
+        |t, x| t.record(Restart { stream: Stream::Test }, x),
+    )
+}
+
+pub(super) fn cases() -> Cases {
+    let gather = |t: &mut Tape, x: &[Var]| t.record(GatherRows, x);
+    let scatter = |t: &mut Tape, x: &[Var]| t.record(ScatterRows, x);
+    let (b, x): (&[usize], &[usize]) = (&[9, 2, 3], &[4, 2, 3]);
+    let big: &[usize] = &[10_000, 32, 32, 3];
+    let batch: &[usize] = &[64, 32, 32, 3];
+    let mut kinds = vec![0; 64];
+    (kinds[3], kinds[20], kinds[50], kinds[51]) = (1, 1, 1, 2);
+    Cases {
+        small: vec![
+            Case::new("gather", &[(b, F::Fixed), (&[4], F::Below(9))], gather),
+            Case::new("scatter", &[(b, F::Fixed), (&[4], F::Ints(vec![3, 8, 3, 0])), (x, F::Fixed)], scatter),
+            restart_case(4, 10, 3, vec![0, 1, 2, 1]),
+        ],
+        misfits: vec![
+            Case::new("gather", &[(b, F::Fixed), (&[4], F::Fixed)], gather),
+            Case::new("scatter", &[(b, F::Fixed), (&[3], F::Below(9)), (x, F::Fixed)], scatter),
+        ],
+        bench: vec![
+            Case::new("gather", &[(big, F::Fixed), (&[64], F::Below(10_000))], gather),
+            Case::new("scatter", &[(big, F::Fixed), (&[64], F::Below(10_000)), (batch, F::Fixed)], scatter),
+            restart_case(64, 10_000, 32, kinds),
+        ],
+    }
+}

@@ -1,0 +1,215 @@
+//! Normalise, scale, shift and rectify: the last part of batch norm, with its gradients.
+
+use super::bn_stats::grouped;
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::ops::elementwise::{Axpby, Mul};
+use crate::ops::reduce::SumRows;
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use core::any::Any;
+use kernels::scale_shift_leaky::{self, GradArgs, Reduce};
+
+/// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale [G, C] ([C]: the same for all groups),
+/// shift [C].
+#[derive(Clone, Debug)]
+pub struct ScaleShiftLeaky {
+    /// Images of each group, in order.
+    pub groups: Vec<usize>,
+    /// Slope below zero.
+    pub leak: f64,
+}
+
+impl ScaleShiftLeaky {
+    fn fits(&self, x: &[Spec]) -> core::result::Result<(), String> {
+        grouped(&x[0], &self.groups)?;
+        let c = x[0].last();
+        let stat = |s: &Spec| s.shape() == [self.groups.len(), c] || s.shape() == [c];
+        ensure!(stat(&x[1]) && x[2] == x[1], "mean {} or scale {} do not fit x", x[1], x[2]);
+        ensure!(x[3].shape() == [c], "shift {} does not fit x", x[3]);
+        Ok(())
+    }
+}
+
+impl Op for ScaleShiftLeaky {
+    fn name(&self) -> &'static str {
+        "scale_shift_leaky"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 4..=4, &[])?;
+        self.fits(x)?;
+        Ok(vec![x[0]])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        4 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let leak = self.leak;
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            let (x, mean) = (io.input::<T>(0)?, io.input::<T>(1)?);
+            let (scale, shift) = (io.input::<T>(2)?, io.input::<T>(3)?);
+            scale_shift_leaky::cpu(cpu, &shape, leak, x, mean, scale, shift, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let &[x, mean, scale, shift] = &node.inputs[..] else { return Ok(Vec::new()) };
+        let dx = want.total(0, |add| {
+            let op = ScaleShiftLeakyGrad { like: self.clone(), add: add.is_some(), stats: false };
+            let inputs: Vec<Var> = [x, dy, mean, scale, shift].into_iter().chain(add).collect();
+            t.one(op, &inputs)
+        })?;
+        if !(want.needs(1) || want.needs(2) || want.needs(3)) {
+            return Ok(vec![dx]);
+        }
+        let shared = t.spec(mean)?.rank() == 1;
+        let sums = t.record(ScaleShiftLeakyReduce { like: self.clone() }, &[x, dy, mean, scale, shift])?;
+        let mut groups = |t: &mut Tape, v: Var| if shared { t.one(SumRows, &[v]) } else { Ok(v) };
+        let (dscale, dshift) = (groups(t, sums[0])?, groups(t, sums[1])?);
+        let dmean = want.add(1, || {
+            let product = t.one(Mul, &[scale, dshift])?;
+            t.one(Axpby { a: -1.0, b: 0.0 }, &[product])
+        })?;
+        let dscale = want.add(2, || Ok(dscale))?;
+        let dshift = want.add(3, || if shared { Ok(dshift) } else { t.one(SumRows, &[dshift]) })?;
+        Ok(vec![dx, dmean, dscale, dshift])
+    }
+}
+
+/// dx from x, dy, mean, scale, shift; then a tensor like x if `add`; then dmean and dvar if `stats`.
+#[derive(Clone, Debug)]
+pub struct ScaleShiftLeakyGrad {
+    /// The forward op.
+    pub like: ScaleShiftLeaky,
+    /// Whether there is a tensor to add.
+    pub add: bool,
+    /// Whether the gradient through the statistics is included.
+    pub stats: bool,
+}
+
+impl ScaleShiftLeakyGrad {
+    /// If `v` is this op's gradient of `x` normalised by `mean`: the op that also includes the gradient through the
+    /// statistics, and its inputs but the last two (dmean, dvar).
+    pub(crate) fn with_stats(t: &Tape, v: Var, x: Var, mean: Var) -> Option<(Self, Vec<Var>)> {
+        let node = t.maker(v)?;
+        let op: &dyn Any = &*node.op;
+        let op = op.downcast_ref::<Self>()?;
+        let same = !op.stats && node.inputs[0] == x && node.inputs[2] == mean;
+        same.then(|| (Self { stats: true, ..op.clone() }, node.inputs.clone()))
+    }
+}
+
+impl Op for ScaleShiftLeakyGrad {
+    fn name(&self) -> &'static str {
+        if self.stats { "bn_leaky_grad" } else { "scale_shift_leaky_grad" }
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        let n = 5 + usize::from(self.add) + 2 * usize::from(self.stats);
+        arity(x, n..=n, &[])?;
+        self.like.fits(&[x[0], x[2], x[3], x[4]])?;
+        ensure!(x[1] == x[0] && (!self.add || x[5] == x[0]), "dy or the tensor to add is not like x");
+        ensure!(!self.stats || (x[n - 2] == x[2] && x[n - 1] == x[2] && x[2].rank() == 2), "statistics do not fit");
+        Ok(vec![x[0]])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        8 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let (leak, add, stats, n) = (self.like.leak, self.add, self.stats, x.len());
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            let args = GradArgs::<T> {
+                x: io.input(0)?,
+                dy: io.input(1)?,
+                mean: io.input(2)?,
+                scale: io.input(3)?,
+                shift: io.input(4)?,
+                stats: if stats { Some((io.input(n - 2)?, io.input(n - 1)?)) } else { None },
+                add: if add { Some(io.input(5)?) } else { None },
+            };
+            scale_shift_leaky::grad_cpu(cpu, &shape, leak, &args, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+}
+
+/// dscale[G, C] = Σ dz·(x − mean) and dshift[G, C] = Σ dz, from x, dy, mean, scale, shift; dz = leaky'(z)·dy.
+#[derive(Clone, Debug)]
+pub struct ScaleShiftLeakyReduce {
+    /// The forward op.
+    pub like: ScaleShiftLeaky,
+}
+
+impl Op for ScaleShiftLeakyReduce {
+    fn name(&self) -> &'static str {
+        "scale_shift_leaky_reduce"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 5..=5, &[])?;
+        self.like.fits(&[x[0], x[2], x[3], x[4]])?;
+        ensure!(x[1] == x[0], "dy is not like x");
+        let sums = x[0].with_shape(&[self.like.groups.len(), x[0].last()]);
+        Ok(vec![sums, sums])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        7 * x[0].len() as u64
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+        let reduce = Reduce::new(shape, self.like.leak);
+        let ws = reduce.workspace() * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+            let coeffs = (io.input::<T>(2)?, io.input::<T>(3)?, io.input::<T>(4)?);
+            let (dscale, dshift) = (io.output::<T>(0)?, io.output::<T>(1)?);
+            reduce.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, coeffs, dscale, dshift, io.workspace::<T>()?);
+            Ok(())
+        }))
+    }
+}
+
+/// A whole batch norm with rectifier in its parts; outputs y, mean and biased variance.
+fn batch_norm(t: &mut Tape, groups: &[usize], x: Var, gamma: Var, beta: Var) -> Result<Vec<Var>> {
+    let stats = t.record(super::bn_stats::BnStats { groups: groups.to_vec() }, &[x])?;
+    let scale = t.one(super::bn_coeffs::BnCoeffs { eps: 1e-5 }, &[stats[1], gamma])?;
+    let op = ScaleShiftLeaky { groups: groups.to_vec(), leak: 0.2 };
+    let y = t.one(op, &[x, stats[0], scale, beta])?;
+    Ok(vec![y, stats[0], stats[1]])
+}
+
+pub(super) fn cases() -> Cases {
+    let x: &[usize] = &[5, 3, 2, 7];
+    let (gc, c): (&[usize], &[usize]) = (&[2, 7], &[7]);
+    let op = ScaleShiftLeaky { groups: vec![2, 3], leak: 0.2 };
+    let go = move |t: &mut Tape, x: &[Var]| t.record(op.clone(), x);
+    let whole = |groups: &'static [usize]| move |t: &mut Tape, v: &[Var]| batch_norm(t, groups, v[0], v[1], v[2]);
+    let big = |groups: &'static [usize]| {
+        let op = ScaleShiftLeaky { groups: groups.to_vec(), leak: 0.2 };
+        move |t: &mut Tape, v: &[Var]| t.record(op.clone(), v)
+    };
+    let mut bench = Vec::new();
+    for (n, h, ch) in [(192, 32, 32), (192, 8, 128)] {
+        let (x, gc, c): (&[usize], &[usize], &[usize]) = (&[n, h, h, ch], &[3, ch], &[ch]);
+        let inputs = [(x, F::Normal), (gc, F::Normal), (gc, F::Positive), (c, F::Normal)];
+        bench.push(Case::new(format!("{h}×{h}×{ch}"), &inputs, big(&[64, 64, 64])));
+    }
+    Cases {
+        small: vec![
+            Case::new("groups", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone()),
+            Case::new("shared", &[(x, F::Normal), (c, F::Normal), (c, F::Normal), (c, F::Normal)], go.clone()),
+            Case::new("batch norm", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], whole(&[2, 3])),
+            Case::new("batch norm, residual use", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], |t, v| {
+                let y = batch_norm(t, &[5], v[0], v[1], v[2])?;
+                t.record(Mul, &[y[0], v[0]])
+            }),
+        ],
+        misfits: vec![
+            Case::new("mean", &[(x, F::Normal), (&[3, 7], F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone()),
+            Case::new("shift", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (&[6], F::Normal)], go),
+        ],
+        bench,
+    }
+}

@@ -1,0 +1,60 @@
+//! SGD with momentum and weight decay.
+
+use super::{Case, Cases, Fill as F};
+use crate::device::Device;
+use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::spec::Spec;
+use crate::tape::{Tape, Var};
+
+/// New weight and velocity from weight, velocity, gradient and the learning rate (one value). No gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Sgd {
+    /// μ.
+    pub momentum: f64,
+    /// λ.
+    pub weight_decay: f64,
+}
+
+impl Op for Sgd {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 4..=4, &[])?;
+        ensure!(x[1] == x[0] && x[2] == x[0], "weight, velocity and gradient differ");
+        ensure!(x[3].len() == 1, "the learning rate must be one value, got {}", x[3]);
+        Ok(vec![x[0], x[0]])
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        6 * x[0].len() as u64
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0), (1, 1)]
+    }
+    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+        let op = *self;
+        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+            let (w, v) = (io.input_or_place::<T>(0, 0)?, io.input_or_place::<T>(1, 1)?);
+            let (g, lr) = (io.input::<T>(2)?, io.input::<T>(3)?[0]);
+            let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);
+            kernels::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
+            Ok(())
+        }))
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let go = |t: &mut Tape, x: &[Var]| t.record(Sgd { momentum: 0.9, weight_decay: 4e-4 }, x);
+    let case = |name: &str, s: &[usize]| {
+        Case::new(name, &[(s, F::Fixed), (s, F::Fixed), (s, F::Fixed), (&[], F::Fixed)], go)
+    };
+    Cases {
+        small: vec![case("step", &[5, 3, 3, 7])],
+        misfits: vec![Case::new(
+            "gradient",
+            &[(&[5], F::Fixed), (&[5], F::Fixed), (&[6], F::Fixed), (&[], F::Fixed)],
+            go,
+        )],
+        bench: vec![case("step", &[640, 3, 3, 640])],
+    }
+}

@@ -1,0 +1,149 @@
+//! What a tensor is before it has memory: shape and element type.
+
+use core::fmt;
+
+/// Element type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single.
+    F32,
+    /// IEEE double: gradient checks and oracles.
+    F64,
+    /// Labels, indices, counters, seeds.
+    I32,
+    /// Image bytes.
+    U8,
+}
+
+impl DType {
+    /// Bytes of an element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F64 => 8,
+            Self::U8 => 1,
+        }
+    }
+
+    /// Whether gradients flow through it.
+    pub fn is_real(self) -> bool {
+        matches!(self, Self::F32 | Self::F64)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::U8 => "u8",
+        })
+    }
+}
+
+/// Most axes a tensor has.
+pub const MAX_RANK: usize = 4;
+
+/// Shape and element type. Images are N×H×W×C, filters K×R×S×C; a scalar has no axes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Spec {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Spec {
+    /// A spec of at most [`MAX_RANK`] axes; further axes are folded into the last.
+    pub fn new(shape: &[usize], dtype: DType) -> Self {
+        let mut dims = [1; MAX_RANK];
+        for (i, &d) in shape.iter().enumerate() {
+            dims[i.min(MAX_RANK - 1)] *= d;
+        }
+        Self { dims, rank: shape.len().min(MAX_RANK), dtype }
+    }
+
+    /// Float32.
+    pub fn f32(shape: &[usize]) -> Self {
+        Self::new(shape, DType::F32)
+    }
+
+    /// Int32.
+    pub fn i32(shape: &[usize]) -> Self {
+        Self::new(shape, DType::I32)
+    }
+
+    /// The lengths of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape().iter().product()
+    }
+
+    /// Whether an axis is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.dtype.size()
+    }
+
+    /// Length of the last axis; 1 for a scalar.
+    pub fn last(&self) -> usize {
+        self.shape().last().copied().unwrap_or(1)
+    }
+
+    /// Length of the first axis; 1 for a scalar.
+    pub fn first(&self) -> usize {
+        self.shape().first().copied().unwrap_or(1)
+    }
+
+    /// Product of all axes but the last.
+    pub fn rows(&self) -> usize {
+        self.shape().split_last().map_or(1, |(_, s)| s.iter().product())
+    }
+
+    /// Product of all axes but the first.
+    pub fn row_len(&self) -> usize {
+        self.shape().split_first().map_or(1, |(_, s)| s.iter().product())
+    }
+
+    /// The same element type with another shape.
+    pub fn with_shape(&self, shape: &[usize]) -> Self {
+        Self::new(shape, self.dtype)
+    }
+
+    /// The same shape with another first axis.
+    pub fn with_first(&self, n: usize) -> Self {
+        let mut s = *self;
+        s.dims[0] = n;
+        s
+    }
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[", self.dtype)?;
+        for (i, d) in self.shape().iter().enumerate() {
+            write!(f, "{}{d}", if i > 0 { "×" } else { "" })?;
+        }
+        f.write_str("]")
+    }
+}

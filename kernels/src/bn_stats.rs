@@ -1,0 +1,146 @@
+//! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
+//!
+//! Each chunk forms its own mean and sum of squared deviations in two passes; chunks are merged in order by the
+//! formula of Chan, Golub, LeVeque (1979) in float64: Σx² − mean² would cancel.
+
+pub use crate::channels::Grouped;
+use crate::channels::{Chunk, repeats};
+use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+
+multiversion! {
+    /// Sums of `x` (`rows × c`), or of squared deviations from `mean`, into the first `c` values of `acc`.
+    fn moments<T: Real>(x: &[T], c: usize, mean: Option<&[T]>, acc: &mut [T]) {
+        acc.fill(T::ZERO);
+        let span = acc.len();
+        match mean {
+            None => {
+                for x in x.chunks(span) {
+                    for (a, &x) in acc.iter_mut().zip(x) {
+                        *a += x;
+                    }
+                }
+            }
+            Some(mean) => {
+                for x in x.chunks(span) {
+                    for ((a, &x), &m) in acc.iter_mut().zip(x).zip(mean) {
+                        *a += (x - m) * (x - m);
+                    }
+                }
+            }
+        }
+        let (first, rest) = acc.split_at_mut(c);
+        for r in rest.chunks_exact(c) {
+            for (a, &r) in first.iter_mut().zip(r) {
+                *a += r;
+            }
+        }
+    }
+}
+
+/// Prepared: the fixed chunks of the shape.
+#[derive(Debug)]
+pub struct Stats {
+    shape: Grouped,
+    chunks: Vec<Chunk>,
+}
+
+impl Stats {
+    /// For a shape.
+    pub fn new(shape: Grouped) -> Self {
+        let chunks = shape.chunks();
+        Self { shape, chunks }
+    }
+
+    fn span(&self) -> usize {
+        self.shape.c * repeats(self.shape.c)
+    }
+
+    /// Elements of workspace.
+    pub fn workspace(&self) -> usize {
+        self.chunks.len() * 3 * self.span()
+    }
+
+    /// mean[g, c] and biased var[g, c] from x.
+    pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], mean: &mut [T], var: &mut [T], workspace: &mut [T]) {
+        let (c, span) = (self.shape.c, self.span());
+        for_parts(cpu, workspace, 3 * span, |t, part| {
+            let Some(chunk) = self.chunks.get(t) else { return };
+            let x = &x[chunk.start * c..chunk.end * c];
+            let (m, rest) = part.split_at_mut(span);
+            let (m2, means) = rest.split_at_mut(span);
+            moments(cpu.simd, x, c, None, m);
+            let rows = T::of((chunk.end - chunk.start) as f64);
+            m[..c].iter_mut().for_each(|m| *m = *m / rows);
+            for r in means.chunks_exact_mut(c) {
+                r.copy_from_slice(&m[..c]);
+            }
+            moments(cpu.simd, x, c, Some(means), m2);
+        });
+        for g in 0..self.shape.groups.len() {
+            self.merge(g, workspace, &mut mean[g * c..][..c], &mut var[g * c..][..c]);
+        }
+    }
+
+    fn merge<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
+        let span = self.span();
+        for ch in 0..self.shape.c {
+            let (mut n, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
+            for (t, chunk) in self.chunks.iter().enumerate().filter(|(_, c)| c.group == group) {
+                let rows = (chunk.end - chunk.start) as f64;
+                let (b, b2) = (parts[t * 3 * span + ch].to_f64(), parts[(t * 3 + 1) * span + ch].to_f64());
+                let d = b - m;
+                m += d * rows / (n + rows);
+                m2 += b2 + d * d * n * rows / (n + rows);
+                n += rows;
+            }
+            mean[ch] = T::of(m);
+            var[ch] = T::of(m2 / n);
+        }
+    }
+}
+
+multiversion! {
+    fn backward<T: Real>(x: &[T], add: &[T], a: &[T], b: &[T], dx: &mut [T]) {
+        for (((dx, x), add), (a, b)) in
+            dx.chunks_mut(a.len()).zip(x.chunks(a.len())).zip(add.chunks(a.len())).zip(core::iter::repeat((a, b)))
+        {
+            for ((((dx, &x), &add), &a), &b) in dx.iter_mut().zip(x).zip(add).zip(a).zip(b) {
+                *dx = add + (a + b * x);
+            }
+        }
+    }
+}
+
+/// dx = add + dmean/n + 2·dvar·(x − mean)/n. `add` = `None` stands for zeros.
+pub fn grad_cpu<T: Real>(
+    cpu: &Cpu,
+    shape: &Grouped,
+    x: &[T],
+    mean: &[T],
+    dmean: &[T],
+    dvar: &[T],
+    add: Option<&[T]>,
+    dx: &mut [T],
+) {
+    let c = shape.c;
+    let mut row = 0;
+    for g in 0..shape.groups.len() {
+        let rows = shape.rows(g);
+        let n = T::of(rows as f64);
+        let two = T::of(2.0);
+        let at = g * c..(g + 1) * c;
+        let b: Vec<T> = dvar[at.clone()].iter().map(|&v| two * v / n).collect();
+        let a: Vec<T> =
+            dmean[at.clone()].iter().zip(&mean[at]).zip(&b).map(|((&d, &m), &b)| d / n - b * m).collect();
+        let (a, b) = (a.repeat(repeats(c)), b.repeat(repeats(c)));
+        let grain = (crate::cpu::GRAIN / a.len()).max(1) * a.len();
+        let zeros = vec![T::ZERO; if add.is_none() { grain } else { 0 }];
+        let start = row * c;
+        for_parts(cpu, &mut dx[start..start + rows * c], grain, |t, dx| {
+            let at = start + t * grain;
+            let add = add.map_or(&zeros[..dx.len()], |r| &r[at..at + dx.len()]);
+            backward(cpu.simd, &x[at..at + dx.len()], add, &a, &b, dx);
+        });
+        row += rows;
+    }
+}

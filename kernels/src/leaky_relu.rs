@@ -1,0 +1,32 @@
+//! Leaky rectifier: y = x for x ≥ 0, leak·x below; and its gradient.
+
+use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
+
+multiversion! {
+    fn forward<T: Real>(x: &[T], y: &mut [T], leak: T) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = if x < T::ZERO { x * leak } else { x };
+        }
+    }
+}
+
+multiversion! {
+    fn backward<T: Real>(x: &[T], dy: &[T], dx: &mut [T], leak: T) {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = if x < T::ZERO { dy * leak } else { dy };
+        }
+    }
+}
+
+/// y from x, elementwise.
+pub fn cpu<T: Real>(cpu: &Cpu, leak: f64, x: &[T], y: &mut [T]) {
+    for_parts(cpu, y, GRAIN, |t, y| forward(cpu.simd, &x[t * GRAIN..], y, T::of(leak)));
+}
+
+/// dx from x and dy, elementwise; the derivative at 0 is 1.
+pub fn grad_cpu<T: Real>(cpu: &Cpu, leak: f64, x: &[T], dy: &[T], dx: &mut [T]) {
+    for_parts(cpu, dx, GRAIN, |t, dx| {
+        let at = t * GRAIN;
+        backward(cpu.simd, &x[at..], &dy[at..], dx, T::of(leak));
+    });
+}

@@ -1,0 +1,33 @@
+//! The energy: f(x) = logsumexp of the logits, and softmax, its gradient.
+
+use crate::cpu::Real;
+
+fn largest<T: Real>(x: &[T]) -> T {
+    x.iter().fold(x[0], |m, &v| m.larger(v))
+}
+
+/// y[n] = ln Σ_c exp(x[n, c]), shifted by the largest so that it neither overflows nor loses digits.
+pub fn cpu<T: Real>(c: usize, x: &[T], y: &mut [T]) {
+    for (y, x) in y.iter_mut().zip(x.chunks_exact(c)) {
+        let m = largest(x);
+        *y = m + x.iter().fold(T::ZERO, |s, &v| s + (v - m).exp()).ln();
+    }
+}
+
+/// p[n, c] = exp(x[n, c]) / Σ exp(x[n, ·]).
+pub fn softmax<T: Real>(c: usize, x: &[T], p: &mut [T]) {
+    for (p, x) in p.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+        let m = largest(x);
+        p.iter_mut().zip(x).for_each(|(p, &v)| *p = (v - m).exp());
+        let sum = p.iter().fold(T::ZERO, |s, &v| s + v);
+        p.iter_mut().for_each(|p| *p = *p / sum);
+    }
+}
+
+/// dx = p·(u − Σ u·p): the gradient of [`softmax`] from p and u = dp.
+pub fn softmax_grad<T: Real>(c: usize, p: &[T], u: &[T], dx: &mut [T]) {
+    for ((dx, p), u) in dx.chunks_exact_mut(c).zip(p.chunks_exact(c)).zip(u.chunks_exact(c)) {
+        let dot = p.iter().zip(u).fold(T::ZERO, |s, (&p, &u)| s + p * u);
+        dx.iter_mut().zip(p).zip(u).for_each(|((d, &p), &u)| *d = p * (u - dot));
+    }
+}

@@ -1,0 +1,313 @@
+//! Buffers, and the checked hand-out of their parts to kernels.
+//!
+//! Invariant: an [`Access`] exists only if the byte ranges that a kernel writes are disjoint from each other and
+//! from everything it reads, except for declared aliases, which are whole and equal. That is checked once, when a
+//! program is planned; [`Io`] then checks bounds only. An aliased input cannot be read through `input`.
+
+use bytemuck::Pod;
+use core::marker::PhantomData;
+
+/// Bytes to which every tensor is aligned: a cache line and an AVX-512 vector.
+pub const ALIGN: usize = 64;
+
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; ALIGN]);
+
+/// Host memory, zeroed, aligned to [`ALIGN`] bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Buffer {
+    /// `len` zero bytes.
+    ///
+    /// # Errors
+    /// If the system has no such memory.
+    pub fn zeroed(len: usize) -> Result<Self, MemoryError> {
+        let n = len.div_ceil(ALIGN);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(n).map_err(|_| MemoryError::OutOfMemory { bytes: len })?;
+        lines.resize(n, Line([0; ALIGN]));
+        Ok(Self { lines, len })
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its content.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    /// Its content, mutable.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+/// Which buffer a [`View`] lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// The program's own memory.
+    Arena,
+    /// A slot of the state.
+    Slot(u32),
+}
+
+/// A byte range of a buffer; `offset` is a multiple of [`ALIGN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The buffer.
+    pub space: Space,
+    /// First byte.
+    pub offset: usize,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+impl View {
+    fn overlaps(&self, o: &Self) -> bool {
+        self.space == o.space
+            && self.len > 0
+            && o.len > 0
+            && self.offset < o.offset + o.len
+            && o.offset < self.offset + self.len
+    }
+}
+
+/// Why memory could not be handed out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// The system refused an allocation.
+    #[error("out of memory: {bytes} bytes could not be allocated")]
+    OutOfMemory {
+        /// The size asked for.
+        bytes: usize,
+    },
+    /// Ranges that must not overlap do: an error in the planner.
+    #[error("memory plan is wrong: {0}")]
+    Overlap(String),
+    /// A kernel asked for what its access does not give: an error in the kernel.
+    #[error("kernel access is wrong: {0}")]
+    Access(&'static str),
+}
+
+/// The memory of one node: what it reads, writes and scratches.
+#[derive(Clone, Debug)]
+pub struct Access {
+    inputs: Vec<View>,
+    outputs: Vec<View>,
+    workspace: View,
+    /// For each output the input it shares memory with.
+    alias: Vec<Option<usize>>,
+}
+
+impl Access {
+    /// Checks the ranges. `aliases` lists the (output, input) pairs that may share memory.
+    ///
+    /// # Errors
+    /// If a written range overlaps another range of the node that is no whole declared alias.
+    pub fn new(
+        inputs: Vec<View>,
+        outputs: Vec<View>,
+        workspace: View,
+        aliases: &[(usize, usize)],
+    ) -> Result<Self, MemoryError> {
+        let mut alias = vec![None; outputs.len()];
+        for (o, out) in outputs.iter().enumerate() {
+            for (i, input) in inputs.iter().enumerate().filter(|(_, v)| v.overlaps(out)) {
+                if out != input || !aliases.contains(&(o, i)) || alias[o].is_some() {
+                    return Err(MemoryError::Overlap(format!("output {o} overlaps input {i}")));
+                }
+                alias[o] = Some(i);
+            }
+            if outputs[..o].iter().any(|v| v.overlaps(out)) || workspace.overlaps(out) {
+                return Err(MemoryError::Overlap(format!("output {o} overlaps another or the workspace")));
+            }
+        }
+        if inputs.iter().any(|v| v.overlaps(&workspace)) {
+            return Err(MemoryError::Overlap("the workspace overlaps an input".into()));
+        }
+        if inputs.iter().chain(&outputs).chain([&workspace]).any(|v| v.offset % ALIGN != 0) {
+            return Err(MemoryError::Overlap("a range is not aligned".into()));
+        }
+        Ok(Self { inputs, outputs, workspace, alias })
+    }
+
+    /// Whether the node writes a slot of the state.
+    pub fn writes_slots(&self) -> bool {
+        self.outputs.iter().any(|v| matches!(v.space, Space::Slot(_)))
+    }
+}
+
+enum Slots<'a> {
+    Shared(&'a [Buffer]),
+    Exclusive(*mut Buffer, usize, PhantomData<&'a mut [Buffer]>),
+}
+
+/// The memory of a running program: its arena and the state's slots.
+pub struct Memory<'a> {
+    arena: (*mut u8, usize),
+    slots: Slots<'a>,
+    life: PhantomData<&'a mut Buffer>,
+}
+
+impl<'a> Memory<'a> {
+    /// With the right to write slots.
+    pub fn exclusive(arena: &'a mut Buffer, slots: &'a mut [Buffer]) -> Self {
+        let slots = Slots::Exclusive(slots.as_mut_ptr(), slots.len(), PhantomData);
+        Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
+    }
+
+    /// For programs that only read slots: several may run on one state at once.
+    pub fn shared(arena: &'a mut Buffer, slots: &'a [Buffer]) -> Self {
+        let slots = Slots::Shared(slots);
+        Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
+    }
+
+    /// The memory of one node. The borrow ends with the `Io`.
+    pub fn io<'m>(&'m mut self, access: &'m Access) -> Io<'m> {
+        Io { memory: self, access, taken: 0 }
+    }
+
+    fn start(&self, v: View, write: bool) -> Result<*mut u8, MemoryError> {
+        let (ptr, len) = match (v.space, &self.slots) {
+            (Space::Arena, _) => self.arena,
+            (Space::Slot(i), Slots::Shared(slots)) => {
+                if write {
+                    return Err(MemoryError::Access("a shared state cannot be written"));
+                }
+                let b = slots.get(i as usize).ok_or(MemoryError::Access("no such slot"))?;
+                (b.bytes().as_ptr().cast_mut(), b.len())
+            }
+            (Space::Slot(i), Slots::Exclusive(slots, n, _)) => {
+                if i as usize >= *n {
+                    return Err(MemoryError::Access("no such slot"));
+                }
+                // SAFETY: index in bounds of the exclusively borrowed slice. The reference to the `Buffer` itself
+                // lives for this statement only; the bytes lie in their own allocation.
+                let b = unsafe { &mut *slots.add(i as usize) };
+                (b.bytes_mut().as_mut_ptr(), b.len())
+            }
+        };
+        if v.offset.checked_add(v.len).is_none_or(|end| end > len) {
+            return Err(MemoryError::Access("range outside its buffer"));
+        }
+        Ok(ptr.wrapping_add(v.offset))
+    }
+}
+
+/// What a kernel may touch: inputs to read, outputs and a workspace to write.
+pub struct Io<'m> {
+    memory: &'m Memory<'m>,
+    access: &'m Access,
+    /// Outputs handed out (bit o) and the workspace (bit 63).
+    taken: u64,
+}
+
+impl<'m> Io<'m> {
+    /// Input `i` as a slice.
+    ///
+    /// # Errors
+    /// If it shares its memory with an output (see [`Io::in_place`]) or does not exist.
+    pub fn input<T: Pod>(&self, i: usize) -> Result<&'m [T], MemoryError> {
+        if self.access.alias.contains(&Some(i)) {
+            return Err(MemoryError::Access("the input shares memory with an output"));
+        }
+        let v = *self.access.inputs.get(i).ok_or(MemoryError::Access("no such input"))?;
+        let ptr = self.memory.start(v, false)?;
+        // SAFETY: in bounds; aligned for any Pod up to 64 bytes; no output or workspace of this node overlaps it
+        // (checked by `Access::new`), and `Memory` is borrowed exclusively by this `Io`.
+        Ok(unsafe { core::slice::from_raw_parts(ptr.cast::<T>(), v.len / size_of::<T>()) })
+    }
+
+    /// Whether output `o` already holds input `i`.
+    pub fn in_place(&self, o: usize, i: usize) -> bool {
+        self.access.alias.get(o).is_some_and(|a| *a == Some(i))
+    }
+
+    /// Input `i`, or `None` if output `o` already holds it.
+    ///
+    /// # Errors
+    /// If the input does not exist or lies in another output.
+    pub fn input_or_place<T: Pod>(&self, i: usize, o: usize) -> Result<Option<&'m [T]>, MemoryError> {
+        if self.in_place(o, i) { Ok(None) } else { self.input(i).map(Some) }
+    }
+
+    /// Output `o` as a mutable slice; each may be taken once.
+    ///
+    /// # Errors
+    /// If it was taken or does not exist.
+    pub fn output<T: Pod>(&mut self, o: usize) -> Result<&'m mut [T], MemoryError> {
+        let v = *self.access.outputs.get(o).ok_or(MemoryError::Access("no such output"))?;
+        self.take(o.min(62), v)
+    }
+
+    /// The workspace as a mutable slice; may be taken once.
+    ///
+    /// # Errors
+    /// If it was taken.
+    pub fn workspace<T: Pod>(&mut self) -> Result<&'m mut [T], MemoryError> {
+        self.take(63, self.access.workspace)
+    }
+
+    fn take<T: Pod>(&mut self, bit: usize, v: View) -> Result<&'m mut [T], MemoryError> {
+        if self.taken & (1 << bit) != 0 {
+            return Err(MemoryError::Access("taken twice"));
+        }
+        self.taken |= 1 << bit;
+        let ptr = self.memory.start(v, true)?;
+        // SAFETY: in bounds and aligned; `Access::new` checked that nothing else of this node overlaps it but an
+        // alias that `input` refuses; `taken` excludes a second reference; `Memory` is borrowed exclusively.
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr.cast::<T>(), v.len / size_of::<T>()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(offset: usize, len: usize) -> View {
+        View { space: Space::Arena, offset, len }
+    }
+
+    #[test]
+    fn overlaps_are_refused_and_aliases_kept_apart() {
+        let none = view(0, 0);
+        assert!(Access::new(vec![view(0, 64)], vec![view(0, 64)], none, &[]).is_err());
+        assert!(Access::new(vec![view(0, 64)], vec![view(0, 128)], none, &[(0, 0)]).is_err());
+        assert!(Access::new(vec![view(0, 64)], vec![view(64, 64), view(64, 64)], none, &[]).is_err());
+        assert!(Access::new(vec![view(0, 64)], vec![view(64, 64)], view(64, 64), &[]).is_err());
+        assert!(Access::new(vec![view(0, 64), view(0, 64)], vec![view(0, 64)], none, &[(0, 0)]).is_err());
+        let a = Access::new(vec![view(0, 64), view(64, 64)], vec![view(0, 64)], none, &[(0, 0)]).unwrap();
+        let mut arena = Buffer::zeroed(128).unwrap();
+        let mut memory = Memory::shared(&mut arena, &[]);
+        let mut io = memory.io(&a);
+        assert!(io.input::<f32>(0).is_err() && io.in_place(0, 0));
+        assert_eq!(io.input::<f32>(1).unwrap().len(), 16);
+        io.output::<f32>(0).unwrap()[3] = 5.0;
+        assert!(io.output::<f32>(0).is_err() && io.input::<f32>(7).is_err());
+    }
+
+    #[test]
+    fn shared_slots_cannot_be_written_and_bounds_are_checked() {
+        let slot = View { space: Space::Slot(0), offset: 0, len: 64 };
+        let write = Access::new(vec![], vec![slot], view(0, 0), &[]).unwrap();
+        assert!(write.writes_slots());
+        let (mut arena, mut slots) = (Buffer::zeroed(64).unwrap(), vec![Buffer::zeroed(64).unwrap()]);
+        assert!(Memory::shared(&mut arena, &slots).io(&write).output::<u8>(0).is_err());
+        assert!(Memory::exclusive(&mut arena, &mut slots).io(&write).output::<u8>(0).is_ok());
+        let far = Access::new(vec![view(64, 64)], vec![], view(0, 0), &[]).unwrap();
+        assert!(Memory::shared(&mut arena, &slots).io(&far).input::<u8>(0).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! One outer step of PYLD (proximal YOPO-SGLD), from the gradient of the energy at the outer point.
+//!
+//! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
+//! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
+//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after.
+
+use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
+use crate::noise::{Law, Place, quad};
+
+/// The constants of the step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Args {
+    /// N; 0 leaves out the inner steps.
+    pub inner: u32,
+    /// α.
+    pub step_size: f64,
+    /// ε: the gradient is clipped to ±ε elementwise.
+    pub clip: f64,
+    /// Step of the SGLD update before the inner steps; 0 for none.
+    pub sgld_lr: f64,
+    /// Standard deviation of the noise after them; 0 for none.
+    pub noise: f64,
+    /// Whether to clip to the box again after the noise (the published code does not).
+    pub clip_after_noise: bool,
+}
+
+multiversion! {
+    fn moved<T: Real>(args: Args, g: &[T], x: &mut [T]) {
+        let (lo, hi, eps) = (T::of(-1.0), T::of(1.0), T::of(args.clip));
+        let (sgld, first) = (T::of(args.sgld_lr), T::of(args.step_size));
+        let rest = T::of(args.step_size * f64::from(args.inner.saturating_sub(1)));
+        for (x, &g) in x.iter_mut().zip(g) {
+            let g = g.clip(-eps, eps);
+            let mut v = *x;
+            if args.sgld_lr > 0.0 {
+                v = (v + sgld * g).clip(lo, hi);
+            }
+            if args.inner > 0 {
+                v = (v + first * g).clip(lo, hi);
+                v = (v + rest * g).clip(lo, hi);
+            }
+            *x = v;
+        }
+    }
+}
+
+multiversion! {
+    fn disturbed<T: Real>(args: Args, place: Place, first: u64, x: &mut [T]) {
+        let (lo, hi, sd) = (T::of(-1.0), T::of(1.0), T::of(args.noise));
+        for (i, x) in x.chunks_mut(4).enumerate() {
+            for (x, z) in x.iter_mut().zip(quad(place, Law::Normal, first + i as u64)) {
+                let v = *x + sd * T::of(f64::from(z));
+                *x = if args.clip_after_noise { v.clip(lo, hi) } else { v };
+            }
+        }
+    }
+}
+
+/// x' from x and g. `x` = `None`: `out` holds x. `place` is needed if there is noise.
+pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Option<Place>, out: &mut [T]) {
+    for_parts(cpu, out, GRAIN, |t, out| {
+        let at = t * GRAIN;
+        if let Some(x) = x {
+            out.copy_from_slice(&x[at..at + out.len()]);
+        }
+        moved(cpu.simd, args, &g[at..], out);
+        if let (true, Some(place)) = (args.noise > 0.0, place) {
+            disturbed(cpu.simd, args, place, (at / 4) as u64, out);
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! The replay buffer: rows gathered by index, rows written back, and fresh chains.
+//!
+//! Duplicate indices: the highest position in the batch wins, on every device.
+
+use crate::cpu::{Cpu, Real, for_parts};
+use crate::noise::{Law, Place, quad};
+
+/// out[i, ·] = buffer[index[i], ·]; a row of NaN where the index is out of range.
+pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
+    for_parts(cpu, out, row, |i, out| {
+        let at = usize::try_from(index[i]).ok().and_then(|at| buffer.get(at * row..(at + 1) * row));
+        match at {
+            Some(b) => out.copy_from_slice(b),
+            None => out.fill(T::of(f64::NAN)),
+        }
+    });
+}
+
+/// buffer[index[i], ·] = x[i, ·] for i in order; an index out of range writes nothing. `buffer` = `None`: `out`
+/// holds it.
+pub fn scatter<T: Real>(row: usize, buffer: Option<&[T]>, index: &[i32], x: &[T], out: &mut [T]) {
+    if let Some(b) = buffer {
+        out.copy_from_slice(b);
+    }
+    for (x, &i) in x.chunks_exact(row).zip(index) {
+        if let Some(o) = usize::try_from(i).ok().and_then(|i| out.get_mut(i * row..(i + 1) * row)) {
+            o.copy_from_slice(x);
+        }
+    }
+}
+
+/// What happens to a chain before sampling; the numbers are what the `kind` tensor of [`restart`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Kind {
+    /// The chain goes on.
+    Keep = 0,
+    /// It restarts from the informative law of its class.
+    Informative = 1,
+    /// It restarts from uniform noise in [−1, 1].
+    Uniform = 2,
+}
+
+/// The training images behind the informative law, sorted by class.
+#[derive(Clone, Copy, Debug)]
+pub struct ByClass<'a> {
+    /// N × row bytes; a byte u is the value (u/255 − 0.5)/0.5.
+    pub images: &'a [u8],
+    /// First image of each class, and N at the end.
+    pub offsets: &'a [i32],
+    /// classes × row means of the values.
+    pub means: &'a [f32],
+}
+
+/// out[i, ·] = x[i, ·], or a fresh start by kind[i] and class[i].
+///
+/// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
+/// class, clipped to ±1: given the data its law is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
+/// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone.
+pub fn restart<T: Real>(
+    cpu: &Cpu,
+    row: usize,
+    data: ByClass<'_>,
+    x: Option<&[T]>,
+    kind: &[i32],
+    class: &[i32],
+    place: Place,
+    out: &mut [T],
+) {
+    for_parts(cpu, out, row, |i, out| {
+        let base = (i as u64) << 32;
+        if kind[i] == Kind::Informative as i32 {
+            informative(row, data, class[i], place, base, out);
+        } else if kind[i] == Kind::Uniform as i32 {
+            for (g, out) in out.chunks_mut(4).enumerate() {
+                for (o, u) in out.iter_mut().zip(quad(place, Law::Uniform, base + g as u64)) {
+                    *o = T::of(f64::from(2.0 * u - 1.0));
+                }
+            }
+        } else if let Some(x) = x {
+            out.copy_from_slice(&x[i * row..(i + 1) * row]);
+        }
+    });
+}
+
+fn informative<T: Real>(row: usize, data: ByClass<'_>, class: i32, place: Place, base: u64, out: &mut [T]) {
+    let bounds = usize::try_from(class).ok().and_then(|c| Some((c, data.offsets.get(c..c + 2)?)));
+    let Some((c, &[first, end])) = bounds.and_then(|(c, b)| Some((c, <&[i32; 2]>::try_from(b).ok()?))) else {
+        out.fill(T::of(f64::NAN));
+        return;
+    };
+    let (first, n) = (first as usize, (end - first) as usize);
+    let mean = &data.means[c * row..(c + 1) * row];
+    // Σ_j z_j x_j − (Σ_j z_j) μ, accumulated in float32 over all pixels at once.
+    let mut sum = vec![0.0f32; row];
+    let mut total = 0.0f32;
+    for j in 0..n {
+        let z = quad(place, Law::Normal, base + (j / 4) as u64)[j % 4];
+        total += z;
+        let x = &data.images[(first + j) * row..(first + j + 1) * row];
+        for (s, &u) in sum.iter_mut().zip(x) {
+            *s += z * (f32::from(u) * (2.0 / 255.0) - 1.0);
+        }
+    }
+    let factor = if n > 0 { 1.0 / (n as f32).sqrt() } else { 0.0 };
+    for (g, (out, (sum, mean))) in out.chunks_mut(4).zip(sum.chunks(4).zip(mean.chunks(4))).enumerate() {
+        // The pixel noise follows the image weights, in the upper half of the chain's elements.
+        let xi = quad(place, Law::Normal, base + (1 << 31) + g as u64);
+        for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
+            let v = m + factor * (s - total * m) + 1e-2 * xi;
+            *o = T::of(f64::from(v.clip(-1.0, 1.0)));
+        }
+    }
+}

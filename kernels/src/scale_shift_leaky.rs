@@ -1,0 +1,210 @@
+//! y = leaky((x − mean)·scale + shift), with mean and scale of the image's group: the last part of batch norm,
+//! with its rectifier; and its gradients.
+//!
+//! The deviation from the mean is formed first, so that the gradient of the scale, Σ dz·(x − mean), does not
+//! cancel.
+
+pub use crate::channels::Grouped;
+use crate::channels::{Chunk, repeat, repeats};
+use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+
+/// The coefficients of one group, each repeated to the same length.
+struct Coeffs<T> {
+    mean: Vec<T>,
+    scale: Vec<T>,
+    shift: Vec<T>,
+}
+
+impl<T: Real> Coeffs<T> {
+    fn of(mean: &[T], scale: &[T], shift: &[T], group: usize) -> Self {
+        let c = shift.len();
+        let at = |v: &[T]| repeat(if v.len() == c { v } else { &v[group * c..(group + 1) * c] });
+        Self { mean: at(mean), scale: at(scale), shift: at(shift) }
+    }
+}
+
+multiversion! {
+    fn forward<T: Real>(x: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, y: &mut [T]) {
+        let n = mean.len();
+        for (y, x) in y.chunks_mut(n).zip(x.chunks(n)) {
+            for ((((y, &x), &m), &a), &b) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
+                let z = (x - m) * a + b;
+                *y = if z < T::ZERO { z * leak } else { z };
+            }
+        }
+    }
+}
+
+/// y from x. `mean` and `scale` are [groups, c], or [c] for all groups; `shift` is [c].
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    shape: &Grouped,
+    leak: f64,
+    x: &[T],
+    mean: &[T],
+    scale: &[T],
+    shift: &[T],
+    y: &mut [T],
+) {
+    let mut start = 0;
+    for g in 0..shape.groups.len() {
+        let k = Coeffs::of(mean, scale, shift, g);
+        let grain = (crate::cpu::GRAIN / k.mean.len()).max(1) * k.mean.len();
+        let len = shape.rows(g) * shape.c;
+        for_parts(cpu, &mut y[start..start + len], grain, |t, y| {
+            let at = start + t * grain;
+            forward(cpu.simd, &x[at..at + y.len()], &k.mean, &k.scale, &k.shift, T::of(leak), y);
+        });
+        start += len;
+    }
+}
+
+multiversion! {
+    fn backward<T: Real>(
+        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], b: &[T], a: &[T], leak: T, add: &[T], dx: &mut [T],
+    ) {
+        let n = mean.len();
+        for (i, dx) in dx.chunks_mut(n).enumerate() {
+            let len = dx.len();
+            let (x, dy, add) = (&x[i * n..][..len], &dy[i * n..][..len], &add[i * n..][..len]);
+            let (mean, scale, shift) = (&mean[..len], &scale[..len], &shift[..len]);
+            let (a, b) = (&a[..len], &b[..len]);
+            for j in 0..len {
+                let d = x[j] - mean[j];
+                let z = d * scale[j] + shift[j];
+                let dz = if z < T::ZERO { dy[j] * leak } else { dy[j] };
+                dx[j] = add[j] + ((dz * scale[j] + a[j]) + b[j] * d);
+            }
+        }
+    }
+}
+
+/// What the gradient with respect to x needs.
+#[derive(Debug)]
+pub struct GradArgs<'a, T> {
+    /// The forward input.
+    pub x: &'a [T],
+    /// Gradient of y.
+    pub dy: &'a [T],
+    /// As in the forward pass.
+    pub mean: &'a [T],
+    /// As in the forward pass.
+    pub scale: &'a [T],
+    /// As in the forward pass.
+    pub shift: &'a [T],
+    /// Gradients of the group's mean and biased variance, if x's statistics depend on x.
+    pub stats: Option<(&'a [T], &'a [T])>,
+    /// A tensor to add, like x.
+    pub add: Option<&'a [T]>,
+}
+
+/// dx = add + leaky'(z)·dy·scale, plus dmean/n + 2·dvar·(x − mean)/n if `stats` is given: the whole gradient of
+/// a batch norm in one pass.
+pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_, T>, dx: &mut [T]) {
+    let c = shape.c;
+    let mut start = 0;
+    for group in 0..shape.groups.len() {
+        let k = Coeffs::of(g.mean, g.scale, g.shift, group);
+        let n = T::of(shape.rows(group) as f64);
+        let at = group * c..(group + 1) * c;
+        let (a, b) = match g.stats {
+            Some((dmean, dvar)) => (
+                repeat(&dmean[at.clone()].iter().map(|&d| d / n).collect::<Vec<_>>()),
+                repeat(&dvar[at].iter().map(|&d| T::of(2.0) * d / n).collect::<Vec<_>>()),
+            ),
+            None => (vec![T::ZERO; k.mean.len()], vec![T::ZERO; k.mean.len()]),
+        };
+        let grain = (crate::cpu::GRAIN / k.mean.len()).max(1) * k.mean.len();
+        let len = shape.rows(group) * c;
+        let zeros = vec![T::ZERO; if g.add.is_none() { grain } else { 0 }];
+        for_parts(cpu, &mut dx[start..start + len], grain, |t, dx| {
+            let at = start + t * grain..start + t * grain + dx.len();
+            let add = g.add.map_or(&zeros[..dx.len()], |r| &r[at.clone()]);
+            let (x, dy) = (&g.x[at.clone()], &g.dy[at]);
+            backward(cpu.simd, x, dy, &k.mean, &k.scale, &k.shift, &b, &a, T::of(leak), add, dx);
+        });
+        start += len;
+    }
+}
+
+multiversion! {
+    fn sums<T: Real>(
+        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, dscale: &mut [T], dshift: &mut [T],
+    ) {
+        dscale.fill(T::ZERO);
+        dshift.fill(T::ZERO);
+        let n = mean.len();
+        for (x, dy) in x.chunks(n).zip(dy.chunks(n)) {
+            let len = x.len();
+            let (dy, mean, scale, shift) = (&dy[..len], &mean[..len], &scale[..len], &shift[..len]);
+            let (dscale, dshift) = (&mut dscale[..len], &mut dshift[..len]);
+            for j in 0..len {
+                let d = x[j] - mean[j];
+                let z = d * scale[j] + shift[j];
+                let dz = if z < T::ZERO { dy[j] * leak } else { dy[j] };
+                dscale[j] += dz * d;
+                dshift[j] += dz;
+            }
+        }
+    }
+}
+
+/// Prepared sums over each group: dscale[g, c] = Σ dz·(x − mean) and dshift[g, c] = Σ dz, dz = leaky'(z)·dy.
+#[derive(Debug)]
+pub struct Reduce {
+    shape: Grouped,
+    chunks: Vec<Chunk>,
+    leak: f64,
+}
+
+impl Reduce {
+    /// For a shape.
+    pub fn new(shape: Grouped, leak: f64) -> Self {
+        let chunks = shape.chunks();
+        Self { shape, chunks, leak }
+    }
+
+    fn span(&self) -> usize {
+        self.shape.c * repeats(self.shape.c)
+    }
+
+    /// Elements of workspace.
+    pub fn workspace(&self) -> usize {
+        self.chunks.len() * 2 * self.span()
+    }
+
+    /// The sums; chunks are added in order in float64.
+    pub fn run<T: Real>(
+        &self,
+        cpu: &Cpu,
+        x: &[T],
+        dy: &[T],
+        (mean, scale, shift): (&[T], &[T], &[T]),
+        dscale: &mut [T],
+        dshift: &mut [T],
+        workspace: &mut [T],
+    ) {
+        let (c, span) = (self.shape.c, self.span());
+        let coeffs: Vec<_> =
+            (0..self.shape.groups.len()).map(|g| Coeffs::of(mean, scale, shift, g)).collect();
+        for_parts(cpu, workspace, 2 * span, |t, part| {
+            let Some(chunk) = self.chunks.get(t) else { return };
+            let k = &coeffs[chunk.group];
+            let at = chunk.start * c..chunk.end * c;
+            let (a, b) = part.split_at_mut(span);
+            sums(cpu.simd, &x[at.clone()], &dy[at], &k.mean, &k.scale, &k.shift, T::of(self.leak), a, b);
+        });
+        let mut total = vec![(0.0f64, 0.0f64); self.shape.groups.len() * c];
+        for (chunk, part) in self.chunks.iter().zip(workspace.chunks_exact(2 * span)) {
+            for (j, (a, b)) in part[..span].iter().zip(&part[span..]).enumerate() {
+                let sum = &mut total[chunk.group * c + j % c];
+                sum.0 += a.to_f64();
+                sum.1 += b.to_f64();
+            }
+        }
+        for (i, (a, b)) in total.into_iter().enumerate() {
+            dscale[i] = T::of(a);
+            dshift[i] = T::of(b);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Stochastic gradient descent with momentum and weight decay, in the form of PyTorch's `torch.optim.SGD`:
+//! d = g + λ·w; v ← μ·v + d; w ← w − lr·v (v starts at zero).
+
+use crate::cpu::{Cpu, GRAIN, Real, for_parts2, simd::multiversion};
+
+multiversion! {
+    fn step<T: Real>(g: &[T], lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
+        for ((w, v), &g) in w.iter_mut().zip(v).zip(g) {
+            let d = g + decay * *w;
+            *v = momentum * *v + d;
+            *w = *w - lr * *v;
+        }
+    }
+}
+
+/// New weights and velocity. `w` or `v` = `None`: the output holds the old values.
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    momentum: f64,
+    decay: f64,
+    w: Option<&[T]>,
+    v: Option<&[T]>,
+    g: &[T],
+    lr: T,
+    w_out: &mut [T],
+    v_out: &mut [T],
+) {
+    if let Some(w) = w {
+        w_out.copy_from_slice(w);
+    }
+    if let Some(v) = v {
+        v_out.copy_from_slice(v);
+    }
+    for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w, v| {
+        step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w, v);
+    });
+}
