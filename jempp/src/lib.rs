@@ -10,5 +10,7 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod grid;
+pub mod metrics;
 
 pub use error::{Error, Result};
