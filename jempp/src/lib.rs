@@ -12,5 +12,6 @@ pub mod error;
 pub mod files;
 pub mod grid;
 pub mod metrics;
+pub mod npz;
 
 pub use error::{Error, Result};
