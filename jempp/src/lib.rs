@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Joint energy-based models: Wide-ResNet classifiers read as energy-based models, `log p(x) = logsumexp_y
+//! f(x)[y] + const`, after JEM++ (Yang & Ji, ICCV 2021).
+//!
+//! Invariant: nothing here prints, exits or panics; every failure is an [`Error`], and every draw of randomness
+//! is named by (seed, stream, step), so that a run can be repeated and resumed bit by bit.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod config;
+pub mod data;
+pub mod error;
+pub mod files;
+pub mod grid;
+pub mod metrics;
+pub mod npz;
+
+pub use error::{Error, Result};

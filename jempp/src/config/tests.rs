@@ -1,0 +1,144 @@
+//! Whole configurations: precedence, messages and the round trip through TOML.
+
+use super::*;
+use proptest::prelude::*;
+
+fn from(toml: &str, overrides: &[&str]) -> Result<Config> {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    Config::from_sources("digits", Some((toml, "run.toml")), &overrides)
+}
+
+fn message(toml: &str, overrides: &[&str]) -> String {
+    from(toml, overrides).unwrap_err().to_string()
+}
+
+#[test]
+fn presets_hold_what_they_promise() {
+    let p = Config::preset("jempp").unwrap();
+    assert_eq!((p.model.depth, p.model.widen_factor, p.model.bn_momentum), (28, 10, 0.9));
+    assert_eq!((p.train.epochs, p.train.warmup_iters, p.train.weight_decay), (150, 1000, 4e-4));
+    assert_eq!((p.sampler.buffer_size, p.sampler.noise, p.data.sigma), (10_000, 0.0, 0.03));
+    let d = Config::from_sources("digits", None, &[]).unwrap();
+    assert_eq!((d.model.depth, d.model.widen_factor, d.model.image_size), (10, 1, [8, 8, 1]));
+    assert_eq!((d.train.epochs, d.train.decay_epochs.as_slice()), (55, &[27usize, 41, 49][..]));
+    assert_eq!((d.train.lr, d.train.energy_l2, d.train.decay_rate), (0.1, 0.1, 0.2));
+    assert_eq!((d.sampler.outer_steps, d.sampler.inner_steps, d.sampler.step_size), (10, 5, 0.2));
+    assert!(d.sampler.clip_after_noise && !d.data.flip);
+    assert_eq!((d.data.sigma, d.data.pad, d.data.valid_size), (0.1, 1, 0));
+}
+
+#[test]
+fn later_sources_win() {
+    let c = from("[train]\nlr = 0.3\nepochs = 7\n", &["train.lr=1", "data.dataset=/a/b.npz"]).unwrap();
+    assert_eq!((c.train.lr, c.train.epochs, c.data.dataset.as_str()), (1.0, 7, "/a/b.npz"));
+    assert_eq!(from("", &["train.lr=0.1", "train.lr = 0.2"]).unwrap().train.lr, 0.2);
+    assert_eq!(from("preset = \"jempp\"", &[]).unwrap().model.depth, 28);
+    assert_eq!(from("preset = \"jempp\"", &["preset=digits"]).unwrap().model.depth, 10);
+    assert_eq!(from("preset = \"jempp\"\n[model]\ndepth=16", &[]).unwrap().model.depth, 16);
+    assert_eq!(from("", &["data.dataset=2024"]).unwrap().data.dataset, "2024");
+    assert_eq!(from("", &["train.plc=eval"]).unwrap().train.plc, Plc::Eval);
+    assert_eq!(from("", &["train.decay_epochs=[1, 2]"]).unwrap().train.decay_epochs, [1, 2]);
+    assert!(from("train.lr = 0.5\nsampler = { literal = true }", &[]).unwrap().sampler.literal);
+}
+
+#[test]
+fn unknown_keys_come_with_a_suggestion() {
+    assert_eq!(
+        message("[train]\nlrr = 1", &[]),
+        "run.toml: unknown key `train.lrr`; did you mean `train.lr`?"
+    );
+    assert_eq!(message("", &["lr=0.1"]), "command line: unknown key `lr`; did you mean `train.lr`?");
+    assert!(message("[trian]\nlr = 1", &[]).contains("`trian.lr`; did you mean `train.lr`?"));
+    assert!(message("[optimizer]", &[]).contains("unknown key `optimizer`"));
+    assert!(message("", &["train.lr.x=1"]).contains("unknown key"));
+    assert!(message("", &["=1"]).contains("unknown key ``"));
+    assert!(message("", &["train.lr"]).contains("not of the form key=value"));
+}
+
+#[test]
+fn wrong_types_name_key_found_and_expected() {
+    assert_eq!(
+        message("", &["train.lr=abc"]),
+        "command line: `train.lr` expects a number, got the string \"abc\""
+    );
+    for (o, part) in [
+        ("train.epochs=1.5", "expects a whole number, 0 or above, got the number 1.5"),
+        ("train.epochs=-1", "got the number -1"),
+        ("data.flip=yes", "expects true or false, got the string \"yes\""),
+        ("train.plc=late", "expects one of \"alltrain1\", \"alltrain2\", \"eval\", got the string \"late\""),
+        ("preset=cifar", "expects one of \"jempp\", \"digits\""),
+        ("model.image_size=[8, 8]", "expects a list of 3 whole numbers"),
+        ("train.decay_epochs=3", "expects a list of whole numbers"),
+        ("train=3", "`train` is a section of keys, got the number 3"),
+        ("seed=18446744073709551615", "expects a whole number"),
+    ] {
+        let m = message("", &[o]);
+        assert!(m.contains(part), "{o}: {m}");
+    }
+    assert!(message("[train.lr]\nx = 1", &[]).contains("`train.lr` expects a number, got a table"));
+    let syntax = message("[train\nlr = 1", &[]);
+    assert!(syntax.starts_with("run.toml: ") && syntax.contains("line 1"), "{syntax}");
+    assert!(message("[train]\nlr = 1\nlr = 2", &[]).contains("duplicate key"));
+}
+
+#[test]
+fn ranges_are_checked() {
+    for (o, part) in [
+        ("train.lr=nan", "`train.lr` = NaN: must be a finite number above 0"),
+        ("train.lr=0", "`train.lr` = 0: must be a finite number above 0"),
+        ("train.lr=inf", "must be a finite number above 0"),
+        ("train.momentum=1", "`train.momentum` = 1: must be a finite number at least 0 and below 1"),
+        ("model.depth=12", "`model.depth` = 12: must be 6n + 4"),
+        ("model.classes=1", "`model.classes` = 1: must be at least 2 and at most 65536"),
+        ("model.image_size=[0, 8, 1]", "`model.image_size` = [0, 8, 1]"),
+        ("data.pad=8", "`data.pad` = 8: must be at least 0 and below 8"),
+        ("train.decay_epochs=[3, 3]", "`train.decay_epochs` = [3, 3]: must rise"),
+        ("sampler.uniform_reinit_freq=0.96", "must be at most 1 − sampler.reinit_freq, which is 0.05"),
+        ("sampler.buffer_size=0", "`sampler.buffer_size` = 0"),
+        ("data.dataset=", "`data.dataset`"),
+        ("train.batch_size=0", "`train.batch_size` = 0"),
+    ] {
+        let m = message("", &[o]);
+        assert!(m.contains(part), "{o}: {m}");
+    }
+    assert!(
+        message("", &["train.p_x_weight=0", "train.p_y_given_x_weight=0"]).contains("nothing is trained")
+    );
+    let mut c = Config::preset("digits").unwrap();
+    c.seed = u64::MAX;
+    assert!(c.validate().is_err() && c.to_toml().is_err());
+}
+
+#[test]
+fn written_toml_is_complete_and_described() {
+    let c = Config::preset("digits").unwrap();
+    let text = c.to_toml().unwrap();
+    for key in keys::KEYS {
+        assert!(text.contains(&format!("# {}\n", key.doc)), "{}", key.name);
+    }
+    // Complete: nothing is left for the other preset's defaults to fill.
+    let other = text.replace("preset = \"digits\"", "preset = \"jempp\"");
+    let back = Config::from_sources("jempp", Some((&other, "x")), &[]).unwrap();
+    assert_eq!(Config { preset: "digits".to_string(), ..back }, c);
+}
+
+proptest! {
+    #[test]
+    fn toml_reads_back_equal(
+        seed in 0..=i64::MAX as u64, lr in 1e-12..1e12f64, wd in 0.0..1.0f64, limit in 1e-300..1e300f64,
+        name in "[^\\p{Cc}]{0,8}[\"'\\\\\n\t#=a]", epochs in proptest::collection::btree_set(0usize..1000, 0..5),
+    ) {
+        let mut c = Config::preset("jempp").unwrap();
+        (c.seed, c.train.lr, c.train.weight_decay, c.train.loss_limit) = (seed, lr, wd, limit);
+        c.data.dataset = format!("d{name}");
+        c.train.decay_epochs = epochs.into_iter().collect();
+        let text = c.to_toml().unwrap();
+        prop_assert_eq!(Config::from_sources("digits", Some((&text, "x")), &[]).unwrap(), c);
+    }
+
+    #[test]
+    fn no_input_panics(doc in ".{0,60}", key in "[a-z_.]{0,12}", value in ".{0,12}") {
+        let _ = Config::from_sources("digits", Some((&doc, "x")), &[format!("{key}={value}")]);
+        let _ = Config::from_sources("digits", None, &[value]);
+    }
+}

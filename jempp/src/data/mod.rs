@@ -1,0 +1,234 @@
+//! Images with labels, how they are split, augmented and put into batches.
+//!
+//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below `classes`), and everything random here
+//! depends on integers only (seed, stream, step or epoch, position), never on threads or on what ran before.
+
+pub mod augment;
+pub mod digits;
+pub mod loader;
+pub mod mt19937;
+mod noise;
+
+use crate::config::DataConfig;
+use crate::error::{Error, Result};
+
+pub use augment::{Augment, plain_batch};
+pub use loader::{Cursor, Loader, first_per_class};
+
+/// Labelled images in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    name: String,
+    height: usize,
+    width: usize,
+    channels: usize,
+    classes: usize,
+    images: Vec<u8>,
+    labels: Vec<u16>,
+    crc32c: u32,
+}
+
+/// Which images of a [`Dataset`] are for what, as indices into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Images to train on, in split order.
+    pub train: Vec<u32>,
+    /// Images held back from training to choose between models.
+    pub valid: Vec<u32>,
+    /// Images for the final judgement only.
+    pub test: Vec<u32>,
+}
+
+impl Dataset {
+    /// Images `images` (N×H×W×C of `size` = [H, W, C], 0–255) with `labels` (N, below `classes`).
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there is no image, sizes disagree or a label is out of range.
+    pub fn new(
+        name: &str,
+        size: [usize; 3],
+        classes: usize,
+        images: Vec<u8>,
+        labels: Vec<u16>,
+    ) -> Result<Self> {
+        let fail = |why: String| Err(Error::Data(format!("data set `{name}`: {why}")));
+        let [height, width, channels] = size;
+        let pixels = height.checked_mul(width).and_then(|p| p.checked_mul(channels)).unwrap_or(0);
+        if pixels == 0 || labels.is_empty() {
+            return fail(format!("{} images of size {size:?} are no data", labels.len()));
+        }
+        if labels.len() > u32::MAX as usize || labels.len().checked_mul(pixels) != Some(images.len()) {
+            let (n, got) = (labels.len(), images.len());
+            return fail(format!("{n} labels and images of size {size:?} do not go with {got} values"));
+        }
+        if let Some(i) = labels.iter().position(|l| usize::from(*l) >= classes) {
+            return fail(format!("label {} of image {i} is not below {classes}, the classes", labels[i]));
+        }
+        let mut crc = 0;
+        for n in [height, width, channels, classes] {
+            crc = crc32c::crc32c_append(crc, &(n as u64).to_le_bytes());
+        }
+        crc = crc32c::crc32c_append(crc, &images);
+        for l in &labels {
+            crc = crc32c::crc32c_append(crc, &l.to_le_bytes());
+        }
+        Ok(Self { name: name.to_string(), height, width, channels, classes, images, labels, crc32c: crc })
+    }
+
+    /// What the data set is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Height, width and channels of an image.
+    pub fn size(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Values in an image: H·W·C.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Number of images; never 0.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// All images, N×H×W×C, 0–255.
+    pub fn images(&self) -> &[u8] {
+        &self.images
+    }
+
+    /// All labels.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    /// Image `i`, H×W×C, if there is one.
+    pub fn image(&self, i: u32) -> Option<&[u8]> {
+        let p = self.pixels();
+        let start = (i as usize).checked_mul(p)?;
+        self.images.get(start..start.checked_add(p)?)
+    }
+
+    /// Writes the labels of `indices` to `out`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the lengths differ or there is no such image.
+    pub fn labels_of(&self, indices: &[u32], out: &mut [u16]) -> Result<()> {
+        if indices.len() != out.len() {
+            let (n, m) = (indices.len(), out.len());
+            return Err(Error::Data(format!("{n} labels do not fit a batch of {m}")));
+        }
+        for (i, o) in indices.iter().zip(out) {
+            *o = *self.labels.get(*i as usize).ok_or_else(|| self.no_image(*i))?;
+        }
+        Ok(())
+    }
+
+    /// Checksum (CRC-32C) of sizes, images and labels, to tell data sets of one name apart.
+    pub fn crc32c(&self) -> u32 {
+        self.crc32c
+    }
+
+    fn no_image(&self, i: u32) -> Error {
+        Error::Data(format!("data set `{}` has {} images, so none of index {i}", self.name, self.len()))
+    }
+}
+
+/// The data set that `config` names, split into training, validation and test images.
+///
+/// # Errors
+/// [`Error::Config`] when there is no such data set, or `valid_size` leaves nothing to train on.
+pub fn load(config: &DataConfig) -> Result<(Dataset, Split)> {
+    if config.dataset != "digits" {
+        let name = &config.dataset;
+        return Err(Error::Config(format!(
+            "`data.dataset` = \"{name}\": the only data set there is is `digits`"
+        )));
+    }
+    let (set, mut split) = digits::load()?;
+    (split.valid, split.train) = hold_back(&split.train, config.valid_size)?;
+    Ok((set, split))
+}
+
+/// Takes `valid_size` of `pool` for validation: (validation, training), in the order of the published code,
+/// which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With 0 the pool keeps its order.
+///
+/// # Errors
+/// [`Error::Config`] when nothing would be left to train on.
+pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+    if valid_size == 0 {
+        return Ok((Vec::new(), pool.to_vec()));
+    }
+    if valid_size >= pool.len() {
+        let n = pool.len();
+        return Err(Error::Config(format!(
+            "`data.valid_size` = {valid_size}: must be below {n}, the training images"
+        )));
+    }
+    let order: Vec<u32> = mt19937::numpy_permutation(1234, pool.len()).iter().map(|i| pool[*i]).collect();
+    let (valid, train) = order.split_at(valid_size);
+    Ok((valid.to_vec(), train.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn inconsistent_data_are_refused() {
+        let fail = |size, classes, images: usize, labels: Vec<u16>| {
+            Dataset::new("x", size, classes, vec![0; images], labels).unwrap_err().to_string()
+        };
+        assert!(fail([2, 2, 1], 2, 7, vec![0, 1]).contains("do not go with 7 values"));
+        assert!(fail([2, 2, 1], 2, 8, vec![0, 2]).contains("label 2 of image 1 is not below 2"));
+        assert!(fail([2, 2, 1], 2, 0, vec![]).contains("no data"));
+        assert!(fail([usize::MAX, 2, 1], 2, 0, vec![0]).contains("no data"));
+    }
+
+    #[test]
+    fn checksum_sees_images_labels_and_sizes() {
+        let crc =
+            |size, images: Vec<u8>, labels| Dataset::new("x", size, 3, images, labels).unwrap().crc32c();
+        let base = crc([1, 2, 1], vec![1, 2, 3, 4], vec![0, 1]);
+        assert_eq!(base, crc([1, 2, 1], vec![1, 2, 3, 4], vec![0, 1]));
+        assert_ne!(base, crc([2, 1, 1], vec![1, 2, 3, 4], vec![0, 1]));
+        assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 5], vec![0, 1]));
+        assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 4], vec![0, 2]));
+    }
+
+    #[test]
+    fn validation_is_taken_from_training_only() {
+        let mut config = Config::preset("digits").unwrap().data;
+        config.valid_size = 100;
+        let (set, split) = load(&config).unwrap();
+        assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
+        let mut all = [split.valid, split.train, split.test].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..set.len() as u32));
+        config.valid_size = 1437;
+        assert!(load(&config).unwrap_err().to_string().contains("must be below 1437"));
+        config.dataset = "mnist".to_string();
+        assert!(load(&config).unwrap_err().to_string().contains("\"mnist\""));
+    }
+
+    #[test]
+    fn labels_and_images_are_looked_up() {
+        let set = Dataset::new("x", [1, 2, 1], 3, vec![1, 2, 3, 4], vec![0, 2]).unwrap();
+        let mut out = [9; 3];
+        set.labels_of(&[1, 0, 1], &mut out).unwrap();
+        assert_eq!(out, [2, 0, 2]);
+        assert!(set.labels_of(&[2, 0, 0], &mut out).unwrap_err().to_string().contains("index 2"));
+        assert!(set.labels_of(&[0], &mut out).is_err());
+        assert_eq!((set.image(1), set.image(2)), (Some(&[3u8, 4][..]), None));
+    }
+}

@@ -1,0 +1,99 @@
+//! What can go wrong in this crate, and the exit code each kind stands for.
+//!
+//! Invariant: the exit codes are part of the command line's interface and never change their meaning.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Any failure of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that cannot be: an unknown key, a wrong type, a value out of range.
+    #[error("{0}")]
+    Config(String),
+    /// Data that cannot be used: wrong shape, values out of range, too few images.
+    #[error("{0}")]
+    Data(String),
+    /// A file whose bytes are not what its format says: cut short, corrupted or hostile.
+    #[error("{0}")]
+    Format(String),
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A compute device is missing or failed.
+    #[error("{0}")]
+    Device(String),
+    /// Training left the region in which it can recover.
+    #[error("{0}")]
+    Diverged(String),
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+    /// An output named explicitly is already there; nothing is overwritten silently.
+    #[error("{} exists already; choose another path or remove it", .0.display())]
+    Exists(PathBuf),
+    /// A state that this crate's own logic rules out.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The operating system's `source` about `path`.
+    pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device, 5 diverged,
+    /// 6 corrupt file, 7 input/output, 130 stopped. (0 is success and 2 is wrong usage, which never get here.)
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Internal(_) => 1,
+            Self::Config(_) | Self::Data(_) | Self::Exists(_) => 3,
+            Self::Device(_) => 4,
+            Self::Diverged(_) => 5,
+            Self::Format(_) => 6,
+            Self::Io { .. } => 7,
+            Self::Cancelled => 130,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_as_promised() {
+        let text = || "x".to_string();
+        let cases = [
+            (Error::Internal(text()), 1),
+            (Error::Config(text()), 3),
+            (Error::Data(text()), 3),
+            (Error::Exists("runs/a".into()), 3),
+            (Error::Device(text()), 4),
+            (Error::Diverged(text()), 5),
+            (Error::Format(text()), 6),
+            (Error::io("a", io::Error::from(io::ErrorKind::StorageFull)), 7),
+            (Error::Cancelled, 130),
+        ];
+        for (error, code) in cases {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn messages_name_the_path() {
+        let e = Error::io("some/where", io::Error::new(io::ErrorKind::NotFound, "gone"));
+        assert_eq!(e.to_string(), "some/where: gone");
+        assert!(Error::Exists("runs/a".into()).to_string().contains("runs/a"));
+    }
+}
