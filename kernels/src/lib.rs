@@ -13,6 +13,7 @@ pub mod conv2d;
 pub mod cpu;
 pub mod elementwise;
 pub mod global_avg_pool;
+pub mod gpu;
 pub mod label;
 pub mod leaky_relu;
 pub mod logsumexp;

@@ -1,0 +1,269 @@
+//! `gpu-check`: what there is of CUDA on this machine, and whether the device computes what it should.
+//!
+//! What must hold: it runs on a machine that has neither a GPU, nor CUDA, nor Rust, and says so instead of failing.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use kernels::gpu::libs::Status;
+use kernels::gpu::selftest::{self, Outcome, Record};
+use kernels::gpu::{LibraryReport, NoCuda, Report};
+use serde_json::{Value, json};
+
+const HELP: &str = "\
+gpu-check: says what there is of CUDA on this machine and checks that the GPU computes what it should
+
+Usage: gpu-check [--device N] [--require] [--json FILE]
+
+  --device N    the device to check [default: 0]
+  --require     a GPU must be there and every check made: else the exit code is 4
+  --json FILE   write the report to FILE too ('-': to standard output, in place of the text)
+  --help        this text
+
+Libraries are looked for in the folders that JEMPP_CUDA_PATH names (separated by colons), then on the loader's path,
+in CUDA's and the system's usual folders, and in Python environments (VIRTUAL_ENV, CONDA_PREFIX, python3 on PATH).
+
+Exit codes: 0 all is well, or there is no GPU · 1 a check failed · 2 wrong usage · 4 the device asked for is not there
+or does not open, or, with --require, there is no GPU or a check was skipped · 7 FILE could not be written
+";
+
+/// What the command line asks for.
+struct Options {
+    device: usize,
+    require: bool,
+    json: Option<String>,
+}
+
+/// `None` asks for help.
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
+    let mut options = Options { device: 0, require: false, json: None };
+    while let Some(arg) = args.next() {
+        let (name, mut given) = match arg.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (arg, None),
+        };
+        let mut value =
+            || given.take().or_else(|| args.next()).ok_or_else(|| format!("{name} needs a value"));
+        match name.as_str() {
+            "--help" | "-h" => return Ok(None),
+            "--require" => options.require = true,
+            "--json" => options.json = Some(value()?),
+            "--device" => {
+                let number = value()?;
+                options.device = number.parse().map_err(|_| format!("'{number}' is no device's number"))?;
+            }
+            other => return Err(format!("'{other}' is not known")),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => {
+            eprintln!("gpu-check: {wrong}; --help shows what is");
+            return ExitCode::from(2);
+        }
+    };
+
+    let report = kernels::gpu::probe();
+    let gpu = kernels::gpu::open(options.device);
+    let records = selftest::run(gpu.as_ref());
+    let trouble = gpu.as_ref().err();
+
+    let document = as_json(&report, trouble, &records);
+    match options.json.as_deref() {
+        Some("-") => println!("{document:#}"),
+        Some(file) => {
+            print!("{}", as_text(&report, trouble, &records));
+            if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
+                eprintln!("gpu-check: {file} could not be written: {error}");
+                return ExitCode::from(7);
+            }
+        }
+        None => print!("{}", as_text(&report, trouble, &records)),
+    }
+    // A machine without a GPU is fine; one that has another than was asked for, or that will not open, is not.
+    let refused = matches!(trouble, Some(NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. }));
+    ExitCode::from(exit_code(&records, options.require || refused))
+}
+
+fn exit_code(records: &[Record], require: bool) -> u8 {
+    let any = |outcome| records.iter().any(|record| record.status == outcome);
+    match () {
+        () if any(Outcome::Failed) => 1,
+        () if require && any(Outcome::Skipped) => 4,
+        () => 0,
+    }
+}
+
+fn as_text(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> String {
+    let mut text = String::from("Libraries\n");
+    for library in &report.libraries {
+        let (version, place) = match &library.status {
+            Status::Found { path, version, .. } => (version.to_string(), path.display().to_string()),
+            Status::Unavailable(NoCuda::Unusable { path, reason, .. }) => {
+                ("unusable".to_owned(), format!("{path}: {reason}"))
+            }
+            Status::Unavailable(_) => ("not found".to_owned(), format!("({})", library.purpose)),
+        };
+        line(&mut text, &format!("  {:<14} {version:<10} {place}", library.name));
+        if let Status::Found { note: Some(note), .. } = &library.status {
+            line(&mut text, &format!("  {:<14} {:<10} {note}", "", ""));
+        }
+    }
+
+    line(&mut text, "\nDevices");
+    match &report.devices {
+        Ok(devices) => {
+            for device in devices {
+                let (major, minor) = device.compute_capability;
+                let gib = device.memory as f64 / f64::from(1 << 30);
+                line(
+                    &mut text,
+                    &format!(
+                        "  cuda:{}  {}, {gib:.1} GiB, compute capability {major}.{minor}, {} multiprocessors",
+                        device.ordinal, device.name, device.multiprocessors
+                    ),
+                );
+            }
+        }
+        Err(_) => line(&mut text, "  none"),
+    }
+
+    match trouble {
+        Some(why) => no_gpu(&mut text, why),
+        None => table(&mut text, records),
+    }
+    places(&mut text, report);
+    text
+}
+
+/// What to say where there is no GPU to check.
+fn no_gpu(text: &mut String, why: &NoCuda) {
+    match why {
+        NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. } => {
+            line(text, "\nThe device asked for cannot be checked.")
+        }
+        _ => line(text, "\nThere is no GPU to check here. That is fine: everything runs on the CPU too."),
+    }
+    line(text, &format!("{}.", why.brief()));
+}
+
+/// Where libraries were looked for, when one was not found.
+fn places(text: &mut String, report: &Report) {
+    let missing = |library: &LibraryReport| matches!(library.status, Status::Unavailable(_));
+    if report.libraries.iter().any(missing) {
+        line(text, "\nLibraries were looked for in, in this order:");
+        for place in &report.places {
+            line(text, &format!("  {place}"));
+        }
+    }
+    for note in &report.notes {
+        line(text, &format!("Note: {note}."));
+    }
+}
+
+fn table(text: &mut String, records: &[Record]) {
+    line(text, "\nChecks");
+    for record in records {
+        let outcome = record.status.as_str();
+        line(text, &format!("  {:<34} {outcome:<8} {:>8.1} ms  {}", record.name, record.ms, record.detail));
+    }
+    let count = |outcome| records.iter().filter(|record| record.status == outcome).count();
+    let (ok, failed, skipped) = (count(Outcome::Ok), count(Outcome::Failed), count(Outcome::Skipped));
+    line(text, &format!("\n{ok} ok, {failed} failed, {skipped} skipped"));
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn as_json(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> Value {
+    let devices = report.devices.iter().flatten().map(|device| {
+        let (major, minor) = device.compute_capability;
+        json!({
+            "ordinal": device.ordinal,
+            "name": device.name,
+            "memory_bytes": device.memory,
+            "compute_capability": format!("{major}.{minor}"),
+            "multiprocessors": device.multiprocessors,
+        })
+    });
+    let checks = records.iter().map(|record| {
+        json!({
+            "name": record.name,
+            "status": record.status.as_str(),
+            "detail": record.detail,
+            "ms": record.ms,
+        })
+    });
+    json!({
+        "gpu_check": env!("CARGO_PKG_VERSION"),
+        "driver_cuda_version": report.driver_version.map(|version| version.to_string()),
+        "libraries": report.libraries.iter().map(library_json).collect::<Vec<_>>(),
+        "devices": devices.collect::<Vec<_>>(),
+        "no_gpu": trouble.map(ToString::to_string),
+        "looked_in": report.places,
+        "notes": report.notes,
+        "checks": checks.collect::<Vec<_>>(),
+    })
+}
+
+fn library_json(library: &LibraryReport) -> Value {
+    let mut value = json!({ "name": library.name, "purpose": library.purpose });
+    let more = match &library.status {
+        Status::Found { path, version, note } => {
+            json!({ "version": version.to_string(), "path": path.display().to_string(), "note": note })
+        }
+        Status::Unavailable(why) => json!({ "version": null, "missing": why.to_string() }),
+    };
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(args: &[&str]) -> Result<Option<Options>, String> {
+        parse(args.iter().map(ToString::to_string))
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        for args in
+            [&["--device", "2", "--require", "--json", "x"][..], &["--json=x", "--device=2", "--require"]]
+        {
+            assert!(
+                matches!(options(args), Ok(Some(Options { device: 2, require: true, json: Some(f) })) if f == "x")
+            );
+        }
+        assert!(matches!(options(&["-h"]), Ok(None)));
+        for wrong in [&["--json"][..], &["--device", "one"], &["--what"], &["file"]] {
+            assert!(options(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_are_as_documented() {
+        let records = |outcomes: &[Outcome]| -> Vec<Record> {
+            let record = |&status| Record { name: "x", status, detail: String::new(), ms: 0.0 };
+            outcomes.iter().map(record).collect()
+        };
+        let mixed = records(&[Outcome::Ok, Outcome::Skipped]);
+        assert_eq!((exit_code(&mixed, false), exit_code(&mixed, true)), (0, 4));
+        let failed = records(&[Outcome::Skipped, Outcome::Failed]);
+        assert_eq!((exit_code(&failed, false), exit_code(&failed, true)), (1, 1));
+        let ok = records(&[Outcome::Ok]);
+        assert_eq!((exit_code(&ok, false), exit_code(&ok, true)), (0, 0));
+    }
+}

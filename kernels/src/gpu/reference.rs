@@ -1,0 +1,151 @@
+//! What the checks of a device compare with: plain loops in float64.
+
+use super::cudnn::ConvShape;
+
+/// `len` values in (−`bound`, `bound`), the same for the same `seed` (SplitMix64).
+pub(crate) fn uniform(len: usize, bound: f32, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let unit = ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 24) as f32;
+        (2.0 * unit - 1.0) * bound
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// The columns of [`awkward_rows`]; more than a warp has lanes.
+pub(crate) const AWKWARD_COLS: usize = 40;
+
+/// Rows of infinities, NaN, and values whose exponentials leave float32's range.
+pub(crate) fn awkward_rows() -> Vec<f32> {
+    const INF: f32 = f32::INFINITY;
+    let pairs = [
+        (-INF, -INF),
+        (-INF, 2.5),
+        (0.0, INF),
+        (-INF, INF),
+        (0.0, f32::NAN),
+        (INF, f32::NAN),
+        (-INF, f32::NAN),
+        (3e38, 3e38),
+        (-3e38, -3e38),
+        (-3e38, 3e38),
+        (88.0, 89.5),
+        (-104.0, -105.0),
+        (1e-40, -1e-40),
+    ];
+    // The second of each pair stands once, at another lane in each row.
+    let row = |(i, (most, once)): (usize, (f32, f32))| {
+        (0..AWKWARD_COLS).map(move |c| if c == (7 * i + 3) % AWKWARD_COLS { once } else { most })
+    };
+    pairs.into_iter().enumerate().flat_map(row).collect()
+}
+
+/// The logsumexp of every row of a `rows × cols` matrix.
+pub(crate) fn logsumexp(x: &[f32], rows: usize, cols: usize) -> Vec<f64> {
+    let of = |row: &[f32]| {
+        let values = || row.iter().map(|&v| f64::from(v));
+        if values().any(f64::is_nan) {
+            return f64::NAN;
+        }
+        let greatest = values().fold(f64::NEG_INFINITY, f64::max);
+        if greatest.is_infinite() {
+            return greatest;
+        }
+        greatest + values().map(|v| (v - greatest).exp()).sum::<f64>().ln()
+    };
+    (0..rows).map(|r| of(&x[r * cols..(r + 1) * cols])).collect()
+}
+
+/// `a · b` for `a` of m × k and `b` of k × n.
+pub(crate) fn matmul(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) -> Vec<f64> {
+    let dot = |i: usize, j: usize| (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
+    (0..m * n).map(|at| dot(at / n, at % n)).collect()
+}
+
+/// Calls `visit` with the places in x (NHWC), w (KRSC) and y (NHWC) of every product of a convolution.
+fn products(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
+    let ConvShape { n, h, w, c, k, r } = shape;
+    for (image, row, col) in pixels(n, h, w) {
+        for (dr, dc) in (0..r * r).map(|at| (at / r, at % r)) {
+            let (Some(from_row), Some(from_col)) = (
+                (row + dr).checked_sub(r / 2).filter(|&i| i < h),
+                (col + dc).checked_sub(r / 2).filter(|&j| j < w),
+            ) else {
+                continue;
+            };
+            for (filter, channel) in (0..k * c).map(|at| (at / c, at % c)) {
+                visit(
+                    ((image * h + from_row) * w + from_col) * c + channel,
+                    ((filter * r + dr) * r + dc) * c + channel,
+                    ((image * h + row) * w + col) * k + filter,
+                );
+            }
+        }
+    }
+}
+
+fn pixels(n: usize, h: usize, w: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..n * h * w).map(move |at| (at / (h * w), at / w % h, at % w))
+}
+
+/// The convolution of `x` with `w`.
+pub(crate) fn conv(shape: ConvShape, x: &[f32], w: &[f32]) -> Vec<f64> {
+    let mut y = vec![0.0; shape.lengths().2];
+    products(shape, |i, j, o| y[o] += f64::from(x[i]) * f64::from(w[j]));
+    y
+}
+
+/// Its gradient by the input, from that by the output.
+pub(crate) fn conv_by_input(shape: ConvShape, w: &[f32], dy: &[f32]) -> Vec<f64> {
+    let mut dx = vec![0.0; shape.lengths().0];
+    products(shape, |i, j, o| dx[i] += f64::from(dy[o]) * f64::from(w[j]));
+    dx
+}
+
+/// Its gradient by the filters, from that by the output.
+pub(crate) fn conv_by_filter(shape: ConvShape, x: &[f32], dy: &[f32]) -> Vec<f64> {
+    let mut dw = vec![0.0; shape.lengths().1];
+    products(shape, |i, j, o| dw[j] += f64::from(dy[o]) * f64::from(x[i]));
+    dw
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_of_one_pixel_in_the_middle_copies() {
+        let shape = ConvShape { n: 1, h: 3, w: 4, c: 1, k: 1, r: 3 };
+        let x = uniform(12, 1.0, 5);
+        let mut w = [0.0; 9];
+        w[4] = 1.0;
+        assert!(conv(shape, &x, &w).iter().zip(&x).all(|(y, x)| *y == f64::from(*x)));
+        // One place to the left in the filter reads the pixel to the left: no flipping.
+        w = [0.0; 9];
+        w[3] = 1.0;
+        assert_eq!(conv(shape, &x, &w)[1], f64::from(x[0]));
+        assert_eq!(conv(shape, &x, &w)[0], 0.0);
+    }
+
+    #[test]
+    fn the_three_forms_are_one_bilinear_form() {
+        let shape = ConvShape { n: 2, h: 5, w: 4, c: 3, k: 2, r: 3 };
+        let (nx, nw, ny) = shape.lengths();
+        let (x, w, dy) = (uniform(nx, 1.0, 1), uniform(nw, 1.0, 2), uniform(ny, 1.0, 3));
+        let dot = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum::<f64>();
+        let by_output = dot(&conv(shape, &x, &w), &dy);
+        assert!((by_output - dot(&conv_by_input(shape, &w, &dy), &x)).abs() < 1e-9);
+        assert!((by_output - dot(&conv_by_filter(shape, &x, &dy), &w)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_random_values_fill_their_range() {
+        let x = uniform(10_000, 2.0, 9);
+        let mean = x.iter().sum::<f32>() / 1e4;
+        assert!(x.iter().all(|v| v.abs() <= 2.0) && mean.abs() < 0.05);
+        assert!(x.iter().any(|&v| v > 1.9) && x.iter().any(|&v| v < -1.9));
+    }
+}

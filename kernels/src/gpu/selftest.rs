@@ -1,0 +1,314 @@
+//! Checks that a device computes what it should: own kernel, captured graph, cuBLAS, cuDNN, each against plain loops.
+//!
+//! What must hold: a check that cannot be made says why and counts as skipped; nothing here panics outwards.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::blas::Blas;
+use super::context::Gpu;
+use super::cudnn::{ConvShape, Cudnn};
+use super::error::{GpuError, NoCuda};
+use super::logsumexp::Logsumexp;
+use super::nvrtc::Compiler;
+use super::reference as plain;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The values agree.
+    Ok,
+    /// They do not, or the work failed.
+    Failed,
+    /// It could not be made.
+    Skipped,
+}
+
+impl Outcome {
+    /// The outcome as one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// What was checked.
+    pub name: &'static str,
+    /// How it ended.
+    pub status: Outcome,
+    /// The largest error and what was used, or what went wrong, or why it was skipped.
+    pub detail: String,
+    /// How long it took, in milliseconds, compiling included.
+    pub ms: f64,
+}
+
+/// A check: what it found, or what is wrong.
+type Found = Result<String, Wrong>;
+
+type Check = fn(&Gpu) -> Found;
+
+/// Why a check did not end well.
+enum Wrong {
+    /// The device's work gave an error.
+    Error(GpuError),
+    /// It gave other values than it should.
+    Values(String),
+}
+
+impl From<GpuError> for Wrong {
+    fn from(error: GpuError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<NoCuda> for Wrong {
+    fn from(error: NoCuda) -> Self {
+        Self::Error(GpuError::NoCuda(error))
+    }
+}
+
+const CHECKS: &[(&str, Check)] = &[
+    ("NVRTC kernel: row logsumexp", check_logsumexp),
+    ("captured graph: replay = launches", check_graph),
+    ("cuBLAS: sgemm", check_sgemm),
+    ("cuDNN: convolution forward", check_conv_forward),
+    ("cuDNN: convolution by input", check_conv_backward_data),
+    ("cuDNN: convolution by filter", check_conv_backward_filter),
+];
+
+/// Makes every check on a device; without one, every check is skipped.
+#[must_use]
+pub fn run(gpu: Result<&Gpu, &NoCuda>) -> Vec<Record> {
+    CHECKS.iter().map(|&(name, check)| one(name, check, gpu)).collect()
+}
+
+/// Makes the checks that need no library but the driver and NVRTC: the own kernel and the captured graph.
+#[must_use]
+pub fn run_own(gpu: Result<&Gpu, &NoCuda>) -> Vec<Record> {
+    CHECKS[..2].iter().map(|&(name, check)| one(name, check, gpu)).collect()
+}
+
+fn one(name: &'static str, check: Check, gpu: Result<&Gpu, &NoCuda>) -> Record {
+    let start = Instant::now();
+    // Should a library lack a symbol that it was not asked for before, that is this check's failure and no other's.
+    let (status, detail) = match gpu.map(|gpu| catch_unwind(AssertUnwindSafe(|| check(gpu)))) {
+        Err(_) => (Outcome::Skipped, "there is no GPU to use".to_owned()),
+        Ok(Ok(Ok(detail))) => (Outcome::Ok, detail),
+        Ok(Ok(Err(Wrong::Error(GpuError::NoCuda(why))))) => (Outcome::Skipped, why.brief()),
+        Ok(Ok(Err(Wrong::Error(error)))) => (Outcome::Failed, error.to_string()),
+        Ok(Ok(Err(Wrong::Values(what)))) => (Outcome::Failed, what),
+        Ok(Err(_)) => (Outcome::Failed, "it panicked".to_owned()),
+    };
+    Record { name, status, detail, ms: start.elapsed().as_secs_f64() * 1e3 }
+}
+
+/// The largest error of `got`, relative where the value is larger than `scale`; an error when it passes `allowed`.
+fn compare(what: &str, got: &[f32], want: &[f64], scale: f64, allowed: f64) -> Result<f64, Wrong> {
+    if got.len() != want.len() {
+        return Err(Wrong::Values(format!("{what}: {} values in place of {}", got.len(), want.len())));
+    }
+    let mut largest = 0.0f64;
+    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let got = f64::from(got);
+        let same = got == want || (got.is_nan() && want.is_nan());
+        let error = if same { 0.0 } else { (got - want).abs() / want.abs().max(scale) };
+        if error.is_nan() || error > allowed {
+            return Err(Wrong::Values(format!("{what}: value {i} is {got:e} and should be {want:e}")));
+        }
+        largest = largest.max(error);
+    }
+    Ok(largest)
+}
+
+fn check_logsumexp(gpu: &Gpu) -> Found {
+    let compiler = Compiler::new()?;
+    let (kernel, image) = Logsumexp::new(gpu, &compiler)?;
+    let mut largest = 0.0f64;
+    let shapes = [(1, 1), (7, 10), (33, 100), (5, 1000), (3, 4099), (2000, 3), (4, 0)];
+    for (rows, cols) in shapes {
+        let x = plain::uniform(rows * cols, 8.0, (rows + cols) as u64);
+        largest = largest.max(logsumexp_once(gpu, &kernel, &x, rows, cols)?);
+    }
+    let special = plain::awkward_rows();
+    let rows = special.len() / plain::AWKWARD_COLS;
+    largest = largest.max(logsumexp_once(gpu, &kernel, &special, rows, plain::AWKWARD_COLS)?);
+    Ok(format!(
+        "{} shapes and rows of infinities, NaN and ±3e38; largest error {largest:.1e}; {}, NVRTC {}",
+        shapes.len(),
+        image.target(),
+        compiler.version()
+    ))
+}
+
+fn logsumexp_once(gpu: &Gpu, kernel: &Logsumexp, x: &[f32], rows: usize, cols: usize) -> Result<f64, Wrong> {
+    let (x_device, mut out) = (gpu.upload(x)?, gpu.zeros(rows)?);
+    kernel.run(gpu, &x_device, &mut out, rows, cols)?;
+    let got = gpu.read(&out)?;
+    compare(&format!("{rows} × {cols}"), &got, &plain::logsumexp(x, rows, cols), 1.0, 2e-6)
+}
+
+/// Three launches, each on the results of the one before.
+fn check_graph(gpu: &Gpu) -> Found {
+    const ROWS: [usize; 3] = [1024, 32, 1];
+    const COLS: usize = 32;
+    const REPLAYS: usize = 3;
+    let (kernel, _) = Logsumexp::new(gpu, &Compiler::new()?)?;
+    let x = gpu.upload(&plain::uniform(ROWS[0] * COLS, 8.0, 7))?;
+    let chain = |out: &mut [super::Buffer<f32>; 3]| {
+        let [a, b, c] = out;
+        kernel.run(gpu, &x, a, ROWS[0], COLS)?;
+        kernel.run(gpu, a, b, ROWS[1], COLS)?;
+        kernel.run(gpu, b, c, ROWS[2], COLS)
+    };
+    let buffers = || Ok::<_, GpuError>([gpu.zeros(ROWS[0])?, gpu.zeros(ROWS[1])?, gpu.zeros(ROWS[2])?]);
+
+    let mut launched = buffers()?;
+    chain(&mut launched)?;
+    let mut replayed = buffers()?;
+    let graph = gpu.capture(|| chain(&mut replayed))?;
+    let untouched = gpu.read(&replayed[0])?.iter().all(|&v| v == 0.0);
+    if !untouched {
+        return Err(Wrong::Values("launches ran while they were being captured".to_owned()));
+    }
+    for replay in 0..REPLAYS {
+        for (buffer, &rows) in replayed.iter_mut().zip(&ROWS) {
+            gpu.write(buffer, &vec![0.0; rows])?;
+        }
+        graph.replay(gpu)?;
+        for (stage, (a, b)) in launched.iter().zip(&replayed).enumerate() {
+            let (a, b) = (gpu.read(a)?, gpu.read(b)?);
+            let differ = a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+            if differ > 0 {
+                let what =
+                    format!("replay {replay}: {differ} of {} values differ after launch {stage}", a.len());
+                return Err(Wrong::Values(what));
+            }
+        }
+    }
+    Ok(format!("{} launches, {REPLAYS} replays, every bit the same", ROWS.len()))
+}
+
+fn check_sgemm(gpu: &Gpu) -> Found {
+    let blas = Blas::new(gpu)?;
+    let mut largest = 0.0f64;
+    let sizes = [(1, 1, 1), (37, 53, 29), (128, 256, 64)];
+    for (m, k, n) in sizes {
+        let (a, b) = (plain::uniform(m * k, 1.0, 1), plain::uniform(k * n, 1.0, 2));
+        let (a_device, b_device, mut c) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros(m * n)?);
+        blas.sgemm(gpu, (m, k, n), &a_device, &b_device, &mut c)?;
+        let want = plain::matmul(&a, &b, (m, k, n));
+        largest = largest.max(compare(&format!("{m} × {k} × {n}"), &gpu.read(&c)?, &want, 1.0, 1e-5)?);
+    }
+    Ok(format!("{} sizes; largest error {largest:.1e}", sizes.len()))
+}
+
+/// Even and odd sizes; channels as on the way through a network, and the three of an image.
+const CONVS: [ConvShape; 3] = [
+    ConvShape { n: 2, h: 9, w: 11, c: 8, k: 16, r: 3 },
+    ConvShape { n: 3, h: 8, w: 8, c: 32, k: 24, r: 3 },
+    ConvShape { n: 2, h: 10, w: 6, c: 3, k: 16, r: 3 },
+];
+
+/// The inputs of a convolution's three forms.
+struct ConvData {
+    x: Vec<f32>,
+    w: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+impl ConvData {
+    fn of(shape: ConvShape) -> Self {
+        let (x, w, y) = shape.lengths();
+        Self { x: plain::uniform(x, 1.0, 1), w: plain::uniform(w, 1.0, 2), dy: plain::uniform(y, 1.0, 3) }
+    }
+}
+
+/// Makes one form of convolution for every shape: `run` gives the device's values and the algorithm.
+fn each_conv(
+    gpu: &Gpu,
+    run: impl Fn(&super::cudnn::Conv<'_>, &ConvData) -> Result<(Vec<f32>, String), GpuError>,
+    want: impl Fn(ConvShape, &ConvData) -> Vec<f64>,
+) -> Found {
+    let cudnn = Cudnn::new(gpu)?;
+    let (mut largest, mut used) = (0.0f64, Vec::new());
+    for shape in CONVS {
+        let data = ConvData::of(shape);
+        let (got, algorithm) = run(&cudnn.conv(shape)?, &data)?;
+        largest = largest.max(compare(&format!("{shape:?}"), &got, &want(shape, &data), 1.0, 2e-5)?);
+        if !used.contains(&algorithm) {
+            used.push(algorithm);
+        }
+    }
+    Ok(format!("{} shapes, 3×3 NHWC float32; largest error {largest:.1e}; {}", CONVS.len(), used.join(", ")))
+}
+
+fn check_conv_forward(gpu: &Gpu) -> Found {
+    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
+        let mut y = gpu.zeros(data.dy.len())?;
+        let algorithm = conv.forward(gpu, &gpu.upload(&data.x)?, &gpu.upload(&data.w)?, &mut y)?;
+        Ok((gpu.read(&y)?, algorithm))
+    };
+    each_conv(gpu, run, |shape, data| plain::conv(shape, &data.x, &data.w))
+}
+
+fn check_conv_backward_data(gpu: &Gpu) -> Found {
+    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
+        let mut dx = gpu.zeros(data.x.len())?;
+        let algorithm = conv.backward_data(gpu, &gpu.upload(&data.w)?, &gpu.upload(&data.dy)?, &mut dx)?;
+        Ok((gpu.read(&dx)?, algorithm))
+    };
+    each_conv(gpu, run, |shape, data| plain::conv_by_input(shape, &data.w, &data.dy))
+}
+
+fn check_conv_backward_filter(gpu: &Gpu) -> Found {
+    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
+        let mut dw = gpu.zeros(data.w.len())?;
+        let algorithm = conv.backward_filter(gpu, &gpu.upload(&data.x)?, &gpu.upload(&data.dy)?, &mut dw)?;
+        Ok((gpu.read(&dw)?, algorithm))
+    };
+    each_conv(gpu, run, |shape, data| plain::conv_by_filter(shape, &data.x, &data.dy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_device_every_check_is_skipped() {
+        let why = NoCuda::NoSuchDevice { ordinal: 3, count: 1 };
+        let records = run(Err(&why));
+        assert_eq!(records.len(), CHECKS.len());
+        assert!(records.iter().all(|r| r.status == Outcome::Skipped && r.detail.contains("no GPU")));
+    }
+
+    #[test]
+    fn wrong_values_do_not_pass() {
+        assert!(compare("", &[1.0, f32::INFINITY], &[1.0, f64::INFINITY], 1.0, 1e-6).is_ok());
+        for wrong in [f32::NAN, f32::INFINITY, 1.1] {
+            assert!(compare("", &[wrong], &[1.0], 1.0, 1e-6).is_err(), "{wrong}");
+        }
+        assert!(compare("", &[1.0], &[f64::NAN], 1.0, 1e-6).is_err());
+        assert!(compare("", &[], &[1.0], 1.0, 1e-6).is_err());
+    }
+
+    /// On a machine with a device, the device must pass.
+    #[test]
+    fn the_device_computes_what_it_should() {
+        match super::super::open(0) {
+            Err(why) => println!("skipped: {why}"),
+            Ok(gpu) => {
+                for record in run(Ok(&gpu)) {
+                    println!("{}: {} ({})", record.name, record.status.as_str(), record.detail);
+                    assert_ne!(record.status, Outcome::Failed, "{}: {}", record.name, record.detail);
+                }
+            }
+        }
+    }
+}

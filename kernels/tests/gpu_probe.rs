@@ -1,0 +1,218 @@
+//! The probe and the wrappers over the driver on machines that have no GPU, a broken driver, or one made up by the
+//! tests.
+//!
+//! A process can load one driver only, so each made-up one is met in a child process: this program again, told what
+//! to do by a variable.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kernels::gpu::known::KNOWN;
+use kernels::gpu::libs::{Id, Status};
+use kernels::gpu::search::{PATH_VARIABLE, Search};
+use kernels::gpu::selftest::{Outcome, run_own};
+use kernels::gpu::{GpuError, NoCuda, open, probe, probe_with};
+
+const TASK: &str = "JEMPP_TEST_TASK";
+
+/// A folder of this test alone, gone when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("jempp-probe-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Builds the made-up driver into `folder`; false, having said so, where there is no C++ compiler.
+fn build_fake(folder: &Path, defines: &[&str]) -> bool {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = Command::new("c++")
+        .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-fvisibility=hidden"])
+        .args(defines)
+        .arg("-I")
+        .arg(here.join("cuda"))
+        .arg(here.join("tests/fake_cuda.cpp"))
+        .arg("-o")
+        .arg(folder.join("libcuda.so"))
+        .output();
+    let Ok(output) = built else {
+        println!("skipped: there is no c++ to build a driver with");
+        return false;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::copy(folder.join("libcuda.so"), folder.join("libcuda.so.1")).unwrap();
+    true
+}
+
+/// What a child prints when it does `task` with `folder` first on the loader's path.
+fn child(task: &str, folder: &Path) -> String {
+    let mut path = folder.as_os_str().to_owned();
+    if let Some(old) = env::var_os("LD_LIBRARY_PATH") {
+        path.push(":");
+        path.push(old);
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "in_a_child", "--nocapture"])
+        .env(TASK, task)
+        .env("LD_LIBRARY_PATH", path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn in_a_child() {
+    match env::var(TASK).as_deref() {
+        Ok("probe") => {
+            println!("devices: {:?}", probe().devices);
+            println!("open: {:?}", open(0).map(|gpu| gpu.device().clone()));
+            println!("driver: {:?}", probe().library(Id::Driver).unwrap().status);
+        }
+        Ok("work") => work_on_the_fake(),
+        _ => {}
+    }
+}
+
+fn work_on_the_fake() {
+    assert!(matches!(open(1), Err(NoCuda::NoSuchDevice { ordinal: 1, count: 1 })));
+    let gpu = open(0).unwrap();
+    assert_eq!(gpu.device().name, "Fake of the tests");
+    assert_eq!(gpu.device().compute_capability, (9, 0));
+    assert_eq!(gpu.memory_free().unwrap(), 7 << 30);
+
+    let values: Vec<f32> = (0u8..100).map(f32::from).collect();
+    let mut buffer = gpu.upload(&values).unwrap();
+    assert_eq!(gpu.read(&buffer).unwrap(), values);
+    assert_eq!(gpu.read(&gpu.zeros::<u16>(3).unwrap()).unwrap(), [0; 3]);
+    assert!(gpu.read(&gpu.upload::<f64>(&[]).unwrap()).unwrap().is_empty());
+    assert!(matches!(gpu.write(&mut buffer, &[1.0]), Err(GpuError::Shape { .. })));
+
+    let other = open(0).unwrap();
+    assert!(matches!(other.read(&buffer), Err(GpuError::Shape { .. })), "buffers are one Gpu's");
+
+    // What is not possible inside a capture is refused, the capture ends, and the next one works.
+    let refused = gpu.capture(|| gpu.zeros::<f32>(1).map(|_| ()));
+    assert!(matches!(refused, Err(GpuError::Capturing { op: "allocating" })), "{refused:?}");
+    let refused = gpu.capture(|| gpu.capture(|| Ok(())).map(|_| ()));
+    assert!(matches!(refused, Err(GpuError::Capturing { op: "capturing" })), "{refused:?}");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = gpu.capture(|| panic!("on purpose"));
+    }));
+    assert!(panicked.is_err());
+    let mut dropped = Some(gpu.zeros::<f32>(5).unwrap());
+    let graph = gpu.capture(|| {
+        dropped = None;
+        Ok(())
+    });
+    graph.unwrap().replay(&gpu).unwrap();
+    gpu.synchronize().unwrap();
+
+    for record in run_own(Ok(&gpu)) {
+        println!("{}: {} ({}) in {:.0} ms", record.name, record.status.as_str(), record.detail, record.ms);
+        assert_ne!(record.status, Outcome::Failed);
+    }
+    println!("work done");
+}
+
+#[test]
+fn no_library_at_all() {
+    let scratch = Scratch::new("empty");
+    let folder =
+        |path: &Path| kernels::gpu::search::Folder { path: path.to_path_buf(), from: "the test's folder" };
+    let search = Search {
+        first: vec![folder(&scratch.0)],
+        loader: false,
+        then: vec![folder(Path::new("/nowhere"))],
+        libraries: KNOWN.to_vec(),
+        notes: Vec::new(),
+    };
+    let report = probe_with(&search);
+    assert_eq!(report.libraries.len(), KNOWN.len());
+    assert_eq!(report.driver_version, None);
+    for library in &report.libraries {
+        let Status::Unavailable(NoCuda::Missing { names, places, advice, .. }) = &library.status else {
+            panic!("{library:?}");
+        };
+        assert_eq!(places.len(), 2);
+        assert!(!names.is_empty() && advice.contains(PATH_VARIABLE), "{library:?}");
+    }
+    let why = report.devices.unwrap_err().to_string();
+    for part in
+        ["NVIDIA driver", "libcuda.so.1", &scratch.0.display().to_string(), "nvidia-smi", PATH_VARIABLE]
+    {
+        assert!(why.contains(part), "{part:?} is not in: {why}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_library() {
+    let scratch = Scratch::new("text");
+    fs::write(scratch.0.join("libnvrtc.so.13"), "not a library").unwrap();
+    let first = vec![kernels::gpu::search::Folder { path: scratch.0.clone(), from: "the test's folder" }];
+    let search =
+        Search { first, loader: false, then: Vec::new(), libraries: KNOWN.to_vec(), notes: Vec::new() };
+    let report = probe_with(&search);
+    let status = &report.library(Id::Nvrtc).unwrap().status;
+    assert!(matches!(status, Status::Unavailable(NoCuda::Unusable { .. })), "{status:?}");
+}
+
+#[test]
+fn a_driver_without_its_symbols() {
+    let scratch = Scratch::new("bare");
+    if build_fake(&scratch.0, &["-DFAKE_BARE"]) {
+        let text = child("probe", &scratch.0);
+        assert!(text.contains("open: Err(Unusable"), "{text}");
+        assert!(text.contains("it lacks cuCtxGetCurrent"), "{text}");
+    }
+}
+
+#[test]
+fn a_driver_without_a_device() {
+    let scratch = Scratch::new("no-device");
+    if build_fake(&scratch.0, &["-DFAKE_INIT=100"]) {
+        let text = child("probe", &scratch.0);
+        assert!(text.contains("devices: Err(Driver"), "{text}");
+        assert!(text.contains("open: Err(Driver") && text.contains("CUDA_ERROR_NO_DEVICE"), "{text}");
+        assert!(text.contains("driver: Found"), "{text}");
+    }
+}
+
+#[test]
+fn a_driver_with_an_error_nobody_knows() {
+    let scratch = Scratch::new("unknown-error");
+    if build_fake(&scratch.0, &["-DFAKE_INIT=123456"]) {
+        let text = child("probe", &scratch.0);
+        assert!(text.contains("code: 123456") && text.contains("an unnamed error"), "{text}");
+    }
+}
+
+/// Opening, copying, launching and capturing need no symbol that the probe does not ask for, and the kernel's source
+/// gives the right values under a plain C++ compiler.
+#[test]
+fn a_made_up_device() {
+    let scratch = Scratch::new("device");
+    if build_fake(&scratch.0, &[]) {
+        let text = child("work", &scratch.0);
+        assert!(text.contains("work done"), "{text}");
+        println!("{text}");
+        if text.contains(": skipped") {
+            println!("skipped: the launches, since they are compiled by NVRTC, which is not here");
+        }
+    }
+}
