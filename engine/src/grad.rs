@@ -28,7 +28,7 @@ pub fn grad(tape: &mut Tape, y: Var, wrt: &[Var]) -> Result<Vec<Var>> {
     let mut so_far: Vec<Option<Var>> = vec![None; tape.values.len()];
     so_far[y.index()] = Some(tape.one(Fill { spec, value: 1.0 }, &[])?);
     let last = match tape.values[y.index()].source {
-        Source::Node { node, .. } => node + 1,
+        Source::Node { node } => node + 1,
         _ => 0,
     };
     for n in (0..last).rev() {

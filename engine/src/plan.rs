@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
 
     fn step_of(&self, v: Var) -> usize {
         match self.tape.values[v.index()].source {
-            Source::Node { node, .. } => self.order.binary_search(&node).map_or(0, |s| s + 1),
+            Source::Node { node } => self.order.binary_search(&node).map_or(0, |s| s + 1),
             _ => 0,
         }
     }

@@ -30,9 +30,9 @@ pub(crate) enum Source {
     /// Given by the host at each run.
     Input(String),
     /// A slot's content at the start.
-    Slot(Slot),
+    Slot,
     /// An output of a node.
-    Node { node: usize, port: usize },
+    Node { node: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -149,8 +149,7 @@ impl Tape {
         let node = self.nodes.len();
         let outputs: Vec<Var> = outs
             .into_iter()
-            .enumerate()
-            .map(|(port, spec)| self.push(Value { spec, source: Source::Node { node, port } }))
+            .map(|spec| self.push(Value { spec, source: Source::Node { node } }))
             .collect();
         self.nodes.push(NodeRef { op, inputs: inputs.to_vec(), outputs: outputs.clone(), site });
         Ok(outputs)
@@ -159,7 +158,7 @@ impl Tape {
     /// The node that made `v`, if it was made by one.
     pub fn maker(&self, v: Var) -> Option<&NodeRef> {
         match self.values.get(v.index()).map(|v| &v.source) {
-            Some(Source::Node { node, .. }) if v.tape == self.tag() => Some(&self.nodes[*node]),
+            Some(Source::Node { node }) if v.tape == self.tag() => Some(&self.nodes[*node]),
             _ => None,
         }
     }
@@ -187,7 +186,7 @@ impl Tape {
                 return v;
             }
         }
-        let leaf = self.push(Value { spec: slot.spec, source: Source::Slot(slot) });
+        let leaf = self.push(Value { spec: slot.spec, source: Source::Slot });
         match self.slots.iter_mut().find(|u| u.slot == slot) {
             Some(u) => u.leaf = Some(leaf),
             None => self.slots.push(SlotUse { slot, leaf: Some(leaf), assigned: None }),

@@ -138,7 +138,7 @@ pub fn grad_cpu<T: Real>(
         let start = row * c;
         for_parts(cpu, &mut dx[start..start + rows * c], grain, |t, dx| {
             let at = start + t * grain;
-            let add = add.map_or(&zeros[..dx.len()], |r| &r[at..at + dx.len()]);
+            let add = add.map_or_else(|| &zeros[..dx.len()], |r| &r[at..at + dx.len()]);
             backward(cpu.simd, &x[at..at + dx.len()], add, &a, &b, dx);
         });
         row += rows;

@@ -119,7 +119,7 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_,
         let zeros = vec![T::ZERO; if g.add.is_none() { grain } else { 0 }];
         for_parts(cpu, &mut dx[start..start + len], grain, |t, dx| {
             let at = start + t * grain..start + t * grain + dx.len();
-            let add = g.add.map_or(&zeros[..dx.len()], |r| &r[at.clone()]);
+            let add = g.add.map_or_else(|| &zeros[..dx.len()], |r| &r[at.clone()]);
             let (x, dy) = (&g.x[at.clone()], &g.dy[at]);
             backward(cpu.simd, x, dy, &k.mean, &k.scale, &k.shift, &b, &a, T::of(leak), add, dx);
         });

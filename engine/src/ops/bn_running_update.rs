@@ -22,7 +22,7 @@ impl Op for BnRunningUpdate {
     fn name(&self) -> &'static str {
         "bn_running_update"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         let steps = self.order.iter().filter(|f| matches!(f, Fold::Steps(_))).count();
         ensure!(steps <= 1, "folds {steps} accumulators");
         arity(x, 2 + steps..=2 + steps, &[])?;

@@ -11,7 +11,7 @@ pub use kernels::noise::Law;
 use kernels::noise::Place;
 
 /// Checks a seed (i32[2]: the words of the 64-bit seed) and a step (i32[1]).
-pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> core::result::Result<(), String> {
+pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> Result<(), String> {
     ensure!(seed.dtype == DType::I32 && seed.shape() == [2], "the seed must be i32[2], got {seed}");
     ensure!(step.dtype == DType::I32 && step.len() == 1, "the step must be one i32, got {step}");
     Ok(())
@@ -43,7 +43,7 @@ impl Op for Noise {
     fn name(&self) -> &'static str {
         "noise"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         arity(x, 2..=2, &[0, 1])?;
         seed_and_step(&x[0], &x[1])?;
         ensure!(self.spec.dtype.is_real(), "draws f32 or f64, not {}", self.spec);

@@ -22,7 +22,7 @@ impl Op for PyldStep {
     fn name(&self) -> &'static str {
         "pyld_step"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         let n = if self.args.noise > 0.0 { 4 } else { 2 };
         arity(x, n..=n, &[2, 3])?;
         ensure!(x[0] == x[1], "x and its gradient differ");

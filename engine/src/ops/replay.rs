@@ -18,7 +18,7 @@ impl Op for GatherRows {
     fn name(&self) -> &'static str {
         "gather_rows"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         arity(x, 2..=2, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         Ok(vec![x[0].with_first(x[1].len())])
@@ -40,7 +40,7 @@ impl Op for ScatterRows {
     fn name(&self) -> &'static str {
         "scatter_rows"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         arity(x, 3..=3, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         ensure!(x[2] == x[0].with_first(x[1].len()), "the rows {} do not fit", x[2]);
@@ -76,7 +76,7 @@ impl Op for Restart {
     fn name(&self) -> &'static str {
         "restart"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         ensure!(x.len() == 8, "takes 8 inputs, got {}", x.len());
         let (n, row) = (x[0].first(), x[0].row_len());
         ensure!(x[0].dtype == DType::F32 && x[0].rank() == 4, "needs f32 N×H×W×C images, got {}", x[0]);

@@ -68,7 +68,7 @@ impl Op for ScaleShiftLeaky {
         }
         let shared = t.spec(mean)?.rank() == 1;
         let sums = t.record(ScaleShiftLeakyReduce { like: self.clone() }, &[x, dy, mean, scale, shift])?;
-        let mut groups = |t: &mut Tape, v: Var| if shared { t.one(SumRows, &[v]) } else { Ok(v) };
+        let groups = |t: &mut Tape, v: Var| if shared { t.one(SumRows, &[v]) } else { Ok(v) };
         let (dscale, dshift) = (groups(t, sums[0])?, groups(t, sums[1])?);
         let dmean = want.add(1, || {
             let product = t.one(Mul, &[scale, dshift])?;

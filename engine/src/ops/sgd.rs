@@ -19,7 +19,7 @@ impl Op for Sgd {
     fn name(&self) -> &'static str {
         "sgd"
     }
-    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         arity(x, 4..=4, &[])?;
         ensure!(x[1] == x[0] && x[2] == x[0], "weight, velocity and gradient differ");
         ensure!(x[3].len() == 1, "the learning rate must be one value, got {}", x[3]);
