@@ -38,6 +38,9 @@ pub enum Error {
     /// An output named explicitly is already there; nothing is overwritten silently.
     #[error("{} exists already; choose another path or remove it", .0.display())]
     Exists(PathBuf),
+    /// The engine refused a program or its data: an error in this crate, unless it says that memory ran out.
+    #[error("engine: {0}")]
+    Engine(#[from] engine::Error),
     /// A state that this crate's own logic rules out.
     #[error("internal error: {0}")]
     Internal(String),
@@ -56,7 +59,7 @@ impl Error {
     /// 6 corrupt file, 7 input/output, 130 stopped. (0 is success and 2 is wrong usage, which never get here.)
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Internal(_) => 1,
+            Self::Internal(_) | Self::Engine(_) => 1,
             Self::Config(_) | Self::Data(_) | Self::Exists(_) => 3,
             Self::Device(_) => 4,
             Self::Diverged(_) => 5,

@@ -12,6 +12,9 @@ pub mod error;
 pub mod files;
 pub mod grid;
 pub mod metrics;
+pub mod model;
 pub mod npz;
+pub mod sampler;
+pub mod train;
 
 pub use error::{Error, Result};

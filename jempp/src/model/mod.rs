@@ -1,0 +1,262 @@
+//! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
+//!
+//! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
+//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw.
+
+mod forward;
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use engine::rng::{Philox, Stream};
+use engine::{DType, Slot, Spec, State};
+
+pub use forward::{BnMode, Forward, Objective};
+
+/// What is added to variances.
+pub const BN_EPS: f64 = 1e-5;
+
+/// How a parameter starts, as in PyTorch's defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// Uniform within ±1/√fan_in (filters, linear weights and their biases).
+    FanIn(usize),
+    /// A constant: 1 for gamma, 0 for beta.
+    Constant(f32),
+}
+
+/// A trained tensor.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Name in the published model, such as `f.layer1.0.conv1.weight`.
+    pub name: String,
+    /// Where it lives.
+    pub slot: Slot,
+    /// How it starts.
+    pub start: Start,
+}
+
+/// Running statistics of one batch norm.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Name in the published model, such as `f.layer1.0.bn1`.
+    pub name: String,
+    /// Running mean [C].
+    pub mean: Slot,
+    /// Running variance [C], unbiased.
+    pub var: Slot,
+    pub(crate) gamma: usize,
+    pub(crate) beta: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvRef {
+    pub weight: usize,
+    pub bias: usize,
+    pub stride: usize,
+    pub pad: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub bn1: usize,
+    pub conv1: ConvRef,
+    pub bn2: usize,
+    pub conv2: ConvRef,
+    pub shortcut: Option<ConvRef>,
+}
+
+/// A network whose tensors live in a [`State`].
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// All parameters, in the order of the published model.
+    pub parameters: Vec<Parameter>,
+    /// All batch norms, in the order of the forward pass.
+    pub norms: Vec<Norm>,
+    pub(crate) dtype: DType,
+    pub(crate) conv1: ConvRef,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) last_bn: usize,
+    pub(crate) head: (usize, usize),
+}
+
+struct Builder<'a> {
+    state: &'a mut State,
+    dtype: DType,
+    parameters: Vec<Parameter>,
+    norms: Vec<Norm>,
+}
+
+impl Builder<'_> {
+    fn parameter(&mut self, name: String, shape: &[usize], start: Start) -> Result<usize> {
+        let slot = self.state.add(&name, Spec::new(shape, self.dtype))?;
+        self.parameters.push(Parameter { name, slot, start });
+        Ok(self.parameters.len() - 1)
+    }
+
+    /// A convolution from `c` to `k` channels with square filters of side `r`.
+    fn conv(&mut self, name: &str, c: usize, k: usize, r: usize, stride: usize) -> Result<ConvRef> {
+        let start = Start::FanIn(c * r * r);
+        Ok(ConvRef {
+            weight: self.parameter(format!("{name}.weight"), &[k, r, r, c], start)?,
+            bias: self.parameter(format!("{name}.bias"), &[k], start)?,
+            stride,
+            pad: r / 2,
+        })
+    }
+
+    fn norm(&mut self, name: &str, c: usize) -> Result<usize> {
+        let gamma = self.parameter(format!("{name}.weight"), &[c], Start::Constant(1.0))?;
+        let beta = self.parameter(format!("{name}.bias"), &[c], Start::Constant(0.0))?;
+        let spec = Spec::new(&[c], self.dtype);
+        let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
+        let var = self.state.add(&format!("{name}.running_var"), spec)?;
+        self.norms.push(Norm { name: name.to_owned(), mean, var, gamma, beta });
+        Ok(self.norms.len() - 1)
+    }
+
+    fn block(&mut self, name: &str, c: usize, k: usize, stride: usize) -> Result<Block> {
+        let bn1 = self.norm(&format!("{name}.bn1"), c)?;
+        let conv1 = self.conv(&format!("{name}.conv1"), c, k, 3, 1)?;
+        let bn2 = self.norm(&format!("{name}.bn2"), k)?;
+        let conv2 = self.conv(&format!("{name}.conv2"), k, k, 3, stride)?;
+        let shortcut = if stride != 1 || c != k {
+            Some(self.conv(&format!("{name}.shortcut.0"), c, k, 1, stride)?)
+        } else {
+            None
+        };
+        Ok(Block { bn1, conv1, bn2, conv2, shortcut })
+    }
+}
+
+impl Network {
+    /// Adds the tensors of a network to `state`, all zero (running variances too: see [`Network::initialise`]).
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub fn new(state: &mut State, config: &ModelConfig) -> Result<Self> {
+        Self::with_dtype(state, config, DType::F32)
+    }
+
+    /// As [`Network::new`] in another float type: float64 is for oracles.
+    ///
+    /// # Errors
+    /// As [`Network::new`], or if the depth is not 6n + 4.
+    pub fn with_dtype(state: &mut State, config: &ModelConfig, dtype: DType) -> Result<Self> {
+        if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) {
+            let depth = config.depth;
+            return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
+        }
+        let mut b = Builder { state, dtype, parameters: Vec::new(), norms: Vec::new() };
+        let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
+        let mut blocks = Vec::new();
+        let mut c = 16;
+        for (layer, (base, stride)) in [(16, 1), (32, 2), (64, 2)].into_iter().enumerate() {
+            let k = base * config.widen_factor;
+            for i in 0..(config.depth - 4) / 6 {
+                let name = format!("f.layer{}.{i}", layer + 1);
+                blocks.push(b.block(&name, c, k, if i == 0 { stride } else { 1 })?);
+                c = k;
+            }
+        }
+        let last_bn = b.norm("f.bn1", c)?;
+        let start = Start::FanIn(c);
+        let weight = b.parameter("class_output.weight".into(), &[config.classes, c], start)?;
+        let bias = b.parameter("class_output.bias".into(), &[config.classes], start)?;
+        let (parameters, norms) = (b.parameters, b.norms);
+        let config = config.clone();
+        Ok(Self { config, parameters, norms, dtype, conv1, blocks, last_bn, head: (weight, bias) })
+    }
+
+    /// Draws the initial weights; running means are 0, running variances 1.
+    ///
+    /// # Errors
+    /// If the state is not the one the network was added to.
+    pub fn initialise(&self, state: &mut State, seed: u64) -> Result<()> {
+        for (i, p) in self.parameters.iter().enumerate() {
+            let mut rng = Philox::new(seed, Stream::Init, i as u32);
+            let mut draw = || match p.start {
+                Start::FanIn(n) => (2.0 * rng.uniform() - 1.0) / (n as f32).sqrt(),
+                Start::Constant(c) => c,
+            };
+            let values: Vec<f32> = (0..p.slot.spec.len()).map(|_| draw()).collect();
+            set(state, p.slot, &values)?;
+        }
+        for n in &self.norms {
+            set(state, n.mean, &vec![0.0; n.mean.spec.len()])?;
+            set(state, n.var, &vec![1.0; n.var.spec.len()])?;
+        }
+        Ok(())
+    }
+
+    /// Number of trained values.
+    pub fn parameter_count(&self) -> u64 {
+        self.parameters.iter().map(|p| p.slot.spec.len() as u64).sum()
+    }
+
+    /// Parameters and running statistics with their published names.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Slot)> {
+        let parameters = self.parameters.iter().map(|p| (p.name.clone(), p.slot));
+        let statistics = self.norms.iter().flat_map(|n| {
+            [(format!("{}.running_mean", n.name), n.mean), (format!("{}.running_var", n.name), n.var)]
+        });
+        parameters.chain(statistics)
+    }
+
+    /// Spec of a batch of `n` images, N×H×W×C.
+    pub fn images(&self, n: usize) -> Spec {
+        let [h, w, c] = self.config.image_size;
+        Spec::new(&[n, h, w, c], self.dtype)
+    }
+
+    /// Values of one image.
+    pub fn pixels(&self) -> usize {
+        self.config.image_size.iter().product()
+    }
+}
+
+/// Sets a slot of either float type from float32.
+pub(crate) fn set(state: &mut State, slot: Slot, values: &[f32]) -> Result<()> {
+    match slot.spec.dtype {
+        DType::F64 => state.set(slot, &values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())?,
+        _ => state.set(slot, values)?,
+    }
+    Ok(())
+}
+
+/// A slot of either float type as float32.
+pub(crate) fn get(state: &State, slot: Slot) -> Result<Vec<f32>> {
+    Ok(match slot.spec.dtype {
+        DType::F64 => state.get::<f64>(slot)?.iter().map(|v| *v as f32).collect(),
+        _ => state.get::<f32>(slot)?.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 36,489,931 with the energy head of the unconditional variant (641 values).
+    #[test]
+    fn wrn_28_10_has_the_published_number_of_parameters() {
+        let mut state = State::new();
+        let network = Network::new(&mut state, &crate::config::Config::preset("jempp").unwrap().model).unwrap();
+        assert_eq!(network.parameter_count() + 641, 36_489_931);
+        assert_eq!(network.norms.len(), 25);
+    }
+
+    #[test]
+    fn initial_weights_depend_on_the_seed_only() {
+        let config = crate::config::Config::preset("digits").unwrap().model;
+        let draw = |seed| {
+            let mut state = State::new();
+            let n = Network::new(&mut state, &config).unwrap();
+            n.initialise(&mut state, seed).unwrap();
+            get(&state, n.parameters[0].slot).unwrap()
+        };
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+        assert!(draw(3).iter().all(|v| v.abs() <= 1.0 / 3.0) && draw(3).iter().any(|v| v.abs() > 0.2));
+    }
+}

@@ -1,0 +1,412 @@
+//! Chains: where they start, how they move, and the replay buffer they live in.
+//!
+//! Invariant: which buffer rows, restarts and classes a sampling round uses is a function of (seed, round) only;
+//! the Langevin noise of (seed, chain step).
+
+use crate::config::{Init, Prior, SamplerConfig};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::model::{BnMode, Network, Objective};
+use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
+use engine::ops::noise::seed_words;
+use engine::ops::pyld_step::{Args, PyldStep};
+use engine::ops::reduce::SumAll;
+use engine::ops::replay::{GatherRows, Kind, Restart};
+use engine::rng::{Philox, Stream};
+use engine::{DType, Device, Host, Plan, Slot, Spec, State, Tape, Var, grad};
+
+/// The accumulated statistics of one batch norm over the chain steps of a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Accumulator {
+    /// Of the means.
+    pub mean: Slot,
+    /// Of the unbiased variances.
+    pub var: Slot,
+}
+
+impl Accumulator {
+    /// One for each batch norm.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn all(state: &mut State, network: &Network, name: &str) -> Result<Vec<Self>> {
+        network
+            .norms
+            .iter()
+            .map(|n| {
+                let mean = state.add(&format!("{name}.{}.mean", n.name), n.mean.spec)?;
+                let var = state.add(&format!("{name}.{}.var", n.name), n.var.spec)?;
+                Ok(Self { mean, var })
+            })
+            .collect()
+    }
+}
+
+/// n/(n − 1) for each group: from the biased variance of a batch to the unbiased one that running statistics take.
+pub(crate) fn unbias(rows: &[usize]) -> Vec<f64> {
+    rows.iter().map(|&n| if n > 1 { n as f64 / (n - 1) as f64 } else { 1.0 }).collect()
+}
+
+/// Values of one channel and group behind each statistic of a batch norm whose statistic `var` belongs to maps of
+/// the size of its input.
+pub(crate) fn pixels_of(tape: &Tape, stats: Var) -> Result<usize> {
+    let node = tape.maker(stats).ok_or_else(|| Error::Internal("statistics without a maker".into()))?;
+    let x = tape.spec(node.inputs[0])?;
+    Ok(x.row_len() / x.last())
+}
+
+/// One outer step of PYLD on chains that live in a slot.
+#[derive(Debug)]
+pub struct Langevin {
+    plan: Plan,
+    step: Option<Var>,
+    labels: Option<Var>,
+    energy: Var,
+}
+
+/// What a [`Langevin`] program is made for.
+#[derive(Debug)]
+pub struct LangevinSpec<'a> {
+    /// Constants of the sampler.
+    pub sampler: &'a SamplerConfig,
+    /// Where the chains live, n×H×W×C.
+    pub chain: Slot,
+    /// Seed words, i32[2].
+    pub seed: Slot,
+    /// Whether the chains follow log p(x, y) of given labels.
+    pub conditional: bool,
+    /// Where train-mode statistics accumulate; `None` samples with the running ones.
+    pub accumulate: Option<&'a [Accumulator]>,
+    /// Stream of the noise.
+    pub stream: Stream,
+}
+
+impl Langevin {
+    /// Records and plans the program.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(device: &Device, network: &Network, spec: &LangevinSpec<'_>) -> Result<Self> {
+        let mut tape = Tape::new();
+        let n = spec.chain.spec.first();
+        let x = tape.read(spec.chain);
+        let mode = if spec.accumulate.is_some() { BnMode::Train(vec![n]) } else { BnMode::Running };
+        let labels = spec.conditional.then(|| tape.input("labels", Spec::i32(&[n])));
+        let f = network.forward(&mut tape, x, &mode)?;
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
+        let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
+        let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
+        let step = (spec.sampler.noise > 0.0).then(|| tape.input("step", Spec::i32(&[1])));
+        let moved = Self::record_move(&mut tape, network, spec, x, f.first, total, step)?;
+        tape.assign(spec.chain, moved)?;
+        for ((norm, acc), (mean, var)) in
+            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats)
+        {
+            let rows = n * pixels_of(&tape, *mean)?;
+            for (slot, stat, correct) in [(acc.mean, mean, vec![1.0]), (acc.var, var, unbias(&[rows]))] {
+                let momentum = network.config.bn_momentum;
+                let op = BnRunningUpdate { momentum, order: vec![Fold::Group(0)], correct };
+                let old = tape.read(slot);
+                let new = tape.one(op, &[old, *stat])?;
+                tape.assign(slot, new)?;
+            }
+            debug_assert_eq!(norm.mean.spec, acc.mean.spec);
+        }
+        let plan = tape.plan(device, &[energy])?;
+        Ok(Self { plan, step, labels, energy })
+    }
+
+    /// The move itself: collapsed, or the N inner steps one by one.
+    fn record_move(
+        tape: &mut Tape,
+        network: &Network,
+        spec: &LangevinSpec<'_>,
+        x: Var,
+        first: Var,
+        total: Var,
+        step: Option<Var>,
+    ) -> Result<Var> {
+        let s = spec.sampler;
+        let args = Args {
+            inner: s.inner_steps as u32,
+            step_size: s.step_size,
+            clip: s.clip,
+            sgld_lr: s.sgld_lr,
+            noise: s.noise,
+            clip_after_noise: s.clip_after_noise,
+        };
+        let place = match step {
+            Some(step) => vec![tape.read(spec.seed), step],
+            None => Vec::new(),
+        };
+        let pyld = |args| PyldStep { args, stream: spec.stream };
+        if !s.literal {
+            let g = grad(tape, total, &[x])?[0];
+            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
+            return Ok(tape.one(pyld(args), &inputs)?);
+        }
+        // p = ∂f/∂(first layer's output) at the outer point; each inner step takes its own gradient through the
+        // first layer.
+        let p = grad(tape, total, &[first])?[0];
+        let w = tape.read(network.parameters[network.conv1.weight].slot);
+        let geometry = Geometry { stride: network.conv1.stride, pad: network.conv1.pad };
+        let input_grad = Conv2dInputGrad { geometry, x: spec.chain.spec };
+        let quiet = Args { noise: 0.0, sgld_lr: 0.0, inner: 1, ..args };
+        let mut x = x;
+        if args.sgld_lr > 0.0 {
+            let g = tape.one(input_grad, &[p, w])?;
+            x = tape.one(pyld(Args { noise: 0.0, inner: 0, ..args }), &[x, g])?;
+        }
+        for _ in 0..args.inner {
+            let g = tape.one(input_grad, &[p, w])?;
+            x = tape.one(pyld(quiet), &[x, g])?;
+        }
+        if args.noise > 0.0 {
+            let g = tape.one(input_grad, &[p, w])?;
+            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
+            x = tape.one(pyld(Args { sgld_lr: 0.0, inner: 0, ..args }), &inputs)?;
+        }
+        Ok(x)
+    }
+
+    /// Moves the chains once; `step` numbers the noise. Returns the mean energy f before the move.
+    ///
+    /// # Errors
+    /// If labels are missing, or (debug mode `nan`) a value is not finite.
+    pub fn run(&mut self, state: &mut State, step: u32, labels: Option<&[i32]>) -> Result<f64> {
+        let number = [step as i32];
+        let mut inputs: Vec<(Var, Host<'_>)> = Vec::new();
+        inputs.extend(self.step.map(|v| (v, Host::I32(&number))));
+        if let (Some(v), Some(l)) = (self.labels, labels) {
+            inputs.push((v, Host::I32(l)));
+        }
+        self.plan.run(state, &inputs)?;
+        Ok(self.plan.scalar(self.energy)?)
+    }
+
+    /// The program.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// What fresh chains are drawn from: the training images by class.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    images: Slot,
+    offsets: Slot,
+    means: Slot,
+    seed: Slot,
+}
+
+impl Source {
+    /// Copies the images `indices` of `set`, sorted by class, into the state.
+    ///
+    /// # Errors
+    /// If there is no memory, or an index is out of range.
+    pub fn new(state: &mut State, set: &Dataset, indices: &[u32], seed: Slot) -> Result<Self> {
+        let (classes, pixels) = (set.classes(), set.pixels());
+        let mut labels = vec![0; indices.len()];
+        set.labels_of(indices, &mut labels)?;
+        let mut order: Vec<usize> = (0..indices.len()).collect();
+        order.sort_by_key(|&i| labels[i]);
+        let mut images = Vec::with_capacity(indices.len() * pixels);
+        let mut means = vec![0.0f64; classes * pixels];
+        let mut counts = vec![0i32; classes];
+        for i in order {
+            let image = set.image(indices[i]).ok_or_else(|| Error::Data("image index out of range".into()))?;
+            images.extend_from_slice(image);
+            let c = usize::from(labels[i]);
+            counts[c] += 1;
+            let mean = &mut means[c * pixels..(c + 1) * pixels];
+            mean.iter_mut().zip(image).for_each(|(m, u)| *m += f64::from(crate::data::augment::value(*u)));
+        }
+        let mut offsets = vec![0i32];
+        counts.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
+        let means: Vec<f32> =
+            means.iter().enumerate().map(|(i, m)| (m / f64::from(counts[i / pixels].max(1))) as f32).collect();
+        let source = Self {
+            images: state.add("init.images", Spec::new(&[indices.len(), pixels], DType::U8))?,
+            offsets: state.add("init.offsets", Spec::i32(&[classes + 1]))?,
+            means: state.add("init.means", Spec::f32(&[classes, pixels]))?,
+            seed,
+        };
+        state.set(source.images, &images)?;
+        state.set(source.offsets, &offsets)?;
+        state.set(source.means, &means)?;
+        Ok(source)
+    }
+
+    /// Class means [classes, H·W·C].
+    pub fn means(&self) -> Slot {
+        self.means
+    }
+
+    /// First image of each class, and their number.
+    pub fn offsets(&self) -> Slot {
+        self.offsets
+    }
+
+    fn record(self, tape: &mut Tape, x: Var, stream: Stream) -> Result<(Var, [Var; 3])> {
+        let n = tape.spec(x)?.first();
+        let (kind, class) = (tape.input("kind", Spec::i32(&[n])), tape.input("class", Spec::i32(&[n])));
+        let step = tape.input("round", Spec::i32(&[1]));
+        let data = [self.images, self.offsets, self.means, self.seed].map(|s| tape.read(s));
+        let fresh = tape.one(Restart { stream }, &[x, kind, class, data[0], data[1], data[2], data[3], step])?;
+        Ok((fresh, [kind, class, step]))
+    }
+}
+
+/// The choices of one sampling round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draw {
+    /// Buffer rows.
+    pub index: Vec<i32>,
+    /// A [`Kind`] each.
+    pub kind: Vec<i32>,
+    /// Class of an informative restart, or the label of a conditional chain.
+    pub class: Vec<i32>,
+}
+
+impl Draw {
+    /// The choices of round `round` for n chains. `offsets` gives the class frequencies; with `labels`, chains come
+    /// from the label's part of the buffer and restart in its class.
+    pub fn new(
+        s: &SamplerConfig,
+        n: usize,
+        seed: u64,
+        round: u32,
+        offsets: &[i32],
+        labels: Option<&[i32]>,
+    ) -> Self {
+        let classes = offsets.len().saturating_sub(1).max(1);
+        let total = offsets.last().copied().unwrap_or(1) as u32;
+        let mut rng = Philox::new(seed, Stream::Chains, round);
+        let mut draw = Self::default();
+        for i in 0..n {
+            let part = s.buffer_size / classes;
+            let row = match labels {
+                Some(l) => l[i] as u32 * part as u32 + rng.below(part as u32),
+                None => rng.below(s.buffer_size as u32),
+            };
+            let u = f64::from(rng.uniform());
+            let kind = if u < s.reinit_freq {
+                if s.init == Init::Uniform { Kind::Uniform } else { Kind::Informative }
+            } else if u < s.reinit_freq + s.uniform_reinit_freq {
+                Kind::Uniform
+            } else {
+                Kind::Keep
+            };
+            let image = rng.below(total) as i32;
+            let class = match (labels, s.init_prior) {
+                (Some(l), _) => l[i],
+                (None, Prior::Data) => offsets[1..].iter().take_while(|&&o| o <= image).count() as i32,
+                (None, Prior::Uniform) => rng.below(classes as u32) as i32,
+            };
+            draw.index.push(row as i32);
+            draw.kind.push(kind as i32);
+            draw.class.push(class);
+        }
+        draw
+    }
+}
+
+/// The start of a sampling round: rows of the buffer, some of them restarted, into the chains' slot.
+#[derive(Debug)]
+pub struct Begin {
+    plan: Plan,
+    index: Var,
+    rest: [Var; 3],
+}
+
+impl Begin {
+    /// Records and plans the program.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(device: &Device, buffer: Slot, chain: Slot, source: Source) -> Result<Self> {
+        let mut tape = Tape::new();
+        let old = tape.read(buffer);
+        let index = tape.input("index", Spec::i32(&[chain.spec.first()]));
+        let x = tape.one(GatherRows, &[old, index])?;
+        let (x, rest) = source.record(&mut tape, x, Stream::Restart)?;
+        tape.assign(chain, x)?;
+        Ok(Self { plan: tape.plan(device, &[])?, index, rest })
+    }
+
+    /// Runs round `round`.
+    ///
+    /// # Errors
+    /// If the state is not the one it was made for.
+    pub fn run(&mut self, state: &mut State, draw: &Draw, round: u32) -> Result<()> {
+        let number = [round as i32];
+        let [kind, class, step] = self.rest;
+        let inputs = [
+            (self.index, Host::I32(&draw.index)),
+            (kind, Host::I32(&draw.kind)),
+            (class, Host::I32(&draw.class)),
+            (step, Host::I32(&number)),
+        ];
+        Ok(self.plan.run(state, &inputs)?)
+    }
+}
+
+/// Draws `n` fresh chains: of the given classes, or uniform noise. Values in [−1, 1], n×H×W×C.
+///
+/// # Errors
+/// If there is no memory.
+pub fn fresh(
+    device: &Device,
+    state: &mut State,
+    source: Source,
+    images: Spec,
+    classes: &[i32],
+    init: Init,
+    place: (Stream, u32),
+) -> Result<Vec<f32>> {
+    let mut tape = Tape::new();
+    let spec = images.with_first(classes.len());
+    let zeros = tape.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[])?;
+    let (x, [kind, class, step]) = source.record(&mut tape, zeros, place.0)?;
+    let mut plan = tape.plan(device, &[x])?;
+    let of = if init == Init::Uniform { Kind::Uniform } else { Kind::Informative };
+    let (kinds, number) = (vec![of as i32; classes.len()], [place.1 as i32]);
+    let inputs = [(kind, Host::I32(&kinds)), (class, Host::I32(classes)), (step, Host::I32(&number))];
+    plan.run(state, &inputs)?;
+    Ok(plan.read::<f32>(x)?.to_vec())
+}
+
+/// Fills the buffer: rows in class order, as many of each class, from the law that chains restart from.
+///
+/// # Errors
+/// If there is no memory.
+pub fn fill_buffer(
+    device: &Device,
+    state: &mut State,
+    source: Source,
+    buffer: Slot,
+    s: &SamplerConfig,
+    classes: usize,
+) -> Result<()> {
+    const CHUNK: usize = 250;
+    let (rows, row) = (buffer.spec.first(), buffer.spec.row_len());
+    for (chunk, start) in (0..rows).step_by(CHUNK).enumerate() {
+        let end = (start + CHUNK).min(rows);
+        let class: Vec<i32> = (start..end).map(|i| (i * classes / rows) as i32).collect();
+        let place = (Stream::BufferFill, chunk as u32);
+        let x = fresh(device, state, source, buffer.spec, &class, s.init, place)?;
+        state.get_mut::<f32>(buffer)?[start * row..end * row].copy_from_slice(&x);
+    }
+    Ok(())
+}
+
+/// The seed's words in a slot.
+///
+/// # Errors
+/// If there is no memory.
+pub fn seed_slot(state: &mut State, seed: u64) -> Result<Slot> {
+    let slot = state.add("seed", Spec::i32(&[2]))?;
+    state.set(slot, &seed_words(seed))?;
+    Ok(slot)
+}

@@ -1,0 +1,355 @@
+//! The training step as one program: grouped forward pass, losses, gradients, SGD, running statistics, buffer.
+//!
+//! Invariant: running statistics move in the order of the published code, whatever order the passes run in here.
+
+use crate::config::{Config, Plc};
+use crate::error::Result;
+use crate::model::{BnMode, Forward, Network, Objective};
+use crate::sampler::{Accumulator, pixels_of, unbias};
+use engine::ops::batch::{ConcatRows, SliceRows};
+use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::elementwise::{Axpby, Fill, Mul};
+use engine::ops::label::Hits;
+use engine::ops::reduce::SumAll;
+use engine::ops::replay::ScatterRows;
+use engine::ops::sgd::Sgd;
+use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
+
+/// Chains of one kind: where they live and what their steps accumulated.
+#[derive(Clone, Debug)]
+pub struct Chains {
+    /// n×H×W×C.
+    pub chain: Slot,
+    /// One a batch norm.
+    pub accumulators: Vec<Accumulator>,
+}
+
+/// The slots that the program works on.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// SGD's velocity, one a parameter.
+    pub velocity: Vec<Slot>,
+    /// Chains of log p(x), if that is trained.
+    pub chains: Option<Chains>,
+    /// Chains of log p(x, y), if that is trained.
+    pub labelled_chains: Option<Chains>,
+    /// The replay buffer, if chains go back there.
+    pub buffer: Option<Slot>,
+}
+
+/// Host inputs of the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs {
+    /// n×H×W×C.
+    pub x_data: Option<Var>,
+    /// m×H×W×C.
+    pub x_labelled: Var,
+    /// i32[m].
+    pub labels: Var,
+    /// i32[m]: the labels that the conditional chains followed.
+    pub chain_labels: Option<Var>,
+    /// One value.
+    pub lr: Var,
+    /// i32[n]: buffer rows of the chains.
+    pub index: Option<Var>,
+    /// i32[m]: buffer rows of the conditional chains.
+    pub labelled_index: Option<Var>,
+}
+
+/// What the host reads back.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs {
+    /// The loss.
+    pub loss: Var,
+    /// Mean cross-entropy of the labelled images.
+    pub ce: Var,
+    /// Share of labelled images classified right.
+    pub accuracy: Var,
+    /// Mean log p(x) of the data, unnormalised.
+    pub f_data: Option<Var>,
+    /// The same of the chains.
+    pub f_chain: Option<Var>,
+}
+
+/// The planned program.
+#[derive(Debug)]
+pub struct Program {
+    /// The plan.
+    pub plan: Plan,
+    /// Its inputs.
+    pub inputs: Inputs,
+    /// Its outputs.
+    pub outputs: Outputs,
+    /// Gradients of all parameters, in order, if asked for.
+    pub gradients: Vec<Var>,
+}
+
+/// Batches of the groups.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Images for p(x), and as many chains.
+    pub data: usize,
+    /// Labelled images, and as many conditional chains.
+    pub labelled: usize,
+}
+
+/// Which group of the train-mode pass is which.
+#[derive(Clone, Copy, Debug, Default)]
+struct Groups {
+    data: Option<usize>,
+    chain: Option<usize>,
+    labelled: usize,
+    conditional: Option<usize>,
+}
+
+struct Recorder<'a> {
+    tape: Tape,
+    network: &'a Network,
+    config: &'a Config,
+    slots: &'a Slots,
+    loss: Option<Var>,
+}
+
+impl Program {
+    /// Records and plans the program; with `keep_gradients` they can be read after a run.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(
+        device: &Device,
+        network: &Network,
+        config: &Config,
+        slots: &Slots,
+        sizes: Sizes,
+        keep_gradients: bool,
+    ) -> Result<Self> {
+        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None };
+        let inputs = r.inputs(sizes);
+        let outputs = r.losses(sizes, &inputs)?;
+        let gradients = r.update(outputs.loss, inputs.lr)?;
+        r.write_buffer(&inputs)?;
+        let mut read = vec![outputs.loss, outputs.ce, outputs.accuracy];
+        read.extend(outputs.f_data.into_iter().chain(outputs.f_chain));
+        if keep_gradients {
+            read.extend(&gradients);
+        }
+        let plan = r.tape.plan(device, &read)?;
+        Ok(Self { plan, inputs, outputs, gradients })
+    }
+}
+
+impl Recorder<'_> {
+    fn inputs(&mut self, sizes: Sizes) -> Inputs {
+        let (t, n) = (&mut self.tape, self.network);
+        let px = self.slots.chains.is_some();
+        let pxy = self.slots.labelled_chains.is_some();
+        let buffer = self.slots.buffer.is_some();
+        let rows = |k| Spec::i32(&[k]);
+        Inputs {
+            x_data: px.then(|| t.input("x_data", n.images(sizes.data))),
+            x_labelled: t.input("x_labelled", n.images(sizes.labelled)),
+            labels: t.input("labels", rows(sizes.labelled)),
+            chain_labels: pxy.then(|| t.input("chain_labels", rows(sizes.labelled))),
+            lr: t.input("lr", Spec::new(&[], n.dtype)),
+            index: (px && buffer).then(|| t.input("index", rows(sizes.data))),
+            labelled_index: (pxy && buffer).then(|| t.input("labelled_index", rows(sizes.labelled))),
+        }
+    }
+
+    /// Forward passes and losses; running statistics on the way.
+    fn losses(&mut self, sizes: Sizes, inputs: &Inputs) -> Result<Outputs> {
+        let eval = self.config.train.plc == Plc::Eval;
+        let mut parts = Vec::new();
+        let mut groups = Groups::default();
+        let mut running = None;
+        if let (Some(x), Some(chains)) = (inputs.x_data, self.slots.chains.clone()) {
+            let q = self.tape.read(chains.chain);
+            if eval {
+                // The published order: the chain steps move the running statistics that this pass then uses.
+                self.fold_steps(&chains)?;
+                let both = self.tape.one(ConcatRows, &[x, q])?;
+                let f = self.network.forward(&mut self.tape, both, &BnMode::Running)?;
+                running = Some(f.logits);
+            } else {
+                groups.data = Some(parts.len());
+                groups.chain = Some(parts.len() + 1);
+                parts.extend([(x, sizes.data), (q, sizes.data)]);
+            }
+        }
+        groups.labelled = parts.len();
+        parts.push((inputs.x_labelled, sizes.labelled));
+        if let Some(chains) = &self.slots.labelled_chains {
+            groups.conditional = Some(parts.len());
+            let q = self.tape.read(chains.chain);
+            parts.push((q, sizes.labelled));
+        }
+        let vars: Vec<Var> = parts.iter().map(|p| p.0).collect();
+        let x = if vars.len() == 1 { vars[0] } else { self.tape.one(ConcatRows, &vars)? };
+        let mode = BnMode::Train(parts.iter().map(|p| p.1).collect());
+        let pass = self.network.forward(&mut self.tape, x, &mode)?;
+        self.fold_pass(&pass, groups, &parts, eval)?;
+
+        let start = |g: usize| parts[..g].iter().map(|p| p.1).sum::<usize>();
+        let data = self.data_loss(sizes, running.unwrap_or(pass.logits), start(0))?;
+        let lab = self.rows(pass.logits, start(groups.labelled), sizes.labelled)?;
+        let weights = &self.config.train;
+        let each = self.tape.one(SoftmaxCrossEntropy, &[lab, inputs.labels])?;
+        let ce = self.mean(each)?;
+        self.add_loss(weights.p_y_given_x_weight, ce)?;
+        let hits = self.tape.one(Hits, &[lab, inputs.labels])?;
+        let accuracy = self.mean(hits)?;
+        if let (Some(g), Some(labels)) = (groups.conditional, inputs.chain_labels) {
+            let chain = self.rows(pass.logits, start(g), sizes.labelled)?;
+            let f = Objective::Label(labels).record(&mut self.tape, chain)?;
+            let f = self.mean(f)?;
+            self.add_loss(weights.p_x_y_weight, f)?;
+            let f = Objective::Label(inputs.labels).record(&mut self.tape, lab)?;
+            let f = self.mean(f)?;
+            self.add_loss(-weights.p_x_y_weight, f)?;
+        }
+        let loss = match self.loss {
+            Some(l) => l,
+            None => self.tape.one(Fill { spec: Spec::new(&[], self.network.dtype), value: 0.0 }, &[])?,
+        };
+        let (f_data, f_chain) = data.unzip();
+        Ok(Outputs { loss, ce, accuracy, f_data, f_chain })
+    }
+
+    /// The log p(x) term and the energy term; mean energies of data and chains.
+    fn data_loss(&mut self, sizes: Sizes, logits: Var, start: usize) -> Result<Option<(Var, Var)>> {
+        if self.slots.chains.is_none() {
+            return Ok(None);
+        }
+        let (w, l2) = (self.config.train.p_x_weight, self.config.train.energy_l2);
+        let mut means = Vec::new();
+        for (i, sign) in [(0, -1.0), (1, 1.0)] {
+            let rows = self.rows(logits, start + i * sizes.data, sizes.data)?;
+            let f = Objective::LogDensity.record(&mut self.tape, rows)?;
+            let mean = self.mean(f)?;
+            self.add_loss(sign * w, mean)?;
+            if l2 > 0.0 {
+                let squares = self.tape.one(Mul, &[f, f])?;
+                let mean = self.mean(squares)?;
+                self.add_loss(l2, mean)?;
+            }
+            means.push(mean);
+        }
+        Ok(Some((means[0], means[1])))
+    }
+
+    fn rows(&mut self, x: Var, start: usize, rows: usize) -> Result<Var> {
+        if start == 0 && self.tape.spec(x)?.first() == rows {
+            return Ok(x);
+        }
+        Ok(self.tape.one(SliceRows { start, rows }, &[x])?)
+    }
+
+    fn mean(&mut self, x: Var) -> Result<Var> {
+        let n = self.tape.spec(x)?.len();
+        Ok(self.tape.one(SumAll { factor: 1.0 / n as f64 }, &[x])?)
+    }
+
+    fn add_loss(&mut self, weight: f64, x: Var) -> Result<()> {
+        if weight != 0.0 {
+            self.loss = Some(match self.loss {
+                None => self.tape.one(Axpby { a: weight, b: 0.0 }, &[x])?,
+                Some(l) => self.tape.one(Axpby { a: 1.0, b: weight }, &[l, x])?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Moves the running statistics by the steps of `chains` alone.
+    fn fold_steps(&mut self, chains: &Chains) -> Result<()> {
+        for (norm, acc) in self.network.norms.iter().zip(&chains.accumulators) {
+            for (slot, acc) in [(norm.mean, acc.mean), (norm.var, acc.var)] {
+                let rows = slot.spec.with_shape(&[1, slot.spec.len()]);
+                let none = self.tape.one(Fill { spec: rows, value: 0.0 }, &[])?;
+                self.fold(slot, none, &[self.steps()], vec![1.0], Some(acc))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn steps(&self) -> Fold {
+        Fold::Steps(self.config.sampler.outer_steps as u32)
+    }
+
+    fn fold(&mut self, slot: Slot, stats: Var, order: &[Fold], correct: Vec<f64>, acc: Option<Slot>) -> Result<()> {
+        let op = BnRunningUpdate { momentum: self.network.config.bn_momentum, order: order.to_vec(), correct };
+        let old = self.tape.read(slot);
+        let mut inputs = vec![old, stats];
+        inputs.extend(acc.map(|a| self.tape.read(a)));
+        let new = self.tape.one(op, &inputs)?;
+        self.tape.assign(slot, new)?;
+        if let Some(a) = acc {
+            let zero = self.tape.one(Fill { spec: a.spec, value: 0.0 }, &[])?;
+            self.tape.assign(a, zero)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the running statistics by the whole iteration, in the published order: data, the chain steps, the
+    /// chains, the labelled images (`alltrain2`: the chain steps first), then the conditional chains' steps, the
+    /// conditional chains, and the labelled images once more.
+    fn fold_pass(&mut self, pass: &Forward, g: Groups, parts: &[(Var, usize)], eval: bool) -> Result<()> {
+        let group = |g: Option<usize>| g.map(Fold::Group);
+        let steps = (self.slots.chains.is_some() && !eval).then(|| self.steps());
+        let first: Vec<Fold> = match self.config.train.plc {
+            Plc::Alltrain2 => [steps, group(g.data)].into_iter().flatten().collect(),
+            _ => [group(g.data), steps].into_iter().flatten().collect(),
+        };
+        let first: Vec<Fold> =
+            first.into_iter().chain(group(g.chain)).chain([Fold::Group(g.labelled)]).collect();
+        let chains = if eval { None } else { self.slots.chains.clone() };
+        for (i, (mean, var)) in pass.stats.iter().enumerate() {
+            let norm = &self.network.norms[i];
+            let pixels = pixels_of(&self.tape, *mean)?;
+            let rows: Vec<usize> = parts.iter().map(|p| p.1 * pixels).collect();
+            let ones = vec![1.0; parts.len()];
+            for (slot, stats, correct, of_mean) in
+                [(norm.mean, *mean, ones, true), (norm.var, *var, unbias(&rows), false)]
+            {
+                let pick = |c: &Chains| if of_mean { c.accumulators[i].mean } else { c.accumulators[i].var };
+                self.fold(slot, stats, &first, correct.clone(), chains.as_ref().map(pick))?;
+                if let (Some(q), Some(chains)) = (g.conditional, self.slots.labelled_chains.clone()) {
+                    let order = [self.steps(), Fold::Group(q), Fold::Group(g.labelled)];
+                    self.fold(slot, stats, &order, correct, Some(pick(&chains)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gradients of all parameters and the SGD step.
+    fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
+        let wrt: Vec<Var> = self.network.parameters.iter().map(|p| self.tape.read(p.slot)).collect();
+        let gradients = grad(&mut self.tape, loss, &wrt)?;
+        let op = Sgd { momentum: self.config.train.momentum, weight_decay: self.config.train.weight_decay };
+        for ((p, v), (w, g)) in
+            self.network.parameters.iter().zip(&self.slots.velocity).zip(wrt.iter().zip(&gradients))
+        {
+            let velocity = self.tape.read(*v);
+            let new = self.tape.record(op, &[*w, velocity, *g, lr])?;
+            self.tape.assign(p.slot, new[0])?;
+            self.tape.assign(*v, new[1])?;
+        }
+        Ok(gradients)
+    }
+
+    /// Puts the chains back.
+    fn write_buffer(&mut self, inputs: &Inputs) -> Result<()> {
+        let Some(buffer) = self.slots.buffer else { return Ok(()) };
+        let pairs =
+            [(inputs.index, &self.slots.chains), (inputs.labelled_index, &self.slots.labelled_chains)];
+        for (index, chains) in pairs {
+            if let (Some(index), Some(chains)) = (index, chains) {
+                let (old, x) = (self.tape.read(buffer), self.tape.read(chains.chain));
+                let new = self.tape.one(ScatterRows, &[old, index, x])?;
+                self.tape.assign(buffer, new)?;
+            }
+        }
+        Ok(())
+    }
+}
