@@ -78,11 +78,28 @@ fn channels_last(shape: &[usize], data: Vec<f64>) -> Vec<f64> {
     out
 }
 
+/// Largest error, relative to the largest element, by float type.
+///
+/// `kinked` is what float32 is held to where rounding decides on which side of a leaky ReLU's kink a value falls:
+/// in `wrn10_1` some lie within 4e-8 of it, and PyTorch's own float32 is off by 3e-3 (input gradient), 5e-3
+/// (gradients), 2e-3 (weights), 4e-3 (losses of step 3). `zero` scales the floor for biases whose gradient is zero but
+/// for rounding: against 1e-3 of the weight's gradient PyTorch's float32 shows 7e-4 (`wrn10_1_m1`) and 8e-3.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    all: f64,
+    kinked: f64,
+    zero: f64,
+}
+
+const DOUBLE: Tolerance = Tolerance { all: 1e-6, kinked: 1e-6, zero: 1e-3 };
+const SINGLE: Tolerance = Tolerance { all: 1e-4, kinked: 1e-4, zero: 1e-2 };
+const SINGLE_AT_KINKS: Tolerance = Tolerance { all: 1e-4, kinked: 1e-2, zero: 1e-2 };
+
 struct Run<'a> {
     fixture: &'a Fixture,
     trainer: Trainer,
     dtype: DType,
-    tolerance: f64,
+    tolerance: Tolerance,
 }
 
 fn values(trainer: &Trainer, slot: Slot) -> Vec<f64> {
@@ -100,7 +117,7 @@ fn set(trainer: &mut Trainer, slot: Slot, x: &[f64]) {
 }
 
 impl<'a> Run<'a> {
-    fn new(fixture: &'a Fixture, dtype: DType, tolerance: f64, change: impl Fn(&mut Config)) -> Self {
+    fn new(fixture: &'a Fixture, dtype: DType, tolerance: Tolerance, change: impl Fn(&mut Config)) -> Self {
         let mut config = fixture.config();
         change(&mut config);
         let options = Options { dtype, keep_gradients: true };
@@ -114,11 +131,15 @@ impl<'a> Run<'a> {
 
     /// max|a − b| / max(max|b|, floor).
     fn close(&self, name: &str, got: &[f64], floor: f64) {
+        self.within(name, got, floor, self.tolerance.all);
+    }
+
+    fn within(&self, name: &str, got: &[f64], floor: f64, tolerance: f64) {
         let want = self.fixture.get(name);
         assert_eq!(got.len(), want.len(), "{name}");
         let scale = want.iter().fold(floor, |m, v| m.max(v.abs()));
         let error = got.iter().zip(want).fold(0.0f64, |m, (a, b)| m.max((a - b).abs())) / scale;
-        assert!(error <= self.tolerance, "{name}: error {error:.2e} above {:.0e}", self.tolerance);
+        assert!(error <= tolerance, "{name}: error {error:.2e} above {tolerance:.0e}");
     }
 
     /// logits, log density and input gradients of x_labelled.
@@ -149,7 +170,9 @@ impl<'a> Run<'a> {
                 DType::F64 => plan.read::<f64>(*v).unwrap().to_vec(),
                 _ => plan.read::<f32>(*v).unwrap().iter().map(|v| f64::from(*v)).collect(),
             };
-            self.close(&format!("{prefix}.{name}"), &got, 0.0);
+            let kinked = prefix == "train" && name.contains("grad");
+            let tolerance = if kinked { self.tolerance.kinked } else { self.tolerance.all };
+            self.within(&format!("{prefix}.{name}"), &got, 0.0, tolerance);
         }
     }
 
@@ -183,18 +206,14 @@ impl<'a> Run<'a> {
             // A convolution's bias before a batch norm has a gradient that is zero up to rounding: it is measured
             // against the gradient of its layer's weight.
             let weight = name.replace(".bias", ".weight");
-            let floor = 1e-3 * self.fixture.get(&weight).iter().fold(0.0f64, |m, v| m.max(v.abs()));
-            self.close(&name, &channels_last_of(&got), floor);
+            let floor = self.tolerance.zero * self.fixture.get(&weight).iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            self.within(&name, &got, floor, self.tolerance.kinked);
         }
         for (name, slot) in self.trainer.network().tensors() {
-            self.close(&fixture_name("step1.model", &name), &values(&self.trainer, slot), 0.0);
+            let tolerance = if name.contains("running") { self.tolerance.all } else { self.tolerance.kinked };
+            self.within(&fixture_name("step1.model", &name), &values(&self.trainer, slot), 0.0, tolerance);
         }
     }
-}
-
-/// Tensors of the engine are in the memory layout already.
-fn channels_last_of(x: &[f64]) -> Vec<f64> {
-    x.to_vec()
 }
 
 /// `f.layer1.0.bn1.weight` of the published model is `PREFIX.layer1.0.bn1.weight` in the fixtures.
@@ -202,7 +221,7 @@ fn fixture_name(prefix: &str, name: &str) -> String {
     format!("{prefix}.{}", name.strip_prefix("f.").unwrap_or(name))
 }
 
-fn whole_fixture(name: &str, dtype: DType, tolerance: f64) {
+fn whole_fixture(name: &str, dtype: DType, tolerance: Tolerance) {
     let f = Fixture::load(name);
     let batch = f.get("in.labels").len();
     let mut run = Run::new(&f, dtype, tolerance, |_| {});
@@ -218,30 +237,32 @@ fn whole_fixture(name: &str, dtype: DType, tolerance: f64) {
 
 #[test]
 fn float64_reproduces_three_steps_of_the_32_pixel_fixture() {
-    whole_fixture("wrn10_1.safetensors", DType::F64, 1e-6);
+    whole_fixture("wrn10_1.safetensors", DType::F64, DOUBLE);
     let f = Fixture::load("wrn10_1.safetensors");
-    let mut run = Run::new(&f, DType::F64, 1e-6, |_| {});
+    let mut run = Run::new(&f, DType::F64, DOUBLE, |_| {});
     (1..=3).for_each(|s| run.losses(s));
 }
 
 #[test]
 fn float64_reproduces_the_momentum_fixture() {
-    whole_fixture("wrn10_1_m1.safetensors", DType::F64, 1e-6);
+    whole_fixture("wrn10_1_m1.safetensors", DType::F64, DOUBLE);
 }
 
 #[test]
 fn float32_reproduces_the_momentum_fixture() {
-    whole_fixture("wrn10_1_m1.safetensors", DType::F32, 1e-4);
+    whole_fixture("wrn10_1_m1.safetensors", DType::F32, SINGLE);
 }
 
 #[test]
 fn float32_reproduces_the_32_pixel_fixture() {
-    whole_fixture("wrn10_1.safetensors", DType::F32, 1e-4);
+    whole_fixture("wrn10_1.safetensors", DType::F32, SINGLE_AT_KINKS);
     let f = Fixture::load("wrn10_1.safetensors");
-    let mut run = Run::new(&f, DType::F32, 1e-4, |_| {});
+    let mut run = Run::new(&f, DType::F32, SINGLE_AT_KINKS, |_| {});
     run.losses(1);
-    run.tolerance = 1e-3;
-    (2..=3).for_each(|s| run.losses(s));
+    run.tolerance.all = 1e-3;
+    run.losses(2);
+    run.tolerance.all = run.tolerance.kinked;
+    run.losses(3);
 }
 
 #[test]
@@ -249,7 +270,7 @@ fn the_literal_loop_equals_the_collapsed_step() {
     let f = Fixture::load("wrn10_1_m1.safetensors");
     for (sgld, outer) in [(0.0, 1), (0.3, 2)] {
         let go = |literal| {
-            let mut run = Run::new(&f, DType::F64, 1e-6, |c| {
+            let mut run = Run::new(&f, DType::F64, DOUBLE, |c| {
                 c.sampler.literal = literal;
                 c.sampler.sgld_lr = sgld;
                 c.sampler.outer_steps = outer;
