@@ -1,6 +1,14 @@
 //! Every byte of a checkpoint is flipped and every length cut: it is noticed, and the previous checkpoint is used.
 
 use super::*;
+use std::io::Write;
+
+/// Puts `bytes` into a file that exists. It is not emptied first: some file systems then wait for the disk.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+}
 
 #[test]
 fn every_flipped_byte_and_every_cut_is_noticed() {
@@ -14,7 +22,7 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
         let good = fs::read(&path).unwrap();
         total += good.len();
         let noticed = |bytes: &[u8], what: String| {
-            fs::write(&path, bytes).unwrap();
+            overwrite(&path, bytes);
             let e = load(&saved).expect_err(&what);
             assert_eq!(e.exit_code(), 6, "{what}: {e}");
             assert!(e.to_string().contains(&format!("step_2/{name}: ")), "{what}: {e}");

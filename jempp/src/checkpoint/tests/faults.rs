@@ -104,6 +104,11 @@ fn put_on(disk: &Faulty, root: &Path, step: u64, tag: u64, best: bool) -> crate:
     save_on(disk, root, &Content::new(step, &model, &trainer, &state).unwrap(), best, 2)
 }
 
+/// As [`put`], without waiting for the disk.
+fn quick(root: &Path, step: u64, tag: u64, best: bool) {
+    put_on(&Faulty::new(usize::MAX, false, true), root, step, tag, best).unwrap();
+}
+
 fn litter(root: &Path) -> Vec<String> {
     names(root).into_iter().filter(|n| n.starts_with('.')).collect()
 }
@@ -157,7 +162,7 @@ fn the_first_save() {
 fn a_save_that_prunes() {
     every_fault(8, Some(3), true, |root| {
         for step in [1, 2, 3] {
-            put(root, step, step, step == 1, 5);
+            quick(root, step, step, step == 1);
         }
     });
 }
@@ -177,8 +182,8 @@ fn a_save_without_links() {
 fn a_save_over_the_same_step() {
     for links in [true, false] {
         every_fault(3, Some(4), links, |root| {
-            put(root, 2, 2, true, 5);
-            put(root, 3, 4, false, 5);
+            quick(root, 2, 2, true);
+            quick(root, 3, 4, false);
         });
     }
 }
@@ -186,8 +191,8 @@ fn a_save_over_the_same_step() {
 #[test]
 fn a_save_over_what_another_save_left_when_it_was_killed() {
     every_fault(3, Some(4), true, |root| {
-        put(root, 2, 2, true, 5);
-        put(root, 3, 4, false, 5);
+        quick(root, 2, 2, true);
+        quick(root, 3, 4, false);
         fs::rename(root.join("step_3"), root.join(".step_3.old")).unwrap();
         fs::create_dir(root.join(".step_3.part")).unwrap();
         fs::write(root.join(".step_3.part").join(MODEL), "x").unwrap();
@@ -198,8 +203,8 @@ fn a_save_over_what_another_save_left_when_it_was_killed() {
 #[test]
 fn a_save_where_last_is_a_folder() {
     every_fault(3, Some(2), true, |root| {
-        put(root, 1, 1, true, 5);
-        put(root, 2, 2, false, 5);
+        quick(root, 1, 1, true);
+        quick(root, 2, 2, false);
         fs::remove_file(root.join("last")).unwrap();
         fs::rename(root.join("step_2"), root.join("last")).unwrap();
     });
@@ -209,8 +214,8 @@ fn a_save_where_last_is_a_folder() {
 fn nothing_is_renamed_before_it_is_on_the_disk_nor_removed_before_its_successor_is() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("ckpt");
-    put(&root, 1, 1, false, 5);
-    put(&root, 2, 2, false, 5);
+    quick(&root, 1, 1, false);
+    quick(&root, 2, 2, false);
     let disk = Faulty::new(usize::MAX, false, true);
     put_on(&disk, &root, 2, 3, true).unwrap();
     put_on(&disk, &root, 5, 5, true).unwrap();
