@@ -1,0 +1,103 @@
+//! Finding the model that a user means.
+//!
+//! Invariant: a path that leads to no model gives an error that says what was looked for and what is there instead.
+
+use super::names::{LAST, steps, target};
+use super::{MANIFEST, MODEL};
+use crate::config::keys::distance;
+use crate::error::{Error, Result};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Name of the folder of checkpoints in a run's folder.
+const CKPT: &str = "ckpt";
+/// Most names that a message offers.
+const MOST: usize = 5;
+
+/// The model's file that `path` stands for: a run's folder (its `ckpt/last`), a `ckpt` folder (its `last`), a
+/// checkpoint's folder or pointer, or a file, which is taken as it is. When `last` leads nowhere, the newest step that
+/// has a model is taken, and this is logged.
+///
+/// # Errors
+/// [`Error::Data`] when there is nothing at `path`, or no model in it; [`Error::Io`].
+pub fn resolve_model(path: &Path) -> Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(about) if about.is_dir() => in_folder(path),
+        Ok(_) => match target(path) {
+            // A pointer where there are no links; anything else is a model or will be found out by its reader.
+            Some(dir) if path.extension().is_none() && dir != path => in_folder(&dir),
+            _ => Ok(path.to_path_buf()),
+        },
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Err(missing(path)),
+        Err(e) => Err(Error::io(path, e)),
+    }
+}
+
+fn in_folder(dir: &Path) -> Result<PathBuf> {
+    let model = dir.join(MODEL);
+    if model.is_file() {
+        return Ok(model);
+    }
+    for root in [dir.join(CKPT), dir.to_path_buf()] {
+        if let Some(model) = in_root(&root)? {
+            return Ok(model);
+        }
+    }
+    let looked = format!("looked for {MODEL}, {CKPT}/{LAST}, {LAST} and step_* in it");
+    Err(Error::Data(format!("{}: there is no model here ({looked})", dir.display())))
+}
+
+/// The model of the newest checkpoint in a `ckpt` folder.
+fn in_root(root: &Path) -> Result<Option<PathBuf>> {
+    let last = root.join(LAST);
+    if let Some(model) = target(&last).map(|dir| dir.join(MODEL)).filter(|m| m.is_file()) {
+        return Ok(Some(model));
+    }
+    let newest = steps(root)?.into_iter().rev().map(|(_, dir)| dir);
+    let mut whole = newest.filter(|dir| dir.join(MANIFEST).is_file() && dir.join(MODEL).is_file());
+    let found = whole.next().map(|dir| dir.join(MODEL));
+    if let Some(model) = &found {
+        tracing::warn!("{} leads to no checkpoint; using {}", last.display(), model.display());
+    }
+    Ok(found)
+}
+
+/// Nothing is at `path`: says where it ends and what is there that has a similar name.
+fn missing(path: &Path) -> Error {
+    let mut message = format!(
+        "{}: there is no model (looked for a run's folder, a checkpoint's folder or a .safetensors file)",
+        path.display()
+    );
+    if let Ok(to) = fs::read_link(path) {
+        message += &format!("; it is a link to {}, which does not exist", to.display());
+        return Error::Data(message);
+    }
+    // The first part of the path that is not there is where the user went wrong.
+    let parts: Vec<&Path> = path.ancestors().collect();
+    let gone = parts.iter().rev().find(|p| **p != Path::new("") && !p.exists());
+    if let Some(name) = gone.and_then(|p| p.file_name()) {
+        let parent = gone.and_then(|p| p.parent()).filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
+        let near = close_names(parent, &name.to_string_lossy());
+        if !near.is_empty() {
+            message += &format!("; in {} there is {}", parent.display(), near.join(", "));
+        } else if gone.is_some_and(|p| *p != path) {
+            message += &format!("; {} has no {}", parent.display(), name.to_string_lossy());
+        }
+    }
+    Error::Data(message)
+}
+
+/// Names in `parent` like `name`, the likest first.
+fn close_names(parent: &Path, name: &str) -> Vec<String> {
+    let names = super::names::entries(parent).unwrap_or_default();
+    let most = 2.max(name.chars().count() / 3);
+    let mut near: Vec<(usize, String)> = names
+        .into_iter()
+        .filter(|n| !n.starts_with('.'))
+        .map(|n| (distance(name, &n), n))
+        .filter(|(d, n)| *d <= most || n.starts_with(name))
+        .collect();
+    near.sort();
+    near.into_iter().take(MOST).map(|(_, n)| n).collect()
+}
