@@ -10,12 +10,16 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod files;
 pub mod grid;
+pub mod infer;
 pub mod metrics;
 pub mod model;
 pub mod npz;
+pub mod recalibrate;
 pub mod sampler;
+pub mod session;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,0 +1,117 @@
+//! Progress for people and for programs: a bar on a terminal, plain lines or JSON elsewhere.
+
+use crate::args::{Global, LogFormat};
+use crate::commands::duration;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jempp::session::{Folder, Observer, Outline, Progress};
+use std::io::IsTerminal;
+use std::time::Instant;
+
+/// Seconds between plain lines.
+const PLAIN_EVERY: f64 = 5.0;
+
+/// Follows a run on standard error and in its `log.txt`.
+pub struct Follower<'a> {
+    folder: &'a Folder,
+    quiet: bool,
+    json: bool,
+    bar: Option<ProgressBar>,
+    last: Instant,
+    first: bool,
+}
+
+impl<'a> Follower<'a> {
+    /// As the global options ask.
+    pub fn new(global: &Global, folder: &'a Folder) -> Self {
+        let json = global.log_format == LogFormat::Json;
+        let bar = (!json && !global.quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { folder, quiet: global.quiet, json, bar, last: Instant::now(), first: true }
+    }
+
+    fn line(&self, text: &str) {
+        // The log is a convenience: a full disk shows at the next checkpoint.
+        let _ = self.folder.log(text);
+        if self.quiet {
+            return;
+        }
+        match (&self.bar, self.json) {
+            (Some(bar), _) => bar.suspend(|| eprintln!("{text}")),
+            (None, true) => eprintln!("{}", serde_json::json!({ "message": text })),
+            (None, false) => eprintln!("{text}"),
+        }
+    }
+}
+
+fn summary(p: &Progress) -> String {
+    let m = &p.metrics;
+    let energy = if m.gap().is_nan() { String::new() } else { format!("  gap {:+.2}", m.gap()) };
+    format!(
+        "epoch {}  loss {:.3}  ce {:.3}{energy}  acc {:.3}  {:.0} images/s  {} left",
+        p.epoch + 1,
+        m.loss,
+        m.ce,
+        m.accuracy,
+        p.images_per_second,
+        duration(p.seconds_left)
+    )
+}
+
+impl Observer for Follower<'_> {
+    fn start(&mut self, o: &Outline) {
+        self.line(&format!("run folder {}", self.folder.path().display()));
+        self.line(&format!(
+            "{} on {}: {} parameters, {} training images, {} iterations, {:.2} GFLOP each",
+            o.dataset,
+            o.device,
+            o.footprint.parameters,
+            o.images[0],
+            o.iterations[1],
+            o.footprint.flops as f64 / 1e9
+        ));
+        if let Some(bar) = &self.bar {
+            bar.set_length(o.iterations[1]);
+        }
+    }
+
+    fn iteration(&mut self, p: &Progress) {
+        let [done, total] = p.iterations;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(summary(p));
+            if done == total {
+                bar.finish_and_clear();
+            }
+            return;
+        }
+        if self.first || done == total || self.last.elapsed().as_secs_f64() >= PLAIN_EVERY {
+            self.first = false;
+            self.last = Instant::now();
+            if self.json {
+                let m = p.metrics;
+                let line = serde_json::json!({
+                    "step": done, "of": total, "epoch": p.epoch, "loss": m.loss, "ce": m.ce, "gap": m.gap(),
+                    "accuracy": m.accuracy, "lr": m.lr, "images_per_second": p.images_per_second,
+                    "seconds_left": p.seconds_left,
+                });
+                if !self.quiet {
+                    eprintln!("{line}");
+                }
+            } else {
+                self.line(&format!("{done}/{total}  {}", summary(p)));
+            }
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+}

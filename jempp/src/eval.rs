@@ -1,0 +1,127 @@
+//! Judging a model: accuracy, calibration, and log p(x) as a detector of what is no data.
+
+use crate::data::{Dataset, plain_batch};
+use crate::error::Result;
+use crate::infer::{Model, Scores};
+use crate::metrics::{Predictions, auroc};
+use engine::rng::{Philox, Stream};
+use serde::{Deserialize, Serialize};
+
+/// How well classes are told apart, and how honestly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Classification {
+    /// Images judged.
+    pub n: usize,
+    /// Share classified right.
+    pub accuracy: f64,
+    /// Expected calibration error over `ece_bins` bins.
+    pub ece: f64,
+    /// Bins of the calibration error.
+    pub ece_bins: usize,
+    /// Mean −log p(label).
+    pub nll: f64,
+    /// Brier score.
+    pub brier: f64,
+}
+
+/// How well a score tells data from a synthetic set of as many images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Detection {
+    /// What the data is told apart from.
+    pub against: String,
+    /// AUROC of log p(x).
+    pub auroc_log_density: f64,
+    /// AUROC of max p(y|x).
+    pub auroc_max_probability: f64,
+}
+
+/// A judgement of a model on a set of images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Accuracy and calibration.
+    pub classification: Classification,
+    /// Detection of per-image pixel shuffles and of uniform noise, in this order.
+    pub detection: Vec<Detection>,
+}
+
+/// The images `indices` of `set`, N×H×W×C in [−1, 1].
+///
+/// # Errors
+/// If an index is out of range.
+pub fn images(set: &Dataset, indices: &[u32]) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; indices.len() * set.pixels()];
+    plain_batch(set, indices, &mut out)?;
+    Ok(out)
+}
+
+/// Accuracy and calibration from scores and labels.
+///
+/// # Errors
+/// If the counts differ or a score is not finite.
+pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) -> Result<Classification> {
+    let p = Predictions::new(&scores.logits, classes, labels)?;
+    Ok(Classification {
+        n: labels.len(),
+        accuracy: p.accuracy(),
+        ece: p.ece(bins)?,
+        ece_bins: bins,
+        nll: p.nll(),
+        brier: p.brier(),
+    })
+}
+
+/// Each image with its pixels in an order of its own (channels stay together).
+pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f32> {
+    let mut rng = Philox::new(seed, Stream::Eval, 1);
+    let mut order: Vec<usize> = (0..h * w).collect();
+    images
+        .chunks_exact(h * w * c)
+        .flat_map(|image| {
+            rng.shuffle(&mut order);
+            order.iter().flat_map(|&p| image[p * c..(p + 1) * c].to_vec()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// `len` values of uniform noise in [−1, 1].
+pub fn uniform_noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut rng = Philox::new(seed, Stream::Eval, 2);
+    (0..len).map(|_| 2.0 * rng.uniform() - 1.0).collect()
+}
+
+/// Judges a model on the images `indices` of `set`.
+///
+/// # Errors
+/// If the images do not fit the model.
+pub fn judge(model: &Model, set: &Dataset, indices: &[u32], bins: usize, seed: u64) -> Result<Judgement> {
+    let data = images(set, indices)?;
+    let mut labels = vec![0; indices.len()];
+    set.labels_of(indices, &mut labels)?;
+    let scores = model.scores(&data)?;
+    let classes = model.network().config.classes;
+    let classification = classify(&scores, classes, &labels, bins)?;
+    let others = [
+        ("shuffled pixels", shuffle_pixels(&data, set.size(), seed)),
+        ("uniform noise", uniform_noise(data.len(), seed)),
+    ];
+    let mut detection = Vec::new();
+    for (against, other) in others {
+        let other = model.scores(&other)?;
+        let wide = |s: &Scores| s.log_density.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        detection.push(Detection {
+            against: against.to_owned(),
+            auroc_log_density: auroc(&wide(&scores), &wide(&other))?,
+            auroc_max_probability: auroc(&confidence(&scores, classes)?, &confidence(&other, classes)?)?,
+        });
+    }
+    Ok(Judgement { classification, detection })
+}
+
+/// max p(y|x) of each image.
+///
+/// # Errors
+/// If a score is not finite.
+pub fn confidence(scores: &Scores, classes: usize) -> Result<Vec<f64>> {
+    let labels = vec![0; scores.log_density.len()];
+    Ok(Predictions::new(&scores.logits, classes, &labels)?.confidences())
+}

@@ -1,0 +1,320 @@
+//! A trained model: logits, unnormalised log density, input gradients; the same for an image in any batch.
+//!
+//! Invariants: a model is immutable and may be used from several threads at once, each call borrowing programs from a
+//! pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes.
+
+use crate::checkpoint::{Container, Tensor};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::model::{BnMode, Network, Objective, get};
+use engine::ops::reduce::SumAll;
+use engine::{Device, Host, Plan, Spec, State, Tape, Var, grad};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// What `format` says in the metadata of a model file.
+pub const FORMAT: &str = "jempp-model-1";
+/// How bytes become inputs.
+const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
+/// Images of a program, largest first: n images run as many of the first as fit, then of the next.
+const CHUNKS: [usize; 3] = [64, 8, 1];
+
+/// What a program computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Want {
+    Scores,
+    GradDensity,
+    GradLabel,
+}
+
+#[derive(Debug)]
+struct Program {
+    plan: Plan,
+    x: Var,
+    labels: Option<Var>,
+    outputs: Vec<Var>,
+}
+
+/// Scores of n images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// n×classes.
+    pub logits: Vec<f32>,
+    /// n: unnormalised log p(x) = logsumexp of the logits.
+    pub log_density: Vec<f32>,
+}
+
+/// Where chains can start without the training data: draws from the informative law, by class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bank {
+    /// classes×H×W×C.
+    pub means: Vec<f32>,
+    /// Draws, n×H×W×C, in class order.
+    pub draws: Vec<f32>,
+    /// Their classes.
+    pub classes: Vec<i32>,
+}
+
+/// A trained model on a device.
+pub struct Model {
+    device: Device,
+    state: State,
+    network: Network,
+    /// Facts about the model, by name; kept when it is saved.
+    pub facts: BTreeMap<String, String>,
+    bank: Option<Bank>,
+    pool: Mutex<Vec<BTreeMap<(usize, Want), Program>>>,
+}
+
+impl core::fmt::Debug for Model {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Model({:?}, {:?})", self.network.config, self.device)
+    }
+}
+
+impl Model {
+    /// A model of this shape whose tensors `fill` gives by their published names, in the memory layout.
+    ///
+    /// # Errors
+    /// Those of `fill`, or if there is no memory.
+    pub fn new(
+        device: &Device,
+        config: &ModelConfig,
+        mut fill: impl FnMut(&str, &Spec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let mut state = State::new();
+        let network = Network::new(&mut state, config)?;
+        for (name, slot) in network.tensors() {
+            let values = fill(&name, &slot.spec)?;
+            state.set(slot, &values)?;
+        }
+        let (facts, pool) = (BTreeMap::new(), Mutex::new(Vec::new()));
+        Ok(Self { device: device.clone(), state, network, facts, bank: None, pool })
+    }
+
+    /// Loads a model from a run folder, a checkpoint folder or a safetensors file.
+    ///
+    /// # Errors
+    /// If there is none, or it is corrupt, or holds values that are not finite.
+    pub fn load(device: &Device, path: &Path) -> Result<Self> {
+        let file = crate::checkpoint::resolve_model(path)?;
+        let container = crate::checkpoint::load_model(&file)?;
+        Self::from_container(device, &container)
+    }
+
+    /// A model from its file's content.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape, or holds values that are not finite.
+    pub fn from_container(device: &Device, c: &Container) -> Result<Self> {
+        let format = c.text("format")?;
+        if format != FORMAT {
+            return Err(Error::Format(format!("format is `{format}`, this program reads `{FORMAT}`")));
+        }
+        c.check_finite()?;
+        let config: ModelConfig = serde_json::from_str(c.text("architecture")?)
+            .map_err(|e| Error::Format(format!("the architecture is unreadable: {e}")))?;
+        let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
+        model.facts = c.meta.clone();
+        model.bank = read_bank(c, &model.network)?;
+        Ok(model)
+    }
+
+    /// The content of the model's file: architecture, preprocessing, weights, statistics, bank and facts.
+    ///
+    /// # Errors
+    /// None while the state is the model's own.
+    pub fn to_container(&self) -> Result<Container> {
+        let mut tensors = Vec::new();
+        for (name, slot) in self.network.tensors() {
+            tensors.push(write_tensor(&name, &slot.spec, &get(&self.state, slot)?)?);
+        }
+        if let Some(b) = &self.bank {
+            let [h, w, c] = self.network.config.image_size;
+            tensors.push(Tensor::images("init.means", [b.means.len() / (h * w * c), h, w, c], &b.means)?);
+            tensors.push(Tensor::images("init.draws", [b.classes.len(), h, w, c], &b.draws)?);
+            tensors.push(Tensor::i32("init.classes", [b.classes.len()], b.classes.clone()));
+        }
+        let mut container = Container::new(tensors);
+        container.meta = self.facts.clone();
+        let architecture = serde_json::to_string(&self.network.config)
+            .map_err(|e| Error::Internal(format!("the architecture: {e}")))?;
+        for (k, v) in [("format", FORMAT), ("architecture", &architecture), ("preprocessing", PREPROCESSING)] {
+            container.meta.insert(k.to_owned(), v.to_owned());
+        }
+        Ok(container)
+    }
+
+    /// Gives the model draws for chains to start from.
+    pub fn set_bank(&mut self, bank: Bank) {
+        self.bank = Some(bank);
+    }
+
+    /// The draws that chains may start from.
+    pub fn bank(&self) -> Option<&Bank> {
+        self.bank.as_ref()
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tensors.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Logits and log densities of images N×H×W×C in [−1, 1].
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the length is no multiple of an image's, or a value is not finite.
+    pub fn scores(&self, images: &[f32]) -> Result<Scores> {
+        let n = self.check(images)?;
+        let classes = self.network.config.classes;
+        let mut out = Scores { logits: Vec::with_capacity(n * classes), log_density: Vec::with_capacity(n) };
+        self.chunks(n, Want::Scores, &mut |p, range| {
+            let px = self.network.pixels();
+            p.plan.run_shared(&self.state, &[(p.x, Host::F32(&images[range.start * px..range.end * px]))])?;
+            out.logits.extend_from_slice(p.plan.read::<f32>(p.outputs[0])?);
+            out.log_density.extend_from_slice(p.plan.read::<f32>(p.outputs[1])?);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Logits, n×classes.
+    ///
+    /// # Errors
+    /// As [`Model::scores`].
+    pub fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.scores(images)?.logits)
+    }
+
+    /// Unnormalised log p(x), n values.
+    ///
+    /// # Errors
+    /// As [`Model::scores`].
+    pub fn log_density(&self, images: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.scores(images)?.log_density)
+    }
+
+    /// ∂log p(x)/∂x, or with labels ∂f(x)\[y\]/∂x; shaped like the images.
+    ///
+    /// # Errors
+    /// As [`Model::scores`], or if labels do not fit.
+    pub fn input_grad(&self, images: &[f32], labels: Option<&[i32]>) -> Result<Vec<f32>> {
+        let n = self.check(images)?;
+        if let Some(l) = labels {
+            let classes = self.network.config.classes as i32;
+            if l.len() != n || l.iter().any(|l| !(0..classes).contains(l)) {
+                return Err(Error::Data(format!("needs {n} labels below {classes}")));
+            }
+        }
+        let mut out = Vec::with_capacity(images.len());
+        let want = if labels.is_some() { Want::GradLabel } else { Want::GradDensity };
+        self.chunks(n, want, &mut |p, range| {
+            let px = self.network.pixels();
+            let mut inputs = vec![(p.x, Host::F32(&images[range.start * px..range.end * px]))];
+            if let (Some(v), Some(l)) = (p.labels, labels) {
+                inputs.push((v, Host::I32(&l[range])));
+            }
+            p.plan.run_shared(&self.state, &inputs)?;
+            out.extend_from_slice(p.plan.read::<f32>(p.outputs[0])?);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn check(&self, images: &[f32]) -> Result<usize> {
+        let px = self.network.pixels();
+        let size = self.network.config.image_size;
+        if !images.len().is_multiple_of(px) {
+            let got = images.len();
+            return Err(Error::Data(format!("{got} values are no whole number of images of {size:?}")));
+        }
+        match images.iter().position(|v| !v.is_finite()) {
+            Some(i) => Err(Error::Data(format!("image {} holds {} at value {}", i / px, images[i], i % px))),
+            None => Ok(images.len() / px),
+        }
+    }
+
+    /// Runs `f` on the program of each chunk of `n` images.
+    fn chunks(
+        &self,
+        n: usize,
+        want: Want,
+        f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let lock = || self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut programs = lock().pop().unwrap_or_default();
+        let mut at = 0;
+        while at < n {
+            let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);
+            let program = match programs.entry((size, want)) {
+                std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+                std::collections::btree_map::Entry::Vacant(e) => e.insert(self.record(size, want)?),
+            };
+            f(program, at..at + size)?;
+            at += size;
+        }
+        let mut pool = lock();
+        if pool.len() < self.device.cpu_ref().pool.threads() + 1 {
+            pool.push(programs);
+        }
+        Ok(())
+    }
+
+    fn record(&self, n: usize, want: Want) -> Result<Program> {
+        let mut tape = Tape::new();
+        let x = tape.input("images", self.network.images(n));
+        let f = self.network.forward(&mut tape, x, &BnMode::Running)?;
+        let labels = (want == Want::GradLabel).then(|| tape.input("labels", Spec::i32(&[n])));
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
+        let outputs = if want == Want::Scores {
+            vec![f.logits, objective]
+        } else {
+            let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
+            grad(&mut tape, total, &[x])?
+        };
+        Ok(Program { plan: tape.plan(&self.device, &outputs)?, x, labels, outputs })
+    }
+}
+
+/// A tensor of the file in the memory layout.
+pub(crate) fn read_tensor(c: &Container, name: &str, spec: &Spec) -> Result<Vec<f32>> {
+    match *spec.shape() {
+        [k, r, s, ch] => c.filters(name, [k, r, s, ch]),
+        _ => Ok(c.f32(name, spec.shape())?.to_vec()),
+    }
+}
+
+/// A tensor of the memory layout for the file.
+pub(crate) fn write_tensor(name: &str, spec: &Spec, values: &[f32]) -> Result<Tensor> {
+    match *spec.shape() {
+        [k, r, s, c] => Tensor::filters(name, [k, r, s, c], values),
+        _ => Ok(Tensor::f32(name, spec.shape(), values.to_vec())),
+    }
+}
+
+fn read_bank(c: &Container, network: &Network) -> Result<Option<Bank>> {
+    let Some(classes) = c.get("init.classes") else { return Ok(None) };
+    let (n, [h, w, ch]) = (classes.data.len(), network.config.image_size);
+    let means = c.tensor("init.means")?.shape.first().copied().unwrap_or(0);
+    let bank = Bank {
+        means: c.images("init.means", [means, h, w, ch])?,
+        draws: c.images("init.draws", [n, h, w, ch])?,
+        classes: c.i32("init.classes", &[n])?.to_vec(),
+    };
+    let known = network.config.classes as i32;
+    if bank.classes.iter().any(|c| !(0..known).contains(c)) {
+        return Err(Error::Format("init.classes names a class that the model lacks".into()));
+    }
+    Ok(Some(bank))
+}

@@ -1,0 +1,60 @@
+//! BatchNorm recalibration: statistics of the training images under the final weights.
+//!
+//! With the published momentum the running statistics are 0.9 of the last labelled batch, augmented and noisy;
+//! evaluation on clean images wants those of clean images.
+
+use crate::data::{Dataset, plain_batch};
+use crate::error::{Error, Result};
+use crate::model::{BnMode, Network};
+use crate::sampler::{pixels_of, unbias};
+use engine::{Device, Host, State, Tape};
+
+/// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
+pub type Statistics = Vec<(Vec<f32>, Vec<f32>)>;
+
+/// Averages the statistics of whole batches of the images `indices`, unaugmented, over at most `batches` of them
+/// (0: all).
+///
+/// # Errors
+/// If there are fewer images than one batch.
+pub fn statistics(
+    device: &Device,
+    network: &Network,
+    state: &State,
+    set: &Dataset,
+    indices: &[u32],
+    batch: usize,
+    batches: usize,
+) -> Result<Statistics> {
+    let mut tape = Tape::new();
+    let x = tape.input("x", network.images(batch));
+    let f = network.forward(&mut tape, x, &BnMode::Train(vec![batch]))?;
+    let outputs: Vec<_> = f.stats.iter().flat_map(|(m, v)| [*m, *v]).collect();
+    let mut plan = tape.plan(device, &outputs)?;
+    let mut sums: Vec<Vec<f64>> = vec![Vec::new(); outputs.len()];
+    let mut images = vec![0.0; batch * network.pixels()];
+    let limit = if batches == 0 { usize::MAX } else { batches };
+    let mut count = 0;
+    for chunk in indices.chunks_exact(batch).take(limit) {
+        plain_batch(set, chunk, &mut images)?;
+        plan.run_shared(state, &[(x, Host::F32(&images))])?;
+        for (sum, v) in sums.iter_mut().zip(&outputs) {
+            let stats = plan.read::<f32>(*v)?;
+            sum.resize(stats.len(), 0.0);
+            sum.iter_mut().zip(stats).for_each(|(s, v)| *s += f64::from(*v));
+        }
+        count += 1;
+    }
+    if count == 0 {
+        let n = indices.len();
+        return Err(Error::Data(format!("recalibration needs a batch of {batch} images, there are {n}")));
+    }
+    sums.chunks_exact(2)
+        .zip(&f.stats)
+        .map(|(pair, (mean, _))| {
+            let correct = unbias(&[batch * pixels_of(&tape, *mean)?])[0] / f64::from(count);
+            let mean = pair[0].iter().map(|v| (v / f64::from(count)) as f32).collect();
+            Ok((mean, pair[1].iter().map(|v| (v * correct) as f32).collect()))
+        })
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `samples/`, `ckpt/`, `result.json`.
+
+use super::Report;
+use crate::config::Config;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
+use engine::Device;
+use serde_json::{Value, json};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A folder of a run, new and this run's own.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder `out`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if it is there.
+    pub fn create(out: &Path) -> Result<Self> {
+        if let Some(parent) = out.parent() {
+            fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+        }
+        match fs::create_dir(out) {
+            Ok(()) => Ok(Self { path: out.to_path_buf() }),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(out.to_path_buf())),
+            Err(e) => Err(Error::io(out, e)),
+        }
+    }
+
+    /// Makes the first free of `parent/train-001`, `parent/train-002`, …
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn next(parent: &Path) -> Result<Self> {
+        for i in 1..=u32::MAX {
+            match Self::create(&parent.join(format!("train-{i:03}"))) {
+                Err(Error::Exists(_)) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Internal("no free run number".into()))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what is known before the first iteration.
+    pub(super) fn begin(&self, config: &Config, device: &Device, set: &Dataset) -> Result<()> {
+        let samples = self.path.join("samples");
+        fs::create_dir_all(&samples).map_err(|e| Error::io(&samples, e))?;
+        self.write("config.toml", config.to_toml()?.as_bytes())?;
+        let env = json!({
+            "jempp_version": env!("CARGO_PKG_VERSION"),
+            "device": device.to_string(),
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+            "dataset": set.name(),
+            "dataset_images": set.len(),
+            "dataset_crc32c": format!("{:08x}", set.crc32c()),
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        self.write_json("env.json", &env)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    pub(super) fn metrics(&self, line: &Value) -> Result<()> {
+        self.append("metrics.jsonl", &line.to_string())
+    }
+
+    /// Appends a line to `log.txt`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn log(&self, line: &str) -> Result<()> {
+        self.append("log.txt", line)
+    }
+
+    fn append(&self, name: &str, line: &str) -> Result<()> {
+        let path = self.path.join(name);
+        let open = OpenOptions::new().create(true).append(true).open(&path);
+        open.and_then(|mut f| writeln!(f, "{line}")).map_err(|e| Error::io(&path, e))
+    }
+
+    /// Writes `result.json`.
+    pub(super) fn result(&self, report: &Report) -> Result<()> {
+        let value = serde_json::to_value(report).map_err(|e| Error::Internal(e.to_string()))?;
+        self.write_json("result.json", &value)
+    }
+
+    fn write_json(&self, name: &str, value: &Value) -> Result<()> {
+        self.write(name, format!("{value:#}\n").as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomic(&self.path.join(name), |w| w.write_all(bytes))
+    }
+
+    /// What to do after a collapse.
+    pub(super) fn advice(&self) -> String {
+        let kept = match super::last_checkpoint(&self.path) {
+            Some(dir) => format!("The last good checkpoint is {}.", dir.display()),
+            None => "No checkpoint had been saved yet; train.checkpoint_every sets how often.".to_owned(),
+        };
+        format!(
+            "{kept}\nWhat helps, most first: a lower train.lr; train.energy_l2=0.1; data.sigma=0.1; \
+             sampler.noise=0.01 with sampler.clip_after_noise=true; more sampler.outer_steps; another seed."
+        )
+    }
+}

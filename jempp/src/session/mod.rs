@@ -1,0 +1,424 @@
+//! A training run: data, trainer, evaluation, and the folder that keeps what came of it.
+//!
+//! Invariants: a run never writes into a folder that was there before; a checkpoint never holds a value that is not
+//! finite; whatever ends the run, what was finished before is kept.
+
+mod folder;
+mod watch;
+
+use crate::checkpoint::{self, Container};
+use crate::config::{Config, EvalBn, Init};
+use crate::data::{self, Augment, Dataset, Loader, Split, first_per_class};
+use crate::error::{Error, Result};
+use crate::eval::{self, Classification, Judgement};
+use crate::grid::save_grid;
+use crate::infer::{Bank, Model, write_tensor};
+use crate::model::get;
+use crate::recalibrate;
+use crate::sampler;
+use crate::train::{Batch, Footprint, Options, StepMetrics, Trainer, check_fit};
+use core::sync::atomic::{AtomicBool, Ordering};
+use engine::Device;
+use engine::rng::{Philox, Stream};
+pub use folder::Folder;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+pub use watch::Watch;
+
+/// Checkpoints that a run keeps beside the best one.
+const KEEP: usize = 3;
+/// Draws in the bank, at most, and for each class.
+const BANK: usize = 400;
+/// Chains in a grid of samples, at most.
+const GRID: usize = 100;
+
+/// Who follows a run.
+pub trait Observer {
+    /// Before the first iteration.
+    fn start(&mut self, _plan: &Outline) {}
+    /// After each iteration.
+    fn iteration(&mut self, _progress: &Progress) {}
+    /// Something worth a line.
+    fn note(&mut self, _text: &str) {}
+    /// Something worth worrying about.
+    fn warn(&mut self, _text: &str) {}
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+impl Observer for Silent {}
+
+/// What a run will do and cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outline {
+    /// Name of the data set.
+    pub dataset: String,
+    /// Images to train on, to validate on, to test on.
+    pub images: [usize; 3],
+    /// Where it runs.
+    pub device: String,
+    /// Parameters, memory, FLOPs.
+    pub footprint: Footprint,
+    /// Iterations an epoch, and in all.
+    pub iterations: [u64; 2],
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// Iterations done, and in all.
+    pub iterations: [u64; 2],
+    /// What the last one measured.
+    pub metrics: StepMetrics,
+    /// Labelled images trained on a second, over the run.
+    pub images_per_second: f64,
+    /// Seconds left at this rate.
+    pub seconds_left: f64,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Iterations done.
+    pub iterations: u64,
+    /// Seconds of training, evaluation and files left out.
+    pub training_seconds: f64,
+    /// The judgement on the test images.
+    pub test: Judgement,
+    /// Statistics that batch norm used in it.
+    pub bn: EvalBn,
+    /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where
+    /// log p(x) is not trained.
+    pub gap: Option<[f64; 2]>,
+    /// Grids of samples, the latest last.
+    pub grids: Vec<PathBuf>,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+}
+
+/// A run about to start.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    trainer: Trainer,
+    set: Dataset,
+    split: Split,
+    unlabelled: Loader,
+    labelled: Loader,
+    per_epoch: u64,
+    total: u64,
+}
+
+struct Buffers {
+    x_data: Vec<f32>,
+    x_labelled: Vec<f32>,
+    labels16: Vec<u16>,
+    labels: Vec<i32>,
+}
+
+impl Session {
+    /// Loads the data and prepares everything; touches no file.
+    ///
+    /// # Errors
+    /// If the configuration, the data and the device do not fit together.
+    pub fn new(config: &Config, device: &Device) -> Result<Self> {
+        config.validate()?;
+        let (set, split) = data::load(&config.data)?;
+        check_fit(config, &set)?;
+        let t = &config.train;
+        let m = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
+        let labelled = first_per_class(&set, &split.train, config.data.labels_per_class)?;
+        let unlabelled = Loader::new(split.train.clone(), t.batch_size, config.seed, Stream::ShuffleUnlabelled)?;
+        let labelled = Loader::new(labelled, m, config.seed, Stream::ShuffleLabelled)?;
+        let trainer = Trainer::new(config, device, Some((&set, &split.train)), Options::default())?;
+        let per_epoch = unlabelled.batches_per_epoch() as u64;
+        let all = per_epoch * t.epochs as u64;
+        let total = if t.max_iters == 0 { all } else { all.min(t.max_iters as u64) };
+        Ok(Self { config: config.clone(), trainer, set, split, unlabelled, labelled, per_epoch, total })
+    }
+
+    /// What the run will do and cost.
+    pub fn outline(&self) -> Outline {
+        Outline {
+            dataset: self.set.name().to_owned(),
+            images: [self.split.train.len(), self.split.valid.len(), self.split.test.len()],
+            device: self.trainer.device().to_string(),
+            footprint: self.trainer.footprint(),
+            iterations: [self.per_epoch, self.total],
+        }
+    }
+
+    /// The trainer.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// Times `n` iterations without touching a file; seconds each.
+    ///
+    /// # Errors
+    /// Those of an iteration.
+    pub fn time_iterations(&mut self, n: usize) -> Result<Vec<f64>> {
+        let mut buffers = self.buffers();
+        (0..n)
+            .map(|_| {
+                let start = Instant::now();
+                self.iterate(&mut buffers)?;
+                Ok(start.elapsed().as_secs_f64())
+            })
+            .collect()
+    }
+
+    /// Trains into `folder`. When `stop` becomes true the run saves and ends with [`Error::Cancelled`].
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when training collapses, [`Error::Cancelled`] when stopped, [`Error::Io`] for files.
+    pub fn run(mut self, folder: &Folder, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Report> {
+        folder.begin(&self.config, self.trainer.device(), &self.set)?;
+        observer.start(&self.outline());
+        let mut watch = Watch::new(&self.config.train);
+        let mut buffers = self.buffers();
+        let mut training = 0.0;
+        let mut grids = Vec::new();
+        for i in 0..self.total {
+            let start = Instant::now();
+            let metrics = self.iterate(&mut buffers)?;
+            training += start.elapsed().as_secs_f64();
+            let done = i + 1;
+            if let Err(why) = watch.see(&metrics) {
+                folder.metrics(&json!({"event": "diverged", "step": done, "reason": why}))?;
+                return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
+            }
+            self.follow(folder, observer, &metrics, training, done)?;
+            if stop.load(Ordering::Relaxed) {
+                let at = self.save(folder, None)?;
+                observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
+                return Err(Error::Cancelled);
+            }
+            if done % self.per_epoch == 0 {
+                self.epoch_end(folder, observer, done / self.per_epoch, &mut grids)?;
+            }
+        }
+        self.finish(folder, &watch, training, grids)
+    }
+
+    fn buffers(&self) -> Buffers {
+        let (n, m, px) = (self.unlabelled.batch_size(), self.labelled.batch_size(), self.set.pixels());
+        Buffers {
+            x_data: vec![0.0; n * px],
+            x_labelled: vec![0.0; m * px],
+            labels16: vec![0; m],
+            labels: vec![0; m],
+        }
+    }
+
+    /// One iteration: two augmented batches and a step.
+    fn iterate(&mut self, b: &mut Buffers) -> Result<StepMetrics> {
+        let d = &self.config.data;
+        let augment = Augment { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
+        let (seed, step) = (self.config.seed, self.trainer.counters().iteration as u32);
+        let idx = self.unlabelled.next_batch();
+        augment.batch(&self.set, idx, seed, Stream::AugmentUnlabelled, step, &mut b.x_data)?;
+        let idx = self.labelled.next_batch();
+        augment.batch(&self.set, idx, seed, Stream::AugmentLabelled, step, &mut b.x_labelled)?;
+        self.set.labels_of(idx, &mut b.labels16)?;
+        b.labels.iter_mut().zip(&b.labels16).for_each(|(l, v)| *l = i32::from(*v));
+        let lr = self.trainer.learning_rate(self.per_epoch);
+        let batch =
+            Batch { x_data: &b.x_data, x_labelled: &b.x_labelled, labels: &b.labels, chain_start: None };
+        self.trainer.step(&batch, lr)
+    }
+
+    fn follow(
+        &self,
+        folder: &Folder,
+        observer: &mut dyn Observer,
+        m: &StepMetrics,
+        training: f64,
+        done: u64,
+    ) -> Result<()> {
+        let epoch = (done - 1) / self.per_epoch;
+        let rate = done as f64 * self.labelled.batch_size() as f64 / training.max(1e-9);
+        let left = training / done as f64 * (self.total - done) as f64;
+        let iterations = [done, self.total];
+        let every = self.config.train.log_every.max(1) as u64;
+        if done.is_multiple_of(every) || done == self.total || done == 1 {
+            let finite = |v: f64| if v.is_finite() { json!(v) } else { json!(null) };
+            folder.metrics(&json!({
+                "event": "step", "step": done, "epoch": epoch, "loss": m.loss, "ce": m.ce,
+                "log_density_data": finite(m.log_density_data), "log_density_chain": finite(m.log_density_chain),
+                "gap": finite(m.gap()), "accuracy": m.accuracy, "lr": m.lr, "images_per_second": rate,
+            }))?;
+        }
+        observer.iteration(&Progress { epoch, iterations, metrics: *m, images_per_second: rate, seconds_left: left });
+        Ok(())
+    }
+
+    fn epoch_end(
+        &mut self,
+        folder: &Folder,
+        observer: &mut dyn Observer,
+        epoch: u64,
+        grids: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let t = &self.config.train;
+        let due = |every: usize| every > 0 && epoch.is_multiple_of(every as u64);
+        let (eval_due, grid_due, save_due) = (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
+        if eval_due && !self.split.valid.is_empty() {
+            let model = self.model()?;
+            let c = self.classification(&model, &self.split.valid)?;
+            folder.metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
+            observer.note(&format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece));
+        }
+        if grid_due && self.config.train.p_x_weight != 0.0 {
+            grids.push(self.chain_grid(folder, epoch)?);
+        }
+        if save_due {
+            self.save(folder, None)?;
+        }
+        Ok(())
+    }
+
+    fn classification(&self, model: &Model, indices: &[u32]) -> Result<Classification> {
+        let mut labels = vec![0; indices.len()];
+        self.set.labels_of(indices, &mut labels)?;
+        let scores = model.scores(&eval::images(&self.set, indices)?)?;
+        eval::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
+    }
+
+    /// A grid of chains from the replay buffer, at rows chosen by the seed.
+    fn chain_grid(&self, folder: &Folder, epoch: u64) -> Result<PathBuf> {
+        let Some(buffer) = self.trainer.buffer() else {
+            return Err(Error::Internal("a grid without a replay buffer".into()));
+        };
+        let px = self.set.pixels();
+        let mut rows: Vec<usize> = (0..buffer.len() / px).collect();
+        Philox::new(self.config.seed, Stream::Sample, epoch as u32).shuffle(&mut rows);
+        let images: Vec<f32> =
+            rows.iter().take(GRID).flat_map(|r| buffer[r * px..(r + 1) * px].iter().copied()).collect();
+        let path = folder.path().join("samples").join(format!("chains_epoch_{epoch:04}.png"));
+        save_grid(&path, &images, self.set.size(), 10)?;
+        Ok(path)
+    }
+
+    /// The model as it would be served now: final weights with the statistics that `eval.bn` names.
+    ///
+    /// # Errors
+    /// If there are too few images to recalibrate on.
+    pub fn model(&self) -> Result<Model> {
+        let (trainer, config) = (&self.trainer, &self.config);
+        let network = trainer.network();
+        let mut tensors = std::collections::HashMap::new();
+        for (name, slot) in network.tensors() {
+            tensors.insert(name, get(trainer.state(), slot)?);
+        }
+        if config.eval.bn == EvalBn::Recalibrated {
+            let batch = config.train.batch_size;
+            let limit = config.eval.recalibration_batches;
+            let (device, state) = (trainer.device(), trainer.state());
+            let stats =
+                recalibrate::statistics(device, network, state, &self.set, &self.split.train, batch, limit)?;
+            for (norm, (mean, var)) in network.norms.iter().zip(stats) {
+                tensors.insert(format!("{}.running_mean", norm.name), mean);
+                tensors.insert(format!("{}.running_var", norm.name), var);
+            }
+        }
+        let mut model = Model::new(trainer.device(), &config.model, |name, _| {
+            tensors.remove(name).ok_or_else(|| Error::Internal(format!("{name} is not in the trainer")))
+        })?;
+        model.set_bank(self.bank()?);
+        Ok(model)
+    }
+
+    /// Class means and informative draws for hosts without the data.
+    fn bank(&self) -> Result<Bank> {
+        let (trainer, classes) = (&self.trainer, self.config.model.classes);
+        let source = trainer.source().ok_or_else(|| Error::Internal("a run without data".into()))?;
+        let n = (BANK / classes).max(1) * classes;
+        let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
+        let mut state = trainer.state().clone();
+        let place = (Stream::Sample, u32::MAX);
+        let images = trainer.network().images(1);
+        let values =
+            sampler::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;
+        let means = trainer.state().get::<f32>(source.means())?.to_vec();
+        Ok(Bank { means, draws: values, classes: draws })
+    }
+
+    /// Saves a checkpoint, with what is known of the model's quality.
+    fn save(&self, folder: &Folder, judgement: Option<&Judgement>) -> Result<PathBuf> {
+        let trainer = &self.trainer;
+        let mut model = self.model()?;
+        let facts = &mut model.facts;
+        facts.insert("step".into(), trainer.counters().iteration.to_string());
+        facts.insert("dataset".into(), self.set.name().to_owned());
+        facts.insert("dataset_crc32c".into(), format!("{:08x}", self.set.crc32c()));
+        facts.insert("seed".into(), self.config.seed.to_string());
+        facts.insert("config".into(), self.config.to_toml()?);
+        facts.insert("bn".into(), format!("{:?}", self.config.eval.bn).to_lowercase());
+        facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
+        if let Some(j) = judgement {
+            let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
+            facts.insert("metrics".into(), text);
+        }
+        let model = model.to_container()?;
+        let mut tensors = Vec::new();
+        for (name, slot) in trainer.network().tensors().chain(trainer.extra_slots()) {
+            tensors.push(write_tensor(&name, &slot.spec, &get(trainer.state(), slot)?)?);
+        }
+        let raw = Container::new(tensors);
+        for c in [&model, &raw] {
+            c.check_finite().map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
+        }
+        let state = json!({
+            "format": "jempp-state-1",
+            "counters": trainer.counters(),
+            "unlabelled": self.unlabelled.cursor(),
+            "labelled": self.labelled.cursor(),
+            "config": self.config.to_toml()?,
+            "dataset_crc32c": format!("{:08x}", self.set.crc32c()),
+        });
+        let step = trainer.counters().iteration;
+        checkpoint::save(&folder.path().join("ckpt"), step, &model, &raw, &state, false, KEEP)
+    }
+
+    fn finish(self, folder: &Folder, watch: &Watch, training: f64, mut grids: Vec<PathBuf>) -> Result<Report> {
+        let model = self.model()?;
+        let bins = self.config.eval.ece_bins;
+        let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
+        let checkpoint = self.save(folder, Some(&test))?;
+        if self.config.train.p_x_weight != 0.0 {
+            let last = folder.path().join("samples").join("chains_last.png");
+            let epoch = self.total.div_ceil(self.per_epoch);
+            let at = self.chain_grid(folder, epoch)?;
+            std::fs::copy(&at, &last).map_err(|e| Error::io(&last, e))?;
+            if !grids.contains(&at) {
+                grids.push(at);
+            }
+            grids.push(last);
+        }
+        let report = Report {
+            folder: folder.path().to_path_buf(),
+            iterations: self.trainer.counters().iteration,
+            training_seconds: training,
+            test,
+            bn: self.config.eval.bn,
+            gap: watch.gap(),
+            grids,
+            checkpoint,
+        };
+        folder.result(&report)?;
+        Ok(report)
+    }
+}
+
+/// The last checkpoint of a run folder, if there is one that loads.
+pub fn last_checkpoint(folder: &Path) -> Option<PathBuf> {
+    checkpoint::load_last(&folder.join("ckpt")).ok().map(|(c, _)| c.dir)
+}
