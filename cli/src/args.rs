@@ -8,7 +8,9 @@ use std::path::PathBuf;
 /// Train, sample and judge joint energy-based models (JEM++).
 #[derive(Debug, Parser)]
 #[command(name = "jempp-cli", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Start with:\n  jempp-cli train                 train a small model on the built-in digits (about a minute)\n  jempp-cli train --help          all that training takes")]
+#[command(
+    after_help = "Start with:\n  jempp-cli train                 train a small model on the built-in digits (about a minute)\n  jempp-cli train --help          all that training takes"
+)]
 pub struct Cli {
     /// Options of every subcommand.
     #[command(flatten)]

@@ -140,7 +140,8 @@ impl Model {
         container.meta = self.facts.clone();
         let architecture = serde_json::to_string(&self.network.config)
             .map_err(|e| Error::Internal(format!("the architecture: {e}")))?;
-        for (k, v) in [("format", FORMAT), ("architecture", &architecture), ("preprocessing", PREPROCESSING)] {
+        for (k, v) in [("format", FORMAT), ("architecture", &architecture), ("preprocessing", PREPROCESSING)]
+        {
             container.meta.insert(k.to_owned(), v.to_owned());
         }
         Ok(container)

@@ -215,7 +215,8 @@ impl Source {
         let mut means = vec![0.0f64; classes * pixels];
         let mut counts = vec![0i32; classes];
         for i in order {
-            let image = set.image(indices[i]).ok_or_else(|| Error::Data("image index out of range".into()))?;
+            let image =
+                set.image(indices[i]).ok_or_else(|| Error::Data("image index out of range".into()))?;
             images.extend_from_slice(image);
             let c = usize::from(labels[i]);
             counts[c] += 1;
@@ -224,8 +225,11 @@ impl Source {
         }
         let mut offsets = vec![0i32];
         counts.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
-        let means: Vec<f32> =
-            means.iter().enumerate().map(|(i, m)| (m / f64::from(counts[i / pixels].max(1))) as f32).collect();
+        let means: Vec<f32> = means
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (m / f64::from(counts[i / pixels].max(1))) as f32)
+            .collect();
         let source = Self {
             images: state.add("init.images", Spec::new(&[indices.len(), pixels], DType::U8))?,
             offsets: state.add("init.offsets", Spec::i32(&[classes + 1]))?,
@@ -253,7 +257,8 @@ impl Source {
         let (kind, class) = (tape.input("kind", Spec::i32(&[n])), tape.input("class", Spec::i32(&[n])));
         let step = tape.input("round", Spec::i32(&[1]));
         let data = [self.images, self.offsets, self.means, self.seed].map(|s| tape.read(s));
-        let fresh = tape.one(Restart { stream }, &[x, kind, class, data[0], data[1], data[2], data[3], step])?;
+        let fresh =
+            tape.one(Restart { stream }, &[x, kind, class, data[0], data[1], data[2], data[3], step])?;
         Ok((fresh, [kind, class, step]))
     }
 }

@@ -26,8 +26,14 @@ impl Fixture {
             .iter()
             .map(|(name, t)| {
                 let data: Vec<f64> = match t.dtype() {
-                    Dtype::F32 => t.data().chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
-                    _ => t.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+                    Dtype::F32 => t
+                        .data()
+                        .chunks(4)
+                        .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                        .collect(),
+                    _ => {
+                        t.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
+                    }
                 };
                 (name.to_owned(), (t.shape().to_vec(), channels_last(t.shape(), data)))
             })
@@ -206,7 +212,8 @@ impl<'a> Run<'a> {
             // A convolution's bias before a batch norm has a gradient that is zero up to rounding: it is measured
             // against the gradient of its layer's weight.
             let weight = name.replace(".bias", ".weight");
-            let floor = self.tolerance.zero * self.fixture.get(&weight).iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let floor =
+                self.tolerance.zero * self.fixture.get(&weight).iter().fold(0.0f64, |m, v| m.max(v.abs()));
             self.within(&name, &got, floor, self.tolerance.kinked);
         }
         for (name, slot) in self.trainer.network().tensors() {

@@ -12,7 +12,9 @@ use std::path::Path;
 pub fn configuration(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<Config> {
     let text = match file {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Config(format!("{}: there is no such file", path.display())),
+            std::io::ErrorKind::NotFound => {
+                Error::Config(format!("{}: there is no such file", path.display()))
+            }
             _ => Error::io(path, e),
         })?),
         None => None,

@@ -24,7 +24,7 @@ fn presets_hold_what_they_promise() {
     assert_eq!((d.train.lr, d.train.energy_l2, d.train.decay_rate), (0.1, 0.1, 0.2));
     assert_eq!((d.sampler.outer_steps, d.sampler.inner_steps, d.sampler.step_size), (10, 5, 0.2));
     assert!(d.sampler.clip_after_noise && !d.data.flip);
-    assert_eq!((d.data.sigma, d.data.pad, d.data.valid_size), (0.1, 1, 0));
+    assert_eq!((d.data.sigma, d.data.pad, d.data.valid_size), (0.1, 0, 0));
 }
 
 #[test]

@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn wrn_28_10_has_the_published_number_of_parameters() {
         let mut state = State::new();
-        let network = Network::new(&mut state, &crate::config::Config::preset("jempp").unwrap().model).unwrap();
+        let network =
+            Network::new(&mut state, &crate::config::Config::preset("jempp").unwrap().model).unwrap();
         assert_eq!(network.parameter_count() + 641, 36_489_931);
         assert_eq!(network.norms.len(), 25);
     }

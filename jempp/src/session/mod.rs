@@ -135,7 +135,8 @@ impl Session {
         let t = &config.train;
         let m = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
         let labelled = first_per_class(&set, &split.train, config.data.labels_per_class)?;
-        let unlabelled = Loader::new(split.train.clone(), t.batch_size, config.seed, Stream::ShuffleUnlabelled)?;
+        let unlabelled =
+            Loader::new(split.train.clone(), t.batch_size, config.seed, Stream::ShuffleUnlabelled)?;
         let labelled = Loader::new(labelled, m, config.seed, Stream::ShuffleLabelled)?;
         let trainer = Trainer::new(config, device, Some((&set, &split.train)), Options::default())?;
         let per_epoch = unlabelled.batches_per_epoch() as u64;
@@ -256,7 +257,13 @@ impl Session {
                 "gap": finite(m.gap()), "accuracy": m.accuracy, "lr": m.lr, "images_per_second": rate,
             }))?;
         }
-        observer.iteration(&Progress { epoch, iterations, metrics: *m, images_per_second: rate, seconds_left: left });
+        observer.iteration(&Progress {
+            epoch,
+            iterations,
+            metrics: *m,
+            images_per_second: rate,
+            seconds_left: left,
+        });
         Ok(())
     }
 
@@ -269,11 +276,13 @@ impl Session {
     ) -> Result<()> {
         let t = &self.config.train;
         let due = |every: usize| every > 0 && epoch.is_multiple_of(every as u64);
-        let (eval_due, grid_due, save_due) = (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
+        let (eval_due, grid_due, save_due) =
+            (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
         if eval_due && !self.split.valid.is_empty() {
             let model = self.model()?;
             let c = self.classification(&model, &self.split.valid)?;
-            folder.metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
+            folder
+                .metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
             observer.note(&format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece));
         }
         if grid_due && self.config.train.p_x_weight != 0.0 {
@@ -374,7 +383,8 @@ impl Session {
         }
         let raw = Container::new(tensors);
         for c in [&model, &raw] {
-            c.check_finite().map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
+            c.check_finite()
+                .map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
         }
         let state = json!({
             "format": "jempp-state-1",
@@ -388,7 +398,13 @@ impl Session {
         checkpoint::save(&folder.path().join("ckpt"), step, &model, &raw, &state, false, KEEP)
     }
 
-    fn finish(self, folder: &Folder, watch: &Watch, training: f64, mut grids: Vec<PathBuf>) -> Result<Report> {
+    fn finish(
+        self,
+        folder: &Folder,
+        watch: &Watch,
+        training: f64,
+        mut grids: Vec<PathBuf>,
+    ) -> Result<Report> {
         let model = self.model()?;
         let bins = self.config.eval.ece_bins;
         let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;

@@ -113,7 +113,12 @@ impl Trainer {
     ///
     /// # Errors
     /// If the configuration and the data do not fit, or memory runs out.
-    pub fn new(config: &Config, device: &Device, data: Option<(&Dataset, &[u32])>, options: Options) -> Result<Self> {
+    pub fn new(
+        config: &Config,
+        device: &Device,
+        data: Option<(&Dataset, &[u32])>,
+        options: Options,
+    ) -> Result<Self> {
         config.validate()?;
         if let Some((set, _)) = data {
             check_fit(config, set)?;
@@ -236,11 +241,14 @@ impl Trainer {
     fn begin(&mut self, labels: &[i32]) -> Result<[Draw; 2]> {
         let mut draws = [Draw::default(), Draw::default()];
         let (s, seed) = (&self.config.sampler, self.config.seed);
-        let chains = [(&mut self.begin, &self.slots.chains), (&mut self.begin_labelled, &self.slots.labelled_chains)];
+        let chains =
+            [(&mut self.begin, &self.slots.chains), (&mut self.begin_labelled, &self.slots.labelled_chains)];
         for (k, (begin, chains)) in chains.into_iter().enumerate() {
             let Some(chains) = chains else { continue };
             let Some(begin) = begin else {
-                return Err(Error::Data("a trainer without data needs the chains' starts at each step".into()));
+                return Err(Error::Data(
+                    "a trainer without data needs the chains' starts at each step".into(),
+                ));
             };
             let n = chains.chain.spec.first();
             let labels = (k == 1).then_some(labels);
@@ -271,7 +279,8 @@ impl Trainer {
         };
         let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
         let double = self.options.dtype == DType::F64;
-        let (data64, lab64) = if double { (wide(batch.x_data), wide(batch.x_labelled)) } else { Default::default() };
+        let (data64, lab64) =
+            if double { (wide(batch.x_data), wide(batch.x_labelled)) } else { Default::default() };
         let (lr64, lr32) = ([lr], [lr as f32]);
         let real = |x32, x64| if double { Host::F64(x64) } else { Host::F32(x32) };
         let i = program.inputs;
@@ -304,7 +313,8 @@ impl Trainer {
     fn check(&self, b: &Batch<'_>) -> Result<()> {
         let (pixels, classes) = (self.network.pixels(), self.config.model.classes);
         let m = labelled_size(&self.config);
-        let n = if self.slots.chains.is_some() { self.config.train.batch_size } else { b.x_data.len() / pixels };
+        let n =
+            if self.slots.chains.is_some() { self.config.train.batch_size } else { b.x_data.len() / pixels };
         for (name, x, want) in [("x_data", b.x_data, n), ("x_labelled", b.x_labelled, m)] {
             if x.len() != want * pixels {
                 let got = x.len();
@@ -414,7 +424,8 @@ impl Trainer {
         Footprint {
             parameters: self.network.parameter_count(),
             state_bytes: self.state.bytes() as u64,
-            program_bytes: (self.buffered.plan.bytes() + chain.iter().map(|p| p.bytes()).sum::<usize>()) as u64,
+            program_bytes: (self.buffered.plan.bytes() + chain.iter().map(|p| p.bytes()).sum::<usize>())
+                as u64,
             flops: self.buffered.plan.cost().flops + m * chain.iter().map(|p| p.cost().flops).sum::<u64>(),
         }
     }

@@ -276,8 +276,16 @@ impl Recorder<'_> {
         Fold::Steps(self.config.sampler.outer_steps as u32)
     }
 
-    fn fold(&mut self, slot: Slot, stats: Var, order: &[Fold], correct: Vec<f64>, acc: Option<Slot>) -> Result<()> {
-        let op = BnRunningUpdate { momentum: self.network.config.bn_momentum, order: order.to_vec(), correct };
+    fn fold(
+        &mut self,
+        slot: Slot,
+        stats: Var,
+        order: &[Fold],
+        correct: Vec<f64>,
+        acc: Option<Slot>,
+    ) -> Result<()> {
+        let op =
+            BnRunningUpdate { momentum: self.network.config.bn_momentum, order: order.to_vec(), correct };
         let old = self.tape.read(slot);
         let mut inputs = vec![old, stats];
         inputs.extend(acc.map(|a| self.tape.read(a)));
