@@ -84,13 +84,18 @@ fn needed(tape: &Tape, y: Var, wrt: &[Var]) -> Vec<bool> {
 fn wanted(tape: &Tape, inputs: &[Var], needed: &[bool], so_far: &[Option<Var>]) -> Wanted {
     let need = inputs
         .iter()
-        .map(|i| needed.get(i.index()).copied().unwrap_or(false) && tape.values[i.index()].spec.dtype.is_real())
+        .map(|i| {
+            needed.get(i.index()).copied().unwrap_or(false) && tape.values[i.index()].spec.dtype.is_real()
+        })
         .collect();
     // What there is so far is offered once, so that an input used twice is not counted twice.
-    let so_far = inputs
-        .iter()
-        .enumerate()
-        .map(|(k, i)| if inputs[..k].contains(i) || inputs[k + 1..].contains(i) { None } else { so_far[i.index()] })
-        .collect();
+    let so_far =
+        inputs
+            .iter()
+            .enumerate()
+            .map(|(k, i)| {
+                if inputs[..k].contains(i) || inputs[k + 1..].contains(i) { None } else { so_far[i.index()] }
+            })
+            .collect();
     Wanted { need, so_far }
 }

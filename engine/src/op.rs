@@ -47,7 +47,13 @@ pub trait Op: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::NoSecondOrder`] unless overridden.
-    fn vjp(&self, _tape: &mut Tape, node: &NodeRef, _dy: &[Option<Var>], _want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(
+        &self,
+        _tape: &mut Tape,
+        node: &NodeRef,
+        _dy: &[Option<Var>],
+        _want: &Wanted,
+    ) -> Result<Vec<Grad>> {
         Err(Error::NoSecondOrder { op: self.name(), site: node.site })
     }
 }
@@ -162,7 +168,11 @@ macro_rules! ensure {
 pub(crate) use ensure;
 
 /// Checks the number of inputs, that the real ones (all but `ints`) share one real type, and that `ints` are i32.
-pub(crate) fn arity(x: &[Spec], n: core::ops::RangeInclusive<usize>, ints: &[usize]) -> core::result::Result<(), String> {
+pub(crate) fn arity(
+    x: &[Spec],
+    n: core::ops::RangeInclusive<usize>,
+    ints: &[usize],
+) -> core::result::Result<(), String> {
     use crate::spec::DType;
     ensure!(n.contains(&x.len()), "takes {n:?} inputs, got {}", x.len());
     let mut dtype = None;

@@ -84,11 +84,8 @@ impl Tape {
         p.place_slots();
         let prepared: Vec<Prepared> = p.order.iter().map(|&n| p.prepare(device, n)).collect();
         p.place_values(&roots);
-        let work: Vec<usize> = prepared
-            .iter()
-            .enumerate()
-            .map(|(i, k)| p.storage(k.workspace, i + 1, i + 1))
-            .collect();
+        let work: Vec<usize> =
+            prepared.iter().enumerate().map(|(i, k)| p.storage(k.workspace, i + 1, i + 1)).collect();
         let bytes = p.assign_offsets();
         p.finish(device, outputs, prepared, &work, bytes)
     }
@@ -191,7 +188,9 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let donor = node.inputs.iter().find_map(|i| match self.homes[i.index()] {
-                    Home::Arena(s) if self.last[i.index()] == step && !taken.contains(&s) && !roots.contains(i) => {
+                    Home::Arena(s)
+                        if self.last[i.index()] == step && !taken.contains(&s) && !roots.contains(i) =>
+                    {
                         self.may_share(v, *i, step).then_some(s)
                     }
                     _ => None,
@@ -209,7 +208,8 @@ impl<'a> Planner<'a> {
 
     /// First fit by decreasing size; returns the arena's size.
     fn assign_offsets(&mut self) -> usize {
-        let mut by_size: Vec<usize> = (0..self.storages.len()).filter(|&s| self.storages[s].bytes > 0).collect();
+        let mut by_size: Vec<usize> =
+            (0..self.storages.len()).filter(|&s| self.storages[s].bytes > 0).collect();
         by_size.sort_by_key(|&s| (core::cmp::Reverse(self.storages[s].bytes), s));
         let mut placed: Vec<usize> = Vec::new();
         let mut size = 0;
@@ -279,7 +279,9 @@ impl<'a> Planner<'a> {
             .slots
             .iter()
             .filter_map(|u| u.assigned.map(|v| (self.view(v), u.slot)))
-            .map(|(from, slot)| (from, View { space: Space::Slot(slot.id), offset: 0, len: slot.spec.bytes() }))
+            .map(|(from, slot)| {
+                (from, View { space: Space::Slot(slot.id), offset: 0, len: slot.spec.bytes() })
+            })
             .filter(|(from, to)| from != to)
             .collect();
         let binds = (0..self.tape.values.len())

@@ -103,7 +103,10 @@ impl Plan {
             return Err(Error::Bind("not an output of this plan".into()));
         };
         if spec.dtype != T::DTYPE || view.space != Space::Arena {
-            return Err(Error::Bind(format!("an output of {spec} read as {} (or it lives in a slot)", T::DTYPE)));
+            return Err(Error::Bind(format!(
+                "an output of {spec} read as {} (or it lives in a slot)",
+                T::DTYPE
+            )));
         }
         Ok(cast_slice(&self.arena.bytes()[view.offset..view.offset + view.len]))
     }

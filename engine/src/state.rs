@@ -95,7 +95,10 @@ impl State {
 
     /// All slots with their names, in the order in which they were added.
     pub fn slots(&self) -> impl Iterator<Item = (&str, Slot)> {
-        self.names.iter().enumerate().map(|(id, (name, spec))| (name.as_str(), Slot { id: id as u32, spec: *spec }))
+        self.names
+            .iter()
+            .enumerate()
+            .map(|(id, (name, spec))| (name.as_str(), Slot { id: id as u32, spec: *spec }))
     }
 
     /// Bytes of all slots.

@@ -147,10 +147,8 @@ impl Tape {
         }
         let outs = op.infer(&specs).map_err(shape_error)?;
         let node = self.nodes.len();
-        let outputs: Vec<Var> = outs
-            .into_iter()
-            .map(|spec| self.push(Value { spec, source: Source::Node { node } }))
-            .collect();
+        let outputs: Vec<Var> =
+            outs.into_iter().map(|spec| self.push(Value { spec, source: Source::Node { node } })).collect();
         self.nodes.push(NodeRef { op, inputs: inputs.to_vec(), outputs: outputs.clone(), site });
         Ok(outputs)
     }

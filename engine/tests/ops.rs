@@ -149,7 +149,10 @@ fn misfits_are_refused_with_op_shapes_and_site() {
             match record(case, DType::F32, false) {
                 Err(e @ Error::Shape { .. }) => {
                     let text = e.to_string();
-                    assert!(text.contains(&format!("ops/{stem}.rs")), "{stem}: {text} lacks the recording site");
+                    assert!(
+                        text.contains(&format!("ops/{stem}.rs")),
+                        "{stem}: {text} lacks the recording site"
+                    );
                     assert!(text.contains('['), "{stem}: {text} lacks the shapes");
                 }
                 Err(e) => panic!("{stem} {}: {e} is no shape error", case.name),
