@@ -328,6 +328,15 @@ impl Plan {
         self.live.iter().copied().max().unwrap_or(0)
     }
 
+    /// End of the last byte of the arena that an input, a node, its workspace or an output touches, rounded up to
+    /// whole lines: what [`Plan::bytes`] must be.
+    pub fn used_bytes(&self) -> usize {
+        let of_steps = self.steps.iter().flat_map(|s| s.views.0.iter().chain(&s.views.1).chain([&s.views.2]));
+        let of_ends = self.binds.iter().map(|b| &b.3).chain(self.outputs.iter().map(|o| &o.2));
+        let ends = of_steps.chain(of_ends).filter(|v| v.space == Space::Arena && v.len > 0);
+        ends.map(|v| v.offset + v.len.next_multiple_of(ALIGN)).max().unwrap_or(0)
+    }
+
     /// FLOPs and bytes of one run.
     pub fn cost(&self) -> Cost {
         let add = |a: Cost, s: &Step| Cost { flops: a.flops + s.cost.flops, bytes: a.bytes + s.cost.bytes };
