@@ -111,6 +111,29 @@ fn values_used_twice_count_twice() {
     assert_eq!(out[2], out[3]);
 }
 
+/// x is image and residual of one convolution, and has another use after it: its gradient has three parts.
+#[test]
+fn an_image_that_is_its_own_residual_keeps_its_other_gradients() {
+    let mut tape = Tape::new();
+    let shapes: [&[usize]; 2] = [&[2, 3, 4, 3], &[3, 3, 3, 3]];
+    let (v, data) = inputs(&mut tape, &shapes);
+    let whole = Conv2d { geometry: CONV.geometry, bias: false, residual: true };
+    let alone = Conv2d { residual: false, ..whole };
+    let y = tape.one(whole, &[v[0], v[1], v[0]]).unwrap();
+    let conv = tape.one(alone, &[v[0], v[1]]).unwrap();
+    let z = add(&mut tape, conv, v[0]);
+    let grads: Vec<Vec<Var>> = [y, z]
+        .into_iter()
+        .map(|y| {
+            let l = dot(&mut tape, y, v[0]);
+            grad(&mut tape, l, &v).unwrap()
+        })
+        .collect();
+    let out = eval(&tape, &[grads[0][0], grads[1][0], grads[0][1], grads[1][1]], &pairs(&v, &data));
+    close("image", &out[0], &out[1], 1e-13);
+    close("filters", &out[2], &out[3], 1e-13);
+}
+
 #[test]
 fn what_the_output_does_not_depend_on_has_zero_gradient() {
     let mut tape = Tape::new();
