@@ -143,3 +143,25 @@ fn the_fused_gradient_adds_to_other_uses_of_the_image() {
         }
     }
 }
+
+/// Statistics over groups of other sizes than those they are used for: odd, but what is recorded counts.
+#[test]
+fn statistics_of_other_groups_are_not_fused_away() {
+    let results: Vec<Vec<Vec<f64>>> = [true, false]
+        .into_iter()
+        .map(|fused| {
+            let mut p = inputs(DType::F64);
+            let stats = p.tape.record(BnStats { groups: vec![2, 3, 1] }, &[p.v[0]]).unwrap();
+            let scale = p.tape.one(BnCoeffs { eps: 1e-5 }, &[stats[1], p.v[1]]).unwrap();
+            let mean = if fused { stats[0] } else { p.tape.one(Identity, &[stats[0]]).unwrap() };
+            let op = ScaleShiftLeaky { groups: GROUPS.to_vec(), leak: 0.2 };
+            let y = p.tape.one(op, &[p.v[0], mean, scale, p.v[2]]).unwrap();
+            let l = dot(&mut p.tape, y, p.v[3]);
+            let g = grad(&mut p.tape, l, &p.v[..1]).unwrap();
+            let binds: Vec<(Var, &[f64])> =
+                p.v.iter().copied().zip(p.data.iter().map(Vec::as_slice)).collect();
+            eval(&p.tape, &g, &binds)
+        })
+        .collect();
+    close("dx", &results[0][0], &results[1][0], EXACT);
+}
