@@ -76,8 +76,12 @@ fn slots_that_do_not_fit_are_refused() {
     let w = tape.read(slot);
     let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[w]).unwrap();
     let mut plan = tape.plan(&device(), &[y]).unwrap();
+    // A state without the slot, and one whose slot has as many bytes of another kind.
     let mut other = State::new();
     assert!(matches!(plan.run(&mut other, &[]), Err(Error::Bind(_))));
+    other.add("n", Spec::i32(&[4])).unwrap();
+    assert!(matches!(plan.run(&mut other, &[]), Err(Error::Bind(_))));
+    assert!(matches!(plan.run_shared(&other, &[]), Err(Error::Bind(_))));
     assert!(plan.run(&mut state, &[]).is_ok());
 }
 
