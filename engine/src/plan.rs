@@ -262,7 +262,6 @@ impl<'a> Planner<'a> {
             let (name, site) = (node.op.name(), node.site);
             let access = Access::new(ins.clone(), outs.clone(), workspace, node.op.may_alias())
                 .map_err(|source| Error::Kernel { op: name, site, source })?;
-            let bytes = x.iter().chain(&y).map(|s| s.bytes() as u64).sum();
             steps.push(Step {
                 name,
                 site,
@@ -270,7 +269,7 @@ impl<'a> Planner<'a> {
                 outputs: node.outputs.iter().copied().zip(y.iter().copied()).collect(),
                 access,
                 views: (ins, outs, workspace),
-                cost: Cost { flops: node.op.flops(&x, &y), bytes },
+                cost: Cost { flops: node.op.flops(&x, &y), bytes: node.op.bytes(&x, &y) },
                 kernel: p.kernel,
             });
         }

@@ -1,9 +1,11 @@
 //! `dump` and `dot` show every node with its work and its traffic.
 
 use super::device;
+use engine::ops::batch::SliceRows;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::leaky_relu::LeakyRelu;
 use engine::ops::reduce::SumAll;
+use engine::ops::replay::GatherRows;
 use engine::{Spec, State, Tape, grad};
 
 #[test]
@@ -46,4 +48,15 @@ fn dump_and_dot_show_every_node_with_flops_and_bytes() {
     let cost = plan.cost();
     assert!(cost.flops >= 2 * flops as u64 && cost.bytes > 2 * bytes as u64);
     assert!(format!("{plan:?}").contains("7 nodes"));
+}
+
+#[test]
+fn rows_taken_from_a_buffer_do_not_count_the_buffer() {
+    let mut tape = Tape::new();
+    let (buffer, at) = (tape.input("buffer", Spec::f32(&[1000, 50])), tape.input("at", Spec::i32(&[3])));
+    let rows = tape.one(GatherRows, &[buffer, at]).unwrap();
+    let plan = tape.plan(&device(), &[rows]).unwrap();
+    assert_eq!(plan.cost().bytes, 4 * (2 * 3 * 50 + 3));
+    let cut = tape.one(SliceRows { start: 5, rows: 2 }, &[buffer]).unwrap();
+    assert_eq!(tape.plan(&device(), &[cut]).unwrap().cost().bytes, 4 * 2 * 2 * 50);
 }
