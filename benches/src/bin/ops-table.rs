@@ -53,15 +53,20 @@ fn describe(c: &Ceiling) -> String {
 
 fn run(options: &Options) -> Result<()> {
     let device = device(options.threads)?;
-    let one = Ceiling::measure(&benches::device(1)?);
     let all = Ceiling::measure(&device);
+    let mut ceilings = vec![all.clone()];
+    if all.threads > 1 {
+        ceilings.insert(0, Ceiling::measure(&benches::device(1)?));
+    }
     let rows = rows(&device, &all, options.filter.as_deref())?;
     if options.json {
         let rows: Vec<_> = rows.iter().map(benches::Row::json).collect();
-        let ceilings = [one.json(), all.json()];
+        let ceilings: Vec<_> = ceilings.iter().map(Ceiling::json).collect();
         println!("{:#}", json!({ "device": device.to_string(), "ceilings": ceilings, "rows": rows }));
     } else {
-        println!("{device}\n{}\n{}\n\n{}", describe(&one), describe(&all), render(&rows));
+        println!("{device}");
+        ceilings.iter().for_each(|c| println!("{}", describe(c)));
+        println!("\n{}", render(&rows));
     }
     Ok(())
 }
