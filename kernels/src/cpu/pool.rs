@@ -105,7 +105,9 @@ impl Pool {
         let s = &*self.shared;
         // SAFETY: no job is open and no worker is inside (the previous `run` waited for that under `caller`),
         // so nobody reads `job`. The lifetime is erased; the wait below keeps `f` borrowed while it is used.
-        unsafe { *s.job.get() = Some(core::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f)) };
+        unsafe {
+            *s.job.get() = Some(core::mem::transmute::<*const (dyn Fn(usize, usize) + Sync + '_), Job>(f))
+        };
         s.next.store(0, Ordering::Relaxed);
         s.tasks.store(tasks, Ordering::Relaxed);
         s.open.store(*number, Ordering::SeqCst);
@@ -236,9 +238,11 @@ mod tests {
         let n = AtomicUsize::new(0);
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(5));
-            pool.run(10, &|_, _| pool.run(3, &|_, _| {
-                n.fetch_add(1, Ordering::Relaxed);
-            }));
+            pool.run(10, &|_, _| {
+                pool.run(3, &|_, _| {
+                    n.fetch_add(1, Ordering::Relaxed);
+                })
+            });
         }
         assert_eq!(n.load(Ordering::Relaxed), 150);
     }
@@ -252,8 +256,8 @@ mod tests {
         assert!(bad.is_err());
         let n = AtomicUsize::new(0);
         pool.run(64, &|_, _| {
-                n.fetch_add(1, Ordering::Relaxed);
-            });
+            n.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(n.load(Ordering::Relaxed), 64);
     }
 }

@@ -82,7 +82,9 @@ pub trait Real:
     fn clip(self, lo: Self, hi: Self) -> Self;
     /// The slice itself if this type is float32: the way to the hand-written arms.
     fn f32s(x: &[Self]) -> Option<&[f32]> {
-        bytemuck::try_cast_slice(x).ok().filter(|_| core::any::TypeId::of::<Self>() == core::any::TypeId::of::<f32>())
+        bytemuck::try_cast_slice(x)
+            .ok()
+            .filter(|_| core::any::TypeId::of::<Self>() == core::any::TypeId::of::<f32>())
     }
     /// As [`Real::f32s`], mutable.
     fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]> {

@@ -118,7 +118,12 @@ impl Gather {
     }
 
     /// Windows with padding of their own (the input gradient at stride 1 is a flipped forward pass).
-    fn windows(s: &ConvShape, (pad_h, pad_w): (usize, usize), (oh, ow): (usize, usize), direct: bool) -> Self {
+    fn windows(
+        s: &ConvShape,
+        (pad_h, pad_w): (usize, usize),
+        (oh, ow): (usize, usize),
+        direct: bool,
+    ) -> Self {
         let win_w = if direct { s.w } else { (ow - 1) * s.stride + s.s };
         let mut rows = oh;
         let mut images = 1;
@@ -126,9 +131,8 @@ impl Gather {
             images = PIXELS.div_ceil(oh * ow);
         } else if !direct {
             // The largest divisor of the height whose window fits, so that all blocks are equal.
-            let fits = |rows: &usize| {
-                ((rows - 1) * s.stride + s.r) * win_w * s.c <= WINDOW || rows * ow <= PIXELS
-            };
+            let fits =
+                |rows: &usize| ((rows - 1) * s.stride + s.r) * win_w * s.c <= WINDOW || rows * ow <= PIXELS;
             rows = (1..=oh).rev().filter(|d| oh.is_multiple_of(*d)).find(fits).unwrap_or(1);
         }
         let win_h = if direct { s.h } else { (rows - 1) * s.stride + s.r };
@@ -177,8 +181,7 @@ impl Gather {
         if s.stride == 1 && s.pad < s.r && s.pad < s.s {
             let flipped = ConvShape { h: s.oh(), w: s.ow(), c: s.k, k: s.c, pad: 0, ..*s };
             let direct = s.r == 1 && s.s == 1;
-            let mut g =
-                Self::windows(&flipped, (s.r - 1 - s.pad, s.s - 1 - s.pad), (s.h, s.w), direct);
+            let mut g = Self::windows(&flipped, (s.r - 1 - s.pad, s.s - 1 - s.pad), (s.h, s.w), direct);
             for t in &mut g.phases[0].taps {
                 t.0 = s.r - 1 - t.0;
                 t.1.reverse();
@@ -230,7 +233,11 @@ impl Gather {
                     dst_off,
                     per_row,
                     run_len: ss.len() * s.k,
-                    taps: if ss.is_empty() { Vec::new() } else { rs.iter().map(|&r| (r, ss.clone())).collect() },
+                    taps: if ss.is_empty() {
+                        Vec::new()
+                    } else {
+                        rs.iter().map(|&r| (r, ss.clone())).collect()
+                    },
                     runs,
                     weights_at,
                 };

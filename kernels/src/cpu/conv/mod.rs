@@ -66,7 +66,9 @@ impl Conv {
     /// Elements of workspace that `run` needs.
     pub fn workspace(&self, cpu: &Cpu) -> usize {
         let kb = block_channels(cpu.simd, self.gather.k);
-        self.packed_len(kb) + self.gather.k.next_multiple_of(kb) + cpu.pool.threads() * self.gather.window_len()
+        self.packed_len(kb)
+            + self.gather.k.next_multiple_of(kb)
+            + cpu.pool.threads() * self.gather.window_len()
     }
 
     /// Computes. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value an output channel.

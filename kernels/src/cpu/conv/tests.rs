@@ -21,7 +21,9 @@ fn shapes() -> Vec<ConvShape> {
     let mut all = Vec::new();
     for (n, h, w) in [(1, 8, 8), (3, 5, 7), (2, 1, 9), (70, 2, 2), (5, 33, 6), (1, 40, 41)] {
         for (c, k) in [(1, 16), (3, 7), (16, 32), (33, 17), (5, 70)] {
-            for (f, stride, pad) in [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 3, 2), (3, 1, 0)] {
+            for (f, stride, pad) in
+                [(3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 3, 2), (3, 1, 0)]
+            {
                 if h + 2 * pad >= f && w + 2 * pad >= f && h * w * c * k < 200_000 {
                     all.push(ConvShape { n, h, w, c, k, r: f, s: f, stride, pad });
                 }
