@@ -39,15 +39,18 @@ pub fn grad(tape: &mut Tape, y: Var, wrt: &[Var]) -> Result<Vec<Var>> {
             continue;
         }
         let grads = node.op.vjp(tape, &node, &dy, &want)?;
-        for (input, g) in node.inputs.iter().zip(grads) {
+        for (k, (input, g)) in node.inputs.iter().zip(grads).enumerate() {
             let slot = &mut so_far[input.index()];
-            match (g, *slot) {
-                (Grad::None, _) => {}
-                (Grad::Total(g), _) | (Grad::Add(g), None) => *slot = Some(g),
-                (Grad::Add(g), Some(old)) => {
-                    *slot = Some(tape.one(Axpby { a: 1.0, b: 1.0 }, &[old, g])?);
-                }
-            }
+            // A total includes what was offered; nothing was for an input used twice, and what there is remains.
+            let (g, old) = match g {
+                Grad::None => continue,
+                Grad::Total(g) if want.so_far[k].is_some() => (g, None),
+                Grad::Total(g) | Grad::Add(g) => (g, *slot),
+            };
+            *slot = Some(match old {
+                Some(old) => tape.one(Axpby { a: 1.0, b: 1.0 }, &[old, g])?,
+                None => g,
+            });
         }
     }
     wrt.iter()

@@ -30,9 +30,14 @@ pub trait Op: Any + Debug + Send + Sync {
     /// A sentence on what does not fit; the tape adds op, specs and recording site.
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String>;
 
-    /// FLOPs (bytes are the sizes of inputs and outputs, added by the planner).
+    /// FLOPs.
     fn flops(&self, _x: &[Spec], y: &[Spec]) -> u64 {
         y.iter().map(|s| s.len() as u64).sum()
+    }
+
+    /// Bytes read and written at least once: all inputs and outputs, unless the op touches a part of them.
+    fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
+        x.iter().chain(y).map(|s| s.bytes() as u64).sum()
     }
 
     /// (output, input) pairs that may share memory.

@@ -262,7 +262,6 @@ impl<'a> Planner<'a> {
             let (name, site) = (node.op.name(), node.site);
             let access = Access::new(ins.clone(), outs.clone(), workspace, node.op.may_alias())
                 .map_err(|source| Error::Kernel { op: name, site, source })?;
-            let bytes = x.iter().chain(&y).map(|s| s.bytes() as u64).sum();
             steps.push(Step {
                 name,
                 site,
@@ -270,7 +269,7 @@ impl<'a> Planner<'a> {
                 outputs: node.outputs.iter().copied().zip(y.iter().copied()).collect(),
                 access,
                 views: (ins, outs, workspace),
-                cost: Cost { flops: node.op.flops(&x, &y), bytes },
+                cost: Cost { flops: node.op.flops(&x, &y), bytes: node.op.bytes(&x, &y) },
                 kernel: p.kernel,
             });
         }
@@ -326,6 +325,15 @@ impl Plan {
     /// The most bytes alive at one step: a lower bound of any plan for this order.
     pub fn live_bytes(&self) -> usize {
         self.live.iter().copied().max().unwrap_or(0)
+    }
+
+    /// End of the last byte of the arena that an input, a node, its workspace or an output touches, rounded up to
+    /// whole lines: what [`Plan::bytes`] must be.
+    pub fn used_bytes(&self) -> usize {
+        let of_steps = self.steps.iter().flat_map(|s| s.views.0.iter().chain(&s.views.1).chain([&s.views.2]));
+        let of_ends = self.binds.iter().map(|b| &b.3).chain(self.outputs.iter().map(|o| &o.2));
+        let ends = of_steps.chain(of_ends).filter(|v| v.space == Space::Arena && v.len > 0);
+        ends.map(|v| v.offset + v.len.next_multiple_of(ALIGN)).max().unwrap_or(0)
     }
 
     /// FLOPs and bytes of one run.

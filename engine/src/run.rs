@@ -124,7 +124,7 @@ impl Plan {
 
     fn begin(&mut self, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
         for s in &self.slots {
-            if state.buffers.get(s.id as usize).is_none_or(|b| b.len() != s.spec.bytes()) {
+            if !state.has(*s) {
                 return Err(Error::Bind(format!("the state lacks slot {} of {}", s.id, s.spec)));
             }
         }

@@ -93,6 +93,11 @@ impl State {
         self.names.get(slot.id as usize).map_or("?", |n| &n.0)
     }
 
+    /// Whether this state has the slot, with the same spec.
+    pub fn has(&self, slot: Slot) -> bool {
+        self.names.get(slot.id as usize).is_some_and(|n| n.1 == slot.spec)
+    }
+
     /// All slots with their names, in the order in which they were added.
     pub fn slots(&self) -> impl Iterator<Item = (&str, Slot)> {
         self.names
@@ -107,8 +112,7 @@ impl State {
     }
 
     fn check<T: Element>(&self, slot: Slot) -> Result<()> {
-        let known = self.names.get(slot.id as usize).is_some_and(|n| n.1 == slot.spec);
-        if !known || slot.spec.dtype != T::DTYPE {
+        if !self.has(slot) || slot.spec.dtype != T::DTYPE {
             let what = format!("slot of {} accessed as {} (or of another state)", slot.spec, T::DTYPE);
             return Err(Error::Bind(what));
         }

@@ -13,7 +13,7 @@ multiversion! {
 multiversion! {
     fn backward<T: Real>(x: &[T], dy: &[T], dx: &mut [T], leak: T) {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = if x < T::ZERO { dy * leak } else { dy };
+            *dx = if x > T::ZERO { dy } else { dy * leak };
         }
     }
 }
@@ -23,10 +23,25 @@ pub fn cpu<T: Real>(cpu: &Cpu, leak: f64, x: &[T], y: &mut [T]) {
     for_parts(cpu, y, GRAIN, |t, y| forward(cpu.simd, &x[t * GRAIN..], y, T::of(leak)));
 }
 
-/// dx from x and dy, elementwise; the derivative at 0 is 1.
+/// dx from x and dy, elementwise; the derivative at 0 is the leak, as in PyTorch.
 pub fn grad_cpu<T: Real>(cpu: &Cpu, leak: f64, x: &[T], dy: &[T], dx: &mut [T]) {
     for_parts(cpu, dx, GRAIN, |t, dx| {
         let at = t * GRAIN;
         backward(cpu.simd, &x[at..], &dy[at..], dx, T::of(leak));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+
+    #[test]
+    fn the_slope_at_zero_is_the_leak() {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            let (x, mut dx) = ([0.0f32, -0.0, 1e-30, -1e-30], [0.0; 4]);
+            grad_cpu(&Cpu::new(1, level), 0.25, &x, &[4.0; 4], &mut dx);
+            assert_eq!(dx, [1.0, 1.0, 4.0, 1.0]);
+        }
+    }
 }

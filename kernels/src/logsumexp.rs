@@ -6,11 +6,17 @@ fn largest<T: Real>(x: &[T]) -> T {
     x.iter().fold(x[0], |m, &v| m.larger(v))
 }
 
-/// y[n] = ln Σ_c exp(x[n, c]), shifted by the largest so that it neither overflows nor loses digits.
+/// logsumexp of one row in two parts, the largest and what exceeds it; so it neither overflows nor loses digits.
+pub(crate) fn parts<T: Real>(x: &[T]) -> (T, T) {
+    let m = largest(x);
+    (m, x.iter().fold(T::ZERO, |s, &v| s + (v - m).exp()).ln())
+}
+
+/// y[n] = ln Σ_c exp(x[n, c]).
 pub fn cpu<T: Real>(c: usize, x: &[T], y: &mut [T]) {
     for (y, x) in y.iter_mut().zip(x.chunks_exact(c)) {
-        let m = largest(x);
-        *y = m + x.iter().fold(T::ZERO, |s, &v| s + (v - m).exp()).ln();
+        let (m, rest) = parts(x);
+        *y = m + rest;
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::cpu::Real;
 
-/// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]].
+/// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]]; large logits cancel before small terms are added.
 pub fn cpu<T: Real>(c: usize, x: &[T], label: &[i32], loss: &mut [T]) {
-    crate::logsumexp::cpu(c, x, loss);
     for ((loss, x), &l) in loss.iter_mut().zip(x.chunks_exact(c)).zip(label) {
         let logit = usize::try_from(l).ok().and_then(|l| x.get(l)).copied();
-        *loss = *loss - logit.unwrap_or(T::of(f64::NAN));
+        let (m, rest) = crate::logsumexp::parts(x);
+        *loss = (m - logit.unwrap_or(T::of(f64::NAN))) + rest;
     }
 }
 
@@ -20,5 +20,19 @@ pub fn grad_cpu<T: Real>(c: usize, x: &[T], label: &[i32], dloss: &[T], dx: &mut
             None => dx.fill(T::of(f64::NAN)),
         }
         dx.iter_mut().for_each(|d| *d = *d * g);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_logits_keep_the_digits_of_the_loss() {
+        let mut loss = [0.0f32; 2];
+        cpu(2, &[3e6, 3e6, -1e7, -1e7 + 1.0], &[0, 1], &mut loss);
+        assert_eq!(loss, [core::f32::consts::LN_2, (1.0f32 + (-1.0f32).exp()).ln()]);
+        cpu(2, &[0.0, 1.0, 2.0, 3.0], &[2, -1], &mut loss);
+        assert!(loss.iter().all(|v| v.is_nan()));
     }
 }

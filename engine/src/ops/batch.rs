@@ -28,6 +28,9 @@ impl Op for SliceRows {
         ensure!(start + rows <= x[0].first(), "rows {start}..{} of {}", start + rows, x[0]);
         Ok(vec![x[0].with_first(rows)])
     }
+    fn bytes(&self, _: &[Spec], y: &[Spec]) -> u64 {
+        2 * y[0].bytes() as u64
+    }
     fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared {
         let (at, len) = (self.start * x[0].row_len(), y[0].len());
         real!(x[0], T => cpu_kernel(device, 0, move |_, io| {

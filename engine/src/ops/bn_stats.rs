@@ -58,7 +58,7 @@ impl Op for BnStats {
         let dvar = dy[1].map_or_else(&mut zeros, Ok)?;
         // The normalisation that used these statistics has just given its own gradient of x: one pass can give
         // both, and the node it would have taken is dead.
-        if let Some(fused) = want.so_far[0].and_then(|v| ScaleShiftLeakyGrad::with_stats(t, v, x, mean)) {
+        if let Some(fused) = want.so_far[0].and_then(|v| ScaleShiftLeakyGrad::with_stats(t, v, x, mean, &self.groups)) {
             let (op, mut inputs) = fused;
             inputs.extend([dmean, dvar]);
             return Ok(vec![Grad::Total(t.one(op, &inputs)?)]);

@@ -36,7 +36,7 @@ impl Op for LeakyRelu {
     }
 }
 
-/// dx from x and dy; linear in dy, so its gradient is itself.
+/// dx from x and dy (the slope at 0 is the leak, as in PyTorch); linear in dy, so its gradient is itself.
 #[derive(Clone, Copy, Debug)]
 pub struct LeakyReluGrad {
     /// Slope below zero.

@@ -23,6 +23,12 @@ impl Op for GatherRows {
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         Ok(vec![x[0].with_first(x[1].len())])
     }
+    fn flops(&self, _: &[Spec], _: &[Spec]) -> u64 {
+        0
+    }
+    fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
+        (x[1].bytes() + 2 * y[0].bytes()) as u64
+    }
     fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
         let row = x[0].row_len();
         real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {

@@ -92,13 +92,13 @@ pub struct ScaleShiftLeakyGrad {
 }
 
 impl ScaleShiftLeakyGrad {
-    /// If `v` is this op's gradient of `x` normalised by `mean`: the op that also includes the gradient through the
+    /// If `v` is this op's gradient of `x` normalised by `mean` in the same groups: the op that also includes the gradient through the
     /// statistics, and its inputs but the last two (dmean, dvar).
-    pub(crate) fn with_stats(t: &Tape, v: Var, x: Var, mean: Var) -> Option<(Self, Vec<Var>)> {
+    pub(crate) fn with_stats(t: &Tape, v: Var, x: Var, mean: Var, groups: &[usize]) -> Option<(Self, Vec<Var>)> {
         let node = t.maker(v)?;
         let op: &dyn Any = &*node.op;
         let op = op.downcast_ref::<Self>()?;
-        let same = !op.stats && node.inputs[0] == x && node.inputs[2] == mean;
+        let same = !op.stats && node.inputs[0] == x && node.inputs[2] == mean && op.like.groups == groups;
         same.then(|| (Self { stats: true, ..op.clone() }, node.inputs.clone()))
     }
 }

@@ -1,6 +1,7 @@
 //! What the CPU arms stand on: a thread pool, the instruction set, and safe ways to split work.
 
 pub mod conv;
+pub mod peak;
 pub mod pool;
 pub mod simd;
 mod split;

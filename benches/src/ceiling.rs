@@ -1,0 +1,97 @@
+//! What the machine can do: multiply-adds in registers and copies of memory, on the threads and with the
+//! instruction set of a device.
+
+use engine::{Device, Level};
+use kernels::cpu::peak;
+use std::time::Instant;
+
+/// Bytes read and written by the copies that are measured: from one core's cache to main memory.
+const SETS: [usize; 7] = [128 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20, 64 << 20, 256 << 20];
+/// Multiply-adds a chain: about a millisecond.
+const ROUNDS: usize = 150_000;
+/// How often each is measured; the best counts, for a ceiling is what can be reached.
+const TRIES: usize = 15;
+
+/// Copying speed at one size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bandwidth {
+    /// Bytes read and written.
+    pub bytes: usize,
+    /// 10⁹ bytes a second, read and written.
+    pub gb_per_s: f64,
+}
+
+/// What a device can do at most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ceiling {
+    /// Threads that were used.
+    pub threads: usize,
+    /// Instruction set that was used.
+    pub level: Level,
+    /// 10⁹ floating-point operations a second, float32, a multiply-add counting as two.
+    pub gflop_per_s: f64,
+    /// Copies by size, smallest first.
+    pub copies: Vec<Bandwidth>,
+}
+
+impl Ceiling {
+    /// Measures a device; takes about a second.
+    pub fn measure(device: &Device) -> Self {
+        let cpu = device.cpu_ref();
+        // The first try also wakes threads and raises clocks.
+        let rate = || {
+            let start = Instant::now();
+            let flops = peak::multiply_add(cpu, ROUNDS);
+            flops as f64 / start.elapsed().as_secs_f64() / 1e9
+        };
+        let gflop_per_s = (0..2 * TRIES).map(|_| rate()).fold(0.0, f64::max);
+        let n = SETS[SETS.len() - 1] / 8;
+        let (src, mut dst) = (vec![1.0f32; n], vec![0.0f32; n]);
+        let copies = SETS
+            .iter()
+            .map(|&bytes| {
+                let n = bytes / 8;
+                let calls = (SETS[3] / bytes).max(1);
+                let mut rate = || {
+                    let start = Instant::now();
+                    for _ in 0..calls {
+                        peak::copy(cpu, &src[..n], &mut dst[..n]);
+                    }
+                    (calls * bytes) as f64 / start.elapsed().as_secs_f64() / 1e9
+                };
+                Bandwidth { bytes, gb_per_s: (0..TRIES).map(|_| rate()).fold(0.0, f64::max) }
+            })
+            .collect();
+        Self { threads: cpu.pool.threads(), level: cpu.simd.level(), gflop_per_s, copies }
+    }
+
+    /// Copying speed for a node that moves `bytes`, so that a working set that fits a cache is judged by the cache:
+    /// between two measured sizes along their logarithm, outside them that of the nearest.
+    pub fn gb_per_s(&self, bytes: u64) -> f64 {
+        let bytes = bytes as f64;
+        let above = self.copies.partition_point(|c| c.bytes as f64 <= bytes);
+        match (above.checked_sub(1).map(|i| self.copies[i]), self.copies.get(above)) {
+            (Some(lo), Some(hi)) => {
+                let t = (bytes / lo.bytes as f64).ln() / (hi.bytes as f64 / lo.bytes as f64).ln();
+                lo.gb_per_s + t * (hi.gb_per_s - lo.gb_per_s)
+            }
+            (Some(c), None) => c.gb_per_s,
+            (None, Some(c)) => c.gb_per_s,
+            (None, None) => f64::INFINITY,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copying_speed_lies_between_the_measured_sizes() {
+        let copies =
+            [(100, 9.0), (10_000, 5.0)].map(|(bytes, gb_per_s)| Bandwidth { bytes, gb_per_s }).to_vec();
+        let c = Ceiling { threads: 1, level: Level::Portable, gflop_per_s: 1.0, copies };
+        assert_eq!([1, 100, 10_000, 1 << 40].map(|b| c.gb_per_s(b)), [9.0, 9.0, 5.0, 5.0]);
+        assert!((c.gb_per_s(1000) - 7.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,48 @@
+//! Medians of repeated runs.
+
+use std::time::{Duration, Instant};
+
+/// How long one measurement may take, unless a few runs take longer.
+const BUDGET: Duration = Duration::from_millis(250);
+/// The shortest stretch that the clock is trusted with.
+const STRETCH: f64 = 200e-6;
+const FEWEST: usize = 5;
+const MOST: usize = 101;
+
+/// Median seconds of one call of `f`, after two that warm up.
+///
+/// # Errors
+/// The first of `f`.
+pub(crate) fn median<E>(mut f: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    f()?;
+    let start = Instant::now();
+    f()?;
+    let once = start.elapsed().as_secs_f64();
+    let calls = (STRETCH / once.max(1e-9)).ceil().clamp(1.0, 1e6) as usize;
+    let begin = Instant::now();
+    let mut seconds = Vec::new();
+    while seconds.len() < FEWEST || (seconds.len() < MOST && begin.elapsed() < BUDGET) {
+        let start = Instant::now();
+        for _ in 0..calls {
+            f()?;
+        }
+        seconds.push(start.elapsed().as_secs_f64() / calls as f64);
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_takes_as_long_as_it_says_and_errors_end_it() {
+        let slept = median(|| {
+            std::thread::sleep(Duration::from_millis(2));
+            Ok::<(), ()>(())
+        });
+        assert!(slept.unwrap() >= 2e-3);
+        assert_eq!(median(|| Err("no")), Err("no"));
+    }
+}

@@ -1,0 +1,226 @@
+//! State: single assignment on the tape, in place in memory, shared by programs.
+
+use super::{device, f64s};
+use engine::ops::elementwise::{Axpby, Mul};
+use engine::ops::sgd::Sgd;
+use engine::{Error, Host, Slot, Spec, State, Tape, Var};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn state(values: &[[f64; 3]]) -> (State, Vec<Slot>) {
+    let mut state = State::new();
+    let slots: Vec<Slot> =
+        (0..values.len()).map(|i| state.add(&format!("s{i}"), f64s(&[3])).unwrap()).collect();
+    for (slot, value) in slots.iter().zip(values) {
+        state.set(*slot, value).unwrap();
+    }
+    (state, slots)
+}
+
+fn twice(tape: &mut Tape, v: Var) -> Var {
+    tape.one(Axpby { a: 2.0, b: 0.0 }, &[v]).unwrap()
+}
+
+fn run(tape: &Tape, state: &mut State) {
+    tape.plan(&device(), &[]).unwrap().run(state, &[]).unwrap();
+}
+
+#[test]
+fn a_read_after_an_assign_sees_it() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0], [0.0; 3]]);
+    let mut tape = Tape::new();
+    let old = tape.read(s[0]);
+    let new = twice(&mut tape, old);
+    tape.assign(s[0], new).unwrap();
+    let seen = tape.read(s[0]);
+    assert_eq!(seen, new);
+    let again = twice(&mut tape, seen);
+    tape.assign(s[1], again).unwrap();
+    run(&tape, &mut state);
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0, 4.0, 6.0]);
+    assert_eq!(state.get::<f64>(s[1]).unwrap(), [4.0, 8.0, 12.0]);
+}
+
+#[test]
+fn an_update_in_place_takes_no_memory() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0]]);
+    let mut tape = Tape::new();
+    let old = tape.read(s[0]);
+    let new = twice(&mut tape, old);
+    tape.assign(s[0], new).unwrap();
+    let mut plan = tape.plan(&device(), &[]).unwrap();
+    assert_eq!(plan.bytes(), 0);
+    assert!(plan.dump().contains("0 copies"), "{}", plan.dump());
+    plan.run(&mut state, &[]).unwrap();
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0, 4.0, 6.0]);
+}
+
+#[test]
+fn the_old_value_stays_while_it_is_still_read() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0], [0.0; 3]]);
+    let mut tape = Tape::new();
+    let old = tape.read(s[0]);
+    let new = twice(&mut tape, old);
+    tape.assign(s[0], new).unwrap();
+    let product = tape.one(Mul, &[old, new]).unwrap();
+    tape.assign(s[1], product).unwrap();
+    run(&tape, &mut state);
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0, 4.0, 6.0]);
+    assert_eq!(state.get::<f64>(s[1]).unwrap(), [2.0, 8.0, 18.0]);
+}
+
+#[test]
+fn slots_can_be_swapped_and_rotated() {
+    let (mut state, s) = state(&[[1.0; 3], [2.0; 3], [3.0; 3]]);
+    let mut tape = Tape::new();
+    let (a, b) = (tape.read(s[0]), tape.read(s[1]));
+    tape.assign(s[0], b).unwrap();
+    tape.assign(s[1], a).unwrap();
+    let mut plan = tape.plan(&device(), &[]).unwrap();
+    plan.run(&mut state, &[]).unwrap();
+    assert_eq!((state.get::<f64>(s[0]).unwrap()[0], state.get::<f64>(s[1]).unwrap()[0]), (2.0, 1.0));
+    plan.run(&mut state, &[]).unwrap();
+    assert_eq!((state.get::<f64>(s[0]).unwrap()[0], state.get::<f64>(s[1]).unwrap()[0]), (1.0, 2.0));
+    let mut tape = Tape::new();
+    let v: Vec<Var> = s.iter().map(|s| tape.read(*s)).collect();
+    for i in 0..3 {
+        tape.assign(s[i], v[(i + 1) % 3]).unwrap();
+    }
+    run(&tape, &mut state);
+    let got: Vec<f64> = s.iter().map(|s| state.get::<f64>(*s).unwrap()[0]).collect();
+    assert_eq!(got, [2.0, 3.0, 1.0]);
+}
+
+#[test]
+fn one_value_may_go_to_two_slots_and_an_input_to_one() {
+    let (mut state, s) = state(&[[1.0; 3], [2.0; 3], [3.0; 3]]);
+    let mut tape = Tape::new();
+    let x = tape.input("x", f64s(&[3]));
+    let old = tape.read(s[0]);
+    let new = twice(&mut tape, old);
+    tape.assign(s[0], new).unwrap();
+    tape.assign(s[1], new).unwrap();
+    tape.assign(s[2], x).unwrap();
+    let mut plan = tape.plan(&device(), &[]).unwrap();
+    plan.run(&mut state, &[(x, Host::F64(&[7.0, 8.0, 9.0]))]).unwrap();
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0; 3]);
+    assert_eq!(state.get::<f64>(s[1]).unwrap(), [2.0; 3]);
+    assert_eq!(state.get::<f64>(s[2]).unwrap(), [7.0, 8.0, 9.0]);
+}
+
+#[test]
+fn programs_that_share_a_state_see_each_other() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0]]);
+    let mut writer = Tape::new();
+    let old = writer.read(s[0]);
+    let new = twice(&mut writer, old);
+    writer.assign(s[0], new).unwrap();
+    let mut reader = Tape::new();
+    let seen = reader.read(s[0]);
+    let half = reader.one(Axpby { a: 0.5, b: 0.0 }, &[seen]).unwrap();
+    let mut write = writer.plan(&device(), &[]).unwrap();
+    let (mut read, mut beside) =
+        (reader.plan(&device(), &[half]).unwrap(), reader.plan(&device(), &[half]).unwrap());
+    for round in 1..4 {
+        write.run(&mut state, &[]).unwrap();
+        // Readers may run at once, and leave the state alone.
+        let shared = &state;
+        std::thread::scope(|scope| {
+            scope.spawn(|| beside.run_shared(shared, &[]).unwrap());
+            read.run_shared(shared, &[]).unwrap();
+        });
+        let want = f64::from(1 << (round - 1));
+        assert_eq!(read.read::<f64>(half).unwrap(), [want, 2.0 * want, 3.0 * want]);
+        assert_eq!(beside.read::<f64>(half).unwrap(), read.read::<f64>(half).unwrap());
+    }
+    let refused = write.run_shared(&state, &[]).unwrap_err();
+    assert!(matches!(refused, Error::Bind(_)), "{refused}");
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [8.0, 16.0, 24.0]);
+}
+
+#[test]
+fn an_output_that_lives_in_a_slot_is_read_from_the_state() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0]]);
+    let mut tape = Tape::new();
+    let old = tape.read(s[0]);
+    let new = twice(&mut tape, old);
+    tape.assign(s[0], new).unwrap();
+    let mut plan = tape.plan(&device(), &[new]).unwrap();
+    plan.run(&mut state, &[]).unwrap();
+    assert!(plan.read::<f64>(new).is_err());
+    assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0, 4.0, 6.0]);
+}
+
+/// (op, first value, second value, slot)
+type Choice = (u8, u16, u16, u8);
+
+/// Records the choices and computes by hand what the slots and the last value must be.
+fn interpret(tape: &mut Tape, slots: &[Slot], at: &mut [[f64; 3]], choices: &[Choice]) -> (Var, [f64; 3]) {
+    let lr = tape.one(engine::ops::elementwise::Fill { spec: f64s(&[]), value: 0.5 }, &[]).unwrap();
+    let mut values = vec![(tape.read(slots[0]), at[0])];
+    for &(op, a, b, s) in choices {
+        let (x, xv) = values[usize::from(a) % values.len()];
+        let (y, yv) = values[usize::from(b) % values.len()];
+        let s = usize::from(s) % slots.len();
+        let both = |f: &dyn Fn(f64, f64) -> f64| core::array::from_fn(|i| f(xv[i], yv[i]));
+        match op % 6 {
+            0 => values.push((tape.read(slots[s]), at[s])),
+            1 => {
+                tape.assign(slots[s], x).unwrap();
+                at[s] = xv;
+            }
+            2 => {
+                let z = tape.one(Axpby { a: 0.5, b: -0.25 }, &[x, y]).unwrap();
+                values.push((z, both(&|x, y| 0.5 * x - 0.25 * y)));
+            }
+            3 => values.push((tape.one(Mul, &[x, y]).unwrap(), both(&|x, y| x * y))),
+            4 => {
+                let z = tape.one(Axpby { a: -0.5, b: 0.0 }, &[x]).unwrap();
+                values.push((z, xv.map(|x| -0.5 * x)));
+            }
+            _ => {
+                // Two outputs, either of which may lie over an input.
+                let op = Sgd { momentum: 0.5, weight_decay: 0.0 };
+                let out = tape.record(op, &[x, y, x, lr]).unwrap();
+                let v: [f64; 3] = both(&|x, y| 0.5 * y + x);
+                let w: [f64; 3] = core::array::from_fn(|i| xv[i] - 0.5 * v[i]);
+                values.extend([(out[0], w.map(|w| w)), (out[1], v)]);
+                tape.assign(slots[s], out[1]).unwrap();
+                at[s] = v;
+            }
+        }
+    }
+    values[values.len() - 1]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_programs_on_slots_do_what_they_say(choices in vec(any::<Choice>(), 1..25)) {
+        let start = [[0.25, -0.5, 1.0], [0.75, 0.5, -1.0], [-0.125, 0.25, 0.5]];
+        let (mut state, slots) = state(&start);
+        let mut at = start;
+        let mut tape = Tape::new();
+        let (last, want) = interpret(&mut tape, &slots, &mut at, &choices);
+        // In memory of its own, so that it can be read wherever the value lives.
+        let seen = tape.one(Axpby { a: 0.5, b: 0.0 }, &[last]).unwrap();
+        let mut plan = tape.plan(&device(), &[seen]).unwrap();
+        plan.run(&mut state, &[]).unwrap();
+        for (slot, want) in slots.iter().zip(&at) {
+            super::close("slot", state.get::<f64>(*slot).unwrap(), want, 1e-14);
+        }
+        super::close("last", plan.read::<f64>(seen).unwrap(), &want.map(|v| 0.5 * v), 1e-14);
+    }
+}
+
+#[test]
+fn slots_are_typed_and_named() {
+    let mut state = State::new();
+    let slot = state.add("weight", Spec::f32(&[2, 3])).unwrap();
+    assert_eq!((state.name(slot), state.bytes()), ("weight", 24));
+    assert!(state.get::<f64>(slot).is_err() && state.set(slot, &[0.0f32; 5]).is_err());
+    assert!(State::new().get::<f32>(slot).is_err());
+    state.get_mut::<f32>(slot).unwrap()[5] = 2.0;
+    assert_eq!(state.slots().map(|(n, s)| (n, s.spec)).collect::<Vec<_>>(), [("weight", Spec::f32(&[2, 3]))]);
+}

@@ -1,0 +1,103 @@
+//! What the processor can do at most: the rates that kernels are judged by.
+//!
+//! What must hold: `multiply_add` touches registers only, `copy` does nothing but move bytes; both use the threads,
+//! the instruction set and the task sizes that the kernels use.
+
+use super::{Cpu, GRAIN, Level, for_parts};
+use core::hint::black_box;
+
+/// Independent chains: enough to hide the latency of two units, few enough for the registers of every level.
+const CHAINS: usize = 12;
+/// Tasks a thread, so that a late thread does not leave the others idle.
+const TASKS: usize = 4;
+
+/// Runs `rounds` multiply-adds on each chain of each task, and returns how many floating-point operations that
+/// were, all threads together. At [`Level::Portable`] they are a product and a sum.
+pub fn multiply_add(cpu: &Cpu, rounds: usize) -> u64 {
+    let level = cpu.simd.level();
+    let tasks = TASKS * cpu.pool.threads();
+    cpu.pool.run(tasks, &|_, _| match level {
+        // SAFETY: a `Simd` of this level exists only where detection found these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { x86::avx512(rounds) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { x86::avx2(rounds) },
+        _ => portable(rounds),
+    });
+    let lanes = match level {
+        Level::Avx512 => 16,
+        Level::Avx2 => 8,
+        Level::Portable => 4,
+    };
+    (2 * CHAINS * lanes * rounds * tasks) as u64
+}
+
+/// Copies `src` to the start of `dst` on all threads.
+pub fn copy(cpu: &Cpu, src: &[f32], dst: &mut [f32]) {
+    for_parts(cpu, dst, GRAIN, |t, dst| {
+        let from = &src[(t * GRAIN).min(src.len())..];
+        let n = dst.len().min(from.len());
+        dst[..n].copy_from_slice(&from[..n]);
+    });
+}
+
+fn portable(rounds: usize) {
+    let (a, b) = black_box(([0.999f32; 4], [0.001f32; 4]));
+    let mut acc = [[1.0f32; 4]; CHAINS];
+    for _ in 0..rounds {
+        for x in &mut acc {
+            *x = core::array::from_fn(|i| x[i] * a[i] + b[i]);
+        }
+    }
+    black_box(acc);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{CHAINS, black_box};
+    use core::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) fn avx512(rounds: usize) {
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+        let mut acc = [_mm512_set1_ps(1.0); CHAINS];
+        for _ in 0..rounds {
+            for x in &mut acc {
+                *x = _mm512_fmadd_ps(*x, a, b);
+            }
+        }
+        black_box(acc);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(rounds: usize) {
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+        let mut acc = [_mm256_set1_ps(1.0); CHAINS];
+        for _ in 0..rounds {
+            for x in &mut acc {
+                *x = _mm256_fmadd_ps(*x, a, b);
+            }
+        }
+        black_box(acc);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_counted_and_copies_are_whole() {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            let cpu = Cpu::new(2, level);
+            let lanes = [4, 8, 16][cpu.simd.level() as usize];
+            assert_eq!(multiply_add(&cpu, 10), 2 * 12 * lanes * 10 * 8);
+        }
+        let cpu = Cpu::new(2, Level::Avx512);
+        let src: Vec<f32> = (0..3 * GRAIN + 5).map(|i| i as f32).collect();
+        let mut dst = vec![-1.0; src.len() + 2];
+        copy(&cpu, &src, &mut dst);
+        assert_eq!((&dst[..src.len()], &dst[src.len()..]), (&src[..], &[-1.0, -1.0][..]));
+    }
+}
