@@ -45,7 +45,8 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
         let classes = vec![i32::from(class); n];
         let place = (Stream::Test, u32::from(class));
         let spec = Spec::f32(&[1, 2, 3, 1]);
-        let draws = sampler::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
+        let draws =
+            sampler::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
         let at = |i: usize, p: usize| f64::from(draws[i * 6 + p]);
         for p in 0..6 {
             let m = (0..n).map(|i| at(i, p)).sum::<f64>() / n as f64;
@@ -55,7 +56,10 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
                     + if p == q { 1e-4 } else { 0.0 };
                 let got = (0..n).map(|i| (at(i, p) - mean[p]) * (at(i, q) - mean[q])).sum::<f64>() / n as f64;
                 // Four standard errors of a covariance estimate.
-                assert!((got - direct).abs() < 4.0 * 0.09 / (n as f64).sqrt() + 1e-4, "({p}, {q}): {got}, not {direct}");
+                assert!(
+                    (got - direct).abs() < 4.0 * 0.09 / (n as f64).sqrt() + 1e-4,
+                    "({p}, {q}): {got}, not {direct}"
+                );
             }
         }
     }
@@ -73,8 +77,14 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
         network.initialise(&mut state, 1).unwrap();
         let seed = sampler::seed_slot(&mut state, 1).unwrap();
         let chain = state.add("chain", network.images(5)).unwrap();
-        let spec =
-            LangevinSpec { sampler: &s, chain, seed, conditional, accumulate: None, stream: Stream::Langevin };
+        let spec = LangevinSpec {
+            sampler: &s,
+            chain,
+            seed,
+            conditional,
+            accumulate: None,
+            stream: Stream::Langevin,
+        };
         let mut l = Langevin::new(&device, &network, &spec).unwrap();
         for op in ["conv2d_weight_grad", "linear_weight_grad", "sum_rows", "sgd"] {
             assert_eq!(l.plan().count(op), 0, "{op}");

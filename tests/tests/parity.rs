@@ -6,82 +6,38 @@ use engine::{DType, Device, Host, Slot, Spec, Tape, grad};
 use jempp::config::Config;
 use jempp::model::{BnMode, Objective};
 use jempp::train::{Batch, Options, Trainer};
-use safetensors::{Dtype, SafeTensors};
-use std::collections::HashMap;
+use jempp_tests::{Fixture, Tensor};
 
-/// A fixture with images and filters turned to the memory layout.
-struct Fixture {
-    tensors: HashMap<String, (Vec<usize>, Vec<f64>)>,
-    meta: HashMap<String, String>,
+fn load(name: &str) -> Fixture {
+    Fixture::load(name).unwrap()
 }
 
-impl Fixture {
-    fn load(name: &str) -> Self {
-        let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(path).unwrap();
-        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let meta = header.metadata().clone().unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let tensors = file
-            .iter()
-            .map(|(name, t)| {
-                let data: Vec<f64> = match t.dtype() {
-                    Dtype::F32 => t
-                        .data()
-                        .chunks(4)
-                        .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                        .collect(),
-                    _ => {
-                        t.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect()
-                    }
-                };
-                (name.to_owned(), (t.shape().to_vec(), channels_last(t.shape(), data)))
-            })
-            .collect();
-        Self { tensors, meta }
-    }
-
-    fn get(&self, name: &str) -> &[f64] {
-        &self.tensors.get(name).unwrap_or_else(|| panic!("the fixture lacks {name}")).1
-    }
-
-    fn f32(&self, name: &str) -> Vec<f32> {
-        self.get(name).iter().map(|v| *v as f32).collect()
-    }
-
-    fn number(&self, key: &str) -> f64 {
-        self.meta[key].parse().unwrap()
-    }
-
-    fn config(&self) -> Config {
-        let mut c = Config::preset("jempp").unwrap();
-        let x = &self.tensors["in.x_data"].0;
-        c.model.depth = self.number("depth") as usize;
-        c.model.widen_factor = self.number("width") as usize;
-        c.model.image_size = [x[2], x[3], x[1]];
-        c.model.classes = self.tensors["eval.logits"].0[1];
-        c.model.bn_momentum = self.number("bn_momentum");
-        c.model.leak = self.number("leak");
-        c.train.batch_size = x[0];
-        c.train.momentum = self.number("momentum");
-        c.train.weight_decay = self.number("weight_decay");
-        c.sampler.outer_steps = self.number("outer") as usize;
-        c.sampler.inner_steps = self.number("inner") as usize;
-        c.sampler.step_size = self.number("alpha");
-        c.sampler.clip = self.number("eps");
-        c
-    }
+/// A tensor in the memory layout.
+fn get(f: &Fixture, name: &str) -> Tensor {
+    f.tensor(name).unwrap().clone().channels_last()
 }
 
-fn channels_last(shape: &[usize], data: Vec<f64>) -> Vec<f64> {
-    let &[n, c, h, w] = shape else { return data };
-    let mut out = Vec::with_capacity(data.len());
-    for i in 0..n {
-        for p in 0..h * w {
-            out.extend((0..c).map(|k| data[(i * c + k) * h * w + p]));
-        }
-    }
-    out
+fn number(f: &Fixture, key: &str) -> f64 {
+    f.meta[key].parse().unwrap()
+}
+
+fn config(f: &Fixture) -> Config {
+    let mut c = Config::preset("jempp").unwrap();
+    let x = get(f, "in.x_data").shape;
+    c.model.depth = number(f, "depth") as usize;
+    c.model.widen_factor = number(f, "width") as usize;
+    c.model.image_size = [x[1], x[2], x[3]];
+    c.model.classes = get(f, "eval.logits").shape[1];
+    c.model.bn_momentum = number(f, "bn_momentum");
+    c.model.leak = number(f, "leak");
+    c.train.batch_size = x[0];
+    c.train.momentum = number(f, "momentum");
+    c.train.weight_decay = number(f, "weight_decay");
+    c.sampler.outer_steps = number(f, "outer") as usize;
+    c.sampler.inner_steps = number(f, "inner") as usize;
+    c.sampler.step_size = number(f, "alpha");
+    c.sampler.clip = number(f, "eps");
+    c
 }
 
 /// Largest error, relative to the largest element, by float type.
@@ -124,13 +80,13 @@ fn set(trainer: &mut Trainer, slot: Slot, x: &[f64]) {
 
 impl<'a> Run<'a> {
     fn new(fixture: &'a Fixture, dtype: DType, tolerance: Tolerance, change: impl Fn(&mut Config)) -> Self {
-        let mut config = fixture.config();
+        let mut config = config(fixture);
         change(&mut config);
         let options = Options { dtype, keep_gradients: true };
         let mut trainer = Trainer::new(&config, &Device::cpu(2), None, options).unwrap();
         let tensors: Vec<(String, Slot)> = trainer.network().tensors().collect();
         for (name, slot) in tensors {
-            set(&mut trainer, slot, fixture.get(&fixture_name("model", &name)));
+            set(&mut trainer, slot, &get(fixture, &fixture_name("model", &name)).data);
         }
         Self { fixture, trainer, dtype, tolerance }
     }
@@ -141,7 +97,7 @@ impl<'a> Run<'a> {
     }
 
     fn within(&self, name: &str, got: &[f64], floor: f64, tolerance: f64) {
-        let want = self.fixture.get(name);
+        let want = &get(self.fixture, name).data;
         assert_eq!(got.len(), want.len(), "{name}");
         let scale = want.iter().fold(floor, |m, v| m.max(v.abs()));
         let error = got.iter().zip(want).fold(0.0f64, |m, (a, b)| m.max((a - b).abs())) / scale;
@@ -153,7 +109,7 @@ impl<'a> Run<'a> {
         let mut tape = Tape::new();
         let net = self.trainer.network();
         let n = net.config.image_size;
-        let batch = self.fixture.get("in.labels").len();
+        let batch = get(self.fixture, "in.labels").data.len();
         let x = tape.input("x", Spec::new(&[batch, n[0], n[1], n[2]], self.dtype));
         let labels = tape.input("labels", Spec::i32(&[batch]));
         let f = net.forward(&mut tape, x, mode).unwrap();
@@ -166,10 +122,10 @@ impl<'a> Run<'a> {
         assert_eq!(tape.count("conv2d_weight_grad") + tape.count("linear_weight_grad"), 0);
         let outs = [("logits", f.logits), ("log_density", lse), ("input_grad", dx), ("input_grad_label", dy)];
         let mut plan = tape.plan(self.trainer.device(), &outs.map(|o| o.1)).unwrap();
-        let images = self.fixture.get("in.x_labelled");
-        let narrow = self.fixture.f32("in.x_labelled");
-        let l: Vec<i32> = self.fixture.get("in.labels").iter().map(|v| *v as i32).collect();
-        let host = if self.dtype == DType::F64 { Host::F64(images) } else { Host::F32(&narrow) };
+        let images = get(self.fixture, "in.x_labelled");
+        let narrow = images.f32s();
+        let l = get(self.fixture, "in.labels").ints();
+        let host = if self.dtype == DType::F64 { Host::F64(&images.data) } else { Host::F32(&narrow) };
         plan.run_shared(self.trainer.state(), &[(x, host), (labels, Host::I32(&l))]).unwrap();
         for (name, v) in &outs[..if with_labels { 4 } else { 3 }] {
             let got = match self.dtype {
@@ -184,19 +140,19 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, lr: f64) -> [f64; 4] {
         let f = self.fixture;
-        let labels: Vec<i32> = f.get("in.labels").iter().map(|v| *v as i32).collect();
+        let labels = get(f, "in.labels").ints();
         let batch = Batch {
-            x_data: &f.f32("in.x_data"),
-            x_labelled: &f.f32("in.x_labelled"),
+            x_data: &get(f, "in.x_data").f32s(),
+            x_labelled: &get(f, "in.x_labelled").f32s(),
             labels: &labels,
-            chain_start: Some(&f.f32("in.chain_start")),
+            chain_start: Some(&get(f, "in.chain_start").f32s()),
         };
         let m = self.trainer.step(&batch, lr).unwrap();
         [m.loss, m.log_density_data, m.log_density_chain, m.ce]
     }
 
     fn losses(&mut self, step: usize) {
-        let lr = self.fixture.number("lr");
+        let lr = number(self.fixture, "lr");
         let got = self.step(lr);
         for (name, v) in ["loss", "f_p", "f_q", "ce"].iter().zip(got) {
             self.close(&format!("step{step}.{name}"), &[v], 0.0);
@@ -212,8 +168,8 @@ impl<'a> Run<'a> {
             // A convolution's bias before a batch norm has a gradient that is zero up to rounding: it is measured
             // against the gradient of its layer's weight.
             let weight = name.replace(".bias", ".weight");
-            let floor =
-                self.tolerance.zero * self.fixture.get(&weight).iter().fold(0.0f64, |m, v| m.max(v.abs()));
+            let floor = self.tolerance.zero
+                * get(self.fixture, &weight).data.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             self.within(&name, &got, floor, self.tolerance.kinked);
         }
         for (name, slot) in self.trainer.network().tensors() {
@@ -229,8 +185,8 @@ fn fixture_name(prefix: &str, name: &str) -> String {
 }
 
 fn whole_fixture(name: &str, dtype: DType, tolerance: Tolerance) {
-    let f = Fixture::load(name);
-    let batch = f.get("in.labels").len();
+    let f = load(name);
+    let batch = get(&f, "in.labels").data.len();
     let mut run = Run::new(&f, dtype, tolerance, |_| {});
     run.evaluate("eval", &BnMode::Running, true);
     run.evaluate("train", &BnMode::Train(vec![batch]), false);
@@ -245,7 +201,7 @@ fn whole_fixture(name: &str, dtype: DType, tolerance: Tolerance) {
 #[test]
 fn float64_reproduces_three_steps_of_the_32_pixel_fixture() {
     whole_fixture("wrn10_1.safetensors", DType::F64, DOUBLE);
-    let f = Fixture::load("wrn10_1.safetensors");
+    let f = load("wrn10_1.safetensors");
     let mut run = Run::new(&f, DType::F64, DOUBLE, |_| {});
     (1..=3).for_each(|s| run.losses(s));
 }
@@ -263,7 +219,7 @@ fn float32_reproduces_the_momentum_fixture() {
 #[test]
 fn float32_reproduces_the_32_pixel_fixture() {
     whole_fixture("wrn10_1.safetensors", DType::F32, SINGLE_AT_KINKS);
-    let f = Fixture::load("wrn10_1.safetensors");
+    let f = load("wrn10_1.safetensors");
     let mut run = Run::new(&f, DType::F32, SINGLE_AT_KINKS, |_| {});
     run.losses(1);
     run.tolerance.all = 1e-3;
@@ -274,7 +230,7 @@ fn float32_reproduces_the_32_pixel_fixture() {
 
 #[test]
 fn the_literal_loop_equals_the_collapsed_step() {
-    let f = Fixture::load("wrn10_1_m1.safetensors");
+    let f = load("wrn10_1_m1.safetensors");
     for (sgld, outer) in [(0.0, 1), (0.3, 2)] {
         let go = |literal| {
             let mut run = Run::new(&f, DType::F64, DOUBLE, |c| {
