@@ -2,7 +2,7 @@
 //! instruction set of a device.
 
 use engine::{Device, Level};
-use kernels::cpu::peak;
+use kernels::cpu::{Cpu, peak};
 use std::time::Instant;
 
 /// Bytes read and written by the copies that are measured: from one core's cache to main memory.
@@ -35,9 +35,14 @@ pub struct Ceiling {
 }
 
 impl Ceiling {
-    /// Measures a device; takes about a second.
+    /// Measures the CPU, with the threads and level of `device` if that is the CPU; takes about a second.
     pub fn measure(device: &Device) -> Self {
-        let cpu = device.cpu_ref();
+        let own = device.as_cpu().is_none().then(|| Cpu::new(0, Level::Avx512));
+        let cpu = device.as_cpu().map(AsRef::as_ref).or(own.as_ref());
+        cpu.map_or_else(|| Self::of(&Cpu::new(1, Level::Portable)), Self::of)
+    }
+
+    fn of(cpu: &Cpu) -> Self {
         // The first try also wakes threads and raises clocks.
         let rate = || {
             let start = Instant::now();

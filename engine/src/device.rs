@@ -2,6 +2,7 @@
 
 use core::fmt;
 use kernels::cpu::{Cpu, Level};
+use kernels::gpu::{Gpu, NoCuda};
 use std::sync::Arc;
 
 /// What to watch while running, from `JEMPP_DEBUG=nan,validate,plan`.
@@ -37,9 +38,16 @@ impl Debugging {
 /// A device. Cloning shares its threads.
 #[derive(Clone)]
 pub struct Device {
-    cpu: Arc<Cpu>,
+    kind: Kind,
     /// What to watch.
     pub debug: Debugging,
+}
+
+/// What a device is.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Cpu(Arc<Cpu>),
+    Cuda(Arc<Gpu>),
 }
 
 impl Device {
@@ -50,7 +58,7 @@ impl Device {
 
     /// The CPU with instruction sets up to `limit`.
     pub fn cpu_with(threads: usize, limit: Level, debug: Debugging) -> Self {
-        Self { cpu: Arc::new(Cpu::new(threads, limit)), debug }
+        Self { kind: Kind::Cpu(Arc::new(Cpu::new(threads, limit))), debug }
     }
 
     /// The CPU as the environment asks for it: `JEMPP_SIMD` (`portable`, `avx2`, `avx512`) and `JEMPP_DEBUG`.
@@ -71,22 +79,54 @@ impl Device {
         Ok(Self::cpu_with(threads, limit, debug))
     }
 
-    /// Its threads and instruction set.
-    pub fn cpu_ref(&self) -> &Arc<Cpu> {
-        &self.cpu
+    /// GPU number `ordinal`, with a stream of its own.
+    ///
+    /// # Errors
+    /// What was looked for and where, if there is none that can be used.
+    pub fn cuda(ordinal: usize, debug: Debugging) -> Result<Self, NoCuda> {
+        Ok(Self { kind: Kind::Cuda(Arc::new(kernels::gpu::open(ordinal)?)), debug })
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The CPU's threads and instruction set, if it is the CPU.
+    pub fn as_cpu(&self) -> Option<&Arc<Cpu>> {
+        match &self.kind {
+            Kind::Cpu(cpu) => Some(cpu),
+            Kind::Cuda(_) => None,
+        }
+    }
+
+    /// The GPU, if it is one.
+    pub fn as_gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.kind {
+            Kind::Cpu(_) => None,
+            Kind::Cuda(gpu) => Some(gpu),
+        }
+    }
+
+    /// How many programs may usefully run on it at once.
+    pub fn concurrency(&self) -> usize {
+        self.as_cpu().map_or(1, |cpu| cpu.pool.threads())
     }
 }
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cpu, {} threads, {:?}", self.cpu.pool.threads(), self.cpu.simd.level())
+        write!(f, "{self}")
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let t = self.cpu.pool.threads();
-        let level = match self.cpu.simd.level() {
+        let cpu = match &self.kind {
+            Kind::Cpu(cpu) => cpu,
+            Kind::Cuda(gpu) => return write!(f, "CUDA, {}", gpu.device().name),
+        };
+        let t = cpu.pool.threads();
+        let level = match cpu.simd.level() {
             Level::Portable => "portable",
             Level::Avx2 => "AVX2",
             Level::Avx512 => "AVX-512",

@@ -67,11 +67,31 @@ pub enum Error {
         /// Where it was recorded.
         site: Site,
         /// Why.
-        source: kernels::memory::MemoryError,
+        source: KernelError,
     },
+    /// An op without a kernel for the device.
+    #[error("{op} has no CUDA kernel yet; use the CPU")]
+    Unsupported {
+        /// The op.
+        op: &'static str,
+    },
+    /// A GPU refused.
+    #[error(transparent)]
+    Gpu(#[from] kernels::gpu::GpuError),
     /// Memory.
     #[error(transparent)]
     Memory(#[from] kernels::memory::MemoryError),
+}
+
+/// Why a kernel failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Its memory.
+    #[error(transparent)]
+    Memory(#[from] kernels::memory::MemoryError),
+    /// The GPU.
+    #[error(transparent)]
+    Gpu(#[from] kernels::gpu::GpuError),
 }
 
 fn show(specs: &[Spec]) -> String {

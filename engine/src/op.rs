@@ -1,12 +1,13 @@
 //! What an op is: a shape rule, a cost, a kernel for each device, and a gradient recorded as further ops.
 
-use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::device::{Device, Kind};
+use crate::error::{Error, KernelError, Result};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
 use core::fmt::Debug;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use kernels::memory::{Io, MemoryError};
 use std::sync::Arc;
 
@@ -45,8 +46,27 @@ pub trait Op: Any + Debug + Send + Sync {
         &[]
     }
 
-    /// The kernel for a device, with everything decided that the shapes decide.
-    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared;
+    /// The CPU kernel, with everything decided that the shapes decide.
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared;
+
+    /// The CUDA kernel, likewise.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless overridden; what compiling or cuDNN answers.
+    fn cuda(&self, _gpu: &Arc<Gpu>, _x: &[Spec], _y: &[Spec]) -> Result<Prepared> {
+        Err(Error::Unsupported { op: self.name() })
+    }
+
+    /// The kernel for a device.
+    ///
+    /// # Errors
+    /// Those of [`Op::cuda`].
+    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        match device.kind() {
+            Kind::Cpu(cpu) => Ok(self.cpu(cpu, x, y)),
+            Kind::Cuda(gpu) => self.cuda(gpu, x, y),
+        }
+    }
 
     /// Records the gradients of the inputs in `want`.
     ///
@@ -119,30 +139,32 @@ pub trait Kernel: Send {
     /// Runs once.
     ///
     /// # Errors
-    /// If the memory handed out is not what the kernel expects.
-    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), MemoryError>;
+    /// If the memory handed out is not what the kernel expects, or a GPU refuses.
+    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), KernelError>;
 }
 
-struct CpuKernel<F> {
-    cpu: Arc<Cpu>,
+struct OnDevice<D, F> {
+    device: Arc<D>,
     f: F,
 }
 
-impl<F> Kernel for CpuKernel<F>
+impl<D, E, F> Kernel for OnDevice<D, F>
 where
-    F: FnMut(&Cpu, &mut Io<'_>) -> core::result::Result<(), MemoryError> + Send,
+    D: Send + Sync,
+    E: Into<KernelError>,
+    F: FnMut(&D, &mut Io<'_>) -> core::result::Result<(), E> + Send,
 {
-    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), MemoryError> {
-        (self.f)(&self.cpu, io)
+    fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), KernelError> {
+        (self.f)(&self.device, io).map_err(Into::into)
     }
 }
 
 /// A CPU kernel from a closure, with `workspace` bytes.
-pub(crate) fn cpu_kernel<F>(device: &Device, workspace: usize, f: F) -> Prepared
+pub(crate) fn cpu_kernel<F>(cpu: &Arc<Cpu>, workspace: usize, f: F) -> Prepared
 where
     F: FnMut(&Cpu, &mut Io<'_>) -> core::result::Result<(), MemoryError> + Send + 'static,
 {
-    Prepared { workspace, kernel: Box::new(CpuKernel { cpu: Arc::clone(device.cpu_ref()), f }) }
+    Prepared { workspace, kernel: Box::new(OnDevice { device: Arc::clone(cpu), f }) }
 }
 
 /// Runs `$body` with `$t` bound to the float type of `$spec` (float32 unless it is float64).

@@ -10,7 +10,9 @@ use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Source, Tape, Var};
 use core::panic::Location;
+use kernels::gpu::{self, Gpu, Graph};
 use kernels::memory::{ALIGN, Access, Buffer, Space, View};
+use std::sync::Arc;
 
 /// One node, ready to run.
 pub(crate) struct Step {
@@ -29,7 +31,7 @@ pub struct Plan {
     pub(crate) device: Device,
     pub(crate) tag: usize,
     pub(crate) steps: Vec<Step>,
-    pub(crate) arena: Buffer,
+    pub(crate) arena: Arena,
     /// Host inputs that the program reads.
     pub(crate) binds: Vec<(Var, String, Spec, View)>,
     pub(crate) outputs: Vec<(Var, Spec, View)>,
@@ -39,6 +41,32 @@ pub struct Plan {
     pub(crate) writes_state: bool,
     /// Bytes of values alive at each step, workspace included: what the lifetimes alone would need.
     pub(crate) live: Vec<usize>,
+    /// On a GPU: the slots' addresses of the last plain run, then of the captured graph.
+    pub(crate) warm: Option<Vec<u64>>,
+    pub(crate) graph: Option<(Vec<u64>, Graph)>,
+    pub(crate) capture_refused: Option<String>,
+}
+
+/// The memory that a program owns.
+pub(crate) enum Arena {
+    Host(Buffer),
+    Gpu(Arc<Gpu>, gpu::Buffer<u8>),
+}
+
+impl Arena {
+    fn new(device: &Device, bytes: usize) -> Result<Self> {
+        Ok(match device.as_gpu() {
+            None => Self::Host(Buffer::zeroed(bytes)?),
+            Some(gpu) => Self::Gpu(Arc::clone(gpu), gpu.zeros(bytes)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Host(b) => b.len(),
+            Self::Gpu(_, b) => b.len(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +110,7 @@ impl Tape {
         roots.extend(self.slots.iter().filter_map(|u| u.assigned));
         let mut p = Planner::new(self, &roots);
         p.place_slots();
-        let prepared: Vec<Prepared> = p.order.iter().map(|&n| p.prepare(device, n)).collect();
+        let prepared: Vec<Prepared> = p.order.iter().map(|&n| p.prepare(device, n)).collect::<Result<_>>()?;
         p.place_values(&roots);
         let work: Vec<usize> =
             prepared.iter().enumerate().map(|(i, k)| p.storage(k.workspace, i + 1, i + 1)).collect();
@@ -155,7 +183,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn prepare(&self, device: &Device, n: usize) -> Prepared {
+    fn prepare(&self, device: &Device, n: usize) -> Result<Prepared> {
         let (x, y) = self.specs(n);
         self.tape.nodes[n].op.prepare(device, &x, &y)
     }
@@ -261,7 +289,7 @@ impl<'a> Planner<'a> {
             let workspace = View { space: Space::Arena, offset: self.storages[w].offset, len: p.workspace };
             let (name, site) = (node.op.name(), node.site);
             let access = Access::new(ins.clone(), outs.clone(), workspace, node.op.may_alias())
-                .map_err(|source| Error::Kernel { op: name, site, source })?;
+                .map_err(|e| Error::Kernel { op: name, site, source: e.into() })?;
             steps.push(Step {
                 name,
                 site,
@@ -301,13 +329,16 @@ impl<'a> Planner<'a> {
             device: device.clone(),
             tag: self.tape.tag(),
             steps,
-            arena: Buffer::zeroed(bytes)?,
+            arena: Arena::new(device, bytes)?,
             binds,
             outputs: outputs.iter().map(|v| (*v, self.tape.values[v.index()].spec, self.view(*v))).collect(),
             copies,
             slots: self.tape.slots.iter().map(|u| u.slot).collect(),
             writes_state: self.tape.slots.iter().any(|u| u.assigned.is_some()),
             live,
+            warm: None,
+            graph: None,
+            capture_refused: None,
         };
         if device.debug.plan {
             eprintln!("{}", plan.dump());

@@ -1,12 +1,13 @@
 //! Running a plan: copy inputs in, run nodes in order, copy what could not be written in place.
 
 use crate::error::{Error, Result};
-use crate::plan::{Plan, Step};
+use crate::plan::{Arena, Plan, Step};
 use crate::spec::DType;
-use crate::state::{Element, State};
+use crate::state::{Element, State, Store};
 use crate::tape::Var;
 use bytemuck::cast_slice;
-use kernels::memory::{Buffer, Memory, Space, View};
+use kernels::gpu::{self, Gpu};
+use kernels::memory::{Memory, Space, Span, View};
 
 /// Data of the host, given to an input.
 #[derive(Clone, Copy, Debug)]
@@ -55,20 +56,28 @@ impl Plan {
     /// Runs on `state`, which it may change.
     ///
     /// # Errors
-    /// If inputs are missing or do not fit, the state lacks a slot, or (debug mode `nan`) a value is not finite.
+    /// If inputs are missing or do not fit, the state lacks a slot or lives elsewhere, or (debug mode `nan`) a value is
+    /// not finite.
     pub fn run(&mut self, state: &mut State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
         self.begin(state, inputs)?;
-        for i in 0..self.steps.len() {
-            let mut memory = Memory::exclusive(&mut self.arena, &mut state.buffers);
-            run_step(&mut self.steps[i], &mut memory)?;
-            if self.device.debug.nan {
-                check_finite(&self.steps[i], &self.arena, state)?;
-            }
+        if let Arena::Gpu(gpu, _) = &self.arena {
+            let gpu = gpu.clone();
+            return self.run_gpu(&gpu, state);
         }
-        for (from, to) in &self.copies {
-            let data = bytes(&self.arena, state, *from).to_vec();
-            if let Space::Slot(id) = to.space {
-                state.buffers[id as usize].bytes_mut()[to.offset..to.offset + to.len].copy_from_slice(&data);
+        for i in 0..self.steps.len() {
+            {
+                let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &mut state.store) else {
+                    return Err(elsewhere());
+                };
+                run_step(&mut self.steps[i], &mut Memory::exclusive(arena, slots))?;
+            }
+            self.check_step(i, state)?;
+        }
+        for k in 0..self.copies.len() {
+            let (from, to) = self.copies[k];
+            let data = self.content(state, from)?;
+            if let (Space::Slot(id), Store::Host(slots)) = (to.space, &mut state.store) {
+                slots[id as usize].bytes_mut()[to.offset..to.offset + to.len].copy_from_slice(&data);
             }
         }
         Ok(())
@@ -83,22 +92,129 @@ impl Plan {
             return Err(Error::Bind("a program that assigns slots needs the state for itself".into()));
         }
         self.begin(state, inputs)?;
+        if let Arena::Gpu(gpu, _) = &self.arena {
+            let gpu = gpu.clone();
+            return self.run_gpu(&gpu, state);
+        }
         for i in 0..self.steps.len() {
-            let mut memory = Memory::shared(&mut self.arena, &state.buffers);
-            run_step(&mut self.steps[i], &mut memory)?;
-            if self.device.debug.nan {
-                check_finite(&self.steps[i], &self.arena, state)?;
+            {
+                let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &state.store) else {
+                    return Err(elsewhere());
+                };
+                run_step(&mut self.steps[i], &mut Memory::shared(arena, slots))?;
+            }
+            self.check_step(i, state)?;
+        }
+        Ok(())
+    }
+
+    /// On a GPU: plain launches the first time, which loads and measures what kernels need; from then on one captured
+    /// graph, as long as the state is the same. Where capture is refused, plain launches go on and
+    /// [`Plan::capture_refused`] says why.
+    fn run_gpu(&mut self, gpu: &Gpu, state: &State) -> Result<()> {
+        let Store::Gpu(_, slots) = &state.store else { return Err(elsewhere()) };
+        let slots: Vec<Span<'_>> =
+            slots.iter().map(|b| gpu.span(b)).collect::<core::result::Result<_, gpu::GpuError>>()?;
+        let place: Vec<u64> = slots.iter().map(Span::address).collect();
+        if self.graph.as_ref().is_some_and(|(at, _)| *at == place) {
+            if let Some((_, graph)) = &self.graph {
+                graph.replay(gpu)?;
+            }
+            return Ok(());
+        }
+        let fresh = self.warm != Some(place.clone());
+        if fresh || self.capture_refused.is_some() || self.device.debug.nan {
+            self.launch(gpu, &slots, true, state)?;
+            self.warm = Some(place);
+            return Ok(());
+        }
+        let mut failed = None;
+        let graph = gpu.capture(|| match self.launch(gpu, &slots, false, state) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                let why = e.to_string();
+                failed = Some(e);
+                Err(gpu::GpuError::refused("capturing a program", why))
+            }
+        });
+        match graph {
+            Ok(graph) => {
+                graph.replay(gpu)?;
+                self.graph = Some((place, graph));
+            }
+            Err(e) => {
+                self.capture_refused = Some(failed.map_or_else(|| e.to_string(), |f| f.to_string()));
+                self.launch(gpu, &slots, true, state)?;
             }
         }
         Ok(())
     }
 
-    /// An output of the last run.
+    /// Every node, then the copies to slots, onto the stream.
+    fn launch(&mut self, gpu: &Gpu, slots: &[Span<'_>], check: bool, state: &State) -> Result<()> {
+        for i in 0..self.steps.len() {
+            {
+                let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
+                run_step(&mut self.steps[i], &mut Memory::gpu(gpu.span(arena)?, slots))?;
+            }
+            if check {
+                self.check_step(i, state)?;
+            }
+        }
+        let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
+        let memory = Memory::gpu(gpu.span(arena)?, slots);
+        for (from, to) in &self.copies {
+            gpu.copy(memory.gpu_span(*from)?, memory.gpu_span(*to)?)?;
+        }
+        Ok(())
+    }
+
+    /// Why the program could not become one CUDA graph, if it could not.
+    pub fn capture_refused(&self) -> Option<&str> {
+        self.capture_refused.as_deref()
+    }
+
+    /// An output of the last run, in the host's memory.
     ///
     /// # Errors
-    /// If `v` is no output of this plan or holds another type. An output that lives in a slot must be read from the
-    /// state.
+    /// If `v` is no output of this plan, holds another type, or lives on a GPU (see [`Plan::fetch`]). An output that
+    /// lives in a slot must be read from the state.
     pub fn read<T: Element>(&self, v: Var) -> Result<&[T]> {
+        let view = self.output::<T>(v)?;
+        match &self.arena {
+            Arena::Host(arena) => Ok(cast_slice(&arena.bytes()[view.offset..view.offset + view.len])),
+            Arena::Gpu(..) => Err(Error::Bind("the output lives on a GPU and must be fetched".into())),
+        }
+    }
+
+    /// A copy of an output of the last run, wherever it lives.
+    ///
+    /// # Errors
+    /// As [`Plan::read`], or if a GPU refuses.
+    pub fn fetch<T: Element>(&self, v: Var) -> Result<Vec<T>> {
+        let view = self.output::<T>(v)?;
+        match &self.arena {
+            Arena::Host(_) => Ok(self.read(v)?.to_vec()),
+            Arena::Gpu(gpu, arena) => {
+                let mut values = vec![T::zeroed(); view.len / size_of::<T>()];
+                gpu.read_at(arena, view.offset, bytemuck::cast_slice_mut(&mut values))?;
+                Ok(values)
+            }
+        }
+    }
+
+    /// An output of one value, as float64.
+    ///
+    /// # Errors
+    /// As [`Plan::fetch`].
+    pub fn scalar(&self, v: Var) -> Result<f64> {
+        match self.fetch::<f32>(v) {
+            Ok(x) => Ok(f64::from(x[0])),
+            Err(_) => Ok(self.fetch::<f64>(v)?[0]),
+        }
+    }
+
+    fn output<T: Element>(&self, v: Var) -> Result<View> {
         let Some((_, spec, view)) = self.outputs.iter().find(|(o, ..)| *o == v) else {
             return Err(Error::Bind("not an output of this plan".into()));
         };
@@ -108,18 +224,7 @@ impl Plan {
                 T::DTYPE
             )));
         }
-        Ok(cast_slice(&self.arena.bytes()[view.offset..view.offset + view.len]))
-    }
-
-    /// An output of one value, as float64.
-    ///
-    /// # Errors
-    /// As [`Plan::read`].
-    pub fn scalar(&self, v: Var) -> Result<f64> {
-        match self.read::<f32>(v) {
-            Ok(x) => Ok(f64::from(x[0])),
-            Err(_) => Ok(self.read::<f64>(v)?[0]),
-        }
+        Ok(*view)
     }
 
     fn begin(&mut self, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
@@ -128,9 +233,9 @@ impl Plan {
                 return Err(Error::Bind(format!("the state lacks slot {} of {}", s.id, s.spec)));
             }
         }
-        if self.device.debug.validate {
+        if let (true, Arena::Host(arena)) = (self.device.debug.validate, &mut self.arena) {
             // A quiet NaN in every float type.
-            self.arena.bytes_mut().fill(0xFF);
+            arena.bytes_mut().fill(0xFF);
         }
         if let Some((v, _)) = inputs.iter().find(|(v, _)| v.tape != self.tag) {
             return Err(Error::Bind(format!("variable {} belongs to another tape", v.id)));
@@ -143,10 +248,45 @@ impl Plan {
             if dtype != spec.dtype || len != spec.len() {
                 return Err(Error::Bind(format!("input `{name}` is {spec}, got {len} elements of {dtype}")));
             }
-            self.arena.bytes_mut()[view.offset..view.offset + view.len].copy_from_slice(data);
+            match &mut self.arena {
+                Arena::Host(a) => a.bytes_mut()[view.offset..view.offset + view.len].copy_from_slice(data),
+                Arena::Gpu(gpu, a) => gpu.write_at(a, view.offset, data)?,
+            }
         }
         Ok(())
     }
+
+    /// In debug mode `nan`: the first value of step `i` that is not finite is an error.
+    fn check_step(&self, i: usize, state: &State) -> Result<()> {
+        if !self.device.debug.nan {
+            return Ok(());
+        }
+        let step = &self.steps[i];
+        for (output, ((_, spec), view)) in step.outputs.iter().zip(&step.views.1).enumerate() {
+            if let Some((index, value)) = first_not_finite(spec.dtype, &self.content(state, *view)?) {
+                let (op, site, spec) = (step.name, step.site, *spec);
+                return Err(Error::NonFinite { op, site, output, spec, index, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy of the bytes of a view.
+    fn content(&self, state: &State, v: View) -> Result<Vec<u8>> {
+        let range = v.offset..v.offset + v.len;
+        let mut data = vec![0; v.len];
+        match (v.space, &self.arena, &state.store) {
+            (Space::Arena, Arena::Host(a), _) => data.copy_from_slice(&a.bytes()[range]),
+            (Space::Arena, Arena::Gpu(gpu, a), _) => gpu.read_at(a, v.offset, &mut data)?,
+            (Space::Slot(id), _, Store::Host(s)) => data.copy_from_slice(&s[id as usize].bytes()[range]),
+            (Space::Slot(id), _, Store::Gpu(gpu, s)) => gpu.read_at(&s[id as usize], v.offset, &mut data)?,
+        }
+        Ok(data)
+    }
+}
+
+fn elsewhere() -> Error {
+    Error::Bind("the program and the state live on different devices; make the state with State::on".into())
 }
 
 fn run_step(step: &mut Step, memory: &mut Memory<'_>) -> Result<()> {
@@ -154,32 +294,13 @@ fn run_step(step: &mut Step, memory: &mut Memory<'_>) -> Result<()> {
     step.kernel.run(&mut io).map_err(|source| Error::Kernel { op: step.name, site: step.site, source })
 }
 
-fn bytes<'a>(arena: &'a Buffer, state: &'a State, v: View) -> &'a [u8] {
-    let all = match v.space {
-        Space::Arena => arena.bytes(),
-        Space::Slot(id) => state.buffers[id as usize].bytes(),
-    };
-    &all[v.offset..v.offset + v.len]
-}
-
-fn check_finite(step: &Step, arena: &Buffer, state: &State) -> Result<()> {
-    for (output, ((_, spec), view)) in step.outputs.iter().zip(&step.views.1).enumerate() {
-        let data = bytes(arena, state, *view);
-        let bad = match spec.dtype {
-            DType::F32 => cast_slice::<u8, f32>(data)
-                .iter()
-                .position(|x| !x.is_finite())
-                .map(|i| (i, f64::from(cast_slice::<u8, f32>(data)[i]))),
-            DType::F64 => cast_slice::<u8, f64>(data)
-                .iter()
-                .position(|x| !x.is_finite())
-                .map(|i| (i, cast_slice::<u8, f64>(data)[i])),
-            _ => None,
-        };
-        if let Some((index, value)) = bad {
-            let (op, site, spec) = (step.name, step.site, *spec);
-            return Err(Error::NonFinite { op, site, output, spec, index, value });
+fn first_not_finite(dtype: DType, data: &[u8]) -> Option<(usize, f64)> {
+    let values: Vec<f64> = match dtype {
+        DType::F32 => {
+            data.chunks_exact(4).map(|b| f64::from(bytemuck::pod_read_unaligned::<f32>(b))).collect()
         }
-    }
-    Ok(())
+        DType::F64 => data.chunks_exact(8).map(bytemuck::pod_read_unaligned::<f64>).collect(),
+        _ => return None,
+    };
+    values.into_iter().enumerate().find(|(_, v)| !v.is_finite())
 }

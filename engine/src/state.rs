@@ -1,9 +1,12 @@
 //! State that outlives programs and is shared by them: weights, running statistics, optimiser, replay buffer.
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::spec::{DType, Spec};
 use bytemuck::Pod;
+use kernels::gpu::{self, Gpu};
 use kernels::memory::Buffer;
+use std::sync::Arc;
 
 /// A named place in a [`State`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,17 +35,57 @@ impl Element for u8 {
     const DTYPE: DType = DType::U8;
 }
 
+/// Where the slots' bytes are.
+#[derive(Debug)]
+pub(crate) enum Store {
+    Host(Vec<Buffer>),
+    Gpu(Arc<Gpu>, Vec<gpu::Buffer<u8>>),
+}
+
 /// All slots of a context.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct State {
     names: Vec<(String, Spec)>,
-    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) store: Store,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl State {
-    /// No slots.
+    /// No slots, in the host's memory.
     pub fn new() -> Self {
-        Self::default()
+        Self { names: Vec::new(), store: Store::Host(Vec::new()) }
+    }
+
+    /// No slots, in the memory of `device`: programs for it need their state there.
+    pub fn on(device: &Device) -> Self {
+        match device.as_gpu() {
+            None => Self::new(),
+            Some(gpu) => Self { names: Vec::new(), store: Store::Gpu(Arc::clone(gpu), Vec::new()) },
+        }
+    }
+
+    /// A copy in memory of its own.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn duplicate(&self) -> Result<Self> {
+        let store = match &self.store {
+            Store::Host(buffers) => Store::Host(buffers.clone()),
+            Store::Gpu(gpu, buffers) => {
+                let copy = |from: &gpu::Buffer<u8>| {
+                    let to = gpu.zeros::<u8>(from.len())?;
+                    gpu.copy(gpu.span(from)?, gpu.span(&to)?)?;
+                    Ok(to)
+                };
+                Store::Gpu(Arc::clone(gpu), buffers.iter().map(copy).collect::<Result<_>>()?)
+            }
+        };
+        Ok(Self { names: self.names.clone(), store })
     }
 
     /// A new slot, zeroed.
@@ -50,41 +93,87 @@ impl State {
     /// # Errors
     /// If there is no memory for it.
     pub fn add(&mut self, name: &str, spec: Spec) -> Result<Slot> {
-        let id = self.buffers.len() as u32;
-        self.buffers.push(Buffer::zeroed(spec.bytes())?);
+        let id = self.names.len() as u32;
+        match &mut self.store {
+            Store::Host(buffers) => buffers.push(Buffer::zeroed(spec.bytes())?),
+            Store::Gpu(gpu, buffers) => buffers.push(gpu.zeros(spec.bytes())?),
+        }
         self.names.push((name.to_owned(), spec));
         Ok(Slot { id, spec })
     }
 
-    /// A slot's content.
+    /// A slot's content, in the host's memory.
     ///
     /// # Errors
-    /// If the slot is of another state or holds another type.
+    /// If the slot is of another state, holds another type, or lives on a GPU (see [`State::fetch`]).
     pub fn get<T: Element>(&self, slot: Slot) -> Result<&[T]> {
         self.check::<T>(slot)?;
-        Ok(bytemuck::cast_slice(self.buffers[slot.id as usize].bytes()))
+        match &self.store {
+            Store::Host(buffers) => Ok(bytemuck::cast_slice(buffers[slot.id as usize].bytes())),
+            Store::Gpu(..) => Err(Error::Bind("the slot lives on a GPU and must be fetched".into())),
+        }
     }
 
-    /// A slot's content, mutable.
+    /// A copy of a slot's content, wherever it lives.
+    ///
+    /// # Errors
+    /// If the slot is of another state or holds another type, or a GPU refuses.
+    pub fn fetch<T: Element>(&self, slot: Slot) -> Result<Vec<T>> {
+        self.check::<T>(slot)?;
+        match &self.store {
+            Store::Host(_) => Ok(self.get(slot)?.to_vec()),
+            Store::Gpu(gpu, buffers) => {
+                let mut values = vec![T::zeroed(); slot.spec.len()];
+                gpu.read_at(&buffers[slot.id as usize], 0, bytemuck::cast_slice_mut(&mut values))?;
+                Ok(values)
+            }
+        }
+    }
+
+    /// A slot's content, mutable, in the host's memory.
     ///
     /// # Errors
     /// As [`State::get`].
     pub fn get_mut<T: Element>(&mut self, slot: Slot) -> Result<&mut [T]> {
         self.check::<T>(slot)?;
-        Ok(bytemuck::cast_slice_mut(self.buffers[slot.id as usize].bytes_mut()))
+        match &mut self.store {
+            Store::Host(buffers) => Ok(bytemuck::cast_slice_mut(buffers[slot.id as usize].bytes_mut())),
+            Store::Gpu(..) => Err(Error::Bind("the slot lives on a GPU and must be set".into())),
+        }
     }
 
     /// Replaces a slot's content.
     ///
     /// # Errors
-    /// As [`State::get`], or if the length differs.
+    /// As [`State::fetch`], or if the length differs.
     pub fn set<T: Element>(&mut self, slot: Slot, data: &[T]) -> Result<()> {
-        let name = self.name(slot).to_owned();
-        let to = self.get_mut::<T>(slot)?;
-        if to.len() != data.len() {
-            return Err(Error::Bind(format!("{name} holds {} elements, got {}", to.len(), data.len())));
+        if data.len() != slot.spec.len() {
+            let (name, want) = (self.name(slot), slot.spec.len());
+            return Err(Error::Bind(format!("{name} holds {want} elements, got {}", data.len())));
         }
-        to.copy_from_slice(data);
+        self.set_at(slot, 0, data)
+    }
+
+    /// Replaces elements of a slot from `start` on.
+    ///
+    /// # Errors
+    /// As [`State::fetch`], or if they do not fit.
+    pub fn set_at<T: Element>(&mut self, slot: Slot, start: usize, data: &[T]) -> Result<()> {
+        self.check::<T>(slot)?;
+        if start.checked_add(data.len()).is_none_or(|end| end > slot.spec.len()) {
+            let (name, got) = (self.name(slot), data.len());
+            return Err(Error::Bind(format!("{got} elements at {start} do not fit {name}, {}", slot.spec)));
+        }
+        match &mut self.store {
+            Store::Host(buffers) => {
+                let to: &mut [T] = bytemuck::cast_slice_mut(buffers[slot.id as usize].bytes_mut());
+                to[start..start + data.len()].copy_from_slice(data);
+            }
+            Store::Gpu(gpu, buffers) => {
+                let at = start * size_of::<T>();
+                gpu.write_at(&mut buffers[slot.id as usize], at, bytemuck::cast_slice(data))?;
+            }
+        }
         Ok(())
     }
 
@@ -108,7 +197,7 @@ impl State {
 
     /// Bytes of all slots.
     pub fn bytes(&self) -> usize {
-        self.buffers.iter().map(Buffer::len).sum()
+        self.names.iter().map(|(_, spec)| spec.bytes()).sum()
     }
 
     fn check<T: Element>(&self, slot: Slot) -> Result<()> {

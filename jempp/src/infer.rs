@@ -266,7 +266,7 @@ impl Model {
             at += size;
         }
         let mut pool = lock();
-        if pool.len() < self.device.cpu_ref().pool.threads() + 1 {
+        if pool.len() < self.device.concurrency() + 1 {
             pool.push(programs);
         }
         Ok(())

@@ -150,9 +150,40 @@ impl Access {
     }
 }
 
+/// Bytes on a GPU, borrowed for one launch: an address that the host never follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    pub(crate) address: u64,
+    pub(crate) len: usize,
+    pub(crate) life: PhantomData<&'a ()>,
+}
+
+impl Span<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its address, to tell places apart.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// How many values of type `T` it holds.
+    pub fn count<T>(&self) -> usize {
+        self.len / size_of::<T>()
+    }
+}
+
 enum Slots<'a> {
     Shared(&'a [Buffer]),
     Exclusive(*mut Buffer, usize, PhantomData<&'a mut [Buffer]>),
+    Gpu(&'a [Span<'a>]),
 }
 
 /// The memory of a running program: its arena and the state's slots.
@@ -175,9 +206,34 @@ impl<'a> Memory<'a> {
         Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
     }
 
+    /// On a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of slices.
+    pub fn gpu(arena: Span<'a>, slots: &'a [Span<'a>]) -> Self {
+        let arena = (core::ptr::without_provenance_mut(arena.address as usize), arena.len);
+        Self { arena, slots: Slots::Gpu(slots), life: PhantomData }
+    }
+
     /// The memory of one node. The borrow ends with the `Io`.
     pub fn io<'m>(&'m mut self, access: &'m Access) -> Io<'m> {
         Io { memory: self, access, taken: 0 }
+    }
+
+    fn host_only(&self) -> Result<(), MemoryError> {
+        match self.slots {
+            Slots::Gpu(_) => Err(MemoryError::Access("memory on a GPU has no slices")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A view on a GPU.
+    ///
+    /// # Errors
+    /// If it lies outside its buffer, or memory is the host's.
+    pub fn gpu_span(&self, v: View) -> Result<Span<'_>, MemoryError> {
+        if !matches!(self.slots, Slots::Gpu(_)) {
+            return Err(MemoryError::Access("memory on the host has no GPU address"));
+        }
+        let start = self.start(v, true)?;
+        Ok(Span { address: start.addr() as u64, len: v.len, life: PhantomData })
     }
 
     fn start(&self, v: View, write: bool) -> Result<*mut u8, MemoryError> {
@@ -189,6 +245,10 @@ impl<'a> Memory<'a> {
                 }
                 let b = slots.get(i as usize).ok_or(MemoryError::Access("no such slot"))?;
                 (b.bytes().as_ptr().cast_mut(), b.len())
+            }
+            (Space::Slot(i), Slots::Gpu(slots)) => {
+                let s = slots.get(i as usize).ok_or(MemoryError::Access("no such slot"))?;
+                (core::ptr::without_provenance_mut(s.address as usize), s.len)
             }
             (Space::Slot(i), Slots::Exclusive(slots, n, _)) => {
                 if i as usize >= *n {
@@ -224,6 +284,7 @@ impl<'m> Io<'m> {
         if self.access.alias.contains(&Some(i)) {
             return Err(MemoryError::Access("the input shares memory with an output"));
         }
+        self.memory.host_only()?;
         let v = *self.access.inputs.get(i).ok_or(MemoryError::Access("no such input"))?;
         let ptr = self.memory.start(v, false)?;
         // SAFETY: in bounds; aligned for any Pod up to 64 bytes; no output or workspace of this node overlaps it
@@ -261,7 +322,32 @@ impl<'m> Io<'m> {
         self.take(63, self.access.workspace)
     }
 
+    /// Input `i` on a GPU; an aliased input has the address of its output.
+    ///
+    /// # Errors
+    /// If it does not exist, or memory is the host's.
+    pub fn gpu_input(&self, i: usize) -> Result<Span<'m>, MemoryError> {
+        self.memory.gpu_span(*self.access.inputs.get(i).ok_or(MemoryError::Access("no such input"))?)
+    }
+
+    /// Output `o` on a GPU.
+    ///
+    /// # Errors
+    /// If it does not exist, or memory is the host's.
+    pub fn gpu_output(&self, o: usize) -> Result<Span<'m>, MemoryError> {
+        self.memory.gpu_span(*self.access.outputs.get(o).ok_or(MemoryError::Access("no such output"))?)
+    }
+
+    /// The workspace on a GPU.
+    ///
+    /// # Errors
+    /// If memory is the host's.
+    pub fn gpu_workspace(&self) -> Result<Span<'m>, MemoryError> {
+        self.memory.gpu_span(self.access.workspace)
+    }
+
     fn take<T: Pod>(&mut self, bit: usize, v: View) -> Result<&'m mut [T], MemoryError> {
+        self.memory.host_only()?;
         if self.taken & (1 << bit) != 0 {
             return Err(MemoryError::Access("taken twice"));
         }

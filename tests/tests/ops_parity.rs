@@ -144,7 +144,7 @@ fn devices() -> Vec<(DType, Device)> {
     let mut all = vec![(DType::F64, Device::cpu_with(2, Level::Avx512, debug))];
     for level in [Level::Portable, Level::Avx2, Level::Avx512] {
         let device = Device::cpu_with(2, level, debug);
-        if device.cpu_ref().simd.level() == level {
+        if device.as_cpu().unwrap().simd.level() == level {
             all.push((DType::F32, device));
         } else {
             println!("skipped {level:?}: this machine does not have it");

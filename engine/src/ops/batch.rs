@@ -1,12 +1,13 @@
 //! Rows of a batch: cutting out, putting back among zeros, and joining.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::batch;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// Rows `start..start + rows` of the first axis.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +32,9 @@ impl Op for SliceRows {
     fn bytes(&self, _: &[Spec], y: &[Spec]) -> u64 {
         2 * y[0].bytes() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         let (at, len) = (self.start * x[0].row_len(), y[0].len());
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             io.output::<T>(0)?.copy_from_slice(&io.input::<T>(0)?[at..at + len]);
             Ok(())
         }))
@@ -64,9 +65,9 @@ impl Op for EmbedRows {
         ensure!(self.start + x[0].first() <= self.of, "{} at row {} of {}", x[0], self.start, self.of);
         Ok(vec![x[0].with_first(self.of)])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (row, start) = (x[0].row_len(), self.start);
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             batch::embed(row, start, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -92,9 +93,9 @@ impl Op for ConcatRows {
         ensure!(x.iter().all(same), "rows differ");
         Ok(vec![x[0].with_first(x.iter().map(Spec::first).sum())])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let n = x.len();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let parts = (0..n).map(|i| io.input::<T>(i)).collect::<core::result::Result<Vec<_>, _>>()?;
             batch::concat(&parts, io.output::<T>(0)?);
             Ok(())

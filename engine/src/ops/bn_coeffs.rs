@@ -1,12 +1,13 @@
 //! Scale of the normalisation from variance and gamma: the second part of batch norm.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::bn_coeffs;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// scale[G, C] = gamma[C] / √(var[G, C] + eps); var may be [C] as well.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,9 @@ impl Op for BnCoeffs {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         3 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let eps = self.eps;
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             bn_coeffs::cpu(eps, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -66,9 +67,9 @@ impl Op for BnCoeffsGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         8 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let eps = self.eps;
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let (dvar, dgamma) = (io.output::<T>(0)?, io.output::<T>(1)?);
             bn_coeffs::grad_cpu(eps, io.input::<T>(0)?, io.input::<T>(1)?, io.input::<T>(2)?, dvar, dgamma);
             Ok(())

@@ -1,11 +1,12 @@
 //! Running statistics folded from the statistics of one pass after another.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 pub use kernels::bn_running_update::Fold;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// r' from r[C], the group statistics s[G, C], and an accumulator [C] if the order has [`Fold::Steps`]. No gradient.
 #[derive(Clone, Debug)]
@@ -37,9 +38,9 @@ impl Op for BnRunningUpdate {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (op, acc) = (self.clone(), x.len() > 2);
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let (r, s) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
             let acc = if acc { Some(io.input::<T>(2)?) } else { None };
             let out = io.output::<T>(0)?;

@@ -1,13 +1,14 @@
 //! Batch statistics of each group and channel: the first part of batch norm.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::ops::scale_shift_leaky::ScaleShiftLeakyGrad;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::bn_stats::{self, Grouped, Stats};
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// The grouped shape of N×H×W×C; the groups must share out the images.
 pub(crate) fn grouped(x: &Spec, groups: &[usize]) -> core::result::Result<Grouped, String> {
@@ -37,11 +38,11 @@ impl Op for BnStats {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         4 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let stats = Stats::new(shape);
         let ws = stats.workspace() * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (mean, var) = (io.output::<T>(0)?, io.output::<T>(1)?);
             stats.run(cpu, io.input::<T>(0)?, mean, var, io.workspace::<T>()?);
             Ok(())
@@ -90,10 +91,10 @@ impl Op for BnStatsGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         4 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let add = x.len() > 4;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let (x, mean) = (io.input::<T>(0)?, io.input::<T>(1)?);
             let (dmean, dvar) = (io.input::<T>(2)?, io.input::<T>(3)?);
             let add = if add { Some(io.input::<T>(4)?) } else { None };

@@ -2,13 +2,14 @@
 //! differentiation.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// Geometry of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +74,11 @@ impl Op for Conv2d {
             _ => &[],
         }
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let (conv, bias, residual) = (Conv::forward(shape), self.bias, self.residual);
-        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let ws = conv.workspace(cpu) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let b = if bias { Some(io.input::<T>(2)?) } else { None };
             let add = match residual {
                 false => Add::None,
@@ -137,11 +138,11 @@ impl Op for Conv2dInputGrad {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 2)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = self.geometry.shape(&self.x, &x[1]) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&self.x, &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let (conv, residual) = (Conv::input_grad(shape), x.len() > 2);
-        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let ws = conv.workspace(cpu) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let add = match residual {
                 false => Add::None,
                 true => io.input_or_place::<T>(2, 0)?.map_or(Add::InPlace, Add::From),
@@ -185,11 +186,11 @@ impl Op for Conv2dWeightGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         self.geometry.shape(&x[0], &self.w).map_or(0, |s| s.flops())
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let conv = ConvWeightGrad::new(shape);
-        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let ws = conv.workspace(cpu) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))

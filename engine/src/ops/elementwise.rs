@@ -1,12 +1,13 @@
 //! Copies, constants, a·x + b·y and products, elementwise.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::elementwise;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// y = x, in memory of its own.
 #[derive(Debug)]
@@ -23,8 +24,8 @@ impl Op for Identity {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
-        cpu_kernel(device, 0, |_, io| {
+    fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
+        cpu_kernel(cpu, 0, |_, io| {
             if let Some(x) = io.input_or_place::<u8>(0, 0)? {
                 io.output::<u8>(0)?.copy_from_slice(x);
             }
@@ -54,9 +55,9 @@ impl Op for Fill {
         ensure!(self.spec.dtype.is_real(), "fills f32 or f64, not {}", self.spec);
         Ok(vec![self.spec])
     }
-    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         let value = self.value;
-        real!(self.spec, T => cpu_kernel(device, 0, move |_, io| {
+        real!(self.spec, T => cpu_kernel(cpu, 0, move |_, io| {
             io.output::<T>(0)?.fill(value as T);
             Ok(())
         }))
@@ -87,9 +88,9 @@ impl Op for Axpby {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (a, b, one) = (self.a, self.b, x.len() == 1);
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let x = io.input_or_place::<T>(0, 0)?;
             let out = io.output::<T>(0)?;
             if one {
@@ -125,8 +126,8 @@ impl Op for Mul {
         ensure!(x[0] == x[1], "shapes differ");
         Ok(vec![x[0]])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             elementwise::mul(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))

@@ -1,12 +1,13 @@
 //! Mean over the pixels of each image and channel.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::global_avg_pool;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// N×H×W×C → N×C.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +25,9 @@ impl Op for GlobalAvgPool {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (c, pixels) = (x[0].last(), x[0].row_len() / x[0].last());
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             global_avg_pool::cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -54,9 +55,9 @@ impl Op for GlobalAvgPoolGrad {
         ensure!(x[0].shape() == [self.x.first(), self.x.last()], "dy is {}, x {}", x[0], self.x);
         Ok(vec![x[0].with_shape(self.x.shape())])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (c, pixels) = (self.x.last(), self.x.row_len() / self.x.last());
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             global_avg_pool::grad_cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))

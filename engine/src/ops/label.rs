@@ -1,12 +1,13 @@
 //! A label's logit, its transpose, and hits.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::label;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {
     arity(x, 2..=2, &[1])?;
@@ -27,9 +28,9 @@ impl Op for GatherLabel {
         logits_and_labels(x)?;
         Ok(vec![x[0].with_shape(&[x[0].first()])])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             label::gather(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -57,9 +58,9 @@ impl Op for ScatterLabel {
         ensure!(x[0].rank() == 1 && x[0].shape() == x[1].shape(), "{} and {} do not pair", x[0], x[1]);
         Ok(vec![x[0].with_shape(&[x[0].first(), self.classes])])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = self.classes;
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             label::scatter(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -82,9 +83,9 @@ impl Op for Hits {
         logits_and_labels(x)?;
         Ok(vec![x[0].with_shape(&[x[0].first()])])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             label::hits(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))

@@ -1,12 +1,13 @@
 //! Leaky rectifier.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::leaky_relu;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// y = x for x ≥ 0, leak·x below.
 #[derive(Clone, Copy, Debug)]
@@ -23,9 +24,9 @@ impl Op for LeakyRelu {
         arity(x, 1..=1, &[])?;
         Ok(x.to_vec())
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let leak = self.leak;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             leaky_relu::cpu(cpu, leak, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -52,9 +53,9 @@ impl Op for LeakyReluGrad {
         ensure!(x[0] == x[1], "x and dy differ");
         Ok(vec![x[0]])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let leak = self.leak;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             leaky_relu::grad_cpu(cpu, leak, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))

@@ -1,13 +1,14 @@
 //! The linear layer y = x·wᵀ + b and its gradients: matrix products closed under differentiation.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> {
     match *s.shape() {
@@ -42,10 +43,10 @@ impl Op for Linear {
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].last() * y[0].len()) as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         let conv = Conv::forward(ConvShape::linear(x[0].first(), x[0].last(), y[0].last()));
-        let (ws, bias) = (conv.workspace(device.cpu_ref()) * x[0].dtype.size(), x.len() > 2);
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let (ws, bias) = (conv.workspace(cpu) * x[0].dtype.size(), x.len() > 2);
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let b = if bias { Some(io.input::<T>(2)?) } else { None };
             let (x, w) = (io.input::<T>(0)?, io.input::<T>(1)?);
             conv.run(cpu, x, w, b, Add::None, io.output::<T>(0)?, io.workspace::<T>()?);
@@ -76,10 +77,10 @@ impl Op for LinearInputGrad {
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].last() * y[0].len()) as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         let conv = Conv::input_grad(ConvShape::linear(x[0].first(), y[0].last(), x[0].last()));
-        let ws = conv.workspace(device.cpu_ref()) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let ws = conv.workspace(cpu) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (dy, w) = (io.input::<T>(0)?, io.input::<T>(1)?);
             conv.run(cpu, dy, w, None, Add::None, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
@@ -108,10 +109,10 @@ impl Op for LinearWeightGrad {
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].first() * y[0].len()) as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let grad = ConvWeightGrad::new(ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
-        let ws = grad.workspace(device.cpu_ref()) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        let ws = grad.workspace(cpu) * x[0].dtype.size();
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             grad.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))

@@ -1,13 +1,14 @@
 //! The energy: logsumexp of the logits; softmax, its gradient; and softmax's own.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::ops::reduce::MulRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::logsumexp;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 fn logits(x: &[Spec]) -> core::result::Result<(), String> {
     ensure!(x.iter().all(|s| s.rank() == 2 && s == &x[0]), "needs N×classes matrices");
@@ -30,9 +31,9 @@ impl Op for LogSumExp {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         3 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             logsumexp::cpu(c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -63,9 +64,9 @@ impl Op for Softmax {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         4 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             logsumexp::softmax(c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -92,9 +93,9 @@ impl Op for SoftmaxGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         4 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             logsumexp::softmax_grad(c, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))

@@ -1,7 +1,6 @@
 //! Philox noise of a given law, by element.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
@@ -9,6 +8,8 @@ use crate::tape::{Tape, Var};
 use kernels::memory::{Io, MemoryError};
 pub use kernels::noise::Law;
 use kernels::noise::Place;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// Checks a seed (i32[2]: the words of the 64-bit seed) and a step (i32[1]).
 pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> Result<(), String> {
@@ -52,9 +53,9 @@ impl Op for Noise {
     fn flops(&self, _: &[Spec], y: &[Spec]) -> u64 {
         40 * y[0].len() as u64
     }
-    fn prepare(&self, device: &Device, _: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
-        real!(self.spec, T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(self.spec, T => cpu_kernel(cpu, 0, move |cpu, io| {
             let at = place(io, 0, op.stream)?;
             kernels::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
             Ok(())

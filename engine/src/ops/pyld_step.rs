@@ -2,12 +2,13 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 pub use kernels::pyld_step::Args;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// x' from x and g = ∂f/∂x; with noise also seed i32[2] and step i32[1]. No gradient.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +38,9 @@ impl Op for PyldStep {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let at = if op.args.noise > 0.0 { Some(place(io, 2, op.stream)?) } else { None };
             let (x, g) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
             kernels::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);

@@ -1,12 +1,13 @@
 //! Sums and their transposes.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::reduce;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// out[c] = Σ over all axes but the last.
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +25,10 @@ impl Op for SumRows {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (rows, c) = (x[0].rows(), x[0].last());
         let ws = reduce::sum_rows_workspace(rows, c) * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             reduce::sum_rows(cpu, c, io.input::<T>(0)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
@@ -55,8 +56,8 @@ impl Op for BroadcastRows {
         ensure!(x[0].shape() == [self.to.last()], "{} does not repeat to {}", x[0], self.to);
         Ok(vec![x[0].with_shape(self.to.shape())])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(cpu, 0, |_, io| {
             reduce::broadcast_rows(io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -85,9 +86,9 @@ impl Op for SumAll {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let factor = self.factor;
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             io.output::<T>(0)?[0] = reduce::sum_all(factor, io.input::<T>(0)?);
             Ok(())
         }))
@@ -117,9 +118,9 @@ impl Op for Spread {
         ensure!(x[0].len() == 1, "needs a scalar, got {}", x[0]);
         Ok(vec![x[0].with_shape(self.to.shape())])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let factor = self.factor;
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let v = io.input::<T>(0)?[0] * factor as T;
             io.output::<T>(0)?.fill(v);
             Ok(())
@@ -144,8 +145,8 @@ impl Op for MulRows {
         ensure!(x[0].rank() == 2 && x[1].shape() == [x[0].first()], "{} and {} do not pair", x[0], x[1]);
         Ok(vec![x[0]])
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(cpu, 0, |_, io| {
             reduce::mul_rows(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -173,8 +174,8 @@ impl Op for RowDot {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         2 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        real!(x[0], T => cpu_kernel(device, 0, |_, io| {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(cpu, 0, |_, io| {
             reduce::row_dot(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))

@@ -2,13 +2,14 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::replay::{self, ByClass};
 pub use kernels::replay::Kind;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// Rows of a buffer by index: buffer B×…, index i32[n] → n×…. No gradient.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +30,9 @@ impl Op for GatherRows {
     fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
         (x[1].bytes() + 2 * y[0].bytes()) as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let row = x[0].row_len();
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             replay::gather(cpu, row, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -58,9 +59,9 @@ impl Op for ScatterRows {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let row = x[0].row_len();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let (b, i, x) = (io.input_or_place::<T>(0, 0)?, io.input::<i32>(1)?, io.input::<T>(2)?);
             replay::scatter(row, b, i, x, io.output::<T>(0)?);
             Ok(())
@@ -96,9 +97,9 @@ impl Op for Restart {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (row, stream) = (x[0].row_len(), self.stream);
-        cpu_kernel(device, 0, move |cpu, io| {
+        cpu_kernel(cpu, 0, move |cpu, io| {
             let data = ByClass { images: io.input(3)?, offsets: io.input(4)?, means: io.input(5)? };
             let (x, kind, class) = (io.input_or_place::<f32>(0, 0)?, io.input(1)?, io.input(2)?);
             replay::restart(cpu, row, data, x, kind, class, place(io, 6, stream)?, io.output::<f32>(0)?);

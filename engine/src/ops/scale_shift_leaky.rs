@@ -2,7 +2,6 @@
 
 use super::bn_stats::grouped;
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::ops::elementwise::{Axpby, Mul};
@@ -11,6 +10,8 @@ use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
 use kernels::scale_shift_leaky::{self, GradArgs, Reduce};
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale [G, C] ([C]: the same for all groups),
 /// shift [C].
@@ -45,10 +46,10 @@ impl Op for ScaleShiftLeaky {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         4 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.groups) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let leak = self.leak;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let (x, mean) = (io.input::<T>(0)?, io.input::<T>(1)?);
             let (scale, shift) = (io.input::<T>(2)?, io.input::<T>(3)?);
             scale_shift_leaky::cpu(cpu, &shape, leak, x, mean, scale, shift, io.output::<T>(0)?);
@@ -118,10 +119,10 @@ impl Op for ScaleShiftLeakyGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         8 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let (leak, add, stats, n) = (self.like.leak, self.add, self.stats, x.len());
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let args = GradArgs::<T> {
                 x: io.input(0)?,
                 dy: io.input(1)?,
@@ -158,11 +159,11 @@ impl Op for ScaleShiftLeakyReduce {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         7 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
-        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(device, 0, |_, _| Ok(())) };
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let Ok(shape) = grouped(&x[0], &self.like.groups) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let reduce = Reduce::new(shape, self.like.leak);
         let ws = reduce.workspace() * x[0].dtype.size();
-        real!(x[0], T => cpu_kernel(device, ws, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let coeffs = (io.input::<T>(2)?, io.input::<T>(3)?, io.input::<T>(4)?);
             let (dscale, dshift) = (io.output::<T>(0)?, io.output::<T>(1)?);
             reduce.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, coeffs, dscale, dshift, io.workspace::<T>()?);

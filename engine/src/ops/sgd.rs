@@ -1,10 +1,11 @@
 //! SGD with momentum and weight decay.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// New weight and velocity from weight, velocity, gradient and the learning rate (one value). No gradient.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +32,9 @@ impl Op for Sgd {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0), (1, 1)]
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
-        real!(x[0], T => cpu_kernel(device, 0, move |cpu, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let (w, v) = (io.input_or_place::<T>(0, 0)?, io.input_or_place::<T>(1, 1)?);
             let (g, lr) = (io.input::<T>(2)?, io.input::<T>(3)?[0]);
             let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);

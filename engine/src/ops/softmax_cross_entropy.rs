@@ -1,12 +1,13 @@
 //! −log p(label) of each row.
 
 use super::{Case, Cases, Fill as F};
-use crate::device::Device;
 use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::softmax_cross_entropy;
+use kernels::cpu::Cpu;
+use std::sync::Arc;
 
 /// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]].
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +31,9 @@ impl Op for SoftmaxCrossEntropy {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         3 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             softmax_cross_entropy::cpu(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
@@ -61,9 +62,9 @@ impl Op for SoftmaxCrossEntropyGrad {
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         5 * x[0].len() as u64
     }
-    fn prepare(&self, device: &Device, x: &[Spec], _: &[Spec]) -> Prepared {
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let c = x[0].last();
-        real!(x[0], T => cpu_kernel(device, 0, move |_, io| {
+        real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
             let (x, l, g) = (io.input::<T>(0)?, io.input::<i32>(1)?, io.input::<T>(2)?);
             softmax_cross_entropy::grad_cpu(c, x, l, g, io.output::<T>(0)?);
             Ok(())

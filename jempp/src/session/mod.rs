@@ -351,7 +351,7 @@ impl Session {
         let source = trainer.source().ok_or_else(|| Error::Internal("a run without data".into()))?;
         let n = (BANK / classes).max(1) * classes;
         let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
-        let mut state = trainer.state().clone();
+        let mut state = trainer.state().duplicate()?;
         let place = (Stream::Sample, u32::MAX);
         let images = trainer.network().images(1);
         let values =

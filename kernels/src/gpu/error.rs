@@ -140,6 +140,12 @@ impl GpuError {
         Self::Driver { doing: doing.into(), error: words(error) }
     }
 
+    /// A refusal with its reason, for callers that capture their own work.
+    #[must_use]
+    pub fn refused(op: &'static str, reason: String) -> Self {
+        Self::Shape { op, reason }
+    }
+
     /// Arguments that do not fit.
     pub(crate) fn shape(op: &'static str, reason: impl Into<String>) -> Self {
         Self::Shape { op, reason: reason.into() }

@@ -16,6 +16,9 @@ pub struct Graph {
     kept: Vec<std::sync::Arc<dyn std::any::Any + Send + Sync>>,
 }
 
+// SAFETY: CUDA lets any thread use a graph, one at a time; `Graph` is not `Sync`, so it has one user at a time.
+unsafe impl Send for Graph {}
+
 impl std::fmt::Debug for Graph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Graph of {} uses", self.kept.len())

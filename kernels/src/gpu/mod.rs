@@ -24,6 +24,7 @@ pub mod graph;
 pub mod known;
 pub mod libs;
 pub mod logsumexp;
+mod memory;
 pub mod nvrtc;
 pub mod probe;
 mod reference;
