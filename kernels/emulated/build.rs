@@ -27,7 +27,9 @@ fn main() -> io::Result<()> {
 fn obstacle() -> Option<String> {
     let system = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     if system != "linux" {
-        return Some(format!("threads are emulated with ucontext, which is used on Linux only, not on {system}"));
+        return Some(format!(
+            "threads are emulated with ucontext, which is used on Linux only, not on {system}"
+        ));
     }
     let compiler = match cc::Build::new().cpp(true).try_get_compiler() {
         Ok(compiler) => compiler,

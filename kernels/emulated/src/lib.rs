@@ -75,7 +75,11 @@ impl<T: Pod> Buffer<T> {
         let buffer = Self::unwritten(values.len());
         // SAFETY: there is room for as many values, and nothing else refers to the new memory.
         unsafe {
-            ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), buffer.memory.start(), size_of_val(values));
+            ptr::copy_nonoverlapping(
+                values.as_ptr().cast::<u8>(),
+                buffer.memory.start(),
+                size_of_val(values),
+            );
         };
         buffer
     }

@@ -20,7 +20,8 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
     asked.push(count as i32);
     let got = every_way(|way| {
         let (images, asked) = (Buffer::from(&images), Buffer::from(&asked));
-        let (seed, step, out) = (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten((n + 1) * pixels));
+        let (seed, step, out) =
+            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten((n + 1) * pixels));
         let args = [
             images.arg(),
             Arg::I32(count as i32),
@@ -44,9 +45,7 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
     let seed = u64::from(SEED[0] as u32) | u64::from(SEED[1] as u32) << 32;
     let step = (STEP as u32).wrapping_add(OFFSET);
     let mut want = vec![0.0; n * pixels];
-    Augment { pad, flip, sigma }
-        .batch(&set, &index, seed, Stream::AugmentLabelled, step, &mut want)
-        .unwrap();
+    Augment { pad, flip, sigma }.batch(&set, &index, seed, Stream::AugmentLabelled, step, &mut want).unwrap();
     let mut want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     want.extend(vec![f32::NAN; pixels]);
     assert_same(&format!("augment_{}", E::S), &got[0], &want);

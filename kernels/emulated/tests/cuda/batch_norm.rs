@@ -191,16 +191,7 @@ fn check_forward<E: Element>(shape: &Grouped, per_group: bool) {
         vec![floats(&y)]
     });
     let mut want = vec![0.0; shape.len()];
-    scale_shift_leaky::cpu(
-        &cpu(),
-        shape,
-        f64::from(LEAK),
-        &x.f32,
-        &k.mean,
-        &k.scale,
-        &k.shift,
-        &mut want,
-    );
+    scale_shift_leaky::cpu(&cpu(), shape, f64::from(LEAK), &x.f32, &k.mean, &k.scale, &k.shift, &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&name, &got[0], &want);
 }
@@ -253,7 +244,8 @@ fn check_grad<E: Element>(shape: &Grouped, stats: bool, with_add: bool) {
 
 fn check_sums<E: Element>(shape: &Grouped) {
     let (c, groups) = (shape.c, shape.groups.len());
-    let (x, dy) = (Data::<E>::new(&random(shape.len(), 2.0, 9)), Data::<E>::new(&random(shape.len(), 2.0, 10)));
+    let (x, dy) =
+        (Data::<E>::new(&random(shape.len(), 2.0, 9)), Data::<E>::new(&random(shape.len(), 2.0, 10)));
     let k = Coeffs::new(shape, true);
     let (rows, tiles) = tile::<E>(c);
     let chunk_rows = 2 * rows + 3;
@@ -342,8 +334,7 @@ fn coefficients_are_their_twins() {
         let (g, n) = (Arg::I32(groups as i32), Arg::I32(c as i32));
         let args = [var.arg(), gamma.arg(), g, n, Arg::F32(eps), scale.arg()];
         way.go("bn_coeffs", [blocks(groups * c), 1, 1], 256, &args);
-        let args =
-            [var.arg(), gamma.arg(), dscale.arg(), g, n, Arg::F32(eps), dvar.arg(), dgamma.arg()];
+        let args = [var.arg(), gamma.arg(), dscale.arg(), g, n, Arg::F32(eps), dvar.arg(), dgamma.arg()];
         way.go("bn_coeffs_grad", [blocks(c), 1, 1], 256, &args);
         vec![scale.read(), dvar.read(), dgamma.read()]
     });

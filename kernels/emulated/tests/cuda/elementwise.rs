@@ -21,7 +21,12 @@ fn check<E: Element>(n: usize) {
         let (len, grid) = (Arg::I64(n as i64), [blocks(n / E::V), 1, 1]);
         let name = |what: &str| format!("{what}_{}", E::S);
         way.go(&name("axpby"), grid, 256, &[Arg::F32(a), x.arg(), Arg::F32(b), y.arg(), len, out[0].arg()]);
-        way.go(&name("axpby"), grid, 256, &[Arg::F32(a), place.arg(), Arg::F32(b), y.arg(), len, place.arg()]);
+        way.go(
+            &name("axpby"),
+            grid,
+            256,
+            &[Arg::F32(a), place.arg(), Arg::F32(b), y.arg(), len, place.arg()],
+        );
         way.go(&name("mul"), grid, 256, &[x.arg(), y.arg(), len, out[1].arg()]);
         way.go(&name("leaky_relu"), grid, 256, &[x.arg(), len, Arg::F32(leak), out[2].arg()]);
         way.go(&name("leaky_relu_grad"), grid, 256, &[x.arg(), y.arg(), len, Arg::F32(leak), out[3].arg()]);
@@ -53,7 +58,8 @@ fn elementwise_kernels_are_their_twins() {
 }
 
 fn check_moves<E: Element>(row: usize, start: usize, n: usize) {
-    let (x, y) = (Data::<E>::new(&with_extremes(random(row * n, 1.0, 43))), Data::<E>::new(&random(row, 1.0, 44)));
+    let (x, y) =
+        (Data::<E>::new(&with_extremes(random(row * n, 1.0, 43))), Data::<E>::new(&random(row, 1.0, 44)));
     let all = row * (n + 3);
     let got = every_way(|way| {
         let (x, y) = (x.buffer(), y.buffer());
@@ -118,7 +124,8 @@ fn casts_round_to_nearest_even() {
 fn check_transpose<E: Element>(n: usize, a: usize, b: usize) {
     let x = Data::<E>::new(&with_extremes(random(n * a * b, 1.0, 45)));
     let got = every_way(|way| {
-        let (from, to, back) = (x.buffer(), Buffer::<E>::unwritten(n * a * b), Buffer::<E>::unwritten(n * a * b));
+        let (from, to, back) =
+            (x.buffer(), Buffer::<E>::unwritten(n * a * b), Buffer::<E>::unwritten(n * a * b));
         let (count, p, q) = (Arg::I64(n as i64), Arg::I32(a as i32), Arg::I32(b as i32));
         let blocks = |v: usize| v.div_ceil(32) as u32;
         let name = format!("cast_transpose_{}", E::S);

@@ -63,7 +63,8 @@ fn wrong_addresses_are_errors() {
     assert!(why.contains("16 bytes"), "{why}");
     let x = Buffer::from(&random(128, 1.0, 1));
     let short = Buffer::<f32>::unwritten(1);
-    let why = launch("sound_sum", [2, 1, 1], [64, 1, 1], 0, Order::Ascending, &[x.arg(), short.arg()]).unwrap_err();
+    let why =
+        launch("sound_sum", [2, 1, 1], [64, 1, 1], 0, Order::Ascending, &[x.arg(), short.arg()]).unwrap_err();
     assert!(why.contains("outside of argument 1"), "{why}");
 }
 

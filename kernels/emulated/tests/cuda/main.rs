@@ -114,7 +114,8 @@ pub fn random(n: usize, bound: f32, seed: u64) -> Vec<f32> {
 
 /// `v` with NaN, infinities, zeros of both signs, the smallest and the largest numbers at its start.
 pub fn with_extremes(mut v: Vec<f32>) -> Vec<f32> {
-    let hard = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45, -1e-45, f32::MAX, f32::MIN, 1e-38];
+    let hard =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-45, -1e-45, f32::MAX, f32::MIN, 1e-38];
     let n = v.len().min(hard.len());
     v[..n].copy_from_slice(&hard[..n]);
     v

@@ -27,7 +27,8 @@ fn draw<E: Element>(law: Law, n: usize) {
     let got = every_way(|way| {
         let (seed, step) = (Buffer::from(&SEED), Buffer::from(&[STEP]));
         let out = Buffer::<E>::unwritten(n);
-        let args = [seed.arg(), step.arg(), Arg::U32(OFFSET), Arg::U32(STREAM), Arg::I64(n as i64), out.arg()];
+        let args =
+            [seed.arg(), step.arg(), Arg::U32(OFFSET), Arg::U32(STREAM), Arg::I64(n as i64), out.arg()];
         way.go(&name, [blocks(n / 4), 1, 1], 256, &args);
         vec![floats(&out)]
     });

@@ -7,7 +7,8 @@ use kernels::{global_avg_pool, reduce};
 use crate::batch_norm::tile;
 use crate::random::cpu;
 use crate::{
-    Data, Element, SUM, assert_near, assert_same, blocks, doubles, every_way, floats, random, skipped, with_extremes,
+    Data, Element, SUM, assert_near, assert_same, blocks, doubles, every_way, floats, random, skipped,
+    with_extremes,
 };
 
 fn check_rows<E: Element>(rows: usize, c: usize) {

@@ -57,7 +57,8 @@ fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
     let got = every_way(|way| {
         let (x, kind, class) = (Buffer::from(&x), Buffer::from(&kind), Buffer::from(&class));
         let (images, offsets, means) = (Buffer::from(&images), Buffer::from(offsets), Buffer::from(&means));
-        let (seed, step, other) = (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<f32>::unwritten(n * row));
+        let (seed, step, other) =
+            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<f32>::unwritten(n * row));
         let out = if in_place { &x } else { &other };
         let args = [
             x.arg(),
