@@ -16,3 +16,40 @@ pub fn concat<T: Copy>(parts: &[&[T]], out: &mut [T]) {
         at += p.len();
     }
 }
+
+/// The CUDA arm: `cuda/batch.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, PACK, i64, of, threads};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// Copies elements `at..at + n` of `x_len` to `out_at..` of `out_len`. Spans: x, out.
+    ///
+    /// # Errors
+    /// If they do not lie inside; what compiling and loading give.
+    pub fn copy(
+        gpu: &Gpu,
+        (x_len, at): (usize, usize),
+        n: usize,
+        (out_len, out_at): (usize, usize),
+    ) -> Result<Launch, GpuError> {
+        if at + n > x_len || out_at + n > out_len {
+            return Err(GpuError::shape("copy", format!("{n} at {at} of {x_len} to {out_at} of {out_len}")));
+        }
+        let params = vec![of::<f32>("x", x_len), i64(at), of::<f32>("out", out_len), i64(out_at), i64(n)];
+        // SAFETY: the kernel reads n elements from `at` on and writes n from `out_at` on, both inside, as checked.
+        unsafe { Launch::new(gpu, "batch", "copy_f32", threads(n.div_ceil(PACK)), params) }
+    }
+
+    /// `n` elements at `at` of `out_len`, zeros elsewhere. Spans: x, out.
+    ///
+    /// # Errors
+    /// If they do not lie inside; what compiling and loading give.
+    pub fn embed(gpu: &Gpu, n: usize, at: usize, out_len: usize) -> Result<Launch, GpuError> {
+        if at + n > out_len {
+            return Err(GpuError::shape("embed", format!("{n} at {at} of {out_len}")));
+        }
+        let params = vec![of::<f32>("x", n), i64(at), i64(n), of::<f32>("out", out_len), i64(out_len)];
+        // SAFETY: the kernel reads n elements and writes all of the result.
+        unsafe { Launch::new(gpu, "batch", "embed_f32", threads(out_len), params) }
+    }
+}

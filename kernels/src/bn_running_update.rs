@@ -47,3 +47,58 @@ pub fn cpu<T: Real>(
         }
     }
 }
+
+/// The CUDA arm: `cuda/bn_running_update.cu`.
+pub mod cuda {
+    use super::Fold;
+    use crate::gpu::launch::{Launch, f32, i32, int, maybe, of, table, threads};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// r' from r[c], s[groups, c] and the accumulator [c]. Spans: r, s, the accumulator or none, r' (which may be r).
+    ///
+    /// # Errors
+    /// If the order names a group that is not there; what compiling and loading give.
+    pub fn update(
+        gpu: &Gpu,
+        momentum: f64,
+        order: &[Fold],
+        correct: &[f64],
+        c: usize,
+    ) -> Result<Launch, GpuError> {
+        let (mut groups, mut factors) = (Vec::new(), Vec::new());
+        for fold in order {
+            match *fold {
+                Fold::Group(g) => {
+                    let known = correct.get(g).ok_or_else(|| {
+                        GpuError::shape("bn_running_update", format!("there is no group {g}"))
+                    })?;
+                    groups.push(int("bn_running_update", g)?);
+                    factors.push(*known as f32);
+                }
+                Fold::Steps(m) => {
+                    groups.push(-1);
+                    factors.push((1.0 - momentum).powi(m as i32) as f32);
+                }
+            }
+        }
+        let folds = int("bn_running_update", groups.len())?;
+        let channels = int("bn_running_update", c)?;
+        // With an accumulator its span is a must, so that the kernel never follows a null pointer.
+        let acc = if groups.contains(&-1) { of::<f32>("acc", c) } else { maybe::<f32>("acc", c) };
+        let params = vec![
+            of::<f32>("r", c),
+            of::<f32>("s", correct.len() * c),
+            acc,
+            table(gpu, &groups)?,
+            table(gpu, &factors)?,
+            i32(folds),
+            i32(channels),
+            f32(1.0 - momentum),
+            f32(momentum),
+            of::<f32>("out", c),
+        ];
+        // SAFETY: the kernel reads c values of r, of the groups named in the order (all below `correct.len()`) and, if
+        // the order has an accumulator, of that; it writes c values. The tables have `folds` entries.
+        unsafe { Launch::new(gpu, "bn_running_update", "bn_running_update", threads(c), params) }
+    }
+}

@@ -144,3 +144,109 @@ pub fn grad_cpu<T: Real>(
         row += rows;
     }
 }
+
+/// The CUDA arm: `cuda/bn_stats.cu`.
+pub mod cuda {
+    use super::Grouped;
+    use crate::gpu::launch::{Launch, Rows, finals, i32, int, maybe, of};
+    use crate::gpu::{Gpu, GpuError};
+    use crate::memory::Span;
+
+    /// Packs a thread of the first kernel holds (`HELD`).
+    const HELD: usize = 8;
+
+    /// Mean and biased variance of each group and channel.
+    #[derive(Debug)]
+    pub struct Stats {
+        parts: Launch,
+        last: Launch,
+        workspace: usize,
+    }
+
+    impl Stats {
+        /// For a shape.
+        ///
+        /// # Errors
+        /// What compiling and loading give.
+        pub fn new(gpu: &Gpu, shape: &Grouped) -> Result<Self, GpuError> {
+            let rows = Rows::grouped(gpu, shape)?;
+            let chunk_rows = HELD * rows.tiling.rows;
+            let chunks = rows.chunks(chunk_rows);
+            let n = rows.groups * chunks * 2 * rows.c;
+            let ints = [rows.c, chunks, chunk_rows].map(|n| int("bn_stats", n).map(i32));
+            let [c, count, size] = ints;
+            let (c, count, size) = (c?, count?, size?);
+            let params = vec![
+                of::<f32>("x", rows.len()),
+                rows.bounds.clone(),
+                c.clone(),
+                count.clone(),
+                size.clone(),
+                of::<f32>("parts", n),
+            ];
+            let grid = rows.by_chunk(chunks);
+            // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
+            // group and chunk; a chunk has no more rows than the threads of a block hold.
+            let parts = unsafe { Launch::new(gpu, "bn_stats", "bn_stats_parts_f32", grid, params)? };
+            let stats = rows.stats();
+            let params = vec![
+                of::<f32>("parts", n),
+                rows.bounds.clone(),
+                c,
+                count,
+                size,
+                of::<f32>("mean", stats),
+                of::<f32>("var", stats),
+            ];
+            // SAFETY: the kernel reads the parts that the first wrote and writes groups × c means and variances; the
+            // block is 32 × 32.
+            let last = unsafe {
+                Launch::new(gpu, "bn_stats", "bn_stats_final", finals(rows.c, rows.groups), params)?
+            };
+            Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+        }
+
+        /// Bytes of workspace.
+        pub fn workspace(&self) -> usize {
+            self.workspace
+        }
+
+        /// Asks for one run.
+        ///
+        /// # Errors
+        /// If lengths do not fit; what the driver answers.
+        pub fn run(
+            &self,
+            gpu: &Gpu,
+            x: Span<'_>,
+            mean: Span<'_>,
+            var: Span<'_>,
+            workspace: Span<'_>,
+        ) -> Result<(), GpuError> {
+            self.parts.run(gpu, &[Some(x), Some(workspace)])?;
+            self.last.run(gpu, &[Some(workspace), Some(mean), Some(var)])
+        }
+    }
+
+    /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Spans: x, mean, dmean, dvar, what to add or none, dx.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn grad(gpu: &Gpu, shape: &Grouped) -> Result<Launch, GpuError> {
+        let rows = Rows::grouped(gpu, shape)?;
+        let (n, stats) = (rows.len(), rows.stats());
+        let params = vec![
+            of::<f32>("x", n),
+            of::<f32>("mean", stats),
+            of::<f32>("dmean", stats),
+            of::<f32>("dvar", stats),
+            maybe::<f32>("add", n),
+            rows.bounds.clone(),
+            i32(int("bn_stats", rows.c)?),
+            of::<f32>("dx", n),
+        ];
+        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
+        // it writes as many rows.
+        unsafe { Launch::new(gpu, "bn_stats", "bn_stats_grad_f32", rows.shared_out(gpu), params) }
+    }
+}

@@ -27,3 +27,50 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, pixels: usize, c: usize, dy: &[T], dx: &mut 
         }
     });
 }
+
+/// The CUDA arm: `cuda/global_avg_pool.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, PACK, f32, i32, i64, int, of, threads};
+    use crate::gpu::{Gpu, GpuError};
+
+    fn packs(c: usize) -> usize {
+        if c.is_multiple_of(PACK) { c / PACK } else { c }
+    }
+
+    /// n × c means over the pixels. Spans: x, y.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn forward(gpu: &Gpu, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
+        let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
+        let params = vec![
+            of::<f32>("x", n * pixels * c),
+            i64(n),
+            i32(p),
+            i32(channels),
+            f32(1.0 / pixels as f64),
+            of::<f32>("y", n * c),
+        ];
+        // SAFETY: the kernel reads n × pixels × c values and writes n × c.
+        unsafe { Launch::new(gpu, "global_avg_pool", "global_avg_pool_f32", threads(n * packs(c)), params) }
+    }
+
+    /// Its transpose. Spans: dy, dx.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn grad(gpu: &Gpu, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
+        let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
+        let params = vec![
+            of::<f32>("dy", n * c),
+            i64(n),
+            i32(p),
+            i32(channels),
+            f32(1.0 / pixels as f64),
+            of::<f32>("dx", n * pixels * c),
+        ];
+        let size = threads(n * pixels * packs(c));
+        // SAFETY: the kernel reads n × c values and writes n × pixels × c.
+        unsafe { Launch::new(gpu, "global_avg_pool", "global_avg_pool_grad_f32", size, params) }
+    }
+}

@@ -31,3 +31,42 @@ pub fn hits<T: Real>(c: usize, x: &[T], label: &[i32], y: &mut [T]) {
         *y = if index(l, c) == Some(best) { T::ONE } else { T::ZERO };
     }
 }
+
+/// The CUDA arm: `cuda/label.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// y[n] = x[n, label[n]]. Spans: x, label, y.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn gather(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
+        let classes = i32(int("label", c)?);
+        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        // SAFETY: the kernel reads n labels and of n × c logits only those inside a row; it writes n values.
+        unsafe { Launch::new(gpu, "label", "label_gather_f32", threads(n), params) }
+    }
+
+    /// x[n, c] = v[n] at the label, else 0. Spans: v, label, x.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn scatter(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
+        let classes = i32(int("label", c)?);
+        let params = vec![of::<f32>("v", n), of::<i32>("label", n), i64(n), classes, of::<f32>("x", n * c)];
+        // SAFETY: the kernel reads n values and labels and writes n × c values.
+        unsafe { Launch::new(gpu, "label", "label_scatter_f32", threads(n * c), params) }
+    }
+
+    /// y[n] = 1 where the largest logit is the label's. Spans: x, label, y.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn hits(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
+        let classes = i32(int("label", c)?);
+        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        // SAFETY: the kernel reads n × c logits and n labels and writes n values; the block is whole warps.
+        unsafe { Launch::new(gpu, "label", "label_hits_f32", warps(n), params) }
+    }
+}

@@ -51,3 +51,31 @@ multiversion! {
 pub fn cpu<T: Real>(cpu: &Cpu, place: Place, law: Law, out: &mut [T]) {
     for_parts(cpu, out, GRAIN, |t, out| fill(cpu.simd, place, law, (t * GRAIN / 4) as u64, out));
 }
+
+/// The CUDA arm: `cuda/noise.cu`.
+pub mod cuda {
+    use super::Law;
+    use crate::gpu::launch::{Launch, PACK, i64, of, threads, u32};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// The first n values of the place that the seed and the step name. Spans: seed (2 words), step (1), the result.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn fill(gpu: &Gpu, law: Law, stream: u32, n: usize) -> Result<Launch, GpuError> {
+        let name = match law {
+            Law::Uniform => "noise_uniform_f32",
+            Law::Normal => "noise_normal_f32",
+        };
+        let params = vec![
+            of::<i32>("seed", 2),
+            of::<i32>("step", 1),
+            u32(0),
+            u32(stream),
+            i64(n),
+            of::<f32>("out", n),
+        ];
+        // SAFETY: the kernel reads two words of the seed and one of the step and writes n values.
+        unsafe { Launch::new(gpu, "noise", name, threads(n.div_ceil(PACK)), params) }
+    }
+}

@@ -69,3 +69,43 @@ pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Opti
         }
     });
 }
+
+/// The CUDA arm: `cuda/pyld_step.cu`.
+pub mod cuda {
+    use super::Args;
+    use crate::gpu::launch::{Launch, NULL, PACK, f32, i32, i64, int, of, threads, u32};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// x' of n elements. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn step(gpu: &Gpu, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
+        let noisy = args.noise > 0.0;
+        let (seed, step) = if noisy { (of::<i32>("seed", 2), of::<i32>("step", 1)) } else { (NULL, NULL) };
+        let params = vec![
+            of::<f32>("x", n),
+            of::<f32>("g", n),
+            i64(n),
+            f32(args.clip),
+            f32(args.sgld_lr),
+            i32(int("pyld_step", args.inner as usize)?),
+            f32(args.step_size),
+            f32(args.step_size * f64::from(args.inner.saturating_sub(1))),
+            f32(if noisy { args.noise } else { 0.0 }),
+            i32(args.clip_after_noise.into()),
+            seed,
+            step,
+            u32(0),
+            u32(stream),
+            of::<f32>("out", n),
+            NULL,
+            NULL,
+            NULL,
+            i64(1),
+        ];
+        // SAFETY: the kernel reads n chain values and gradients and writes n values; seed and step are read only where
+        // there is noise; there is no second result and no buffer.
+        unsafe { Launch::new(gpu, "pyld_step", "pyld_step_f32", threads(n.div_ceil(PACK)), params) }
+    }
+}

@@ -70,3 +70,130 @@ pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
         *o = x.iter().zip(y).fold(T::ZERO, |s, (&a, &b)| s + a * b);
     }
 }
+
+/// The CUDA arm: `cuda/reduce.cu`.
+pub mod cuda {
+    use crate::gpu::context::Arg;
+    use crate::gpu::launch::{Launch, Param, Rows, blocks, f32, finals, i32, i64, int, of, threads, warps};
+    use crate::gpu::{Gpu, GpuError};
+    use crate::memory::Span;
+
+    /// Elements of a chunk of a whole sum (`SUM_ALL_CHUNK`).
+    const CHUNK: usize = 8192;
+
+    /// A sum in two launches, with what lies between them.
+    #[derive(Debug)]
+    pub struct Sum {
+        parts: Launch,
+        last: Launch,
+        workspace: usize,
+    }
+
+    impl Sum {
+        /// out[c] = Σ_r x[r, c].
+        ///
+        /// # Errors
+        /// What compiling and loading give.
+        pub fn rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Self, GpuError> {
+            let rows = Rows::of(gpu, &[rows], c)?;
+            let chunk_rows = 32 * rows.tiling.rows;
+            let chunks = rows.chunks(chunk_rows);
+            let n = chunks * c;
+            let (channels, count) = (i32(int("sum_rows", c)?), i32(int("sum_rows", chunks)?));
+            let params = vec![
+                of::<f32>("x", rows.len()),
+                rows.bounds.clone(),
+                channels.clone(),
+                count.clone(),
+                i32(int("sum_rows", chunk_rows)?),
+                of::<f32>("parts", n),
+            ];
+            let grid = rows.by_chunk(chunks);
+            // SAFETY: the kernel reads the rows that the bounds name, all of x, and writes c parts for each chunk.
+            let parts = unsafe { Launch::new(gpu, "reduce", "sum_rows_parts_f32", grid, params)? };
+            let params = vec![of::<f32>("parts", n), channels, count, of::<f32>("out", c)];
+            // SAFETY: the kernel reads the parts and writes c sums; the block is 32 × 32.
+            let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", finals(c, 1), params)? };
+            Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+        }
+
+        /// factor · Σ x of n elements.
+        ///
+        /// # Errors
+        /// What compiling and loading give.
+        pub fn all(gpu: &Gpu, factor: f64, n: usize) -> Result<Self, GpuError> {
+            let chunks = n.div_ceil(CHUNK);
+            let params = vec![of::<f32>("x", n), i64(n), of::<f64>("parts", chunks)];
+            let grid = blocks(chunks.clamp(1, 1 << 16), 1, 256);
+            // SAFETY: the kernel reads n elements and writes a part for each chunk.
+            let parts = unsafe { Launch::new(gpu, "reduce", "sum_all_parts_f32", grid, params)? };
+            let factor = Param::Value(Arg::F64(factor));
+            let params = vec![of::<f64>("parts", chunks), i64(chunks), factor, of::<f32>("out", 1)];
+            // SAFETY: the kernel reads the parts and writes one sum; the block is 32 × 32.
+            let last = unsafe { Launch::new(gpu, "reduce", "sum_all_final", blocks(1, 1, 1024), params)? };
+            Ok(Self { parts, last, workspace: chunks * size_of::<f64>() })
+        }
+
+        /// Bytes of workspace.
+        pub fn workspace(&self) -> usize {
+            self.workspace
+        }
+
+        /// Asks for one run.
+        ///
+        /// # Errors
+        /// If lengths do not fit; what the driver answers.
+        pub fn run(
+            &self,
+            gpu: &Gpu,
+            x: Span<'_>,
+            out: Span<'_>,
+            workspace: Span<'_>,
+        ) -> Result<(), GpuError> {
+            self.parts.run(gpu, &[Some(x), Some(workspace)])?;
+            self.last.run(gpu, &[Some(workspace), Some(out)])
+        }
+    }
+
+    /// out[r, c] = v[c]. Spans: v, out.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn broadcast_rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
+        let params = vec![of::<f32>("v", c), i64(rows), i64(c), of::<f32>("out", rows * c)];
+        // SAFETY: the kernel reads c values and writes rows × c.
+        unsafe { Launch::new(gpu, "reduce", "broadcast_rows_f32", threads(rows * c), params) }
+    }
+
+    /// The scalar factor · s in n elements. Spans: s, out.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn spread(gpu: &Gpu, factor: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![of::<f32>("s", 1), f32(factor), i64(n), of::<f32>("out", n)];
+        // SAFETY: the kernel reads one value and writes n.
+        unsafe { Launch::new(gpu, "reduce", "spread_f32", threads(n), params) }
+    }
+
+    /// out[r, c] = x[r, c]·v[r]. Spans: x, v, out.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn mul_rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
+        let n = rows * c;
+        let params = vec![of::<f32>("x", n), of::<f32>("v", rows), i64(rows), i64(c), of::<f32>("out", n)];
+        // SAFETY: the kernel reads rows × c values and rows factors and writes rows × c values.
+        unsafe { Launch::new(gpu, "reduce", "mul_rows_f32", threads(n), params) }
+    }
+
+    /// out[r] = Σ_c x[r, c]·y[r, c]. Spans: x, y, out.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn row_dot(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
+        let n = rows * c;
+        let params = vec![of::<f32>("x", n), of::<f32>("y", n), i64(rows), i64(c), of::<f32>("out", rows)];
+        // SAFETY: the kernel reads two matrices of rows × c values and writes rows; the block is whole warps.
+        unsafe { Launch::new(gpu, "reduce", "row_dot_f32", warps(rows), params) }
+    }
+}

@@ -112,3 +112,111 @@ fn informative<T: Real>(row: usize, data: ByClass<'_>, class: i32, place: Place,
         }
     }
 }
+
+/// The CUDA arm: `cuda/replay.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_by_row, u32};
+    use crate::gpu::{Gpu, GpuError};
+    use crate::memory::Span;
+
+    /// Rows of a buffer of `rows` × `row` elements by n indices. Spans: buffer, index, out.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn gather(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![
+            of::<f32>("buffer", rows * row),
+            i32(int("gather", rows)?),
+            i64(row),
+            of::<i32>("index", n),
+            i32(int("gather", n)?),
+            of::<f32>("out", n * row),
+        ];
+        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
+        unsafe { Launch::new(gpu, "replay", "replay_gather_f32", threads_by_row(row.div_ceil(4), n), params) }
+    }
+
+    /// Rows written back into a buffer of `rows` × `row` elements by n indices.
+    #[derive(Debug)]
+    pub struct Scatter {
+        slots: Launch,
+        write: Launch,
+        workspace: usize,
+    }
+
+    impl Scatter {
+        /// For a shape.
+        ///
+        /// # Errors
+        /// What compiling and loading give.
+        pub fn new(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Self, GpuError> {
+            let count = i32(int("scatter", n)?);
+            let (index, slots) = (of::<i32>("index", n), of::<i32>("slots", n));
+            let params = vec![index, count.clone(), i32(int("scatter", rows)?), slots.clone()];
+            // SAFETY: the kernel reads n indices and writes n slots, each below `rows` or −1.
+            let find = unsafe { Launch::new(gpu, "replay", "replay_slots", threads(n), params)? };
+            let params =
+                vec![of::<f32>("x", n * row), i64(row), slots, count, of::<f32>("buffer", rows * row)];
+            let size = threads_by_row(row.div_ceil(4), n);
+            // SAFETY: the kernel reads n slots and rows and writes rows of the buffer that the slots name.
+            let write = unsafe { Launch::new(gpu, "replay", "replay_scatter_f32", size, params)? };
+            Ok(Self { slots: find, write, workspace: n * size_of::<i32>() })
+        }
+
+        /// Bytes of workspace.
+        pub fn workspace(&self) -> usize {
+            self.workspace
+        }
+
+        /// Asks for one run; `buffer` holds the old rows.
+        ///
+        /// # Errors
+        /// If lengths do not fit; what the driver answers.
+        pub fn run(
+            &self,
+            gpu: &Gpu,
+            index: Span<'_>,
+            x: Span<'_>,
+            buffer: Span<'_>,
+            workspace: Span<'_>,
+        ) -> Result<(), GpuError> {
+            self.slots.run(gpu, &[Some(index), Some(workspace)])?;
+            self.write.run(gpu, &[Some(x), Some(workspace), Some(buffer)])
+        }
+    }
+
+    /// Chains that restart: see [`super::restart`]; `images` training images in `classes` classes. Spans: x, kind,
+    /// class, images, offsets, means, seed, step, the result, which may be x.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn restart(
+        gpu: &Gpu,
+        (n, row): (usize, usize),
+        (images, classes): (usize, usize),
+        stream: u32,
+    ) -> Result<Launch, GpuError> {
+        let params = vec![
+            of::<f32>("x", n * row),
+            of::<i32>("kind", n),
+            of::<i32>("class", n),
+            of::<u8>("images", images * row),
+            of::<i32>("offsets", classes + 1),
+            of::<f32>("means", classes * row),
+            i32(int("restart", classes)?),
+            of::<i32>("seed", 2),
+            of::<i32>("step", 1),
+            u32(0),
+            u32(stream),
+            i32(int("restart", row)?),
+            of::<f32>("out", n * row),
+        ];
+        if n == 0 || n > 65_535 {
+            return Err(GpuError::shape("restart", format!("{n} chains")));
+        }
+        // SAFETY: a block works on 128 elements of a chain and stays inside the row. It reads images from offset to
+        // offset of a class: `offsets` must lie in 0..=images, as its maker sees to; everything else is of the lengths
+        // given.
+        unsafe { Launch::new(gpu, "replay", "replay_restart", blocks(row.div_ceil(128), n, 256), params) }
+    }
+}

@@ -4,6 +4,8 @@
 //! The deviation from the mean is formed first, so that the gradient of the scale, Σ dz·(x − mean), does not
 //! cancel.
 
+pub mod cuda;
+
 pub use crate::channels::Grouped;
 use crate::channels::{Chunk, repeat, repeats};
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};

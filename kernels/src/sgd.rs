@@ -35,3 +35,31 @@ pub fn cpu<T: Real>(
         step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w, v);
     });
 }
+
+/// The CUDA arm: `cuda/sgd.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, NULL, PACK, f32, i64, of, threads};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// One step of n weights. Spans: w, v, g, the learning rate, w', v'; w' may be w and v' may be v.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn step(gpu: &Gpu, momentum: f64, decay: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![
+            of::<f32>("w", n),
+            of::<f32>("v", n),
+            of::<f32>("g", n),
+            of::<f32>("lr", 1),
+            i64(n),
+            f32(momentum),
+            f32(decay),
+            of::<f32>("w'", n),
+            of::<f32>("v'", n),
+            NULL,
+        ];
+        // SAFETY: the kernel reads n weights, velocities and gradients and one rate, and writes n weights and
+        // velocities; there is no bf16 copy.
+        unsafe { Launch::new(gpu, "sgd", "sgd_f32", threads(n.div_ceil(PACK)), params) }
+    }
+}

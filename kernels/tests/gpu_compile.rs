@@ -4,8 +4,8 @@
 
 use kernels::gpu::libs::{Id, Status};
 use kernels::gpu::nvrtc::Compiler;
-use kernels::gpu::sources::{HEADERS, SOURCES};
-use kernels::gpu::{GpuError, logsumexp, probe};
+use kernels::gpu::sources::{HEADERS, SOURCES, source};
+use kernels::gpu::{GpuError, probe};
 
 fn compiler() -> Option<Compiler> {
     match Compiler::new() {
@@ -104,7 +104,8 @@ fn every_file_of_kernels_is_in_the_program() {
 fn an_architecture_not_yet_known_gets_ptx() {
     let Some(compiler) = compiler() else { return };
     let newest = compiler.architectures().iter().max().unwrap();
-    let image = compiler.compile(logsumexp::FILE, logsumexp::SOURCE, (99, 0)).unwrap();
+    let text = source("logsumexp.cu").unwrap();
+    let image = compiler.compile("logsumexp.cu", text, (99, 0)).unwrap();
     assert_eq!(image.target(), format!("compute_{newest}"));
     assert!(String::from_utf8_lossy(image.bytes()).contains(".entry logsumexp_rows_f32"));
     assert_eq!(image.bytes().last(), Some(&0), "the driver reads PTX up to a NUL");

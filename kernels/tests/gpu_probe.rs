@@ -9,13 +9,15 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use kernels::gpu::known::KNOWN;
 use kernels::gpu::libs::{Id, Status};
 use kernels::gpu::search::{PATH_VARIABLE, Search};
 use kernels::gpu::selftest::{Outcome, run_own};
 use kernels::gpu::{GpuError, NoCuda, open, probe, probe_with};
+
+#[path = "fake/mod.rs"]
+mod fake;
 
 const TASK: &str = "JEMPP_TEST_TASK";
 
@@ -37,43 +39,9 @@ impl Drop for Scratch {
     }
 }
 
-/// Builds the made-up driver into `folder`; false, having said so, where there is no C++ compiler.
-fn build_fake(folder: &Path, defines: &[&str]) -> bool {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = Command::new("c++")
-        .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-fvisibility=hidden"])
-        .args(defines)
-        .arg("-I")
-        .arg(here.join("cuda"))
-        .arg(here.join("tests/fake_cuda.cpp"))
-        .arg("-o")
-        .arg(folder.join("libcuda.so"))
-        .output();
-    let Ok(output) = built else {
-        println!("skipped: there is no c++ to build a driver with");
-        return false;
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    fs::copy(folder.join("libcuda.so"), folder.join("libcuda.so.1")).unwrap();
-    true
-}
-
 /// What a child prints when it does `task` with `folder` first on the loader's path.
 fn child(task: &str, folder: &Path) -> String {
-    let mut path = folder.as_os_str().to_owned();
-    if let Some(old) = env::var_os("LD_LIBRARY_PATH") {
-        path.push(":");
-        path.push(old);
-    }
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "in_a_child", "--nocapture"])
-        .env(TASK, task)
-        .env("LD_LIBRARY_PATH", path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
+    fake::child("in_a_child", TASK, task, folder)
 }
 
 #[test]
@@ -175,7 +143,7 @@ fn a_file_that_is_no_library() {
 #[test]
 fn a_driver_without_its_symbols() {
     let scratch = Scratch::new("bare");
-    if build_fake(&scratch.0, &["-DFAKE_BARE"]) {
+    if fake::driver(&scratch.0, &["-DFAKE_BARE"]) {
         let text = child("probe", &scratch.0);
         assert!(text.contains("open: Err(Unusable"), "{text}");
         assert!(text.contains("it lacks cuCtxGetCurrent"), "{text}");
@@ -185,7 +153,7 @@ fn a_driver_without_its_symbols() {
 #[test]
 fn a_driver_without_a_device() {
     let scratch = Scratch::new("no-device");
-    if build_fake(&scratch.0, &["-DFAKE_INIT=100"]) {
+    if fake::driver(&scratch.0, &["-DFAKE_INIT=100"]) {
         let text = child("probe", &scratch.0);
         assert!(text.contains("devices: Err(Driver"), "{text}");
         assert!(text.contains("open: Err(Driver") && text.contains("CUDA_ERROR_NO_DEVICE"), "{text}");
@@ -196,7 +164,7 @@ fn a_driver_without_a_device() {
 #[test]
 fn a_driver_with_an_error_nobody_knows() {
     let scratch = Scratch::new("unknown-error");
-    if build_fake(&scratch.0, &["-DFAKE_INIT=123456"]) {
+    if fake::driver(&scratch.0, &["-DFAKE_INIT=123456"]) {
         let text = child("probe", &scratch.0);
         assert!(text.contains("code: 123456") && text.contains("an unnamed error"), "{text}");
     }
@@ -206,13 +174,21 @@ fn a_driver_with_an_error_nobody_knows() {
 /// gives the right values under a plain C++ compiler.
 #[test]
 fn a_made_up_device() {
-    let scratch = Scratch::new("device");
-    if build_fake(&scratch.0, &[]) {
-        let text = child("work", &scratch.0);
-        assert!(text.contains("work done"), "{text}");
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+        let text = child("work", &folder);
+        assert!(text.contains("work done") && !text.contains(": skipped"), "{text}");
         println!("{text}");
+    }
+}
+
+/// The same with code compiled by the real NVRTC, where there is one.
+#[test]
+fn a_made_up_device_with_the_real_compiler() {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), false) {
+        let text = child("work", &folder);
+        assert!(text.contains("work done"), "{text}");
         if text.contains(": skipped") {
-            println!("skipped: the launches, since they are compiled by NVRTC, which is not here");
+            println!("skipped: NVRTC is not here");
         }
     }
 }

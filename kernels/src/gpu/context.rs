@@ -13,12 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::Pod;
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, result,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+    result,
 };
 use cudarc::nvrtc::Ptx;
 
 use super::driver::Device;
 use super::error::{GpuError, NoCuda, words};
+use super::handles::Handles;
+use super::modules::Modules;
 use super::nvrtc::Image;
 
 /// What captured launches use, while a capture goes on.
@@ -34,8 +37,22 @@ impl Capture {
     }
 }
 
+/// How float32 products are formed in convolutions and linear layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// As float32.
+    #[default]
+    F32,
+    /// With the factors rounded to TF32, where the device is faster so.
+    Tf32,
+}
+
 /// An open device with a stream of its own.
 pub struct Gpu {
+    // Before the context: what they hold belongs to it.
+    modules: Modules,
+    handles: Handles,
+    precision: Precision,
     device: Device,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
@@ -58,7 +75,38 @@ impl Gpu {
         // stream below and no other, and every buffer is made, used and freed on it.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail)?;
-        Ok(Self { device, context, stream, capture: Arc::default() })
+        Ok(Self {
+            modules: Modules::default(),
+            handles: Handles::default(),
+            precision: Precision::default(),
+            device,
+            context,
+            stream,
+            capture: Arc::default(),
+        })
+    }
+
+    /// The same device with another precision of products.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// How products are formed.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The kernels loaded so far.
+    pub(crate) fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    /// The handles of libraries.
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// What the device is.
@@ -162,9 +210,19 @@ impl Gpu {
     /// What the driver answers, as when the image is for another device or has no such kernel.
     pub fn load(&self, image: &Image, kernel: &str) -> Result<Kernel, GpuError> {
         self.not_capturing("loading a kernel")?;
-        let fail = |e| GpuError::driver(format!("loading {kernel}"), e);
-        let module = self.context.load_module(Ptx::from_binary(image.bytes().to_vec())).map_err(fail)?;
-        let function = module.load_function(kernel).map_err(fail)?;
+        self.function(&self.load_module(image)?, kernel)
+    }
+
+    /// Loads a compiled file.
+    pub(crate) fn load_module(&self, image: &Image) -> Result<Arc<CudaModule>, GpuError> {
+        let module = self.context.load_module(Ptx::from_binary(image.bytes().to_vec()));
+        module.map_err(|e| GpuError::driver(format!("loading a module for {}", image.target()), e))
+    }
+
+    /// A kernel of a loaded file.
+    pub(crate) fn function(&self, module: &Arc<CudaModule>, kernel: &str) -> Result<Kernel, GpuError> {
+        let function = module.load_function(kernel);
+        let function = function.map_err(|e| GpuError::driver(format!("finding the kernel {kernel}"), e))?;
         Ok(Kernel { loaded: Arc::new(LoadedKernel { function, stream: self.stream.clone() }) })
     }
 
@@ -189,6 +247,10 @@ impl Gpu {
             match arg {
                 Arg::Pointer(pointer) => launch.arg(pointer),
                 Arg::I64(value) => launch.arg(value),
+                Arg::I32(value) => launch.arg(value),
+                Arg::U32(value) => launch.arg(value),
+                Arg::F32(value) => launch.arg(value),
+                Arg::F64(value) => launch.arg(value),
             };
         }
         // SAFETY: the caller vouches for the arguments; the kernel and the context are those of this stream.
@@ -240,10 +302,23 @@ impl Gpu {
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg {
-    /// The address of a buffer.
+    /// The address of a buffer; 0 for none.
     Pointer(u64),
     /// A `long long`.
     I64(i64),
+    /// An `int`.
+    I32(i32),
+    /// An `unsigned`.
+    U32(u32),
+    /// A `float`.
+    F32(f32),
+    /// A `double`.
+    F64(f64),
+}
+
+impl Arg {
+    /// No buffer.
+    pub(crate) const NULL: Self = Self::Pointer(0);
 }
 
 /// Values of type `T` on a device.

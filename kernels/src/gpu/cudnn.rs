@@ -1,58 +1,51 @@
-//! Convolutions by cuDNN, as far as the self-test needs: float32, NHWC with KRSC weights, stride 1, no TF32.
+//! Convolutions by cuDNN: float32, NHWC with KRSC filters.
 //!
-//! What must hold: algorithms are tried in a fixed order, so the choice depends on
-//! the shape and the library alone; capturing is refused, since a workspace lives for one call.
+//! What must hold: only algorithms that add in a fixed order are used, so the same input gives the same bits; the same
+//! shape gets the same algorithm through all of a process, and by way of the store in later ones too. A run neither
+//! allocates nor waits, so it can be captured.
 
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cudarc::cudnn::sys::{self, cudnnConvolutionBwdDataAlgo_t as BwdData, cudnnStatus_t};
-use cudarc::cudnn::sys::{cudnnConvolutionBwdFilterAlgo_t as BwdFilter, cudnnConvolutionFwdAlgo_t as Fwd};
+use cudarc::cudnn::sys::cudnnConvolutionFwdAlgo_t as Fwd;
+use cudarc::cudnn::sys::{self, cudnnStatus_t};
+use cudarc::cudnn::sys::{
+    cudnnConvolutionBwdDataAlgo_t as BwdData, cudnnConvolutionBwdFilterAlgo_t as BwdFilter,
+};
 use cudarc::driver::CudaStream;
 
 use super::context::{Buffer, Gpu};
 use super::desc::{Desc, check, convolution, filter, tensor};
 use super::error::GpuError;
-use super::libs::{Id, libraries};
+use super::launch::exact;
+use super::libs::{Id, Status, libraries};
+use super::store;
+pub use crate::cpu::conv::ConvShape;
+use crate::memory::Span;
 
 /// More workspace than this is not asked for.
 const MOST_WORKSPACE: usize = 256 << 20;
-
-/// A convolution's sizes: `n` images of `h × w × c`, `k` filters of `r × r × c` with `r` odd, padded to keep the size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct ConvShape {
-    pub n: usize,
-    pub h: usize,
-    pub w: usize,
-    pub c: usize,
-    pub k: usize,
-    pub r: usize,
-}
-
-impl ConvShape {
-    /// Values in the input, the filters and the output.
-    #[must_use]
-    pub fn lengths(&self) -> (usize, usize, usize) {
-        let pixels = self.n * self.h * self.w;
-        (pixels * self.c, self.k * self.r * self.r * self.c, pixels * self.k)
-    }
-}
+/// Runs of a candidate that are timed, after one that is not.
+const TIMED: u32 = 3;
 
 /// A handle of cuDNN. Not to be used from several threads at once (it is not `Sync`).
 #[derive(Debug)]
-pub struct Cudnn {
+pub(crate) struct Cudnn {
     handle: sys::cudnnHandle_t,
     stream: Arc<CudaStream>,
 }
+
+// SAFETY: cuDNN lets any thread use a handle, one at a time; it is not `Sync`, so it has one user at a time.
+unsafe impl Send for Cudnn {}
 
 impl Cudnn {
     /// A handle for a device.
     ///
     /// # Errors
     /// Why there is no cuDNN, or what it answers.
-    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+    pub(crate) fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         libraries().require(Id::Cudnn)?;
         gpu.not_capturing("making a cuDNN handle")?;
         gpu.bind()?;
@@ -62,25 +55,6 @@ impl Cudnn {
         // SAFETY: the handle is good, and the stream lives as long as `cudnn`.
         check("cudnnSetStream", unsafe { sys::cudnnSetStream(cudnn.handle, gpu.raw_stream().cast()) })?;
         Ok(cudnn)
-    }
-
-    /// A convolution of this shape.
-    ///
-    /// # Errors
-    /// [`GpuError::Shape`] when `r` is even or a size is nothing or too large; what cuDNN answers.
-    pub fn conv(&self, shape: ConvShape) -> Result<Conv<'_>, GpuError> {
-        let ConvShape { n, h, w, c, k, r } = shape;
-        if r % 2 == 0 || [n, h, w, c, k].contains(&0) {
-            return Err(GpuError::shape("convolution", format!("{shape:?}")));
-        }
-        Ok(Conv {
-            cudnn: self,
-            shape,
-            x: tensor(n, h, w, c)?,
-            w: filter(k, r, c)?,
-            y: tensor(n, h, w, k)?,
-            conv: convolution(r)?,
-        })
     }
 }
 
@@ -95,14 +69,47 @@ impl Drop for Cudnn {
     }
 }
 
-/// A convolution with its descriptors.
-pub struct Conv<'a> {
-    cudnn: &'a Cudnn,
+/// What a convolution gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gives {
+    /// The output, from input and filters.
+    Output,
+    /// The gradient by the input, from the output's and the filters.
+    Input,
+    /// The gradient by the filters, from the input and the output's.
+    Filters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Algorithm {
+    Output(Fwd),
+    Input(BwdData),
+    Filters(BwdFilter),
+}
+
+/// In the order of trying. Left out are those that add in an order that varies (data 0, filter 0 and 3), and those by
+/// transforms, whose errors are larger.
+fn candidates(gives: Gives) -> &'static [Algorithm] {
+    match gives {
+        Gives::Output => &[
+            Algorithm::Output(Fwd::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM),
+            Algorithm::Output(Fwd::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM),
+        ],
+        Gives::Input => &[Algorithm::Input(BwdData::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1)],
+        Gives::Filters => &[Algorithm::Filters(BwdFilter::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1)],
+    }
+}
+
+/// A convolution with its descriptors and its algorithm.
+pub struct Convolution {
+    gives: Gives,
     shape: ConvShape,
     x: Desc<sys::cudnnTensorDescriptor_t>,
     w: Desc<sys::cudnnFilterDescriptor_t>,
     y: Desc<sys::cudnnTensorDescriptor_t>,
     conv: Desc<sys::cudnnConvolutionDescriptor_t>,
+    algorithm: Algorithm,
+    workspace: usize,
 }
 
 const ONE: f32 = 1.0;
@@ -112,202 +119,214 @@ fn scalar(value: &'static f32) -> *const c_void {
     ptr::from_ref(value).cast()
 }
 
-impl Conv<'_> {
-    /// `y = x ∗ w`; the algorithm used.
-    ///
-    /// # Errors
-    /// [`GpuError::Shape`] when the lengths do not fit; what cuDNN answers; [`GpuError::Capturing`].
-    pub fn forward(
-        &self,
-        gpu: &Gpu,
-        x: &Buffer<f32>,
-        w: &Buffer<f32>,
-        y: &mut Buffer<f32>,
-    ) -> Result<String, GpuError> {
-        let (x, w, y) = self.pointers(gpu, x, w, y)?;
-        let algorithms = [
-            Fwd::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
-            Fwd::CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM,
-        ];
-        let handle = self.cudnn.handle;
-        let (xd, wd, yd, cd) = (self.x.raw, self.w.raw, self.y.raw, self.conv.raw);
-        first(
-            gpu,
-            "cudnnConvolutionForward",
-            &algorithms,
-            |algorithm, size| {
-                // SAFETY: the handle and the descriptors are good; it writes one size.
-                unsafe {
-                    sys::cudnnGetConvolutionForwardWorkspaceSize(handle, xd, wd, cd, yd, algorithm, size)
-                }
-            },
-            |algorithm, space, bytes| {
-                // SAFETY: the handle and the descriptors are good, the buffers have the lengths these say and the
-                // workspace the size asked for; all live until work after this on the stream frees them.
-                unsafe {
-                    sys::cudnnConvolutionForward(
-                        handle,
-                        scalar(&ONE),
-                        xd,
-                        x as *const c_void,
-                        wd,
-                        w as *const c_void,
-                        cd,
-                        algorithm,
-                        space,
-                        bytes,
-                        scalar(&ZERO),
-                        yd,
-                        y as *mut c_void,
-                    )
-                }
-            },
-        )
-    }
-
-    /// The gradient by `x` of a scalar whose gradient by `y` is `dy`; the algorithm used.
-    ///
-    /// # Errors
-    /// As [`Conv::forward`].
-    pub fn backward_data(
-        &self,
-        gpu: &Gpu,
-        w: &Buffer<f32>,
-        dy: &Buffer<f32>,
-        dx: &mut Buffer<f32>,
-    ) -> Result<String, GpuError> {
-        let (dx, w, dy) = self.pointers(gpu, dx, w, dy)?;
-        let algorithms =
-            [BwdData::CUDNN_CONVOLUTION_BWD_DATA_ALGO_1, BwdData::CUDNN_CONVOLUTION_BWD_DATA_ALGO_0];
-        let handle = self.cudnn.handle;
-        let (xd, wd, yd, cd) = (self.x.raw, self.w.raw, self.y.raw, self.conv.raw);
-        first(
-            gpu,
-            "cudnnConvolutionBackwardData",
-            &algorithms,
-            |algorithm, size| {
-                // SAFETY: the handle and the descriptors are good; it writes one size.
-                unsafe {
-                    sys::cudnnGetConvolutionBackwardDataWorkspaceSize(handle, wd, yd, cd, xd, algorithm, size)
-                }
-            },
-            |algorithm, space, bytes| {
-                // SAFETY: as in `forward`.
-                unsafe {
-                    sys::cudnnConvolutionBackwardData(
-                        handle,
-                        scalar(&ONE),
-                        wd,
-                        w as *const c_void,
-                        yd,
-                        dy as *const c_void,
-                        cd,
-                        algorithm,
-                        space,
-                        bytes,
-                        scalar(&ZERO),
-                        xd,
-                        dx as *mut c_void,
-                    )
-                }
-            },
-        )
-    }
-
-    /// The gradient by `w` of a scalar whose gradient by `y` is `dy`; the algorithm used.
-    ///
-    /// # Errors
-    /// As [`Conv::forward`].
-    pub fn backward_filter(
-        &self,
-        gpu: &Gpu,
-        x: &Buffer<f32>,
-        dy: &Buffer<f32>,
-        dw: &mut Buffer<f32>,
-    ) -> Result<String, GpuError> {
-        let (x, dw, dy) = self.pointers(gpu, x, dw, dy)?;
-        // The algorithms 0 and 3 add in an order that varies.
-        let algorithms =
-            [BwdFilter::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1, BwdFilter::CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0];
-        let handle = self.cudnn.handle;
-        let (xd, wd, yd, cd) = (self.x.raw, self.w.raw, self.y.raw, self.conv.raw);
-        first(
-            gpu,
-            "cudnnConvolutionBackwardFilter",
-            &algorithms,
-            |algorithm, size| {
-                // SAFETY: the handle and the descriptors are good; it writes one size.
-                unsafe {
-                    sys::cudnnGetConvolutionBackwardFilterWorkspaceSize(
-                        handle, xd, yd, cd, wd, algorithm, size,
-                    )
-                }
-            },
-            |algorithm, space, bytes| {
-                // SAFETY: as in `forward`.
-                unsafe {
-                    sys::cudnnConvolutionBackwardFilter(
-                        handle,
-                        scalar(&ONE),
-                        xd,
-                        x as *const c_void,
-                        yd,
-                        dy as *const c_void,
-                        cd,
-                        algorithm,
-                        space,
-                        bytes,
-                        scalar(&ZERO),
-                        wd,
-                        dw as *mut c_void,
-                    )
-                }
-            },
-        )
-    }
-
-    /// The addresses of an input, filters and an output, checked.
-    fn pointers(
-        &self,
-        gpu: &Gpu,
-        x: &Buffer<f32>,
-        w: &Buffer<f32>,
-        y: &Buffer<f32>,
-    ) -> Result<(u64, u64, u64), GpuError> {
-        let lengths = (x.len(), w.len(), y.len());
-        if lengths != self.shape.lengths() || !Arc::ptr_eq(&self.cudnn.stream, gpu.stream()) {
-            let reason = format!("{:?} with buffers of {lengths:?}, or another Gpu's handle", self.shape);
-            return Err(GpuError::shape("convolution", reason));
-        }
-        gpu.not_capturing("a convolution by cuDNN")?;
-        gpu.bind()?;
-        Ok((gpu.pointer(x)?, gpu.pointer(w)?, gpu.pointer(y)?))
-    }
+/// The addresses of a run.
+#[derive(Clone, Copy)]
+struct Places {
+    a: u64,
+    b: u64,
+    out: u64,
+    space: u64,
+    more: bool,
 }
 
-/// Runs the first algorithm that cuDNN takes; its name, or the last refusal.
-fn first<A: Copy + std::fmt::Debug>(
-    gpu: &Gpu,
-    doing: &str,
-    algorithms: &[A],
-    size_of: impl Fn(A, *mut usize) -> cudnnStatus_t,
-    run: impl Fn(A, *mut c_void, usize) -> cudnnStatus_t,
-) -> Result<String, GpuError> {
-    let mut refusal = GpuError::shape("convolution", "no algorithm has a workspace small enough");
-    for &algorithm in algorithms {
-        let mut bytes = 0;
-        if let Err(error) = check(doing, size_of(algorithm, &mut bytes)) {
-            refusal = error;
-            continue;
-        }
-        if bytes > MOST_WORKSPACE {
-            continue;
-        }
-        let space = gpu.zeros::<u8>(bytes)?;
-        match check(doing, run(algorithm, gpu.pointer(&space)? as *mut c_void, bytes)) {
-            Ok(()) => return Ok(format!("{algorithm:?}")),
-            Err(error) => refusal = error,
+impl Convolution {
+    /// Prepares a convolution: its algorithm is the fastest of those that cuDNN takes, measured once for a shape.
+    ///
+    /// # Errors
+    /// Why there is no cuDNN, or what it answers; [`GpuError::Capturing`].
+    pub fn new(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Self, GpuError> {
+        let ConvShape { n, h, w, c, k, r, s, stride, pad } = shape;
+        gpu.not_capturing("preparing a convolution")?;
+        let cudnn = gpu.cudnn()?;
+        let mut conv = Self {
+            gives,
+            shape,
+            x: tensor(n, h, w, c)?,
+            w: filter(k, r, s, c)?,
+            y: tensor(n, shape.oh(), shape.ow(), k)?,
+            conv: convolution(pad, stride, gpu.precision())?,
+            algorithm: candidates(gives)[0],
+            workspace: 0,
+        };
+        conv.choose(gpu, &cudnn)?;
+        Ok(conv)
+    }
+
+    /// Values of the two inputs and of the result.
+    fn lengths(&self) -> (usize, usize, usize) {
+        let (x, w, y) = (self.shape.x_len(), self.shape.w_len(), self.shape.y_len());
+        match self.gives {
+            Gives::Output => (x, w, y),
+            Gives::Input => (y, w, x),
+            Gives::Filters => (x, y, w),
         }
     }
-    Err(refusal)
+
+    fn choose(&mut self, gpu: &Gpu, cudnn: &Cudnn) -> Result<(), GpuError> {
+        let question = self.question(gpu);
+        let folder = store::folder();
+        let kept = || store::get(folder.as_deref(), question.as_bytes())?.first().map(|&i| usize::from(i));
+        if let Some(i) = gpu.choice(&question).or_else(kept)
+            && let Some(&algorithm) = candidates(self.gives).get(i)
+            && self.workspace_of(cudnn, algorithm).is_ok_and(|bytes| self.take(algorithm, bytes))
+        {
+            gpu.choose(question, i);
+            return Ok(());
+        }
+        let best = self.measure(gpu, cudnn)?;
+        store::put(folder.as_deref(), question.as_bytes(), &[best as u8]);
+        gpu.choose(question, best);
+        Ok(())
+    }
+
+    /// Everything that the choice may depend on.
+    fn question(&self, gpu: &Gpu) -> String {
+        let version = match libraries().require(Id::Cudnn).map(|l| &l.status) {
+            Ok(Status::Found { version, .. }) => version.to_string(),
+            _ => String::new(),
+        };
+        let (device, precision) = (&gpu.device().name, gpu.precision());
+        format!("cuDNN {version}, {device}, {precision:?}, {:?}, {:?}", self.gives, self.shape)
+    }
+
+    fn take(&mut self, algorithm: Algorithm, workspace: usize) -> bool {
+        (self.algorithm, self.workspace) = (algorithm, workspace);
+        workspace <= MOST_WORKSPACE
+    }
+
+    /// Takes the fastest candidate; its number.
+    fn measure(&mut self, gpu: &Gpu, cudnn: &Cudnn) -> Result<usize, GpuError> {
+        let (a, b, out) = self.lengths();
+        let (a, b, out) = (gpu.zeros::<f32>(a)?, gpu.zeros::<f32>(b)?, gpu.zeros::<f32>(out)?);
+        let mut refusal = GpuError::shape("convolution", "no algorithm has a workspace small enough");
+        let mut best: Option<(Duration, usize, usize)> = None;
+        for (i, &algorithm) in candidates(self.gives).iter().enumerate() {
+            match self.time(gpu, cudnn, algorithm, [&a, &b, &out]) {
+                Ok(None) => {}
+                // A later one must be clearly faster.
+                Ok(Some((time, bytes))) if best.is_none_or(|(t, ..)| time < t.mul_f64(0.95)) => {
+                    best = Some((time, i, bytes));
+                }
+                Ok(Some(_)) => {}
+                Err(error) => refusal = error,
+            }
+        }
+        let Some((_, i, bytes)) = best else { return Err(refusal) };
+        self.take(candidates(self.gives)[i], bytes);
+        Ok(i)
+    }
+
+    /// How long an algorithm takes, and its workspace; none if that is too large.
+    fn time(
+        &self,
+        gpu: &Gpu,
+        cudnn: &Cudnn,
+        algorithm: Algorithm,
+        [a, b, out]: [&Buffer<f32>; 3],
+    ) -> Result<Option<(Duration, usize)>, GpuError> {
+        let bytes = self.workspace_of(cudnn, algorithm)?;
+        if bytes > MOST_WORKSPACE {
+            return Ok(None);
+        }
+        let space = gpu.zeros::<u8>(bytes)?;
+        let places = Places {
+            a: gpu.pointer(a)?,
+            b: gpu.pointer(b)?,
+            out: gpu.pointer(out)?,
+            space: gpu.pointer(&space)?,
+            more: false,
+        };
+        self.call(cudnn, algorithm, bytes, places)?;
+        gpu.synchronize()?;
+        let start = Instant::now();
+        for _ in 0..TIMED {
+            self.call(cudnn, algorithm, bytes, places)?;
+        }
+        gpu.synchronize()?;
+        Ok(Some((start.elapsed(), bytes)))
+    }
+
+    /// Bytes of workspace that a run needs.
+    #[must_use]
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// The algorithm, by cuDNN's name.
+    #[must_use]
+    pub fn algorithm(&self) -> String {
+        match self.algorithm {
+            Algorithm::Output(a) => format!("{a:?}"),
+            Algorithm::Input(a) => format!("{a:?}"),
+            Algorithm::Filters(a) => format!("{a:?}"),
+        }
+    }
+
+    /// The result from both inputs (see [`Gives`]), added to what `out` holds if `more`. May be captured.
+    ///
+    /// # Errors
+    /// [`GpuError::Shape`] when the lengths do not fit; what cuDNN answers.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        (a, b): (Span<'_>, Span<'_>),
+        more: bool,
+        out: Span<'_>,
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        let (a_len, b_len, out_len) = self.lengths();
+        exact::<f32>("convolution: first input", a, a_len)?;
+        exact::<f32>("convolution: second input", b, b_len)?;
+        exact::<f32>("convolution: result", out, out_len)?;
+        exact::<u8>("convolution: workspace", workspace, self.workspace)?;
+        let cudnn = gpu.cudnn()?;
+        gpu.bind()?;
+        let (a, b, out, space) = (a.address(), b.address(), out.address(), workspace.address());
+        self.call(&cudnn, self.algorithm, self.workspace, Places { a, b, out, space, more })
+    }
+
+    fn workspace_of(&self, cudnn: &Cudnn, algorithm: Algorithm) -> Result<usize, GpuError> {
+        let (h, xd, wd, yd, cd) = (cudnn.handle, self.x.raw, self.w.raw, self.y.raw, self.conv.raw);
+        let mut bytes = 0;
+        // SAFETY: the handle and the descriptors are good; each writes one size.
+        let status: cudnnStatus_t = unsafe {
+            match algorithm {
+                Algorithm::Output(a) => {
+                    sys::cudnnGetConvolutionForwardWorkspaceSize(h, xd, wd, cd, yd, a, &mut bytes)
+                }
+                Algorithm::Input(a) => {
+                    sys::cudnnGetConvolutionBackwardDataWorkspaceSize(h, wd, yd, cd, xd, a, &mut bytes)
+                }
+                Algorithm::Filters(a) => {
+                    sys::cudnnGetConvolutionBackwardFilterWorkspaceSize(h, xd, yd, cd, wd, a, &mut bytes)
+                }
+            }
+        };
+        check("asking for a convolution's workspace", status)?;
+        Ok(bytes)
+    }
+
+    /// Asks for one run. The addresses are of buffers of [`Self::lengths`] and of `bytes` of workspace.
+    fn call(&self, cudnn: &Cudnn, algorithm: Algorithm, bytes: usize, at: Places) -> Result<(), GpuError> {
+        let (h, xd, wd, yd, cd) = (cudnn.handle, self.x.raw, self.w.raw, self.y.raw, self.conv.raw);
+        let (one, beta) = (scalar(&ONE), scalar(if at.more { &ONE } else { &ZERO }));
+        let (a, b, out) = (at.a as *const c_void, at.b as *const c_void, at.out as *mut c_void);
+        let space = if bytes == 0 { ptr::null_mut() } else { at.space as *mut c_void };
+        // SAFETY: the handle and the descriptors are good; the callers have checked that the buffers have the lengths
+        // that these say and the workspace its size; all live until work after this on the stream frees them.
+        let status: cudnnStatus_t = unsafe {
+            match algorithm {
+                Algorithm::Output(f) => {
+                    sys::cudnnConvolutionForward(h, one, xd, a, wd, b, cd, f, space, bytes, beta, yd, out)
+                }
+                Algorithm::Input(f) => sys::cudnnConvolutionBackwardData(
+                    h, one, wd, b, yd, a, cd, f, space, bytes, beta, xd, out,
+                ),
+                Algorithm::Filters(f) => sys::cudnnConvolutionBackwardFilter(
+                    h, one, xd, a, yd, b, cd, f, space, bytes, beta, wd, out,
+                ),
+            }
+        };
+        check("a convolution", status)
+    }
 }

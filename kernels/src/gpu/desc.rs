@@ -7,6 +7,7 @@ use std::ptr;
 
 use cudarc::cudnn::sys::{self, cudnnStatus_t};
 
+use super::context::Precision;
 use super::error::GpuError;
 
 /// An error for every status but success, with the library's own words.
@@ -28,6 +29,9 @@ pub(crate) struct Desc<T: Copy> {
     pub(crate) raw: T,
     destroy: unsafe fn(T) -> cudnnStatus_t,
 }
+
+// SAFETY: a descriptor is plain memory of the library; any thread may use it, one at a time.
+unsafe impl<T: Copy> Send for Desc<T> {}
 
 impl<T: Copy> Drop for Desc<T> {
     fn drop(&mut self) {
@@ -61,9 +65,14 @@ pub(crate) fn tensor(
     Ok(desc)
 }
 
-/// `k` filters of `r × r × c`, KRSC, float32.
-pub(crate) fn filter(k: usize, r: usize, c: usize) -> Result<Desc<sys::cudnnFilterDescriptor_t>, GpuError> {
-    let (k, r, c) = (int(k)?, int(r)?, int(c)?);
+/// `k` filters of `r × s × c`, KRSC, float32.
+pub(crate) fn filter(
+    k: usize,
+    r: usize,
+    s: usize,
+    c: usize,
+) -> Result<Desc<sys::cudnnFilterDescriptor_t>, GpuError> {
+    let (k, r, s, c) = (int(k)?, int(r)?, int(s)?, int(c)?);
     let mut raw = ptr::null_mut();
     // SAFETY: it writes one descriptor.
     check("cudnnCreateFilterDescriptor", unsafe { sys::cudnnCreateFilterDescriptor(&mut raw) })?;
@@ -72,14 +81,18 @@ pub(crate) fn filter(k: usize, r: usize, c: usize) -> Result<Desc<sys::cudnnFilt
         (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
     // SAFETY: the descriptor is good.
     check("cudnnSetFilter4dDescriptor", unsafe {
-        sys::cudnnSetFilter4dDescriptor(raw, dtype, format, k, c, r, r)
+        sys::cudnnSetFilter4dDescriptor(raw, dtype, format, k, c, r, s)
     })?;
     Ok(desc)
 }
 
-/// A convolution of stride 1 that keeps the size, in plain float32.
-pub(crate) fn convolution(r: usize) -> Result<Desc<sys::cudnnConvolutionDescriptor_t>, GpuError> {
-    let pad = int(r / 2)?;
+/// A convolution with this padding and stride on both axes.
+pub(crate) fn convolution(
+    pad: usize,
+    stride: usize,
+    precision: Precision,
+) -> Result<Desc<sys::cudnnConvolutionDescriptor_t>, GpuError> {
+    let (pad, stride) = (int(pad)?, int(stride)?);
     let mut raw = ptr::null_mut();
     // SAFETY: it writes one descriptor.
     check("cudnnCreateConvolutionDescriptor", unsafe { sys::cudnnCreateConvolutionDescriptor(&mut raw) })?;
@@ -88,13 +101,15 @@ pub(crate) fn convolution(r: usize) -> Result<Desc<sys::cudnnConvolutionDescript
         (sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
     // SAFETY: the descriptor is good.
     check("cudnnSetConvolution2dDescriptor", unsafe {
-        sys::cudnnSetConvolution2dDescriptor(raw, pad, pad, 1, 1, 1, 1, mode, dtype)
+        sys::cudnnSetConvolution2dDescriptor(raw, pad, pad, stride, stride, 1, 1, mode, dtype)
     })?;
-    // The default may round float32 to TF32.
+    // The default lets the library round float32 to TF32.
+    let math = match precision {
+        Precision::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+        Precision::Tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+    };
     // SAFETY: the descriptor is good.
-    check("cudnnSetConvolutionMathType", unsafe {
-        sys::cudnnSetConvolutionMathType(raw, sys::cudnnMathType_t::CUDNN_FMA_MATH)
-    })?;
+    check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(raw, math) })?;
     Ok(desc)
 }
 
@@ -110,7 +125,8 @@ mod tests {
             println!("skipped: {why}");
             return;
         }
-        assert!(tensor(2, 9, 11, 8).is_ok() && filter(16, 3, 8).is_ok() && convolution(3).is_ok());
+        assert!(tensor(2, 9, 11, 8).is_ok() && filter(16, 3, 5, 8).is_ok());
+        assert!(convolution(1, 2, Precision::F32).is_ok() && convolution(0, 1, Precision::Tf32).is_ok());
         let refused = tensor(2, 0, 11, 8).err();
         assert!(
             matches!(refused, Some(GpuError::Library { library: "cuDNN", code, .. }) if code != 0),

@@ -16,8 +16,9 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::Shape`] when the buffer is another `Gpu`'s.
-    pub fn span<'a>(&self, buffer: &'a Buffer<u8>) -> Result<Span<'a>, GpuError> {
-        Ok(Span { address: self.pointer(buffer)?, len: buffer.len(), life: PhantomData })
+    pub fn span<'a, T>(&self, buffer: &'a Buffer<T>) -> Result<Span<'a>, GpuError> {
+        let len = buffer.len() * size_of::<T>();
+        Ok(Span { address: self.pointer(buffer)?, len, life: PhantomData })
     }
 
     /// Overwrites bytes of a buffer from `offset` on.

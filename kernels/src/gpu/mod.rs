@@ -13,28 +13,32 @@
 //! }
 //! ```
 
-pub mod blas;
+pub(crate) mod blas;
 pub mod context;
-pub mod cudnn;
+pub(crate) mod cudnn;
 mod desc;
 mod dl;
 mod driver;
 pub mod error;
 pub mod graph;
+mod handles;
 pub mod known;
+pub(crate) mod launch;
 pub mod libs;
-pub mod logsumexp;
 mod memory;
+pub mod modules;
 pub mod nvrtc;
 pub mod probe;
 mod reference;
 pub mod search;
 pub mod selftest;
 pub mod sources;
+mod store;
 mod symbols;
 
-pub use context::{Buffer, Gpu, Kernel};
+pub use context::{Buffer, Gpu, Kernel, Precision};
 pub use driver::Device;
 pub use error::{GpuError, NoCuda};
 pub use graph::Graph;
+pub use launch::Launch;
 pub use probe::{LibraryReport, Report, open, probe, probe_with};

@@ -13,6 +13,10 @@ use super::error::{GpuError, NoCuda};
 use super::libs::{Id, Status, Version, libraries};
 use super::sources::HEADERS;
 
+/// How every file is compiled, but for the target. Kernels say where they fuse a multiplication and an addition, so that
+/// a device gives the bits of a CPU.
+pub(crate) const OPTIONS: &[&str] = &["--std=c++17", "--fmad=false", "--ptxas-options=-v"];
+
 /// A compiled file: machine code for one architecture, or PTX for it and later ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
@@ -22,6 +26,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// An image that this compiler gave before.
+    pub(crate) fn kept(bytes: Vec<u8>, target: String) -> Self {
+        Self { bytes, target, log: String::new() }
+    }
+
     /// The code.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -100,18 +109,22 @@ impl Compiler {
     /// # Errors
     /// [`GpuError::Compile`] with the compiler's log.
     pub fn compile(&self, file: &str, source: &str, capability: (u32, u32)) -> Result<Image, GpuError> {
+        self.compile_for(file, source, &self.target(file, capability)?)
+    }
+
+    /// What [`Compiler::compile`] compiles for.
+    pub(crate) fn target(&self, file: &str, capability: (u32, u32)) -> Result<String, GpuError> {
         let wanted = capability.0 * 10 + capability.1;
         if self.architectures.contains(&wanted) {
-            return self.compile_for(file, source, &format!("sm_{wanted}"));
+            return Ok(format!("sm_{wanted}"));
         }
         let before = self.architectures.iter().filter(|&&a| a < wanted).max();
-        let before = before.ok_or_else(|| GpuError::Compile {
+        before.map(|before| format!("compute_{before}")).ok_or_else(|| GpuError::Compile {
             file: file.to_owned(),
             target: format!("sm_{wanted}"),
             code: 0,
             log: format!("NVRTC {} compiles for {:?} only", self.version, self.architectures),
-        })?;
-        self.compile_for(file, source, &format!("compute_{before}"))
+        })
     }
 
     /// Compiles a file for `sm_NN` (machine code) or `compute_NN` (PTX).
@@ -125,15 +138,10 @@ impl Compiler {
             code,
             log,
         };
-        let options = [
-            format!("--gpu-architecture={target}"),
-            "--std=c++17".to_owned(),
-            // Kernels say where they fuse, so that a device gives the bits of a CPU.
-            "--fmad=false".to_owned(),
-            "--ptxas-options=-v".to_owned(),
-        ];
         let c = |text: &str| CString::new(text).map_err(|_| fail(0, format!("a NUL in {text:.40}")));
-        let options = options.iter().map(|option| c(option)).collect::<Result<Vec<_>, _>>()?;
+        let architecture = format!("--gpu-architecture={target}");
+        let options = std::iter::once(architecture.as_str()).chain(OPTIONS.iter().copied());
+        let options = options.map(c).collect::<Result<Vec<_>, _>>()?;
         let headers = HEADERS.iter().map(|(name, text)| Ok::<_, GpuError>((c(name)?, c(text)?)));
         let headers = headers.collect::<Result<Vec<_>, _>>()?;
         let program = Program::new(&c(source)?, &c(file)?, &headers)

@@ -1,6 +1,6 @@
 //! What the checks of a device compare with: plain loops in float64.
 
-use super::cudnn::ConvShape;
+use crate::cpu::conv::ConvShape;
 
 /// `len` values in (−`bound`, `bound`), the same for the same `seed` (SplitMix64).
 pub(crate) fn uniform(len: usize, bound: f32, seed: u64) -> Vec<f32> {
@@ -67,20 +67,21 @@ pub(crate) fn matmul(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) -> 
 
 /// Calls `visit` with the places in x (NHWC), w (KRSC) and y (NHWC) of every product of a convolution.
 fn products(shape: ConvShape, mut visit: impl FnMut(usize, usize, usize)) {
-    let ConvShape { n, h, w, c, k, r } = shape;
-    for (image, row, col) in pixels(n, h, w) {
-        for (dr, dc) in (0..r * r).map(|at| (at / r, at % r)) {
+    let ConvShape { n, h, w, c, k, r, s, stride, pad } = shape;
+    let (oh, ow) = (shape.oh(), shape.ow());
+    for (image, row, col) in pixels(n, oh, ow) {
+        for (dr, dc) in (0..r * s).map(|at| (at / s, at % s)) {
             let (Some(from_row), Some(from_col)) = (
-                (row + dr).checked_sub(r / 2).filter(|&i| i < h),
-                (col + dc).checked_sub(r / 2).filter(|&j| j < w),
+                (row * stride + dr).checked_sub(pad).filter(|&i| i < h),
+                (col * stride + dc).checked_sub(pad).filter(|&j| j < w),
             ) else {
                 continue;
             };
             for (filter, channel) in (0..k * c).map(|at| (at / c, at % c)) {
                 visit(
                     ((image * h + from_row) * w + from_col) * c + channel,
-                    ((filter * r + dr) * r + dc) * c + channel,
-                    ((image * h + row) * w + col) * k + filter,
+                    ((filter * r + dr) * s + dc) * c + channel,
+                    ((image * oh + row) * ow + col) * k + filter,
                 );
             }
         }
@@ -93,21 +94,21 @@ fn pixels(n: usize, h: usize, w: usize) -> impl Iterator<Item = (usize, usize, u
 
 /// The convolution of `x` with `w`.
 pub(crate) fn conv(shape: ConvShape, x: &[f32], w: &[f32]) -> Vec<f64> {
-    let mut y = vec![0.0; shape.lengths().2];
+    let mut y = vec![0.0; shape.y_len()];
     products(shape, |i, j, o| y[o] += f64::from(x[i]) * f64::from(w[j]));
     y
 }
 
 /// Its gradient by the input, from that by the output.
 pub(crate) fn conv_by_input(shape: ConvShape, w: &[f32], dy: &[f32]) -> Vec<f64> {
-    let mut dx = vec![0.0; shape.lengths().0];
+    let mut dx = vec![0.0; shape.x_len()];
     products(shape, |i, j, o| dx[i] += f64::from(dy[o]) * f64::from(w[j]));
     dx
 }
 
 /// Its gradient by the filters, from that by the output.
 pub(crate) fn conv_by_filter(shape: ConvShape, x: &[f32], dy: &[f32]) -> Vec<f64> {
-    let mut dw = vec![0.0; shape.lengths().1];
+    let mut dw = vec![0.0; shape.w_len()];
     products(shape, |i, j, o| dw[j] += f64::from(dy[o]) * f64::from(x[i]));
     dw
 }
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_filter_of_one_pixel_in_the_middle_copies() {
-        let shape = ConvShape { n: 1, h: 3, w: 4, c: 1, k: 1, r: 3 };
+        let shape = ConvShape { n: 1, h: 3, w: 4, c: 1, k: 1, r: 3, s: 3, stride: 1, pad: 1 };
         let x = uniform(12, 1.0, 5);
         let mut w = [0.0; 9];
         w[4] = 1.0;
@@ -132,8 +133,8 @@ mod tests {
 
     #[test]
     fn the_three_forms_are_one_bilinear_form() {
-        let shape = ConvShape { n: 2, h: 5, w: 4, c: 3, k: 2, r: 3 };
-        let (nx, nw, ny) = shape.lengths();
+        let shape = ConvShape { n: 2, h: 5, w: 4, c: 3, k: 2, r: 3, s: 2, stride: 2, pad: 1 };
+        let (nx, nw, ny) = (shape.x_len(), shape.w_len(), shape.y_len());
         let (x, w, dy) = (uniform(nx, 1.0, 1), uniform(nw, 1.0, 2), uniform(ny, 1.0, 3));
         let dot = |a: &[f64], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum::<f64>();
         let by_output = dot(&conv(shape, &x, &w), &dy);

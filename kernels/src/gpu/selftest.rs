@@ -5,13 +5,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use super::blas::Blas;
-use super::context::Gpu;
-use super::cudnn::{ConvShape, Cudnn};
+use super::blas::Product;
+use super::context::{Buffer, Gpu};
+use super::cudnn::{Convolution, Gives};
 use super::error::{GpuError, NoCuda};
-use super::logsumexp::Logsumexp;
 use super::nvrtc::Compiler;
 use super::reference as plain;
+use crate::cpu::conv::ConvShape;
+use crate::logsumexp::cuda::logsumexp;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,28 +129,25 @@ fn compare(what: &str, got: &[f32], want: &[f64], scale: f64, allowed: f64) -> R
 }
 
 fn check_logsumexp(gpu: &Gpu) -> Found {
-    let compiler = Compiler::new()?;
-    let (kernel, image) = Logsumexp::new(gpu, &compiler)?;
+    let version = Compiler::new()?.version();
     let mut largest = 0.0f64;
-    let shapes = [(1, 1), (7, 10), (33, 100), (5, 1000), (3, 4099), (2000, 3), (4, 0)];
+    let shapes = [(1, 1), (7, 10), (33, 100), (5, 1000), (3, 4099), (2000, 3)];
     for (rows, cols) in shapes {
         let x = plain::uniform(rows * cols, 8.0, (rows + cols) as u64);
-        largest = largest.max(logsumexp_once(gpu, &kernel, &x, rows, cols)?);
+        largest = largest.max(logsumexp_once(gpu, &x, rows, cols)?);
     }
     let special = plain::awkward_rows();
     let rows = special.len() / plain::AWKWARD_COLS;
-    largest = largest.max(logsumexp_once(gpu, &kernel, &special, rows, plain::AWKWARD_COLS)?);
+    largest = largest.max(logsumexp_once(gpu, &special, rows, plain::AWKWARD_COLS)?);
     Ok(format!(
-        "{} shapes and rows of infinities, NaN and ±3e38; largest error {largest:.1e}; {}, NVRTC {}",
+        "{} shapes and rows of infinities, NaN and ±3e38; largest error {largest:.1e}; NVRTC {version}",
         shapes.len(),
-        image.target(),
-        compiler.version()
     ))
 }
 
-fn logsumexp_once(gpu: &Gpu, kernel: &Logsumexp, x: &[f32], rows: usize, cols: usize) -> Result<f64, Wrong> {
-    let (x_device, mut out) = (gpu.upload(x)?, gpu.zeros(rows)?);
-    kernel.run(gpu, &x_device, &mut out, rows, cols)?;
+fn logsumexp_once(gpu: &Gpu, x: &[f32], rows: usize, cols: usize) -> Result<f64, Wrong> {
+    let (x_device, out) = (gpu.upload(x)?, gpu.zeros::<f32>(rows)?);
+    logsumexp(gpu, rows, cols)?.run(gpu, &[Some(gpu.span(&x_device)?), Some(gpu.span(&out)?)])?;
     let got = gpu.read(&out)?;
     compare(&format!("{rows} × {cols}"), &got, &plain::logsumexp(x, rows, cols), 1.0, 2e-6)
 }
@@ -159,20 +157,24 @@ fn check_graph(gpu: &Gpu) -> Found {
     const ROWS: [usize; 3] = [1024, 32, 1];
     const COLS: usize = 32;
     const REPLAYS: usize = 3;
-    let (kernel, _) = Logsumexp::new(gpu, &Compiler::new()?)?;
+    let kernels = [(ROWS[0], COLS), (ROWS[1], COLS), (ROWS[2], COLS)];
+    let kernels = kernels.map(|(rows, cols)| logsumexp(gpu, rows, cols));
     let x = gpu.upload(&plain::uniform(ROWS[0] * COLS, 8.0, 7))?;
-    let chain = |out: &mut [super::Buffer<f32>; 3]| {
-        let [a, b, c] = out;
-        kernel.run(gpu, &x, a, ROWS[0], COLS)?;
-        kernel.run(gpu, a, b, ROWS[1], COLS)?;
-        kernel.run(gpu, b, c, ROWS[2], COLS)
+    let chain = |out: &[Buffer<f32>; 3]| {
+        let mut from = gpu.span(&x)?;
+        for (kernel, out) in kernels.iter().zip(out) {
+            let to = gpu.span(out)?;
+            kernel.as_ref().map_err(Clone::clone)?.run(gpu, &[Some(from), Some(to)])?;
+            from = to;
+        }
+        Ok(())
     };
     let buffers = || Ok::<_, GpuError>([gpu.zeros(ROWS[0])?, gpu.zeros(ROWS[1])?, gpu.zeros(ROWS[2])?]);
 
-    let mut launched = buffers()?;
-    chain(&mut launched)?;
+    let launched = buffers()?;
+    chain(&launched)?;
     let mut replayed = buffers()?;
-    let graph = gpu.capture(|| chain(&mut replayed))?;
+    let graph = gpu.capture(|| chain(&replayed))?;
     let untouched = gpu.read(&replayed[0])?.iter().all(|&v| v == 0.0);
     if !untouched {
         return Err(Wrong::Values("launches ran while they were being captured".to_owned()));
@@ -196,84 +198,71 @@ fn check_graph(gpu: &Gpu) -> Found {
 }
 
 fn check_sgemm(gpu: &Gpu) -> Found {
-    let blas = Blas::new(gpu)?;
     let mut largest = 0.0f64;
     let sizes = [(1, 1, 1), (37, 53, 29), (128, 256, 64)];
-    for (m, k, n) in sizes {
-        let (a, b) = (plain::uniform(m * k, 1.0, 1), plain::uniform(k * n, 1.0, 2));
-        let (a_device, b_device, mut c) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros(m * n)?);
-        blas.sgemm(gpu, (m, k, n), &a_device, &b_device, &mut c)?;
-        let want = plain::matmul(&a, &b, (m, k, n));
-        largest = largest.max(compare(&format!("{m} × {k} × {n}"), &gpu.read(&c)?, &want, 1.0, 1e-5)?);
-    }
-    Ok(format!("{} sizes; largest error {largest:.1e}", sizes.len()))
-}
-
-/// Even and odd sizes; channels as on the way through a network, and the three of an image.
-const CONVS: [ConvShape; 3] = [
-    ConvShape { n: 2, h: 9, w: 11, c: 8, k: 16, r: 3 },
-    ConvShape { n: 3, h: 8, w: 8, c: 32, k: 24, r: 3 },
-    ConvShape { n: 2, h: 10, w: 6, c: 3, k: 16, r: 3 },
-];
-
-/// The inputs of a convolution's three forms.
-struct ConvData {
-    x: Vec<f32>,
-    w: Vec<f32>,
-    dy: Vec<f32>,
-}
-
-impl ConvData {
-    fn of(shape: ConvShape) -> Self {
-        let (x, w, y) = shape.lengths();
-        Self { x: plain::uniform(x, 1.0, 1), w: plain::uniform(w, 1.0, 2), dy: plain::uniform(y, 1.0, 3) }
-    }
-}
-
-/// Makes one form of convolution for every shape: `run` gives the device's values and the algorithm.
-fn each_conv(
-    gpu: &Gpu,
-    run: impl Fn(&super::cudnn::Conv<'_>, &ConvData) -> Result<(Vec<f32>, String), GpuError>,
-    want: impl Fn(ConvShape, &ConvData) -> Vec<f64>,
-) -> Found {
-    let cudnn = Cudnn::new(gpu)?;
-    let (mut largest, mut used) = (0.0f64, Vec::new());
-    for shape in CONVS {
-        let data = ConvData::of(shape);
-        let (got, algorithm) = run(&cudnn.conv(shape)?, &data)?;
-        largest = largest.max(compare(&format!("{shape:?}"), &got, &want(shape, &data), 1.0, 2e-5)?);
-        if !used.contains(&algorithm) {
-            used.push(algorithm);
+    let transposed = |x: &[f32], rows: usize, cols: usize| -> Vec<f32> {
+        (0..rows * cols).map(|i| x[i % rows * cols + i / rows]).collect()
+    };
+    for (rows, inner, cols) in sizes {
+        let (a, b) = (plain::uniform(rows * inner, 1.0, 1), plain::uniform(inner * cols, 1.0, 2));
+        let want = plain::matmul(&a, &b, (rows, inner, cols));
+        for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let a = if a_transposed { transposed(&a, rows, inner) } else { a.clone() };
+            let b = if b_transposed { transposed(&b, inner, cols) } else { b.clone() };
+            let (a, b, c) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros::<f32>(rows * cols)?);
+            let product = Product { rows, inner, cols, a_transposed, b_transposed };
+            let spans = (gpu.span(&a)?, gpu.span(&b)?);
+            gpu.blas()?.product(gpu, product, spans, false, gpu.span(&c)?)?;
+            let what = format!("{product:?}");
+            largest = largest.max(compare(&what, &gpu.read(&c)?, &want, 1.0, 1e-5)?);
         }
     }
-    Ok(format!("{} shapes, 3×3 NHWC float32; largest error {largest:.1e}; {}", CONVS.len(), used.join(", ")))
+    Ok(format!("{} sizes, 4 layouts; largest error {largest:.1e}", sizes.len()))
+}
+
+/// Even and odd sizes; channels as on the way through a network, and the three of an image; strides, no padding.
+const CONVS: [ConvShape; 6] = [
+    ConvShape { n: 2, h: 9, w: 11, c: 8, k: 16, r: 3, s: 3, stride: 1, pad: 1 },
+    ConvShape { n: 3, h: 8, w: 8, c: 32, k: 24, r: 3, s: 3, stride: 1, pad: 1 },
+    ConvShape { n: 2, h: 10, w: 6, c: 3, k: 16, r: 3, s: 3, stride: 1, pad: 1 },
+    ConvShape { n: 2, h: 9, w: 8, c: 16, k: 32, r: 3, s: 3, stride: 2, pad: 1 },
+    ConvShape { n: 2, h: 8, w: 8, c: 16, k: 32, r: 1, s: 1, stride: 2, pad: 0 },
+    ConvShape { n: 2, h: 7, w: 9, c: 5, k: 6, r: 2, s: 3, stride: 1, pad: 0 },
+];
+
+/// Makes one form of convolution for every shape by cuDNN.
+fn each_conv(gpu: &Gpu, gives: Gives, want: impl Fn(ConvShape, &[f32], &[f32]) -> Vec<f64>) -> Found {
+    let (mut largest, mut used) = (0.0f64, Vec::new());
+    for shape in CONVS {
+        let lengths = match gives {
+            Gives::Output => (shape.x_len(), shape.w_len()),
+            Gives::Input => (shape.y_len(), shape.w_len()),
+            Gives::Filters => (shape.x_len(), shape.y_len()),
+        };
+        let (a, b) = (plain::uniform(lengths.0, 1.0, 1), plain::uniform(lengths.1, 1.0, 2));
+        let want = want(shape, &a, &b);
+        let conv = Convolution::new(gpu, gives, shape)?;
+        let (a, b, out) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros::<f32>(want.len())?);
+        let space = gpu.zeros::<u8>(conv.workspace())?;
+        conv.run(gpu, (gpu.span(&a)?, gpu.span(&b)?), false, gpu.span(&out)?, gpu.span(&space)?)?;
+        largest = largest.max(compare(&format!("{shape:?}"), &gpu.read(&out)?, &want, 1.0, 2e-5)?);
+        if !used.contains(&conv.algorithm()) {
+            used.push(conv.algorithm());
+        }
+    }
+    Ok(format!("{} shapes, NHWC float32; largest error {largest:.1e}; {}", CONVS.len(), used.join(", ")))
 }
 
 fn check_conv_forward(gpu: &Gpu) -> Found {
-    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
-        let mut y = gpu.zeros(data.dy.len())?;
-        let algorithm = conv.forward(gpu, &gpu.upload(&data.x)?, &gpu.upload(&data.w)?, &mut y)?;
-        Ok((gpu.read(&y)?, algorithm))
-    };
-    each_conv(gpu, run, |shape, data| plain::conv(shape, &data.x, &data.w))
+    each_conv(gpu, Gives::Output, plain::conv)
 }
 
 fn check_conv_backward_data(gpu: &Gpu) -> Found {
-    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
-        let mut dx = gpu.zeros(data.x.len())?;
-        let algorithm = conv.backward_data(gpu, &gpu.upload(&data.w)?, &gpu.upload(&data.dy)?, &mut dx)?;
-        Ok((gpu.read(&dx)?, algorithm))
-    };
-    each_conv(gpu, run, |shape, data| plain::conv_by_input(shape, &data.w, &data.dy))
+    each_conv(gpu, Gives::Input, |shape, dy, w| plain::conv_by_input(shape, w, dy))
 }
 
 fn check_conv_backward_filter(gpu: &Gpu) -> Found {
-    let run = |conv: &super::cudnn::Conv<'_>, data: &ConvData| {
-        let mut dw = gpu.zeros(data.w.len())?;
-        let algorithm = conv.backward_filter(gpu, &gpu.upload(&data.x)?, &gpu.upload(&data.dy)?, &mut dw)?;
-        Ok((gpu.read(&dw)?, algorithm))
-    };
-    each_conv(gpu, run, |shape, data| plain::conv_by_filter(shape, &data.x, &data.dy))
+    each_conv(gpu, Gives::Filters, plain::conv_by_filter)
 }
 
 #[cfg(test)]

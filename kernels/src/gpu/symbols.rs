@@ -59,8 +59,15 @@ pub(crate) const NVRTC: &[&str] = &[
     "nvrtcVersion",
 ];
 
-pub(crate) const CUBLAS: &[&str] =
-    &["cublasCreate_v2", "cublasDestroy_v2", "cublasGetProperty", "cublasSetStream_v2", "cublasSgemm_v2"];
+pub(crate) const CUBLAS: &[&str] = &[
+    "cublasCreate_v2",
+    "cublasDestroy_v2",
+    "cublasGetProperty",
+    "cublasSetMathMode",
+    "cublasSetStream_v2",
+    "cublasSetWorkspace_v2",
+    "cublasSgemm_v2",
+];
 
 pub(crate) const CUDNN: &[&str] = &[
     "cudnnConvolutionBackwardData",

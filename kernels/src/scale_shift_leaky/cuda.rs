@@ -1,0 +1,134 @@
+//! The CUDA arm: `cuda/scale_shift_leaky.cu`.
+
+use super::Grouped;
+use crate::gpu::launch::{Launch, NULL, Param, Rows, f32, finals, i32, int, maybe, of};
+use crate::gpu::{Gpu, GpuError};
+use crate::memory::Span;
+
+/// A shape on a device, and whether mean and scale are shared by all groups.
+struct Given {
+    rows: Rows,
+    stats: usize,
+    c: Param,
+    per_group: Param,
+}
+
+impl Given {
+    fn new(gpu: &Gpu, shape: &Grouped, shared: bool) -> Result<Self, GpuError> {
+        let rows = Rows::grouped(gpu, shape)?;
+        let c = int("scale_shift_leaky", rows.c)?;
+        let stats = if shared { rows.c } else { rows.stats() };
+        Ok(Self { rows, stats, c: i32(c), per_group: i32(if shared { 0 } else { c }) })
+    }
+
+    /// mean, scale, shift.
+    fn coefficients(&self) -> [Param; 3] {
+        [of::<f32>("mean", self.stats), of::<f32>("scale", self.stats), of::<f32>("shift", self.rows.c)]
+    }
+}
+
+/// y from x. `shared`: mean and scale are [c], else [groups, c]. Spans: x, mean, scale, shift, y.
+///
+/// # Errors
+/// What compiling and loading give.
+pub fn forward(gpu: &Gpu, shape: &Grouped, shared: bool, leak: f64) -> Result<Launch, GpuError> {
+    let g = Given::new(gpu, shape, shared)?;
+    let n = g.rows.len();
+    let mut params = vec![of::<f32>("x", n)];
+    params.extend(g.coefficients());
+    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), of::<f32>("y", n)]);
+    let size = g.rows.shared_out(gpu);
+    // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and the coefficients of each group
+    // (at 0 for all where they are shared); it writes as many rows.
+    unsafe { Launch::new(gpu, "scale_shift_leaky", "scale_shift_leaky_f32", size, params) }
+}
+
+/// dx. `stats`: with the gradient through the statistics. Spans: x, dy, mean, scale, shift; with it dmean
+/// and dvar; what to add or none; dx.
+///
+/// # Errors
+/// If statistics are shared and have a gradient; what compiling and loading give.
+pub fn grad(gpu: &Gpu, shape: &Grouped, shared: bool, stats: bool, leak: f64) -> Result<Launch, GpuError> {
+    if shared && stats {
+        return Err(GpuError::shape("scale_shift_leaky", "shared statistics have no gradient of their own"));
+    }
+    let g = Given::new(gpu, shape, shared)?;
+    let n = g.rows.len();
+    let stat = |what| if stats { of::<f32>(what, g.rows.stats()) } else { NULL };
+    let mut params = vec![of::<f32>("x", n), of::<f32>("dy", n)];
+    params.extend(g.coefficients());
+    params.extend([stat("dmean"), stat("dvar"), maybe::<f32>("add", n)]);
+    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), of::<f32>("dx", n)]);
+    let size = g.rows.shared_out(gpu);
+    // SAFETY: as the forward pass; dmean and dvar are [groups, c], or both null, and then read by no one.
+    unsafe { Launch::new(gpu, "scale_shift_leaky", "scale_shift_leaky_grad_f32", size, params) }
+}
+
+/// dscale[g, c] = Σ dz·(x − mean) and dshift[g, c] = Σ dz.
+#[derive(Debug)]
+pub struct Reduce {
+    parts: Launch,
+    last: Launch,
+    workspace: usize,
+}
+
+/// What [`Reduce::run`] reads.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Inputs<'a> {
+    pub x: Span<'a>,
+    pub dy: Span<'a>,
+    pub mean: Span<'a>,
+    pub scale: Span<'a>,
+    pub shift: Span<'a>,
+}
+
+impl Reduce {
+    /// For a shape.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn new(gpu: &Gpu, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
+        let g = Given::new(gpu, shape, shared)?;
+        let rows = &g.rows;
+        let chunk_rows = 32 * rows.tiling.rows;
+        let chunks = rows.chunks(chunk_rows);
+        let n = rows.groups * chunks * 2 * rows.c;
+        let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
+        let mut params = vec![of::<f32>("x", rows.len()), of::<f32>("dy", rows.len())];
+        params.extend(g.coefficients());
+        params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
+        params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
+        let grid = rows.by_chunk(chunks);
+        let stem = "scale_shift_leaky";
+        // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
+        let parts = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_f32", grid, params)? };
+        let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
+        params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
+        let grid = finals(rows.c, rows.groups);
+        // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
+        let last = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_final", grid, params)? };
+        Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// Asks for one run.
+    ///
+    /// # Errors
+    /// If lengths do not fit; what the driver answers.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        from: Inputs<'_>,
+        (dscale, dshift): (Span<'_>, Span<'_>),
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        let Inputs { x, dy, mean, scale, shift } = from;
+        self.parts.run(gpu, &[x, dy, mean, scale, shift, workspace].map(Some))?;
+        self.last.run(gpu, &[workspace, dscale, dshift].map(Some))
+    }
+}

@@ -1,0 +1,267 @@
+// A libcuda.so.1 without a GPU, for the tests of the probe, of the wrappers over the driver and of programs.
+//
+// It has the symbols that the probe asks for and no others, so that a wrapper which needs one more is found out (and
+// cuGetExportTable, which NVRTC takes from any driver it finds). Its device memory is memory of the process, its streams
+// do everything at once, its graphs are lists of what was asked for. It runs the project's kernels by name on
+// cuda/emulate, whatever code was loaded.
+//
+//   -DFAKE_BARE       a library with cuInit only: symbols are missing
+//   -DFAKE_INIT=100   cuInit answers with that error
+//   -DFAKE_KERNELS    with the kernels, which are compiled beside it
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+#ifndef FAKE_INIT
+#define FAKE_INIT 0
+#endif
+
+API int cuInit(unsigned) { return FAKE_INIT; }
+
+#ifndef FAKE_BARE
+
+// ---- Work, done at once or recorded -----------------------------------------------------------------------------
+
+using Work = std::function<int()>;
+using Graph = std::vector<Work>;
+
+static bool capturing;
+static Graph captured;
+
+static int ask(Work work)
+{
+    if (capturing) {
+        captured.push_back(std::move(work));
+        return 0;
+    }
+    return work();
+}
+
+#ifdef FAKE_KERNELS
+#include "emulate.h"
+
+extern const emulate::Kernel all_kernels[];
+extern "C" const char* jempp_emulate(const emulate::Kernel*, const unsigned*, const unsigned*, unsigned, int, uint64_t,
+                                     void**);
+
+static const emulate::Kernel* find(const char* name)
+{
+    for (const emulate::Kernel* k = all_kernels; k->name; k++) {
+        if (strcmp(k->name, name) == 0) {
+            return k;
+        }
+    }
+    return nullptr;
+}
+
+API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                       unsigned shared, void*, void** args, void**)
+{
+    const auto* kernel = (const emulate::Kernel*)function;
+    // As the driver does: the arguments' values are taken now.
+    std::vector<std::vector<char>> values;
+    for (uint32_t i = 0; i < kernel->arguments; i++) {
+        values.emplace_back((char*)args[i], (char*)args[i] + kernel->sizes[i]);
+    }
+    return ask([=]() mutable {
+        std::vector<void*> pointers;
+        for (auto& value : values) {
+            pointers.push_back(value.data());
+        }
+        const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+        const char* wrong = jempp_emulate(kernel, grid, block, shared, 0, 0, pointers.data());
+        if (wrong) {
+            fprintf(stderr, "fake driver: %s\n", wrong);
+        }
+        return wrong ? 719 : 0;
+    });
+}
+#else
+static const void* find(const char*) { return nullptr; }
+API int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*, void**,
+                       void**)
+{
+    return 500;
+}
+#endif
+
+API int cuStreamBeginCapture_v2(void*, int)
+{
+    capturing = true;
+    captured.clear();
+    return 0;
+}
+API int cuStreamEndCapture(void*, void** graph)
+{
+    capturing = false;
+    *graph = new Graph(captured);
+    captured.clear();
+    return 0;
+}
+API int cuGraphInstantiateWithFlags(void** exec, void* graph, unsigned long long)
+{
+    *exec = new Graph(*(Graph*)graph);
+    return 0;
+}
+API int cuGraphLaunch(void* exec, void*)
+{
+    for (Work& work : *(Graph*)exec) {
+        if (const int code = work()) {
+            return code;
+        }
+    }
+    return 0;
+}
+API int cuGraphExecDestroy(void* exec)
+{
+    delete (Graph*)exec;
+    return 0;
+}
+API int cuGraphDestroy(void* graph)
+{
+    delete (Graph*)graph;
+    return 0;
+}
+
+// ---- The rest ---------------------------------------------------------------------------------------------------
+
+static void* context;
+
+API int cuGetExportTable(const void**, const void*) { return 500; }
+API int cuDriverGetVersion(int* version)
+{
+    *version = 13000;
+    return 0;
+}
+API int cuGetErrorName(int code, const char** name)
+{
+    *name = code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 900 ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : nullptr;
+    return *name ? 0 : 1;
+}
+API int cuGetErrorString(int code, const char** text)
+{
+    return cuGetErrorName(code, text);
+}
+API int cuDeviceGetCount(int* count)
+{
+    *count = 1;
+    return 0;
+}
+API int cuDeviceGet(int* device, int ordinal)
+{
+    *device = ordinal;
+    return ordinal == 0 ? 0 : 101;
+}
+API int cuDeviceGetName(char* name, int size, int)
+{
+    strncpy(name, "Fake of the tests", size);
+    return 0;
+}
+API int cuDeviceTotalMem_v2(size_t* bytes, int)
+{
+    *bytes = size_t(8) << 30;
+    return 0;
+}
+API int cuDeviceGetAttribute(int* value, int attribute, int)
+{
+    // Compute capability 9.0, 4 multiprocessors, memory pools.
+    *value = attribute == 75 ? 9 : attribute == 16 ? 4 : attribute == 115 ? 1 : 0;
+    return 0;
+}
+API int cuDevicePrimaryCtxRetain(void** out, int)
+{
+    *out = &context;
+    return 0;
+}
+API int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+API int cuCtxGetCurrent(void** out)
+{
+    *out = context;
+    return 0;
+}
+API int cuCtxSetCurrent(void* now)
+{
+    context = now;
+    return 0;
+}
+API int cuCtxSynchronize() { return capturing ? 900 : 0; }
+API int cuStreamCreate(void** stream, unsigned)
+{
+    *stream = malloc(1);
+    return 0;
+}
+API int cuStreamDestroy_v2(void* stream)
+{
+    free(stream);
+    return 0;
+}
+API int cuStreamSynchronize(void*) { return capturing ? 900 : 0; }
+API int cuMemAlloc_v2(void** memory, size_t bytes)
+{
+    // As the driver does, and filled with something that is not zero.
+    *memory = bytes && !capturing ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
+    if (*memory) {
+        memset(*memory, 0xa5, bytes);
+    }
+    return *memory ? 0 : 1;
+}
+API int cuMemAllocAsync(void** memory, size_t bytes, void*) { return cuMemAlloc_v2(memory, bytes); }
+API int cuMemFree_v2(void* memory)
+{
+    free(memory);
+    return 0;
+}
+API int cuMemFreeAsync(void* memory, void*) { return capturing ? 900 : cuMemFree_v2(memory); }
+API int cuMemGetInfo_v2(size_t* free, size_t* total)
+{
+    *free = size_t(7) << 30;
+    *total = size_t(8) << 30;
+    return 0;
+}
+API int cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void*)
+{
+    memcpy(to, from, bytes);
+    return capturing ? 900 : 0;
+}
+API int cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, void*)
+{
+    memcpy(to, from, bytes);
+    return capturing ? 900 : 0;
+}
+// Copies to and from the host are waited for, which is not possible while work is recorded.
+API int cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t bytes, void*)
+{
+    return ask([=] {
+        memmove(to, from, bytes);
+        return 0;
+    });
+}
+API int cuMemsetD8Async(void* to, unsigned char value, size_t bytes, void*)
+{
+    return ask([=] {
+        memset(to, value, bytes);
+        return 0;
+    });
+}
+API int cuModuleLoadData(void** module, const void* image)
+{
+    *module = malloc(1);
+    return memcmp(image, "\177ELF", 4) == 0 ? 0 : 200;
+}
+API int cuModuleUnload(void* module)
+{
+    free(module);
+    return 0;
+}
+API int cuModuleGetFunction(void** function, void*, const char* name)
+{
+    *function = (void*)find(name);
+    return *function ? 0 : 500;
+}
+
+#endif

@@ -1,0 +1,182 @@
+//! A made-up GPU for tests: a driver whose device is the CPU, running the project's kernels on `cuda/emulate`, and a
+//! compiler that compiles nothing. Tests of other crates include this file by its path.
+//!
+//! What must hold: a process can load one driver only, so a fake is met in a child process.
+
+#![allow(dead_code)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+fn kernels_folder() -> PathBuf {
+    // Of the crate whose test this is: this crate or one beside it.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if here.ends_with("kernels") { here.to_path_buf() } else { here.join("../kernels") }
+}
+
+/// Runs the C++ compiler; false, having said so, where there is none.
+fn compile(what: &str, args: &[&str], files: &[PathBuf], out: &Path, soname: &str) -> bool {
+    let cuda = kernels_folder().join("cuda");
+    let built = Command::new("c++")
+        .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w"])
+        .arg(format!("-Wl,-soname,{soname}"))
+        .args(args)
+        .arg("-I")
+        .arg(&cuda)
+        .arg("-I")
+        .arg(cuda.join("emulate"))
+        .args(files)
+        .arg("-o")
+        .arg(out)
+        .output();
+    let Ok(output) = built else {
+        println!("skipped: there is no c++ to build {what} with");
+        return false;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+/// Builds a driver without kernels into `folder`; false where there is no C++ compiler.
+pub fn driver(folder: &Path, defines: &[&str]) -> bool {
+    let source = kernels_folder().join("tests/fake/driver.cpp");
+    let out = folder.join("libcuda.so");
+    let built = compile("a driver", defines, &[source], &out, "libcuda.so.1");
+    if built {
+        fs::copy(out, folder.join("libcuda.so.1")).unwrap();
+    }
+    built
+}
+
+/// A folder with a driver that runs all kernels and, with `compiler`, a made-up NVRTC; kept in `keep` between runs and
+/// built anew when a source has changed. `None`, having said so, where there is no C++ compiler.
+pub fn gpu(keep: &Path, compiler: bool) -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _mine = ONE_AT_A_TIME.lock();
+    let here = kernels_folder();
+    let mut sources: Vec<PathBuf> = Vec::new();
+    for folder in ["cuda", "cuda/emulate", "tests/fake"] {
+        for entry in fs::read_dir(here.join(folder)).unwrap() {
+            sources.push(entry.unwrap().path());
+        }
+    }
+    sources.retain(|path| path.is_file());
+    sources.sort();
+    let texts: Vec<(String, String)> = sources
+        .iter()
+        .map(|path| {
+            let name = path.strip_prefix(&here).unwrap().display().to_string();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    let folder = keep.join(format!("fake-gpu-{compiler}-{:016x}", fingerprint(&texts)));
+    if folder.join("libcuda.so.1").is_file() {
+        return Some(folder);
+    }
+    // Beside, then renamed: tests of several crates may be at it at once.
+    let beside = keep.join(format!("fake-gpu-{compiler}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&beside);
+    fs::create_dir_all(&beside).unwrap();
+    fs::write(beside.join("all.cpp"), all_kernels(&texts)).unwrap();
+    let files =
+        [here.join("tests/fake/driver.cpp"), here.join("cuda/emulate/emulate.cpp"), beside.join("all.cpp")];
+    let out = beside.join("libcuda.so");
+    if !compile("a GPU", &["-DFAKE_KERNELS"], &files, &out, "libcuda.so.1") {
+        return None;
+    }
+    if compiler {
+        let (source, out) = (here.join("tests/fake/nvrtc.cpp"), beside.join("libnvrtc.so.13"));
+        compile("a compiler", &[], &[source], &out, "libnvrtc.so.13");
+        fs::copy(&out, beside.join("libnvrtc.so")).unwrap();
+    }
+    bare(&beside);
+    fs::copy(out, beside.join("libcuda.so.1")).unwrap();
+    if fs::rename(&beside, &folder).is_err() {
+        // Another test was faster.
+        let _ = fs::remove_dir_all(&beside);
+    }
+    Some(folder)
+}
+
+/// Libraries with nothing in them, found before any real one of this machine, which could not work with the fake driver.
+fn bare(folder: &Path) {
+    let source = folder.join("bare.cpp");
+    fs::write(&source, "").unwrap();
+    for (name, soname) in [("libcublas.so", "libcublas.so.13"), ("libcudnn.so", "libcudnn.so.9")] {
+        let out = folder.join(soname);
+        compile("a bare library", &[], std::slice::from_ref(&source), &out, soname);
+        fs::copy(&out, folder.join(name)).unwrap();
+    }
+}
+
+fn fingerprint(texts: &[(String, String)]) -> u64 {
+    let bytes = texts.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// One file with every kernel, each source in a namespace of its own, and the table of all of them.
+fn all_kernels(texts: &[(String, String)]) -> String {
+    let mut text = "#include \"emulate.h\"\n".to_owned();
+    let mut table = "extern const emulate::Kernel all_kernels[] = {\n".to_owned();
+    for name in texts.iter().filter_map(|(name, _)| name.strip_prefix("cuda/")) {
+        if name.ends_with(".cuh") {
+            let _ = writeln!(text, "#include \"{name}\"");
+        }
+    }
+    for (path, source) in texts {
+        let stem = path.strip_prefix("cuda/").and_then(|p| p.strip_suffix(".cu"));
+        let Some(stem) = stem.filter(|stem| !stem.contains('/')) else { continue };
+        let _ = writeln!(text, "namespace file_{stem} {{\n#include \"{stem}.cu\"\n}}");
+        for name in names(source) {
+            let _ = writeln!(table, "    emulate::Caller<&file_{stem}::{name}>::kernel(\"{name}\"),");
+        }
+    }
+    text + &table + "    {nullptr, nullptr, nullptr, 0},\n};\n"
+}
+
+/// The names of a file's kernels. In a macro a name ends in `##S`, for `f32` and `bf16`.
+fn names(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for rest in source.split("__global__ void").skip(1) {
+        let blank = [' ', '\n', '\\'];
+        let rest = rest.trim_start_matches(blank);
+        let rest = match rest.strip_prefix("__launch_bounds__(") {
+            Some(rest) => rest.split_once(')').map_or(rest, |(_, rest)| rest),
+            None => rest,
+        };
+        let letter = |c: &char| c.is_ascii_alphanumeric() || "_#".contains(*c);
+        let name: String = rest.trim_start_matches(blank).chars().take_while(letter).collect();
+        match name.strip_suffix("##S") {
+            Some(name) => found.extend(["f32", "bf16"].map(|s| format!("{name}{s}"))),
+            None => found.push(name),
+        }
+    }
+    found
+}
+
+/// Runs test `test` of this program in a child with the fake of `folder`; what it prints. A file kept from the fake
+/// compiler must not be met by a real one, so the child has a cache of its own.
+pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
+    let first = |name| {
+        let mut path = folder.as_os_str().to_owned();
+        if let Some(old) = std::env::var_os(name) {
+            path.push(":");
+            path.push(old);
+        }
+        path
+    };
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, task)
+        .env("LD_LIBRARY_PATH", first("LD_LIBRARY_PATH"))
+        .env("JEMPP_CUDA_PATH", first("JEMPP_CUDA_PATH"))
+        .env("JEMPP_CACHE_DIR", folder.join("cache"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
