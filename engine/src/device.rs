@@ -2,6 +2,7 @@
 
 use core::fmt;
 use kernels::cpu::{Cpu, Level};
+pub use kernels::gpu::Precision;
 use kernels::gpu::{Gpu, NoCuda};
 use std::sync::Arc;
 
@@ -83,8 +84,9 @@ impl Device {
     ///
     /// # Errors
     /// What was looked for and where, if there is none that can be used.
-    pub fn cuda(ordinal: usize, debug: Debugging) -> Result<Self, NoCuda> {
-        Ok(Self { kind: Kind::Cuda(Arc::new(kernels::gpu::open(ordinal)?)), debug })
+    pub fn cuda(ordinal: usize, precision: Precision, debug: Debugging) -> Result<Self, NoCuda> {
+        let gpu = kernels::gpu::open(ordinal)?.with_precision(precision);
+        Ok(Self { kind: Kind::Cuda(Arc::new(gpu)), debug })
     }
 
     pub(crate) fn kind(&self) -> &Kind {

@@ -69,11 +69,13 @@ pub enum Error {
         /// Why.
         source: KernelError,
     },
-    /// An op without a kernel for the device.
-    #[error("{op} has no CUDA kernel yet; use the CPU")]
+    /// An op that the device cannot do.
+    #[error("{op} on a GPU: {why}; use the CPU")]
     Unsupported {
         /// The op.
         op: &'static str,
+        /// Why not.
+        why: &'static str,
     },
     /// A GPU refused.
     #[error(transparent)]

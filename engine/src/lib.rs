@@ -19,7 +19,7 @@ pub mod spec;
 pub mod state;
 pub mod tape;
 
-pub use device::{Debugging, Device};
+pub use device::{Debugging, Device, Precision};
 pub use error::{Error, Result};
 pub use grad::grad;
 pub use kernels::cpu::Level;

@@ -2,12 +2,12 @@
 
 use crate::device::{Device, Kind};
 use crate::error::{Error, KernelError, Result};
-use crate::spec::Spec;
+use crate::spec::{DType, Spec};
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
 use core::fmt::Debug;
 use kernels::cpu::Cpu;
-use kernels::gpu::Gpu;
+use kernels::gpu::{Gpu, Launch};
 use kernels::memory::{Io, MemoryError};
 use std::sync::Arc;
 
@@ -54,16 +54,20 @@ pub trait Op: Any + Debug + Send + Sync {
     /// # Errors
     /// [`Error::Unsupported`] unless overridden; what compiling or cuDNN answers.
     fn cuda(&self, _gpu: &Arc<Gpu>, _x: &[Spec], _y: &[Spec]) -> Result<Prepared> {
-        Err(Error::Unsupported { op: self.name() })
+        Err(Error::Unsupported { op: self.name(), why: "it has no CUDA kernel" })
     }
 
     /// The kernel for a device.
     ///
     /// # Errors
-    /// Those of [`Op::cuda`].
+    /// Those of [`Op::cuda`]; [`Error::Unsupported`] for float64 on a GPU.
     fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         match device.kind() {
             Kind::Cpu(cpu) => Ok(self.cpu(cpu, x, y)),
+            Kind::Cuda(_) if x.iter().chain(y).any(|s| s.dtype == DType::F64) => Err(Error::Unsupported {
+                op: self.name(),
+                why: "float64 is for oracles and runs on the CPU only",
+            }),
             Kind::Cuda(gpu) => self.cuda(gpu, x, y),
         }
     }
@@ -167,6 +171,24 @@ where
     Prepared { workspace, kernel: Box::new(OnDevice { device: Arc::clone(cpu), f }) }
 }
 
+/// A CUDA kernel from a closure, with `workspace` bytes.
+pub(crate) fn cuda_kernel<F>(gpu: &Arc<Gpu>, workspace: usize, f: F) -> Result<Prepared>
+where
+    F: FnMut(&Gpu, &mut Io<'_>) -> core::result::Result<(), KernelError> + Send + 'static,
+{
+    Ok(Prepared { workspace, kernel: Box::new(OnDevice { device: Arc::clone(gpu), f }) })
+}
+
+/// A CUDA kernel of one launch that takes all inputs in order, then all outputs.
+pub(crate) fn cuda_launch(gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec], launch: Launch) -> Result<Prepared> {
+    let (inputs, outputs) = (x.len(), y.len());
+    cuda_kernel(gpu, 0, move |gpu, io| {
+        let spans = (0..inputs).map(|i| io.gpu_input(i)).chain((0..outputs).map(|o| io.gpu_output(o)));
+        let spans = spans.map(|s| s.map(Some)).collect::<core::result::Result<Vec<_>, MemoryError>>()?;
+        Ok(launch.run(gpu, &spans)?)
+    })
+}
+
 /// Runs `$body` with `$t` bound to the float type of `$spec` (float32 unless it is float64).
 macro_rules! real {
     ($spec:expr, $t:ident => $body:expr) => {
@@ -200,7 +222,6 @@ pub(crate) fn arity(
     n: core::ops::RangeInclusive<usize>,
     ints: &[usize],
 ) -> core::result::Result<(), String> {
-    use crate::spec::DType;
     ensure!(n.contains(&x.len()), "takes {n:?} inputs, got {}", x.len());
     let mut dtype = None;
     for (i, s) in x.iter().enumerate() {

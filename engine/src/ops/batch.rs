@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::batch;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// Rows `start..start + rows` of the first axis.
@@ -38,6 +39,10 @@ impl Op for SliceRows {
             io.output::<T>(0)?.copy_from_slice(&io.input::<T>(0)?[at..at + len]);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let (at, n) = (self.start * x[0].row_len(), y[0].len());
+        cuda_launch(gpu, x, y, batch::cuda::copy(gpu, (x[0].len(), at), n, (n, 0))?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -72,6 +77,10 @@ impl Op for EmbedRows {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let at = self.start * x[0].row_len();
+        cuda_launch(gpu, x, y, batch::cuda::embed(gpu, x[0].len(), at, y[0].len())?)
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let rows = t.spec(node.inputs[0])?.first();
@@ -100,6 +109,20 @@ impl Op for ConcatRows {
             batch::concat(&parts, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let mut at = 0;
+        let mut parts = Vec::with_capacity(x.len());
+        for part in x {
+            parts.push(batch::cuda::copy(gpu, (part.len(), 0), part.len(), (y[0].len(), at))?);
+            at += part.len();
+        }
+        cuda_kernel(gpu, 0, move |gpu, io| {
+            for (i, part) in parts.iter().enumerate() {
+                part.run(gpu, &[Some(io.gpu_input(i)?), Some(io.gpu_output(0)?)])?;
+            }
+            Ok(())
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };

@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::bn_coeffs;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// scale[G, C] = gamma[C] / √(var[G, C] + eps); var may be [C] as well.
@@ -39,6 +40,10 @@ impl Op for BnCoeffs {
             bn_coeffs::cpu(eps, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let (groups, c) = (x[0].rows(), x[0].last());
+        cuda_launch(gpu, x, y, bn_coeffs::cuda::forward(gpu, self.eps, groups, c)?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -74,6 +79,10 @@ impl Op for BnCoeffsGrad {
             bn_coeffs::grad_cpu(eps, io.input::<T>(0)?, io.input::<T>(1)?, io.input::<T>(2)?, dvar, dgamma);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let (groups, c) = (x[0].rows(), x[0].last());
+        cuda_launch(gpu, x, y, bn_coeffs::cuda::grad(gpu, self.eps, groups, c)?)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Running statistics folded from the statistics of one pass after another.
 
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 pub use kernels::bn_running_update::Fold;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// r' from r[C], the group statistics s[G, C], and an accumulator [C] if the order has [`Fold::Steps`]. No gradient.
@@ -47,6 +48,16 @@ impl Op for BnRunningUpdate {
             kernels::bn_running_update::cpu(op.momentum, &op.order, &op.correct, r, s, acc, out);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
+        let c = x[0].len();
+        let launch = kernels::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
+        let acc = x.len() > 2;
+        cuda_kernel(gpu, 0, move |gpu, io| {
+            let acc = if acc { Some(io.gpu_input(2)?) } else { None };
+            let (r, s, out) = (io.gpu_input(0)?, io.gpu_input(1)?, io.gpu_output(0)?);
+            Ok(launch.run(gpu, &[Some(r), Some(s), acc, Some(out)])?)
+        })
     }
 }
 

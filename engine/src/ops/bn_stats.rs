@@ -1,13 +1,14 @@
 //! Batch statistics of each group and channel: the first part of batch norm.
 
 use super::{Case, Cases, Fill as F};
-use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::error::{Error, Result};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::ops::scale_shift_leaky::ScaleShiftLeakyGrad;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::bn_stats::{self, Grouped, Stats};
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// The grouped shape of N×H×W×C; the groups must share out the images.
@@ -16,6 +17,11 @@ pub(crate) fn grouped(x: &Spec, groups: &[usize]) -> core::result::Result<Groupe
     ensure!(!groups.contains(&0), "a group is empty: {groups:?}");
     ensure!(groups.iter().sum::<usize>() == x.first(), "groups {groups:?} do not share out {} images", x.first());
     Ok(Grouped { groups: groups.to_vec(), pixels: x.row_len() / x.last(), c: x.last() })
+}
+
+/// The same, for kernels: a shape that does not fit is refused when recorded, and again here.
+pub(crate) fn fit(op: &dyn Op, x: &Spec, groups: &[usize]) -> Result<Grouped> {
+    grouped(x, groups).map_err(|_| Error::Unsupported { op: op.name(), why: "its groups do not fit" })
 }
 
 /// mean[G, C] and biased var[G, C] of x, over the images and pixels of each group.
@@ -47,6 +53,13 @@ impl Op for BnStats {
             stats.run(cpu, io.input::<T>(0)?, mean, var, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let stats = bn_stats::cuda::Stats::new(gpu, &fit(self, &x[0], &self.groups)?)?;
+        cuda_kernel(gpu, stats.workspace(), move |gpu, io| {
+            let (mean, var) = (io.gpu_output(0)?, io.gpu_output(1)?);
+            Ok(stats.run(gpu, io.gpu_input(0)?, mean, var, io.gpu_workspace()?)?)
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         if !want.needs(0) {
@@ -101,6 +114,17 @@ impl Op for BnStatsGrad {
             bn_stats::grad_cpu(cpu, &shape, x, mean, dmean, dvar, add, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let launch = bn_stats::cuda::grad(gpu, &fit(self, &x[0], &self.groups)?)?;
+        let add = x.len() > 4;
+        cuda_kernel(gpu, 0, move |gpu, io| {
+            let add = if add { Some(io.gpu_input(4)?) } else { None };
+            let (x, mean) = (io.gpu_input(0)?, io.gpu_input(1)?);
+            let (dmean, dvar) = (io.gpu_input(2)?, io.gpu_input(3)?);
+            let dx = io.gpu_output(0)?;
+            Ok(launch.run(gpu, &[Some(x), Some(mean), Some(dmean), Some(dvar), add, Some(dx)])?)
+        })
     }
 }
 

@@ -2,13 +2,14 @@
 //! differentiation.
 
 use super::{Case, Cases, Fill as F};
-use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::error::{Error, Result};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// Geometry of a convolution.
@@ -30,6 +31,11 @@ impl Geometry {
         ensure!(h + 2 * self.pad >= r && wd + 2 * self.pad >= s, "filters {w} are larger than the padded image {x}");
         Ok(ConvShape { n, h, w: wd, c, k, r, s, stride: self.stride, pad: self.pad })
     }
+}
+
+/// For kernels: a shape that does not fit is refused when recorded, and again here.
+fn fit(op: &dyn Op, shape: core::result::Result<ConvShape, String>) -> Result<ConvShape> {
+    shape.map_err(|_| Error::Unsupported { op: op.name(), why: "its shapes do not fit" })
 }
 
 fn output(s: &ConvShape) -> [usize; 4] {
@@ -87,6 +93,17 @@ impl Op for Conv2d {
             conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, b, add, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, self.geometry.shape(&x[0], &x[1]))?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Output, shape)?;
+        let (bias, residual) = (self.bias, self.residual);
+        cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
+            let b = if bias { Some(io.gpu_input(2)?) } else { None };
+            let add = if residual { Some(io.gpu_input(2 + usize::from(bias))?) } else { None };
+            let from = (io.gpu_input(0)?, io.gpu_input(1)?);
+            Ok(conv.run(gpu, from, b, add, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -151,6 +168,16 @@ impl Op for Conv2dInputGrad {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, self.geometry.shape(&self.x, &x[1]))?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Input, shape)?;
+        let residual = x.len() > 2;
+        cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
+            let add = if residual { Some(io.gpu_input(2)?) } else { None };
+            let from = (io.gpu_input(0)?, io.gpu_input(1)?);
+            Ok(conv.run(gpu, from, None, add, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (dy, w, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
@@ -194,6 +221,14 @@ impl Op for Conv2dWeightGrad {
             conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, self.geometry.shape(&x[0], &self.w))?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Filters, shape)?;
+        cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
+            let from = (io.gpu_input(0)?, io.gpu_input(1)?);
+            Ok(conv.run(gpu, from, None, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

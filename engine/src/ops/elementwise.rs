@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::elementwise;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// y = x, in memory of its own.
@@ -28,6 +29,14 @@ impl Op for Identity {
         cpu_kernel(cpu, 0, |_, io| {
             if let Some(x) = io.input_or_place::<u8>(0, 0)? {
                 io.output::<u8>(0)?.copy_from_slice(x);
+            }
+            Ok(())
+        })
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, _: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        cuda_kernel(gpu, 0, |gpu, io| {
+            if !io.in_place(0, 0) {
+                gpu.copy(io.gpu_input(0)?, io.gpu_output(0)?)?;
             }
             Ok(())
         })
@@ -61,6 +70,9 @@ impl Op for Fill {
             io.output::<T>(0)?.fill(value as T);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, elementwise::cuda::fill(gpu, self.value, y[0].len())?)
     }
     fn vjp(&self, _: &mut Tape, _: &NodeRef, _: &[Option<Var>], _: &Wanted) -> Result<Vec<Grad>> {
         Ok(Vec::new())
@@ -104,6 +116,14 @@ impl Op for Axpby {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let n = y[0].len();
+        let launch = match x.len() {
+            1 => elementwise::cuda::scale(gpu, self.a, n)?,
+            _ => elementwise::cuda::axpby(gpu, self.a, self.b, n)?,
+        };
+        cuda_launch(gpu, x, y, launch)
+    }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let mut scaled = |i: usize, f: f64| {
@@ -131,6 +151,9 @@ impl Op for Mul {
             elementwise::mul(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, elementwise::cuda::mul(gpu, y[0].len())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };

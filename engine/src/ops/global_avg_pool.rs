@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::global_avg_pool;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// N×H×W×C → N×C.
@@ -31,6 +32,10 @@ impl Op for GlobalAvgPool {
             global_avg_pool::cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let (n, c, pixels) = (x[0].first(), x[0].last(), x[0].row_len() / x[0].last());
+        cuda_launch(gpu, x, y, global_avg_pool::cuda::forward(gpu, n, pixels, c)?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -61,6 +66,10 @@ impl Op for GlobalAvgPoolGrad {
             global_avg_pool::grad_cpu(cpu, pixels, c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let (n, c, pixels) = (self.x.first(), self.x.last(), self.x.row_len() / self.x.last());
+        cuda_launch(gpu, x, y, global_avg_pool::cuda::grad(gpu, n, pixels, c)?)
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::label;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {
@@ -34,6 +35,9 @@ impl Op for GatherLabel {
             label::gather(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, label::cuda::gather(gpu, x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -65,6 +69,9 @@ impl Op for ScatterLabel {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, label::cuda::scatter(gpu, x[0].len(), self.classes)?)
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(GatherLabel, &[u, node.inputs[1]]))?])
@@ -89,6 +96,9 @@ impl Op for Hits {
             label::hits(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, label::cuda::hits(gpu, x[0].first(), x[0].last())?)
     }
 }
 

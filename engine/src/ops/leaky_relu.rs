@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::leaky_relu;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// y = x for x ≥ 0, leak·x below.
@@ -30,6 +31,9 @@ impl Op for LeakyRelu {
             leaky_relu::cpu(cpu, leak, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, leaky_relu::cuda::forward(gpu, self.leak, y[0].len())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -59,6 +63,9 @@ impl Op for LeakyReluGrad {
             leaky_relu::grad_cpu(cpu, leak, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, leaky_relu::cuda::grad(gpu, self.leak, y[0].len())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = dy[0] else { return Ok(Vec::new()) };

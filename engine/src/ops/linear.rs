@@ -2,12 +2,13 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> {
@@ -15,6 +16,13 @@ fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> 
         [a, b] => Ok((a, b)),
         _ => Err(format!("{what} must be a matrix, got {s}")),
     }
+}
+
+fn gradient(gpu: &Arc<Gpu>, conv: cuda::Conv) -> Result<Prepared> {
+    cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
+        let from = (io.gpu_input(0)?, io.gpu_input(1)?);
+        Ok(conv.run(gpu, from, None, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
+    })
 }
 
 /// y[n, k] = Σ_c x[n, c]·w[k, c] + b[k]. Inputs: x, w, and b or not.
@@ -53,6 +61,15 @@ impl Op for Linear {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let shape = ConvShape::linear(x[0].first(), x[0].last(), y[0].last());
+        let (conv, bias) = (cuda::Conv::new(gpu, cuda::Gives::Output, shape)?, x.len() > 2);
+        cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
+            let b = if bias { Some(io.gpu_input(2)?) } else { None };
+            let from = (io.gpu_input(0)?, io.gpu_input(1)?);
+            Ok(conv.run(gpu, from, b, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (x, w) = (node.inputs[0], node.inputs[1]);
@@ -86,6 +103,10 @@ impl Op for LinearInputGrad {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let shape = ConvShape::linear(x[0].first(), y[0].last(), x[0].last());
+        gradient(gpu, cuda::Conv::new(gpu, cuda::Gives::Input, shape)?)
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (dy, w) = (node.inputs[0], node.inputs[1]);
@@ -116,6 +137,10 @@ impl Op for LinearWeightGrad {
             grad.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = ConvShape::linear(x[0].first(), x[0].last(), x[1].last());
+        gradient(gpu, cuda::Conv::new(gpu, cuda::Gives::Filters, shape)?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

@@ -2,12 +2,13 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::ops::reduce::MulRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::logsumexp;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 fn logits(x: &[Spec]) -> core::result::Result<(), String> {
@@ -37,6 +38,9 @@ impl Op for LogSumExp {
             logsumexp::cpu(c, io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, logsumexp::cuda::logsumexp(gpu, x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -71,6 +75,9 @@ impl Op for Softmax {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, logsumexp::cuda::softmax(gpu, x[0].first(), x[0].last())?)
+    }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(SoftmaxGrad, &[node.outputs[0], u]))?])
@@ -99,6 +106,9 @@ impl Op for SoftmaxGrad {
             logsumexp::softmax_grad(c, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, logsumexp::cuda::softmax_grad(gpu, x[0].first(), x[0].last())?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Philox noise of a given law, by element.
 
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
@@ -9,6 +9,7 @@ use kernels::memory::{Io, MemoryError};
 pub use kernels::noise::Law;
 use kernels::noise::Place;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// Checks a seed (i32[2]: the words of the 64-bit seed) and a step (i32[1]).
@@ -60,6 +61,10 @@ impl Op for Noise {
             kernels::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+        let launch = kernels::noise::cuda::fill(gpu, self.law, self.stream as u32, y[0].len())?;
+        cuda_launch(gpu, x, y, launch)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 pub use kernels::pyld_step::Args;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// x' from x and g = ∂f/∂x; with noise also seed i32[2] and step i32[1]. No gradient.
@@ -46,6 +47,10 @@ impl Op for PyldStep {
             kernels::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+        let launch = kernels::pyld_step::cuda::step(gpu, self.args, self.stream as u32, y[0].len())?;
+        cuda_launch(gpu, x, y, launch)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::reduce;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// out[c] = Σ over all axes but the last.
@@ -32,6 +33,12 @@ impl Op for SumRows {
             reduce::sum_rows(cpu, c, io.input::<T>(0)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let sum = reduce::cuda::Sum::rows(gpu, x[0].rows(), x[0].last())?;
+        cuda_kernel(gpu, sum.workspace(), move |gpu, io| {
+            Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -61,6 +68,9 @@ impl Op for BroadcastRows {
             reduce::broadcast_rows(io.input::<T>(0)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, reduce::cuda::broadcast_rows(gpu, self.to.rows(), self.to.last())?)
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -92,6 +102,12 @@ impl Op for SumAll {
             io.output::<T>(0)?[0] = reduce::sum_all(factor, io.input::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let sum = reduce::cuda::Sum::all(gpu, self.factor, x[0].len())?;
+        cuda_kernel(gpu, sum.workspace(), move |gpu, io| {
+            Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -126,6 +142,9 @@ impl Op for Spread {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, reduce::cuda::spread(gpu, self.factor, y[0].len())?)
+    }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(SumAll { factor: self.factor }, &[u]))?])
@@ -150,6 +169,9 @@ impl Op for MulRows {
             reduce::mul_rows(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, reduce::cuda::mul_rows(gpu, x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -179,6 +201,9 @@ impl Op for RowDot {
             reduce::row_dot(io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, reduce::cuda::row_dot(gpu, x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

@@ -2,13 +2,14 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::replay::{self, ByClass};
 pub use kernels::replay::Kind;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// Rows of a buffer by index: buffer B×…, index i32[n] → n×…. No gradient.
@@ -36,6 +37,10 @@ impl Op for GatherRows {
             replay::gather(cpu, row, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+        let launch = replay::cuda::gather(gpu, x[0].first(), x[0].row_len(), x[1].len())?;
+        cuda_launch(gpu, x, y, launch)
     }
 }
 
@@ -66,6 +71,16 @@ impl Op for ScatterRows {
             replay::scatter(row, b, i, x, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
+        let scatter = replay::cuda::Scatter::new(gpu, x[0].first(), x[0].row_len(), x[1].len())?;
+        cuda_kernel(gpu, scatter.workspace(), move |gpu, io| {
+            let out = io.gpu_output(0)?;
+            if !io.in_place(0, 0) {
+                gpu.copy(io.gpu_input(0)?, out)?;
+            }
+            Ok(scatter.run(gpu, io.gpu_input(1)?, io.gpu_input(2)?, out, io.gpu_workspace()?)?)
+        })
     }
 }
 
@@ -105,6 +120,10 @@ impl Op for Restart {
             replay::restart(cpu, row, data, x, kind, class, place(io, 6, stream)?, io.output::<f32>(0)?);
             Ok(())
         })
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+        let (chains, data) = ((x[0].first(), x[0].row_len()), (x[3].first(), x[4].len() - 1));
+        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream as u32)?)
     }
 }
 

@@ -1,16 +1,17 @@
 //! Normalise, scale, shift and rectify: the last part of batch norm, with its gradients.
 
-use super::bn_stats::grouped;
+use super::bn_stats::{fit, grouped};
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
 use crate::ops::elementwise::{Axpby, Mul};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
-use kernels::scale_shift_leaky::{self, GradArgs, Reduce};
+use kernels::scale_shift_leaky::{self, GradArgs, Reduce, cuda};
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale [G, C] ([C]: the same for all groups),
@@ -55,6 +56,11 @@ impl Op for ScaleShiftLeaky {
             scale_shift_leaky::cpu(cpu, &shape, leak, x, mean, scale, shift, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, &x[0], &self.groups)?;
+        let launch = cuda::forward(gpu, &shape, x[1].rank() == 1, self.leak)?;
+        cuda_launch(gpu, x, y, launch)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -136,6 +142,21 @@ impl Op for ScaleShiftLeakyGrad {
             Ok(())
         }))
     }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, &x[0], &self.like.groups)?;
+        let (add, stats, n) = (self.add, self.stats, x.len());
+        let shared = x[2].rank() == 1;
+        let launch = cuda::grad(gpu, &shape, shared, stats, self.like.leak)?;
+        cuda_kernel(gpu, 0, move |gpu, io| {
+            let mut spans = (0..5).map(|i| io.gpu_input(i).map(Some)).collect::<core::result::Result<Vec<_>, _>>()?;
+            if stats {
+                spans.extend([Some(io.gpu_input(n - 2)?), Some(io.gpu_input(n - 1)?)]);
+            }
+            spans.push(if add { Some(io.gpu_input(5)?) } else { None });
+            spans.push(Some(io.gpu_output(0)?));
+            Ok(launch.run(gpu, &spans)?)
+        })
+    }
 }
 
 /// dscale[G, C] = Σ dz·(x − mean) and dshift[G, C] = Σ dz, from x, dy, mean, scale, shift; dz = leaky'(z)·dy.
@@ -169,6 +190,20 @@ impl Op for ScaleShiftLeakyReduce {
             reduce.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, coeffs, dscale, dshift, io.workspace::<T>()?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
+        let shape = fit(self, &x[0], &self.like.groups)?;
+        let reduce = cuda::Reduce::new(gpu, &shape, x[2].rank() == 1, self.like.leak)?;
+        cuda_kernel(gpu, reduce.workspace(), move |gpu, io| {
+            let from = cuda::Inputs {
+                x: io.gpu_input(0)?,
+                dy: io.gpu_input(1)?,
+                mean: io.gpu_input(2)?,
+                scale: io.gpu_input(3)?,
+                shift: io.gpu_input(4)?,
+            };
+            Ok(reduce.run(gpu, from, (io.gpu_output(0)?, io.gpu_output(1)?), io.gpu_workspace()?)?)
+        })
     }
 }
 

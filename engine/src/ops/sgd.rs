@@ -1,10 +1,11 @@
 //! SGD with momentum and weight decay.
 
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// New weight and velocity from weight, velocity, gradient and the learning rate (one value). No gradient.
@@ -41,6 +42,9 @@ impl Op for Sgd {
             kernels::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+        cuda_launch(gpu, x, y, kernels::sgd::cuda::step(gpu, self.momentum, self.weight_decay, x[0].len())?)
     }
 }
 

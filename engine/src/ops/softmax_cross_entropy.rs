@@ -2,11 +2,12 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::softmax_cross_entropy;
 use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]].
@@ -37,6 +38,9 @@ impl Op for SoftmaxCrossEntropy {
             softmax_cross_entropy::cpu(c, io.input::<T>(0)?, io.input::<i32>(1)?, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, softmax_cross_entropy::cuda::loss(gpu, x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -69,6 +73,9 @@ impl Op for SoftmaxCrossEntropyGrad {
             softmax_cross_entropy::grad_cpu(c, x, l, g, io.output::<T>(0)?);
             Ok(())
         }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        cuda_launch(gpu, x, y, softmax_cross_entropy::cuda::grad(gpu, x[0].first(), x[0].last())?)
     }
 }
 

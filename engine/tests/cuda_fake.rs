@@ -1,0 +1,140 @@
+//! Every stem of the registry through the CUDA arms, on a made-up GPU whose device is the CPU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cases;
+#[path = "../../kernels/tests/fake/mod.rs"]
+mod fake;
+
+use cases::{close, data, differentiable, each, record};
+use engine::ops::elementwise::{Axpby, Identity};
+use engine::{DType, Debugging, Device, Error, Host, Precision, Spec, State, Tape};
+use std::path::Path;
+
+const TASK: &str = "JEMPP_TEST_TASK";
+
+/// Largest |a − b| / max|b| between the CPU and a device, by element type: sums in another order, and other functions
+/// for exp and log. Integers and bytes must be the same.
+const TOLERANCE: [(DType, f64); 3] = [(DType::F32, 4e-6), (DType::I32, 0.0), (DType::U8, 0.0)];
+
+fn tolerance(dtype: DType) -> f64 {
+    TOLERANCE.iter().find(|t| t.0 == dtype).unwrap().1
+}
+
+fn gpu() -> Device {
+    Device::cuda(0, Precision::F32, Debugging::default()).unwrap()
+}
+
+fn in_child(task: &str) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+        let text = fake::child("in_a_child", TASK, task, &folder);
+        assert!(text.contains(&format!("{task} done")), "{text}");
+        print!("{text}");
+    }
+}
+
+#[test]
+fn every_case_agrees_with_the_cpu_and_replays_to_the_bit() {
+    in_child("cases");
+}
+
+#[test]
+fn state_lives_on_the_device() {
+    in_child("state");
+}
+
+#[test]
+fn float64_is_refused_with_a_reason() {
+    in_child("float64");
+}
+
+#[test]
+fn in_a_child() {
+    let Ok(task) = std::env::var(TASK) else { return };
+    match task.as_str() {
+        "cases" => every_case(),
+        "state" => state(),
+        "float64" => float64(),
+        _ => panic!("{task}"),
+    }
+    println!("{task} done");
+}
+
+fn every_case() {
+    let (gpu, cpu) = (gpu(), Device::cpu(1));
+    let mut worst = (0.0f64, String::new());
+    each(|what, case| {
+        let program = record(case, DType::F32, differentiable(case)).unwrap();
+        let data = data(case);
+        let want = program.run(&cpu, &data, DType::F32);
+        // A plain run, a captured one, and two replays.
+        let got = program.run_often(&gpu, &data, DType::F32, 4);
+        for (i, want) in want.iter().enumerate() {
+            let dtype = program.outputs.get(i).map_or(DType::F32, |v| program.tape.spec(*v).unwrap().dtype);
+            close(&format!("{what}, result {i}"), &got[0][i], want, tolerance(dtype));
+            let scale = want.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
+            let off = got[0][i].iter().zip(want).map(|(g, w)| (g - w).abs() / scale).fold(0.0, f64::max);
+            if off > worst.0 {
+                worst = (off, format!("{what}, result {i}"));
+            }
+        }
+        let bits = |r: &Vec<Vec<f64>>| r.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+        for replay in &got[1..] {
+            assert_eq!(bits(&got[0]), bits(replay), "{what}: plain and captured");
+        }
+    });
+    println!("largest difference {:.1e} in {}", worst.0, worst.1);
+    println!("{:?}", gpu.as_gpu().unwrap().notes());
+}
+
+/// s ← 2·s + x, with s read after and before: in place, by a copy at the end, and shared by two programs.
+fn state() {
+    let device = gpu();
+    let mut state = State::on(&device);
+    let slot = state.add("s", Spec::f32(&[5])).unwrap();
+    let labels = state.add("labels", Spec::i32(&[3])).unwrap();
+    state.set(slot, &[1.0f32, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    state.set_at(labels, 1, &[7i32, 8]).unwrap();
+    assert_eq!(state.fetch::<i32>(labels).unwrap(), [0, 7, 8]);
+    assert!(state.get::<f32>(slot).is_err() && state.get_mut::<f32>(slot).is_err());
+    let before = state.duplicate().unwrap();
+
+    let mut tape = Tape::new();
+    let x = tape.input("x", Spec::f32(&[5]));
+    let old = tape.read(slot);
+    let new = tape.one(Axpby { a: 2.0, b: 1.0 }, &[old, x]).unwrap();
+    tape.assign(slot, new).unwrap();
+    let kept = tape.one(Identity, &[old]).unwrap();
+    let mut plan = tape.plan(&device, &[kept]).unwrap();
+    let ones = [1.0f32; 5];
+    let mut want = [1.0f32, 2.0, 3.0, 4.0, 5.0];
+    for _ in 0..5 {
+        plan.run(&mut state, &[(x, Host::F32(&ones))]).unwrap();
+        assert_eq!(plan.fetch::<f32>(kept).unwrap(), want);
+        want = want.map(|v| 2.0 * v + 1.0);
+        assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
+    }
+    assert_eq!(plan.capture_refused(), None);
+    // Another state of the same slots: the graph of the first may not be replayed on it.
+    let mut other = before;
+    plan.run(&mut other, &[(x, Host::F32(&ones))]).unwrap();
+    assert_eq!(other.fetch::<f32>(slot).unwrap(), [3.0, 5.0, 7.0, 9.0, 11.0]);
+    assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
+    // A state of the host is refused.
+    let mut host = State::new();
+    host.add("s", Spec::f32(&[5])).unwrap();
+    assert!(plan.run(&mut host, &[(x, Host::F32(&ones))]).is_err());
+    // The first value that is not finite is found.
+    let nan = Debugging { nan: true, ..Debugging::default() };
+    let mut plan = tape.plan(&Device::cuda(0, Precision::F32, nan).unwrap(), &[kept]).unwrap();
+    assert!(plan.run(&mut state, &[(x, Host::F32(&ones))]).is_err(), "another Gpu's state");
+}
+
+fn float64() {
+    let mut tape = Tape::new();
+    let x = tape.input("x", Spec::new(&[3], DType::F64));
+    let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[x]).unwrap();
+    match tape.plan(&gpu(), &[y]) {
+        Err(e @ Error::Unsupported { op: "axpby", .. }) => assert!(e.to_string().contains("float64"), "{e}"),
+        other => panic!("{other:?}"),
+    }
+}
