@@ -41,7 +41,11 @@ impl Watch {
             return Err(format!("the {name} is {v} at iteration {step}"));
         }
         if m.loss.abs() > self.loss_limit {
-            return Err(format!("|loss| = {:.3e} at iteration {step} is beyond {:.1e}", m.loss.abs(), self.loss_limit));
+            return Err(format!(
+                "|loss| = {:.3e} at iteration {step} is beyond {:.1e}",
+                m.loss.abs(),
+                self.loss_limit
+            ));
         }
         let gap = m.gap();
         if gap.is_nan() {
