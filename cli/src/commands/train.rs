@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Trains, or says what training would be.
 pub fn run(global: &Global, a: &Train) -> Result<()> {
-    let config = configuration(global, a.config.as_deref(), &a.overrides)?;
+    let config = configuration(global, "digits", a.config.as_deref(), &a.overrides)?;
     if a.print_config {
         print!("{}", config.to_toml()?);
         return Ok(());
@@ -48,7 +48,8 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let ask = |e| Error::Internal(format!("signal handler: {e}"));
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop)).map_err(ask)?;
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
+            .map_err(ask)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(ask)?;
     }
     Ok(stop)
@@ -57,14 +58,27 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 fn print_outline(o: &Outline, seconds: f64) {
     let f = o.footprint;
     let [per_epoch, total] = o.iterations;
-    println!("data          {}: {} to train on, {} to validate, {} to test", o.dataset, o.images[0], o.images[1], o.images[2]);
+    println!(
+        "data          {}: {} to train on, {} to validate, {} to test",
+        o.dataset, o.images[0], o.images[1], o.images[2]
+    );
     println!("device        {}", o.device);
     println!("parameters    {}", f.parameters);
     println!("memory        {} of state, {} of programs", bytes(f.state_bytes), bytes(f.program_bytes));
-    println!("work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all", f.flops as f64 / 1e9);
+    println!(
+        "work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all",
+        f.flops as f64 / 1e9
+    );
     let rate = f.flops as f64 / seconds / 1e9;
-    println!("speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), measured on the second", seconds * 1e3);
-    println!("time          {} an epoch, {} in all", duration(seconds * per_epoch as f64), duration(seconds * total as f64));
+    println!(
+        "speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), measured on the second",
+        seconds * 1e3
+    );
+    println!(
+        "time          {} an epoch, {} in all",
+        duration(seconds * per_epoch as f64),
+        duration(seconds * total as f64)
+    );
 }
 
 fn print_report(r: &Report) {
@@ -76,18 +90,20 @@ fn print_report(r: &Report) {
         println!("AUROC of log p(x)  {:.4}  against {}", d.auroc_log_density, d.against);
     }
     if let Some([mean, worst]) = r.gap {
-        println!("gap                {mean:+.3}  mean log p(x) of data − chains, last 200 iterations (largest {worst:.2})");
+        println!(
+            "gap                {mean:+.3}  mean log p(x) of data − chains, last 200 iterations (largest {worst:.2})"
+        );
     }
     println!("trained            {} iterations in {}", r.iterations, duration(r.training_seconds));
     println!();
     println!("run folder         {}", r.folder.display());
     if let Some(grid) = r.grids.last() {
-        println!("samples            {}", grid.display());
+        println!("samples            {}  (one row a class)", grid.display());
     }
     let run = r.folder.display();
     println!();
     println!("Next:");
-    println!("  jempp-cli sample --model {run} --grid samples.png      draw new images");
-    println!("  jempp-cli eval accuracy --model {run}                  judge it again");
-    println!("  jempp-cli inspect {run}                                what the model is");
+    println!("  jempp-cli sample --model {run}             draw new images");
+    println!("  jempp-cli eval accuracy --model {run}      judge it again");
+    println!("  jempp-cli inspect {run}                    what the model is");
 }
