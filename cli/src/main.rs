@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let global = &cli.global;
     log_to_stderr(global);
     let result = match &cli.command {
-        Command::Train(a) => commands::train::run(global, a),
+        Command::Train(a) => return finish(commands::train::run(global, a)),
         Command::Sample(a) => commands::sample::run(global, a),
         Command::Predict(a) => commands::predict::run(global, a),
         Command::Eval(a) => commands::eval::run(global, a),
@@ -23,13 +23,14 @@ fn main() -> ExitCode {
         Command::Bench(a) => commands::bench::run(global, a),
         Command::Completions(a) => commands::completions::run(a),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    finish(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn finish(result: jempp::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e}");
+        ExitCode::from(e.exit_code())
+    })
 }
 
 /// Shows what the libraries have to say: warnings, with `-v` more, with `-q` errors only.

@@ -27,7 +27,7 @@ pub struct Sample {
     /// Follow log p(x, y) of this class instead of log p(x)
     #[arg(long, value_name = "K", conflicts_with = "by_class")]
     pub class: Option<i32>,
-    /// Share the images out over all classes, in rows of the grid
+    /// Share the images out over all classes (as many of each, rounded up), a row of the grid each
     #[arg(long)]
     pub by_class: bool,
     /// Where chains start

@@ -5,7 +5,7 @@ use crate::args::{Devices, Global};
 use jempp::Result;
 use jempp::devices::{CpuInfo, cpu};
 use jempp::engine::Device;
-use jempp::engine::gpu::{LibraryReport, Report, Status, probe};
+use jempp::engine::gpu::{LibraryReport, NoCuda, Report, Status, probe};
 use serde_json::{Value, json};
 
 /// Says what there is; a `--device` that is not there is an error after that.
@@ -35,6 +35,10 @@ fn text(cpu: &CpuInfo, report: &Report) -> String {
         );
     }
     match &report.devices {
+        // Without a driver the list of libraries says all there is to say.
+        Err(NoCuda::Missing { library, .. }) => {
+            out += &format!("  none: {library} was not found, see below\n")
+        }
         Err(why) => out += &format!("  none: {}\n", why.brief()),
         Ok(all) if all.is_empty() => out += "  none\n",
         Ok(_) => out += "  (this version computes on the CPU only)\n",
@@ -58,7 +62,7 @@ fn library_text(library: &LibraryReport) -> String {
             let note = note.as_ref().map(|n| format!("  {:<14} {n}\n", "")).unwrap_or_default();
             format!("  {name} {version}  {}\n{note}", path.display())
         }
-        Status::Unavailable(why) => format!("  {name} missing ({}): {}\n", library.purpose, why.brief()),
+        Status::Unavailable(why) => format!("  {name} for {}: {}\n", library.purpose, why.brief()),
     }
 }
 
