@@ -8,7 +8,7 @@ use std::process::Command;
 
 #[test]
 fn a_missing_model_is_3_everywhere() {
-    let place = Place::new();
+    let place = Place::empty();
     for args in [
         &["sample", "--model", "runs/none"][..],
         &["predict", "--model", "runs/none", "--input", "x.npz"],
@@ -23,7 +23,7 @@ fn a_missing_model_is_3_everywhere() {
 
 #[test]
 fn a_corrupt_model_is_6() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     let path = place.path().join("run/ckpt/step_3/model.safetensors");
     let good = fs::read(&path).unwrap();
@@ -50,7 +50,7 @@ fn a_corrupt_model_is_6() {
 
 #[test]
 fn unsuitable_images_are_3_and_named() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     let file = |name: &str, shape: &[usize], x: &[f32]| {
         write(&place.path().join(name), &[("images", Array::F32(shape, x))]).unwrap();
@@ -81,7 +81,7 @@ fn unsuitable_images_are_3_and_named() {
 
 #[test]
 fn nothing_is_overwritten() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     fs::write(place.path().join("here.npz"), "mine").unwrap();
     for args in [
@@ -98,7 +98,7 @@ fn nothing_is_overwritten() {
 
 #[test]
 fn chains_of_training_need_a_checkpoint() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     fs::copy(place.path().join("run/ckpt/step_3/model.safetensors"), place.path().join("m.safetensors"))
         .unwrap();
@@ -114,7 +114,7 @@ fn chains_of_training_need_a_checkpoint() {
 
 #[test]
 fn divergence_is_5_with_advice_and_the_last_checkpoint() {
-    let place = Place::new();
+    let place = Place::empty();
     let err = place.run(&[&["train", "-q", "--out", "a", "train.loss_limit=1e-9"], TINY].concat()).fails(5);
     assert!(
         err.contains("beyond 1.0e-9") && err.contains("What helps") && err.contains("No checkpoint"),
@@ -149,7 +149,7 @@ impl Drop for Small<'_> {
 
 #[test]
 fn a_full_disk_is_7() {
-    let place = Place::new();
+    let place = Place::empty();
     let at = place.path().join("small");
     let Some(_small) = Small::mount(&at) else {
         println!("skipped: a small file system can be mounted by root only");

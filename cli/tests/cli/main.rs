@@ -56,7 +56,7 @@ impl Done {
 
 impl Place {
     /// A new one.
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 

@@ -5,7 +5,7 @@ use jempp::npz::{Array, Npz};
 
 #[test]
 fn runs_are_numbered_and_keep_what_they_promise() {
-    let place = Place::new();
+    let place = Place::empty();
     let args = [&["train", "-q"], TINY].concat();
     let out = place.run(&args).ok();
     assert!(out.contains("runs/train-001") && out.contains("chains_by_class.png"), "{out}");
@@ -35,7 +35,7 @@ fn runs_are_numbered_and_keep_what_they_promise() {
 
 #[test]
 fn inspect_tells_of_run_checkpoint_and_file() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     std::fs::copy(place.path().join("run/ckpt/step_3/model.safetensors"), place.path().join("m.safetensors"))
         .unwrap();
@@ -56,7 +56,7 @@ fn inspect_tells_of_run_checkpoint_and_file() {
 /// Predictions of one image alone and of nine together, some of them from image files.
 #[test]
 fn predictions_do_not_depend_on_the_batch() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     let values: Vec<u8> = (0..9 * 64).map(|i| (i * 37 % 251) as u8).collect();
     let floats: Vec<f32> = values.iter().map(|u| jempp::data::augment::value(*u)).collect();
@@ -103,7 +103,7 @@ fn predictions_do_not_depend_on_the_batch() {
 
 #[test]
 fn samples_are_repeatable_and_go_on_to_be_judged() {
-    let place = Place::new();
+    let place = Place::empty();
     place.train("run");
     let model = ["sample", "-q", "--model", "run", "--n", "30", "--steps", "2"];
     let sample = |more: &[&str]| place.run(&[&model[..], more].concat());

@@ -34,7 +34,7 @@ fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
 
 #[test]
 fn a_stopped_run_has_saved() {
-    let place = Place::new();
+    let place = Place::empty();
     for (out, signal, code) in [("a", "INT", 130), ("b", "TERM", 143)] {
         assert_eq!(stopped_by(&place, out, signal), code);
         let i = place.run(&["inspect", out, "--json"]).json();

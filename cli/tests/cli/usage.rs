@@ -4,7 +4,7 @@ use super::{Place, TINY};
 
 #[test]
 fn every_command_has_help_with_examples() {
-    let place = Place::new();
+    let place = Place::empty();
     let commands: [&[&str]; 10] = [
         &["train"],
         &["sample"],
@@ -29,7 +29,7 @@ fn every_command_has_help_with_examples() {
 
 #[test]
 fn wrong_usage_is_2_with_a_suggestion() {
-    let place = Place::new();
+    let place = Place::empty();
     for (args, hint) in [
         (&["smaple"][..], "'sample'"),
         (&["train", "--dri-run"], "--dry-run"),
@@ -46,7 +46,7 @@ fn wrong_usage_is_2_with_a_suggestion() {
 
 #[test]
 fn configuration_is_printed_and_reads_back() {
-    let place = Place::new();
+    let place = Place::empty();
     let text = place.run(&["train", "--print-config", "train.lr=0.05", "--seed", "7"]).ok();
     std::fs::write(place.path().join("run.toml"), &text).unwrap();
     let back = place.run(&["train", "-c", "run.toml", "--print-config"]).ok();
@@ -56,7 +56,7 @@ fn configuration_is_printed_and_reads_back() {
 
 #[test]
 fn wrong_configurations_are_3_and_say_where() {
-    let place = Place::new();
+    let place = Place::empty();
     let err = place.run(&["train", "train.lrr=1"]).fails(3);
     assert!(err.contains("`train.lrr`") && err.contains("did you mean `train.lr`?"), "{err}");
     let err = place.run(&["train", "train.lr=abc"]).fails(3);
@@ -72,7 +72,7 @@ fn wrong_configurations_are_3_and_say_where() {
 
 #[test]
 fn dry_run_says_what_it_would_cost_and_makes_nothing() {
-    let place = Place::new();
+    let place = Place::empty();
     let out = place.run(&[&["train", "--dry-run"], TINY].concat()).ok();
     for word in ["parameters", "77898", "GFLOP", "an epoch", "3 in all"] {
         assert!(out.contains(word), "{word}: {out}");
@@ -82,7 +82,7 @@ fn dry_run_says_what_it_would_cost_and_makes_nothing() {
 
 #[test]
 fn a_gpu_that_is_not_there_is_4_and_auto_takes_the_cpu() {
-    let place = Place::new();
+    let place = Place::empty();
     let devices = place.run(&["devices", "--json"]).json();
     assert!(devices["cpu"]["threads"].as_u64().unwrap() >= 1);
     assert!(devices["libraries"].as_array().unwrap().len() >= 4);
@@ -106,7 +106,7 @@ fn a_gpu_that_is_not_there_is_4_and_auto_takes_the_cpu() {
 
 #[test]
 fn a_training_step_is_timed_in_one_line_of_json() {
-    let place = Place::new();
+    let place = Place::empty();
     let small = ["model.depth=10", "model.widen_factor=1", "model.image_size=[8, 8, 3]", "data.pad=2"];
     let sizes = ["train.batch_size=8", "sampler.outer_steps=2", "sampler.buffer_size=50"];
     let base = [&["bench", "train-step", "--threads", "1"][..], &small, &sizes].concat();
@@ -126,7 +126,7 @@ fn a_training_step_is_timed_in_one_line_of_json() {
 
 #[test]
 fn completions_name_the_commands() {
-    let place = Place::new();
+    let place = Place::empty();
     for shell in ["bash", "zsh", "fish"] {
         let script = place.run(&["completions", shell]).ok();
         assert!(script.contains("jempp-cli") && script.contains("train-step"), "{shell}");
