@@ -4,6 +4,8 @@
 //! finite; whatever ends the run, what was finished before is kept.
 
 mod folder;
+mod grids;
+mod report;
 mod watch;
 
 use crate::checkpoint::{self, Container};
@@ -11,17 +13,16 @@ use crate::config::{Config, EvalBn, Init};
 use crate::data::{self, Augment, Dataset, Loader, Split, first_per_class};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
-use crate::grid::save_grid;
 use crate::infer::{Bank, Model, write_tensor};
 use crate::model::get;
 use crate::recalibrate;
 use crate::sampler;
-use crate::train::{Batch, Footprint, Options, StepMetrics, Trainer, check_fit};
+use crate::train::{Batch, Options, StepMetrics, Trainer, check_fit};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::Device;
-use engine::rng::{Philox, Stream};
+use engine::rng::Stream;
 pub use folder::Folder;
-use serde::{Deserialize, Serialize};
+pub use report::{Observer, Outline, Progress, Report, Silent};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -31,77 +32,6 @@ pub use watch::Watch;
 const KEEP: usize = 3;
 /// Draws in the bank, at most, and for each class.
 const BANK: usize = 400;
-/// Chains in a grid of samples, at most.
-const GRID: usize = 100;
-
-/// Who follows a run.
-pub trait Observer {
-    /// Before the first iteration.
-    fn start(&mut self, _plan: &Outline) {}
-    /// After each iteration.
-    fn iteration(&mut self, _progress: &Progress) {}
-    /// Something worth a line.
-    fn note(&mut self, _text: &str) {}
-    /// Something worth worrying about.
-    fn warn(&mut self, _text: &str) {}
-}
-
-/// An observer that looks away.
-#[derive(Clone, Copy, Debug)]
-pub struct Silent;
-impl Observer for Silent {}
-
-/// What a run will do and cost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outline {
-    /// Name of the data set.
-    pub dataset: String,
-    /// Images to train on, to validate on, to test on.
-    pub images: [usize; 3],
-    /// Where it runs.
-    pub device: String,
-    /// Parameters, memory, FLOPs.
-    pub footprint: Footprint,
-    /// Iterations an epoch, and in all.
-    pub iterations: [u64; 2],
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// Iterations done, and in all.
-    pub iterations: [u64; 2],
-    /// What the last one measured.
-    pub metrics: StepMetrics,
-    /// Labelled images trained on a second, over the run.
-    pub images_per_second: f64,
-    /// Seconds left at this rate.
-    pub seconds_left: f64,
-}
-
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// The run folder.
-    pub folder: PathBuf,
-    /// Iterations done.
-    pub iterations: u64,
-    /// Seconds of training, evaluation and files left out.
-    pub training_seconds: f64,
-    /// The judgement on the test images.
-    pub test: Judgement,
-    /// Statistics that batch norm used in it.
-    pub bn: EvalBn,
-    /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where
-    /// log p(x) is not trained.
-    pub gap: Option<[f64; 2]>,
-    /// Grids of samples, the latest last.
-    pub grids: Vec<PathBuf>,
-    /// The last checkpoint.
-    pub checkpoint: PathBuf,
-}
 
 /// A run about to start.
 #[derive(Debug)]
@@ -131,6 +61,15 @@ impl Session {
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         config.validate()?;
         let (set, split) = data::load(&config.data)?;
+        Self::with_data(config, device, set, split)
+    }
+
+    /// The same on data of the caller's.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
+        config.validate()?;
         check_fit(config, &set)?;
         let t = &config.train;
         let m = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
@@ -301,21 +240,6 @@ impl Session {
         eval::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
     }
 
-    /// A grid of chains from the replay buffer, at rows chosen by the seed.
-    fn chain_grid(&self, folder: &Folder, epoch: u64) -> Result<PathBuf> {
-        let Some(buffer) = self.trainer.buffer() else {
-            return Err(Error::Internal("a grid without a replay buffer".into()));
-        };
-        let px = self.set.pixels();
-        let mut rows: Vec<usize> = (0..buffer.len() / px).collect();
-        Philox::new(self.config.seed, Stream::Sample, epoch as u32).shuffle(&mut rows);
-        let images: Vec<f32> =
-            rows.iter().take(GRID).flat_map(|r| buffer[r * px..(r + 1) * px].iter().copied()).collect();
-        let path = folder.path().join("samples").join(format!("chains_epoch_{epoch:04}.png"));
-        save_grid(&path, &images, self.set.size(), 10)?;
-        Ok(path)
-    }
-
     /// The model as it would be served now: final weights with the statistics that `eval.bn` names.
     ///
     /// # Errors
@@ -410,14 +334,7 @@ impl Session {
         let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let checkpoint = self.save(folder, Some(&test))?;
         if self.config.train.p_x_weight != 0.0 {
-            let last = folder.path().join("samples").join("chains_last.png");
-            let epoch = self.total.div_ceil(self.per_epoch);
-            let at = self.chain_grid(folder, epoch)?;
-            std::fs::copy(&at, &last).map_err(|e| Error::io(&last, e))?;
-            if !grids.contains(&at) {
-                grids.push(at);
-            }
-            grids.push(last);
+            self.last_grids(folder, &model, &mut grids)?;
         }
         let report = Report {
             folder: folder.path().to_path_buf(),
