@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   jempp-cli train                                      the built-in digits, about a minute on two cores
   jempp-cli train --seed 1 train.epochs=20             shorter, another seed
-  jempp-cli train train.p_x_weight=0 train.energy_l2=0 the plain softmax classifier, without chains
+  jempp-cli train train.p_x_weight=0                   the plain softmax classifier, without chains
   jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
   jempp-cli train --print-config > run.toml            every key with its meaning, to start from
   jempp-cli train --dry-run preset=jempp               what the published setting would cost")]
