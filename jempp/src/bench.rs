@@ -59,6 +59,27 @@ pub fn synthetic_session(config: &Config, device: &Device) -> Result<Session> {
     Session::with_data(config, device, set, split)
 }
 
+/// FLOPs up to which an iteration is timed as it is.
+const TIMED: u64 = 2_000_000_000_000;
+
+/// Seconds of one iteration of `session`, and whether they were measured. An iteration of more than two TFLOP is
+/// estimated, from the rate of the same network on small batches with one chain step.
+///
+/// # Errors
+/// Those of an iteration.
+pub fn iteration_seconds(session: &mut Session) -> Result<(f64, bool)> {
+    let flops = session.trainer().footprint().flops;
+    if flops <= TIMED {
+        return Ok((session.time_iterations(2)?[1], true));
+    }
+    let mut small = session.trainer().config().clone();
+    (small.train.batch_size, small.train.labelled_batch_size, small.sampler.outer_steps) = (8, 0, 1);
+    small.sampler.buffer_size = small.sampler.buffer_size.min(10 * small.model.classes).max(small.model.classes);
+    let device = session.trainer().device().clone();
+    let timing = train_step(&mut synthetic_session(&small, &device)?, 1, 1)?;
+    Ok((flops as f64 / (timing.gflops * 1e9), false))
+}
+
 /// Times `iterations` iterations after `warmup` others.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::path::PathBuf;
   jempp-cli train train.p_x_weight=0                   the plain softmax classifier, without chains
   jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
   jempp-cli train --print-config > run.toml            every key with its meaning, to start from
-  jempp-cli train --dry-run preset=jempp               what the published setting would cost")]
+  jempp-cli train --dry-run model.widen_factor=4       what a wider network would cost")]
 pub struct Train {
     /// Configuration in TOML; keys it leaves out keep the preset's defaults
     #[arg(short, long, value_name = "FILE")]

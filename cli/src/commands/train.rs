@@ -24,7 +24,7 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     }
     let mut session = Session::new(&config, &device)?;
     if a.dry_run {
-        let seconds = session.time_iterations(2)?[1];
+        let seconds = jempp::bench::iteration_seconds(&mut session)?;
         print(&outline(&session.outline(), seconds))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -73,18 +73,19 @@ impl Stop {
     }
 }
 
-fn outline(o: &Outline, seconds: f64) -> String {
+fn outline(o: &Outline, (seconds, measured): (f64, bool)) -> String {
     let f = o.footprint;
     let [per_epoch, total] = o.iterations;
     let [train, valid, test] = o.images;
     let rate = f.flops as f64 / seconds / 1e9;
+    let how = if measured { "measured on the second" } else { "estimated from a small batch" };
     format!(
         "data          {}: {train} to train on, {valid} to validate, {test} to test\n\
          device        {}\n\
          parameters    {}\n\
          memory        {} of state, {} of programs\n\
          work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all\n\
-         speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), measured on the second\n\
+         speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), {how}\n\
          time          {} an epoch, {} in all\n",
         o.dataset,
         o.device,
