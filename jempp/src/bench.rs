@@ -74,7 +74,8 @@ pub fn iteration_seconds(session: &mut Session) -> Result<(f64, bool)> {
     }
     let mut small = session.trainer().config().clone();
     (small.train.batch_size, small.train.labelled_batch_size, small.sampler.outer_steps) = (8, 0, 1);
-    small.sampler.buffer_size = small.sampler.buffer_size.min(10 * small.model.classes).max(small.model.classes);
+    small.sampler.buffer_size =
+        small.sampler.buffer_size.min(10 * small.model.classes).max(small.model.classes);
     let device = session.trainer().device().clone();
     let timing = train_step(&mut synthetic_session(&small, &device)?, 1, 1)?;
     Ok((flops as f64 / (timing.gflops * 1e9), false))

@@ -104,8 +104,7 @@ fn chains_of_training_need_a_checkpoint() {
         .unwrap();
     let err = place.run(&["sample", "--model", "m.safetensors", "--start", "buffer"]).fails(3);
     assert!(err.contains("trainer.safetensors") && err.contains("folder"), "{err}");
-    let plain =
-        [&["train", "-q", "--out", "plain", "train.p_x_weight=0"], TINY].concat();
+    let plain = [&["train", "-q", "--out", "plain", "train.p_x_weight=0"], TINY].concat();
     place.run(&plain).ok();
     let err = place.run(&["sample", "--model", "plain", "--start", "buffer"]).fails(3);
     assert!(err.contains("no replay buffer"), "{err}");
