@@ -1,4 +1,4 @@
-//! The CPU that programs run on. What there is of CUDA says [`engine::gpu::probe`].
+//! The CPU that programs run on. What there is of CUDA says [`engine::gpu::probe()`].
 
 use engine::{Device, Level};
 use serde::Serialize;

@@ -4,7 +4,7 @@ use super::{bytes, configuration, duration, json, print};
 use crate::args::{Global, Train};
 use crate::progress::Follower;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use jempp::session::{Folder, Outline, Report, Session};
+use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 /// Trains, or says what training would be.
 pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
+    if let Some(run) = &a.resume {
+        return resume(global, a, run);
+    }
     let config = configuration(global, "digits", a.config.as_deref(), &a.overrides)?;
     if a.print_config {
         print(&config.to_toml()?)?;
@@ -23,6 +26,7 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         return Err(Error::Exists(out.to_path_buf()));
     }
     let mut session = Session::new(&config, &device)?;
+    session.limit(&limits(a));
     if a.dry_run {
         let seconds = jempp::bench::iteration_seconds(&mut session)?;
         print(&outline(&session.outline(), seconds))?;
@@ -32,9 +36,33 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         Some(out) => Folder::create(out)?,
         None => Folder::next(Path::new("runs"))?,
     };
+    go(global, a, session, &folder, &[])
+}
+
+fn limits(a: &Train) -> Limits {
+    Limits { time: a.max_time, batches: a.limit_batches }
+}
+
+/// Goes on with a run.
+fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
+    let run =
+        if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
+    let (mut session, folder, warnings) = Session::resume(&run, &global.device()?, &a.overrides)?;
+    session.limit(&limits(a));
+    go(global, a, session, &folder, &warnings)
+}
+
+fn go(
+    global: &Global,
+    a: &Train,
+    session: Session,
+    folder: &Folder,
+    warnings: &[String],
+) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
-    let mut follower = Follower::new(global, &folder);
-    let result = session.run(&folder, &mut follower, &stop.asked);
+    let mut follower = Follower::new(global, folder);
+    warnings.iter().for_each(|w| follower.warn(w));
+    let result = session.run(folder, &mut follower, &stop.asked);
     drop(follower);
     let report = match result {
         Err(e @ Error::Cancelled) if stop.signal.load(Ordering::Relaxed) == SIGTERM as usize => {

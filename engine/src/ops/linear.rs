@@ -17,7 +17,7 @@ fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> 
     }
 }
 
-/// y[n, k] = Σ_c x[n, c]·w[k, c] + b[k]. Inputs: x, w, and b or not.
+/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and b or not.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear;
 

@@ -10,7 +10,7 @@ pub use kernels::pyld_step::Args;
 use kernels::cpu::Cpu;
 use std::sync::Arc;
 
-/// x' from x and g = ∂f/∂x; with noise also seed i32[2] and step i32[1]. No gradient.
+/// x' from x and g = ∂f/∂x; with noise also seed `i32[2]` and step `i32[1]`. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct PyldStep {
     /// Constants.

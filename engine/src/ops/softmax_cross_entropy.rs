@@ -9,7 +9,7 @@ use kernels::softmax_cross_entropy;
 use kernels::cpu::Cpu;
 use std::sync::Arc;
 
-/// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]].
+/// `loss[n]` = logsumexp(`x[n, ·]`) − x[n, `label[n]`].
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropy;
 

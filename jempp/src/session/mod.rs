@@ -6,6 +6,7 @@
 mod folder;
 mod grids;
 mod report;
+mod resume;
 mod watch;
 
 use crate::checkpoint::{self, Container};
@@ -23,9 +24,10 @@ use engine::Device;
 use engine::rng::Stream;
 pub use folder::Folder;
 pub use report::{Observer, Outline, Progress, Report, Silent};
+pub use resume::latest_unfinished;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 pub use watch::Watch;
 
 /// Checkpoints that a run keeps beside the best one.
@@ -44,6 +46,16 @@ pub struct Session {
     labelled: Loader,
     per_epoch: u64,
     total: u64,
+    max_time: Option<Duration>,
+}
+
+/// Bounds of a run, beside its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Ends the run after this time, evaluated and saved.
+    pub time: Option<Duration>,
+    /// At most so many iterations an epoch.
+    pub batches: Option<u64>,
 }
 
 struct Buffers {
@@ -81,7 +93,8 @@ impl Session {
         let per_epoch = unlabelled.batches_per_epoch() as u64;
         let all = per_epoch * t.epochs as u64;
         let total = if t.max_iters == 0 { all } else { all.min(t.max_iters as u64) };
-        Ok(Self { config: config.clone(), trainer, set, split, unlabelled, labelled, per_epoch, total })
+        let config = config.clone();
+        Ok(Self { config, trainer, set, split, unlabelled, labelled, per_epoch, total, max_time: None })
     }
 
     /// What the run will do and cost.
@@ -115,27 +128,41 @@ impl Session {
             .collect()
     }
 
-    /// Trains into `folder`. When `stop` becomes true the run saves and ends with [`Error::Cancelled`].
+    /// Bounds the run; see [`Limits`].
+    pub fn limit(&mut self, limits: &Limits) {
+        if let Some(n) = limits.batches {
+            let epochs = self.total.div_ceil(self.per_epoch);
+            self.per_epoch = self.per_epoch.min(n.max(1));
+            self.total = self.total.min(epochs * self.per_epoch);
+        }
+        self.max_time = limits.time;
+    }
+
+    /// Trains into `folder`, from the first iteration or where [`Session::resume`] left off. When `stop` becomes true the
+    /// run saves and ends with [`Error::Cancelled`]; at its time limit it ends as if it were done.
     ///
     /// # Errors
     /// [`Error::Diverged`] when training collapses, [`Error::Cancelled`] when stopped, [`Error::Io`] for files.
     pub fn run(mut self, folder: &Folder, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Report> {
-        folder.begin(&self.config, self.trainer.device(), &self.set)?;
+        let first = self.trainer.counters().iteration;
+        if first == 0 {
+            folder.begin(&self.config, self.trainer.device(), &self.set)?;
+        }
         observer.start(&self.outline());
+        let began = Instant::now();
         let mut watch = Watch::new(&self.config.train);
         let mut buffers = self.buffers();
         let mut training = 0.0;
         let mut grids = Vec::new();
-        for i in 0..self.total {
+        for done in first + 1..=self.total {
             let start = Instant::now();
             let metrics = self.iterate(&mut buffers)?;
             training += start.elapsed().as_secs_f64();
-            let done = i + 1;
             if let Err(why) = watch.see(&metrics) {
                 folder.metrics(&json!({"event": "diverged", "step": done, "reason": why}))?;
                 return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
             }
-            self.follow(folder, observer, &metrics, training, done)?;
+            self.follow(folder, observer, &metrics, training, [first, done])?;
             if stop.load(Ordering::Relaxed) {
                 let at = self.save(folder, None)?;
                 observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
@@ -143,6 +170,10 @@ impl Session {
             }
             if done % self.per_epoch == 0 {
                 self.epoch_end(folder, observer, done / self.per_epoch, &mut grids)?;
+            }
+            if self.max_time.is_some_and(|limit| began.elapsed() >= limit) {
+                observer.note(&format!("the time limit is reached after iteration {done}"));
+                break;
             }
         }
         self.finish(folder, &watch, training, grids)
@@ -181,11 +212,12 @@ impl Session {
         observer: &mut dyn Observer,
         m: &StepMetrics,
         training: f64,
-        done: u64,
+        [first, done]: [u64; 2],
     ) -> Result<()> {
         let epoch = (done - 1) / self.per_epoch;
-        let rate = done as f64 * self.labelled.batch_size() as f64 / training.max(1e-9);
-        let left = training / done as f64 * (self.total - done) as f64;
+        let here = (done - first) as f64;
+        let rate = here * self.labelled.batch_size() as f64 / training.max(1e-9);
+        let left = training / here * (self.total - done) as f64;
         let iterations = [done, self.total];
         let every = self.config.train.log_every.max(1) as u64;
         if done.is_multiple_of(every) || done == self.total || done == 1 {
@@ -311,7 +343,7 @@ impl Session {
                 .map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
         }
         let state = json!({
-            "format": "jempp-state-1",
+            "format": resume::STATE_FORMAT,
             "counters": trainer.counters(),
             "unlabelled": self.unlabelled.cursor(),
             "labelled": self.labelled.cursor(),
