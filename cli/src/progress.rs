@@ -10,6 +10,55 @@ use std::time::Instant;
 /// Seconds between plain lines.
 const PLAIN_EVERY: f64 = 5.0;
 
+/// A bar, where someone looks at one.
+fn bar(global: &Global) -> Option<ProgressBar> {
+    let plain = global.log_format == LogFormat::Json || global.quiet || !std::io::stderr().is_terminal();
+    (!plain).then(|| {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar
+    })
+}
+
+/// Follows steps of a known number on standard error.
+pub struct Steps {
+    what: &'static str,
+    quiet: bool,
+    json: bool,
+    bar: Option<ProgressBar>,
+    start: Instant,
+    last: Instant,
+}
+
+impl Steps {
+    /// Steps of `what`.
+    pub fn new(global: &Global, what: &'static str) -> Self {
+        let (json, now) = (global.log_format == LogFormat::Json, Instant::now());
+        Self { what, quiet: global.quiet, json, bar: bar(global), start: now, last: now }
+    }
+
+    /// `done` of `total` are done.
+    pub fn step(&mut self, done: u32, total: u32) {
+        let left = self.start.elapsed().as_secs_f64() / f64::from(done.max(1)) * f64::from(total - done);
+        if let Some(bar) = &self.bar {
+            bar.set_length(u64::from(total));
+            bar.set_position(u64::from(done));
+            bar.set_message(format!("{}  {} left", self.what, duration(left)));
+            if done == total {
+                bar.finish_and_clear();
+            }
+        } else if !self.quiet && self.last.elapsed().as_secs_f64() >= PLAIN_EVERY {
+            self.last = Instant::now();
+            if self.json {
+                eprintln!("{}", serde_json::json!({ "step": done, "of": total, "seconds_left": left }));
+            } else {
+                eprintln!("{}  {done}/{total}  {} left", self.what, duration(left));
+            }
+        }
+    }
+}
+
 /// Follows a run on standard error and in its `log.txt`.
 pub struct Follower<'a> {
     folder: &'a Folder,
@@ -24,13 +73,7 @@ impl<'a> Follower<'a> {
     /// As the global options ask.
     pub fn new(global: &Global, folder: &'a Folder) -> Self {
         let json = global.log_format == LogFormat::Json;
-        let bar = (!json && !global.quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self { folder, quiet: global.quiet, json, bar, last: Instant::now(), first: true }
+        Self { folder, quiet: global.quiet, json, bar: bar(global), last: Instant::now(), first: true }
     }
 
     fn line(&self, text: &str) {

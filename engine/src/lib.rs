@@ -9,6 +9,7 @@
 pub mod device;
 mod dump;
 pub mod error;
+pub mod gpu;
 mod grad;
 pub mod op;
 pub mod ops;

@@ -1,7 +1,8 @@
 //! Judging a model: accuracy, calibration, and log p(x) as a detector of what is no data.
 
-use crate::data::{Dataset, plain_batch};
-use crate::error::Result;
+use crate::config::Config;
+use crate::data::{self, Dataset, Split, plain_batch};
+use crate::error::{Error, Result};
 use crate::infer::{Model, Scores};
 use crate::metrics::{Predictions, auroc};
 use engine::rng::{Philox, Stream};
@@ -115,6 +116,105 @@ pub fn judge(model: &Model, set: &Dataset, indices: &[u32], bins: usize, seed: u
         });
     }
     Ok(Judgement { classification, detection })
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Images for the final judgement.
+    Test,
+    /// Images held back from training.
+    Valid,
+    /// Images trained on.
+    Train,
+}
+
+impl Part {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Valid => "valid",
+            Self::Train => "train",
+        }
+    }
+
+    fn of(self, split: Split) -> Vec<u32> {
+        match self {
+            Self::Test => split.test,
+            Self::Valid => split.valid,
+            Self::Train => split.train,
+        }
+    }
+}
+
+/// What a trained model is to be judged on.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The data set.
+    pub set: Dataset,
+    /// The images in it.
+    pub indices: Vec<u32>,
+    /// Bins of the calibration error.
+    pub bins: usize,
+    /// Seed of the synthetic sets.
+    pub seed: u64,
+    /// What may make the judgement worth less.
+    pub warning: Option<String>,
+}
+
+impl Task {
+    /// A part of the data set `dataset`, by default of the one that the model was trained on; bins and seed are those
+    /// of its training, unless `seed` is given.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when the model does not know its data set and none is named, the part is empty, or the images
+    /// do not fit the model; those of [`data::load`].
+    pub fn of_model(model: &Model, dataset: Option<&str>, part: Part, seed: Option<u64>) -> Result<Self> {
+        let known = model.config()?;
+        if known.is_none() && dataset.is_none() {
+            return Err(Error::Data("the model does not say what it was trained on; name a data set".into()));
+        }
+        let mut config = known.map_or_else(|| Config::preset("jempp"), Ok)?;
+        let named = dataset.is_some_and(|d| d != config.data.dataset);
+        if let Some(name) = dataset {
+            name.clone_into(&mut config.data.dataset);
+        }
+        let (set, split) = data::load(&config.data)?;
+        let m = &model.network().config;
+        if set.size() != m.image_size || set.classes() > m.classes {
+            let (name, size, classes) = (set.name(), set.size(), set.classes());
+            return Err(Error::Data(format!(
+                "data set `{name}` has images of {size:?} and {classes} classes, the model takes {:?} and {}",
+                m.image_size, m.classes
+            )));
+        }
+        let indices = part.of(split);
+        if indices.is_empty() {
+            let (name, part) = (set.name(), part.name());
+            return Err(Error::Data(format!(
+                "data set `{name}` has no {part} images as it was split in training"
+            )));
+        }
+        let crc = format!("{:08x}", set.crc32c());
+        let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
+        let warning = (other && !named).then(|| {
+            format!(
+                "data set `{}` is no longer the one that the model was trained on: its checksum differs",
+                set.name()
+            )
+        });
+        let seed = seed.unwrap_or(config.seed);
+        Ok(Self { set, indices, bins: config.eval.ece_bins, seed, warning })
+    }
+
+    /// Judges the model, see [`judge`].
+    ///
+    /// # Errors
+    /// Those of [`judge`].
+    pub fn judge(&self, model: &Model) -> Result<Judgement> {
+        judge(model, &self.set, &self.indices, self.bins, self.seed)
+    }
 }
 
 /// max p(y|x) of each image.

@@ -24,31 +24,39 @@ const MOST_SIDE: usize = 65_000;
 /// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would
 /// be larger than 65,000 pixels a side.
 pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<RgbImage> {
-    let [h, w, c] = size;
-    let pixels = h.checked_mul(w).and_then(|p| p.checked_mul(c)).unwrap_or(0);
-    if pixels == 0
-        || columns == 0
-        || images.is_empty()
-        || !images.len().is_multiple_of(pixels)
-        || (c != 1 && c != 3)
-    {
+    let pixels = pixels_of(size);
+    if pixels == 0 || images.is_empty() || !images.len().is_multiple_of(pixels) {
         let n = images.len();
         return Err(Error::Data(format!("{n} values of size {size:?} are no grid of {columns} columns")));
     }
-    if let Some(i) = images.iter().position(|v| v.is_nan()) {
-        return Err(Error::Data(format!("image {} holds a NaN at value {}", i / pixels, i % pixels)));
+    let cells: Vec<Option<&[f32]>> = images.chunks_exact(pixels).map(Some).collect();
+    render_cells(&cells, size, columns)
+}
+
+/// As [`render_grid`], with cells that may be blank.
+///
+/// # Errors
+/// As [`render_grid`].
+pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<RgbImage> {
+    let ([h, w, c], pixels) = (size, pixels_of(size));
+    let whole = cells.iter().flatten().all(|image| image.len() == pixels);
+    if pixels == 0 || columns == 0 || cells.is_empty() || !whole || (c != 1 && c != 3) {
+        let n = cells.len();
+        return Err(Error::Data(format!("{n} images of size {size:?} are no grid of {columns} columns")));
     }
     let scale = LEAST_SIDE.div_ceil(h.min(w)).max(1);
-    let count = images.len() / pixels;
-    let columns = columns.min(count);
+    let columns = columns.min(cells.len());
     let side = |places: usize, length: usize| match places.checked_mul(length * scale + GAP) {
         Some(s) if s + GAP <= MOST_SIDE => Ok((s + GAP) as u32),
         _ => Err(Error::Data(format!(
             "{places} images of {length}·{scale} pixels are too wide or high for a grid"
         ))),
     };
-    let mut out = RgbImage::from_pixel(side(columns, w)?, side(count.div_ceil(columns), h)?, PAPER);
-    for (i, image) in images.chunks_exact(pixels).enumerate() {
+    let mut out = RgbImage::from_pixel(side(columns, w)?, side(cells.len().div_ceil(columns), h)?, PAPER);
+    for (i, image) in cells.iter().enumerate().filter_map(|(i, image)| Some((i, (*image)?))) {
+        if let Some(at) = image.iter().position(|v| v.is_nan()) {
+            return Err(Error::Data(format!("image {i} holds a NaN at value {at}")));
+        }
         let left = GAP + (i % columns) * (w * scale + GAP);
         let top = GAP + (i / columns) * (h * scale + GAP);
         for (y, x) in (0..h * scale).flat_map(|y| (0..w * scale).map(move |x| (y, x))) {
@@ -60,15 +68,29 @@ pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<R
     Ok(out)
 }
 
+fn pixels_of([h, w, c]: [usize; 3]) -> usize {
+    h.checked_mul(w).and_then(|p| p.checked_mul(c)).unwrap_or(0)
+}
+
 /// Writes the grid of [`render_grid`] as a PNG, whole or not at all; an existing file is replaced.
 ///
 /// # Errors
 /// Those of [`render_grid`], and [`Error::Io`].
 pub fn save_grid(path: &Path, images: &[f32], size: [usize; 3], columns: usize) -> Result<()> {
+    write_png(path, &render_grid(images, size, columns)?)
+}
+
+/// As [`save_grid`], with cells that may be blank.
+///
+/// # Errors
+/// As [`save_grid`].
+pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<()> {
+    write_png(path, &render_cells(cells, size, columns)?)
+}
+
+fn write_png(path: &Path, grid: &RgbImage) -> Result<()> {
     let mut bytes = Cursor::new(Vec::new());
-    render_grid(images, size, columns)?
-        .write_to(&mut bytes, ImageFormat::Png)
-        .map_err(|e| Error::io(path, io::Error::other(e)))?;
+    grid.write_to(&mut bytes, ImageFormat::Png).map_err(|e| Error::io(path, io::Error::other(e)))?;
     write_atomic(path, |w| w.write_all(bytes.get_ref()))
 }
 
@@ -96,6 +118,11 @@ mod tests {
             assert_eq!(*g.get_pixel(left + x, top + y), Rgb([want; 3]), "{x} {y}");
         }
         assert_eq!(*g.get_pixel(2 + 84 + 10, top + 10), PAPER);
+        let blank = [Some(&images[..64]), None, Some(&images[256..])];
+        let g = render_cells(&blank, [8, 8, 1], 2).unwrap();
+        assert_eq!((*g.get_pixel(left, 2), *g.get_pixel(2, 2)), (PAPER, Rgb([0; 3])));
+        assert_eq!(*g.get_pixel(2 + 10, top + 5), Rgb([255; 3]));
+        assert!(render_cells(&[Some(&images[..63])], [8, 8, 1], 1).is_err());
     }
 
     #[test]

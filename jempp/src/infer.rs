@@ -4,7 +4,7 @@
 //! pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes.
 
 use crate::checkpoint::{Container, Tensor};
-use crate::config::ModelConfig;
+use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
 use crate::model::{BnMode, Network, Objective, get};
 use engine::ops::reduce::SumAll;
@@ -145,6 +145,16 @@ impl Model {
             container.meta.insert(k.to_owned(), v.to_owned());
         }
         Ok(container)
+    }
+
+    /// The configuration of the model's training, if the model knows it; one that was converted does not.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it is unreadable.
+    pub fn config(&self) -> Result<Option<Config>> {
+        let Some(text) = self.facts.get("config") else { return Ok(None) };
+        let read = Config::from_sources("jempp", Some((text, "the configuration in the model")), &[]);
+        read.map(Some).map_err(|e| Error::Format(e.to_string()))
     }
 
     /// Gives the model draws for chains to start from.

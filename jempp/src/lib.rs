@@ -6,20 +6,27 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod devices;
 pub mod error;
 pub mod eval;
 pub mod files;
 pub mod grid;
+pub mod images;
 pub mod infer;
+pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod npz;
+pub mod predict;
 pub mod recalibrate;
+pub mod sample;
 pub mod sampler;
 pub mod session;
 pub mod train;
 
+pub use engine;
 pub use error::{Error, Result};

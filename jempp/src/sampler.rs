@@ -72,7 +72,7 @@ pub struct LangevinSpec<'a> {
     pub sampler: &'a SamplerConfig,
     /// Where the chains live, n×H×W×C.
     pub chain: Slot,
-    /// Seed words, i32[2].
+    /// Seed words, `i32[2]`.
     pub seed: Slot,
     /// Whether the chains follow log p(x, y) of given labels.
     pub conditional: bool,

@@ -2,7 +2,7 @@
 
 use crate::cpu::Real;
 
-/// scale[g, c] from var[g, c] and gamma[c].
+/// `scale[g, c]` from `var[g, c]` and `gamma[c]`.
 pub fn cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], scale: &mut [T]) {
     for (scale, var) in scale.chunks_exact_mut(gamma.len()).zip(var.chunks_exact(gamma.len())) {
         for ((s, &v), &g) in scale.iter_mut().zip(var).zip(gamma) {
@@ -11,7 +11,7 @@ pub fn cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], scale: &mut [T]) {
     }
 }
 
-/// dvar[g, c] and dgamma[c] (summed over groups) from dscale[g, c].
+/// `dvar[g, c]` and `dgamma[c]` (summed over groups) from `dscale[g, c]`.
 pub fn grad_cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], dscale: &[T], dvar: &mut [T], dgamma: &mut [T]) {
     let c = gamma.len();
     dgamma.fill(T::ZERO);

@@ -14,7 +14,7 @@ pub enum Fold {
     Steps(u32),
 }
 
-/// r' from r[c], the group statistics s[g, c] and, if the order has [`Fold::Steps`], the accumulator.
+/// r' from `r[c]`, the group statistics `s[g, c]` and, if the order has [`Fold::Steps`], the accumulator.
 /// Group g's statistics are scaled by `correct[g]` first (n/(n−1) for variances). `r` = `None`: `out` holds r.
 pub fn cpu<T: Real>(
     momentum: f64,

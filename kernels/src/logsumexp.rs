@@ -17,7 +17,7 @@ pub(crate) fn parts<T: Real>(x: &[T]) -> (T, T) {
     (m, x.iter().fold(T::ZERO, |s, &v| s + (v - m).exp()).ln())
 }
 
-/// y[n] = ln Σ_c exp(x[n, c]).
+/// `y[n]` = ln Σ_c exp(`x[n, c]`).
 pub fn cpu<T: Real>(c: usize, x: &[T], y: &mut [T]) {
     for (y, x) in y.iter_mut().zip(x.chunks_exact(c)) {
         let (m, rest) = parts(x);

@@ -47,7 +47,7 @@ multiversion! {
     }
 }
 
-/// out[i] = the i-th value of the place; drawn in float32 whatever T.
+/// `out[i]` = the i-th value of the place; drawn in float32 whatever T.
 pub fn cpu<T: Real>(cpu: &Cpu, place: Place, law: Law, out: &mut [T]) {
     for_parts(cpu, out, GRAIN, |t, out| fill(cpu.simd, place, law, (t * GRAIN / 4) as u64, out));
 }

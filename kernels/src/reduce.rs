@@ -32,7 +32,7 @@ pub fn sum_rows_workspace(rows: usize, c: usize) -> usize {
     rows.div_ceil(ROWS) * span(c)
 }
 
-/// out[c] = Σ_r x[r, c]: partial sums of fixed runs of rows, added in order in float64.
+/// `out[c]` = Σ_r `x[r, c]`: partial sums of fixed runs of rows, added in order in float64.
 pub fn sum_rows<T: Real>(cpu: &Cpu, c: usize, x: &[T], out: &mut [T], workspace: &mut [T]) {
     let span = span(c);
     for_parts(cpu, workspace, span, |t, acc| {
@@ -45,7 +45,7 @@ pub fn sum_rows<T: Real>(cpu: &Cpu, c: usize, x: &[T], out: &mut [T], workspace:
     }
 }
 
-/// out[r, c] = v[c].
+/// `out[r, c]` = `v[c]`.
 pub fn broadcast_rows<T: Real>(v: &[T], out: &mut [T]) {
     out.chunks_exact_mut(v.len().max(1)).for_each(|o| o.copy_from_slice(v));
 }
@@ -55,7 +55,7 @@ pub fn sum_all<T: Real>(factor: f64, x: &[T]) -> T {
     T::of(factor * x.chunks(1024).map(|c| c.iter().map(|v| v.to_f64()).sum::<f64>()).sum::<f64>())
 }
 
-/// out[r, c] = x[r, c]·v[r].
+/// `out[r, c]` = `x[r, c]`·`v[r]`.
 pub fn mul_rows<T: Real>(x: &[T], v: &[T], out: &mut [T]) {
     let c = x.len() / v.len().max(1);
     for ((o, x), &v) in out.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(v) {
@@ -63,7 +63,7 @@ pub fn mul_rows<T: Real>(x: &[T], v: &[T], out: &mut [T]) {
     }
 }
 
-/// out[r] = Σ_c x[r, c]·y[r, c].
+/// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`.
 pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
     let c = x.len() / out.len().max(1);
     for ((o, x), y) in out.iter_mut().zip(x.chunks_exact(c)).zip(y.chunks_exact(c)) {

@@ -5,7 +5,7 @@
 use crate::cpu::{Cpu, Real, for_parts};
 use crate::noise::{Law, Place, quad};
 
-/// out[i, ·] = buffer[index[i], ·]; a row of NaN where the index is out of range.
+/// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
     for_parts(cpu, out, row, |i, out| {
         let at = usize::try_from(index[i]).ok().and_then(|at| buffer.get(at * row..(at + 1) * row));
@@ -16,7 +16,7 @@ pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: 
     });
 }
 
-/// buffer[index[i], ·] = x[i, ·] for i in order; an index out of range writes nothing. `buffer` = `None`: `out`
+/// buffer[`index[i]`, ·] = `x[i, ·]` for i in order; an index out of range writes nothing. `buffer` = `None`: `out`
 /// holds it.
 pub fn scatter<T: Real>(row: usize, buffer: Option<&[T]>, index: &[i32], x: &[T], out: &mut [T]) {
     if let Some(b) = buffer {
@@ -52,7 +52,7 @@ pub struct ByClass<'a> {
     pub means: &'a [f32],
 }
 
-/// out[i, ·] = x[i, ·], or a fresh start by kind[i] and class[i].
+/// `out[i, ·]` = `x[i, ·]`, or a fresh start by `kind[i]` and `class[i]`.
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
 /// class, clipped to ±1: given the data its law is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever

@@ -37,7 +37,7 @@ multiversion! {
     }
 }
 
-/// y from x. `mean` and `scale` are [groups, c], or [c] for all groups; `shift` is [c].
+/// y from x. `mean` and `scale` are `[groups, c]`, or `[c]` for all groups; `shift` is `[c]`.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
     shape: &Grouped,

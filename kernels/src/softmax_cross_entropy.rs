@@ -2,7 +2,7 @@
 
 use crate::cpu::Real;
 
-/// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]]; large logits cancel before small terms are added.
+/// `loss[n]` = logsumexp(`x[n, ·]`) − x[n, `label[n]`]; large logits cancel before small terms are added.
 pub fn cpu<T: Real>(c: usize, x: &[T], label: &[i32], loss: &mut [T]) {
     for ((loss, x), &l) in loss.iter_mut().zip(x.chunks_exact(c)).zip(label) {
         let logit = usize::try_from(l).ok().and_then(|l| x.get(l)).copied();
@@ -11,7 +11,7 @@ pub fn cpu<T: Real>(c: usize, x: &[T], label: &[i32], loss: &mut [T]) {
     }
 }
 
-/// dx[n, c] = dloss[n]·(softmax(x)[n, c] − [c = label[n]]).
+/// `dx[n, c]` = `dloss[n]`·(softmax(x)`[n, c]` − [c = `label[n]`]).
 pub fn grad_cpu<T: Real>(c: usize, x: &[T], label: &[i32], dloss: &[T], dx: &mut [T]) {
     crate::logsumexp::softmax(c, x, dx);
     for ((dx, &l), &g) in dx.chunks_exact_mut(c).zip(label).zip(dloss) {

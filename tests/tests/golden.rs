@@ -32,7 +32,7 @@ fn chains_judged(report: &Report, judge: &Model) -> (f64, Vec<usize>) {
 
 #[test]
 fn three_seeds_classify_calibrate_detect_and_generate() {
-    let softmax = ["seed=100", "train.p_x_weight=0", "train.energy_l2=0"].map(str::to_owned);
+    let softmax = ["seed=100", "train.p_x_weight=0"].map(str::to_owned);
     let (_keep, judge) = train(&softmax);
     assert!(judge.test.classification.accuracy >= 0.97, "the softmax network that judges: {judge:?}");
     let judge = Model::load(&Device::cpu(0), &judge.folder).unwrap();

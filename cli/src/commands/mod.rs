@@ -1,15 +1,28 @@
 //! One file a subcommand.
 
+pub mod bench;
+pub mod completions;
+pub mod devices;
+pub mod eval;
+pub mod inspect;
+pub mod predict;
+pub mod sample;
 pub mod train;
 
 use crate::args::Global;
 use jempp::config::Config;
 use jempp::{Error, Result};
+use serde_json::Value;
 use std::path::Path;
 
-/// The configuration from a file, overrides and `--seed`. Without a file the digits' preset is the default, with one
-/// the published setting.
-pub fn configuration(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<Config> {
+/// The configuration from a file, overrides and `--seed`. Without a file `preset` gives the defaults, with one the
+/// published setting.
+pub fn configuration(
+    global: &Global,
+    preset: &str,
+    file: Option<&Path>,
+    overrides: &[String],
+) -> Result<Config> {
     let text = match file {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
@@ -22,8 +35,35 @@ pub fn configuration(global: &Global, file: Option<&Path>, overrides: &[String])
     let name = file.map(|p| p.display().to_string()).unwrap_or_default();
     let mut all: Vec<String> = overrides.to_vec();
     all.extend(global.seed.map(|s| format!("seed={s}")));
-    let preset = if file.is_some() { "jempp" } else { "digits" };
+    let preset = if file.is_some() { "jempp" } else { preset };
     Config::from_sources(preset, text.as_deref().map(|t| (t, name.as_str())), &all)
+}
+
+/// Refuses an output that exists, or whose folder does not, before any work is done for it.
+pub fn check_output(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::Exists(path.to_path_buf()));
+    }
+    match path.parent() {
+        Some(folder) if folder != Path::new("") && !folder.is_dir() => {
+            Err(Error::io(folder, std::io::Error::from(std::io::ErrorKind::NotFound)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A value as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::Internal(e.to_string()))
+}
+
+/// Writes to standard output. A reader that has gone away, as in `… | head`, ends the program quietly.
+pub fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
+        _ => Ok(()),
+    }
 }
 
 /// Bytes for people.

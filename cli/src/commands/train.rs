@@ -1,109 +1,154 @@
 //! `jempp-cli train`.
 
-use super::{bytes, configuration, duration};
+use super::{bytes, configuration, duration, json, print};
 use crate::args::{Global, Train};
 use crate::progress::Follower;
-use core::sync::atomic::AtomicBool;
-use jempp::session::{Folder, Outline, Report, Session};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Trains, or says what training would be.
-pub fn run(global: &Global, a: &Train) -> Result<()> {
-    let config = configuration(global, a.config.as_deref(), &a.overrides)?;
+pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
+    if let Some(run) = &a.resume {
+        return resume(global, a, run);
+    }
+    let config = configuration(global, "digits", a.config.as_deref(), &a.overrides)?;
     if a.print_config {
-        print!("{}", config.to_toml()?);
-        return Ok(());
+        print(&config.to_toml()?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let device = global.device()?;
     if let Some(out) = a.out.as_deref().filter(|p| p.exists()) {
         return Err(Error::Exists(out.to_path_buf()));
     }
     let mut session = Session::new(&config, &device)?;
+    session.limit(&limits(a));
     if a.dry_run {
-        let seconds = session.time_iterations(2)?[1];
-        print_outline(&session.outline(), seconds);
-        return Ok(());
+        let seconds = jempp::bench::iteration_seconds(&mut session)?;
+        print(&outline(&session.outline(), seconds))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let folder = match &a.out {
         Some(out) => Folder::create(out)?,
         None => Folder::next(Path::new("runs"))?,
     };
-    let stop = stop_on_signals()?;
-    let mut follower = Follower::new(global, &folder);
-    let report = session.run(&folder, &mut follower, &stop)?;
+    go(global, a, session, &folder, &[])
+}
+
+fn limits(a: &Train) -> Limits {
+    Limits { time: a.max_time, batches: a.limit_batches }
+}
+
+/// Goes on with a run.
+fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
+    let run =
+        if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
+    let (mut session, folder, warnings) = Session::resume(&run, &global.device()?, &a.overrides)?;
+    session.limit(&limits(a));
+    go(global, a, session, &folder, &warnings)
+}
+
+fn go(
+    global: &Global,
+    a: &Train,
+    session: Session,
+    folder: &Folder,
+    warnings: &[String],
+) -> Result<ExitCode> {
+    let stop = Stop::on_signals()?;
+    let mut follower = Follower::new(global, folder);
+    warnings.iter().for_each(|w| follower.warn(w));
+    let result = session.run(folder, &mut follower, &stop.asked);
     drop(follower);
+    let report = match result {
+        Err(e @ Error::Cancelled) if stop.signal.load(Ordering::Relaxed) == SIGTERM as usize => {
+            eprintln!("error: {e}");
+            return Ok(ExitCode::from(128 + SIGTERM as u8));
+        }
+        result => result?,
+    };
     if a.json {
-        let text = serde_json::to_string(&report).map_err(|e| Error::Internal(e.to_string()))?;
-        println!("{text}");
+        print(&format!("{}\n", json(&report)?))?;
     } else {
-        print_report(&report);
+        print(&summary(&report))?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The first Ctrl-C (or SIGTERM) asks for a stop after the iteration; a second one stops at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let ask = |e| Error::Internal(format!("signal handler: {e}"));
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))
-            .map_err(ask)?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(ask)?;
-    }
-    Ok(stop)
+/// What Ctrl-C (SIGINT) and SIGTERM set.
+struct Stop {
+    asked: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
 }
 
-fn print_outline(o: &Outline, seconds: f64) {
+impl Stop {
+    /// The first signal asks for a stop after the iteration; a second one stops at once.
+    fn on_signals() -> Result<Self> {
+        let stop = Self { asked: Arc::default(), signal: Arc::default() };
+        for signal in [SIGINT, SIGTERM] {
+            let fail = |e| Error::Internal(format!("signal handler: {e}"));
+            let asked = || Arc::clone(&stop.asked);
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, asked()).map_err(fail)?;
+            signal_hook::flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize)
+                .map_err(fail)?;
+            signal_hook::flag::register(signal, asked()).map_err(fail)?;
+        }
+        Ok(stop)
+    }
+}
+
+fn outline(o: &Outline, (seconds, measured): (f64, bool)) -> String {
     let f = o.footprint;
     let [per_epoch, total] = o.iterations;
-    println!(
-        "data          {}: {} to train on, {} to validate, {} to test",
-        o.dataset, o.images[0], o.images[1], o.images[2]
-    );
-    println!("device        {}", o.device);
-    println!("parameters    {}", f.parameters);
-    println!("memory        {} of state, {} of programs", bytes(f.state_bytes), bytes(f.program_bytes));
-    println!(
-        "work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all",
-        f.flops as f64 / 1e9
-    );
+    let [train, valid, test] = o.images;
     let rate = f.flops as f64 / seconds / 1e9;
-    println!(
-        "speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), measured on the second",
-        seconds * 1e3
-    );
-    println!(
-        "time          {} an epoch, {} in all",
+    let how = if measured { "measured on the second" } else { "estimated from a small batch" };
+    format!(
+        "data          {}: {train} to train on, {valid} to validate, {test} to test\n\
+         device        {}\n\
+         parameters    {}\n\
+         memory        {} of state, {} of programs\n\
+         work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all\n\
+         speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), {how}\n\
+         time          {} an epoch, {} in all\n",
+        o.dataset,
+        o.device,
+        f.parameters,
+        bytes(f.state_bytes),
+        bytes(f.program_bytes),
+        f.flops as f64 / 1e9,
+        seconds * 1e3,
         duration(seconds * per_epoch as f64),
-        duration(seconds * total as f64)
-    );
+        duration(seconds * total as f64),
+    )
 }
 
-fn print_report(r: &Report) {
+fn summary(r: &Report) -> String {
     let c = &r.test.classification;
-    println!();
-    println!("test accuracy      {:.4}  ({} images)", c.accuracy, c.n);
-    println!("calibration error  {:.4}  (ECE, {} bins)", c.ece, c.ece_bins);
+    let mut out = format!("\ntest accuracy      {:.4}  ({} images)\n", c.accuracy, c.n);
+    out += &format!("calibration error  {:.4}  (ECE, {} bins)\n", c.ece, c.ece_bins);
     for d in &r.test.detection {
-        println!("AUROC of log p(x)  {:.4}  against {}", d.auroc_log_density, d.against);
+        out += &format!("AUROC of log p(x)  {:.4}  against {}\n", d.auroc_log_density, d.against);
     }
     if let Some([mean, worst]) = r.gap {
-        println!(
-            "gap                {mean:+.3}  mean log p(x) of data − chains, last 200 iterations (largest {worst:.2})"
+        out += &format!(
+            "gap                {mean:+.3}  mean log p(x) of data − chains, last 200 iterations (largest {worst:.2})\n"
         );
     }
-    println!("trained            {} iterations in {}", r.iterations, duration(r.training_seconds));
-    println!();
-    println!("run folder         {}", r.folder.display());
+    let (time, run) = (duration(r.training_seconds), r.folder.display());
+    out += &format!("trained            {} iterations in {time}\n\nrun folder         {run}\n", r.iterations);
     if let Some(grid) = r.grids.last() {
-        println!("samples            {}", grid.display());
+        out += &format!("samples            {}  (one row a class)\n", grid.display());
     }
-    let run = r.folder.display();
-    println!();
-    println!("Next:");
-    println!("  jempp-cli sample --model {run} --grid samples.png      draw new images");
-    println!("  jempp-cli eval accuracy --model {run}                  judge it again");
-    println!("  jempp-cli inspect {run}                                what the model is");
+    out += &format!(
+        "\nNext:\n\
+         \x20 jempp-cli sample --model {run}             draw new images\n\
+         \x20 jempp-cli eval accuracy --model {run}      judge it again\n\
+         \x20 jempp-cli inspect {run}                    what the model is\n"
+    );
+    out
 }

@@ -10,7 +10,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// scale[G, C] = gamma[C] / √(var[G, C] + eps); var may be [C] as well.
+/// `scale[G, C]` = `gamma[C]` / √(`var[G, C]` + eps); var may be `[C]` as well.
 #[derive(Clone, Copy, Debug)]
 pub struct BnCoeffs {
     /// Added to the variance.
@@ -52,7 +52,7 @@ impl Op for BnCoeffs {
     }
 }
 
-/// dvar[G, C] and dgamma[C] from var, gamma and dscale.
+/// `dvar[G, C]` and `dgamma[C]` from var, gamma and dscale.
 #[derive(Clone, Copy, Debug)]
 pub struct BnCoeffsGrad {
     /// Added to the variance.

@@ -9,7 +9,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// r' from r[C], the group statistics s[G, C], and an accumulator [C] if the order has [`Fold::Steps`]. No gradient.
+/// r' from `r[C]`, the group statistics `s[G, C]`, and an accumulator `[C]` if the order has [`Fold::Steps`]. No gradient.
 #[derive(Clone, Debug)]
 pub struct BnRunningUpdate {
     /// Fraction of the new value (PyTorch's sense).

@@ -42,7 +42,7 @@ fn output(s: &ConvShape) -> [usize; 4] {
     [s.n, s.oh(), s.ow(), s.k]
 }
 
-/// y = x ∗ w + bias + residual. Inputs: x, w, then bias[K] if `bias`, then a tensor like y if `residual`.
+/// y = x ∗ w + bias + residual. Inputs: x, w, then `bias[K]` if `bias`, then a tensor like y if `residual`.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d {
     /// Stride and padding.

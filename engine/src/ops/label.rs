@@ -17,7 +17,7 @@ fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {
     Ok(())
 }
 
-/// y[n] = x[n, label[n]].
+/// `y[n]` = x[n, `label[n]`].
 #[derive(Clone, Copy, Debug)]
 pub struct GatherLabel;
 
@@ -46,7 +46,7 @@ impl Op for GatherLabel {
     }
 }
 
-/// x[n, c] = v[n] where c = label[n], else 0.
+/// `x[n, c]` = `v[n]` where c = `label[n]`, else 0.
 #[derive(Clone, Copy, Debug)]
 pub struct ScatterLabel {
     /// Number of classes.
@@ -78,7 +78,7 @@ impl Op for ScatterLabel {
     }
 }
 
-/// y[n] = 1 where the largest logit is the label's, else 0. No gradient.
+/// `y[n]` = 1 where the largest logit is the label's, else 0. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Hits;
 

@@ -25,7 +25,7 @@ fn gradient(gpu: &Arc<Gpu>, conv: cuda::Conv) -> Result<Prepared> {
     })
 }
 
-/// y[n, k] = Σ_c x[n, c]·w[k, c] + b[k]. Inputs: x, w, and b or not.
+/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and b or not.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear;
 

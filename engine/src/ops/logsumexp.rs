@@ -16,7 +16,7 @@ fn logits(x: &[Spec]) -> core::result::Result<(), String> {
     Ok(())
 }
 
-/// f[n] = ln Σ_c exp(x[n, c]).
+/// `f[n]` = ln Σ_c exp(`x[n, c]`).
 #[derive(Clone, Copy, Debug)]
 pub struct LogSumExp;
 

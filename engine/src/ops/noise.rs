@@ -30,7 +30,7 @@ pub fn seed_words(seed: u64) -> [i32; 2] {
     [seed as u32 as i32, (seed >> 32) as u32 as i32]
 }
 
-/// A tensor of random values. Inputs: seed i32[2], step i32[1].
+/// A tensor of random values. Inputs: seed `i32[2]`, step `i32[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     /// Spec of the result; a real type.

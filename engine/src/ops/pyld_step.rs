@@ -11,7 +11,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// x' from x and g = ∂f/∂x; with noise also seed i32[2] and step i32[1]. No gradient.
+/// x' from x and g = ∂f/∂x; with noise also seed `i32[2]` and step `i32[1]`. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct PyldStep {
     /// Constants.

@@ -10,7 +10,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// out[c] = Σ over all axes but the last.
+/// `out[c]` = Σ over all axes but the last.
 #[derive(Clone, Copy, Debug)]
 pub struct SumRows;
 
@@ -47,7 +47,7 @@ impl Op for SumRows {
     }
 }
 
-/// v[c] repeated over all other axes of `to`.
+/// `v[c]` repeated over all other axes of `to`.
 #[derive(Clone, Copy, Debug)]
 pub struct BroadcastRows {
     /// Spec of the result.
@@ -151,7 +151,7 @@ impl Op for Spread {
     }
 }
 
-/// out[r, c] = x[r, c]·v[r].
+/// `out[r, c]` = `x[r, c]`·`v[r]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MulRows;
 
@@ -180,7 +180,7 @@ impl Op for MulRows {
     }
 }
 
-/// out[r] = Σ_c x[r, c]·y[r, c].
+/// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`.
 #[derive(Clone, Copy, Debug)]
 pub struct RowDot;
 

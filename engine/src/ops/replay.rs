@@ -12,7 +12,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// Rows of a buffer by index: buffer B×…, index i32[n] → n×…. No gradient.
+/// Rows of a buffer by index: buffer B×…, index `i32[n]` → n×…. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherRows;
 
@@ -44,7 +44,7 @@ impl Op for GatherRows {
     }
 }
 
-/// The buffer with rows replaced: buffer B×…, index i32[n], x n×… → B×…; of equal indices the last wins. No gradient.
+/// The buffer with rows replaced: buffer B×…, index `i32[n]`, x n×… → B×…; of equal indices the last wins. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct ScatterRows;
 
@@ -86,8 +86,8 @@ impl Op for ScatterRows {
 
 /// Chains that restart by kind and class; see [`kernels::replay::restart`]. No gradient.
 ///
-/// Inputs: x n×H×W×C; kind i32[n] (a [`Kind`]); class i32[n]; training images u8[N, H·W·C] sorted by class;
-/// offsets i32[classes + 1]; means f32[classes, H·W·C]; seed i32[2]; step i32[1].
+/// Inputs: x n×H×W×C; kind `i32[n]` (a [`Kind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
+/// offsets `i32[classes + 1]`; means `f32[classes, H·W·C]`; seed `i32[2]`; step `i32[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Restart {
     /// Where the draws come from.

@@ -14,8 +14,8 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale [G, C] ([C]: the same for all groups),
-/// shift [C].
+/// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale `[G, C]` (`[C]`: the same for all groups),
+/// shift `[C]`.
 #[derive(Clone, Debug)]
 pub struct ScaleShiftLeaky {
     /// Images of each group, in order.

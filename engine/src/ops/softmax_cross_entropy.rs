@@ -10,7 +10,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// loss[n] = logsumexp(x[n, ·]) − x[n, label[n]].
+/// `loss[n]` = logsumexp(`x[n, ·]`) − x[n, `label[n]`].
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropy;
 

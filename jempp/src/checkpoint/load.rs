@@ -62,6 +62,24 @@ pub fn load_model(path: &Path) -> Result<Container> {
     Container::read(&path)
 }
 
+/// Reads the trainer's file beside the model that `path` stands for, see [`resolve_model`]; its checksum is verified.
+///
+/// # Errors
+/// [`Error::Data`] when the model is no part of a checkpoint; otherwise as [`load`].
+pub fn load_trainer(path: &Path) -> Result<Container> {
+    let model = resolve_model(path)?;
+    let dir = model.parent().unwrap_or(Path::new(""));
+    if !model.ends_with(MODEL) || !dir.join(MANIFEST).exists() {
+        return Err(Error::Data(format!(
+            "{}: a model alone, without the {TRAINER} of a checkpoint beside it; name a run's or a checkpoint's folder",
+            model.display()
+        )));
+    }
+    let path = dir.join(TRAINER);
+    let (file, length) = whole(&path, &manifest_in(dir)?)?;
+    format::read(&mut BufReader::new(file), length, &path)
+}
+
 /// Reads the checkpoint that `root/last` points to (`root` is a run's `ckpt`). When it is damaged, reads the newest
 /// earlier one that is whole, then any other; each thing that was wrong is a warning for the user to see.
 ///

@@ -65,7 +65,7 @@ pub const KEYS: &[Key] = &[
     key("train.p_y_given_x_weight", Number, "weight of the cross-entropy"),
     key("train.p_x_y_weight", Number, "weight of log p(x, y)"),
     key("train.plc", Choice(&["alltrain1", "alltrain2", "eval"]), "f(x) of data: before sampling, after, or after with running statistics"),
-    key("train.energy_l2", Number, "weight of mean f(data)² + mean f(chains)², squared per image"),
+    key("train.energy_l2", Number, "weight of mean f(data)² + mean f(chains)², per image; where log p(x) is trained"),
     key("train.collapse_gap", Number, "|f(data) - f(chains)| that counts as collapsing; 0: off"),
     key("train.collapse_iters", Count, "iterations in a row beyond it that end the run"),
     key("train.loss_limit", Number, "|loss| beyond which the run ends as diverged"),

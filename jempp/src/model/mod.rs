@@ -40,9 +40,9 @@ pub struct Parameter {
 pub struct Norm {
     /// Name in the published model, such as `f.layer1.0.bn1`.
     pub name: String,
-    /// Running mean [C].
+    /// Running mean `[C]`.
     pub mean: Slot,
-    /// Running variance [C], unbiased.
+    /// Running variance `[C]`, unbiased.
     pub var: Slot,
     pub(crate) gamma: usize,
     pub(crate) beta: usize,

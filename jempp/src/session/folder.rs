@@ -47,6 +47,33 @@ impl Folder {
         Err(Error::Internal("no free run number".into()))
     }
 
+    /// The folder of a run that is taken up again.
+    ///
+    /// # Errors
+    /// If it is no folder.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::Data(format!("{}: there is no such run folder", path.display())));
+        }
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Drops the lines of `metrics.jsonl` after iteration `step`: the run is about to write them again.
+    pub(super) fn rewind(&self, step: u64) -> Result<()> {
+        let path = self.path.join("metrics.jsonl");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io(&path, e)),
+        };
+        let later = |line: &&str| {
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            value.get("step").and_then(Value::as_u64).is_none_or(|s| s <= step)
+        };
+        let kept: String = text.lines().filter(later).flat_map(|l| [l, "\n"]).collect();
+        self.write("metrics.jsonl", kept.as_bytes())
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

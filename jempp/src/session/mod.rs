@@ -4,6 +4,9 @@
 //! finite; whatever ends the run, what was finished before is kept.
 
 mod folder;
+mod grids;
+mod report;
+mod resume;
 mod watch;
 
 use crate::checkpoint::{self, Container};
@@ -11,97 +14,26 @@ use crate::config::{Config, EvalBn, Init};
 use crate::data::{self, Augment, Dataset, Loader, Split, first_per_class};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
-use crate::grid::save_grid;
 use crate::infer::{Bank, Model, write_tensor};
 use crate::model::get;
 use crate::recalibrate;
 use crate::sampler;
-use crate::train::{Batch, Footprint, Options, StepMetrics, Trainer, check_fit};
+use crate::train::{Batch, Options, StepMetrics, Trainer, check_fit};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::Device;
-use engine::rng::{Philox, Stream};
+use engine::rng::Stream;
 pub use folder::Folder;
-use serde::{Deserialize, Serialize};
+pub use report::{Observer, Outline, Progress, Report, Silent};
+pub use resume::latest_unfinished;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 pub use watch::Watch;
 
 /// Checkpoints that a run keeps beside the best one.
 const KEEP: usize = 3;
 /// Draws in the bank, at most, and for each class.
 const BANK: usize = 400;
-/// Chains in a grid of samples, at most.
-const GRID: usize = 100;
-
-/// Who follows a run.
-pub trait Observer {
-    /// Before the first iteration.
-    fn start(&mut self, _plan: &Outline) {}
-    /// After each iteration.
-    fn iteration(&mut self, _progress: &Progress) {}
-    /// Something worth a line.
-    fn note(&mut self, _text: &str) {}
-    /// Something worth worrying about.
-    fn warn(&mut self, _text: &str) {}
-}
-
-/// An observer that looks away.
-#[derive(Clone, Copy, Debug)]
-pub struct Silent;
-impl Observer for Silent {}
-
-/// What a run will do and cost.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outline {
-    /// Name of the data set.
-    pub dataset: String,
-    /// Images to train on, to validate on, to test on.
-    pub images: [usize; 3],
-    /// Where it runs.
-    pub device: String,
-    /// Parameters, memory, FLOPs.
-    pub footprint: Footprint,
-    /// Iterations an epoch, and in all.
-    pub iterations: [u64; 2],
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// The epoch, from 0.
-    pub epoch: u64,
-    /// Iterations done, and in all.
-    pub iterations: [u64; 2],
-    /// What the last one measured.
-    pub metrics: StepMetrics,
-    /// Labelled images trained on a second, over the run.
-    pub images_per_second: f64,
-    /// Seconds left at this rate.
-    pub seconds_left: f64,
-}
-
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// The run folder.
-    pub folder: PathBuf,
-    /// Iterations done.
-    pub iterations: u64,
-    /// Seconds of training, evaluation and files left out.
-    pub training_seconds: f64,
-    /// The judgement on the test images.
-    pub test: Judgement,
-    /// Statistics that batch norm used in it.
-    pub bn: EvalBn,
-    /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where
-    /// log p(x) is not trained.
-    pub gap: Option<[f64; 2]>,
-    /// Grids of samples, the latest last.
-    pub grids: Vec<PathBuf>,
-    /// The last checkpoint.
-    pub checkpoint: PathBuf,
-}
 
 /// A run about to start.
 #[derive(Debug)]
@@ -114,6 +46,16 @@ pub struct Session {
     labelled: Loader,
     per_epoch: u64,
     total: u64,
+    max_time: Option<Duration>,
+}
+
+/// Bounds of a run, beside its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Ends the run after this time, evaluated and saved.
+    pub time: Option<Duration>,
+    /// At most so many iterations an epoch.
+    pub batches: Option<u64>,
 }
 
 struct Buffers {
@@ -131,6 +73,15 @@ impl Session {
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         config.validate()?;
         let (set, split) = data::load(&config.data)?;
+        Self::with_data(config, device, set, split)
+    }
+
+    /// The same on data of the caller's.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
+        config.validate()?;
         check_fit(config, &set)?;
         let t = &config.train;
         let m = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
@@ -142,7 +93,8 @@ impl Session {
         let per_epoch = unlabelled.batches_per_epoch() as u64;
         let all = per_epoch * t.epochs as u64;
         let total = if t.max_iters == 0 { all } else { all.min(t.max_iters as u64) };
-        Ok(Self { config: config.clone(), trainer, set, split, unlabelled, labelled, per_epoch, total })
+        let config = config.clone();
+        Ok(Self { config, trainer, set, split, unlabelled, labelled, per_epoch, total, max_time: None })
     }
 
     /// What the run will do and cost.
@@ -176,27 +128,41 @@ impl Session {
             .collect()
     }
 
-    /// Trains into `folder`. When `stop` becomes true the run saves and ends with [`Error::Cancelled`].
+    /// Bounds the run; see [`Limits`].
+    pub fn limit(&mut self, limits: &Limits) {
+        if let Some(n) = limits.batches {
+            let epochs = self.total.div_ceil(self.per_epoch);
+            self.per_epoch = self.per_epoch.min(n.max(1));
+            self.total = self.total.min(epochs * self.per_epoch);
+        }
+        self.max_time = limits.time;
+    }
+
+    /// Trains into `folder`, from the first iteration or where [`Session::resume`] left off. When `stop` becomes true the
+    /// run saves and ends with [`Error::Cancelled`]; at its time limit it ends as if it were done.
     ///
     /// # Errors
     /// [`Error::Diverged`] when training collapses, [`Error::Cancelled`] when stopped, [`Error::Io`] for files.
     pub fn run(mut self, folder: &Folder, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Report> {
-        folder.begin(&self.config, self.trainer.device(), &self.set)?;
+        let first = self.trainer.counters().iteration;
+        if first == 0 {
+            folder.begin(&self.config, self.trainer.device(), &self.set)?;
+        }
         observer.start(&self.outline());
+        let began = Instant::now();
         let mut watch = Watch::new(&self.config.train);
         let mut buffers = self.buffers();
         let mut training = 0.0;
         let mut grids = Vec::new();
-        for i in 0..self.total {
+        for done in first + 1..=self.total {
             let start = Instant::now();
             let metrics = self.iterate(&mut buffers)?;
             training += start.elapsed().as_secs_f64();
-            let done = i + 1;
             if let Err(why) = watch.see(&metrics) {
                 folder.metrics(&json!({"event": "diverged", "step": done, "reason": why}))?;
                 return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
             }
-            self.follow(folder, observer, &metrics, training, done)?;
+            self.follow(folder, observer, &metrics, training, [first, done])?;
             if stop.load(Ordering::Relaxed) {
                 let at = self.save(folder, None)?;
                 observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
@@ -204,6 +170,10 @@ impl Session {
             }
             if done % self.per_epoch == 0 {
                 self.epoch_end(folder, observer, done / self.per_epoch, &mut grids)?;
+            }
+            if self.max_time.is_some_and(|limit| began.elapsed() >= limit) {
+                observer.note(&format!("the time limit is reached after iteration {done}"));
+                break;
             }
         }
         self.finish(folder, &watch, training, grids)
@@ -242,11 +212,12 @@ impl Session {
         observer: &mut dyn Observer,
         m: &StepMetrics,
         training: f64,
-        done: u64,
+        [first, done]: [u64; 2],
     ) -> Result<()> {
         let epoch = (done - 1) / self.per_epoch;
-        let rate = done as f64 * self.labelled.batch_size() as f64 / training.max(1e-9);
-        let left = training / done as f64 * (self.total - done) as f64;
+        let here = (done - first) as f64;
+        let rate = here * self.labelled.batch_size() as f64 / training.max(1e-9);
+        let left = training / here * (self.total - done) as f64;
         let iterations = [done, self.total];
         let every = self.config.train.log_every.max(1) as u64;
         if done.is_multiple_of(every) || done == self.total || done == 1 {
@@ -299,21 +270,6 @@ impl Session {
         self.set.labels_of(indices, &mut labels)?;
         let scores = model.scores(&eval::images(&self.set, indices)?)?;
         eval::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
-    }
-
-    /// A grid of chains from the replay buffer, at rows chosen by the seed.
-    fn chain_grid(&self, folder: &Folder, epoch: u64) -> Result<PathBuf> {
-        let Some(buffer) = self.trainer.buffer() else {
-            return Err(Error::Internal("a grid without a replay buffer".into()));
-        };
-        let px = self.set.pixels();
-        let mut rows: Vec<usize> = (0..buffer.len() / px).collect();
-        Philox::new(self.config.seed, Stream::Sample, epoch as u32).shuffle(&mut rows);
-        let images: Vec<f32> =
-            rows.iter().take(GRID).flat_map(|r| buffer[r * px..(r + 1) * px].iter().copied()).collect();
-        let path = folder.path().join("samples").join(format!("chains_epoch_{epoch:04}.png"));
-        save_grid(&path, &images, self.set.size(), 10)?;
-        Ok(path)
     }
 
     /// The model as it would be served now: final weights with the statistics that `eval.bn` names.
@@ -387,7 +343,7 @@ impl Session {
                 .map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
         }
         let state = json!({
-            "format": "jempp-state-1",
+            "format": resume::STATE_FORMAT,
             "counters": trainer.counters(),
             "unlabelled": self.unlabelled.cursor(),
             "labelled": self.labelled.cursor(),
@@ -410,14 +366,7 @@ impl Session {
         let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let checkpoint = self.save(folder, Some(&test))?;
         if self.config.train.p_x_weight != 0.0 {
-            let last = folder.path().join("samples").join("chains_last.png");
-            let epoch = self.total.div_ceil(self.per_epoch);
-            let at = self.chain_grid(folder, epoch)?;
-            std::fs::copy(&at, &last).map_err(|e| Error::io(&last, e))?;
-            if !grids.contains(&at) {
-                grids.push(at);
-            }
-            grids.push(last);
+            self.last_grids(folder, &model, &mut grids)?;
         }
         let report = Report {
             folder: folder.path().to_path_buf(),

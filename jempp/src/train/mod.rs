@@ -487,7 +487,7 @@ fn make_slots(state: &mut State, network: &Network, config: &Config, data: bool)
         let chain = state.add(name, network.images(n))?;
         Ok(Some(Chains { chain, accumulators: Accumulator::all(state, network, name)? }))
     };
-    let px = t.p_x_weight != 0.0 || t.energy_l2 > 0.0;
+    let px = t.p_x_weight != 0.0;
     let pxy = t.p_x_y_weight != 0.0;
     let unconditional = chains("chain", t.batch_size, px)?;
     let labelled_chains = chains("chain_y", labelled_size(config), pxy)?;

@@ -45,15 +45,15 @@ pub struct Inputs {
     pub x_data: Option<Var>,
     /// m×H×W×C.
     pub x_labelled: Var,
-    /// i32[m].
+    /// `i32[m]`.
     pub labels: Var,
-    /// i32[m]: the labels that the conditional chains followed.
+    /// `i32[m]`: the labels that the conditional chains followed.
     pub chain_labels: Option<Var>,
     /// One value.
     pub lr: Var,
-    /// i32[n]: buffer rows of the chains.
+    /// `i32[n]`: buffer rows of the chains.
     pub index: Option<Var>,
-    /// i32[m]: buffer rows of the conditional chains.
+    /// `i32[m]`: buffer rows of the conditional chains.
     pub labelled_index: Option<Var>,
 }
 

@@ -1,0 +1,130 @@
+//! What the command line takes. One struct a subcommand; what they mean is in `commands`.
+
+mod bench;
+mod judge;
+mod sample;
+mod train;
+
+pub use bench::{Bench, BenchCommand, TrainStep};
+pub use judge::{Accuracy, Devices, Eval, EvalCommand, Inspect, SplitName};
+pub use sample::{Format, Predict, Sample, StartName};
+pub use train::Train;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use jempp::engine::{Device, gpu};
+use jempp::{Error, Result};
+
+/// Train, sample and judge joint energy-based models (JEM++).
+#[derive(Debug, Parser)]
+#[command(name = "jempp-cli", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Start with:
+  jempp-cli train                 train a small model on the built-in digits (about a minute)
+  jempp-cli train --help          all that training takes
+
+Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 configuration or data, 4 device, 5 diverged,
+6 corrupt file, 7 input/output, 130 or 143 stopped after saving.")]
+pub struct Cli {
+    /// Options of every subcommand.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// Where to compute: auto, cpu or cuda:N
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// CPU threads; 0 means one a core. Results do not depend on it
+    #[arg(long, global = true, default_value_t = 0)]
+    pub threads: usize,
+    /// Seed of all randomness (of `train`: the same as seed=N)
+    #[arg(long, global = true)]
+    pub seed: Option<u64>,
+    /// More on standard error; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How progress is written
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How progress is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: a progress bar on a terminal, else plain lines.
+    Text,
+    /// One JSON object a line, on standard error.
+    Json,
+}
+
+impl Global {
+    /// The device asked for. `auto` takes the CPU where there is no GPU to compute on.
+    ///
+    /// # Errors
+    /// [`Error::Device`] for a GPU that is not there or a name that is none.
+    pub fn device(&self) -> Result<Device> {
+        match self.device.as_str() {
+            "auto" | "cpu" => Device::cpu_from_env(self.threads).map_err(Error::Config),
+            name => match name.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(ordinal)) => Err(no_gpu(name, ordinal)),
+                _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
+            },
+        }
+    }
+}
+
+/// Why `cuda:N` cannot be computed on.
+fn no_gpu(name: &str, ordinal: usize) -> Error {
+    let why = match gpu::probe().devices {
+        Err(why) => why.to_string(),
+        Ok(all) if ordinal >= all.len() => {
+            gpu::NoCuda::NoSuchDevice { ordinal, count: all.len() }.to_string()
+        }
+        Ok(all) => format!("{} is there, but this version computes on the CPU only", all[ordinal].name),
+    };
+    Error::Device(format!(
+        "--device {name}: {why}\nUse --device cpu or auto; `jempp-cli devices` shows all that was found."
+    ))
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a model; without arguments a small one on the built-in digits
+    Train(Train),
+    /// Draw new images from a trained model
+    Sample(Sample),
+    /// Classify images; also log densities and input gradients
+    Predict(Predict),
+    /// Judge a trained model
+    Eval(Eval),
+    /// Say what a run, a checkpoint or a model file holds
+    Inspect(Inspect),
+    /// Say what there is to compute on
+    Devices(Devices),
+    /// Measure speed on this machine
+    Bench(Bench),
+    /// Print a script that completes this command line in a shell
+    Completions(Completions),
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  jempp-cli completions bash > ~/.local/share/bash-completion/completions/jempp-cli
+  jempp-cli completions zsh > ~/.zfunc/_jempp-cli
+  jempp-cli completions fish > ~/.config/fish/completions/jempp-cli.fish")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}

@@ -1,0 +1,53 @@
+//! `jempp-cli bench`.
+
+use super::{bytes, configuration, json, print};
+use crate::args::{Bench, BenchCommand, Global, TrainStep};
+use jempp::Result;
+use jempp::bench::{StepTiming, synthetic_session, train_step};
+
+/// What the network shrinks to where no preset is named: the published one takes a minute an iteration on a laptop.
+const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
+
+/// Measures.
+pub fn run(global: &Global, a: &Bench) -> Result<()> {
+    match &a.command {
+        BenchCommand::TrainStep(a) => time_train_step(global, a),
+    }
+}
+
+fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
+    let whole = a.config.is_some() || a.overrides.iter().any(|o| o.trim_start().starts_with("preset"));
+    let small = SMALL.iter().filter(|_| !whole).map(ToString::to_string);
+    let overrides: Vec<String> = small.chain(a.overrides.iter().cloned()).collect();
+    let config = configuration(global, "jempp", a.config.as_deref(), &overrides)?;
+    let mut session = synthetic_session(&config, &global.device()?)?;
+    if a.dump {
+        let dump = session.trainer().dump();
+        if a.json { eprintln!("{dump}") } else { print(&dump)? }
+    }
+    let timing = train_step(&mut session, a.warmup, a.iters)?;
+    if a.json {
+        return print(&format!("{}\n", json(&timing)?));
+    }
+    print(&text(&timing))
+}
+
+fn text(t: &StepTiming) -> String {
+    let ms = |s: f64| format!("{:.2} ms", s * 1e3);
+    format!(
+        "device        {}\nparameters    {}\nmemory        {} of state, {} of programs\n\
+         work          {:.2} GFLOP an iteration\niteration     {} (median of {}, after {} to warm up; fewest {})\n\
+         speed         {:.1} GFLOP/s, {:.1} images/s\n",
+        t.device,
+        t.parameters,
+        bytes(t.state_bytes),
+        bytes(t.planned_bytes),
+        t.flops as f64 / 1e9,
+        ms(t.median_s),
+        t.iterations,
+        t.warmup,
+        ms(t.min_s),
+        t.gflops,
+        t.images_per_second
+    )
+}

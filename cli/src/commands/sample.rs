@@ -1,0 +1,132 @@
+//! `jempp-cli sample`.
+
+use super::{check_output, print};
+use crate::args::{Global, Sample, StartName};
+use crate::progress::Steps;
+use jempp::config::Config;
+use jempp::grid::save_grid;
+use jempp::infer::Model;
+use jempp::npz::{self, Array};
+use jempp::sample::{SampleOptions, Samples, Start, replay_buffer, sample};
+use jempp::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Images in a row of a grid that is not by class.
+const COLUMNS: usize = 10;
+
+/// Samples, and writes what came of it.
+pub fn run(global: &Global, a: &Sample) -> Result<()> {
+    for path in a.grid.iter().chain(&a.output) {
+        check_output(path)?;
+    }
+    let model = Model::load(&global.device()?, &a.model)?;
+    let size = model.network().config.image_size;
+    let grid = match (&a.grid, &a.output) {
+        (None, None) => Some(next_free()?),
+        (grid, _) => grid.clone(),
+    };
+    if grid.is_some() && size[2] != 1 && size[2] != 3 {
+        let c = size[2];
+        return Err(Error::Data(format!("images of {c} channels are no picture; use --output FILE.npz")));
+    }
+    let buffer = match a.start {
+        StartName::Buffer => replay_buffer(&a.model, &model)?,
+        _ => Vec::new(),
+    };
+    let start = match a.start {
+        StartName::Bank => Start::Bank,
+        StartName::Noise => Start::Noise,
+        StartName::Buffer => Start::Pool(&buffer),
+    };
+    let (labels, columns) = labels(a, model.network().config.classes)?;
+    let n = labels.as_ref().map_or(a.n, Vec::len);
+    let config = constants(global, a, &model)?;
+    let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
+    options.steps = a.steps.unwrap_or(options.steps);
+    let mut bar = Steps::new(global, "sampling");
+    let samples = sample(&model, &options, &mut |done, total| {
+        bar.step(done, total);
+        true
+    })?;
+    write(&samples, size, columns, grid.as_deref(), a.output.as_deref())?;
+    if !global.quiet {
+        report(&samples, &options);
+    }
+    Ok(())
+}
+
+/// The sampler's constants and the seed: the model's, then the command line's.
+fn constants(global: &Global, a: &Sample, model: &Model) -> Result<Config> {
+    let mut config = model.config()?.map_or_else(|| Config::preset("jempp"), Ok)?;
+    let s = &mut config.sampler;
+    s.step_size = a.step_size.unwrap_or(s.step_size);
+    s.inner_steps = a.inner.unwrap_or(s.inner_steps);
+    s.clip = a.clip.unwrap_or(s.clip);
+    s.noise = a.noise.unwrap_or(s.noise);
+    config.seed = global.seed.unwrap_or(config.seed);
+    config.validate()?;
+    if a.n == 0 {
+        return Err(Error::Config("--n 0: at least one image must be sampled".into()));
+    }
+    Ok(config)
+}
+
+/// Classes of the chains, and columns of the grid.
+fn labels(a: &Sample, classes: usize) -> Result<(Option<Vec<i32>>, usize)> {
+    if a.by_class {
+        let each = a.n.div_ceil(classes);
+        return Ok((Some((0..each * classes).map(|i| (i / each) as i32).collect()), each));
+    }
+    match a.class {
+        Some(k) if usize::try_from(k).map_or(true, |k| k >= classes) => {
+            Err(Error::Config(format!("--class {k}: the model has the classes 0 to {}", classes - 1)))
+        }
+        class => Ok((class.map(|k| vec![k; a.n]), COLUMNS)),
+    }
+}
+
+/// The first of `samples-001.png`, `samples-002.png`, … that is not there.
+fn next_free() -> Result<PathBuf> {
+    let names = (1..=u32::MAX).map(|i| PathBuf::from(format!("samples-{i:03}.png")));
+    let free = names.into_iter().find(|p| p.symlink_metadata().is_err());
+    free.ok_or_else(|| Error::Internal("no free number for samples".into()))
+}
+
+fn write(
+    s: &Samples,
+    size: [usize; 3],
+    columns: usize,
+    grid: Option<&Path>,
+    output: Option<&Path>,
+) -> Result<()> {
+    if let Some(path) = grid {
+        save_grid(path, &s.images, size, columns)?;
+        print(&format!("{}\n", path.display()))?;
+    }
+    if let Some(path) = output {
+        let (n, [h, w, c]) = (s.labels.len(), size);
+        let labels: Vec<i64> = s.labels.iter().map(|l| i64::from(*l)).collect();
+        let arrays = [
+            ("images", Array::F32(&[n, h, w, c], &s.images)),
+            ("labels", Array::I64(&[n], &labels)),
+            ("log_density", Array::F32(&[n], &s.log_density)),
+            ("confidence", Array::F32(&[n], &s.confidence)),
+        ];
+        npz::write(path, &arrays)?;
+        print(&format!("{}\n", path.display()))?;
+    }
+    Ok(())
+}
+
+fn report(s: &Samples, o: &SampleOptions<'_>) {
+    let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len() as f64;
+    let what = if o.labels.is_some() { "p(class)" } else { "max p(y|x)" };
+    eprintln!(
+        "{} images after {} steps, seed {}: mean log p(x) {:.2}, mean {what} {:.3}",
+        o.n,
+        o.steps,
+        o.seed,
+        mean(&s.log_density),
+        mean(&s.confidence)
+    );
+}

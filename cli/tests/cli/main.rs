@@ -1,0 +1,89 @@
+//! `jempp-cli` as its users meet it: what it prints, writes and returns.
+//!
+//! Invariant: every test works in a folder of its own that is gone afterwards, and none depends on where it runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod faults;
+mod runs;
+mod signals;
+mod usage;
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// A training of a few milliseconds.
+pub const TINY: &[&str] =
+    &["train.max_iters=3", "train.batch_size=32", "sampler.buffer_size=100", "sampler.outer_steps=2"];
+
+/// A folder to work in.
+pub struct Place {
+    dir: TempDir,
+}
+
+/// What a command did.
+pub struct Done {
+    /// Exit code; −1 where a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Done {
+    /// The standard output of a command that must have gone well.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self.out
+    }
+
+    /// The standard error of a command that must have failed with `code` without a result.
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        assert!(!self.err.contains("panicked"), "{}", self.err);
+        self.err
+    }
+
+    /// The one line of JSON that must be all of the output.
+    pub fn json(self) -> Value {
+        let out = self.ok();
+        assert_eq!(out.lines().count(), 1, "{out}");
+        serde_json::from_str(&out).unwrap()
+    }
+}
+
+impl Place {
+    /// A new one.
+    pub fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs `jempp-cli` there.
+    pub fn run(&self, args: &[&str]) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
+        command.current_dir(self.path()).env_remove("JEMPP_SIMD").env_remove("JEMPP_DEBUG").args(args);
+        let o = command.output().unwrap();
+        let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+        Done { code: o.status.code().unwrap_or(-1), out: text(o.stdout), err: text(o.stderr) }
+    }
+
+    /// A tiny model in the folder `name`.
+    pub fn train(&self, name: &str) {
+        self.run(&[&["train", "-q", "--out", name], TINY].concat()).ok();
+    }
+
+    /// Names in the folder.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}

@@ -1,0 +1,47 @@
+//! Stopping a run.
+#![cfg(unix)]
+
+use super::{Place, TINY};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A child that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a training without end, sends it `signal` once it is under way, and returns its exit code.
+fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
+    let endless = ["train.max_iters=0", "train.epochs=1000000", "train.sample_every=0"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
+    command.current_dir(place.path()).args(["train", "-q", "--out", out]).args(TINY).args(endless);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut running = Running(child);
+    let (start, metrics) = (Instant::now(), place.path().join(out).join("metrics.jsonl"));
+    while !std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() > 1) {
+        assert!(start.elapsed() < Duration::from_secs(30), "training did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    running.0.wait().unwrap().code().unwrap_or(-1)
+}
+
+#[test]
+fn a_stopped_run_has_saved() {
+    let place = Place::empty();
+    for (out, signal, code) in [("a", "INT", 130), ("b", "TERM", 143)] {
+        assert_eq!(stopped_by(&place, out, signal), code);
+        let i = place.run(&["inspect", out, "--json"]).json();
+        assert!(i["step"].as_u64().unwrap() > 1);
+        assert_eq!(i["checkpoint"], format!("{out}/ckpt/step_{}", i["step"]));
+        let log = std::fs::read_to_string(place.path().join(out).join("log.txt")).unwrap();
+        assert!(log.contains("stopped after iteration"), "{log}");
+        place.run(&["sample", "-q", "--model", out, "--n", "2", "--steps", "1", "--start", "buffer"]).ok();
+    }
+}

@@ -1,0 +1,134 @@
+//! Help, usage errors, configuration, devices, measurements.
+
+use super::{Place, TINY};
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let place = Place::empty();
+    let commands: [&[&str]; 10] = [
+        &["train"],
+        &["sample"],
+        &["predict"],
+        &["eval"],
+        &["eval", "accuracy"],
+        &["inspect"],
+        &["devices"],
+        &["bench"],
+        &["bench", "train-step"],
+        &["completions"],
+    ];
+    let all = place.run(&["--help"]).ok();
+    for command in commands {
+        let help = place.run(&[command, &["--help"]].concat()).ok();
+        assert!(help.contains("Usage: jempp-cli") && help.contains("Examples:"), "{command:?}: {help}");
+        assert!(all.contains(command[0]), "{command:?} is not in the overview");
+    }
+    assert!(place.run(&["--version"]).ok().starts_with("jempp-cli "));
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn wrong_usage_is_2_with_a_suggestion() {
+    let place = Place::empty();
+    for (args, hint) in [
+        (&["smaple"][..], "'sample'"),
+        (&["train", "--dri-run"], "--dry-run"),
+        (&["eval", "acuracy"], "'accuracy'"),
+        (&["sample", "--model", "m", "--start", "bnak"], "'bank'"),
+    ] {
+        let err = place.run(args).fails(2);
+        assert!(err.contains("similar") && err.contains(hint), "{err}");
+    }
+    place.run(&[]).fails(2);
+    place.run(&["predict", "--model", "m"]).fails(2);
+    place.run(&["sample", "--model", "m", "--class", "1", "--by-class"]).fails(2);
+}
+
+#[test]
+fn configuration_is_printed_and_reads_back() {
+    let place = Place::empty();
+    let text = place.run(&["train", "--print-config", "train.lr=0.05", "--seed", "7"]).ok();
+    std::fs::write(place.path().join("run.toml"), &text).unwrap();
+    let back = place.run(&["train", "-c", "run.toml", "--print-config"]).ok();
+    assert_eq!(text, back);
+    assert!(text.contains("lr = 0.05") && text.contains("seed = 7"));
+}
+
+#[test]
+fn wrong_configurations_are_3_and_say_where() {
+    let place = Place::empty();
+    let err = place.run(&["train", "train.lrr=1"]).fails(3);
+    assert!(err.contains("`train.lrr`") && err.contains("did you mean `train.lr`?"), "{err}");
+    let err = place.run(&["train", "train.lr=abc"]).fails(3);
+    assert!(err.contains("expects a number, got the string \"abc\""), "{err}");
+    std::fs::write(place.path().join("bad.toml"), "[train\nlr = 1").unwrap();
+    let err = place.run(&["train", "-c", "bad.toml"]).fails(3);
+    assert!(err.contains("bad.toml") && err.contains("line 1"), "{err}");
+    assert!(place.run(&["train", "-c", "none.toml"]).fails(3).contains("none.toml: there is no such file"));
+    let err = place.run(&["train", "data.dataset=mnist"]).fails(3);
+    assert!(err.contains("mnist"), "{err}");
+    assert_eq!(place.names(), ["bad.toml"]);
+}
+
+#[test]
+fn dry_run_says_what_it_would_cost_and_makes_nothing() {
+    let place = Place::empty();
+    let out = place.run(&[&["train", "--dry-run"], TINY].concat()).ok();
+    for word in ["parameters", "77898", "GFLOP", "an epoch", "3 in all"] {
+        assert!(out.contains(word), "{word}: {out}");
+    }
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_4_and_auto_takes_the_cpu() {
+    let place = Place::empty();
+    let devices = place.run(&["devices", "--json"]).json();
+    assert!(devices["cpu"]["threads"].as_u64().unwrap() >= 1);
+    assert!(devices["libraries"].as_array().unwrap().len() >= 4);
+    assert!(place.run(&["devices"]).ok().contains("CUDA libraries"));
+    if devices["gpus"].as_array().unwrap().is_empty() {
+        let err = place.run(&["train", "--device", "cuda:0"]).fails(4);
+        assert!(err.contains("cuda:0") && err.contains("jempp-cli devices"), "{err}");
+        let why = devices["no_gpu"].as_str().unwrap();
+        assert!(err.contains(why), "{err}");
+        place.run(&["bench", "train-step", "--device", "cuda:0"]).fails(4);
+        place.run(&["devices", "--device", "cuda:0"]).fails(4);
+    } else {
+        println!("skipped: this machine has a GPU");
+    }
+    for name in ["cuda:x", "gpu", "cuda"] {
+        assert!(place.run(&["train", "--device", name]).fails(4).contains("use auto, cpu or cuda:N"));
+    }
+    place.run(&[&["train", "--device", "auto", "--dry-run"], TINY].concat()).ok();
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn a_training_step_is_timed_in_one_line_of_json() {
+    let place = Place::empty();
+    let small = ["model.depth=10", "model.widen_factor=1", "model.image_size=[8, 8, 3]", "data.pad=2"];
+    let sizes = ["train.batch_size=8", "sampler.outer_steps=2", "sampler.buffer_size=50"];
+    let base = [&["bench", "train-step", "--threads", "1"][..], &small, &sizes].concat();
+    let t = place.run(&[&base[..], &["--iters", "4", "--warmup", "1", "--json"]].concat()).json();
+    let number = |key: &str| t[key].as_f64().unwrap_or_else(|| panic!("{key}: {t}"));
+    assert!(number("min_s") > 0.0 && number("median_s") >= number("min_s") && number("gflops") > 0.0);
+    assert_eq!((number("iterations"), number("threads")), (4.0, 1.0));
+    assert!(number("planned_bytes") > 1e5 && number("parameters") > 7e4);
+    assert!(t["device"].as_str().unwrap().contains("CPU"));
+    let out = place.run(&[&base[..], &["--iters", "1", "--dump"]].concat()).ok();
+    for word in ["Langevin step", "Training step", "pyld_step", "GFLOP/s"] {
+        assert!(out.contains(word), "{word}");
+    }
+    place.run(&[&base[..], &["--iters", "0"]].concat()).fails(3);
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn completions_name_the_commands() {
+    let place = Place::empty();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(&["completions", shell]).ok();
+        assert!(script.contains("jempp-cli") && script.contains("train-step"), "{shell}");
+    }
+}

@@ -1,0 +1,114 @@
+//! How fast a configuration trains on this machine, measured on images that mean nothing.
+
+use crate::config::Config;
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::session::Session;
+use engine::Device;
+use engine::rng::{Philox, Stream};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Images of the synthetic data set, unless a batch or the classes need more.
+const IMAGES: usize = 256;
+
+/// Times of whole training iterations: augmentation, sampling, grouped pass, update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTiming {
+    /// Median seconds of an iteration.
+    pub median_s: f64,
+    /// Fewest seconds of an iteration.
+    pub min_s: f64,
+    /// 10⁹ planned floating-point operations a second, at the median.
+    pub gflops: f64,
+    /// Labelled images a second, at the median.
+    pub images_per_second: f64,
+    /// Iterations timed.
+    pub iterations: usize,
+    /// Iterations before, not timed.
+    pub warmup: usize,
+    /// CPU threads.
+    pub threads: usize,
+    /// Where it ran.
+    pub device: String,
+    /// Bytes of the planned programs.
+    pub planned_bytes: u64,
+    /// Bytes of weights, optimiser, statistics, buffer and images.
+    pub state_bytes: u64,
+    /// Trained values.
+    pub parameters: u64,
+    /// Planned floating-point operations of an iteration.
+    pub flops: u64,
+}
+
+/// A session on a few hundred uint8 images of `model.image_size`, drawn from the seed; `data.dataset` and
+/// `data.valid_size` are not used.
+///
+/// # Errors
+/// As [`Session::new`].
+pub fn synthetic_session(config: &Config, device: &Device) -> Result<Session> {
+    config.validate()?;
+    let (m, t) = (&config.model, &config.train);
+    let n = IMAGES.max(t.batch_size).max(t.labelled_batch_size).max(m.classes);
+    let mut rng = Philox::new(config.seed, Stream::Test, 0);
+    let mut images = vec![0; n * m.image_size.iter().product::<usize>()];
+    rng.fill_bytes(&mut images);
+    let labels = (0..n).map(|i| (i % m.classes) as u16).collect();
+    let set = Dataset::new("synthetic", m.image_size, m.classes, images, labels)?;
+    let split = Split { train: (0..n as u32).collect(), valid: Vec::new(), test: Vec::new() };
+    Session::with_data(config, device, set, split)
+}
+
+/// FLOPs up to which an iteration is timed as it is.
+const TIMED: u64 = 2_000_000_000_000;
+
+/// Seconds of one iteration of `session`, and whether they were measured. An iteration of more than two TFLOP is
+/// estimated, from the rate of the same network on small batches with one chain step.
+///
+/// # Errors
+/// Those of an iteration.
+pub fn iteration_seconds(session: &mut Session) -> Result<(f64, bool)> {
+    let flops = session.trainer().footprint().flops;
+    if flops <= TIMED {
+        return Ok((session.time_iterations(2)?[1], true));
+    }
+    let mut small = session.trainer().config().clone();
+    (small.train.batch_size, small.train.labelled_batch_size, small.sampler.outer_steps) = (8, 0, 1);
+    small.sampler.buffer_size =
+        small.sampler.buffer_size.min(10 * small.model.classes).max(small.model.classes);
+    let device = session.trainer().device().clone();
+    let timing = train_step(&mut synthetic_session(&small, &device)?, 1, 1)?;
+    Ok((flops as f64 / (timing.gflops * 1e9), false))
+}
+
+/// Times `iterations` iterations after `warmup` others.
+///
+/// # Errors
+/// [`Error::Config`] when there is none to time; those of an iteration.
+pub fn train_step(session: &mut Session, warmup: usize, iterations: usize) -> Result<StepTiming> {
+    if iterations == 0 {
+        return Err(Error::Config("at least one iteration must be timed".into()));
+    }
+    session.time_iterations(warmup)?;
+    let mut seconds = session.time_iterations(iterations)?;
+    seconds.sort_by(f64::total_cmp);
+    let half = iterations / 2;
+    let median = if iterations % 2 == 1 { seconds[half] } else { (seconds[half - 1] + seconds[half]) / 2.0 };
+    let trainer = session.trainer();
+    let (f, t) = (trainer.footprint(), &trainer.config().train);
+    let batch = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
+    Ok(StepTiming {
+        median_s: median,
+        min_s: seconds[0],
+        gflops: f.flops as f64 / median / 1e9,
+        images_per_second: batch as f64 / median,
+        iterations,
+        warmup,
+        threads: trainer.device().concurrency(),
+        device: trainer.device().to_string(),
+        planned_bytes: f.program_bytes,
+        state_bytes: f.state_bytes,
+        parameters: f.parameters,
+        flops: f.flops,
+    })
+}

@@ -1,0 +1,127 @@
+//! A run that is stopped and taken up again ends bit for bit like an unbroken one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use engine::Device;
+use engine::rng::{Philox, Stream};
+use jempp::Error;
+use jempp::checkpoint;
+use jempp::config::Config;
+use jempp::session::{Folder, Limits, Observer, Progress, Report, Session, Silent, latest_unfinished};
+use std::path::Path;
+use std::time::Duration;
+
+const SMALL: [&str; 5] = [
+    "sampler.buffer_size=100",
+    "sampler.outer_steps=2",
+    "train.max_iters=60",
+    "train.checkpoint_every=1",
+    "train.sample_every=0",
+];
+
+fn overrides(more: &[&str]) -> Vec<String> {
+    SMALL.iter().chain(more).map(|s| (*s).to_owned()).collect()
+}
+
+fn session(more: &[&str]) -> Session {
+    Session::new(&Config::from_sources("digits", None, &overrides(more)).unwrap(), &Device::cpu(2)).unwrap()
+}
+
+/// Asks for a stop once an iteration is done.
+struct StopAt<'a>(u64, &'a AtomicBool);
+
+impl Observer for StopAt<'_> {
+    fn iteration(&mut self, p: &Progress) {
+        if p.iterations[0] >= self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn until(session: Session, folder: &Folder, at: u64) -> Result<Report, Error> {
+    let stop = AtomicBool::new(false);
+    session.run(folder, &mut StopAt(at, &stop), &stop)
+}
+
+/// The files of the last checkpoint, byte for byte; all of the state is in them.
+fn last(path: &Path) -> (Vec<u8>, Vec<u8>, serde_json::Value) {
+    let dir = path.join("ckpt").join("last");
+    let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+    let state = serde_json::from_slice(&read(checkpoint::STATE)).unwrap();
+    (read(checkpoint::MODEL), read(checkpoint::TRAINER), state)
+}
+
+#[test]
+fn ten_interruptions_change_no_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = Folder::create(&dir.path().join("whole")).unwrap();
+    let unbroken = session(&[]).run(&whole, &mut Silent, &AtomicBool::new(false)).unwrap();
+
+    let path = dir.path().join("broken");
+    let folder = Folder::create(&path).unwrap();
+    let mut rng = Philox::new(4, Stream::Test, 0);
+    let mut at: Vec<u64> = (0..10).map(|_| 1 + u64::from(rng.below(58))).collect();
+    at.sort_unstable();
+    at.dedup();
+    assert!(at.len() >= 8, "{at:?}");
+    assert!(matches!(until(session(&[]), &folder, at[0]), Err(Error::Cancelled)));
+    for stop in &at[1..] {
+        let (s, folder, warnings) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert!(matches!(until(s, &folder, *stop), Err(Error::Cancelled)));
+    }
+    let (s, folder, _) = Session::resume(&path, &Device::cpu(3), &[]).unwrap();
+    let resumed = s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+    assert_eq!(resumed.test, unbroken.test);
+    let (a, b) = (last(&path), last(whole.path()));
+    assert_eq!(a.2, b.2, "state.json");
+    assert!(a.1 == b.1, "weights, velocity and buffer");
+    assert!(a.0 == b.0, "the model");
+
+    // Each iteration is in the metrics once, in order.
+    let text = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    let steps: Vec<u64> = text
+        .lines()
+        .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap())
+        .filter(|v| v["event"] == "step")
+        .map(|v| v["step"].as_u64().unwrap())
+        .collect();
+    assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
+    assert_eq!(steps.last(), Some(&60));
+}
+
+#[test]
+fn finished_and_missing_runs_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train-001");
+    let folder = Folder::create(&path).unwrap();
+    let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
+    assert_eq!(e.exit_code(), 3, "{e}");
+    assert!(latest_unfinished(dir.path()).is_err());
+    assert!(until(session(&["train.max_iters=4"]), &folder, 2).is_err());
+    assert_eq!(latest_unfinished(dir.path()).unwrap(), path);
+    let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+    s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+    assert!(latest_unfinished(dir.path()).is_err(), "a finished run is no unfinished one");
+    let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
+    assert!(e.to_string().contains("train.epochs") && e.exit_code() == 3, "{e}");
+    // More iterations than before are something to go on with; another network is not.
+    assert!(Session::resume(&path, &Device::cpu(1), &["train.max_iters=9".to_owned()]).is_ok());
+    let wider = ["train.max_iters=9", "model.widen_factor=2"].map(str::to_owned);
+    assert_eq!(Session::resume(&path, &Device::cpu(1), &wider).unwrap_err().exit_code(), 6);
+}
+
+#[test]
+fn limits_end_a_run_early_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, limits: Limits| {
+        let folder = Folder::create(&dir.path().join(name)).unwrap();
+        let mut s = session(&["train.epochs=3", "train.max_iters=0"]);
+        s.limit(&limits);
+        s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap()
+    };
+    assert_eq!(run("batches", Limits { batches: Some(2), time: None }).iterations, 6);
+    let timed = run("time", Limits { batches: None, time: Some(Duration::from_nanos(1)) });
+    assert_eq!(timed.iterations, 1);
+    assert!(timed.checkpoint.is_dir() && timed.test.classification.n == 360);
+}
