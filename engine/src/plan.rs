@@ -106,6 +106,7 @@ impl Tape {
         for v in outputs {
             self.check(*v, Location::caller())?;
         }
+        let _turn = device.as_gpu().map(|gpu| gpu.turn());
         let mut roots: Vec<Var> = outputs.to_vec();
         roots.extend(self.slots.iter().filter_map(|u| u.assigned));
         let mut p = Planner::new(self, &roots);

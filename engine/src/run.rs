@@ -59,11 +59,11 @@ impl Plan {
     /// If inputs are missing or do not fit, the state lacks a slot or lives elsewhere, or (debug mode `nan`) a value is
     /// not finite.
     pub fn run(&mut self, state: &mut State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
-        self.begin(state, inputs)?;
         if let Arena::Gpu(gpu, _) = &self.arena {
             let gpu = gpu.clone();
-            return self.run_gpu(&gpu, state);
+            return self.run_gpu(&gpu, state, inputs);
         }
+        self.begin(state, inputs)?;
         for i in 0..self.steps.len() {
             {
                 let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &mut state.store) else {
@@ -91,11 +91,11 @@ impl Plan {
         if self.writes_state {
             return Err(Error::Bind("a program that assigns slots needs the state for itself".into()));
         }
-        self.begin(state, inputs)?;
         if let Arena::Gpu(gpu, _) = &self.arena {
             let gpu = gpu.clone();
-            return self.run_gpu(&gpu, state);
+            return self.run_gpu(&gpu, state, inputs);
         }
+        self.begin(state, inputs)?;
         for i in 0..self.steps.len() {
             {
                 let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &state.store) else {
@@ -111,7 +111,9 @@ impl Plan {
     /// On a GPU: plain launches the first time, which loads and measures what kernels need; from then on one captured
     /// graph, as long as the state is the same. Where capture is refused, plain launches go on and
     /// [`Plan::capture_refused`] says why.
-    fn run_gpu(&mut self, gpu: &Gpu, state: &State) -> Result<()> {
+    fn run_gpu(&mut self, gpu: &Gpu, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
+        let _turn = gpu.turn();
+        self.begin(state, inputs)?;
         let Store::Gpu(_, slots) = &state.store else { return Err(elsewhere()) };
         let slots: Vec<Span<'_>> =
             slots.iter().map(|b| gpu.span(b)).collect::<core::result::Result<_, gpu::GpuError>>()?;
@@ -196,6 +198,7 @@ impl Plan {
         match &self.arena {
             Arena::Host(_) => Ok(self.read(v)?.to_vec()),
             Arena::Gpu(gpu, arena) => {
+                let _turn = gpu.turn();
                 let mut values = vec![T::zeroed(); view.len / size_of::<T>()];
                 gpu.read_at(arena, view.offset, bytemuck::cast_slice_mut(&mut values))?;
                 Ok(values)

@@ -6,6 +6,7 @@ use crate::spec::{DType, Spec};
 use bytemuck::Pod;
 use kernels::gpu::{self, Gpu};
 use kernels::memory::Buffer;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A named place in a [`State`].
@@ -77,6 +78,7 @@ impl State {
         let store = match &self.store {
             Store::Host(buffers) => Store::Host(buffers.clone()),
             Store::Gpu(gpu, buffers) => {
+                let _turn = gpu.turn();
                 let copy = |from: &gpu::Buffer<u8>| {
                     let to = gpu.zeros::<u8>(from.len())?;
                     gpu.copy(gpu.span(from)?, gpu.span(&to)?)?;
@@ -96,7 +98,10 @@ impl State {
         let id = self.names.len() as u32;
         match &mut self.store {
             Store::Host(buffers) => buffers.push(Buffer::zeroed(spec.bytes())?),
-            Store::Gpu(gpu, buffers) => buffers.push(gpu.zeros(spec.bytes())?),
+            Store::Gpu(gpu, buffers) => {
+                let _turn = gpu.turn();
+                buffers.push(gpu.zeros(spec.bytes())?);
+            }
         }
         self.names.push((name.to_owned(), spec));
         Ok(Slot { id, spec })
@@ -123,10 +128,22 @@ impl State {
         match &self.store {
             Store::Host(_) => Ok(self.get(slot)?.to_vec()),
             Store::Gpu(gpu, buffers) => {
+                let _turn = gpu.turn();
                 let mut values = vec![T::zeroed(); slot.spec.len()];
                 gpu.read_at(&buffers[slot.id as usize], 0, bytemuck::cast_slice_mut(&mut values))?;
                 Ok(values)
             }
+        }
+    }
+
+    /// A slot's content: itself where it is in the host's memory, a copy where it lives on a GPU.
+    ///
+    /// # Errors
+    /// As [`State::fetch`].
+    pub fn view<T: Element>(&self, slot: Slot) -> Result<Cow<'_, [T]>> {
+        match &self.store {
+            Store::Host(_) => self.get(slot).map(Cow::Borrowed),
+            Store::Gpu(..) => self.fetch(slot).map(Cow::Owned),
         }
     }
 
@@ -171,6 +188,7 @@ impl State {
             }
             Store::Gpu(gpu, buffers) => {
                 let at = start * size_of::<T>();
+                let _turn = gpu.turn();
                 gpu.write_at(&mut buffers[slot.id as usize], at, bytemuck::cast_slice(data))?;
             }
         }

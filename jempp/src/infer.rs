@@ -83,7 +83,7 @@ impl Model {
         config: &ModelConfig,
         mut fill: impl FnMut(&str, &Spec) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let mut state = State::new();
+        let mut state = State::on(device);
         let network = Network::new(&mut state, config)?;
         for (name, slot) in network.tensors() {
             let values = fill(&name, &slot.spec)?;
@@ -193,8 +193,8 @@ impl Model {
         self.chunks(n, Want::Scores, &mut |p, range| {
             let px = self.network.pixels();
             p.plan.run_shared(&self.state, &[(p.x, Host::F32(&images[range.start * px..range.end * px]))])?;
-            out.logits.extend_from_slice(p.plan.read::<f32>(p.outputs[0])?);
-            out.log_density.extend_from_slice(p.plan.read::<f32>(p.outputs[1])?);
+            out.logits.extend(p.plan.fetch::<f32>(p.outputs[0])?);
+            out.log_density.extend(p.plan.fetch::<f32>(p.outputs[1])?);
             Ok(())
         })?;
         Ok(out)
@@ -237,7 +237,7 @@ impl Model {
                 inputs.push((v, Host::I32(&l[range])));
             }
             p.plan.run_shared(&self.state, &inputs)?;
-            out.extend_from_slice(p.plan.read::<f32>(p.outputs[0])?);
+            out.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             Ok(())
         })?;
         Ok(out)

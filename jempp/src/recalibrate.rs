@@ -39,9 +39,9 @@ pub fn statistics(
         plain_batch(set, chunk, &mut images)?;
         plan.run_shared(state, &[(x, Host::F32(&images))])?;
         for (sum, v) in sums.iter_mut().zip(&outputs) {
-            let stats = plan.read::<f32>(*v)?;
+            let stats = plan.fetch::<f32>(*v)?;
             sum.resize(stats.len(), 0.0);
-            sum.iter_mut().zip(stats).for_each(|(s, v)| *s += f64::from(*v));
+            sum.iter_mut().zip(stats).for_each(|(s, v)| *s += f64::from(v));
         }
         count += 1;
     }

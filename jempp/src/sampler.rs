@@ -379,7 +379,7 @@ pub fn fresh(
     let (kinds, number) = (vec![of as i32; classes.len()], [place.1 as i32]);
     let inputs = [(kind, Host::I32(&kinds)), (class, Host::I32(classes)), (step, Host::I32(&number))];
     plan.run(state, &inputs)?;
-    Ok(plan.read::<f32>(x)?.to_vec())
+    Ok(plan.fetch::<f32>(x)?)
 }
 
 /// Fills the buffer: rows in class order, as many of each class, from the law that chains restart from.
@@ -401,7 +401,7 @@ pub fn fill_buffer(
         let class: Vec<i32> = (start..end).map(|i| (i * classes / rows) as i32).collect();
         let place = (Stream::BufferFill, chunk as u32);
         let x = fresh(device, state, source, buffer.spec, &class, s.init, place)?;
-        state.get_mut::<f32>(buffer)?[start * row..end * row].copy_from_slice(&x);
+        state.set_at(buffer, start * row, &x)?;
     }
     Ok(())
 }

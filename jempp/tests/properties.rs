@@ -146,9 +146,9 @@ fn programs_that_share_a_state_see_each_others_assigns() {
     let x = vec![0.1; 6 * 16];
     let labels = [0, 1, 0, 1, 0, 1];
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
-    let buffer = t.buffer().unwrap().to_vec();
+    let buffer = t.buffer().unwrap().unwrap().to_vec();
     t.step(&batch, 0.1).unwrap();
-    let changed = t.buffer().unwrap();
+    let changed = t.buffer().unwrap().unwrap();
     let rows = buffer.chunks(16).zip(changed.chunks(16)).filter(|(a, b)| a != b).count();
     assert!((1..=6).contains(&rows), "{rows} rows of the buffer changed");
     let chains = t.chains().unwrap();

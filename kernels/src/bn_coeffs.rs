@@ -31,7 +31,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, f32, i32, int, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// scale[g, c]. Spans: var, gamma, scale.
+    /// `scale[g, c]`. Spans: var, gamma, scale.
     ///
     /// # Errors
     /// What compiling and loading give.
@@ -50,7 +50,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "bn_coeffs", "bn_coeffs", threads(n), params) }
     }
 
-    /// dvar[g, c] and dgamma[c]. Spans: var, gamma, dscale, dvar, dgamma.
+    /// `dvar[g, c]` and `dgamma[c]`. Spans: var, gamma, dscale, dvar, dgamma.
     ///
     /// # Errors
     /// What compiling and loading give.

@@ -60,7 +60,7 @@ impl Stats {
         self.chunks.len() * 3 * self.span()
     }
 
-    /// mean[g, c] and biased var[g, c] from x.
+    /// `mean[g, c]` and biased `var[g, c]` from x.
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], mean: &mut [T], var: &mut [T], workspace: &mut [T]) {
         let (c, span) = (self.shape.c, self.span());
         for_parts(cpu, workspace, 3 * span, |t, part| {

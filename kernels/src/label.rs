@@ -37,7 +37,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
     use crate::gpu::{Gpu, GpuError};
 
-    /// y[n] = x[n, label[n]]. Spans: x, label, y.
+    /// `y[n]` = x[n, `label[n]`]. Spans: x, label, y.
     ///
     /// # Errors
     /// What compiling and loading give.
@@ -48,7 +48,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "label", "label_gather_f32", threads(n), params) }
     }
 
-    /// x[n, c] = v[n] at the label, else 0. Spans: v, label, x.
+    /// `x[n, c]` = `v[n]` at the label, else 0. Spans: v, label, x.
     ///
     /// # Errors
     /// What compiling and loading give.
@@ -59,7 +59,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "label", "label_scatter_f32", threads(n * c), params) }
     }
 
-    /// y[n] = 1 where the largest logit is the label's. Spans: x, label, y.
+    /// `y[n]` = 1 where the largest logit is the label's. Spans: x, label, y.
     ///
     /// # Errors
     /// What compiling and loading give.

@@ -25,7 +25,7 @@ pub fn cpu<T: Real>(c: usize, x: &[T], y: &mut [T]) {
     }
 }
 
-/// p[n, c] = exp(x[n, c]) / Σ exp(x[n, ·]).
+/// `p[n, c]` = exp(`x[n, c]`) / Σ exp(x[n, ·]).
 pub fn softmax<T: Real>(c: usize, x: &[T], p: &mut [T]) {
     for (p, x) in p.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
         let m = largest(x);
@@ -48,7 +48,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, NULL, i64, of, warps};
     use crate::gpu::{Gpu, GpuError};
 
-    /// f[n] = ln Σ_c exp(x[n, c]) of a rows × cols matrix. Spans: x, f.
+    /// `f[n]` = ln Σ_c exp(`x[n, c]`) of a rows × cols matrix. Spans: x, f.
     ///
     /// # Errors
     /// What compiling and loading give.

@@ -90,7 +90,7 @@ pub mod cuda {
     }
 
     impl Sum {
-        /// out[c] = Σ_r x[r, c].
+        /// `out[c]` = Σ_r `x[r, c]`.
         ///
         /// # Errors
         /// What compiling and loading give.
@@ -155,7 +155,7 @@ pub mod cuda {
         }
     }
 
-    /// out[r, c] = v[c]. Spans: v, out.
+    /// `out[r, c]` = `v[c]`. Spans: v, out.
     ///
     /// # Errors
     /// What compiling and loading give.
@@ -175,7 +175,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "reduce", "spread_f32", threads(n), params) }
     }
 
-    /// out[r, c] = x[r, c]·v[r]. Spans: x, v, out.
+    /// `out[r, c]` = `x[r, c]`·`v[r]`. Spans: x, v, out.
     ///
     /// # Errors
     /// What compiling and loading give.
@@ -186,7 +186,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "reduce", "mul_rows_f32", threads(n), params) }
     }
 
-    /// out[r] = Σ_c x[r, c]·y[r, c]. Spans: x, y, out.
+    /// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`. Spans: x, y, out.
     ///
     /// # Errors
     /// What compiling and loading give.

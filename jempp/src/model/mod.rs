@@ -228,8 +228,8 @@ pub(crate) fn set(state: &mut State, slot: Slot, values: &[f32]) -> Result<()> {
 /// A slot of either float type as float32.
 pub(crate) fn get(state: &State, slot: Slot) -> Result<Vec<f32>> {
     Ok(match slot.spec.dtype {
-        DType::F64 => state.get::<f64>(slot)?.iter().map(|v| *v as f32).collect(),
-        _ => state.get::<f32>(slot)?.to_vec(),
+        DType::F64 => state.fetch::<f64>(slot)?.into_iter().map(|v| v as f32).collect(),
+        _ => state.fetch::<f32>(slot)?,
     })
 }
 

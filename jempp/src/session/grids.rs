@@ -6,6 +6,7 @@ use crate::grid::{save_cells, save_grid};
 use crate::infer::Model;
 use crate::sample::by_predicted_class;
 use engine::rng::{Philox, Stream};
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Chains in a grid of samples, at most.
@@ -46,7 +47,7 @@ impl Session {
     fn class_grid(&self, folder: &Folder, model: &Model) -> Result<PathBuf> {
         let (buffer, order) = self.shuffled_buffer(u32::MAX)?;
         let px = self.set.pixels();
-        let rows = by_predicted_class(model, buffer, &order, COLUMNS)?;
+        let rows = by_predicted_class(model, &buffer, &order, COLUMNS)?;
         let cell = |row: &Vec<usize>, i: usize| row.get(i).map(|r| &buffer[r * px..(r + 1) * px]);
         let cells: Vec<Option<&[f32]>> =
             rows.iter().take(CLASSES).flat_map(|row| (0..COLUMNS).map(move |i| cell(row, i))).collect();
@@ -56,8 +57,8 @@ impl Session {
     }
 
     /// The replay buffer and an order of its rows.
-    fn shuffled_buffer(&self, step: u32) -> Result<(&[f32], Vec<usize>)> {
-        let buffer = self.trainer.buffer();
+    fn shuffled_buffer(&self, step: u32) -> Result<(Cow<'_, [f32]>, Vec<usize>)> {
+        let buffer = self.trainer.buffer()?;
         let buffer = buffer.ok_or_else(|| Error::Internal("a grid without a replay buffer".into()))?;
         let mut rows: Vec<usize> = (0..buffer.len() / self.set.pixels()).collect();
         Philox::new(self.config.seed, Stream::Sample, step).shuffle(&mut rows);

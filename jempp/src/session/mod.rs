@@ -312,7 +312,7 @@ impl Session {
         let images = trainer.network().images(1);
         let values =
             sampler::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;
-        let means = trainer.state().get::<f32>(source.means())?.to_vec();
+        let means = trainer.state().fetch::<f32>(source.means())?;
         Ok(Bank { means, draws: values, classes: draws })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an iteration is a function of the state, the batches and the counters; nothing else is remembered.
 
+mod adopt;
 pub mod program;
 
 use crate::config::{Config, Init};
@@ -13,6 +14,7 @@ use engine::rng::Stream;
 use engine::{DType, Device, Host, Slot, State, Var};
 use program::{Chains, Program, Sizes, Slots};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One iteration's batches, N×H×W×C in [−1, 1].
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +125,7 @@ impl Trainer {
         if let Some((set, _)) = data {
             check_fit(config, set)?;
         }
-        let mut state = State::new();
+        let mut state = State::on(device);
         let network = Network::with_dtype(&mut state, &config.model, options.dtype)?;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
@@ -133,7 +135,7 @@ impl Trainer {
         if let (Some(buffer), Some(source)) = (slots.buffer, source) {
             fill_buffer(device, &mut state, source, buffer, &config.sampler, config.model.classes)?;
         }
-        let offsets = source.map(|s| state.get::<i32>(s.offsets()).map(<[i32]>::to_vec)).transpose()?;
+        let offsets = source.map(|s| state.fetch::<i32>(s.offsets())).transpose()?;
         let begin = |chains: &Option<Chains>| match (chains, slots.buffer, source) {
             (Some(c), Some(b), Some(s)) => Begin::new(device, b, c.chain, s).map(Some),
             _ => Ok(None),
@@ -376,9 +378,12 @@ impl Trainer {
         self.slots.chains.as_ref().map_or(Ok(Vec::new()), |c| get(&self.state, c.chain))
     }
 
-    /// The replay buffer, B×H×W×C.
-    pub fn buffer(&self) -> Option<&[f32]> {
-        self.slots.buffer.and_then(|b| self.state.get::<f32>(b).ok())
+    /// The replay buffer, B×H×W×C: itself, or a copy where it lives on a GPU.
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn buffer(&self) -> Result<Option<Cow<'_, [f32]>>> {
+        Ok(self.slots.buffer.map(|b| self.state.view(b)).transpose()?)
     }
 
     /// Slots of the optimiser and the buffer with their names in a checkpoint.
@@ -408,8 +413,8 @@ impl Trainer {
         named
             .map(|(p, g)| {
                 let values = match self.options.dtype {
-                    DType::F64 => program.plan.read::<f64>(*g)?.to_vec(),
-                    _ => program.plan.read::<f32>(*g)?.iter().map(|v| f64::from(*v)).collect(),
+                    DType::F64 => program.plan.fetch::<f64>(*g)?,
+                    _ => program.plan.fetch::<f32>(*g)?.into_iter().map(f64::from).collect(),
                 };
                 Ok((p.name.clone(), values))
             })

@@ -57,6 +57,7 @@ pub struct Gpu {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     capture: Arc<Capture>,
+    turn: Mutex<()>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -83,6 +84,7 @@ impl Gpu {
             context,
             stream,
             capture: Arc::default(),
+            turn: Mutex::default(),
         })
     }
 
@@ -97,6 +99,12 @@ impl Gpu {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// Waits until no other thread has a turn. Several threads may share a device; each holds a turn over what must not
+    /// be mixed with another's work, such as a capture. Nothing here takes one by itself.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The kernels loaded so far.

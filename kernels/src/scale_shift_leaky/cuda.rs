@@ -27,7 +27,7 @@ impl Given {
     }
 }
 
-/// y from x. `shared`: mean and scale are [c], else [groups, c]. Spans: x, mean, scale, shift, y.
+/// y from x. `shared`: mean and scale are `[c]`, else `[groups, c]`. Spans: x, mean, scale, shift, y.
 ///
 /// # Errors
 /// What compiling and loading give.
@@ -64,7 +64,7 @@ pub fn grad(gpu: &Gpu, shape: &Grouped, shared: bool, stats: bool, leak: f64) ->
     unsafe { Launch::new(gpu, "scale_shift_leaky", "scale_shift_leaky_grad_f32", size, params) }
 }
 
-/// dscale[g, c] = Σ dz·(x − mean) and dshift[g, c] = Σ dz.
+/// `dscale[g, c]` = Σ dz·(x − mean) and `dshift[g, c]` = Σ dz.
 #[derive(Debug)]
 pub struct Reduce {
     parts: Launch,

@@ -1,0 +1,50 @@
+//! Taking over another trainer's state, whatever the devices: so that steps of two devices can be compared from the same
+//! start.
+
+use super::Trainer;
+use crate::error::{Error, Result};
+use engine::DType;
+
+impl Trainer {
+    /// Takes over all tensors and counters of a trainer of the same configuration.
+    ///
+    /// # Errors
+    /// If the trainers hold different tensors, or a GPU refuses.
+    pub fn adopt(&mut self, other: &Self) -> Result<()> {
+        let slots: Vec<_> = other.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
+        let mine: Vec<_> = self.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
+        if slots != mine {
+            return Err(Error::Internal("the trainers hold different tensors".into()));
+        }
+        for (_, slot) in slots {
+            match slot.spec.dtype {
+                DType::F32 => self.state.set(slot, &other.state.view::<f32>(slot)?)?,
+                DType::F64 => self.state.set(slot, &other.state.view::<f64>(slot)?)?,
+                DType::I32 => self.state.set(slot, &other.state.view::<i32>(slot)?)?,
+                DType::U8 => self.state.set(slot, &other.state.view::<u8>(slot)?)?,
+            }
+        }
+        self.counters = other.counters;
+        Ok(())
+    }
+
+    /// The largest difference of a tensor from another trainer's, relative to the tensor's largest value or `floor`, and
+    /// the tensor's name. Of float32 tensors; all others must be the same.
+    ///
+    /// # Errors
+    /// If the trainers hold different tensors, or a GPU refuses.
+    pub fn distance(&self, other: &Self, floor: f32) -> Result<(f32, String)> {
+        let mut worst = (0.0, String::new());
+        for (name, slot) in self.state.slots().filter(|(_, slot)| slot.spec.dtype == DType::F32) {
+            let (mine, theirs) = (self.state.view::<f32>(slot)?, other.state.view::<f32>(slot)?);
+            let scale = theirs.iter().fold(floor, |m, v| m.max(v.abs()));
+            let off = mine.iter().zip(theirs.iter()).map(|(a, b)| (a - b).abs() / scale);
+            // A NaN counts as the largest.
+            let off = off.fold(0.0, |m: f32, v| if v.is_nan() { f32::INFINITY } else { m.max(v) });
+            if off > worst.0 {
+                worst = (off, name.to_owned());
+            }
+        }
+        Ok(worst)
+    }
+}

@@ -1,0 +1,165 @@
+//! Training, sampling and inference on a made-up GPU whose device is the CPU, against the CPU.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../kernels/tests/fake/mod.rs"]
+mod fake;
+
+use engine::{Debugging, Device, Precision};
+use jempp::config::Config;
+use jempp::data::Dataset;
+use jempp::infer::Model;
+use jempp::recalibrate;
+use jempp::train::{Batch, Options, Trainer};
+use std::path::Path;
+
+const TASK: &str = "JEMPP_TEST_TASK";
+
+/// Largest difference of a tensor after one iteration, relative to its largest value or the floor. The floor is for the
+/// biases before a batch norm: their gradients, zero in exact arithmetic, are rounding only.
+const STEP: f32 = 5e-5;
+/// The same where a rectifier's input is so near zero that rounding decides its side, which may happen in one step of
+/// four: the weights' gradients then jump.
+const JUMP: f32 = 0.05;
+const FLOOR: f32 = 0.05;
+
+const CONFIG: &[&str] = &[
+    "model.image_size=[8,8,1]",
+    "model.classes=2",
+    "train.batch_size=6",
+    "sampler.buffer_size=12",
+    "sampler.outer_steps=2",
+    "data.pad=0",
+];
+
+fn in_child(task: &str) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+        let text = fake::child("in_a_child", TASK, task, &folder);
+        assert!(text.contains(&format!("{task} done")), "{text}");
+        print!("{text}");
+    }
+}
+
+#[test]
+fn steps_agree_with_the_cpu_from_the_same_state() {
+    in_child("steps");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    in_child("twice");
+}
+
+#[test]
+fn a_model_on_the_device_scores_as_on_the_cpu() {
+    in_child("model");
+}
+
+#[test]
+fn in_a_child() {
+    let Ok(task) = std::env::var(TASK) else { return };
+    match task.as_str() {
+        "steps" => steps(),
+        "twice" => twice(),
+        "model" => model(),
+        _ => panic!("{task}"),
+    }
+    println!("{task} done");
+}
+
+fn gpu() -> Device {
+    Device::cuda(0, Precision::F32, Debugging::default()).unwrap()
+}
+
+fn set() -> Dataset {
+    let images: Vec<u8> = (0..30 * 64).map(|i| (i * 37 % 251) as u8).collect();
+    Dataset::new("tiny", [8, 8, 1], 2, images, (0..30).map(|i| i % 2).collect()).unwrap()
+}
+
+fn trainer(device: &Device, more: &[&str]) -> Trainer {
+    let all: Vec<String> = CONFIG.iter().chain(more).map(|s| (*s).to_owned()).collect();
+    let config = Config::from_sources("digits", None, &all).unwrap();
+    let train: Vec<u32> = (0..30).collect();
+    Trainer::new(&config, device, Some((&set(), &train)), Options::default()).unwrap()
+}
+
+fn images(n: usize) -> Vec<f32> {
+    (0..n * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect()
+}
+
+/// With p(x), and with p(x, y) as well.
+fn steps() {
+    for more in [&[][..], &["train.p_x_y_weight=1"]] {
+        let (mut cpu, mut gpu) = (trainer(&Device::cpu(1), more), trainer(&gpu(), more));
+        assert!(gpu.distance(&cpu, 1e-3).unwrap().0 < 1e-5, "both start from the same draws");
+        let x = images(6);
+        let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
+        let mut near = 0;
+        for i in 0..4 {
+            gpu.adopt(&cpu).unwrap();
+            assert_eq!(gpu.distance(&cpu, 1e-3).unwrap().0, 0.0);
+            let (want, got) = (cpu.step(&batch, 0.1).unwrap(), gpu.step(&batch, 0.1).unwrap());
+            assert!((want.loss - got.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{want:?} {got:?}");
+            assert_eq!((want.accuracy, want.step), (got.accuracy, got.step));
+            let (off, name) = gpu.distance(&cpu, FLOOR).unwrap();
+            println!(
+                "step {i}: loss {:.6} and {:.6}; largest difference {off:.1e} in {name}",
+                want.loss, got.loss
+            );
+            assert!(off < JUMP, "{name} differs by {off:e}");
+            near += u32::from(off < STEP);
+        }
+        assert!(near >= 3, "only {near} of 4 steps agree");
+        assert_eq!(gpu.chains().unwrap().len(), 6 * 64);
+        assert_eq!(gpu.buffer().unwrap().unwrap().len(), 12 * 64);
+    }
+}
+
+fn twice() {
+    let run = || {
+        let mut t = trainer(&gpu(), &["sampler.noise=0.01"]);
+        let x = images(6);
+        let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
+        for _ in 0..3 {
+            t.step(&batch, 0.1).unwrap();
+        }
+        t
+    };
+    assert_eq!(run().distance(&run(), 1e-3).unwrap().0, 0.0);
+}
+
+fn model() {
+    let config =
+        Config::from_sources("digits", None, &CONFIG.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+            .unwrap();
+    let start = trainer(&Device::cpu(1), &[]);
+    let make = |device: &Device| {
+        Model::new(device, &config.model, |name, _| {
+            let slot = start.network().tensors().find(|(n, _)| n == name).unwrap().1;
+            Ok(start.state().fetch::<f32>(slot).unwrap())
+        })
+        .unwrap()
+    };
+    let (cpu, gpu) = (make(&Device::cpu(1)), make(&gpu()));
+    let x = images(5);
+    let close = |a: &[f32], b: &[f32]| {
+        let scale = b.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+        assert!(a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * scale));
+    };
+    for _ in 0..3 {
+        close(&gpu.logits(&x).unwrap(), &cpu.logits(&x).unwrap());
+        close(&gpu.input_grad(&x, None).unwrap(), &cpu.input_grad(&x, None).unwrap());
+    }
+    // Two threads at once.
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| (0..3).for_each(|_| close(&gpu.logits(&x).unwrap(), &cpu.logits(&x).unwrap())));
+        }
+    });
+    let all: Vec<u32> = (0..30).collect();
+    let of =
+        |m: &Model| recalibrate::statistics(m.device(), m.network(), m.state(), &set(), &all, 10, 0).unwrap();
+    for ((m, v), (cm, cv)) in of(&gpu).iter().zip(&of(&cpu)) {
+        close(m, cm);
+        close(v, cv);
+    }
+}
