@@ -19,6 +19,8 @@
 #ifndef JEMPP_EMULATED
 // Checked where the tests run kernels on a CPU; a device faults by itself.
 #define JEMPP_CHECK_ALIGNED(pointer, bytes)
+// Shared memory, static: JEMPP_SHARED(float, name, [4][64]), and of the size that the launch says.
+#define JEMPP_SHARED(type, name, sizes) __shared__ type name sizes
 #define JEMPP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
@@ -192,7 +194,7 @@ template <typename T> __device__ __forceinline__ T warp_sum(T v)
 // For a block of 32 × 32 threads: the sum of v over the 32 warps, lane by lane; every thread gets its lane's.
 __device__ __forceinline__ double across_warps(double v)
 {
-    __shared__ double sums[JEMPP_WARP][JEMPP_WARP + 1];
+    JEMPP_SHARED(double, sums, [JEMPP_WARP][JEMPP_WARP + 1]);
     const int lane = threadIdx.x % JEMPP_WARP, warp = threadIdx.x / JEMPP_WARP;
     sums[warp][lane] = v;
     __syncthreads();
