@@ -15,7 +15,7 @@ use crate::{
 
 /// The frame of `rows.cuh`: rows of a tile, and tiles.
 pub fn tile<E: Element>(c: usize) -> (usize, u32) {
-    let packs = if c % E::V == 0 { c / E::V } else { c };
+    let packs = if c.is_multiple_of(E::V) { c / E::V } else { c };
     let tiles = packs.div_ceil(256);
     (256 / packs.div_ceil(tiles), tiles as u32)
 }
@@ -114,7 +114,7 @@ impl Coeffs {
         let own = if per_group { n } else { shape.c };
         // At some channels a value of zero lies exactly at the kink.
         let zeros = |mut v: Vec<f32>| {
-            (0..v.len()).filter(|i| i % shape.c % 3 == 0).for_each(|i| v[i] = 0.0);
+            (0..v.len()).filter(|i| (i % shape.c).is_multiple_of(3)).for_each(|i| v[i] = 0.0);
             v
         };
         Self {
