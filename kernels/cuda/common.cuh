@@ -158,8 +158,7 @@ template <int V, typename F> __device__ __forceinline__ void each_run(long long 
     }
 }
 
-// The same with packs: body(i, pack form) is called as body(first, Pack tag of V) for whole runs and element by element
-// for the last run if it is short.
+// The same in packs: whole(first) for every run of V, and single(i) for each element of the last run if it is short.
 template <int V, typename F, typename G> __device__ __forceinline__ void each_pack(long long n, F whole, G single)
 {
     each_run<V>(n, [&](long long first, int count) {
