@@ -1,40 +1,71 @@
-// out[r] = log sum_c exp(x[r, c]) of a row-major rows x cols matrix, one warp a row, any number of columns.
+// The logsumexp of the rows of a row-major rows × cols matrix, and softmax, its gradient; one warp a row, any number
+// of columns. The twin of logsumexp.rs.
 //
-// The greatest element is taken out first, so nothing overflows. A row with a NaN gives NaN; else a row with a +inf
-// gives +inf; a row of -inf only, or with no columns, gives -inf.
-#include "common.cuh"
+// What must hold: a row with a NaN gives NaN; else a row with a +inf gives +inf; a row of -inf only, or with no
+// columns, gives -inf. The softmax of such rows is NaN.
+//
+// Launch: any grid, block whole warps; rows/4 blocks of 128 threads is best. No shared memory.
+#include "softmax.cuh"
 
-extern "C" __global__ void logsumexp_rows_f32(const float* __restrict__ x, float* __restrict__ out, long long rows,
-                                              long long cols)
+template <typename T>
+__device__ void forward_body(const T* __restrict__ x, float* __restrict__ out, long long rows, long long cols)
 {
-    const int lane = threadIdx.x % JEMPP_WARP;
-    const long long warps_a_block = blockDim.x / JEMPP_WARP;
-    const long long warps = gridDim.x * warps_a_block;
-    for (long long r = blockIdx.x * warps_a_block + threadIdx.x / JEMPP_WARP; r < rows; r += warps) {
-        const float* row = x + r * cols;
-
-        float greatest = -JEMPP_INF;
-        int nan = 0;
-        for (long long c = lane; c < cols; c += JEMPP_WARP) {
-            const float v = row[c];
-            greatest = fmaxf(greatest, v); // passes over NaN
-            nan |= v != v;
+    each_warp_row(rows, [&](long long r) {
+        const RowMax m = row_max(x + r * cols, cols);
+        const float rest = row_rest(x + r * cols, cols, m);
+        if (threadIdx.x % JEMPP_WARP == 0) {
+            out[r] = m.greatest + rest;
         }
-        greatest = warp_max(greatest);
-        nan = __any_sync(JEMPP_ALL_LANES, nan);
-
-        float result = greatest;
-        if (nan) {
-            result = JEMPP_NAN;
-        } else if (greatest > -JEMPP_INF && greatest < JEMPP_INF) {
-            float sum = 0.0f;
-            for (long long c = lane; c < cols; c += JEMPP_WARP) {
-                sum += expf(row[c] - greatest);
-            }
-            result = greatest + logf(warp_sum(sum));
-        }
-        if (lane == 0) {
-            out[r] = result;
-        }
-    }
+    });
 }
+
+// p = softmax(x)·u[row]: the gradient of the logsumexp; `u` null stands for ones. p may lie over x.
+template <typename T>
+__device__ void softmax_body(const T* x, const float* __restrict__ u, T* p, long long rows, long long cols)
+{
+    each_warp_row(rows, [&](long long r) {
+        const T* row = x + r * cols;
+        const RowMax m = row_max(row, cols);
+        // Where the greatest is infinite, inf − inf makes the row NaN, as it should be; a NaN does so by itself.
+        const float sum = row_exp_sum(row, cols, m.greatest);
+        const float scale = u ? u[r] : 1.0f;
+        for (long long c = threadIdx.x % JEMPP_WARP; c < cols; c += JEMPP_WARP) {
+            p[r * cols + c] = from_float<T>(expf(to_float(row[c]) - m.greatest) / sum * scale);
+        }
+    });
+}
+
+// dx = p·(u − Σ u·p): the gradient of the softmax p from u = dp. dx may lie over u.
+template <typename T>
+__device__ void softmax_grad_body(const T* p, const T* u, T* dx, long long rows, long long cols)
+{
+    each_warp_row(rows, [&](long long r) {
+        float dot = 0.0f;
+        for (long long c = threadIdx.x % JEMPP_WARP; c < cols; c += JEMPP_WARP) {
+            dot += to_float(p[r * cols + c]) * to_float(u[r * cols + c]);
+        }
+        dot = warp_sum(dot);
+        for (long long c = threadIdx.x % JEMPP_WARP; c < cols; c += JEMPP_WARP) {
+            const long long i = r * cols + c;
+            dx[i] = from_float<T>(to_float(p[i]) * (to_float(u[i]) - dot));
+        }
+    });
+}
+
+#define KERNELS(T, S)                                                                                                  \
+    extern "C" __global__ void logsumexp_rows_##S(const T* __restrict__ x, float* __restrict__ out, long long rows,    \
+                                                  long long cols)                                                      \
+    {                                                                                                                  \
+        forward_body(x, out, rows, cols);                                                                              \
+    }                                                                                                                  \
+    extern "C" __global__ void softmax_rows_##S(const T* x, const float* u, T* p, long long rows, long long cols)      \
+    {                                                                                                                  \
+        softmax_body(x, u, p, rows, cols);                                                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void softmax_grad_##S(const T* p, const T* u, T* dx, long long rows, long long cols)         \
+    {                                                                                                                  \
+        softmax_grad_body(p, u, dx, rows, cols);                                                                       \
+    }
+KERNELS(float, f32)
+KERNELS(bf16, bf16)
+#undef KERNELS

@@ -30,6 +30,7 @@ pub mod probe;
 mod reference;
 pub mod search;
 pub mod selftest;
+pub mod sources;
 mod symbols;
 
 pub use context::{Buffer, Gpu, Kernel};

@@ -11,9 +11,7 @@ use cudarc::nvrtc::sys;
 
 use super::error::{GpuError, NoCuda};
 use super::libs::{Id, Status, Version, libraries};
-
-/// What every kernel may include.
-pub const COMMON: (&str, &str) = ("common.cuh", include_str!("../../cuda/common.cuh"));
+use super::sources::HEADERS;
 
 /// A compiled file: machine code for one architecture, or PTX for it and later ones.
 #[derive(Clone, PartialEq, Eq)]
@@ -130,11 +128,15 @@ impl Compiler {
         let options = [
             format!("--gpu-architecture={target}"),
             "--std=c++17".to_owned(),
+            // Kernels say where they fuse, so that a device gives the bits of a CPU.
+            "--fmad=false".to_owned(),
             "--ptxas-options=-v".to_owned(),
         ];
         let c = |text: &str| CString::new(text).map_err(|_| fail(0, format!("a NUL in {text:.40}")));
         let options = options.iter().map(|option| c(option)).collect::<Result<Vec<_>, _>>()?;
-        let program = Program::new(&c(source)?, &c(file)?, &c(COMMON.0)?, &c(COMMON.1)?)
+        let headers = HEADERS.iter().map(|(name, text)| Ok::<_, GpuError>((c(name)?, c(text)?)));
+        let headers = headers.collect::<Result<Vec<_>, _>>()?;
+        let program = Program::new(&c(source)?, &c(file)?, &headers)
             .map_err(|code| fail(code, "the program was not made".to_owned()))?;
 
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
@@ -158,17 +160,20 @@ type SizeOf = unsafe fn(sys::nvrtcProgram, *mut usize) -> sys::nvrtcResult;
 type BytesOf = unsafe fn(sys::nvrtcProgram, *mut c_char) -> sys::nvrtcResult;
 
 impl Program {
-    fn new(source: &CStr, name: &CStr, header_name: &CStr, header: &CStr) -> Result<Self, u32> {
+    /// Headers are pairs of name and text.
+    fn new(source: &CStr, name: &CStr, headers: &[(CString, CString)]) -> Result<Self, u32> {
+        let (names, texts): (Vec<_>, Vec<_>) = headers.iter().map(|(n, t)| (n.as_ptr(), t.as_ptr())).unzip();
         let mut program = ptr::null_mut();
-        // SAFETY: all are strings that live through the call, and NVRTC copies what it keeps; one header, one name.
+        // SAFETY: all are strings that live through the call, and NVRTC copies what it keeps; there are as many names
+        // and texts as the number says.
         let code = unsafe {
             sys::nvrtcCreateProgram(
                 &mut program,
                 source.as_ptr(),
                 name.as_ptr(),
-                1,
-                [header.as_ptr()].as_ptr(),
-                [header_name.as_ptr()].as_ptr(),
+                headers.len() as c_int,
+                texts.as_ptr(),
+                names.as_ptr(),
             )
         } as u32;
         if code == 0 { Ok(Self(program)) } else { Err(code) }

@@ -1,0 +1,174 @@
+// Mean and biased variance of each channel over a group's rows, and their gradient: the twin of bn_stats.rs.
+//
+// What must hold: each chunk of rows forms its own mean and sum of squared deviations in two passes over values that
+// it holds in registers; chunks are merged in float64 by the formula of Chan, Golub, LeVeque (1979) for many parts at
+// once, mean = Σ nᵢmᵢ/n and M₂ = Σ M₂ᵢ + Σ nᵢ(mᵢ − mean)², always in the same order. Σx² − mean² would cancel.
+//
+// Launch: (see rows.cuh for width, rows and tiles)
+//   bn_stats_parts_S  grid (chunks, groups, tiles), block 256. A chunk has chunk_rows = 8·rows rows at most, with
+//                     chunks = ⌈rows of the largest group / chunk_rows⌉; parts: groups·chunks·2·c floats.
+//   bn_stats_final    grid (⌈c/32⌉, groups), block 1024.
+//   bn_stats_grad_S   grid (any, groups, tiles), block 256.
+// Static shared memory only.
+#include "rows.cuh"
+
+// Packs a thread holds.
+#define HELD 8
+
+template <typename T, int V>
+__device__ void parts_body(const T* __restrict__ x, const int* __restrict__ bounds, int c, int chunks, int chunk_rows,
+                           float* __restrict__ parts)
+{
+    const Tile t = tile_of<V>(c);
+    // Rows beyond what the threads hold would be lost without a word.
+    const bool fits = chunk_rows <= HELD * t.rows;
+    for (int chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
+        const Chunk k = chunk_of(bounds, chunk, chunk_rows);
+        if (k.first >= k.end) {
+            break;
+        }
+        Pack<T, V> held[HELD];
+        float sum[V];
+        for (int v = 0; v < V; v++) {
+            sum[v] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            const long long r = k.first + t.row + i * t.rows;
+            if (t.active && r < k.end) {
+                held[i].load(x + r * c + t.channel);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            if (t.active && k.first + t.row + i * t.rows < k.end) {
+#pragma unroll
+                for (int v = 0; v < V; v++) {
+                    sum[v] += held[i].get(v);
+                }
+            }
+        }
+        column_sums<V>(t, sum);
+        float mean[V];
+        for (int v = 0; v < V; v++) {
+            mean[v] = sum[v] / (float)(k.end - k.first);
+            sum[v] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < HELD; i++) {
+            if (t.active && k.first + t.row + i * t.rows < k.end) {
+#pragma unroll
+                for (int v = 0; v < V; v++) {
+                    const float d = held[i].get(v) - mean[v];
+                    sum[v] += d * d;
+                }
+            }
+        }
+        column_sums<V>(t, sum);
+        if (t.active && t.row == 0) {
+            float* out = parts + ((long long)blockIdx.y * chunks + chunk) * 2 * c + t.channel;
+            for (int v = 0; v < V; v++) {
+                out[v] = fits ? mean[v] : JEMPP_NAN;
+                out[c + v] = fits ? sum[v] : JEMPP_NAN;
+            }
+        }
+    }
+}
+
+extern "C" __global__ void bn_stats_final(const float* __restrict__ parts, const int* __restrict__ bounds, int c,
+                                          int chunks, int chunk_rows, float* __restrict__ mean,
+                                          float* __restrict__ var)
+{
+    const int channel = blockIdx.x * JEMPP_WARP + threadIdx.x % JEMPP_WARP;
+    const int slice = threadIdx.x / JEMPP_WARP;
+    const long long rows = bounds[blockIdx.y + 1] - bounds[blockIdx.y];
+    const int used = (int)((rows + chunk_rows - 1) / chunk_rows);
+    const float* from = parts + (long long)blockIdx.y * chunks * 2 * c + channel;
+    const bool inside = channel < c;
+
+    double m = 0.0;
+    if (inside) {
+#pragma unroll 4
+        for (int i = slice; i < used; i += JEMPP_WARP) {
+            const long long left = rows - (long long)i * chunk_rows;
+            m += (double)(left < chunk_rows ? left : chunk_rows) * (double)from[(long long)i * 2 * c];
+        }
+    }
+    m = across_warps(m);
+    m = rows > 0 ? m / (double)rows : 0.0;
+
+    double m2 = 0.0;
+    if (inside) {
+#pragma unroll 4
+        for (int i = slice; i < used; i += JEMPP_WARP) {
+            const long long left = rows - (long long)i * chunk_rows;
+            const double d = (double)from[(long long)i * 2 * c] - m;
+            m2 += (double)from[((long long)i * 2 + 1) * c] + (double)(left < chunk_rows ? left : chunk_rows) * d * d;
+        }
+    }
+    m2 = across_warps(m2);
+    if (inside && slice == 0) {
+        mean[(long long)blockIdx.y * c + channel] = (float)m;
+        var[(long long)blockIdx.y * c + channel] = (float)(m2 / (double)rows);
+    }
+}
+
+// dx = add + (a + b·x) with b = 2·dvar/n and a = dmean/n − b·mean; `add` may be null. dx may lie over add.
+template <typename T, int V>
+__device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ dmean,
+                          const float* __restrict__ dvar, const T* add, const int* __restrict__ bounds, int c, T* dx)
+{
+    const Tile t = tile_of<V>(c);
+    const long long at = (long long)blockIdx.y * c;
+    const float n = (float)(bounds[blockIdx.y + 1] - bounds[blockIdx.y]);
+    float a[V], b[V];
+    if (t.active) {
+        for (int v = 0; v < V; v++) {
+            const long long j = at + t.channel + v;
+            b[v] = 2.0f * dvar[j] / n;
+            a[v] = dmean[j] / n - b[v] * mean[j];
+        }
+    }
+    Pack<T, V> in[JEMPP_AHEAD], more[JEMPP_AHEAD];
+    each_pack_of_group(
+        t, bounds, c,
+        [&](int k, long long from) {
+            in[k].load(x + from);
+            if (add) {
+                more[k].load(add + from);
+            }
+        },
+        [&](int k, long long to) {
+            Pack<T, V> out;
+#pragma unroll
+            for (int v = 0; v < V; v++) {
+                out.set(v, (add ? more[k].get(v) : 0.0f) + (a[v] + b[v] * in[k].get(v)));
+            }
+            out.store(dx + to);
+        });
+}
+
+#define KERNELS(T, S)                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
+        bn_stats_parts_##S(const T* x, const int* bounds, int c, int chunks, int chunk_rows, float* parts)             \
+    {                                                                                                                  \
+        if (c % Wide<T>::V == 0) {                                                                                     \
+            parts_body<T, Wide<T>::V>(x, bounds, c, chunks, chunk_rows, parts);                                        \
+        } else {                                                                                                       \
+            parts_body<T, 1>(x, bounds, c, chunks, chunk_rows, parts);                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
+        bn_stats_grad_##S(const T* x, const float* mean, const float* dmean, const float* dvar, const T* add,          \
+                          const int* bounds, int c, T* dx)                                                             \
+    {                                                                                                                  \
+        if (c % Wide<T>::V == 0) {                                                                                     \
+            grad_body<T, Wide<T>::V>(x, mean, dmean, dvar, add, bounds, c, dx);                                        \
+        } else {                                                                                                       \
+            grad_body<T, 1>(x, mean, dmean, dvar, add, bounds, c, dx);                                                 \
+        }                                                                                                              \
+    }
+KERNELS(float, f32)
+KERNELS(bf16, bf16)
+#undef KERNELS
+#undef HELD

@@ -1,0 +1,71 @@
+//! Crops, mirroring and noise, against the CPU's augmentation itself.
+
+use emulated::{Arg, Buffer};
+use engine::rng::Stream;
+use half::bf16;
+use jempp::data::{Augment, Dataset};
+
+use crate::random::{OFFSET, SEED, STEP};
+use crate::{Element, assert_same, every_way, floats, skipped};
+
+fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
+    let [h, w, c] = size;
+    let (pixels, count) = (h * w * c, 6);
+    let images: Vec<u8> = (0..count * pixels).map(|i| (i * 89 % 256) as u8).collect();
+    let set = Dataset::new("x", size, 2, images.clone(), vec![0; count]).unwrap();
+    let index = [5u32, 0, 3, 3, 2];
+    let n = index.len();
+    // One position more, for an image that does not exist.
+    let mut asked: Vec<i32> = index.iter().map(|&i| i as i32).collect();
+    asked.push(count as i32);
+    let got = every_way(|way| {
+        let (images, asked) = (Buffer::from(&images), Buffer::from(&asked));
+        let (seed, step, out) =
+            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten((n + 1) * pixels));
+        let args = [
+            images.arg(),
+            Arg::I32(count as i32),
+            asked.arg(),
+            Arg::I32(n as i32 + 1),
+            Arg::I32(h as i32),
+            Arg::I32(w as i32),
+            Arg::I32(c as i32),
+            Arg::I32(pad as i32),
+            Arg::I32(flip.into()),
+            Arg::F32(sigma),
+            seed.arg(),
+            step.arg(),
+            Arg::U32(OFFSET),
+            Arg::U32(Stream::AugmentLabelled as u32),
+            out.arg(),
+        ];
+        way.go(&format!("augment_{}", E::S), [pixels.div_ceil(2048) as u32, 4, 1], 256, &args);
+        vec![floats(&out)]
+    });
+    let seed = u64::from(SEED[0] as u32) | u64::from(SEED[1] as u32) << 32;
+    let step = (STEP as u32).wrapping_add(OFFSET);
+    let mut want = vec![0.0; n * pixels];
+    Augment { pad, flip, sigma }.batch(&set, &index, seed, Stream::AugmentLabelled, step, &mut want).unwrap();
+    let mut want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
+    want.extend(vec![f32::NAN; pixels]);
+    assert_same(&format!("augment_{}", E::S), &got[0], &want);
+}
+
+#[test]
+fn augmentation_is_its_twin() {
+    if skipped() {
+        return;
+    }
+    for (size, pad, flip, sigma) in [
+        ([32, 32, 3], 4, true, 0.03),
+        ([8, 8, 1], 1, false, 0.1),
+        ([5, 7, 3], 2, true, 0.5),
+        ([6, 11, 1], 5, true, 0.5),
+        ([9, 29, 1], 0, true, 0.1),
+        ([4, 6, 3], 1, true, 0.0),
+        ([3, 3, 1], 0, false, 0.0),
+    ] {
+        check::<f32>(size, pad, flip, sigma);
+        check::<bf16>(size, pad, flip, sigma);
+    }
+}

@@ -1,0 +1,155 @@
+//! Kernels that take elements one by one, and those that only move them.
+
+use emulated::{Arg, Buffer};
+use half::bf16;
+use kernels::{batch, elementwise, leaky_relu};
+
+use crate::random::cpu;
+use crate::{Data, Element, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
+
+fn rounded<E: Element>(v: &[f32]) -> Vec<f32> {
+    v.iter().map(|&v| E::of(v).to()).collect()
+}
+
+fn check<E: Element>(n: usize) {
+    let x = Data::<E>::new(&with_extremes(random(n, 2.0, 41)));
+    let y = Data::<E>::new(&random(n, 2.0, 42));
+    let (a, b, leak) = (0.7f32, -1.3f32, 0.2f32);
+    let got = every_way(|way| {
+        let (x, y, place) = (x.buffer(), y.buffer(), x.buffer());
+        let out = [0, 1, 2, 3].map(|_| Buffer::<E>::unwritten(n));
+        let (len, grid) = (Arg::I64(n as i64), [blocks(n / E::V), 1, 1]);
+        let name = |what: &str| format!("{what}_{}", E::S);
+        way.go(&name("axpby"), grid, 256, &[Arg::F32(a), x.arg(), Arg::F32(b), y.arg(), len, out[0].arg()]);
+        way.go(
+            &name("axpby"),
+            grid,
+            256,
+            &[Arg::F32(a), place.arg(), Arg::F32(b), y.arg(), len, place.arg()],
+        );
+        way.go(&name("mul"), grid, 256, &[x.arg(), y.arg(), len, out[1].arg()]);
+        way.go(&name("leaky_relu"), grid, 256, &[x.arg(), len, Arg::F32(leak), out[2].arg()]);
+        way.go(&name("leaky_relu_grad"), grid, 256, &[x.arg(), y.arg(), len, Arg::F32(leak), out[3].arg()]);
+        let mut all: Vec<_> = out.iter().map(floats).collect();
+        all.push(floats(&place));
+        all
+    });
+    let mut want = vec![0.0; n];
+    elementwise::axpby(&cpu(), f64::from(a), Some(&x.f32), f64::from(b), &y.f32, &mut want);
+    assert_same(&format!("axpby_{}", E::S), &got[0], &rounded::<E>(&want));
+    assert_same(&format!("axpby_{} in place", E::S), &got[4], &rounded::<E>(&want));
+    elementwise::mul(&cpu(), &x.f32, &y.f32, &mut want);
+    assert_same(&format!("mul_{}", E::S), &got[1], &rounded::<E>(&want));
+    leaky_relu::cpu(&cpu(), f64::from(leak), &x.f32, &mut want);
+    assert_same(&format!("leaky_relu_{}", E::S), &got[2], &rounded::<E>(&want));
+    leaky_relu::grad_cpu(&cpu(), f64::from(leak), &x.f32, &y.f32, &mut want);
+    assert_same(&format!("leaky_relu_grad_{}", E::S), &got[3], &rounded::<E>(&want));
+}
+
+#[test]
+fn elementwise_kernels_are_their_twins() {
+    if skipped() {
+        return;
+    }
+    for n in [1, 3, 7, 8, 64, 3001, 9000] {
+        check::<f32>(n);
+        check::<bf16>(n);
+    }
+}
+
+fn check_moves<E: Element>(row: usize, start: usize, n: usize) {
+    let (x, y) =
+        (Data::<E>::new(&with_extremes(random(row * n, 1.0, 43))), Data::<E>::new(&random(row, 1.0, 44)));
+    let all = row * (n + 3);
+    let got = every_way(|way| {
+        let (x, y) = (x.buffer(), y.buffer());
+        let (embedded, joined) = (Buffer::<E>::unwritten(all), Buffer::<E>::unwritten(row * (n + 1)));
+        let len = Arg::I64((row * n) as i64);
+        let args = [x.arg(), Arg::I64((start * row) as i64), len, embedded.arg(), Arg::I64(all as i64)];
+        way.go(&format!("embed_{}", E::S), [blocks(all), 1, 1], 256, &args);
+        let name = format!("copy_{}", E::S);
+        let grid = [blocks(row * n / E::V), 1, 1];
+        let (zero, one) = (Arg::I64(0), Arg::I64(row as i64));
+        way.go(&name, grid, 256, &[y.arg(), zero, joined.arg(), zero, one]);
+        way.go(&name, grid, 256, &[x.arg(), zero, joined.arg(), one, len]);
+        vec![floats(&embedded), floats(&joined)]
+    });
+    let (mut embedded, mut joined) = (vec![0.0; all], vec![0.0; row * (n + 1)]);
+    batch::embed(row, start, &x.f32, &mut embedded);
+    batch::concat(&[&y.f32, &x.f32], &mut joined);
+    assert_same(&format!("embed_{}", E::S), &got[0], &embedded);
+    assert_same(&format!("copy_{}", E::S), &got[1], &joined);
+}
+
+#[test]
+fn rows_of_a_batch_are_moved_as_their_twins_do() {
+    if skipped() {
+        return;
+    }
+    for (row, start, n) in [(7, 2, 5), (16, 0, 3), (75, 3, 40), (1, 1, 1)] {
+        check_moves::<f32>(row, start, n);
+        check_moves::<bf16>(row, start, n);
+    }
+}
+
+#[test]
+fn casts_round_to_nearest_even() {
+    if skipped() {
+        return;
+    }
+    // Every upper half with the lower halves around a tie, and NaN of many payloads.
+    let lows = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+    let x: Vec<f32> = (0..=0xffffu32)
+        .step_by(37)
+        .chain([0x7f7f, 0x7f80, 0xff80, 0x7fff, 0xffff, 0x3f80, 0x3f81])
+        .flat_map(|high| lows.map(|low| f32::from_bits(high << 16 | low)))
+        .chain([1.0])
+        .collect();
+    let n = x.len();
+    let got = every_way(|way| {
+        let (x, low, back) = (Buffer::from(&x), Buffer::<bf16>::unwritten(n), Buffer::<f32>::unwritten(n));
+        let grid = [blocks(n / 4), 1, 1];
+        way.go("cast_bf16", grid, 256, &[x.arg(), low.arg(), Arg::I64(n as i64)]);
+        way.go("cast_f32", grid, 256, &[low.arg(), back.arg(), Arg::I64(n as i64)]);
+        vec![floats(&low), back.read()]
+    });
+    for (i, &v) in x.iter().enumerate() {
+        // NaN too has to be the same NaN.
+        assert_eq!(got[0][i].to_bits(), bf16::from_f32(v).to_f32().to_bits(), "{:08x}", v.to_bits());
+        assert_eq!(got[1][i].to_bits(), got[0][i].to_bits());
+    }
+    println!("cast_bf16, cast_f32                {n:>7} values, the bits of the crate half");
+}
+
+fn check_transpose<E: Element>(n: usize, a: usize, b: usize) {
+    let x = Data::<E>::new(&with_extremes(random(n * a * b, 1.0, 45)));
+    let got = every_way(|way| {
+        let (from, to, back) =
+            (x.buffer(), Buffer::<E>::unwritten(n * a * b), Buffer::<E>::unwritten(n * a * b));
+        let (count, p, q) = (Arg::I64(n as i64), Arg::I32(a as i32), Arg::I32(b as i32));
+        let blocks = |v: usize| v.div_ceil(32) as u32;
+        let name = format!("cast_transpose_{}", E::S);
+        let images = n.min(2) as u32;
+        way.go_exact(&name, [blocks(b), blocks(a), images], 256, &[from.arg(), to.arg(), count, p, q]);
+        way.go_exact(&name, [blocks(a), blocks(b), images], 256, &[to.arg(), back.arg(), count, q, p]);
+        vec![floats(&to), floats(&back)]
+    });
+    let mut want = vec![0.0; n * a * b];
+    for (i, &v) in x.f32.iter().enumerate() {
+        let (image, r, c) = (i / (a * b), i / b % a, i % b);
+        want[(image * b + c) * a + r] = v;
+    }
+    assert_same(&format!("cast_transpose_{}", E::S), &got[0], &want);
+    assert_same(&format!("cast_transpose_{} and back", E::S), &got[1], &x.f32);
+}
+
+#[test]
+fn axes_are_swapped_and_swapped_back() {
+    if skipped() {
+        return;
+    }
+    for (n, a, b) in [(3, 35, 7), (2, 9, 64), (5, 1, 33), (1, 70, 40)] {
+        check_transpose::<f32>(n, a, b);
+        check_transpose::<bf16>(n, a, b);
+    }
+}

@@ -1,0 +1,106 @@
+//! The replay buffer and fresh chains.
+
+use emulated::{Arg, Buffer};
+use half::bf16;
+use kernels::replay::{self, ByClass};
+
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
+use crate::{
+    Data, Element, assert_near, assert_same, doubles, every_way, floats, random, skipped, with_extremes,
+};
+
+/// Rows out of range on both sides, and rows more than once.
+const INDEX: [i32; 10] = [3, 8, 3, -1, 0, 9, 8, 3, 3, i32::MIN];
+
+fn check_rows<E: Element>(row: usize) {
+    let (rows, n) = (9, INDEX.len());
+    let buffer = Data::<E>::new(&with_extremes(random(rows * row, 1.0, 61)));
+    let x = Data::<E>::new(&random(n * row, 1.0, 62));
+    let got = every_way(|way| {
+        let (buffer, x, index) = (buffer.buffer(), x.buffer(), Buffer::from(&INDEX));
+        let (out, slot) = (Buffer::<E>::unwritten(n * row), Buffer::<i32>::unwritten(n));
+        let (count, len, b) = (Arg::I32(n as i32), Arg::I64(row as i64), Arg::I32(rows as i32));
+        let grid = [row.div_ceil(256) as u32, n as u32, 1];
+        let args = [buffer.arg(), b, len, index.arg(), count, out.arg()];
+        way.go(&format!("replay_gather_{}", E::S), grid, 256, &args);
+        way.go("replay_slots", [1, 1, 1], 256, &[index.arg(), count, b, slot.arg()]);
+        let args = [x.arg(), len, slot.arg(), count, buffer.arg()];
+        way.go(&format!("replay_scatter_{}", E::S), grid, 256, &args);
+        vec![floats(&out), floats(&buffer), slot.read().iter().map(|&s| s as f32).collect()]
+    });
+    let (mut out, mut after) = (vec![0.0; n * row], vec![0.0; rows * row]);
+    replay::gather(&cpu(), row, &buffer.f32, &INDEX, &mut out);
+    replay::scatter(row, Some(&buffer.f32), &INDEX, &x.f32, &mut after);
+    assert_same(&format!("replay_gather_{}", E::S), &got[0], &out);
+    assert_same(&format!("replay_scatter_{}", E::S), &got[1], &after);
+    assert_eq!(got[2], [-1.0, -1.0, -1.0, -1.0, 0.0, -1.0, 8.0, -1.0, 3.0, -1.0]);
+}
+
+#[test]
+fn rows_are_gathered_and_scattered_as_their_twins_do() {
+    if skipped() {
+        return;
+    }
+    for row in [1, 12, 75, 1024] {
+        check_rows::<f32>(row);
+        check_rows::<bf16>(row);
+    }
+}
+
+fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
+    let kind = [1, 0, 2, 1, 1, 2, 1, 0, 1];
+    let class = [0, 0, 0, 1, 2, 5, -1, 7, 3];
+    let (n, classes) = (kind.len(), offsets.len() - 1);
+    let count = *offsets.last().unwrap() as usize;
+    let images: Vec<u8> = (0..count * row).map(|i| (i * 89 % 256) as u8).collect();
+    let (means, x) = (random(classes * row, 0.5, 63), random(n * row, 1.0, 64));
+    let got = every_way(|way| {
+        let (x, kind, class) = (Buffer::from(&x), Buffer::from(&kind), Buffer::from(&class));
+        let (images, offsets, means) = (Buffer::from(&images), Buffer::from(offsets), Buffer::from(&means));
+        let (seed, step, other) =
+            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<f32>::unwritten(n * row));
+        let out = if in_place { &x } else { &other };
+        let args = [
+            x.arg(),
+            kind.arg(),
+            class.arg(),
+            images.arg(),
+            offsets.arg(),
+            means.arg(),
+            Arg::I32(classes as i32),
+            seed.arg(),
+            step.arg(),
+            Arg::U32(OFFSET),
+            Arg::U32(STREAM),
+            Arg::I32(row as i32),
+            out.arg(),
+        ];
+        way.go_exact("replay_restart", [row.div_ceil(128) as u32, n as u32, 1], 256, &args);
+        vec![out.read()]
+    });
+    let mut want = vec![0.0f32; n * row];
+    let data = ByClass { images: &images, offsets, means: &means };
+    replay::restart(&cpu(), row, data, Some(&x), &kind, &class, place(), &mut want);
+    // What needs no sum over images is the same to the bit.
+    for (i, k) in kind.iter().enumerate() {
+        let at = i * row..(i + 1) * row;
+        if *k != 1 || !(0..classes as i32).contains(&class[i]) {
+            assert_same("replay_restart, kept or uniform", &got[0][at.clone()], &want[at]);
+        }
+    }
+    // Σ z·x/√n has about n terms of at most 4/√n; float32 adds them in another order, clipped to ±1.
+    let most = offsets.windows(2).map(|o| o[1] - o[0]).max().unwrap();
+    let allowed = 6e-7 * f64::from(most).sqrt().max(1.0);
+    assert_near("replay_restart", &got[0], &doubles(&want), None, allowed);
+}
+
+#[test]
+fn fresh_chains_are_their_twins() {
+    if skipped() {
+        return;
+    }
+    // A class of one image, one of more images than are weighted at once, one of none.
+    check_restart(75, &[0, 1, 1100, 1100, 1106], false);
+    check_restart(192, &[0, 37, 40, 2200], true);
+    check_restart(300, &[0, 5, 8, 9], false);
+}
