@@ -63,7 +63,7 @@ __device__ void adam_body(const float* w, const float* m, const float* v, const 
                           long long n, double beta1, double beta2, float eps, float decay, float* w_out, float* m_out,
                           float* v_out, bf16* low)
 {
-    __shared__ float corrected[2];
+    JEMPP_SHARED(float, corrected, [2]);
     if (threadIdx.x == 0) {
         const unsigned t = (unsigned)step[0] + 1u;
         corrected[0] = (float)((double)*lr / (1.0 - power(beta1, t)));

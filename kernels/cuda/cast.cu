@@ -35,7 +35,7 @@ extern "C" __global__ void cast_f32(const bf16* x, float* out, long long n) { ca
 template <typename T>
 __device__ void transpose_body(const T* __restrict__ x, T* __restrict__ out, long long n, int a, int b)
 {
-    __shared__ T tile[JEMPP_WARP][JEMPP_WARP + 1];
+    JEMPP_SHARED(T, tile, [JEMPP_WARP][JEMPP_WARP + 1]);
     const int lane = threadIdx.x % JEMPP_WARP, warp = threadIdx.x / JEMPP_WARP;
     const int row = blockIdx.y * JEMPP_WARP, col = blockIdx.x * JEMPP_WARP;
     for (long long i = blockIdx.z; i < n; i += gridDim.z) {

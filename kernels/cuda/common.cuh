@@ -19,6 +19,8 @@
 #ifndef JEMPP_EMULATED
 // Checked where the tests run kernels on a CPU; a device faults by itself.
 #define JEMPP_CHECK_ALIGNED(pointer, bytes)
+// Shared memory, static: JEMPP_SHARED(float, name, [4][64]), and of the size that the launch says.
+#define JEMPP_SHARED(type, name, sizes) __shared__ type name sizes
 #define JEMPP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
@@ -156,8 +158,7 @@ template <int V, typename F> __device__ __forceinline__ void each_run(long long 
     }
 }
 
-// The same with packs: body(i, pack form) is called as body(first, Pack tag of V) for whole runs and element by element
-// for the last run if it is short.
+// The same in packs: whole(first) for every run of V, and single(i) for each element of the last run if it is short.
 template <int V, typename F, typename G> __device__ __forceinline__ void each_pack(long long n, F whole, G single)
 {
     each_run<V>(n, [&](long long first, int count) {
@@ -192,7 +193,7 @@ template <typename T> __device__ __forceinline__ T warp_sum(T v)
 // For a block of 32 × 32 threads: the sum of v over the 32 warps, lane by lane; every thread gets its lane's.
 __device__ __forceinline__ double across_warps(double v)
 {
-    __shared__ double sums[JEMPP_WARP][JEMPP_WARP + 1];
+    JEMPP_SHARED(double, sums, [JEMPP_WARP][JEMPP_WARP + 1]);
     const int lane = threadIdx.x % JEMPP_WARP, warp = threadIdx.x / JEMPP_WARP;
     sums[warp][lane] = v;
     __syncthreads();

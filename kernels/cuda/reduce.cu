@@ -56,7 +56,7 @@ extern "C" __global__ void sum_rows_final(const float* __restrict__ parts, int c
 
 template <typename T> __device__ void sum_all_body(const T* __restrict__ x, long long n, double* __restrict__ parts)
 {
-    __shared__ double sums[JEMPP_BLOCK / JEMPP_WARP];
+    JEMPP_SHARED(double, sums, [JEMPP_BLOCK / JEMPP_WARP]);
     const long long chunks = (n + SUM_ALL_CHUNK - 1) / SUM_ALL_CHUNK;
     for (long long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
         const long long first = chunk * SUM_ALL_CHUNK;

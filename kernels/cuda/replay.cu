@@ -74,8 +74,8 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
                                             const float* __restrict__ mean, const Place& place,
                                             unsigned long long base, int row, float* out)
 {
-    __shared__ float weight[WEIGHTS];
-    __shared__ float sums[5][SLICES][QUADS];
+    JEMPP_SHARED(float, weight, [WEIGHTS]);
+    JEMPP_SHARED(float, sums, [5][SLICES][QUADS]);
     const int lane = threadIdx.x % QUADS, slice = threadIdx.x / QUADS;
     const int pixel = 4 * (blockIdx.x * QUADS + lane);
     const int count = row - pixel < 4 ? row - pixel : 4;

@@ -41,7 +41,7 @@ template <int V> __device__ __forceinline__ Tile tile_of(int c)
 // with zeros; all threads of a column get its sums.
 template <int V> __device__ __forceinline__ void column_sums(const Tile& t, float (&v)[V])
 {
-    __shared__ float sums[V][JEMPP_BLOCK];
+    JEMPP_SHARED(float, sums, [V][JEMPP_BLOCK]);
     const int at = threadIdx.x;
     for (int i = 0; i < V; i++) {
         sums[i][at] = v[i];

@@ -4,7 +4,7 @@
 // out[block] = Σ of the block's 64 values, by a tree in shared memory. `sound`: with the barriers that it needs.
 template <bool sound> __device__ void tree_sum(const float* x, float* out)
 {
-    __shared__ float sums[64];
+    JEMPP_SHARED(float, sums, [64]);
     sums[threadIdx.x] = x[blockIdx.x * 64 + threadIdx.x];
     __syncthreads();
     for (int half = 32; half > 0; half /= 2) {

@@ -15,8 +15,10 @@
 namespace emulate {
 dim3 thread, block, block_size, grid_size;
 unsigned char* dynamic_shared;
+alignas(16) unsigned char static_shared[1 << 20];
 
 namespace {
+size_t reserved;
 constexpr size_t kStack = 64 * 1024;
 constexpr unsigned kMost = 1024;
 
@@ -140,29 +142,58 @@ void deadlock()
     failed = true;
 }
 
+// Lets every thread that can run do so until it waits, once; whether there was one.
+bool run_in_step(unsigned& ended)
+{
+    bool moved = false;
+    for (unsigned t = 0; t < threads && !failed; t++) {
+        if (fibers[t].state == State::Ready) {
+            moved = true;
+            resume(fibers[t]);
+            ended += fibers[t].state == State::Ended;
+        }
+    }
+    return moved;
+}
+
+// Lets one warp after another run as far as it comes without the others, as on a device: so a warp may be far ahead.
+bool run_by_warps(int order, uint64_t& random, unsigned& ended)
+{
+    unsigned warp_turn[kMost / 32], lane_turn[32];
+    bool moved = false;
+    const unsigned count = (threads + 31) / 32;
+    order_of(warp_turn, count, order, random);
+    for (unsigned w = 0; w < count; w++) {
+        const unsigned first = warp_turn[w] * 32, lanes = threads - first < 32 ? threads - first : 32;
+        for (bool again = true; again && !failed;) {
+            again = false;
+            order_of(lane_turn, lanes, order, random);
+            for (unsigned i = 0; i < lanes && !failed; i++) {
+                Fiber& f = fibers[first + lane_turn[i]];
+                if (f.state == State::Ready) {
+                    again = moved = true;
+                    resume(f);
+                    ended += f.state == State::Ended;
+                }
+            }
+        }
+    }
+    return moved;
+}
+
 void run_block(int order, uint64_t& random, unsigned shared_bytes)
 {
     // What is in shared memory at a block's start is nobody's promise: NaN shows where it is read.
     memset(dynamic_shared, 0xff, shared_bytes);
+    memset(static_shared, 0xff, reserved);
     memset(warps, 0, sizeof warps);
     at_barrier = barrier_true = 0;
     for (unsigned t = 0; t < threads; t++) {
         prepare(t);
     }
-    static unsigned turn[kMost];
     unsigned ended = 0;
     while (ended < threads && !failed) {
-        bool moved = false;
-        order_of(turn, threads, order, random);
-        for (unsigned i = 0; i < threads && !failed; i++) {
-            Fiber& f = fibers[turn[i]];
-            if (f.state != State::Ready) {
-                continue;
-            }
-            moved = true;
-            resume(f);
-            ended += f.state == State::Ended;
-        }
+        const bool moved = order == 0 ? run_in_step(ended) : run_by_warps(order, random, ended);
         if (!moved && ended < threads && !failed) {
             deadlock();
         }
@@ -184,6 +215,18 @@ void fail(const char* format, ...)
     _longjmp(scheduler, 1);
 }
 
+size_t reserve(size_t bytes)
+{
+    const size_t at = reserved;
+    if (at + bytes > sizeof static_shared) {
+        fail("there is no room for %zu bytes of static shared memory", bytes);
+    }
+    reserved += (bytes + 15) / 16 * 16;
+    // The block that asks first has started already.
+    memset(static_shared + at, 0xff, bytes);
+    return at;
+}
+
 int lane() { return int(running->number % 32); }
 
 int barrier(bool value)
@@ -200,8 +243,6 @@ int barrier(bool value)
                 fibers[t].state = State::Ready;
             }
         }
-        // The last to come goes to the end of the queue like the others, so that none has a head start.
-        wait(State::Ready);
     }
     return int(barrier_result);
 }
@@ -247,8 +288,8 @@ unsigned ballot(unsigned mask, bool value, const char* what)
 }
 
 extern "C" {
-// Runs a kernel; null, or what went wrong. grid and block are x, y, z. order: 0 ascending, 1 descending, 2 random by
-// `seed`, for threads and blocks alike.
+// Runs a kernel; null, or what went wrong. grid and block are x, y, z. order: 0 ascending, thread by thread; 1
+// descending, warp by warp; 2 random by `seed`, warp by warp.
 const char* jempp_emulate(const Kernel* k, const unsigned* grid, const unsigned* size, unsigned shared_bytes, int order,
                           uint64_t seed, void** args)
 {

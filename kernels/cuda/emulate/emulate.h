@@ -1,9 +1,9 @@
 // CUDA's language on a CPU, for tests: each thread of a block is a fiber, a block runs at a time.
 //
 // What must hold:
-// - A thread runs until it waits for others. Then the next one does, in the order that was asked for: ascending,
-//   descending or random. So a result that depends on the order of threads, as it does where a barrier is missing,
-//   shows as a difference between orders.
+// - A thread runs until it waits for others. Then the next one does, in the order that was asked for: ascending, in
+//   step; or descending or random, each warp as far as it comes. So a result that depends on the order of threads, as
+//   it does where a barrier is missing, shows as a difference between orders.
 // - Waiting that cannot end (a barrier that some threads never reach, a shuffle that lacks lanes) is an error, never a
 //   hang. Stricter than a device: a thread that has ended counts as missing.
 // - One launch at a time in the whole process: shared memory is static. The caller serialises.
@@ -23,7 +23,6 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
 #define __launch_bounds__(...)
 #define __restrict__ __restrict
 
@@ -43,6 +42,10 @@ struct alignas(16) float4 {
 namespace emulate {
 extern dim3 thread, block, block_size, grid_size;
 extern unsigned char* dynamic_shared;
+// Where static shared memory lies, and a place for so many bytes more; it is full of NaN when a block starts. That is
+// why kernels say JEMPP_SHARED: plain variables would keep what another block has left.
+extern unsigned char static_shared[];
+size_t reserve(size_t bytes);
 
 // Ends the launch with this message.
 [[noreturn]] void fail(const char* format, ...);
@@ -105,6 +108,10 @@ template <typename... A, void (*K)(A...)> struct Caller<K> {
 #define blockDim (emulate::block_size)
 #define gridDim (emulate::grid_size)
 #define JEMPP_CHECK_ALIGNED(pointer, bytes) emulate::check_aligned(pointer, bytes)
+#define JEMPP_SHARED(type, name, sizes)                                                                                \
+    using name##_array = type sizes;                                                                                   \
+    static const size_t name##_at = emulate::reserve(sizeof(name##_array));                                            \
+    name##_array& name = *reinterpret_cast<name##_array*>(emulate::static_shared + name##_at)
 #define JEMPP_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulate::dynamic_shared)
 
 inline void __syncthreads() { emulate::barrier(false); }

@@ -20,11 +20,11 @@ pub fn why_not() -> Option<&'static str> {
 /// In which order threads and blocks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// From 0 up.
+    /// From 0 up, each thread until it waits.
     Ascending,
-    /// From the last down.
+    /// From the last down, each warp as far as it comes without the others.
     Descending,
-    /// A new random order each time that every thread waits, by a seed.
+    /// The same in random order, by a seed.
     Random(u64),
 }
 

@@ -49,6 +49,8 @@ fn draws_are_the_bits_of_the_cpu() {
         draw::<bf16>(Law::Uniform, n);
         draw::<bf16>(Law::Normal, n);
     }
+    // So many that each operation of the polynomials shows.
+    draw::<f32>(Law::Normal, 100_003);
 }
 
 struct Case {
