@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ceiling;
+pub mod gpu;
 mod program;
 mod table;
 mod timing;
@@ -20,13 +21,16 @@ pub enum Error {
     /// The environment asks for a device that is not.
     #[error("{0}")]
     Device(String),
+    /// A trainer that does not run.
+    #[error("{0}")]
+    Training(String),
     /// A case that does not run.
     #[error(transparent)]
     Engine(#[from] engine::Error),
 }
 
 /// A result of this crate.
-pub type Result<T> = core::result::Result<T, Error>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// The CPU as `JEMPP_SIMD` and `JEMPP_DEBUG` ask for it; 0 threads: one a core.
 ///

@@ -30,7 +30,7 @@ impl Program {
     /// # Errors
     /// If the case cannot be recorded, or there is no memory for it.
     pub fn new(case: &Case, device: &Device) -> Result<Self> {
-        let (mut tape, mut state) = (Tape::new(), State::new());
+        let (mut tape, mut state) = (Tape::new(), State::on(device));
         let mut inputs = Vec::new();
         let mut vars = Vec::new();
         for (shape, fill) in &case.inputs {

@@ -34,6 +34,17 @@ impl Debugging {
         }
         Ok(d)
     }
+
+    /// What `JEMPP_DEBUG` asks for.
+    ///
+    /// # Errors
+    /// A text naming the variable and the allowed values.
+    pub fn from_env() -> Result<Self, String> {
+        match std::env::var("JEMPP_DEBUG") {
+            Ok(list) => Self::parse(&list).map_err(|e| format!("JEMPP_DEBUG: {e}")),
+            Err(_) => Ok(Self::default()),
+        }
+    }
 }
 
 /// A device. Cloning shares its threads.
@@ -73,11 +84,7 @@ impl Device {
             Ok("portable") => Level::Portable,
             Ok(other) => return Err(format!("JEMPP_SIMD={other}: use portable, avx2 or avx512")),
         };
-        let debug = match std::env::var("JEMPP_DEBUG") {
-            Ok(list) => Debugging::parse(&list).map_err(|e| format!("JEMPP_DEBUG: {e}"))?,
-            Err(_) => Debugging::default(),
-        };
-        Ok(Self::cpu_with(threads, limit, debug))
+        Ok(Self::cpu_with(threads, limit, Debugging::from_env()?))
     }
 
     /// GPU number `ordinal`, with a stream of its own.

@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use benches::gpu::{self, Check};
+use engine::{Debugging, Device, Precision};
 use kernels::gpu::libs::Status;
 use kernels::gpu::selftest::{self, Outcome, Record};
 use kernels::gpu::{LibraryReport, NoCuda, Report};
@@ -13,10 +15,11 @@ use serde_json::{Value, json};
 const HELP: &str = "\
 gpu-check: says what there is of CUDA on this machine and checks that the GPU computes what it should
 
-Usage: gpu-check [--device N] [--require] [--json FILE]
+Usage: gpu-check [--device N] [--require] [--no-speed] [--json FILE]
 
   --device N    the device to check [default: 0]
   --require     a GPU must be there and every check made: else the exit code is 4
+  --no-speed    compare only, and time nothing
   --json FILE   write the report to FILE too ('-': to standard output, in place of the text)
   --help        this text
 
@@ -31,12 +34,13 @@ or does not open, or, with --require, there is no GPU or a check was skipped · 
 struct Options {
     device: usize,
     require: bool,
+    speed: bool,
     json: Option<String>,
 }
 
 /// `None` asks for help.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { device: 0, require: false, json: None };
+    let mut options = Options { device: 0, require: false, speed: true, json: None };
     while let Some(arg) = args.next() {
         let (name, mut given) = match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -47,6 +51,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         match name.as_str() {
             "--help" | "-h" => return Ok(None),
             "--require" => options.require = true,
+            "--no-speed" => options.speed = false,
             "--json" => options.json = Some(value()?),
             "--device" => {
                 let number = value()?;
@@ -72,29 +77,59 @@ fn main() -> ExitCode {
     };
 
     let report = kernels::gpu::probe();
-    let gpu = kernels::gpu::open(options.device);
-    let records = selftest::run(gpu.as_ref());
-    let trouble = gpu.as_ref().err();
+    let device = Device::cuda(options.device, Precision::F32, Debugging::default());
+    let gpu = device.as_ref().map(Device::as_gpu);
+    let mut found = Found { trouble: device.as_ref().err(), ..Found::default() };
+    found.records = match gpu {
+        Ok(Some(gpu)) => selftest::run(Ok(gpu)),
+        Ok(None) => Vec::new(),
+        Err(why) => selftest::run(Err(why)),
+    };
+    if let Ok(device) = &device {
+        found.checks = gpu::against_the_cpu(device);
+        if options.speed {
+            found.checks.extend(gpu::timed(device));
+        }
+        found.notes = device.as_gpu().map(|gpu| gpu.notes()).unwrap_or_default();
+    }
 
-    let document = as_json(&report, trouble, &records);
+    let document = as_json(&report, &found);
     match options.json.as_deref() {
         Some("-") => println!("{document:#}"),
         Some(file) => {
-            print!("{}", as_text(&report, trouble, &records));
+            print!("{}", as_text(&report, &found));
             if let Err(error) = std::fs::write(file, format!("{document:#}\n")) {
                 eprintln!("gpu-check: {file} could not be written: {error}");
                 return ExitCode::from(7);
             }
         }
-        None => print!("{}", as_text(&report, trouble, &records)),
+        None => print!("{}", as_text(&report, &found)),
     }
     // A machine without a GPU is fine; one that has another than was asked for, or that will not open, is not.
-    let refused = matches!(trouble, Some(NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. }));
-    ExitCode::from(exit_code(&records, options.require || refused))
+    let refused = matches!(found.trouble, Some(NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. }));
+    ExitCode::from(exit_code(&found.outcomes(), options.require || refused))
 }
 
-fn exit_code(records: &[Record], require: bool) -> u8 {
-    let any = |outcome| records.iter().any(|record| record.status == outcome);
+/// What came of all checks.
+#[derive(Default)]
+struct Found<'a> {
+    /// Why there is no device.
+    trouble: Option<&'a NoCuda>,
+    /// The libraries' checks.
+    records: Vec<Record>,
+    /// The project's own.
+    checks: Vec<Check>,
+    notes: Vec<String>,
+}
+
+impl Found<'_> {
+    fn outcomes(&self) -> Vec<Outcome> {
+        self.records.iter().map(|r| r.status).chain(self.checks.iter().map(|c| c.status)).collect()
+    }
+}
+
+fn exit_code(outcomes: &[Outcome], require: bool) -> u8 {
+    let any = |outcome| outcomes.contains(&outcome);
     match () {
         () if any(Outcome::Failed) => 1,
         () if require && any(Outcome::Skipped) => 4,
@@ -102,7 +137,7 @@ fn exit_code(records: &[Record], require: bool) -> u8 {
     }
 }
 
-fn as_text(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> String {
+fn as_text(report: &Report, found: &Found<'_>) -> String {
     let mut text = String::from("Libraries\n");
     for library in &report.libraries {
         let (version, place) = match &library.status {
@@ -136,9 +171,9 @@ fn as_text(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> Str
         Err(_) => line(&mut text, "  none"),
     }
 
-    match trouble {
+    match found.trouble {
         Some(why) => no_gpu(&mut text, why),
-        None => table(&mut text, records),
+        None => table(&mut text, found),
     }
     places(&mut text, report);
     text
@@ -169,13 +204,26 @@ fn places(text: &mut String, report: &Report) {
     }
 }
 
-fn table(text: &mut String, records: &[Record]) {
+fn table(text: &mut String, found: &Found<'_>) {
     line(text, "\nChecks");
-    for record in records {
+    for record in &found.records {
         let outcome = record.status.as_str();
         line(text, &format!("  {:<34} {outcome:<8} {:>8.1} ms  {}", record.name, record.ms, record.detail));
     }
-    let count = |outcome| records.iter().filter(|record| record.status == outcome).count();
+    let mut group = "";
+    for check in &found.checks {
+        if check.group != group {
+            group = check.group;
+            line(text, &format!("\n{group}"));
+        }
+        let (name, outcome) = (&check.name, check.status.as_str());
+        line(text, &format!("  {name:<50} {outcome:<8} {:>8.1} ms  {}", check.ms, check.detail));
+    }
+    for note in &found.notes {
+        line(text, &format!("\nNote: {note}."));
+    }
+    let outcomes = found.outcomes();
+    let count = |outcome| outcomes.iter().filter(|o| **o == outcome).count();
     let (ok, failed, skipped) = (count(Outcome::Ok), count(Outcome::Failed), count(Outcome::Skipped));
     line(text, &format!("\n{ok} ok, {failed} failed, {skipped} skipped"));
 }
@@ -185,7 +233,7 @@ fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
 }
 
-fn as_json(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> Value {
+fn as_json(report: &Report, found: &Found<'_>) -> Value {
     let devices = report.devices.iter().flatten().map(|device| {
         let (major, minor) = device.compute_capability;
         json!({
@@ -196,7 +244,7 @@ fn as_json(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> Val
             "multiprocessors": device.multiprocessors,
         })
     });
-    let checks = records.iter().map(|record| {
+    let checks = found.records.iter().map(|record| {
         json!({
             "name": record.name,
             "status": record.status.as_str(),
@@ -209,10 +257,12 @@ fn as_json(report: &Report, trouble: Option<&NoCuda>, records: &[Record]) -> Val
         "driver_cuda_version": report.driver_version.map(|version| version.to_string()),
         "libraries": report.libraries.iter().map(library_json).collect::<Vec<_>>(),
         "devices": devices.collect::<Vec<_>>(),
-        "no_gpu": trouble.map(ToString::to_string),
+        "no_gpu": found.trouble.map(ToString::to_string),
         "looked_in": report.places,
         "notes": report.notes,
         "checks": checks.collect::<Vec<_>>(),
+        "programs": found.checks.iter().map(Check::json).collect::<Vec<_>>(),
+        "device_notes": found.notes,
     })
 }
 
@@ -244,10 +294,11 @@ mod tests {
             [&["--device", "2", "--require", "--json", "x"][..], &["--json=x", "--device=2", "--require"]]
         {
             assert!(
-                matches!(options(args), Ok(Some(Options { device: 2, require: true, json: Some(f) })) if f == "x")
+                matches!(options(args), Ok(Some(Options { device: 2, require: true, json: Some(f), .. })) if f == "x")
             );
         }
         assert!(matches!(options(&["-h"]), Ok(None)));
+        assert!(matches!(options(&["--no-speed"]), Ok(Some(Options { speed: false, device: 0, .. }))));
         for wrong in [&["--json"][..], &["--device", "one"], &["--what"], &["file"]] {
             assert!(options(wrong).is_err(), "{wrong:?}");
         }
@@ -255,15 +306,11 @@ mod tests {
 
     #[test]
     fn exit_codes_are_as_documented() {
-        let records = |outcomes: &[Outcome]| -> Vec<Record> {
-            let record = |&status| Record { name: "x", status, detail: String::new(), ms: 0.0 };
-            outcomes.iter().map(record).collect()
-        };
-        let mixed = records(&[Outcome::Ok, Outcome::Skipped]);
+        let mixed = [Outcome::Ok, Outcome::Skipped];
         assert_eq!((exit_code(&mixed, false), exit_code(&mixed, true)), (0, 4));
-        let failed = records(&[Outcome::Skipped, Outcome::Failed]);
+        let failed = [Outcome::Skipped, Outcome::Failed];
         assert_eq!((exit_code(&failed, false), exit_code(&failed, true)), (1, 1));
-        let ok = records(&[Outcome::Ok]);
+        let ok = [Outcome::Ok];
         assert_eq!((exit_code(&ok, false), exit_code(&ok, true)), (0, 0));
     }
 }

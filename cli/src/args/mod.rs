@@ -12,7 +12,7 @@ pub use train::Train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use jempp::engine::{Device, gpu};
+use jempp::engine::{Debugging, Device, Precision};
 use jempp::{Error, Result};
 
 /// Train, sample and judge joint energy-based models (JEM++).
@@ -67,15 +67,30 @@ pub enum LogFormat {
 }
 
 impl Global {
-    /// The device asked for. `auto` takes the CPU where there is no GPU to compute on.
+    /// The device asked for. `auto` takes the first GPU, or the CPU where there is none to compute on; with -v it says why.
     ///
     /// # Errors
     /// [`Error::Device`] for a GPU that is not there or a name that is none.
     pub fn device(&self) -> Result<Device> {
         match self.device.as_str() {
-            "auto" | "cpu" => Device::cpu_from_env(self.threads).map_err(Error::Config),
+            "cpu" => Device::cpu_from_env(self.threads).map_err(Error::Config),
+            "auto" => {
+                let debug = Debugging::from_env().map_err(Error::Config)?;
+                match Device::cuda(0, Precision::F32, debug) {
+                    Ok(device) => Ok(device),
+                    Err(why) => {
+                        if self.verbose > 0 {
+                            eprintln!("Computing on the CPU: {}", why.brief());
+                        }
+                        Device::cpu_from_env(self.threads).map_err(Error::Config)
+                    }
+                }
+            }
             name => match name.strip_prefix("cuda:").map(str::parse) {
-                Some(Ok(ordinal)) => Err(no_gpu(name, ordinal)),
+                Some(Ok(ordinal)) => {
+                    let debug = Debugging::from_env().map_err(Error::Config)?;
+                    Device::cuda(ordinal, Precision::F32, debug).map_err(|why| no_gpu(name, &why))
+                }
                 _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
             },
         }
@@ -83,14 +98,7 @@ impl Global {
 }
 
 /// Why `cuda:N` cannot be computed on.
-fn no_gpu(name: &str, ordinal: usize) -> Error {
-    let why = match gpu::probe().devices {
-        Err(why) => why.to_string(),
-        Ok(all) if ordinal >= all.len() => {
-            gpu::NoCuda::NoSuchDevice { ordinal, count: all.len() }.to_string()
-        }
-        Ok(all) => format!("{} is there, but this version computes on the CPU only", all[ordinal].name),
-    };
+fn no_gpu(name: &str, why: &impl std::fmt::Display) -> Error {
     Error::Device(format!(
         "--device {name}: {why}\nUse --device cpu or auto; `jempp-cli devices` shows all that was found."
     ))

@@ -157,9 +157,20 @@ fn names(source: &str) -> Vec<String> {
     found
 }
 
-/// Runs test `test` of this program in a child with the fake of `folder`; what it prints. A file kept from the fake
-/// compiler must not be met by a real one, so the child has a cache of its own.
+/// Runs test `test` of this program in a child with the fake of `folder`; what it prints.
 pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(variable, task);
+    environment(&mut command, folder);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Makes a command find the fake of `folder` first. Code kept from the fake compiler must not be met by a real one, so it
+/// has a cache of its own.
+pub fn environment(command: &mut Command, folder: &Path) {
     let first = |name| {
         let mut path = folder.as_os_str().to_owned();
         if let Some(old) = std::env::var_os(name) {
@@ -168,15 +179,8 @@ pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
         }
         path
     };
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(variable, task)
+    command
         .env("LD_LIBRARY_PATH", first("LD_LIBRARY_PATH"))
         .env("JEMPP_CUDA_PATH", first("JEMPP_CUDA_PATH"))
-        .env("JEMPP_CACHE_DIR", folder.join("cache"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    text
+        .env("JEMPP_CACHE_DIR", folder.join("cache"));
 }

@@ -1,0 +1,96 @@
+//! Training on both devices from the same state, and twice on the GPU from the same seed.
+
+use super::{Check, Found, check};
+use crate::{Error, Result};
+use engine::Device;
+use jempp::config::Config;
+use jempp::data::Dataset;
+use jempp::train::{Batch, Options, Trainer};
+use serde_json::json;
+
+const STEPS: usize = 10;
+/// Largest difference of a tensor after one step, relative to its largest value or [`FLOOR`].
+const STEP: f32 = 2e-4;
+/// For biases before a batch norm, whose gradients, zero in exact arithmetic, are rounding only.
+const FLOOR: f32 = 0.05;
+/// The same where rounding decides the side of a rectifier, which few steps may show.
+const JUMP: f32 = 0.1;
+
+pub(super) fn checks(gpu: &Device) -> Vec<Check> {
+    let name = format!("WRN-10-1, 8×8, {STEPS} steps each from the CPU's state");
+    vec![
+        check("training", name, || Ok(steps(gpu)?)),
+        check("training", "the same seed twice", || Ok(twice(gpu)?)),
+    ]
+}
+
+impl From<jempp::Error> for Error {
+    fn from(error: jempp::Error) -> Self {
+        Self::Training(error.to_string())
+    }
+}
+
+fn trainer(device: &Device) -> Result<Trainer, jempp::Error> {
+    let keys = [
+        "model.depth=10",
+        "model.widen_factor=1",
+        "model.image_size=[8,8,1]",
+        "model.classes=2",
+        "train.batch_size=16",
+        "sampler.buffer_size=50",
+        "sampler.outer_steps=3",
+        "data.pad=0",
+    ];
+    let config = Config::from_sources("digits", None, &keys.map(str::to_owned))?;
+    let images: Vec<u8> = (0..40 * 64).map(|i| (i * 37 % 251) as u8).collect();
+    let set = Dataset::new("made up", [8, 8, 1], 2, images, (0..40).map(|i| i % 2).collect())?;
+    let train: Vec<u32> = (0..40).collect();
+    Trainer::new(&config, device, Some((&set, &train)), Options::default())
+}
+
+fn batch() -> (Vec<f32>, Vec<i32>) {
+    let images = (0..16 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+    (images, (0..16).map(|i| i % 2).collect())
+}
+
+fn steps(gpu: &Device) -> Result<Found, jempp::Error> {
+    let (mut cpu, mut gpu) = (trainer(&Device::cpu(1))?, trainer(gpu)?);
+    let (x, labels) = batch();
+    let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
+    let mut offs = Vec::new();
+    for _ in 0..STEPS {
+        gpu.adopt(&cpu)?;
+        let (want, got) = (cpu.step(&batch, 0.1)?, gpu.step(&batch, 0.1)?);
+        let (off, name) = gpu.distance(&cpu, FLOOR)?;
+        offs.push((off, name, (want.loss - got.loss).abs()));
+    }
+    let near = offs.iter().filter(|o| o.0 < STEP).count();
+    let Some((worst, name, _)) = offs.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        return Ok(Err("no step was made".to_owned()));
+    };
+    let list: Vec<f32> = offs.iter().map(|o| o.0).collect();
+    let losses: Vec<f64> = offs.iter().map(|o| o.2).collect();
+    let text =
+        format!("{near} of {STEPS} steps agree to {STEP:.0e}; largest difference {worst:.1e} in {name}");
+    if near + 2 < STEPS || *worst > JUMP {
+        return Ok(Err(text));
+    }
+    Ok(Ok((text, json!({ "differences": list, "loss_differences": losses, "tolerance": STEP }))))
+}
+
+fn twice(gpu: &Device) -> Result<Found, jempp::Error> {
+    let (x, labels) = batch();
+    let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
+    let run = || {
+        let mut t = trainer(gpu)?;
+        for _ in 0..4 {
+            t.step(&batch, 0.1)?;
+        }
+        Ok::<_, jempp::Error>(t)
+    };
+    let (off, name) = run()?.distance(&run()?, FLOOR)?;
+    if off != 0.0 {
+        return Ok(Err(format!("{name} differs by {off:.1e}")));
+    }
+    Ok(Ok(("4 steps, every bit the same".to_owned(), json!({ "steps": 4 }))))
+}

@@ -1,0 +1,26 @@
+//! `gpu-check` on a made-up GPU: every comparison with the CPU passes, and the report has it all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../kernels/tests/fake/mod.rs"]
+mod fake;
+
+use serde_json::Value;
+use std::path::Path;
+
+#[test]
+fn every_comparison_passes_on_the_made_up_gpu() {
+    let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) else { return };
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-check"));
+    fake::environment(&mut command, &folder);
+    let output = command.args(["--no-speed", "--json", "-"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let programs = report["programs"].as_array().unwrap();
+    assert!(programs.len() > 60, "{}", programs.len());
+    for p in programs {
+        assert_eq!(p["status"], "ok", "{p}");
+    }
+    assert!(programs.iter().any(|p| p["group"] == "training" && p["data"]["differences"].is_array()));
+    assert!(report["device_notes"][0].as_str().unwrap().contains("convolutions"));
+}
