@@ -9,7 +9,9 @@ use std::path::Path;
 
 #[test]
 fn every_comparison_passes_on_the_made_up_gpu() {
-    let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) else { return };
+    let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::Libraries) else {
+        return;
+    };
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-check"));
     fake::environment(&mut command, &folder);
     let output = command.args(["--no-speed", "--json", "-"]).output().unwrap();
@@ -22,5 +24,8 @@ fn every_comparison_passes_on_the_made_up_gpu() {
         assert_eq!(p["status"], "ok", "{p}");
     }
     assert!(programs.iter().any(|p| p["group"] == "training" && p["data"]["differences"].is_array()));
-    assert!(report["device_notes"][0].as_str().unwrap().contains("convolutions"));
+    for check in report["checks"].as_array().unwrap() {
+        assert_eq!(check["status"], "ok", "{check}");
+    }
+    assert_eq!(report["device_notes"].as_array().unwrap().len(), 0);
 }

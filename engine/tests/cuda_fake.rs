@@ -25,7 +25,11 @@ fn gpu() -> Device {
 }
 
 fn in_child(task: &str) {
-    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+    in_child_with(task, fake::With::Compiler);
+}
+
+fn in_child_with(task: &str, with: fake::With) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), with) {
         let text = fake::child("in_a_child", TASK, task, &folder);
         assert!(text.contains(&format!("{task} done")), "{text}");
         print!("{text}");
@@ -35,6 +39,12 @@ fn in_child(task: &str) {
 #[test]
 fn every_case_agrees_with_the_cpu_and_replays_to_the_bit() {
     in_child("cases");
+}
+
+/// The same with convolutions and products by (made-up) libraries.
+#[test]
+fn every_case_agrees_with_libraries_too() {
+    in_child_with("libraries", fake::With::Libraries);
 }
 
 #[test]
@@ -51,7 +61,7 @@ fn float64_is_refused_with_a_reason() {
 fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     match task.as_str() {
-        "cases" => every_case(),
+        "cases" | "libraries" => every_case(),
         "state" => state(),
         "float64" => float64(),
         _ => panic!("{task}"),
@@ -83,7 +93,9 @@ fn every_case() {
         }
     });
     println!("largest difference {:.1e} in {}", worst.0, worst.1);
-    println!("{:?}", gpu.as_gpu().unwrap().notes());
+    let without = gpu.as_gpu().unwrap().notes().len();
+    let libraries = std::env::var(TASK).is_ok_and(|task| task == "libraries");
+    assert_eq!(without, if libraries { 0 } else { 2 }, "{:?}", gpu.as_gpu().unwrap().notes());
 }
 
 /// s ← 2·s + x, with s read after and before: in place, by a copy at the end, and shared by two programs.

@@ -32,7 +32,7 @@ const CONFIG: &[&str] = &[
 ];
 
 fn in_child(task: &str) {
-    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::Compiler) {
         let text = fake::child("in_a_child", TASK, task, &folder);
         assert!(text.contains(&format!("{task} done")), "{text}");
         print!("{text}");

@@ -174,7 +174,7 @@ fn a_driver_with_an_error_nobody_knows() {
 /// gives the right values under a plain C++ compiler.
 #[test]
 fn a_made_up_device() {
-    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), true) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::Compiler) {
         let text = child("work", &folder);
         assert!(text.contains("work done") && !text.contains(": skipped"), "{text}");
         println!("{text}");
@@ -184,7 +184,7 @@ fn a_made_up_device() {
 /// The same with code compiled by the real NVRTC, where there is one.
 #[test]
 fn a_made_up_device_with_the_real_compiler() {
-    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), false) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::RealCompiler) {
         let text = child("work", &folder);
         assert!(text.contains("work done"), "{text}");
         if text.contains(": skipped") {

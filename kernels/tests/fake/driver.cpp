@@ -42,6 +42,16 @@ static int ask(Work work)
     return work();
 }
 
+// For the fake libraries: work with a copy of what it is given.
+API int fake_ask(void (*work)(const void*), const void* given, size_t bytes)
+{
+    std::vector<char> copy((const char*)given, (const char*)given + bytes);
+    return ask([=] {
+        work(copy.data());
+        return 0;
+    });
+}
+
 #ifdef FAKE_KERNELS
 #include "emulate.h"
 

@@ -40,20 +40,37 @@ fn compile(what: &str, args: &[&str], files: &[PathBuf], out: &Path, soname: &st
     true
 }
 
+/// Another name for a file, as libraries have them: two copies would be two libraries.
+fn alias(file: &Path, name: &str) {
+    std::os::unix::fs::symlink(file.file_name().unwrap(), file.with_file_name(name)).unwrap();
+}
+
 /// Builds a driver without kernels into `folder`; false where there is no C++ compiler.
 pub fn driver(folder: &Path, defines: &[&str]) -> bool {
     let source = kernels_folder().join("tests/fake/driver.cpp");
     let out = folder.join("libcuda.so");
     let built = compile("a driver", defines, &[source], &out, "libcuda.so.1");
     if built {
-        fs::copy(out, folder.join("libcuda.so.1")).unwrap();
+        alias(&out, "libcuda.so.1");
     }
     built
 }
 
-/// A folder with a driver that runs all kernels and, with `compiler`, a made-up NVRTC; kept in `keep` between runs and
+/// What comes with the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Nothing made up: NVRTC is the real one, if there is one.
+    RealCompiler,
+    /// A made-up NVRTC.
+    Compiler,
+    /// The same, and a made-up cuDNN and cuBLAS.
+    Libraries,
+}
+
+/// A folder with a driver that runs all kernels; kept in `keep` between runs and
 /// built anew when a source has changed. `None`, having said so, where there is no C++ compiler.
-pub fn gpu(keep: &Path, compiler: bool) -> Option<PathBuf> {
+pub fn gpu(keep: &Path, with: With) -> Option<PathBuf> {
+    let compiler = with != With::RealCompiler;
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _mine = ONE_AT_A_TIME.lock();
     let here = kernels_folder();
@@ -72,12 +89,12 @@ pub fn gpu(keep: &Path, compiler: bool) -> Option<PathBuf> {
             (name, fs::read_to_string(path).unwrap())
         })
         .collect();
-    let folder = keep.join(format!("fake-gpu-{compiler}-{:016x}", fingerprint(&texts)));
+    let folder = keep.join(format!("fake-gpu-{with:?}-{:016x}", fingerprint(&texts)));
     if folder.join("libcuda.so.1").is_file() {
         return Some(folder);
     }
     // Beside, then renamed: tests of several crates may be at it at once.
-    let beside = keep.join(format!("fake-gpu-{compiler}-{}", std::process::id()));
+    let beside = keep.join(format!("fake-gpu-{with:?}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&beside);
     fs::create_dir_all(&beside).unwrap();
     fs::write(beside.join("all.cpp"), all_kernels(&texts)).unwrap();
@@ -90,10 +107,10 @@ pub fn gpu(keep: &Path, compiler: bool) -> Option<PathBuf> {
     if compiler {
         let (source, out) = (here.join("tests/fake/nvrtc.cpp"), beside.join("libnvrtc.so.13"));
         compile("a compiler", &[], &[source], &out, "libnvrtc.so.13");
-        fs::copy(&out, beside.join("libnvrtc.so")).unwrap();
+        alias(&out, "libnvrtc.so");
     }
-    bare(&beside);
-    fs::copy(out, beside.join("libcuda.so.1")).unwrap();
+    libraries(&beside, with == With::Libraries);
+    alias(&out, "libcuda.so.1");
     if fs::rename(&beside, &folder).is_err() {
         // Another test was faster.
         let _ = fs::remove_dir_all(&beside);
@@ -101,14 +118,16 @@ pub fn gpu(keep: &Path, compiler: bool) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Libraries with nothing in them, found before any real one of this machine, which could not work with the fake driver.
-fn bare(folder: &Path) {
-    let source = folder.join("bare.cpp");
-    fs::write(&source, "").unwrap();
-    for (name, soname) in [("libcublas.so", "libcublas.so.13"), ("libcudnn.so", "libcudnn.so.9")] {
-        let out = folder.join(soname);
-        compile("a bare library", &[], std::slice::from_ref(&source), &out, soname);
-        fs::copy(&out, folder.join(name)).unwrap();
+/// cuBLAS and cuDNN: made up of loops, or with nothing in them; found before any real one of this machine, which could
+/// not work with the fake driver.
+fn libraries(folder: &Path, full: bool) {
+    let bare = folder.join("bare.cpp");
+    fs::write(&bare, "").unwrap();
+    for (name, soname) in [("cublas", "libcublas.so.13"), ("cudnn", "libcudnn.so.9")] {
+        let loops = kernels_folder().join(format!("tests/fake/{name}.cpp"));
+        let (source, out) = (if full { &loops } else { &bare }, folder.join(soname));
+        compile(name, &[], std::slice::from_ref(source), &out, soname);
+        alias(&out, &format!("lib{name}.so"));
     }
 }
 

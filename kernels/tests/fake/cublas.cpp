@@ -1,0 +1,61 @@
+// A libcublas.so.13 of plain loops, for the tests of the wrappers over it; it works through the fake driver.
+#include <cstddef>
+#include <cstring>
+
+#define API extern "C" __attribute__((visibility("default")))
+
+extern "C" int fake_ask(void (*work)(const void*), const void* given, size_t bytes);
+
+API int cublasCreate_v2(void** handle)
+{
+    *handle = new int;
+    return 0;
+}
+API int cublasDestroy_v2(void* handle)
+{
+    delete (int*)handle;
+    return 0;
+}
+API int cublasGetProperty(int kind, int* value)
+{
+    *value = kind == 0 ? 13 : 0;
+    return 0;
+}
+API int cublasSetStream_v2(void*, void*) { return 0; }
+API int cublasSetMathMode(void*, int) { return 0; }
+API int cublasSetWorkspace_v2(void*, void* space, size_t bytes) { return space && bytes ? 0 : 7; }
+
+struct Call {
+    int ta, tb, m, n, k, lda, ldb, ldc;
+    float alpha, beta;
+    const float *a, *b;
+    float* c;
+};
+
+// By columns, as cuBLAS counts.
+static void work(const void* given)
+{
+    Call v;
+    memcpy(&v, given, sizeof v);
+    for (int j = 0; j < v.n; j++)
+        for (int i = 0; i < v.m; i++) {
+            float sum = 0.0f;
+            for (int l = 0; l < v.k; l++) {
+                const float a = v.ta ? v.a[l + (size_t)i * v.lda] : v.a[i + (size_t)l * v.lda];
+                const float b = v.tb ? v.b[j + (size_t)l * v.ldb] : v.b[l + (size_t)j * v.ldb];
+                sum += a * b;
+            }
+            float& c = v.c[i + (size_t)j * v.ldc];
+            c = v.alpha * sum + (v.beta == 0.0f ? 0.0f : v.beta * c);
+        }
+}
+
+API int cublasSgemm_v2(void*, int ta, int tb, int m, int n, int k, const float* alpha, const float* a, int lda,
+                       const float* b, int ldb, const float* beta, float* c, int ldc)
+{
+    if (m <= 0 || n <= 0 || k <= 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) {
+        return 7;
+    }
+    const Call call = {ta, tb, m, n, k, lda, ldb, ldc, *alpha, *beta, a, b, c};
+    return fake_ask(work, &call, sizeof call);
+}
