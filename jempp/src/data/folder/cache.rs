@@ -5,19 +5,23 @@
 //! own length, and nothing is used unless both checksums hold; a cache never makes a run fail.
 
 use super::list::{Digest, Listing};
+use super::spread::spread;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 const MAGIC: &[u8; 8] = b"JEMPPIMG";
 const VERSION: u32 = 1;
 /// Bytes before the header.
 const FIXED: usize = 20;
+/// Bytes that a thread reads at a time.
+const PART: usize = 1 << 23;
 
 /// What the header says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,16 +85,16 @@ impl Cache {
         })
     }
 
-    /// The data set `name`, if it is there and as `listing` says.
-    pub(super) fn read(&self, name: &str, listing: &Listing) -> Found {
-        match self.try_read(name, listing) {
+    /// The data set `name`, if it is there and as `listing` says; read on `threads` threads.
+    pub(super) fn read(&self, name: &str, listing: &Listing, threads: usize) -> Found {
+        match self.try_read(name, listing, threads) {
             Ok(found) => found,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Found::Nothing,
             Err(e) => Found::Bad(e.to_string()),
         }
     }
 
-    fn try_read(&self, name: &str, listing: &Listing) -> io::Result<Found> {
+    fn try_read(&self, name: &str, listing: &Listing, threads: usize) -> io::Result<Found> {
         let bad = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_string());
         let mut file = File::open(&self.file)?;
         let length = file.metadata()?.len();
@@ -125,7 +129,8 @@ impl Cache {
         }
         let labels = take(&mut file, 2 * n, rest)?;
         let labels = labels.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-        let images = take(&mut file, rest - 2 * n, rest)?;
+        let start = length - (rest - 2 * n);
+        let images = self.take_images(start, rest - 2 * n, threads)?;
         let set = Dataset::new(name, header.size, header.classes.len(), images, labels)
             .and_then(|s| s.with_class_names(header.classes))
             .map_err(|e| bad(&e.to_string()))?;
@@ -133,6 +138,25 @@ impl Cache {
             return Err(bad("its images are corrupt"));
         }
         Ok(Found::Whole(Box::new(set)))
+    }
+
+    /// The `n` bytes from `start` on, which the file has. Several threads, since most of the time goes into giving the
+    /// memory to the program.
+    fn take_images(&self, start: u64, n: u64, threads: usize) -> io::Result<Vec<u8>> {
+        let n = usize::try_from(n).map_err(io::Error::other)?;
+        let mut images = vec![0; n];
+        let parts: Vec<_> = images.chunks_mut(PART).map(Mutex::new).collect();
+        let work = |i: usize| {
+            let mut part = parts[i].lock().unwrap_or_else(PoisonError::into_inner);
+            let read = File::open(&self.file).and_then(|mut f| {
+                f.seek(SeekFrom::Start(start + (i * PART) as u64))?;
+                f.read_exact(&mut part)
+            });
+            read.map_err(|e| Error::io(&self.file, e))
+        };
+        spread(threads, parts.len(), work, &mut |_| {}).map_err(io::Error::other)?;
+        drop(parts);
+        Ok(images)
     }
 
     /// Keeps a data set.

@@ -46,7 +46,7 @@ pub(super) fn read(name: &str, reading: &mut Reading<'_>) -> Result<Read> {
     let train = listing.train;
     if let Some(cache) = &cache {
         let file = cache.file.display();
-        match cache.read(name, &listing) {
+        match cache.read(name, &listing, reading.threads) {
             Found::Whole(set) => return Ok(Read { set: *set, train, origin: Origin::Cache, warnings }),
             Found::Nothing => {}
             Found::Stale => {
