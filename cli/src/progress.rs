@@ -21,6 +21,15 @@ fn bar(global: &Global) -> Option<ProgressBar> {
     })
 }
 
+/// A line on standard error, unless that is to be quiet.
+pub fn note(global: &Global, text: &str) {
+    match (global.quiet, global.log_format) {
+        (true, _) => {}
+        (false, LogFormat::Json) => eprintln!("{}", serde_json::json!({ "message": text })),
+        (false, LogFormat::Text) => eprintln!("{text}"),
+    }
+}
+
 /// Follows steps of a known number on standard error.
 pub struct Steps {
     what: &'static str,

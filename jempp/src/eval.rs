@@ -1,7 +1,7 @@
 //! Judging a model: accuracy, calibration, and log p(x) as a detector of what is no data.
 
 use crate::config::Config;
-use crate::data::{self, Dataset, Split, plain_batch};
+use crate::data::{self, Dataset, Reading, Split, plain_batch};
 use crate::error::{Error, Result};
 use crate::infer::{Model, Scores};
 use crate::metrics::{Predictions, auroc};
@@ -180,7 +180,7 @@ impl Task {
         if let Some(name) = dataset {
             name.clone_into(&mut config.data.dataset);
         }
-        let (set, split) = data::load(&config.data)?;
+        let (set, split) = data::load(&config.data, Reading::on(model.device()))?;
         let m = &model.network().config;
         if set.size() != m.image_size || set.classes() > m.classes {
             let (name, size, classes) = (set.name(), set.size(), set.classes());

@@ -1,7 +1,9 @@
-//! Writing files so that a reader sees the old one or the whole new one, never a part.
+//! Writing files so that a reader sees the old one or the whole new one, never a part; hints about paths that lead
+//! nowhere.
 
+use crate::config::keys::distance;
 use crate::error::{Error, Result};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -24,7 +26,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Sink) -> io::Result<
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut part = builder.tempfile_in(&folder).map_err(fail)?;
     let mut writer = BufWriter::new(part.as_file_mut());
@@ -52,6 +54,46 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Most names that a message offers.
+const MOST: usize = 5;
+
+/// What to add to the message that nothing is at `path`: where it ends, and what is there that has a similar name.
+pub(crate) fn hint(path: &Path) -> String {
+    if let Ok(to) = fs::read_link(path) {
+        return format!("; it is a link to {}, which does not exist", to.display());
+    }
+    // The first part of the path that is not there is where the user went wrong.
+    let parts: Vec<&Path> = path.ancestors().collect();
+    let gone = parts.into_iter().rev().find(|p| *p != Path::new("") && !p.exists());
+    let Some((gone, name)) = gone.and_then(|p| Some((p, p.file_name()?.to_string_lossy()))) else {
+        return String::new();
+    };
+    let parent = folder_of(gone);
+    let near = close_names(&parent, &name);
+    if !near.is_empty() {
+        format!("; in {} there is {}", parent.display(), near.join(", "))
+    } else if gone != path {
+        format!("; {} has no {name}", parent.display())
+    } else {
+        String::new()
+    }
+}
+
+/// Names in `parent` like `name`, the likest first.
+fn close_names(parent: &Path, name: &str) -> Vec<String> {
+    let most = 2.max(name.chars().count() / 3);
+    // A name that is no text, or cannot be read, is none to offer.
+    let names = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut near: Vec<(usize, String)> = names
+        .filter_map(|e| e.file_name().into_string().ok())
+        .filter(|n| !n.starts_with('.'))
+        .map(|n| (distance(name, &n), n))
+        .filter(|(d, n)| *d <= most || n.starts_with(name))
+        .collect();
+    near.sort();
+    near.into_iter().take(MOST).map(|(_, n)| n).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,10 +108,10 @@ mod tests {
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
         assert_eq!(e.unwrap_err().exit_code(), 7);
-        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         write_atomic(&path, |w| w.write_all(b"three")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"three");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Inspection {
     pub dataset: Option<String>,
     /// Their checksum, in hexadecimal.
     pub dataset_crc32c: Option<String>,
+    /// Names of the classes; none where they are plain numbers.
+    pub class_names: Vec<String>,
     /// Seed of the training.
     pub seed: Option<u64>,
     /// Statistics of batch norm: `recalibrated` or `running`.
@@ -107,6 +109,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         step: number("step"),
         dataset: fact("dataset"),
         dataset_crc32c: fact("dataset_crc32c"),
+        class_names: fact("class_names").and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default(),
         seed: number("seed"),
         bn: fact("bn"),
         jempp_version: fact("jempp_version"),

@@ -11,6 +11,7 @@ use std::time::Duration;
   jempp-cli train --seed 1 train.epochs=20             shorter, another seed
   jempp-cli train train.p_x_weight=0                   the plain softmax classifier, without chains
   jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
+  jempp-cli train data.dataset=photos                  images in photos/train/CLASS/ and photos/test/CLASS/
   jempp-cli train --resume                             go on with the newest unfinished run in runs/
   jempp-cli train --resume runs/train-001 train.epochs=80
   jempp-cli train --print-config > run.toml            every key with its meaning, to start from

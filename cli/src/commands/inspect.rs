@@ -42,6 +42,9 @@ fn text(i: &Inspection, all: bool) -> String {
         line(&mut out, "run", format!("{}, checkpoints at {}", run.display(), steps.join(", ")));
     }
     line(&mut out, "data set", format!("{}, CRC-32C {}", or(&i.dataset), or(&i.dataset_crc32c)));
+    if !i.class_names.is_empty() {
+        line(&mut out, "classes", i.class_names.join(", "));
+    }
     line(&mut out, "seed", i.seed.map_or_else(unknown, |s| s.to_string()));
     line(&mut out, "batch norm", format!("{} statistics", or(&i.bn)));
     line(&mut out, "made by", format!("jempp {}", or(&i.jempp_version)));

@@ -1,9 +1,11 @@
 //! `jempp-cli train`.
 
-use super::{bytes, configuration, duration, json, print};
+use super::{bytes, draft, duration, json, print};
 use crate::args::{Global, Train};
-use crate::progress::Follower;
+use crate::progress::{Follower, Steps, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use jempp::config::{Config, Draft};
+use jempp::data::{Loaded, Origin, Reading, load_with};
 use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -16,8 +18,9 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(run) = &a.resume {
         return resume(global, a, run);
     }
-    let config = configuration(global, "digits", a.config.as_deref(), &a.overrides)?;
+    let draft = draft(global, "digits", a.config.as_deref(), &a.overrides)?;
     if a.print_config {
+        let config = if draft.is_open() { load(global, draft)?.0 } else { draft.finish()? };
         print(&config.to_toml()?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -25,7 +28,8 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(out) = a.out.as_deref().filter(|p| p.exists()) {
         return Err(Error::Exists(out.to_path_buf()));
     }
-    let mut session = Session::new(&config, &device)?;
+    let (config, data) = load(global, draft)?;
+    let mut session = Session::with_data(&config, &device, data.set, data.split)?;
     session.limit(&limits(a));
     if a.dry_run {
         let seconds = jempp::bench::iteration_seconds(&mut session)?;
@@ -37,6 +41,22 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         None => Folder::next(Path::new("runs"))?,
     };
     go(global, a, session, &folder, &[])
+}
+
+/// Reads the data, and settles with them what the configuration leaves open.
+fn load(global: &Global, draft: Draft) -> Result<(Config, Loaded)> {
+    let mut steps = Steps::new(global, "images decoded");
+    let progress = |done: usize, all: usize| steps.step(done as u32, all as u32);
+    let reading = Reading { threads: global.threads, progress: Box::new(progress), ..Reading::default() };
+    let data = load_with(&draft.config().data, reading)?;
+    for warning in &data.warnings {
+        note(global, &format!("warning: {warning}"));
+    }
+    if data.origin != Origin::BuiltIn {
+        note(global, &data.summary());
+    }
+    let config = draft.fit(data.set.size(), data.set.classes())?;
+    Ok((config, data))
 }
 
 fn limits(a: &Train) -> Limits {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod faults;
+mod folders;
 mod runs;
 mod signals;
 mod usage;
@@ -20,6 +21,7 @@ pub const TINY: &[&str] =
 /// A folder to work in.
 pub struct Place {
     dir: TempDir,
+    cache: TempDir,
 }
 
 /// What a command did.
@@ -57,7 +59,7 @@ impl Done {
 impl Place {
     /// A new one.
     pub fn empty() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
     /// Where it is.
@@ -65,10 +67,16 @@ impl Place {
         self.dir.path()
     }
 
+    /// Where decoded data sets are kept.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
     /// Runs `jempp-cli` there.
     pub fn run(&self, args: &[&str]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
         command.current_dir(self.path()).env_remove("JEMPP_SIMD").env_remove("JEMPP_DEBUG").args(args);
+        command.env("JEMPP_CACHE_DIR", self.cache());
         let o = command.output().unwrap();
         let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
         Done { code: o.status.code().unwrap_or(-1), out: text(o.stdout), err: text(o.stderr) }

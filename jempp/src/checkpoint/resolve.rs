@@ -4,16 +4,14 @@
 
 use super::names::{LAST, steps, target};
 use super::{MANIFEST, MODEL};
-use crate::config::keys::distance;
 use crate::error::{Error, Result};
+use crate::files::hint;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Name of the folder of checkpoints in a run's folder.
 const CKPT: &str = "ckpt";
-/// Most names that a message offers.
-const MOST: usize = 5;
 
 /// The model's file that `path` stands for: a run's folder (its `ckpt/last`), a `ckpt` folder (its `last`), a
 /// checkpoint's folder or pointer, or a file, which is taken as it is. When `last` leads nowhere, the newest step that
@@ -65,39 +63,9 @@ fn in_root(root: &Path) -> Result<Option<PathBuf>> {
 
 /// Nothing is at `path`: says where it ends and what is there that has a similar name.
 fn missing(path: &Path) -> Error {
-    let mut message = format!(
+    let message = format!(
         "{}: there is no model (looked for a run's folder, a checkpoint's folder or a .safetensors file)",
         path.display()
     );
-    if let Ok(to) = fs::read_link(path) {
-        message += &format!("; it is a link to {}, which does not exist", to.display());
-        return Error::Data(message);
-    }
-    // The first part of the path that is not there is where the user went wrong.
-    let parts: Vec<&Path> = path.ancestors().collect();
-    let gone = parts.iter().rev().find(|p| **p != Path::new("") && !p.exists());
-    if let Some(name) = gone.and_then(|p| p.file_name()) {
-        let parent = gone.and_then(|p| p.parent()).filter(|p| *p != Path::new("")).unwrap_or(Path::new("."));
-        let near = close_names(parent, &name.to_string_lossy());
-        if !near.is_empty() {
-            message += &format!("; in {} there is {}", parent.display(), near.join(", "));
-        } else if gone.is_some_and(|p| *p != path) {
-            message += &format!("; {} has no {}", parent.display(), name.to_string_lossy());
-        }
-    }
-    Error::Data(message)
-}
-
-/// Names in `parent` like `name`, the likest first.
-fn close_names(parent: &Path, name: &str) -> Vec<String> {
-    let names = super::names::entries(parent).unwrap_or_default();
-    let most = 2.max(name.chars().count() / 3);
-    let mut near: Vec<(usize, String)> = names
-        .into_iter()
-        .filter(|n| !n.starts_with('.'))
-        .map(|n| (distance(name, &n), n))
-        .filter(|(d, n)| *d <= most || n.starts_with(name))
-        .collect();
-    near.sort();
-    near.into_iter().take(MOST).map(|(_, n)| n).collect()
+    Error::Data(message + &hint(path))
 }

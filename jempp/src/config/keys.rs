@@ -88,7 +88,7 @@ pub const KEYS: &[Key] = &[
     key("sampler.init_prior", Choice(&["data", "uniform"]), "classes of those: as often as in the data, or equally often (published code)"),
     key("sampler.literal", Switch, "run the inner steps one by one instead of as the one step equal to them"),
 
-    key("data.dataset", Text, "a built-in data set (`digits`) or a path"),
+    key("data.dataset", Text, "`digits`, which is built in, or a folder with train/CLASS/ and test/CLASS/ of PNG or JPEG images"),
     key("data.sigma", Number, "standard deviation of the noise on training images"),
     key("data.labels_per_class", Count, "labelled images a class; 0: all"),
     key("data.pad", Count, "reflected border, in pixels, for the random crop"),

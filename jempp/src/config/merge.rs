@@ -3,6 +3,7 @@
 use super::Config;
 use super::keys::{self, Kind};
 use crate::error::{Error, Result};
+use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// A dotted key, its value and the source it came from.
@@ -12,12 +13,12 @@ struct Setting {
     source: String,
 }
 
-/// The configuration that the sources give, not validated yet.
+/// The configuration that the sources give, not validated yet, and the keys that they name.
 pub(super) fn merge(
     default_preset: &str,
     document: Option<(&str, &str)>,
     overrides: &[String],
-) -> Result<Config> {
+) -> Result<(Config, BTreeSet<String>)> {
     let mut settings = Vec::new();
     if let Some((text, name)) = document {
         let table: Table = text.parse().map_err(|e| Error::Config(format!("{name}: {e}")))?;
@@ -32,6 +33,7 @@ pub(super) fn merge(
     let preset = settings.iter().rev().find(|s| s.name == "preset").and_then(|s| s.value.as_str());
     let base = Config::preset(preset.unwrap_or(default_preset))?;
     let mut table = Table::try_from(&base).map_err(|e| Error::Internal(e.to_string()))?;
+    let given = settings.iter().map(|s| s.name.clone()).collect();
     for s in settings {
         let (section, leaf) = match s.name.split_once('.') {
             Some((section, leaf)) => (table.get_mut(section).and_then(Value::as_table_mut), leaf),
@@ -41,7 +43,8 @@ pub(super) fn merge(
             section.insert(leaf.to_string(), s.value);
         }
     }
-    table.try_into().map_err(|e| Error::Config(format!("{e}")))
+    let config = table.try_into().map_err(|e| Error::Config(format!("{e}")))?;
+    Ok((config, given))
 }
 
 /// Lists the leaves of `table` with their dotted names.

@@ -4,6 +4,7 @@
 //! [`Config::to_toml`] writes one that reads back equal. Names, kinds and descriptions of the keys stand in one
 //! table, [`keys::KEYS`].
 
+mod draft;
 pub mod keys;
 mod merge;
 mod presets;
@@ -16,6 +17,7 @@ mod tests;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
+pub use draft::Draft;
 pub use presets::PRESETS;
 
 /// Everything that a run depends on, beside its data.
@@ -175,7 +177,7 @@ pub struct SamplerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of a built-in data set, or a path.
+    /// Name of a built-in data set (`digits`), or the path of a folder of images.
     pub dataset: String,
     /// Standard deviation of the noise on training images, in units of [−1, 1].
     pub sigma: f64,
@@ -213,6 +215,13 @@ pub struct EvalConfig {
     pub batch_size: usize,
 }
 
+impl DataConfig {
+    /// Whether the data set is a path, not one that is built in.
+    pub fn is_path(&self) -> bool {
+        self.dataset != "digits"
+    }
+}
+
 impl Config {
     /// Builds a configuration from a preset, an optional TOML document `(text, name)` and overrides `key=value`,
     /// later ones winning. The preset is the last of: `default_preset`, the document's `preset`, the overrides'.
@@ -227,9 +236,7 @@ impl Config {
         toml: Option<(&str, &str)>,
         overrides: &[String],
     ) -> Result<Self> {
-        let config = merge::merge(default_preset, toml, overrides)?;
-        config.validate()?;
-        Ok(config)
+        Draft::from_sources(default_preset, toml, overrides)?.finish()
     }
 
     /// The defaults of a preset.

@@ -5,14 +5,17 @@
 
 pub mod augment;
 pub mod digits;
+mod folder;
+mod load;
 pub mod loader;
 pub mod mt19937;
 mod noise;
 
-use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 pub use augment::{Augment, plain_batch};
+pub use folder::default_cache;
+pub use load::{Loaded, Origin, Reading, load, load_with};
 pub use loader::{Cursor, Loader, first_per_class};
 
 /// Labelled images in memory.
@@ -23,6 +26,7 @@ pub struct Dataset {
     width: usize,
     channels: usize,
     classes: usize,
+    class_names: Vec<String>,
     images: Vec<u8>,
     labels: Vec<u16>,
     crc32c: u32,
@@ -72,7 +76,21 @@ impl Dataset {
         for l in &labels {
             crc = crc32c::crc32c_append(crc, &l.to_le_bytes());
         }
-        Ok(Self { name: name.to_string(), height, width, channels, classes, images, labels, crc32c: crc })
+        let (name, class_names) = (name.to_string(), Vec::new());
+        Ok(Self { name, height, width, channels, classes, class_names, images, labels, crc32c: crc })
+    }
+
+    /// The same with names of the classes; they do not count in [`Dataset::crc32c`].
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are more or fewer than classes.
+    pub fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
+        if names.len() != self.classes {
+            let (name, n, classes) = (&self.name, names.len(), self.classes);
+            return Err(Error::Data(format!("data set `{name}`: {n} names for {classes} classes")));
+        }
+        self.class_names = names;
+        Ok(self)
     }
 
     /// What the data set is called.
@@ -93,6 +111,11 @@ impl Dataset {
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// Names of the classes; none where they are plain numbers.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
     }
 
     /// Number of images; never 0.
@@ -141,22 +164,6 @@ impl Dataset {
     fn no_image(&self, i: u32) -> Error {
         Error::Data(format!("data set `{}` has {} images, so none of index {i}", self.name, self.len()))
     }
-}
-
-/// The data set that `config` names, split into training, validation and test images.
-///
-/// # Errors
-/// [`Error::Config`] when there is no such data set, or `valid_size` leaves nothing to train on.
-pub fn load(config: &DataConfig) -> Result<(Dataset, Split)> {
-    if config.dataset != "digits" {
-        let name = &config.dataset;
-        return Err(Error::Config(format!(
-            "`data.dataset` = \"{name}\": the only data set there is is `digits`"
-        )));
-    }
-    let (set, mut split) = digits::load()?;
-    (split.valid, split.train) = hold_back(&split.train, config.valid_size)?;
-    Ok((set, split))
 }
 
 /// Takes `valid_size` of `pool` for validation: (validation, training), in the order of the published code,
@@ -210,15 +217,15 @@ mod tests {
     fn validation_is_taken_from_training_only() {
         let mut config = Config::preset("digits").unwrap().data;
         config.valid_size = 100;
-        let (set, split) = load(&config).unwrap();
+        let (set, split) = load(&config, Reading::default()).unwrap();
         assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
         let mut all = [split.valid, split.train, split.test].concat();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..set.len() as u32));
         config.valid_size = 1437;
-        assert!(load(&config).unwrap_err().to_string().contains("must be below 1437"));
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("must be below 1437"));
         config.dataset = "mnist".to_string();
-        assert!(load(&config).unwrap_err().to_string().contains("\"mnist\""));
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("\"mnist\""));
     }
 
     #[test]

@@ -5,13 +5,14 @@
 
 mod folder;
 mod grids;
+mod loaders;
 mod report;
 mod resume;
 mod watch;
 
 use crate::checkpoint::{self, Container};
 use crate::config::{Config, EvalBn, Init};
-use crate::data::{self, Augment, Dataset, Loader, Split, first_per_class};
+use crate::data::{self, Augment, Dataset, Loader, Reading, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
 use crate::infer::{Bank, Model, write_tensor};
@@ -72,7 +73,7 @@ impl Session {
     /// If the configuration, the data and the device do not fit together.
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         config.validate()?;
-        let (set, split) = data::load(&config.data)?;
+        let (set, split) = data::load(&config.data, Reading::on(device))?;
         Self::with_data(config, device, set, split)
     }
 
@@ -84,11 +85,7 @@ impl Session {
         config.validate()?;
         check_fit(config, &set)?;
         let t = &config.train;
-        let m = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
-        let labelled = first_per_class(&set, &split.train, config.data.labels_per_class)?;
-        let unlabelled =
-            Loader::new(split.train.clone(), t.batch_size, config.seed, Stream::ShuffleUnlabelled)?;
-        let labelled = Loader::new(labelled, m, config.seed, Stream::ShuffleLabelled)?;
+        let [unlabelled, labelled] = loaders::loaders(config, &set, &split)?;
         let trainer = Trainer::new(config, device, Some((&set, &split.train)), Options::default())?;
         let per_epoch = unlabelled.batches_per_epoch() as u64;
         let all = per_epoch * t.epochs as u64;
@@ -324,6 +321,9 @@ impl Session {
         facts.insert("step".into(), trainer.counters().iteration.to_string());
         facts.insert("dataset".into(), self.set.name().to_owned());
         facts.insert("dataset_crc32c".into(), format!("{:08x}", self.set.crc32c()));
+        if !self.set.class_names().is_empty() {
+            facts.insert("class_names".into(), json!(self.set.class_names()).to_string());
+        }
         facts.insert("seed".into(), self.config.seed.to_string());
         facts.insert("config".into(), self.config.to_toml()?);
         facts.insert("bn".into(), format!("{:?}", self.config.eval.bn).to_lowercase());

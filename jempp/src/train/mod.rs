@@ -468,7 +468,7 @@ pub fn check_fit(config: &Config, set: &Dataset) -> Result<()> {
             "data set `{name}` has images of {got:?}, model.image_size is {want:?}; set model.image_size={got:?}"
         )));
     }
-    if set.classes() > m.classes {
+    if set.classes() != m.classes {
         let (name, got) = (set.name(), set.classes());
         return Err(Error::Config(format!(
             "data set `{name}` has {got} classes, model.classes is {}; set model.classes={got}",

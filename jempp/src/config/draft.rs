@@ -1,0 +1,122 @@
+//! A configuration before the data are known, which may settle what nobody asked for.
+//!
+//! Invariant: a key that a source names keeps that source's value.
+
+use super::{Config, merge};
+use crate::error::Result;
+use std::collections::BTreeSet;
+
+const IMAGE_SIZE: &str = "model.image_size";
+const CLASSES: &str = "model.classes";
+
+/// A configuration that remembers which keys were given and which come from the preset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    config: Config,
+    given: BTreeSet<String>,
+}
+
+impl Draft {
+    /// As [`Config::from_sources`], but for what depends on the images: that is checked by [`Draft::fit`] or
+    /// [`Draft::finish`].
+    ///
+    /// # Errors
+    /// As [`Config::from_sources`].
+    pub fn from_sources(
+        default_preset: &str,
+        toml: Option<(&str, &str)>,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let (config, given) = merge::merge(default_preset, toml, overrides)?;
+        let draft = Self { config, given };
+        // What would be wrong with any data set is wrong before one is read.
+        let mut most = draft.clone();
+        most.answer([4096, 4096, 3], 2);
+        most.config.validate()?;
+        Ok(draft)
+    }
+
+    /// The configuration with the preset's values for what was not given.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether a source names `key`.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains(key)
+    }
+
+    /// Whether the data are to settle the model's images or classes: they are in a folder, and a key was left open.
+    pub fn is_open(&self) -> bool {
+        self.config.data.is_path() && !(self.is_given(IMAGE_SIZE) && self.is_given(CLASSES))
+    }
+
+    /// The configuration for images of `size` = [H, W, C] in `classes` classes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if it is not valid for those.
+    pub fn fit(mut self, size: [usize; 3], classes: usize) -> Result<Config> {
+        self.answer(size, classes);
+        self.finish()
+    }
+
+    /// The configuration as it stands.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] if it is not valid.
+    pub fn finish(self) -> Result<Config> {
+        self.config.validate()?;
+        Ok(self.config)
+    }
+
+    fn answer(&mut self, size: [usize; 3], classes: usize) {
+        if !self.is_open() {
+            return;
+        }
+        if !self.is_given(IMAGE_SIZE) {
+            self.config.model.image_size = size;
+        }
+        if !self.is_given(CLASSES) {
+            self.config.model.classes = classes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(toml: &str, overrides: &[&str]) -> Result<Draft> {
+        let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_string()).collect();
+        Draft::from_sources("digits", Some((toml, "run.toml")), &overrides)
+    }
+
+    #[test]
+    fn data_answer_what_was_left_open() {
+        let fit = |toml, overrides: &[&str]| {
+            let c = draft(toml, overrides).unwrap().fit([6, 7, 3], 4).unwrap();
+            (c.model.image_size, c.model.classes)
+        };
+        assert_eq!(fit("", &["data.dataset=some/where"]), ([6, 7, 3], 4));
+        assert_eq!(fit("[data]\ndataset = \"some/where\"", &[]), ([6, 7, 3], 4));
+        assert_eq!(fit("[model]\nclasses = 9", &["data.dataset=x"]), ([6, 7, 3], 9));
+        assert_eq!(fit("", &["data.dataset=x", "model.image_size=[9, 9, 1]"]), ([9, 9, 1], 4));
+        // What is built in, and what a file settles entirely, stays as it is.
+        assert_eq!(fit("", &[]), ([8, 8, 1], 10));
+        let whole = Config::preset("digits").unwrap().to_toml().unwrap();
+        assert_eq!(fit(&whole, &["data.dataset=x"]), ([8, 8, 1], 10));
+    }
+
+    #[test]
+    fn ranges_wait_for_the_data_where_they_must() {
+        // The border must be smaller than the images, of which the preset says the wrong thing.
+        let wide = || draft("", &["data.dataset=x", "data.pad=8"]).unwrap();
+        assert!(wide().fit([32, 32, 3], 10).is_ok());
+        assert!(wide().fit([8, 8, 3], 10).unwrap_err().to_string().contains("`data.pad` = 8"));
+        assert!(wide().finish().is_err());
+        assert!(wide().fit([3, 3, 3], 10).unwrap_err().to_string().contains("model.image_size"));
+        for wrong in ["train.lr=0", "data.pad=5000"] {
+            assert!(draft("", &["data.dataset=x", wrong]).is_err(), "{wrong}");
+        }
+    }
+}
