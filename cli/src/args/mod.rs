@@ -12,6 +12,7 @@ pub use train::Train;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jempp::engine::gpu::probe;
 use jempp::engine::{Debugging, Device, Precision};
 use jempp::{Error, Result};
 
@@ -37,9 +38,12 @@ pub struct Cli {
 /// Options of every subcommand.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// Where to compute: auto, cpu or cuda:N
+    /// Where to compute: auto (the CPU), cpu or cuda:N
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
+    /// How products are formed: f32, or tf32 on a GPU
+    #[arg(long, global = true, value_enum, default_value_t = Numbers::F32, value_name = "PRECISION")]
+    pub precision: Numbers,
     /// CPU threads; 0 means one a core. Results do not depend on it
     #[arg(long, global = true, default_value_t = 0)]
     pub threads: usize,
@@ -57,6 +61,15 @@ pub struct Global {
     pub log_format: LogFormat,
 }
 
+/// How products are formed; sums, statistics and weights are float32 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Numbers {
+    /// Float32.
+    F32,
+    /// TensorFloat-32 products, on a GPU.
+    Tf32,
+}
+
 /// How progress is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -67,32 +80,38 @@ pub enum LogFormat {
 }
 
 impl Global {
-    /// The device asked for. `auto` takes the first GPU, or the CPU where there is none to compute on; with -v it says why.
+    /// The device asked for. `auto` is the CPU: the CUDA backend has not met a GPU yet, so it must be asked for. With -v
+    /// a GPU that could be asked for is named.
     ///
     /// # Errors
-    /// [`Error::Device`] for a GPU that is not there or a name that is none.
+    /// [`Error::Device`] for a GPU that is not there, a precision that the device lacks, or a name that is none.
     pub fn device(&self) -> Result<Device> {
-        match self.device.as_str() {
-            "cpu" => Device::cpu_from_env(self.threads).map_err(Error::Config),
-            "auto" => {
-                let debug = Debugging::from_env().map_err(Error::Config)?;
-                match Device::cuda(0, Precision::F32, debug) {
-                    Ok(device) => Ok(device),
-                    Err(why) => {
-                        if self.verbose > 0 {
-                            eprintln!("Computing on the CPU: {}", why.brief());
-                        }
-                        Device::cpu_from_env(self.threads).map_err(Error::Config)
-                    }
+        if self.device == "auto" && self.verbose > 0 {
+            match probe().devices {
+                Ok(found) if !found.is_empty() => {
+                    eprintln!("Computing on the CPU; --device cuda:0 tries {}", found[0].name);
                 }
+                Ok(_) => eprintln!("Computing on the CPU: there is no GPU"),
+                Err(why) => eprintln!("Computing on the CPU: {}", why.brief()),
             }
-            name => match name.strip_prefix("cuda:").map(str::parse) {
-                Some(Ok(ordinal)) => {
-                    let debug = Debugging::from_env().map_err(Error::Config)?;
-                    Device::cuda(ordinal, Precision::F32, debug).map_err(|why| no_gpu(name, &why))
-                }
-                _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
-            },
+        }
+        let name = self.device.as_str();
+        if let "auto" | "cpu" = name {
+            return match self.precision {
+                Numbers::F32 => Device::cpu_from_env(self.threads).map_err(Error::Config),
+                Numbers::Tf32 => Err(Error::Device("--precision tf32: the CPU computes in f32".into())),
+            };
+        }
+        let precision = match self.precision {
+            Numbers::F32 => Precision::F32,
+            Numbers::Tf32 => Precision::Tf32,
+        };
+        match name.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(ordinal)) => {
+                let debug = Debugging::from_env().map_err(Error::Config)?;
+                Device::cuda(ordinal, precision, debug).map_err(|why| no_gpu(name, &why))
+            }
+            _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
         }
     }
 }

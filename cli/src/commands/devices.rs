@@ -42,7 +42,7 @@ fn text(cpu: &CpuInfo, report: &Report) -> String {
         }
         Err(why) => out += &format!("  none: {}\n", why.brief()),
         Ok(all) if all.is_empty() => out += "  none\n",
-        Ok(_) => out += "  (this version computes on the CPU only)\n",
+        Ok(_) => out += "  (--device cuda:N computes there; not yet proven on hardware, see gpu-check)\n",
     }
     out += "\nCUDA libraries\n";
     for library in &report.libraries {

@@ -1,0 +1,203 @@
+//! Chains: where they start, how they move, and the replay buffer they live in.
+//!
+//! Invariant: which buffer rows, restarts and classes a sampling round uses is a function of (seed, round) only;
+//! the Langevin noise of (seed, chain step).
+
+mod start;
+
+use crate::config::SamplerConfig;
+use crate::error::{Error, Result};
+use crate::model::{BnMode, Network, Objective};
+use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
+use engine::ops::noise::seed_words;
+use engine::ops::pyld_step::{Args, PyldStep};
+use engine::ops::reduce::SumAll;
+use engine::rng::Stream;
+use engine::{Device, Host, Plan, Slot, Spec, State, Tape, Var, grad};
+pub use start::{Begin, Draw, Source, fill_buffer, fresh};
+
+/// The accumulated statistics of one batch norm over the chain steps of a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Accumulator {
+    /// Of the means.
+    pub mean: Slot,
+    /// Of the unbiased variances.
+    pub var: Slot,
+}
+
+impl Accumulator {
+    /// One for each batch norm.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn all(state: &mut State, network: &Network, name: &str) -> Result<Vec<Self>> {
+        network
+            .norms
+            .iter()
+            .map(|n| {
+                let mean = state.add(&format!("{name}.{}.mean", n.name), n.mean.spec)?;
+                let var = state.add(&format!("{name}.{}.var", n.name), n.var.spec)?;
+                Ok(Self { mean, var })
+            })
+            .collect()
+    }
+}
+
+/// n/(n − 1) for each group: from the biased variance of a batch to the unbiased one that running statistics take.
+pub(crate) fn unbias(rows: &[usize]) -> Vec<f64> {
+    rows.iter().map(|&n| if n > 1 { n as f64 / (n - 1) as f64 } else { 1.0 }).collect()
+}
+
+/// Values of one channel and group behind each statistic of a batch norm whose statistic `var` belongs to maps of
+/// the size of its input.
+pub(crate) fn pixels_of(tape: &Tape, stats: Var) -> Result<usize> {
+    let node = tape.maker(stats).ok_or_else(|| Error::Internal("statistics without a maker".into()))?;
+    let x = tape.spec(node.inputs[0])?;
+    Ok(x.row_len() / x.last())
+}
+
+/// One outer step of PYLD on chains that live in a slot.
+#[derive(Debug)]
+pub struct Langevin {
+    plan: Plan,
+    step: Option<Var>,
+    labels: Option<Var>,
+    energy: Var,
+}
+
+/// What a [`Langevin`] program is made for.
+#[derive(Debug)]
+pub struct LangevinSpec<'a> {
+    /// Constants of the sampler.
+    pub sampler: &'a SamplerConfig,
+    /// Where the chains live, n×H×W×C.
+    pub chain: Slot,
+    /// Seed words, `i32[2]`.
+    pub seed: Slot,
+    /// Whether the chains follow log p(x, y) of given labels.
+    pub conditional: bool,
+    /// Where train-mode statistics accumulate; `None` samples with the running ones.
+    pub accumulate: Option<&'a [Accumulator]>,
+    /// Stream of the noise.
+    pub stream: Stream,
+}
+
+impl Langevin {
+    /// Records and plans the program.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(device: &Device, network: &Network, spec: &LangevinSpec<'_>) -> Result<Self> {
+        let mut tape = Tape::new();
+        let n = spec.chain.spec.first();
+        let x = tape.read(spec.chain);
+        let mode = if spec.accumulate.is_some() { BnMode::Train(vec![n]) } else { BnMode::Running };
+        let labels = spec.conditional.then(|| tape.input("labels", Spec::i32(&[n])));
+        let f = network.forward(&mut tape, x, &mode)?;
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
+        let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
+        let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
+        let step = (spec.sampler.noise > 0.0).then(|| tape.input("step", Spec::i32(&[1])));
+        let moved = Self::record_move(&mut tape, network, spec, x, f.first, total, step)?;
+        tape.assign(spec.chain, moved)?;
+        for ((norm, acc), (mean, var)) in
+            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats)
+        {
+            let rows = n * pixels_of(&tape, *mean)?;
+            for (slot, stat, correct) in [(acc.mean, mean, vec![1.0]), (acc.var, var, unbias(&[rows]))] {
+                let momentum = network.config.bn_momentum;
+                let op = BnRunningUpdate { momentum, order: vec![Fold::Group(0)], correct };
+                let old = tape.read(slot);
+                let new = tape.one(op, &[old, *stat])?;
+                tape.assign(slot, new)?;
+            }
+            debug_assert_eq!(norm.mean.spec, acc.mean.spec);
+        }
+        let plan = tape.plan(device, &[energy])?;
+        Ok(Self { plan, step, labels, energy })
+    }
+
+    /// The move itself: collapsed, or the N inner steps one by one.
+    fn record_move(
+        tape: &mut Tape,
+        network: &Network,
+        spec: &LangevinSpec<'_>,
+        x: Var,
+        first: Var,
+        total: Var,
+        step: Option<Var>,
+    ) -> Result<Var> {
+        let s = spec.sampler;
+        let args = Args {
+            inner: s.inner_steps as u32,
+            step_size: s.step_size,
+            clip: s.clip,
+            sgld_lr: s.sgld_lr,
+            noise: s.noise,
+            clip_after_noise: s.clip_after_noise,
+        };
+        let place = match step {
+            Some(step) => vec![tape.read(spec.seed), step],
+            None => Vec::new(),
+        };
+        let pyld = |args| PyldStep { args, stream: spec.stream };
+        if !s.literal {
+            let g = grad(tape, total, &[x])?[0];
+            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
+            return Ok(tape.one(pyld(args), &inputs)?);
+        }
+        // p = ∂f/∂(first layer's output) at the outer point; each inner step takes its own gradient through the
+        // first layer.
+        let p = grad(tape, total, &[first])?[0];
+        let w = tape.read(network.parameters[network.conv1.weight].slot);
+        let geometry = Geometry { stride: network.conv1.stride, pad: network.conv1.pad };
+        let input_grad = Conv2dInputGrad { geometry, x: spec.chain.spec };
+        let quiet = Args { noise: 0.0, sgld_lr: 0.0, inner: 1, ..args };
+        let mut x = x;
+        if args.sgld_lr > 0.0 {
+            let g = tape.one(input_grad, &[p, w])?;
+            x = tape.one(pyld(Args { noise: 0.0, inner: 0, ..args }), &[x, g])?;
+        }
+        for _ in 0..args.inner {
+            let g = tape.one(input_grad, &[p, w])?;
+            x = tape.one(pyld(quiet), &[x, g])?;
+        }
+        if args.noise > 0.0 {
+            let g = tape.one(input_grad, &[p, w])?;
+            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
+            x = tape.one(pyld(Args { sgld_lr: 0.0, inner: 0, ..args }), &inputs)?;
+        }
+        Ok(x)
+    }
+
+    /// Moves the chains once; `step` numbers the noise. Returns the mean energy f before the move.
+    ///
+    /// # Errors
+    /// If labels are missing, or (debug mode `nan`) a value is not finite.
+    pub fn run(&mut self, state: &mut State, step: u32, labels: Option<&[i32]>) -> Result<f64> {
+        let number = [step as i32];
+        let mut inputs: Vec<(Var, Host<'_>)> = Vec::new();
+        inputs.extend(self.step.map(|v| (v, Host::I32(&number))));
+        if let (Some(v), Some(l)) = (self.labels, labels) {
+            inputs.push((v, Host::I32(l)));
+        }
+        self.plan.run(state, &inputs)?;
+        Ok(self.plan.scalar(self.energy)?)
+    }
+
+    /// The program.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// The seed's words in a slot.
+///
+/// # Errors
+/// If there is no memory.
+pub fn seed_slot(state: &mut State, seed: u64) -> Result<Slot> {
+    let slot = state.add("seed", Spec::i32(&[2]))?;
+    state.set(slot, &seed_words(seed))?;
+    Ok(slot)
+}
