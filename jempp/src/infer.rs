@@ -57,6 +57,19 @@ pub struct Bank {
 }
 
 /// A trained model on a device.
+///
+/// ```no_run
+/// use jempp::engine::Device;
+/// use jempp::infer::Model;
+///
+/// # fn main() -> jempp::Result<()> {
+/// let model = Model::load(&Device::cpu(0), "runs/train-001".as_ref())?;
+/// let images = vec![0.0; 2 * 8 * 8]; // two images, N×H×W×C in [−1, 1]
+/// let scores = model.scores(&images)?;
+/// println!("{:?} {:?}", scores.logits, scores.log_density);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Model {
     device: Device,
     state: State,
