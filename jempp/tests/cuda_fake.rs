@@ -86,9 +86,15 @@ fn images(n: usize) -> Vec<f32> {
     (0..n * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect()
 }
 
-/// With p(x), and with p(x, y) as well.
+/// With p(x), and with p(x, y) as well. A rectifier's input within rounding of zero may fall on either side of its kink, so
+/// one of four steps may show a jump; with a slope that hardly changes at zero none may.
 fn steps() {
-    for more in [&[][..], &["train.p_x_y_weight=1"]] {
+    for (more, least) in [
+        (&[][..], 3),
+        (&["train.p_x_y_weight=1"], 3),
+        (&["model.leak=0.999"], 4),
+        (&["train.p_x_y_weight=1", "model.leak=0.999"], 4),
+    ] {
         let (mut cpu, mut gpu) = (trainer(&Device::cpu(1), more), trainer(&gpu(), more));
         assert!(gpu.distance(&cpu, 1e-3).unwrap().0 < 1e-5, "both start from the same draws");
         let x = images(6);
@@ -108,7 +114,7 @@ fn steps() {
             assert!(off < JUMP, "{name} differs by {off:e}");
             near += u32::from(off < STEP);
         }
-        assert!(near >= 3, "only {near} of 4 steps agree");
+        assert!(near >= least, "only {near} of 4 steps agree, {more:?}");
         assert_eq!(gpu.chains().unwrap().len(), 6 * 64);
         assert_eq!(gpu.buffer().unwrap().unwrap().len(), 12 * 64);
     }

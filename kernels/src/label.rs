@@ -6,7 +6,7 @@ fn index(label: i32, c: usize) -> Option<usize> {
     usize::try_from(label).ok().filter(|&l| l < c)
 }
 
-/// `y[n]` = x[n, `label[n]`].
+/// `y[n] = x[n, label[n]]`.
 pub fn gather<T: Real>(c: usize, x: &[T], label: &[i32], y: &mut [T]) {
     for ((y, x), &l) in y.iter_mut().zip(x.chunks_exact(c)).zip(label) {
         *y = index(l, c).map_or(T::of(f64::NAN), |l| x[l]);
@@ -37,7 +37,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
     use crate::gpu::{Gpu, GpuError};
 
-    /// `y[n]` = x[n, `label[n]`]. Spans: x, label, y.
+    /// `y[n] = x[n, label[n]]`. Spans: x, label, y.
     ///
     /// # Errors
     /// What compiling and loading give.

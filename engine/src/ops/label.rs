@@ -17,7 +17,7 @@ fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {
     Ok(())
 }
 
-/// `y[n]` = x[n, `label[n]`].
+/// `y[n] = x[n, label[n]]`.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherLabel;
 
