@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod asked;
 pub mod device;
 mod dump;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod ops;
 mod plan;
 pub mod rng;
 mod run;
+mod sequence;
 pub mod spec;
 pub mod state;
 pub mod tape;
@@ -26,6 +28,7 @@ pub use grad::grad;
 pub use kernels::cpu::Level;
 pub use plan::Plan;
 pub use run::Host;
+pub use sequence::{Part, Sequence};
 pub use spec::{DType, Spec};
 pub use state::{Element, Slot, State};
 pub use tape::{Tape, Var};

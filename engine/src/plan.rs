@@ -1,16 +1,19 @@
 //! From a tape to a program whose every byte is decided: liveness, storage, aliases, offsets.
 //!
 //! Invariants: a value's memory is not reused before its last reader ran; a slot is overwritten in place only after
-//! the last read of its old value; what the planner decides is checked again by `kernels::memory::Access`.
+//! the last read of its old value; what the planner decides is checked again by `kernels::memory::Access`. Inputs lie
+//! together at the start of the arena, so that one copy brings them, and are kept, so that a program can run again on them.
 
+use crate::asked::Asked;
 use crate::device::Device;
 use crate::error::{Error, Result, Site};
 use crate::op::{Cost, Kernel, Prepared};
+use crate::sequence::Captured;
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Source, Tape, Var};
 use core::panic::Location;
-use kernels::gpu::{self, Gpu, Graph};
+use kernels::gpu::{self, Gpu, Staging};
 use kernels::memory::{ALIGN, Access, Buffer, Space, View};
 use std::sync::Arc;
 
@@ -41,10 +44,12 @@ pub struct Plan {
     pub(crate) writes_state: bool,
     /// Bytes of values alive at each step, workspace included: what the lifetimes alone would need.
     pub(crate) live: Vec<usize>,
-    /// On a GPU: the slots' addresses of the last plain run, then of the captured graph.
-    pub(crate) warm: Option<Vec<u64>>,
-    pub(crate) graph: Option<(Vec<u64>, Graph)>,
-    pub(crate) capture_refused: Option<String>,
+    /// On a GPU: the program as a graph.
+    pub(crate) captured: Captured,
+    /// On a GPU: where the inputs lie before they are sent, all in one copy.
+    pub(crate) staging: Option<Staging>,
+    /// Outputs that were asked for and not yet taken, and page-locked memory to ask with.
+    pub(crate) asked: Asked,
 }
 
 /// The memory that a program owns.
@@ -92,6 +97,8 @@ struct Planner<'a> {
     last: Vec<usize>,
     homes: Vec<Home>,
     storages: Vec<Storage>,
+    /// The first storages are the inputs'.
+    inputs: usize,
 }
 
 const END: usize = usize::MAX;
@@ -139,7 +146,14 @@ impl<'a> Planner<'a> {
             node.outputs.iter().chain(&node.inputs).for_each(|v| last[v.index()] = step + 1);
         }
         roots.iter().for_each(|v| last[v.index()] = END);
-        Self { tape, order, last, homes: vec![Home::None; tape.values.len()], storages: Vec::new() }
+        Self {
+            tape,
+            order,
+            last,
+            homes: vec![Home::None; tape.values.len()],
+            storages: Vec::new(),
+            inputs: 0,
+        }
     }
 
     fn step_of(&self, v: Var) -> usize {
@@ -205,10 +219,12 @@ impl<'a> Planner<'a> {
         for i in 0..self.tape.values.len() {
             let value = &self.tape.values[i];
             if matches!(value.source, Source::Input(_)) && self.last[i] > 0 {
-                let s = self.storage(value.spec.bytes(), 0, self.last[i]);
+                self.last[i] = END;
+                let s = self.storage(value.spec.bytes(), 0, END);
                 self.homes[i] = Home::Arena(s);
             }
         }
+        self.inputs = self.storages.len();
         for step in 1..=self.order.len() {
             let node = &self.tape.nodes[self.order[step - 1]];
             let mut taken = Vec::new();
@@ -235,13 +251,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// First fit by decreasing size; returns the arena's size.
+    /// Inputs one after the other, then first fit by decreasing size; returns the arena's size.
     fn assign_offsets(&mut self) -> usize {
-        let mut by_size: Vec<usize> =
-            (0..self.storages.len()).filter(|&s| self.storages[s].bytes > 0).collect();
-        by_size.sort_by_key(|&s| (core::cmp::Reverse(self.storages[s].bytes), s));
-        let mut placed: Vec<usize> = Vec::new();
         let mut size = 0;
+        for s in &mut self.storages[..self.inputs] {
+            s.offset = size;
+            size += s.bytes;
+        }
+        let filled = |s: &usize| self.storages[*s].bytes > 0;
+        let mut placed: Vec<usize> = (0..self.inputs).filter(filled).collect();
+        let mut by_size: Vec<usize> = (self.inputs..self.storages.len()).filter(filled).collect();
+        by_size.sort_by_key(|&s| (core::cmp::Reverse(self.storages[s].bytes), s));
         for s in by_size {
             let me = self.storages[s];
             let mut offset = 0;
@@ -326,6 +346,8 @@ impl<'a> Planner<'a> {
         let live = (1..=self.order.len())
             .map(|t| self.storages.iter().filter(|s| s.first <= t && t <= s.last).map(|s| s.bytes).sum())
             .collect();
+        let sent = self.storages[..self.inputs].iter().map(|s| s.bytes).sum();
+        let staging = device.as_gpu().filter(|_| sent > 0).map(|gpu| gpu.staging(sent)).transpose()?;
         let plan = Plan {
             device: device.clone(),
             tag: self.tape.tag(),
@@ -337,9 +359,9 @@ impl<'a> Planner<'a> {
             slots: self.tape.slots.iter().map(|u| u.slot).collect(),
             writes_state: self.tape.slots.iter().any(|u| u.assigned.is_some()),
             live,
-            warm: None,
-            graph: None,
-            capture_refused: None,
+            captured: Captured::default(),
+            staging,
+            asked: Asked::default(),
         };
         if device.debug.plan {
             eprintln!("{}", plan.dump());

@@ -6,8 +6,9 @@ use crate::spec::DType;
 use crate::state::{Element, State, Store};
 use crate::tape::Var;
 use bytemuck::cast_slice;
-use kernels::gpu::{self, Gpu};
+use kernels::gpu::Gpu;
 use kernels::memory::{Memory, Space, Span, View};
+use std::sync::Arc;
 
 /// Data of the host, given to an input.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +60,15 @@ impl Plan {
     /// If inputs are missing or do not fit, the state lacks a slot or lives elsewhere, or (debug mode `nan`) a value is
     /// not finite.
     pub fn run(&mut self, state: &mut State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
-        if let Arena::Gpu(gpu, _) = &self.arena {
-            let gpu = gpu.clone();
+        if let Some(gpu) = self.gpu() {
             return self.run_gpu(&gpu, state, inputs);
         }
         self.begin(state, inputs)?;
+        self.run_nodes(state)
+    }
+
+    /// On the CPU: every node, then the copies to slots.
+    pub(crate) fn run_nodes(&mut self, state: &mut State) -> Result<()> {
         for i in 0..self.steps.len() {
             {
                 let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &mut state.store) else {
@@ -83,6 +88,14 @@ impl Plan {
         Ok(())
     }
 
+    /// The GPU that it is for, if it is for one.
+    pub(crate) fn gpu(&self) -> Option<Arc<Gpu>> {
+        match &self.arena {
+            Arena::Host(_) => None,
+            Arena::Gpu(gpu, _) => Some(Arc::clone(gpu)),
+        }
+    }
+
     /// Runs a program that assigns no slot; several plans may run on one state at once.
     ///
     /// # Errors
@@ -91,8 +104,7 @@ impl Plan {
         if self.writes_state {
             return Err(Error::Bind("a program that assigns slots needs the state for itself".into()));
         }
-        if let Arena::Gpu(gpu, _) = &self.arena {
-            let gpu = gpu.clone();
+        if let Some(gpu) = self.gpu() {
             return self.run_gpu(&gpu, state, inputs);
         }
         self.begin(state, inputs)?;
@@ -108,52 +120,17 @@ impl Plan {
         Ok(())
     }
 
-    /// On a GPU: plain launches the first time, which loads and measures what kernels need; from then on one captured
-    /// graph, as long as the state is the same. Where capture is refused, plain launches go on and
-    /// [`Plan::capture_refused`] says why.
     fn run_gpu(&mut self, gpu: &Gpu, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
         let _turn = gpu.turn();
         self.begin(state, inputs)?;
-        let Store::Gpu(_, slots) = &state.store else { return Err(elsewhere()) };
-        let slots: Vec<Span<'_>> =
-            slots.iter().map(|b| gpu.span(b)).collect::<core::result::Result<_, gpu::GpuError>>()?;
-        let place: Vec<u64> = slots.iter().map(Span::address).collect();
-        if self.graph.as_ref().is_some_and(|(at, _)| *at == place) {
-            if let Some((_, graph)) = &self.graph {
-                graph.replay(gpu)?;
-            }
-            return Ok(());
-        }
-        let fresh = self.warm != Some(place.clone());
-        if fresh || self.capture_refused.is_some() || self.device.debug.nan {
-            self.launch(gpu, &slots, true, state)?;
-            self.warm = Some(place);
-            return Ok(());
-        }
-        let mut failed = None;
-        let graph = gpu.capture(|| match self.launch(gpu, &slots, false, state) {
-            Ok(()) => Ok(()),
-            Err(e) => {
-                let why = e.to_string();
-                failed = Some(e);
-                Err(gpu::GpuError::refused("capturing a program", why))
-            }
-        });
-        match graph {
-            Ok(graph) => {
-                graph.replay(gpu)?;
-                self.graph = Some((place, graph));
-            }
-            Err(e) => {
-                self.capture_refused = Some(failed.map_or_else(|| e.to_string(), |f| f.to_string()));
-                self.launch(gpu, &slots, true, state)?;
-            }
-        }
-        Ok(())
+        let mut captured = core::mem::take(&mut self.captured);
+        let done = captured.run(gpu, state, &mut [(self, 1)]);
+        self.captured = captured;
+        done
     }
 
     /// Every node, then the copies to slots, onto the stream.
-    fn launch(&mut self, gpu: &Gpu, slots: &[Span<'_>], check: bool, state: &State) -> Result<()> {
+    pub(crate) fn launch(&mut self, gpu: &Gpu, slots: &[Span<'_>], check: bool, state: &State) -> Result<()> {
         for i in 0..self.steps.len() {
             {
                 let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
@@ -173,7 +150,7 @@ impl Plan {
 
     /// Why the program could not become one CUDA graph, if it could not.
     pub fn capture_refused(&self) -> Option<&str> {
-        self.capture_refused.as_deref()
+        self.captured.refused.as_deref()
     }
 
     /// An output of the last run, in the host's memory.
@@ -217,7 +194,7 @@ impl Plan {
         }
     }
 
-    fn output<T: Element>(&self, v: Var) -> Result<View> {
+    pub(crate) fn output<T: Element>(&self, v: Var) -> Result<View> {
         let Some((_, spec, view)) = self.outputs.iter().find(|(o, ..)| *o == v) else {
             return Err(Error::Bind("not an output of this plan".into()));
         };
@@ -230,7 +207,7 @@ impl Plan {
         Ok(*view)
     }
 
-    fn begin(&mut self, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
+    pub(crate) fn begin(&mut self, state: &State, inputs: &[(Var, Host<'_>)]) -> Result<()> {
         for s in &self.slots {
             if !state.has(*s) {
                 return Err(Error::Bind(format!("the state lacks slot {} of {}", s.id, s.spec)));
@@ -243,6 +220,7 @@ impl Plan {
         if let Some((v, _)) = inputs.iter().find(|(v, _)| v.tape != self.tag) {
             return Err(Error::Bind(format!("variable {} belongs to another tape", v.id)));
         }
+        let mut given = Vec::with_capacity(self.binds.len());
         for (var, name, spec, view) in &self.binds {
             let Some((_, data)) = inputs.iter().find(|(v, _)| v == var) else {
                 return Err(Error::Bind(format!("input `{name}` of {spec} is missing")));
@@ -251,10 +229,17 @@ impl Plan {
             if dtype != spec.dtype || len != spec.len() {
                 return Err(Error::Bind(format!("input `{name}` is {spec}, got {len} elements of {dtype}")));
             }
-            match &mut self.arena {
-                Arena::Host(a) => a.bytes_mut()[view.offset..view.offset + view.len].copy_from_slice(data),
-                Arena::Gpu(gpu, a) => gpu.write_at(a, view.offset, data)?,
+            given.push((view.offset, data));
+        }
+        let put = |to: &mut [u8]| {
+            for (at, data) in given {
+                to[at..at + data.len()].copy_from_slice(data);
             }
+        };
+        match (&mut self.arena, &mut self.staging) {
+            (Arena::Host(a), _) => put(a.bytes_mut()),
+            (Arena::Gpu(gpu, a), Some(staging)) => staging.send(gpu, a, put)?,
+            (Arena::Gpu(..), None) => {}
         }
         Ok(())
     }
@@ -288,7 +273,7 @@ impl Plan {
     }
 }
 
-fn elsewhere() -> Error {
+pub(crate) fn elsewhere() -> Error {
     Error::Bind("the program and the state live on different devices; make the state with State::on".into())
 }
 

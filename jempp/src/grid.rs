@@ -129,8 +129,7 @@ mod tests {
     fn bytes_survive_the_way_through_floats_and_png() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.png");
-        let images: Vec<f32> =
-            (0..=255).cycle().take(2 * 16 * 16 * 3).map(crate::data::augment::value).collect();
+        let images: Vec<f32> = (0..=255).cycle().take(2 * 16 * 16 * 3).map(crate::data::value).collect();
         save_grid(&path, &images, [16, 16, 3], 8).unwrap();
         let g = image::open(&path).unwrap().to_rgb8();
         assert_eq!(g.dimensions(), (2 * 50 + 2, 52));

@@ -3,7 +3,7 @@
 //! Invariants: a file is taken for hostile: its size is checked before a pixel is decoded, and decoding is bounded in
 //! memory. Nothing is guessed: no file is scaled, cropped, or loses colour or transparency that it has.
 
-use crate::data::augment::value;
+use crate::data::value;
 use crate::error::{Error, Result};
 use image::{DynamicImage, ImageReader, Limits};
 use std::io::Cursor;

@@ -8,7 +8,7 @@ use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::infer::{Bank, Model};
 use crate::metrics::{argmax, softmax};
-use crate::sampler::{Langevin, LangevinSpec, seed_slot};
+use crate::sampler::{Langevin, LangevinSpec, counter_slot, seed_slot};
 use engine::rng::{Philox, Stream};
 use std::path::Path;
 
@@ -166,18 +166,20 @@ fn run_chunk(
     let mut state = model.state().duplicate()?;
     let chain = state.add("sample", network.images(images.len() / network.pixels()))?;
     let seed = seed_slot(&mut state, options.seed)?;
+    let counter = counter_slot(&mut state, first)?;
     state.set(chain, images)?;
     let spec = LangevinSpec {
         sampler: &options.sampler,
         chain,
         seed,
+        counter,
         conditional: labels.is_some(),
         accumulate: None,
         stream: Stream::Sample,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;
-    for m in 0..options.steps {
-        langevin.run(&mut state, first + m, labels)?;
+    for _ in 0..options.steps {
+        langevin.run(&mut state, labels)?;
         if !tick() {
             return Err(Error::Cancelled);
         }

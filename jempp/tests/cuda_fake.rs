@@ -9,7 +9,7 @@ use jempp::config::Config;
 use jempp::data::Dataset;
 use jempp::infer::Model;
 use jempp::recalibrate;
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, Picks, Trainer};
 use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";
@@ -50,6 +50,11 @@ fn the_same_seed_gives_the_same_bits() {
 }
 
 #[test]
+fn an_iteration_is_one_graph() {
+    in_child("graph");
+}
+
+#[test]
 fn a_model_on_the_device_scores_as_on_the_cpu() {
     in_child("model");
 }
@@ -60,6 +65,7 @@ fn in_a_child() {
     match task.as_str() {
         "steps" => steps(),
         "twice" => twice(),
+        "graph" => graph(),
         "model" => model(),
         _ => panic!("{task}"),
     }
@@ -118,6 +124,41 @@ fn steps() {
         assert_eq!(gpu.chains().unwrap().len(), 6 * 64);
         assert_eq!(gpu.buffer().unwrap().unwrap().len(), 12 * 64);
     }
+}
+
+/// Iterations on picked images: the first is plain launches, the second is captured, the others replay one graph. All
+/// agree with the CPU's, and to the bit with plain launches.
+fn graph() {
+    let more = ["model.leak=0.999", "sampler.noise=0.01", "data.sigma=0.1", "data.flip=true", "data.pad=1"];
+    let pick = |i: u32| [0u32, 7, 3, 12, 29, 11].map(|p| (p + i) % 30);
+    let (mut cpu, mut gpu_) = (trainer(&Device::cpu(1), &more), trainer(&gpu(), &more));
+    let watched = Device::cuda(0, Precision::F32, Debugging { nan: true, ..Debugging::default() }).unwrap();
+    let mut plain = trainer(&watched, &more);
+    for i in 0..5 {
+        let (data, labelled) = (pick(i), pick(2 * i + 1));
+        let picks = Picks { data: &data, labelled: &labelled };
+        gpu_.adopt(&cpu).unwrap();
+        plain.adopt(&cpu).unwrap();
+        let want = cpu.step_on(&picks, 0.1).unwrap();
+        let got = gpu_.step_on(&picks, 0.1).unwrap();
+        assert_eq!(plain.step_on(&picks, 0.1).unwrap(), got);
+        assert!((want.loss - got.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{want:?} {got:?}");
+        let (off, name) = gpu_.distance(&cpu, FLOOR).unwrap();
+        assert!(off < STEP, "step {i}: {name} differs by {off:e}");
+        assert_eq!(gpu_.distance(&plain, 1e-3).unwrap().0, 0.0, "replayed and plain launches");
+        assert_eq!(gpu_.capture_refused(), None);
+    }
+    // Two iterations under way before the metrics of the first are taken.
+    let data = pick(0);
+    let picks = Picks { data: &data, labelled: &data };
+    plain.adopt(&gpu_).unwrap();
+    let want = [plain.step_on(&picks, 0.1).unwrap(), plain.step_on(&picks, 0.1).unwrap()];
+    gpu_.launch(&picks, 0.1).unwrap();
+    gpu_.launch(&picks, 0.1).unwrap();
+    assert_eq!(gpu_.in_flight(), 2);
+    assert!(gpu_.step_on(&picks, 0.1).is_err(), "metrics are taken in order");
+    assert_eq!(want, [gpu_.take_metrics().unwrap(), gpu_.take_metrics().unwrap()]);
+    assert!(gpu_.take_metrics().is_err());
 }
 
 fn twice() {

@@ -7,7 +7,7 @@ use jempp::config::{Config, Init};
 use jempp::data::Dataset;
 use jempp::model::Network;
 use jempp::sampler::{self, Draw, Langevin, LangevinSpec, Source};
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, Picks, Trainer};
 use proptest::prelude::*;
 
 /// 40 random 2×3 grey images of two classes, 15 and 25 of each, with correlated pixels.
@@ -32,7 +32,8 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
     let device = Device::cpu(2);
     let mut state = State::new();
     let seed = sampler::seed_slot(&mut state, 7).unwrap();
-    let source = Source::new(&mut state, &set, &all, seed).unwrap();
+    let (source, rows) = Source::new(&mut state, &set, &all, seed).unwrap();
+    assert!(rows.len() == 40 && (0..40).all(|row| rows.contains(&row)));
     let n = 40_000;
     for class in 0..2u16 {
         let members: Vec<Vec<f64>> = all
@@ -77,10 +78,12 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
         network.initialise(&mut state, 1).unwrap();
         let seed = sampler::seed_slot(&mut state, 1).unwrap();
         let chain = state.add("chain", network.images(5)).unwrap();
+        let counter = sampler::counter_slot(&mut state, 3).unwrap();
         let spec = LangevinSpec {
             sampler: &s,
             chain,
             seed,
+            counter,
             conditional,
             accumulate: None,
             stream: Stream::Langevin,
@@ -93,11 +96,16 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
         let labels = [1, 2, 3, 4, 5];
         let labels = conditional.then_some(&labels[..]);
         // Ascent: the energy after twenty steps is above that at the start.
-        let first = l.run(&mut state, 0, labels).unwrap();
-        let last = (1..20).map(|i| l.run(&mut state, i, labels).unwrap()).last().unwrap();
+        let mut energy = || {
+            l.run(&mut state, labels).unwrap();
+            l.energy().unwrap()
+        };
+        let first = energy();
+        let last = (1..20).map(|_| energy()).last().unwrap();
         assert!(last > first + 1e-3, "{first} to {last}");
         let moved = state.get::<f32>(chain).unwrap();
         assert!(moved.iter().all(|v| (-1.0..=1.0).contains(v)) && moved.iter().any(|v| *v != 0.0));
+        assert_eq!(state.get::<i32>(counter).unwrap(), [23], "each step counts itself");
     }
 }
 
@@ -178,6 +186,37 @@ fn every_term_of_the_loss_trains() {
         let m = t.step(&batch, 0.1).unwrap();
         assert!(m.loss.is_finite(), "{overrides:?}");
         assert_ne!(before, t.state().get::<f32>(t.network().parameters[0].slot).unwrap(), "{overrides:?}");
+    }
+}
+
+/// Images picked by number are those that would be given, and augmentation does what its keys say.
+#[test]
+fn picked_images_are_augmented_as_asked() {
+    let picks = Picks { data: &[3, 29, 0, 7, 7, 12], labelled: &[5, 1, 28, 2, 0, 9] };
+    let plain = ["data.sigma=0", "data.flip=false"];
+    let values = |set: &Dataset, of: &[u32]| -> Vec<f32> {
+        of.iter().flat_map(|i| set.image(*i).unwrap()).map(|u| jempp::data::value(*u)).collect()
+    };
+    let (mut given, set) = tiny_trainer(&plain);
+    let (x, y) = (values(&set, picks.data), values(&set, picks.labelled));
+    let batch = Batch { x_data: &x, x_labelled: &y, labels: &[1, 1, 0, 0, 0, 1], chain_start: None };
+    let (mut picked, _) = tiny_trainer(&plain);
+    let (a, b) = (given.step(&batch, 0.1).unwrap(), picked.step_on(&picks, 0.1).unwrap());
+    assert_eq!((a, given.distance(&picked, 1e-3).unwrap().0), (b, 0.0));
+
+    let metrics = |keys: &[&str]| tiny_trainer(keys).0.step_on(&picks, 0.1).unwrap();
+    let noisy = metrics(&["data.sigma=0.3"]);
+    let half = metrics(&["data.sigma=0.3", "data.p_x_augment=false"]);
+    assert_eq!(half.log_density_data, b.log_density_data, "images for p(x) are left alone");
+    assert_ne!(noisy.log_density_data, b.log_density_data);
+    assert_eq!(half.ce, noisy.ce, "labelled images are not");
+    assert_ne!(half.ce, b.ce);
+    for (picks, word) in [
+        (Picks { data: &[0], ..picks }, "1 data images"),
+        (Picks { labelled: &[0, 1, 2, 3, 4, 30], ..picks }, "image 30"),
+    ] {
+        let e = picked.step_on(&picks, 0.1).unwrap_err();
+        assert!(e.to_string().contains(word), "{e} lacks `{word}`");
     }
 }
 

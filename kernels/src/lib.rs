@@ -4,12 +4,14 @@
 //! in this crate. One file a stem: its arguments, its CPU arm and (beside it) its CUDA arm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod augment;
 pub mod batch;
 pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;
 pub mod channels;
 pub mod conv2d;
+pub mod counter;
 pub mod cpu;
 pub mod elementwise;
 pub mod global_avg_pool;

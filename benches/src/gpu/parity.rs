@@ -133,7 +133,8 @@ impl Program {
         let mut all = Vec::new();
         for _ in 0..times {
             plan.run(&mut state, &binds)?;
-            let read = self.results.iter().map(|v| plan.fetch::<f32>(*v));
+            let whole = |v: &Var| plan.fetch::<i32>(*v).map(|x| x.into_iter().map(|i| i as f32).collect());
+            let read = self.results.iter().map(|v| plan.fetch::<f32>(*v).or_else(|_| whole(v)));
             all.push(read.collect::<engine::Result<Vec<_>>>()?);
         }
         Ok(all)

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use engine::Device;
 use jempp::config::Config;
 use jempp::data::Dataset;
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, Picks, Trainer};
 use serde_json::json;
 
 const STEPS: usize = 10;
@@ -21,6 +21,7 @@ pub(super) fn checks(gpu: &Device) -> Vec<Check> {
     vec![
         check("training", name, || Ok(steps(gpu)?)),
         check("training", "the same seed twice", || Ok(twice(gpu)?)),
+        check("training", "one graph an iteration", || Ok(graph(gpu)?)),
     ]
 }
 
@@ -93,4 +94,24 @@ fn twice(gpu: &Device) -> Result<Found, jempp::Error> {
         return Ok(Err(format!("{name} differs by {off:.1e}")));
     }
     Ok(Ok(("4 steps, every bit the same".to_owned(), json!({ "steps": 4 }))))
+}
+
+/// Iterations on picked images, replayed as one graph, against plain launches of the same programs.
+fn graph(gpu: &Device) -> Result<Found, jempp::Error> {
+    let mut watched = gpu.clone();
+    watched.debug.nan = true;
+    let (mut replayed, mut plain) = (trainer(gpu)?, trainer(&watched)?);
+    for i in 0..4 {
+        let rows: Vec<u32> = (0..16).map(|k| (7 * k + 3 * i) % 40).collect();
+        let picks = Picks { data: &rows, labelled: &rows };
+        let (got, want) = (replayed.step_on(&picks, 0.1)?, plain.step_on(&picks, 0.1)?);
+        let (off, name) = replayed.distance(&plain, FLOOR)?;
+        if off != 0.0 || got != want {
+            return Ok(Err(format!("iteration {i}: {name} differs by {off:.1e} from plain launches")));
+        }
+    }
+    if let Some(why) = replayed.capture_refused() {
+        return Ok(Err(format!("no graph was captured: {why}")));
+    }
+    Ok(Ok(("4 iterations, every bit that of plain launches".to_owned(), json!({ "iterations": 4 }))))
 }

@@ -59,7 +59,7 @@ fn predictions_do_not_depend_on_the_batch() {
     let place = Place::empty();
     place.train("run");
     let values: Vec<u8> = (0..9 * 64).map(|i| (i * 37 % 251) as u8).collect();
-    let floats: Vec<f32> = values.iter().map(|u| jempp::data::augment::value(*u)).collect();
+    let floats: Vec<f32> = values.iter().map(|u| jempp::data::value(*u)).collect();
     let write = |name: &str, n: usize, x: &[f32]| {
         jempp::npz::write(&place.path().join(name), &[("images", Array::F32(&[n, 8, 8, 1], x))]).unwrap();
     };

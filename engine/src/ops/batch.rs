@@ -137,7 +137,29 @@ impl Op for ConcatRows {
     }
 }
 
+/// n scalars as one vector `[n]`, so that they are read back in one go. No gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct Pack;
+
+impl Op for Pack {
+    fn name(&self) -> &'static str {
+        "pack"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 1..=usize::MAX, &[])?;
+        ensure!(x.iter().all(|s| s.len() == 1), "packs scalars");
+        Ok(vec![x[0].with_shape(&[x.len()])])
+    }
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
+        ConcatRows.cpu(cpu, x, y)
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        ConcatRows.cuda(gpu, x, y)
+    }
+}
+
 pub(super) fn cases() -> Cases {
+    let pack = |t: &mut Tape, x: &[Var]| t.record(Pack, x);
     let s: &[usize] = &[5, 3, 2];
     let cut = |t: &mut Tape, x: &[Var]| t.record(SliceRows { start: 1, rows: 3 }, x);
     let embed = |t: &mut Tape, x: &[Var]| t.record(EmbedRows { start: 2, of: 9 }, x);
@@ -148,11 +170,13 @@ pub(super) fn cases() -> Cases {
             Case::new("slice", &[(s, F::Normal)], cut),
             Case::new("embed", &[(s, F::Normal)], embed),
             Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join),
+            Case::new("pack", &[(&[], F::Fixed), (&[1], F::Fixed), (&[], F::Fixed)], pack),
         ],
         misfits: vec![
             Case::new("slice", &[(&[2, 3], F::Normal)], cut),
             Case::new("embed", &[(&[8, 3], F::Normal)], embed),
             Case::new("concat", &[(s, F::Normal), (&[2, 4, 2], F::Normal)], join),
+            Case::new("pack", &[(&[], F::Fixed), (&[2], F::Fixed)], pack),
         ],
         bench: vec![Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join)],
     }

@@ -78,11 +78,13 @@ macro_rules! stems {
 }
 
 stems![
+    augment,
     batch,
     bn_coeffs,
     bn_running_update,
     bn_stats,
     conv2d,
+    counter,
     elementwise,
     global_avg_pool,
     label,

@@ -118,9 +118,10 @@ impl Program {
             plan.run(&mut state, &binds).unwrap();
             assert_eq!(plan.capture_refused(), None);
             read.iter()
-                .map(|v| match plan.fetch::<f64>(*v) {
-                    Ok(x) => x,
-                    Err(_) => plan.fetch::<f32>(*v).unwrap().iter().map(|x| f64::from(*x)).collect(),
+                .map(|v| {
+                    let single = || plan.fetch::<f32>(*v).map(|x| x.into_iter().map(f64::from).collect());
+                    let whole = || plan.fetch::<i32>(*v).unwrap().into_iter().map(f64::from).collect();
+                    plan.fetch::<f64>(*v).or_else(|_| single()).unwrap_or_else(|_| whole())
                 })
                 .collect()
         };

@@ -163,7 +163,7 @@ fn random_programs_give_the_same_bits_with_and_without_reuse() {
 }
 
 #[test]
-fn a_chain_of_layers_needs_the_memory_of_two_and_a_workspace() {
+fn a_chain_of_layers_needs_the_memory_of_two_its_input_and_a_workspace() {
     let mut tape = Tape::new();
     let spec = Spec::f32(&[32, 16, 16, 16]);
     let (x, w) = (tape.input("x", spec), tape.input("w", Spec::f32(&[16, 3, 3, 16])));
@@ -174,7 +174,7 @@ fn a_chain_of_layers_needs_the_memory_of_two_and_a_workspace() {
         y = tape.one(LeakyRelu { leak: 0.2 }, &[y]).unwrap();
     }
     let plan = tape.plan(&device(), &[y]).unwrap();
-    assert!(plan.bytes() < 3 * spec.bytes(), "{} bytes for tensors of {}", plan.bytes(), spec.bytes());
+    assert!(plan.bytes() < 4 * spec.bytes(), "{} bytes for tensors of {}", plan.bytes(), spec.bytes());
     assert!(plan.bytes() >= plan.live_bytes() && plan.bytes() == plan.used_bytes());
 }
 
@@ -190,8 +190,8 @@ fn in_place_ops_take_no_memory_and_dead_nodes_do_not_run() {
     }
     let plan = tape.plan(&device(), &[y]).unwrap();
     assert_eq!((plan.len(), plan.count("mul")), (10, 0));
-    assert_eq!(plan.bytes(), spec.bytes().next_multiple_of(64));
-    // An input that is an output as well keeps its memory.
+    // The input is kept, for the next run; all else shares one place.
+    assert_eq!(plan.bytes(), 2 * spec.bytes().next_multiple_of(64));
     let mut plan = tape.plan(&device(), &[x, y]).unwrap();
     let data = content(spec, 0);
     plan.run(&mut State::new(), &[(x, Host::F32(&data))]).unwrap();

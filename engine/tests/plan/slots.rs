@@ -1,9 +1,10 @@
 //! State: single assignment on the tape, in place in memory, shared by programs.
 
 use super::{device, f64s};
+use engine::ops::counter::Advance;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::sgd::Sgd;
-use engine::{Error, Host, Slot, Spec, State, Tape, Var};
+use engine::{Device, Error, Host, Part, Sequence, Slot, Spec, State, Tape, Var};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -223,4 +224,44 @@ fn slots_are_typed_and_named() {
     assert!(State::new().get::<f32>(slot).is_err());
     state.get_mut::<f32>(slot).unwrap()[5] = 2.0;
     assert_eq!(state.slots().map(|(n, s)| (n, s.spec)).collect::<Vec<_>>(), [("weight", Spec::f32(&[2, 3]))]);
+}
+
+/// A program that adds its input to a slot and counts its runs, run three times as a part, then one that reads the slot.
+#[test]
+fn a_sequence_runs_its_parts_in_order_on_the_same_state() {
+    let device = Device::cpu(1);
+    let mut state = State::new();
+    let (sum, count) =
+        (state.add("sum", Spec::f32(&[2])).unwrap(), state.add("count", Spec::i32(&[1])).unwrap());
+    let mut tape = Tape::new();
+    let (x, old, n) = (tape.input("x", Spec::f32(&[2])), tape.read(sum), tape.read(count));
+    let new = tape.one(Axpby { a: 1.0, b: 1.0 }, &[old, x]).unwrap();
+    tape.assign(sum, new).unwrap();
+    let next = tape.one(Advance { by: 1 }, &[n]).unwrap();
+    tape.assign(count, next).unwrap();
+    let mut add = tape.plan(&device, &[]).unwrap();
+    let mut tape = Tape::new();
+    let s = tape.read(sum);
+    let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[s]).unwrap();
+    let mut double = tape.plan(&device, &[y]).unwrap();
+
+    let mut sequence = Sequence::default();
+    let given = [(x, Host::F32(&[1.0, -2.0]))];
+    for round in 1..=2 {
+        let mut parts = [
+            Part { plan: &mut add, inputs: &given, times: 3 },
+            Part { plan: &mut double, inputs: &[], times: 1 },
+        ];
+        sequence.run(&mut state, &mut parts).unwrap();
+        double.ask::<f32>(y).unwrap();
+        assert_eq!(state.get::<i32>(count).unwrap(), [3 * round]);
+    }
+    // What was asked for is taken in order, each with the values of its run.
+    assert!(double.take::<f32>(x).is_err());
+    assert_eq!(double.take::<f32>(y).unwrap(), [6.0, -12.0]);
+    assert_eq!(double.take::<f32>(y).unwrap(), [12.0, -24.0]);
+    assert!(double.take::<f32>(y).is_err());
+    assert!(double.ask::<i32>(y).is_err() && double.ask::<f32>(x).is_err());
+    let mut parts = [Part { plan: &mut add, inputs: &[], times: 1 }];
+    assert!(sequence.run(&mut state, &mut parts).unwrap_err().to_string().contains("input `x`"));
 }

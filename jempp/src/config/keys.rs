@@ -93,6 +93,7 @@ pub const KEYS: &[Key] = &[
     key("data.labels_per_class", Count, "labelled images a class; 0: all"),
     key("data.pad", Count, "reflected border, in pixels, for the random crop"),
     key("data.flip", Switch, "mirror training images at random"),
+    key("data.p_x_augment", Switch, "crop, mirror and add noise to the images for p(x) too, as published; else only the labelled ones"),
     key("data.valid_size", Count, "training images held back for validation"),
 
     key("eval.bn", Choice(&["recalibrated", "running"]), "BatchNorm statistics: recomputed over the training set, or running (published code)"),

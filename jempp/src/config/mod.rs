@@ -187,6 +187,8 @@ pub struct DataConfig {
     pub pad: usize,
     /// Whether training images are mirrored at random.
     pub flip: bool,
+    /// Whether all this is done to the images for p(x) too, or only to the labelled ones.
+    pub p_x_augment: bool,
     /// Training images held back for validation.
     pub valid_size: usize,
 }

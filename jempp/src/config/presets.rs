@@ -78,6 +78,7 @@ fn jempp() -> Config {
             labels_per_class: 0,
             pad: 4,
             flip: true,
+            p_x_augment: true,
             valid_size: 5000,
         },
         eval: EvalConfig { bn: EvalBn::Recalibrated, recalibration_batches: 0, ece_bins: 20, batch_size: 64 },

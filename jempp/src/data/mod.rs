@@ -3,17 +3,15 @@
 //! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below `classes`), and everything random here
 //! depends on integers only (seed, stream, step or epoch, position), never on threads or on what ran before.
 
-pub mod augment;
 pub mod digits;
 mod folder;
 mod load;
 pub mod loader;
 pub mod mt19937;
-mod noise;
 
 use crate::error::{Error, Result};
 
-pub use augment::{Augment, plain_batch};
+pub use engine::ops::augment::value;
 pub use folder::default_cache;
 pub use load::{Loaded, Origin, Reading, load, load_with};
 pub use loader::{Cursor, Loader, first_per_class};
@@ -186,6 +184,24 @@ pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)
     Ok((valid.to_vec(), train.to_vec()))
 }
 
+/// Writes the images `indices` of `set`, as they are, to `out` (n×H×W×C, in [−1, 1]).
+///
+/// # Errors
+/// [`Error::Data`] when `out` has another length or there is no such image.
+pub fn plain_batch(set: &Dataset, indices: &[u32], out: &mut [f32]) -> Result<()> {
+    if indices.len().checked_mul(set.pixels()) != Some(out.len()) {
+        let (n, size, m) = (indices.len(), set.size(), out.len());
+        return Err(Error::Data(format!("{n} images of size {size:?} do not fit {m} values")));
+    }
+    for (i, image) in indices.iter().zip(out.chunks_exact_mut(set.pixels())) {
+        let source = set.image(*i).ok_or_else(|| set.no_image(*i))?;
+        for (o, u) in image.iter_mut().zip(source) {
+            *o = value(*u);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +216,16 @@ mod tests {
         assert!(fail([2, 2, 1], 2, 8, vec![0, 2]).contains("label 2 of image 1 is not below 2"));
         assert!(fail([2, 2, 1], 2, 0, vec![]).contains("no data"));
         assert!(fail([usize::MAX, 2, 1], 2, 0, vec![0]).contains("no data"));
+    }
+
+    #[test]
+    fn plain_batches_are_the_bytes_as_values() {
+        let set = Dataset::new("x", [1, 2, 1], 2, vec![0, 255, 51, 204], vec![0, 1]).unwrap();
+        let mut out = [9.0; 4];
+        plain_batch(&set, &[1, 0], &mut out).unwrap();
+        assert_eq!(out, [value(51), value(204), -1.0, 1.0]);
+        assert!(plain_batch(&set, &[1], &mut out).unwrap_err().to_string().contains("do not fit 4"));
+        assert!(plain_batch(&set, &[2, 0], &mut out).unwrap_err().to_string().contains("index 2"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use crate::data::augment::value;
+use crate::data::value;
 use crate::error::{Error, Result};
 use header::{Dtype, Header, Scalar};
 use npyz::npz::NpzArchive;

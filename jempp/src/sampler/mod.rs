@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{BnMode, Network, Objective};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
+use engine::ops::counter::Advance;
 use engine::ops::noise::seed_words;
 use engine::ops::pyld_step::{Args, PyldStep};
 use engine::ops::reduce::SumAll;
@@ -61,7 +62,6 @@ pub(crate) fn pixels_of(tape: &Tape, stats: Var) -> Result<usize> {
 #[derive(Debug)]
 pub struct Langevin {
     plan: Plan,
-    step: Option<Var>,
     labels: Option<Var>,
     energy: Var,
 }
@@ -75,6 +75,8 @@ pub struct LangevinSpec<'a> {
     pub chain: Slot,
     /// Seed words, `i32[2]`.
     pub seed: Slot,
+    /// Number of the next chain step, `i32[1]`: it numbers the noise, and each run moves it on.
+    pub counter: Slot,
     /// Whether the chains follow log p(x, y) of given labels.
     pub conditional: bool,
     /// Where train-mode statistics accumulate; `None` samples with the running ones.
@@ -98,9 +100,13 @@ impl Langevin {
         let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
         let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
         let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
-        let step = (spec.sampler.noise > 0.0).then(|| tape.input("step", Spec::i32(&[1])));
+        let step = (spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let moved = Self::record_move(&mut tape, network, spec, x, f.first, total, step)?;
         tape.assign(spec.chain, moved)?;
+        if let Some(step) = step {
+            let next = tape.one(Advance { by: 1 }, &[step])?;
+            tape.assign(spec.counter, next)?;
+        }
         for ((norm, acc), (mean, var)) in
             network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats)
         {
@@ -115,7 +121,7 @@ impl Langevin {
             debug_assert_eq!(norm.mean.spec, acc.mean.spec);
         }
         let plan = tape.plan(device, &[energy])?;
-        Ok(Self { plan, step, labels, energy })
+        Ok(Self { plan, labels, energy })
     }
 
     /// The move itself: collapsed, or the N inner steps one by one.
@@ -171,24 +177,36 @@ impl Langevin {
         Ok(x)
     }
 
-    /// Moves the chains once; `step` numbers the noise. Returns the mean energy f before the move.
+    /// Moves the chains once.
     ///
     /// # Errors
     /// If labels are missing, or (debug mode `nan`) a value is not finite.
-    pub fn run(&mut self, state: &mut State, step: u32, labels: Option<&[i32]>) -> Result<f64> {
-        let number = [step as i32];
-        let mut inputs: Vec<(Var, Host<'_>)> = Vec::new();
-        inputs.extend(self.step.map(|v| (v, Host::I32(&number))));
-        if let (Some(v), Some(l)) = (self.labels, labels) {
-            inputs.push((v, Host::I32(l)));
-        }
-        self.plan.run(state, &inputs)?;
+    pub fn run(&mut self, state: &mut State, labels: Option<&[i32]>) -> Result<()> {
+        let inputs = self.inputs(labels.unwrap_or_default());
+        Ok(self.plan.run(state, inputs.as_slice())?)
+    }
+
+    /// The inputs of a run.
+    pub fn inputs<'a>(&self, labels: &'a [i32]) -> Vec<(Var, Host<'a>)> {
+        self.labels.map(|v| (v, Host::I32(labels))).into_iter().collect()
+    }
+
+    /// The mean energy f before the last move.
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn energy(&self) -> Result<f64> {
         Ok(self.plan.scalar(self.energy)?)
     }
 
     /// The program.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The program, to be run as part of others.
+    pub fn plan_mut(&mut self) -> &mut Plan {
+        &mut self.plan
     }
 }
 
@@ -199,5 +217,15 @@ impl Langevin {
 pub fn seed_slot(state: &mut State, seed: u64) -> Result<Slot> {
     let slot = state.add("seed", Spec::i32(&[2]))?;
     state.set(slot, &seed_words(seed))?;
+    Ok(slot)
+}
+
+/// The number of the next chain step in a slot.
+///
+/// # Errors
+/// If there is no memory.
+pub fn counter_slot(state: &mut State, next: u32) -> Result<Slot> {
+    let slot = state.add("chain_step", Spec::i32(&[1]))?;
+    state.set(slot, &[next as i32])?;
     Ok(slot)
 }

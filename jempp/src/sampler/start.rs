@@ -3,6 +3,7 @@
 use crate::config::{Init, Prior, SamplerConfig};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use engine::ops::augment::{Args, Augment};
 use engine::ops::replay::{GatherRows, Kind, Restart};
 use engine::rng::{Philox, Stream};
 use engine::{DType, Device, Host, Plan, Slot, Spec, State, Tape, Var};
@@ -11,22 +12,30 @@ use engine::{DType, Device, Host, Plan, Slot, Spec, State, Tape, Var};
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
     images: Slot,
+    size: [usize; 3],
     offsets: Slot,
     means: Slot,
     seed: Slot,
 }
 
 impl Source {
-    /// Copies the images `indices` of `set`, sorted by class, into the state.
+    /// Copies the images `indices` of `set`, sorted by class, into the state; says for each image of `set` which row it
+    /// is there, or −1.
     ///
     /// # Errors
     /// If there is no memory, or an index is out of range.
-    pub fn new(state: &mut State, set: &Dataset, indices: &[u32], seed: Slot) -> Result<Self> {
+    pub fn new(state: &mut State, set: &Dataset, indices: &[u32], seed: Slot) -> Result<(Self, Vec<i32>)> {
         let (classes, pixels) = (set.classes(), set.pixels());
         let mut labels = vec![0; indices.len()];
         set.labels_of(indices, &mut labels)?;
         let mut order: Vec<usize> = (0..indices.len()).collect();
         order.sort_by_key(|&i| labels[i]);
+        let mut rows = vec![-1; set.len()];
+        for (row, &i) in order.iter().enumerate() {
+            if let Some(r) = rows.get_mut(indices[i] as usize) {
+                *r = row as i32;
+            }
+        }
         let mut images = Vec::with_capacity(indices.len() * pixels);
         let mut means = vec![0.0f64; classes * pixels];
         let mut counts = vec![0i32; classes];
@@ -37,7 +46,7 @@ impl Source {
             let c = usize::from(labels[i]);
             counts[c] += 1;
             let mean = &mut means[c * pixels..(c + 1) * pixels];
-            mean.iter_mut().zip(image).for_each(|(m, u)| *m += f64::from(crate::data::augment::value(*u)));
+            mean.iter_mut().zip(image).for_each(|(m, u)| *m += f64::from(crate::data::value(*u)));
         }
         let mut offsets = vec![0i32];
         counts.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
@@ -47,6 +56,7 @@ impl Source {
             .map(|(i, m)| (m / f64::from(counts[i / pixels].max(1))) as f32)
             .collect();
         let source = Self {
+            size: set.size(),
             images: state.add("init.images", Spec::new(&[indices.len(), pixels], DType::U8))?,
             offsets: state.add("init.offsets", Spec::i32(&[classes + 1]))?,
             means: state.add("init.means", Spec::f32(&[classes, pixels]))?,
@@ -55,7 +65,16 @@ impl Source {
         state.set(source.images, &images)?;
         state.set(source.offsets, &offsets)?;
         state.set(source.means, &means)?;
-        Ok(source)
+        Ok((source, rows))
+    }
+
+    /// Records a batch of its images: rows `index`, `i32[n]`, as `args` says, at `step`, `i32[1]`. `[n, H, W, C]`.
+    ///
+    /// # Errors
+    /// If the border is too wide for the images.
+    pub fn batch(self, tape: &mut Tape, args: Args, stream: Stream, index: Var, step: Var) -> Result<Var> {
+        let (images, seed) = (tape.read(self.images), tape.read(self.seed));
+        Ok(tape.one(Augment { args, size: self.size, stream }, &[images, index, seed, step])?)
     }
 
     /// Class means [classes, H·W·C].
@@ -156,20 +175,20 @@ impl Begin {
         Ok(Self { plan: tape.plan(device, &[])?, index, rest })
     }
 
-    /// Runs round `round`.
-    ///
-    /// # Errors
-    /// If the state is not the one it was made for.
-    pub fn run(&mut self, state: &mut State, draw: &Draw, round: u32) -> Result<()> {
-        let number = [round as i32];
+    /// The inputs of a round, whose number is `round`.
+    pub fn inputs<'a>(&self, draw: &'a Draw, round: &'a [i32; 1]) -> [(Var, Host<'a>); 4] {
         let [kind, class, step] = self.rest;
-        let inputs = [
+        [
             (self.index, Host::I32(&draw.index)),
             (kind, Host::I32(&draw.kind)),
             (class, Host::I32(&draw.class)),
-            (step, Host::I32(&number)),
-        ];
-        Ok(self.plan.run(state, &inputs)?)
+            (step, Host::I32(round)),
+        ]
+    }
+
+    /// The program, to be run as part of others.
+    pub fn plan_mut(&mut self) -> &mut Plan {
+        &mut self.plan
     }
 }
 

@@ -12,14 +12,14 @@ mod watch;
 
 use crate::checkpoint::{self, Container};
 use crate::config::{Config, EvalBn, Init};
-use crate::data::{self, Augment, Dataset, Loader, Reading, Split};
+use crate::data::{self, Dataset, Loader, Reading, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
 use crate::infer::{Bank, Model, write_tensor};
 use crate::model::get;
 use crate::recalibrate;
 use crate::sampler;
-use crate::train::{Batch, Options, StepMetrics, Trainer, check_fit};
+use crate::train::{Options, Picks, StepMetrics, Trainer, check_fit};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::Device;
 use engine::rng::Stream;
@@ -59,11 +59,16 @@ pub struct Limits {
     pub batches: Option<u64>,
 }
 
-struct Buffers {
-    x_data: Vec<f32>,
-    x_labelled: Vec<f32>,
-    labels16: Vec<u16>,
-    labels: Vec<i32>,
+/// A run under way.
+struct Running<'a> {
+    folder: &'a Folder,
+    observer: &'a mut dyn Observer,
+    watch: Watch,
+    /// Iterations done before it began.
+    first: u64,
+    /// When the last metrics came, and the seconds of training up to then.
+    last: Instant,
+    training: f64,
 }
 
 impl Session {
@@ -115,11 +120,11 @@ impl Session {
     /// # Errors
     /// Those of an iteration.
     pub fn time_iterations(&mut self, n: usize) -> Result<Vec<f64>> {
-        let mut buffers = self.buffers();
         (0..n)
             .map(|_| {
                 let start = Instant::now();
-                self.iterate(&mut buffers)?;
+                self.launch()?;
+                self.trainer.take_metrics()?;
                 Ok(start.elapsed().as_secs_f64())
             })
             .collect()
@@ -147,85 +152,81 @@ impl Session {
         }
         observer.start(&self.outline());
         let began = Instant::now();
-        let mut watch = Watch::new(&self.config.train);
-        let mut buffers = self.buffers();
-        let mut training = 0.0;
+        let watch = Watch::new(&self.config.train);
+        let mut running = Running { folder, observer, watch, first, last: began, training: 0.0 };
         let mut grids = Vec::new();
+        // A GPU begins the next iteration before the host has seen the last one's metrics.
+        let ahead = usize::from(self.trainer.device().as_gpu().is_some());
         for done in first + 1..=self.total {
-            let start = Instant::now();
-            let metrics = self.iterate(&mut buffers)?;
-            training += start.elapsed().as_secs_f64();
-            if let Err(why) = watch.see(&metrics) {
-                folder.metrics(&json!({"event": "diverged", "step": done, "reason": why}))?;
-                return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
+            self.launch()?;
+            self.settle(&mut running, ahead)?;
+            let stopped = stop.load(Ordering::Relaxed);
+            let epoch_ends = done % self.per_epoch == 0;
+            let late = self.max_time.is_some_and(|limit| began.elapsed() >= limit);
+            if stopped || epoch_ends || late || done == self.total {
+                self.settle(&mut running, 0)?;
             }
-            self.follow(folder, observer, &metrics, training, [first, done])?;
-            if stop.load(Ordering::Relaxed) {
+            if stopped {
                 let at = self.save(folder, None)?;
-                observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
+                running.observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
                 return Err(Error::Cancelled);
             }
-            if done % self.per_epoch == 0 {
-                self.epoch_end(folder, observer, done / self.per_epoch, &mut grids)?;
+            if epoch_ends {
+                self.epoch_end(folder, running.observer, done / self.per_epoch, &mut grids)?;
+                running.last = Instant::now();
             }
-            if self.max_time.is_some_and(|limit| began.elapsed() >= limit) {
-                observer.note(&format!("the time limit is reached after iteration {done}"));
+            if late {
+                running.observer.note(&format!("the time limit is reached after iteration {done}"));
                 break;
             }
         }
+        if let Some(why) = self.trainer.capture_refused() {
+            running.observer.note(&format!("iterations ran without a CUDA graph: {why}"));
+        }
+        let Running { watch, training, .. } = running;
         self.finish(folder, &watch, training, grids)
     }
 
-    fn buffers(&self) -> Buffers {
-        let (n, m, px) = (self.unlabelled.batch_size(), self.labelled.batch_size(), self.set.pixels());
-        Buffers {
-            x_data: vec![0.0; n * px],
-            x_labelled: vec![0.0; m * px],
-            labels16: vec![0; m],
-            labels: vec![0; m],
-        }
-    }
-
-    /// One iteration: two augmented batches and a step.
-    fn iterate(&mut self, b: &mut Buffers) -> Result<StepMetrics> {
-        let d = &self.config.data;
-        let augment = Augment { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
-        let (seed, step) = (self.config.seed, self.trainer.counters().iteration as u32);
-        let idx = self.unlabelled.next_batch();
-        augment.batch(&self.set, idx, seed, Stream::AugmentUnlabelled, step, &mut b.x_data)?;
-        let idx = self.labelled.next_batch();
-        augment.batch(&self.set, idx, seed, Stream::AugmentLabelled, step, &mut b.x_labelled)?;
-        self.set.labels_of(idx, &mut b.labels16)?;
-        b.labels.iter_mut().zip(&b.labels16).for_each(|(l, v)| *l = i32::from(*v));
+    /// Asks for one iteration on the next two batches.
+    fn launch(&mut self) -> Result<()> {
         let lr = self.trainer.learning_rate(self.per_epoch);
-        let batch =
-            Batch { x_data: &b.x_data, x_labelled: &b.x_labelled, labels: &b.labels, chain_start: None };
-        self.trainer.step(&batch, lr)
+        let picks = Picks { data: self.unlabelled.next_batch(), labelled: self.labelled.next_batch() };
+        self.trainer.launch(&picks, lr)
     }
 
-    fn follow(
-        &self,
-        folder: &Folder,
-        observer: &mut dyn Observer,
-        m: &StepMetrics,
-        training: f64,
-        [first, done]: [u64; 2],
-    ) -> Result<()> {
+    /// Sees to the metrics of all but the last `ahead` iterations asked for.
+    fn settle(&mut self, running: &mut Running<'_>, ahead: usize) -> Result<()> {
+        while self.trainer.in_flight() > ahead {
+            let metrics = self.trainer.take_metrics()?;
+            running.training += running.last.elapsed().as_secs_f64();
+            running.last = Instant::now();
+            if let Err(why) = running.watch.see(&metrics) {
+                let folder = running.folder;
+                folder.metrics(&json!({"event": "diverged", "step": metrics.step, "reason": why}))?;
+                return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
+            }
+            self.follow(running, &metrics)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, running: &mut Running<'_>, m: &StepMetrics) -> Result<()> {
+        let done = m.step;
         let epoch = (done - 1) / self.per_epoch;
-        let here = (done - first) as f64;
-        let rate = here * self.labelled.batch_size() as f64 / training.max(1e-9);
-        let left = training / here * (self.total - done) as f64;
+        let here = (done - running.first) as f64;
+        let rate = here * self.labelled.batch_size() as f64 / running.training.max(1e-9);
+        let left = running.training / here * (self.total - done) as f64;
         let iterations = [done, self.total];
         let every = self.config.train.log_every.max(1) as u64;
         if done.is_multiple_of(every) || done == self.total || done == 1 {
             let finite = |v: f64| if v.is_finite() { json!(v) } else { json!(null) };
-            folder.metrics(&json!({
+            running.folder.metrics(&json!({
                 "event": "step", "step": done, "epoch": epoch, "loss": m.loss, "ce": m.ce,
                 "log_density_data": finite(m.log_density_data), "log_density_chain": finite(m.log_density_chain),
                 "gap": finite(m.gap()), "accuracy": m.accuracy, "lr": m.lr, "images_per_second": rate,
             }))?;
         }
-        observer.iteration(&Progress {
+        running.observer.iteration(&Progress {
             epoch,
             iterations,
             metrics: *m,

@@ -65,7 +65,7 @@ impl Session {
                  train.epochs would give it more"
             )));
         }
-        self.trainer.set_counters(counters);
+        self.trainer.set_counters(counters)?;
         self.unlabelled.restore(field::<Cursor>(c, "unlabelled")?)?;
         self.labelled.restore(field::<Cursor>(c, "labelled")?)
     }

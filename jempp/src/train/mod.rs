@@ -9,16 +9,18 @@ mod step;
 
 use crate::config::Config;
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Network, get};
-use crate::sampler::{Begin, Langevin, LangevinSpec, Source, fill_buffer, seed_slot};
+use crate::sampler::{Begin, Langevin, LangevinSpec, Source, counter_slot, fill_buffer, seed_slot};
 use engine::rng::Stream;
-use engine::{DType, Device, Slot, State};
+use engine::{DType, Device, Plan, Slot, State};
 pub use fit::check_fit;
 use fit::make_slots;
-use program::{Chains, Program, Sizes, Slots};
+use program::{Chains, Slots};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use step::{InFlight, Ready, Way};
 
 /// One iteration's batches, N×H×W×C in [−1, 1].
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +87,15 @@ impl Default for Options {
     }
 }
 
+/// One iteration's batches, as numbers of the images in the data set.
+#[derive(Clone, Copy, Debug)]
+pub struct Picks<'a> {
+    /// Images for log p(x), `train.batch_size` of them; ignored if that is not trained.
+    pub data: &'a [u32],
+    /// Labelled images.
+    pub labelled: &'a [u32],
+}
+
 /// Model, optimiser, sampler and replay buffer in training.
 #[derive(Debug)]
 pub struct Trainer {
@@ -94,18 +105,23 @@ pub struct Trainer {
     network: Network,
     slots: Slots,
     source: Option<Source>,
+    /// For each image of the data set its row among those of the source, or −1.
+    rows: Vec<i32>,
     /// Class frequencies of the restarts.
     offsets: Vec<i32>,
     begin: Option<Begin>,
     begin_labelled: Option<Begin>,
     langevin: Option<Langevin>,
     langevin_labelled: Option<Langevin>,
-    buffered: Program,
-    /// The program for chains that the caller starts; made when first needed.
-    explicit: Option<Program>,
+    /// One for each way to feed an iteration, made when first needed; the first is made at once.
+    programs: Vec<Ready>,
+    /// Iterations whose metrics have not been taken.
+    in_flight: VecDeque<InFlight>,
     options: Options,
     /// What the restarts draw from, as read by the programs.
     seed: Slot,
+    /// The number of the next chain step, as the programs count it.
+    chain_step: Slot,
     counters: Counters,
 }
 
@@ -135,6 +151,8 @@ impl Trainer {
         let seed = seed_slot(&mut state, config.seed)?;
         let data = data.filter(|_| options.dtype == DType::F32);
         let source = data.map(|(set, train)| Source::new(&mut state, set, train, seed)).transpose()?;
+        let (source, rows) = source.unzip();
+        let chain_step = counter_slot(&mut state, 0)?;
         let slots = make_slots(&mut state, &network, config, source.is_some())?;
         if let (Some(buffer), Some(source)) = (slots.buffer, source) {
             fill_buffer(device, &mut state, source, buffer, &config.sampler, config.model.classes)?;
@@ -149,6 +167,7 @@ impl Trainer {
                 sampler: &config.sampler,
                 chain: c,
                 seed,
+                counter: chain_step,
                 conditional,
                 accumulate: None,
                 stream: Stream::Langevin,
@@ -161,26 +180,29 @@ impl Trainer {
                 })
                 .transpose()
         };
-        let sizes = Sizes { data: config.train.batch_size, labelled: labelled_size(config) };
-        let buffered = Program::new(device, &network, config, &slots, sizes, options.keep_gradients)?;
-        Ok(Self {
+        let mut trainer = Self {
             begin: begin(&slots.chains)?,
             begin_labelled: begin(&slots.labelled_chains)?,
             langevin: langevin(&slots.chains, false)?,
             langevin_labelled: langevin(&slots.labelled_chains, true)?,
             config: config.clone(),
             device: device.clone(),
+            rows: rows.unwrap_or_default(),
             offsets: offsets.unwrap_or_default(),
             state,
             network,
             slots,
             source,
-            buffered,
-            explicit: None,
+            programs: Vec::new(),
+            in_flight: VecDeque::new(),
             options,
             seed,
+            chain_step,
             counters: Counters::default(),
-        })
+        };
+        let data = trainer.source.is_some();
+        trainer.ready(Way { picked: data, started: !data })?;
+        Ok(trainer)
     }
 
     /// The learning rate of the next iteration, `iterations_per_epoch` apart from `train.decay_epochs`.
@@ -225,8 +247,13 @@ impl Trainer {
     }
 
     /// Continues from these counters.
-    pub fn set_counters(&mut self, c: Counters) {
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn set_counters(&mut self, c: Counters) -> Result<()> {
+        self.state.set(self.chain_step, &[c.chain_step as i32])?;
         self.counters = c;
+        Ok(())
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.
@@ -267,7 +294,8 @@ impl Trainer {
     /// # Errors
     /// If they were not kept.
     pub fn gradients(&self) -> Result<Vec<(String, Vec<f64>)>> {
-        let program = self.explicit.as_ref().unwrap_or(&self.buffered);
+        let program = self.programs.iter().max_by_key(|r| r.last_used).map(|r| &r.program);
+        let program = program.ok_or_else(|| Error::Internal("a trainer without a program".into()))?;
         let named = self.network.parameters.iter().zip(&program.gradients);
         named
             .map(|(p, g)| {
@@ -285,19 +313,21 @@ impl Trainer {
         let m = self.config.sampler.outer_steps as u64;
         let plans = [self.langevin.as_ref(), self.langevin_labelled.as_ref()];
         let chain: Vec<_> = plans.into_iter().flatten().map(|l| l.plan()).collect();
+        let step = self.programs.first().map(|r| &r.program.plan);
         Footprint {
             parameters: self.network.parameter_count(),
             state_bytes: self.state.bytes() as u64,
-            program_bytes: (self.buffered.plan.bytes() + chain.iter().map(|p| p.bytes()).sum::<usize>())
+            program_bytes: (step.map_or(0, Plan::bytes) + chain.iter().map(|p| p.bytes()).sum::<usize>())
                 as u64,
-            flops: self.buffered.plan.cost().flops + m * chain.iter().map(|p| p.cost().flops).sum::<u64>(),
+            flops: step.map_or(0, |p| p.cost().flops) + m * chain.iter().map(|p| p.cost().flops).sum::<u64>(),
         }
     }
 
     /// The plans as text, for debugging.
     pub fn dump(&self) -> String {
         let chain = self.langevin.as_ref().map(|l| l.plan().dump()).unwrap_or_default();
-        format!("Langevin step\n{chain}\nTraining step\n{}", self.buffered.plan.dump())
+        let step = self.programs.first().map(|r| r.program.plan.dump()).unwrap_or_default();
+        format!("Langevin step\n{chain}\nTraining step\n{step}")
     }
 }
 

@@ -5,8 +5,9 @@
 use crate::config::{Config, Plc};
 use crate::error::Result;
 use crate::model::{BnMode, Forward, Network, Objective};
-use crate::sampler::{Accumulator, pixels_of, unbias};
-use engine::ops::batch::{ConcatRows, SliceRows};
+use crate::sampler::{Accumulator, Source, pixels_of, unbias};
+use engine::ops::augment::Args;
+use engine::ops::batch::{ConcatRows, Pack, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
@@ -14,6 +15,7 @@ use engine::ops::reduce::SumAll;
 use engine::ops::replay::ScatterRows;
 use engine::ops::sgd::Sgd;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::rng::Stream;
 use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
 
 /// Chains of one kind: where they live and what their steps accumulated.
@@ -41,12 +43,14 @@ pub struct Slots {
 /// Host inputs of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// n×H×W×C.
-    pub x_data: Option<Var>,
-    /// m×H×W×C.
-    pub x_labelled: Var,
+    /// n×H×W×C, or rows of the training images, `i32[n]`.
+    pub data: Option<Var>,
+    /// m×H×W×C, or rows of the training images, `i32[m]`.
+    pub labelled: Var,
     /// `i32[m]`.
     pub labels: Var,
+    /// The iteration, `i32[1]`, where images are picked.
+    pub step: Option<Var>,
     /// `i32[m]`: the labels that the conditional chains followed.
     pub chain_labels: Option<Var>,
     /// One value.
@@ -57,19 +61,21 @@ pub struct Inputs {
     pub labelled_index: Option<Var>,
 }
 
-/// What the host reads back.
+/// The images of the batches on the tape.
 #[derive(Clone, Copy, Debug)]
-pub struct Outputs {
-    /// The loss.
-    pub loss: Var,
-    /// Mean cross-entropy of the labelled images.
-    pub ce: Var,
-    /// Share of labelled images classified right.
-    pub accuracy: Var,
-    /// Mean log p(x) of the data, unnormalised.
-    pub f_data: Option<Var>,
-    /// The same of the chains.
-    pub f_chain: Option<Var>,
+struct Batches {
+    data: Option<Var>,
+    labelled: Var,
+}
+
+/// What an iteration measures.
+#[derive(Clone, Copy, Debug)]
+struct Measures {
+    loss: Var,
+    ce: Var,
+    accuracy: Var,
+    f_data: Option<Var>,
+    f_chain: Option<Var>,
 }
 
 /// The planned program.
@@ -79,8 +85,9 @@ pub struct Program {
     pub plan: Plan,
     /// Its inputs.
     pub inputs: Inputs,
-    /// Its outputs.
-    pub outputs: Outputs,
+    /// One vector: the loss, mean cross-entropy and accuracy of the labelled images and, where log p(x) is trained, the
+    /// mean unnormalised log p(x) of the data and of the chains.
+    pub metrics: Var,
     /// Gradients of all parameters, in order, if asked for.
     pub gradients: Vec<Var>,
 }
@@ -112,7 +119,8 @@ struct Recorder<'a> {
 }
 
 impl Program {
-    /// Records and plans the program; with `keep_gradients` they can be read after a run.
+    /// Records and plans the program; with `keep_gradients` they can be read after a run. With a `source` the host names
+    /// rows of its images, which are augmented on the way; else it gives the images.
     ///
     /// # Errors
     /// If there is no memory.
@@ -121,34 +129,38 @@ impl Program {
         network: &Network,
         config: &Config,
         slots: &Slots,
-        sizes: Sizes,
+        (source, sizes): (Option<Source>, Sizes),
         keep_gradients: bool,
     ) -> Result<Self> {
         let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None };
-        let inputs = r.inputs(sizes);
-        let outputs = r.losses(sizes, &inputs)?;
-        let gradients = r.update(outputs.loss, inputs.lr)?;
+        let inputs = r.inputs(source.is_some(), sizes);
+        let batches = r.batches(source, &inputs)?;
+        let m = r.losses(sizes, &inputs, batches)?;
+        let gradients = r.update(m.loss, inputs.lr)?;
         r.write_buffer(&inputs)?;
-        let mut read = vec![outputs.loss, outputs.ce, outputs.accuracy];
-        read.extend(outputs.f_data.into_iter().chain(outputs.f_chain));
+        let all = [Some(m.loss), Some(m.ce), Some(m.accuracy), m.f_data, m.f_chain];
+        let metrics = r.tape.one(Pack, &all.into_iter().flatten().collect::<Vec<_>>())?;
+        let mut read = vec![metrics];
         if keep_gradients {
             read.extend(&gradients);
         }
         let plan = r.tape.plan(device, &read)?;
-        Ok(Self { plan, inputs, outputs, gradients })
+        Ok(Self { plan, inputs, metrics, gradients })
     }
 }
 
 impl Recorder<'_> {
-    fn inputs(&mut self, sizes: Sizes) -> Inputs {
+    fn inputs(&mut self, picked: bool, sizes: Sizes) -> Inputs {
         let (t, n) = (&mut self.tape, self.network);
         let px = self.slots.chains.is_some();
         let pxy = self.slots.labelled_chains.is_some();
         let buffer = self.slots.buffer.is_some();
         let rows = |k| Spec::i32(&[k]);
+        let images = |k| if picked { rows(k) } else { n.images(k) };
         Inputs {
-            x_data: px.then(|| t.input("x_data", n.images(sizes.data))),
-            x_labelled: t.input("x_labelled", n.images(sizes.labelled)),
+            data: px.then(|| t.input("x_data", images(sizes.data))),
+            labelled: t.input("x_labelled", images(sizes.labelled)),
+            step: picked.then(|| t.input("step", rows(1))),
             labels: t.input("labels", rows(sizes.labelled)),
             chain_labels: pxy.then(|| t.input("chain_labels", rows(sizes.labelled))),
             lr: t.input("lr", Spec::new(&[], n.dtype)),
@@ -157,13 +169,26 @@ impl Recorder<'_> {
         }
     }
 
+    /// The batches, out of the training images where these are picked.
+    fn batches(&mut self, source: Option<Source>, inputs: &Inputs) -> Result<Batches> {
+        let (Some(source), Some(step)) = (source, inputs.step) else {
+            return Ok(Batches { data: inputs.data, labelled: inputs.labelled });
+        };
+        let d = &self.config.data;
+        let augmented = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
+        let of_data = if d.p_x_augment { augmented } else { Args::default() };
+        let mut batch = |args, stream, rows| source.batch(&mut self.tape, args, stream, rows, step);
+        let data = inputs.data.map(|rows| batch(of_data, Stream::AugmentUnlabelled, rows)).transpose()?;
+        Ok(Batches { data, labelled: batch(augmented, Stream::AugmentLabelled, inputs.labelled)? })
+    }
+
     /// Forward passes and losses; running statistics on the way.
-    fn losses(&mut self, sizes: Sizes, inputs: &Inputs) -> Result<Outputs> {
+    fn losses(&mut self, sizes: Sizes, inputs: &Inputs, batches: Batches) -> Result<Measures> {
         let eval = self.config.train.plc == Plc::Eval;
         let mut parts = Vec::new();
         let mut groups = Groups::default();
         let mut running = None;
-        if let (Some(x), Some(chains)) = (inputs.x_data, self.slots.chains.clone()) {
+        if let (Some(x), Some(chains)) = (batches.data, self.slots.chains.clone()) {
             let q = self.tape.read(chains.chain);
             if eval {
                 // The published order: the chain steps move the running statistics that this pass then uses.
@@ -178,7 +203,7 @@ impl Recorder<'_> {
             }
         }
         groups.labelled = parts.len();
-        parts.push((inputs.x_labelled, sizes.labelled));
+        parts.push((batches.labelled, sizes.labelled));
         if let Some(chains) = &self.slots.labelled_chains {
             groups.conditional = Some(parts.len());
             let q = self.tape.read(chains.chain);
@@ -213,7 +238,7 @@ impl Recorder<'_> {
             None => self.tape.one(Fill { spec: Spec::new(&[], self.network.dtype), value: 0.0 }, &[])?,
         };
         let (f_data, f_chain) = data.unzip();
-        Ok(Outputs { loss, ce, accuracy, f_data, f_chain })
+        Ok(Measures { loss, ce, accuracy, f_data, f_chain })
     }
 
     /// The log p(x) term and the energy term; mean energies of data and chains.

@@ -1,48 +1,146 @@
-//! One iteration of a [`Trainer`].
+//! One iteration of a [`Trainer`]: what it is fed with, and its programs run as one sequence.
+//!
+//! Invariant: on a GPU nothing between the copies of an iteration's inputs and that of its metrics waits for the host.
 
 use super::program::{Program, Sizes, Slots};
-use super::{Batch, StepMetrics, Trainer, labelled_size};
+use super::{Batch, Picks, StepMetrics, Trainer, labelled_size};
 use crate::error::{Error, Result};
 use crate::model::set;
 use crate::sampler::Draw;
-use engine::{DType, Host, Var};
+use engine::{DType, Host, Part, Sequence, Var};
+
+/// How an iteration is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Images come from the training images, by number; else they are given.
+    pub(super) picked: bool,
+    /// Chains are given; else they come from the replay buffer and go back there.
+    pub(super) started: bool,
+}
+
+/// The program for a way to feed an iteration, and the sequence that it ends.
+#[derive(Debug)]
+pub(super) struct Ready {
+    way: Way,
+    pub(super) program: Program,
+    sequence: Sequence,
+    /// The iteration that used it last.
+    pub(super) last_used: u64,
+}
+
+/// An iteration whose metrics have not been taken.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    program: usize,
+    step: u64,
+    lr: f64,
+}
+
+/// Images of a batch, as the program takes them.
+#[derive(Clone, Copy, Debug)]
+struct Images<'a> {
+    data: Host<'a>,
+    labelled: Host<'a>,
+}
 
 impl Trainer {
-    /// One iteration: sampling, grouped pass, update.
+    /// One iteration on images that are given: sampling, grouped pass, update.
     ///
     /// # Errors
     /// [`Error::Data`] for batches of a wrong size, a label out of range or a value that is not finite.
     pub fn step(&mut self, batch: &Batch<'_>, lr: f64) -> Result<StepMetrics> {
         self.check(batch)?;
-        let labels = self.chain_labels(batch);
-        let draws = match batch.chain_start {
-            Some(start) => {
-                self.start_from(start)?;
-                None
-            }
-            None => Some(self.begin(&labels)?),
-        };
-        let base = self.counters.chain_step;
-        for m in 0..self.config.sampler.outer_steps as u32 {
-            if let Some(l) = &mut self.langevin {
-                l.run(&mut self.state, base.wrapping_add(m), None)?;
-            }
+        self.nothing_in_flight()?;
+        if let Some(start) = batch.chain_start {
+            self.start_from(start)?;
         }
-        let mut used = if self.langevin.is_some() { self.config.sampler.outer_steps as u32 } else { 0 };
-        for _ in 0..self.config.sampler.outer_steps {
-            if let Some(l) = &mut self.langevin_labelled {
-                l.run(&mut self.state, base.wrapping_add(used), Some(&labels))?;
-                used += 1;
-            }
+        let way = Way { picked: false, started: batch.chain_start.is_some() };
+        let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        if self.options.dtype == DType::F64 {
+            let (data, labelled) = (wide(batch.x_data), wide(batch.x_labelled));
+            let images = Images { data: Host::F64(&data), labelled: Host::F64(&labelled) };
+            self.enqueue(way, images, batch.labels, lr)?;
+        } else {
+            let images = Images { data: Host::F32(batch.x_data), labelled: Host::F32(batch.x_labelled) };
+            self.enqueue(way, images, batch.labels, lr)?;
         }
-        self.counters.chain_step = base.wrapping_add(used);
-        let metrics = self.update(batch, lr, draws.as_ref(), &labels)?;
-        Ok(metrics)
+        self.take_metrics()
     }
 
-    /// The labels that conditional chains follow: those of the labelled batch.
-    fn chain_labels(&self, batch: &Batch<'_>) -> Vec<i32> {
-        if self.langevin_labelled.is_some() { batch.labels.to_vec() } else { Vec::new() }
+    /// One iteration on images of the data set, augmented as `data` of the configuration says.
+    ///
+    /// # Errors
+    /// As [`Trainer::launch`].
+    pub fn step_on(&mut self, picks: &Picks<'_>, lr: f64) -> Result<StepMetrics> {
+        self.nothing_in_flight()?;
+        self.launch(picks, lr)?;
+        self.take_metrics()
+    }
+
+    /// Asks for one iteration on images of the data set. A GPU is not waited for; [`Trainer::take_metrics`] does that.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for batches of a wrong size, images that are not for training, or a trainer without data.
+    pub fn launch(&mut self, picks: &Picks<'_>, lr: f64) -> Result<()> {
+        let (n, m) = (self.config.train.batch_size, labelled_size(&self.config));
+        let n = if self.slots.chains.is_some() { n } else { picks.data.len() };
+        for (name, given, want) in [("data", picks.data.len(), n), ("labelled", picks.labelled.len(), m)] {
+            if given != want {
+                return Err(Error::Data(format!("{given} {name} images were picked, not {want}")));
+            }
+        }
+        let row = |i: &u32| {
+            let row = self.rows.get(*i as usize).filter(|r| **r >= 0);
+            row.copied().ok_or_else(|| Error::Data(format!("image {i} is not one of the training images")))
+        };
+        let data = picks.data.iter().map(row).collect::<Result<Vec<i32>>>()?;
+        let labelled = picks.labelled.iter().map(row).collect::<Result<Vec<i32>>>()?;
+        // The training images lie sorted by class.
+        let class = |row: &i32| self.offsets[1..].partition_point(|o| o <= row) as i32;
+        let labels: Vec<i32> = labelled.iter().map(class).collect();
+        let images = Images { data: Host::I32(&data), labelled: Host::I32(&labelled) };
+        self.enqueue(Way { picked: true, started: false }, images, &labels, lr)
+    }
+
+    /// Iterations asked for whose metrics have not been taken.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The metrics of the iteration asked for longest ago, waiting for it if need be.
+    ///
+    /// # Errors
+    /// If there is none; what a GPU answers.
+    pub fn take_metrics(&mut self) -> Result<StepMetrics> {
+        let done = self.in_flight.pop_front();
+        let done = done.ok_or_else(|| Error::Internal("no iteration is under way".into()))?;
+        let program = &mut self.programs[done.program].program;
+        let v: Vec<f64> = match self.options.dtype {
+            DType::F64 => program.plan.take::<f64>(program.metrics)?,
+            _ => program.plan.take::<f32>(program.metrics)?.into_iter().map(f64::from).collect(),
+        };
+        let energy = |i| v.get(i).copied().unwrap_or(f64::NAN);
+        Ok(StepMetrics {
+            step: done.step,
+            loss: v[0],
+            ce: v[1],
+            accuracy: v[2],
+            log_density_data: energy(3),
+            log_density_chain: energy(4),
+            lr: done.lr,
+        })
+    }
+
+    /// Why an iteration could not become one CUDA graph, if it could not.
+    pub fn capture_refused(&self) -> Option<&str> {
+        self.programs.iter().find_map(|r| r.sequence.capture_refused())
+    }
+
+    fn nothing_in_flight(&self) -> Result<()> {
+        if self.in_flight.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Internal("take the metrics of the iterations under way first".into()))
     }
 
     fn start_from(&mut self, start: &[f32]) -> Result<()> {
@@ -57,77 +155,89 @@ impl Trainer {
         set(&mut self.state, c.chain, start)
     }
 
-    /// Takes chains from the buffer, some of them restarted.
-    fn begin(&mut self, labels: &[i32]) -> Result<[Draw; 2]> {
-        let mut draws = [Draw::default(), Draw::default()];
-        let (s, seed) = (&self.config.sampler, self.config.seed);
-        let chains =
-            [(&mut self.begin, &self.slots.chains), (&mut self.begin_labelled, &self.slots.labelled_chains)];
-        for (k, (begin, chains)) in chains.into_iter().enumerate() {
-            let Some(chains) = chains else { continue };
-            let Some(begin) = begin else {
-                return Err(Error::Data(
-                    "a trainer without data needs the chains' starts at each step".into(),
-                ));
-            };
-            let n = chains.chain.spec.first();
-            let labels = (k == 1).then_some(labels);
-            draws[k] = Draw::new(s, n, seed, self.counters.round, &self.offsets, labels);
-            begin.run(&mut self.state, &draws[k], self.counters.round)?;
-            self.counters.round = self.counters.round.wrapping_add(1);
+    /// The place of the program for `way`, made if it is not there.
+    pub(super) fn ready(&mut self, way: Way) -> Result<usize> {
+        if let Some(i) = self.programs.iter().position(|r| r.way == way) {
+            return Ok(i);
         }
-        Ok(draws)
+        let source = self.source.filter(|_| way.picked);
+        if way.picked && source.is_none() {
+            return Err(Error::Data("a trainer without data needs images at each step".into()));
+        }
+        let buffer = self.slots.buffer.filter(|_| !way.started);
+        let slots = Slots { buffer, ..self.slots.clone() };
+        let sizes = Sizes { data: self.config.train.batch_size, labelled: labelled_size(&self.config) };
+        let keep = self.options.keep_gradients;
+        let program = Program::new(&self.device, &self.network, &self.config, &slots, (source, sizes), keep)?;
+        self.programs.push(Ready { way, program, sequence: Sequence::default(), last_used: 0 });
+        Ok(self.programs.len() - 1)
     }
 
-    fn update(
-        &mut self,
-        batch: &Batch<'_>,
-        lr: f64,
-        draws: Option<&[Draw; 2]>,
-        chain_labels: &[i32],
-    ) -> Result<StepMetrics> {
-        if draws.is_none() && self.slots.buffer.is_some() && self.explicit.is_none() {
-            let slots = Slots { buffer: None, ..self.slots.clone() };
-            let sizes = Sizes { data: self.config.train.batch_size, labelled: labelled_size(&self.config) };
-            let keep = self.options.keep_gradients;
-            let p = Program::new(&self.device, &self.network, &self.config, &slots, sizes, keep)?;
-            self.explicit = Some(p);
+    /// Which rows of the buffer and which restarts this round's chains are, and the numbers of the rounds.
+    fn draw(&mut self, labels: &[i32]) -> Result<([Draw; 2], [[i32; 1]; 2])> {
+        let (mut draws, mut rounds) = ([Draw::default(), Draw::default()], [[0]; 2]);
+        let chains = [(&self.begin, &self.slots.chains), (&self.begin_labelled, &self.slots.labelled_chains)];
+        for (k, (begin, chains)) in chains.into_iter().enumerate() {
+            let Some(chains) = chains else { continue };
+            if begin.is_none() {
+                let why = "a trainer without data needs the chains' starts at each step";
+                return Err(Error::Data(why.into()));
+            }
+            let n = chains.chain.spec.first();
+            let (round, seed) = (self.counters.round, self.config.seed);
+            draws[k] =
+                Draw::new(&self.config.sampler, n, seed, round, &self.offsets, (k == 1).then_some(labels));
+            rounds[k] = [round as i32];
+            self.counters.round = round.wrapping_add(1);
         }
-        let program = match (draws, &mut self.explicit) {
-            (None, Some(p)) => p,
-            _ => &mut self.buffered,
-        };
-        let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-        let double = self.options.dtype == DType::F64;
-        let (data64, lab64) =
-            if double { (wide(batch.x_data), wide(batch.x_labelled)) } else { Default::default() };
+        Ok((draws, rounds))
+    }
+
+    /// Runs the iteration as one sequence and asks for its metrics.
+    fn enqueue(&mut self, way: Way, images: Images<'_>, labels: &[i32], lr: f64) -> Result<()> {
+        let at = self.ready(way)?;
+        let (draws, rounds) = if way.started { Default::default() } else { self.draw(labels)? };
+        let step = [self.counters.iteration as i32];
         let (lr64, lr32) = ([lr], [lr as f32]);
-        let real = |x32, x64| if double { Host::F64(x64) } else { Host::F32(x32) };
+        let rate = if self.options.dtype == DType::F64 { Host::F64(&lr64) } else { Host::F32(&lr32) };
+        let Ready { program, sequence, last_used, .. } = &mut self.programs[at];
         let i = program.inputs;
-        let mut binds: Vec<(Var, Host<'_>)> = vec![
-            (i.x_labelled, real(batch.x_labelled, &lab64)),
-            (i.labels, Host::I32(batch.labels)),
-            (i.lr, real(&lr32, &lr64)),
-        ];
-        binds.extend(i.x_data.map(|v| (v, real(batch.x_data, &data64))));
-        binds.extend(i.chain_labels.map(|v| (v, Host::I32(chain_labels))));
-        if let Some([a, b]) = draws {
-            binds.extend(i.index.map(|v| (v, Host::I32(&a.index))));
-            binds.extend(i.labelled_index.map(|v| (v, Host::I32(&b.index))));
+        let mut binds: Vec<(Var, Host<'_>)> =
+            vec![(i.labelled, images.labelled), (i.labels, Host::I32(labels)), (i.lr, rate)];
+        binds.extend(i.data.map(|v| (v, images.data)));
+        binds.extend(i.step.map(|v| (v, Host::I32(&step))));
+        binds.extend(i.chain_labels.map(|v| (v, Host::I32(labels))));
+        binds.extend(i.index.map(|v| (v, Host::I32(&draws[0].index))));
+        binds.extend(i.labelled_index.map(|v| (v, Host::I32(&draws[1].index))));
+
+        let begins = [&mut self.begin, &mut self.begin_labelled].map(|b| b.as_mut().filter(|_| !way.started));
+        let starts: Vec<_> =
+            (0..2).map(|k| begins[k].as_ref().map(|b| b.inputs(&draws[k], &rounds[k]))).collect();
+        let moves = [&mut self.langevin, &mut self.langevin_labelled].map(Option::as_mut);
+        let followed: Vec<_> = moves.iter().map(|l| l.as_ref().map(|l| l.inputs(labels))).collect();
+        let times = self.config.sampler.outer_steps;
+        let mut parts = Vec::with_capacity(5);
+        for (begin, inputs) in begins.into_iter().zip(&starts) {
+            if let (Some(b), Some(inputs)) = (begin, inputs) {
+                parts.push(Part { plan: b.plan_mut(), inputs, times: 1 });
+            }
         }
-        program.plan.run(&mut self.state, &binds)?;
+        for (langevin, inputs) in moves.into_iter().zip(&followed) {
+            if let (Some(l), Some(inputs)) = (langevin, inputs) {
+                parts.push(Part { plan: l.plan_mut(), inputs, times });
+                self.counters.chain_step = self.counters.chain_step.wrapping_add(times as u32);
+            }
+        }
+        parts.push(Part { plan: &mut program.plan, inputs: &binds, times: 1 });
+        sequence.run(&mut self.state, &mut parts)?;
+        match self.options.dtype {
+            DType::F64 => program.plan.ask::<f64>(program.metrics)?,
+            _ => program.plan.ask::<f32>(program.metrics)?,
+        }
         self.counters.iteration += 1;
-        let (o, plan) = (program.outputs, &program.plan);
-        let energy = |v: Option<Var>| v.map_or(Ok(f64::NAN), |v| plan.scalar(v));
-        Ok(StepMetrics {
-            step: self.counters.iteration,
-            loss: plan.scalar(o.loss)?,
-            ce: plan.scalar(o.ce)?,
-            log_density_data: energy(o.f_data)?,
-            log_density_chain: energy(o.f_chain)?,
-            accuracy: plan.scalar(o.accuracy)?,
-            lr,
-        })
+        *last_used = self.counters.iteration;
+        self.in_flight.push_back(InFlight { program: at, step: self.counters.iteration, lr });
+        Ok(())
     }
 
     fn check(&self, b: &Batch<'_>) -> Result<()> {

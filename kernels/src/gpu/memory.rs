@@ -75,7 +75,7 @@ impl Gpu {
         copied.map_err(|e| GpuError::driver("copying on the device", e))
     }
 
-    fn range(&self, buffer: &Buffer<u8>, offset: usize, len: usize) -> Result<u64, GpuError> {
+    pub(super) fn range(&self, buffer: &Buffer<u8>, offset: usize, len: usize) -> Result<u64, GpuError> {
         if offset.checked_add(len).is_none_or(|end| end > buffer.len()) {
             return Err(GpuError::shape("copy", format!("{len} bytes at {offset} of {}", buffer.len())));
         }

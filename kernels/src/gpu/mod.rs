@@ -33,6 +33,7 @@ mod reference;
 pub mod search;
 pub mod selftest;
 pub mod sources;
+mod staging;
 mod store;
 mod symbols;
 
@@ -42,3 +43,4 @@ pub use error::{GpuError, NoCuda};
 pub use graph::Graph;
 pub use launch::Launch;
 pub use probe::{LibraryReport, Report, open, probe, probe_with};
+pub use staging::Staging;

@@ -233,6 +233,28 @@ API int cuMemGetInfo_v2(size_t* free, size_t* total)
     *total = size_t(8) << 30;
     return 0;
 }
+API int cuMemHostAlloc(void** memory, size_t bytes, unsigned)
+{
+    *memory = capturing ? nullptr : malloc(bytes);
+    return *memory ? 0 : 1;
+}
+API int cuMemFreeHost(void* memory)
+{
+    free(memory);
+    return 0;
+}
+API int cuEventCreate(void** event, unsigned)
+{
+    *event = malloc(1);
+    return 0;
+}
+API int cuEventRecord(void*, void*) { return 0; }
+API int cuEventSynchronize(void*) { return capturing ? 900 : 0; }
+API int cuEventDestroy_v2(void* event)
+{
+    free(event);
+    return 0;
+}
 API int cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void*)
 {
     memcpy(to, from, bytes);

@@ -1,32 +1,28 @@
 //! Crops, mirroring and noise, against the CPU's augmentation itself.
 
 use emulated::{Arg, Buffer};
-use engine::rng::Stream;
 use half::bf16;
-use jempp::data::{Augment, Dataset};
+use kernels::augment::{self, Args};
 
-use crate::random::{OFFSET, SEED, STEP};
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
 use crate::{Element, assert_same, every_way, floats, skipped};
 
 fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
     let [h, w, c] = size;
     let (pixels, count) = (h * w * c, 6);
     let images: Vec<u8> = (0..count * pixels).map(|i| (i * 89 % 256) as u8).collect();
-    let set = Dataset::new("x", size, 2, images.clone(), vec![0; count]).unwrap();
-    let index = [5u32, 0, 3, 3, 2];
-    let n = index.len();
-    // One position more, for an image that does not exist.
-    let mut asked: Vec<i32> = index.iter().map(|&i| i as i32).collect();
-    asked.push(count as i32);
+    // The last image does not exist.
+    let asked = [5, 0, 3, 3, 2, count as i32];
+    let n = asked.len();
     let got = every_way(|way| {
-        let (images, asked) = (Buffer::from(&images), Buffer::from(&asked));
+        let (images, index) = (Buffer::from(&images), Buffer::from(&asked));
         let (seed, step, out) =
-            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten((n + 1) * pixels));
+            (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten(n * pixels));
         let args = [
             images.arg(),
             Arg::I32(count as i32),
-            asked.arg(),
-            Arg::I32(n as i32 + 1),
+            index.arg(),
+            Arg::I32(n as i32),
             Arg::I32(h as i32),
             Arg::I32(w as i32),
             Arg::I32(c as i32),
@@ -36,18 +32,15 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
             seed.arg(),
             step.arg(),
             Arg::U32(OFFSET),
-            Arg::U32(Stream::AugmentLabelled as u32),
+            Arg::U32(STREAM),
             out.arg(),
         ];
         way.go(&format!("augment_{}", E::S), [pixels.div_ceil(2048) as u32, 4, 1], 256, &args);
         vec![floats(&out)]
     });
-    let seed = u64::from(SEED[0] as u32) | u64::from(SEED[1] as u32) << 32;
-    let step = (STEP as u32).wrapping_add(OFFSET);
     let mut want = vec![0.0; n * pixels];
-    Augment { pad, flip, sigma }.batch(&set, &index, seed, Stream::AugmentLabelled, step, &mut want).unwrap();
-    let mut want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
-    want.extend(vec![f32::NAN; pixels]);
+    augment::cpu(&cpu(), Args { pad, flip, sigma }, size, &images, &asked, place(), &mut want);
+    let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&format!("augment_{}", E::S), &got[0], &want);
 }
 

@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::{batch, elementwise, leaky_relu};
+use kernels::{batch, counter, elementwise, leaky_relu};
 
 use crate::random::cpu;
 use crate::{Data, Element, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
@@ -151,5 +151,24 @@ fn axes_are_swapped_and_swapped_back() {
     for (n, a, b) in [(3, 35, 7), (2, 9, 64), (5, 1, 33), (1, 70, 40)] {
         check_transpose::<f32>(n, a, b);
         check_transpose::<bf16>(n, a, b);
+    }
+}
+
+#[test]
+fn counters_wrap() {
+    if skipped() {
+        return;
+    }
+    let x = [0, -1, i32::MAX, i32::MIN, 7];
+    let got = every_way(|way| {
+        let (x, out) = (Buffer::from(&x), Buffer::<i32>::unwritten(5));
+        way.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), out.arg()]);
+        way.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), x.arg()]);
+        [out, x].map(|b| b.read().iter().map(|v| f32::from_bits(*v as u32)).collect()).to_vec()
+    });
+    let mut want = [0; 5];
+    counter::cpu(&x, 3, &mut want);
+    for got in got {
+        assert_eq!(got.iter().map(|v| v.to_bits() as i32).collect::<Vec<_>>(), want);
     }
 }

@@ -1,0 +1,13 @@
+// Counters moved on: the twin of counter.rs.
+//
+// What must hold: sums wrap; `out` may be `x`.
+//
+// Launch: any grid and block.
+#include "common.cuh"
+
+extern "C" __global__ void counter_advance(const int* x, int by, long long n, int* out)
+{
+    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += gridDim.x * (long long)blockDim.x) {
+        out[i] = (int)((unsigned)x[i] + (unsigned)by);
+    }
+}

@@ -1,0 +1,29 @@
+//! Counters that programs move on by themselves, so that nothing has to be told to them between runs.
+
+/// `out[i]` = `x[i]` + `by`, wrapping.
+pub fn cpu(x: &[i32], by: i32, out: &mut [i32]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = x.wrapping_add(by);
+    }
+}
+
+/// The same in place.
+pub fn in_place(by: i32, out: &mut [i32]) {
+    out.iter_mut().for_each(|o| *o = o.wrapping_add(by));
+}
+
+/// The CUDA arm: `cuda/counter.cu`.
+pub mod cuda {
+    use crate::gpu::launch::{Launch, i32, i64, of, threads};
+    use crate::gpu::{Gpu, GpuError};
+
+    /// n counters moved on. Spans: x, the result, which may be x.
+    ///
+    /// # Errors
+    /// What compiling and loading give.
+    pub fn advance(gpu: &Gpu, n: usize, by: i32) -> Result<Launch, GpuError> {
+        let params = vec![of::<i32>("x", n), i32(by), i64(n), of::<i32>("out", n)];
+        // SAFETY: the kernel reads and writes n values.
+        unsafe { Launch::new(gpu, "counter", "counter_advance", threads(n), params) }
+    }
+}
