@@ -5,9 +5,9 @@
 // What must hold: weights and moments are float32, the gradient is of type S; no fused multiply-add; results do not
 // depend on the grid. Powers of β are formed in float64 by repeated squaring. Learning rate and the number of steps
 // done before this one lie in device memory. w_out, m_out, v_out may be w, m, v. `low`, if not null, gets the new
-// weights in bf16.
+// weights in bf16. count_i32 adds one to each of n numbers; `out` may be x.
 //
-// Launch: any grid, block 256, static shared memory only; enough threads for n/4 quads is best.
+// Launch: any grid, block 256, static shared memory only; enough threads for n/4 quads is best (count_i32: for n).
 #include "common.cuh"
 
 struct Adam {
@@ -93,3 +93,11 @@ __device__ void adam_body(const float* w, const float* m, const float* v, const 
 KERNELS(float, f32)
 KERNELS(bf16, bf16)
 #undef KERNELS
+
+extern "C" __global__ void count_i32(const int* x, long long n, int* out)
+{
+    const long long stride = (long long)gridDim.x * blockDim.x;
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        out[i] = (int)((unsigned)x[i] + 1u);
+    }
+}

@@ -78,6 +78,7 @@ macro_rules! stems {
 }
 
 stems![
+    adam,
     batch,
     bn_coeffs,
     bn_running_update,
