@@ -1,6 +1,6 @@
 //! Taking a run up again, bit by bit where it was left.
 //!
-//! What must hold: weights, running statistics, velocity, buffer, counters and data cursors come back exactly, and
+//! What must hold: weights, running statistics, the optimiser's moments, averages, buffer, counters and data cursors come back exactly, and
 //! everything else follows from them; so an interrupted run ends like an unbroken one.
 
 use super::{Folder, Session};
@@ -65,7 +65,7 @@ impl Session {
                  train.epochs would give it more"
             )));
         }
-        self.trainer.set_counters(counters);
+        self.trainer.set_counters(counters)?;
         self.unlabelled.restore(field::<Cursor>(c, "unlabelled")?)?;
         self.labelled.restore(field::<Cursor>(c, "labelled")?)
     }
