@@ -15,7 +15,7 @@ const SMALL: [&str; 5] = [
     "model.depth=10",
     "model.widen_factor=1",
     "train.warmup_iters=50",
-    "train.decay_epochs=[8, 12]",
+    "train.decay_epochs=[6, 8]",
 ];
 
 fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
@@ -37,7 +37,7 @@ fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
 
 #[test]
 fn softmax_classifies_the_digits() {
-    let (_keep, r) = train("softmax", &["train.epochs=15"]);
+    let (_keep, r) = train("softmax", &["train.epochs=10"]);
     assert!(r.test.classification.accuracy >= 0.95, "{:?}", r.test);
     assert!(r.gap.is_none() && r.grids.is_empty());
 }
@@ -45,7 +45,7 @@ fn softmax_classifies_the_digits() {
 /// As published but for the network's size, a smaller buffer and a larger learning rate.
 #[test]
 fn jem_classifies_the_digits_and_its_chains_follow() {
-    let (_keep, r) = train("jem", &["train.epochs=15", "train.lr=1e-3", "sampler.buffer_size=1000"]);
+    let (_keep, r) = train("jem", &["train.epochs=10", "train.lr=2e-3", "sampler.buffer_size=1000"]);
     assert!(r.test.classification.accuracy >= 0.9, "{:?}", r.test);
     let [mean, worst] = r.gap.unwrap();
     assert!(mean.abs() < 1.0 && worst < 2.0, "gap {mean}, largest {worst}");
