@@ -1,8 +1,9 @@
-//! Images of a model's making, side by side in a PNG.
+//! Images of a model's making, side by side in a PNG or, on their way there, in a GIF.
 
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use image::{ImageFormat, Rgb, RgbImage};
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage};
 use std::io::{self, Cursor};
 use std::path::Path;
 
@@ -14,6 +15,11 @@ const GAP: usize = 2;
 const PAPER: Rgb<u8> = Rgb([240, 240, 236]);
 /// Largest side of a grid in pixels.
 const MOST_SIDE: usize = 65_000;
+/// How long a frame of an animation stays, and its last one.
+const FRAME_MS: u32 = 100;
+const LAST_FRAME_MS: u32 = 1500;
+/// From 1, the best choice of 256 colours, to 30; up to 256 colours, as of grey images, are kept as they are.
+const GIF_SPEED: i32 = 10;
 
 /// Puts images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) row by row into a grid of `columns`.
 ///
@@ -88,6 +94,28 @@ pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], colum
     write_png(path, &render_cells(cells, size, columns)?)
 }
 
+/// Writes grids as in [`save_grid`] as the frames of an endless GIF; the last stays for a while.
+///
+/// # Errors
+/// As [`save_grid`], or if there is no frame.
+pub fn save_animation(path: &Path, frames: &[Vec<f32>], size: [usize; 3], columns: usize) -> Result<()> {
+    let fail = |e: image::ImageError| Error::io(path, io::Error::other(e));
+    if frames.is_empty() {
+        return Err(Error::Data("no frames are no animation".into()));
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new_with_speed(&mut bytes, GIF_SPEED);
+    encoder.set_repeat(Repeat::Infinite).map_err(fail)?;
+    for (i, frame) in frames.iter().enumerate() {
+        let grid = DynamicImage::ImageRgb8(render_grid(frame, size, columns)?).into_rgba8();
+        let ms = if i + 1 == frames.len() { LAST_FRAME_MS } else { FRAME_MS };
+        let frame = Frame::from_parts(grid, 0, 0, Delay::from_numer_denom_ms(ms, 1));
+        encoder.encode_frame(frame).map_err(fail)?;
+    }
+    drop(encoder);
+    write_atomic(path, |w| w.write_all(&bytes))
+}
+
 fn write_png(path: &Path, grid: &RgbImage) -> Result<()> {
     let mut bytes = Cursor::new(Vec::new());
     grid.write_to(&mut bytes, ImageFormat::Png).map_err(|e| Error::io(path, io::Error::other(e)))?;
@@ -137,6 +165,30 @@ mod tests {
             let want = [0, 1, 2].map(|k| ((3 * i + k) % 256) as u8);
             assert_eq!(g.get_pixel(2 + (i % 16) * 3 + 1, 2 + (i / 16) * 3 + 1).0, want);
         }
+    }
+
+    #[test]
+    fn animations_hold_every_frame_as_its_grid() {
+        use image::AnimationDecoder;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gif");
+        let frames: Vec<Vec<f32>> = (0..3)
+            .map(|k| (0..4 * 64).map(|i| ((i * 7 + k * 50) % 201) as f32 / 100.0 - 1.0).collect())
+            .collect();
+        save_animation(&path, &frames, [8, 8, 1], 2).unwrap();
+        let file = io::BufReader::new(std::fs::File::open(&path).unwrap());
+        let got = image::codecs::gif::GifDecoder::new(file).unwrap().into_frames().collect_frames().unwrap();
+        assert_eq!(got.len(), 3);
+        for (got, want) in got.iter().zip(&frames) {
+            let want = DynamicImage::ImageRgb8(render_grid(want, [8, 8, 1], 2).unwrap()).into_rgba8();
+            assert!(*got.buffer() == want);
+        }
+        let ms: Vec<u32> = got.iter().map(|f| f.delay().numer_denom_ms().0).collect();
+        assert_eq!(ms, [FRAME_MS, FRAME_MS, LAST_FRAME_MS]);
+        assert!(save_animation(&path, &[], [8, 8, 1], 2).is_err());
+        // In colours.
+        save_animation(&path, &[vec![0.5; 4 * 192]], [8, 8, 3], 2).unwrap();
+        assert_eq!(image::open(&path).unwrap().width(), 86);
     }
 
     #[test]

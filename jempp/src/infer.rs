@@ -170,6 +170,21 @@ impl Model {
         read.map(Some).map_err(|e| Error::Format(e.to_string()))
     }
 
+    /// Replaces mean and variance of each batch norm, in the order of the network's.
+    ///
+    /// # Errors
+    /// If they are not as many or not as long as the network's.
+    pub(crate) fn set_statistics(&mut self, statistics: &[(Vec<f32>, Vec<f32>)]) -> Result<()> {
+        if statistics.len() != self.network.norms.len() {
+            return Err(Error::Internal("statistics of another network".into()));
+        }
+        for (norm, (mean, var)) in self.network.norms.iter().zip(statistics) {
+            self.state.set(norm.mean, mean)?;
+            self.state.set(norm.var, var)?;
+        }
+        Ok(())
+    }
+
     /// Gives the model draws for chains to start from.
     pub fn set_bank(&mut self, bank: Bank) {
         self.bank = Some(bank);

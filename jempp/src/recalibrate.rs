@@ -5,12 +5,28 @@
 
 use crate::data::{Dataset, plain_batch};
 use crate::error::{Error, Result};
+use crate::infer::Model;
 use crate::model::{BnMode, Network};
 use crate::sampler::{pixels_of, unbias};
 use engine::{Device, Host, State, Tape};
 
 /// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
 pub type Statistics = Vec<(Vec<f32>, Vec<f32>)>;
+
+/// Gives a model the statistics that its weights have over the images `indices`, see [`statistics`].
+///
+/// # Errors
+/// As [`statistics`].
+pub fn recalibrate(
+    model: &mut Model,
+    set: &Dataset,
+    indices: &[u32],
+    batch: usize,
+    batches: usize,
+) -> Result<()> {
+    let stats = statistics(model.device(), model.network(), model.state(), set, indices, batch, batches)?;
+    model.set_statistics(&stats)
+}
 
 /// Averages the statistics of whole batches of the images `indices`, unaugmented, over at most `batches` of them
 /// (0: all).

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::infer::{Bank, Model};
 use crate::metrics::{argmax, softmax};
 use crate::sampler::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use engine::State;
 use engine::rng::{Philox, Stream};
 use std::path::Path;
 
@@ -103,6 +104,30 @@ pub struct Samples {
     pub confidence: Vec<f32>,
 }
 
+/// Chains on their way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Film {
+    every: u32,
+    /// All chains, n×H×W×C, at their start, after each so many steps, and at their end; clipped to [−1, 1].
+    pub frames: Vec<Vec<f32>>,
+}
+
+impl Film {
+    /// One that takes a frame every so many outer steps; 0 counts as 1.
+    pub fn new(every: u32) -> Self {
+        Self { every: every.max(1), frames: Vec::new() }
+    }
+
+    /// Takes the chains of a chunk after `step` of `steps` steps. Chunks come one after another, so each frame grows.
+    fn take(&mut self, step: u32, steps: u32, chains: &[f32]) {
+        if step.is_multiple_of(self.every) || step == steps {
+            let at = step.div_ceil(self.every) as usize;
+            self.frames.resize(self.frames.len().max(at + 1), Vec::new());
+            self.frames[at].extend(chains.iter().map(|v| v.clamp(-1.0, 1.0)));
+        }
+    }
+}
+
 /// Samples images. `progress` is told steps done and steps in all (over all chunks); when it says false, sampling
 /// ends with [`Error::Cancelled`].
 ///
@@ -112,6 +137,19 @@ pub struct Samples {
 pub fn sample(
     model: &Model,
     options: &SampleOptions<'_>,
+    progress: &mut dyn FnMut(u32, u32) -> bool,
+) -> Result<Samples> {
+    sample_filmed(model, options, None, progress)
+}
+
+/// As [`sample`], taking frames into `film` on the way.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_filmed(
+    model: &Model,
+    options: &SampleOptions<'_>,
+    mut film: Option<&mut Film>,
     progress: &mut dyn FnMut(u32, u32) -> bool,
 ) -> Result<Samples> {
     let chunks = options.n.div_ceil(CHUNK);
@@ -128,7 +166,7 @@ pub fn sample(
             done += 1;
             progress(done, total)
         };
-        run_chunk(model, options, k as u32 * options.steps, labels, chunk, &mut tick)?;
+        run_chunk(model, options, k as u32 * options.steps, labels, chunk, film.as_deref_mut(), &mut tick)?;
     }
     if let Some(i) = images.iter().position(|v| !v.is_finite()) {
         return Err(Error::Diverged(format!(
@@ -160,6 +198,7 @@ fn run_chunk(
     first: u32,
     labels: Option<&[i32]>,
     images: &mut [f32],
+    mut film: Option<&mut Film>,
     tick: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     let network = model.network();
@@ -178,8 +217,16 @@ fn run_chunk(
         stream: Stream::Sample,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;
-    for _ in 0..options.steps {
+    let mut take = |step, state: &State| -> Result<()> {
+        if let Some(film) = film.as_deref_mut() {
+            film.take(step, options.steps, &state.view::<f32>(chain)?);
+        }
+        Ok(())
+    };
+    take(0, &state)?;
+    for m in 0..options.steps {
         langevin.run(&mut state, labels)?;
+        take(m + 1, &state)?;
         if !tick() {
             return Err(Error::Cancelled);
         }

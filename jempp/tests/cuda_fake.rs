@@ -161,17 +161,26 @@ fn graph() {
     assert!(gpu_.take_metrics().is_err());
 }
 
+/// Programs are captured after their first run; Adam's step count must move in the graph all the same.
 fn twice() {
-    let run = || {
-        let mut t = trainer(&gpu(), &["sampler.noise=0.01"]);
-        let x = images(6);
-        let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
-        for _ in 0..3 {
-            t.step(&batch, 0.1).unwrap();
+    for more in [&[][..], &["train.optimizer=adam", "train.ema=0.9"]] {
+        let run = || {
+            let mut t = trainer(&gpu(), &[&["sampler.noise=0.01"], more].concat());
+            let x = images(6);
+            let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
+            for _ in 0..3 {
+                t.step(&batch, 0.01).unwrap();
+            }
+            t
+        };
+        let (a, b) = (run(), run());
+        assert_eq!(a.distance(&b, 1e-3).unwrap().0, 0.0);
+        let done = a.state().slots().find(|(name, _)| *name == "adam.done");
+        assert_eq!(done.is_some(), !more.is_empty());
+        if let Some((_, slot)) = done {
+            assert_eq!(a.state().fetch::<i32>(slot).unwrap(), [3]);
         }
-        t
-    };
-    assert_eq!(run().distance(&run(), 1e-3).unwrap().0, 0.0);
+    }
 }
 
 fn model() {

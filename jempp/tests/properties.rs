@@ -270,7 +270,15 @@ mod kernels_args {
         let mut t = Tape::new();
         let spec = Spec::new(&[1], DType::F64);
         let (xv, gv) = (t.input("x", spec), t.input("g", spec));
-        let args = Args { inner, step_size, clip: 1.0, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
+        let args = Args {
+            inner,
+            step_size,
+            clip: 1.0,
+            boxed: true,
+            sgld_lr: 0.0,
+            noise: 0.0,
+            clip_after_noise: false,
+        };
         let y = t.one(PyldStep { args, stream: Stream::Test }, &[xv, gv]).unwrap();
         let mut p = t.plan(&Device::cpu(1), &[y]).unwrap();
         p.run(&mut State::new(), &[(xv, Host::F64(&[x])), (gv, Host::F64(&[g]))]).unwrap();

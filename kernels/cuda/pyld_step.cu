@@ -4,6 +4,7 @@
 // normal i of the place. `out` may be x. Seed (2 words) and step (1 word) lie in device memory, so that a captured
 // graph draws anew each time; step_offset is added to the step.
 //   eps               the gradient is clipped to ±eps
+//   side              each step is clipped to ±side; either bound may be infinite
 //   sgld              step of the update before the inner steps; 0 for none
 //   inner, first, rest   number of inner steps; α; α·(inner − 1), each rounded from float64
 //   noise             standard deviation of the noise after them; 0 for none (then seed and step may be null)
@@ -15,7 +16,7 @@
 #include "philox.cuh"
 
 struct Step {
-    float eps, sgld, first, rest, noise;
+    float eps, side, sgld, first, rest, noise;
     int inner, clip_after;
 };
 
@@ -23,11 +24,11 @@ __device__ __forceinline__ float moved(const Step& s, float x, float g)
 {
     g = clip(g, -s.eps, s.eps);
     if (s.sgld > 0.0f) {
-        x = clip(x + s.sgld * g, -1.0f, 1.0f);
+        x = clip(x + s.sgld * g, -s.side, s.side);
     }
     if (s.inner > 0) {
-        x = clip(x + s.first * g, -1.0f, 1.0f);
-        x = clip(x + s.rest * g, -1.0f, 1.0f);
+        x = clip(x + s.first * g, -s.side, s.side);
+        x = clip(x + s.rest * g, -s.side, s.side);
     }
     return x;
 }
@@ -106,12 +107,13 @@ __device__ void step_body(const Step& s, const float* x, const T* __restrict__ g
 }
 
 #define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void pyld_step_##S(const float* x, const T* g, long long n, float eps, float sgld,           \
-                                             int inner, float first, float rest, float noise, int clip_after,          \
-                                             const int* seed, const int* step, unsigned step_offset, unsigned stream,  \
-                                             float* out, bf16* low, const int* slot, float* buffer, long long row)     \
+    extern "C" __global__ void pyld_step_##S(const float* x, const T* g, long long n, float eps, float side,           \
+                                             float sgld, int inner, float first, float rest, float noise,              \
+                                             int clip_after, const int* seed, const int* step,                         \
+                                             unsigned step_offset, unsigned stream, float* out, bf16* low,             \
+                                             const int* slot, float* buffer, long long row)                            \
     {                                                                                                                  \
-        const Step s = {eps, sgld, first, rest, noise, inner, clip_after};                                             \
+        const Step s = {eps, side, sgld, first, rest, noise, inner, clip_after};                                       \
         step_body(s, x, g, n, seed, step, step_offset, stream, out, low, slot, buffer, row);                           \
     }
 KERNELS(float, f32)

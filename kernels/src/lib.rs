@@ -4,6 +4,7 @@
 //! in this crate. One file a stem: its arguments, its CPU arm and (beside it) its CUDA arm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod adam;
 pub mod augment;
 pub mod batch;
 pub mod bn_coeffs;

@@ -2,7 +2,8 @@
 //!
 //! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
 //! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
-//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after.
+//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
+//! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
 use crate::noise::{Law, Place, quad};
@@ -14,8 +15,10 @@ pub struct Args {
     pub inner: u32,
     /// α.
     pub step_size: f64,
-    /// ε: the gradient is clipped to ±ε elementwise.
+    /// ε: the gradient is clipped to ±ε elementwise; 0 for no bound.
     pub clip: f64,
+    /// Whether each step is clipped to the box [−1, 1].
+    pub boxed: bool,
     /// Step of the SGLD update before the inner steps; 0 for none.
     pub sgld_lr: f64,
     /// Standard deviation of the noise after them; 0 for none.
@@ -24,9 +27,18 @@ pub struct Args {
     pub clip_after_noise: bool,
 }
 
+impl Args {
+    /// The bounds on gradient and chain, infinite where there is none.
+    fn bounds(&self) -> [f64; 2] {
+        let clip = if self.clip > 0.0 { self.clip } else { f64::INFINITY };
+        [clip, if self.boxed { 1.0 } else { f64::INFINITY }]
+    }
+}
+
 multiversion! {
     fn moved<T: Real>(args: Args, g: &[T], x: &mut [T]) {
-        let (lo, hi, eps) = (T::of(-1.0), T::of(1.0), T::of(args.clip));
+        let [eps, hi] = args.bounds().map(T::of);
+        let lo = -hi;
         let (sgld, first) = (T::of(args.sgld_lr), T::of(args.step_size));
         let rest = T::of(args.step_size * f64::from(args.inner.saturating_sub(1)));
         for (x, &g) in x.iter_mut().zip(g) {
@@ -82,12 +94,14 @@ pub mod cuda {
     /// What compiling and loading give.
     pub fn step(gpu: &Gpu, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let noisy = args.noise > 0.0;
+        let [clip, side] = args.bounds();
         let (seed, step) = if noisy { (of::<i32>("seed", 2), of::<i32>("step", 1)) } else { (NULL, NULL) };
         let params = vec![
             of::<f32>("x", n),
             of::<f32>("g", n),
             i64(n),
-            f32(args.clip),
+            f32(clip),
+            f32(side),
             f32(args.sgld_lr),
             i32(int("pyld_step", args.inner as usize)?),
             f32(args.step_size),

@@ -2,9 +2,11 @@
 //! by the plain form and in float32 at each SIMD level this machine has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use engine::ops::adam::{self, Adam};
 use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Conv2dInputGrad, Geometry};
+use engine::ops::counter::Advance;
 use engine::ops::elementwise::Mul;
 use engine::ops::global_avg_pool::GlobalAvgPool;
 use engine::ops::label::GatherLabel;
@@ -23,7 +25,7 @@ use serde_json::Value;
 
 /// Largest |a − b| over the largest |b| of a tensor: stem, float64, float32. The latter is about four times what is
 /// seen; the longest sums err most: convolutions, and batch statistics of a case with mean 100 and deviation 1.
-const TOLERANCES: [(&str, f64, f64); 11] = [
+const TOLERANCES: [(&str, f64, f64); 12] = [
     ("conv", 1e-13, 6e-6),
     ("bn_train", 1e-13, 6e-6),
     ("bn_eval", 1e-13, 6e-7),
@@ -34,6 +36,7 @@ const TOLERANCES: [(&str, f64, f64); 11] = [
     ("cross_entropy", 1e-13, 4e-7),
     ("gather_label", 0.0, 0.0),
     ("sgd", 1e-13, 7e-7),
+    ("adam", 1e-13, 7e-7),
     ("pyld", 1e-13, 2e-6),
 ];
 
@@ -281,12 +284,38 @@ fn three_steps_of_sgd() {
     });
 }
 
+#[test]
+fn five_steps_of_adam() {
+    each("adam", |r| {
+        let [beta1, beta2, eps, decay] = ["beta1", "beta2", "eps", "weight_decay"].map(|k| r.number(k));
+        let op = Adam { args: adam::Args { beta1, beta2, eps, decay } };
+        let mut w = r.input("w0");
+        let spec = r.tape.spec(w).unwrap();
+        let mut m = r.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[]);
+        let mut v = r.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[]);
+        let mut done = r.tape.input("done", Spec::i32(&[1]));
+        r.inputs.push((done, Tensor { shape: vec![1], data: vec![0.0] }));
+        for step in 1..=5 {
+            let g = r.input(&format!("g{step}"));
+            let rate = r.meta["lr"][step - 1].as_f64().unwrap();
+            let spec = Spec::new(&[], r.dtype);
+            let lr = r.one(engine::ops::elementwise::Fill { spec, value: rate }, &[]);
+            let out = r.tape.record(op, &[w, m, v, g, lr, done]).unwrap();
+            (w, m, v, done) = (out[0], out[1], out[2], r.one(Advance { by: 1 }, &[done]));
+            for (name, var) in [("w", w), ("m", m), ("v", v)] {
+                r.result(&format!("{name}{step}"), var);
+            }
+        }
+    });
+}
+
 /// Clip constants of a case, with `inner` steps at once.
 fn pyld_args(r: &Run<'_>, inner: u32) -> PyldStep {
     let args = Args {
         inner,
         step_size: r.number("alpha"),
         clip: r.number("eps"),
+        boxed: true,
         sgld_lr: 0.0,
         noise: 0.0,
         clip_after_noise: false,

@@ -8,7 +8,7 @@ use jempp::Error;
 use jempp::checkpoint;
 use jempp::config::Config;
 use jempp::session::{Folder, Limits, Observer, Progress, Report, Session, Silent, latest_unfinished};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SMALL: [&str; 5] = [
@@ -51,20 +51,15 @@ fn last(path: &Path) -> (Vec<u8>, Vec<u8>, serde_json::Value) {
     (read(checkpoint::MODEL), read(checkpoint::TRAINER), state)
 }
 
-#[test]
-fn ten_interruptions_change_no_bit() {
+/// Runs once whole, and once with a stop after each of the iterations `at`; both must leave the same files.
+fn interrupted(more: &[&str], at: &[u64]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let whole = Folder::create(&dir.path().join("whole")).unwrap();
-    let unbroken = session(&[]).run(&whole, &mut Silent, &AtomicBool::new(false)).unwrap();
+    let unbroken = session(more).run(&whole, &mut Silent, &AtomicBool::new(false)).unwrap();
 
     let path = dir.path().join("broken");
     let folder = Folder::create(&path).unwrap();
-    let mut rng = Philox::new(4, Stream::Test, 0);
-    let mut at: Vec<u64> = (0..10).map(|_| 1 + u64::from(rng.below(58))).collect();
-    at.sort_unstable();
-    at.dedup();
-    assert!(at.len() >= 8, "{at:?}");
-    assert!(matches!(until(session(&[]), &folder, at[0]), Err(Error::Cancelled)));
+    assert!(matches!(until(session(more), &folder, at[0]), Err(Error::Cancelled)));
     for stop in &at[1..] {
         let (s, folder, warnings) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
@@ -75,8 +70,19 @@ fn ten_interruptions_change_no_bit() {
     assert_eq!(resumed.test, unbroken.test);
     let (a, b) = (last(&path), last(whole.path()));
     assert_eq!(a.2, b.2, "state.json");
-    assert!(a.1 == b.1, "weights, velocity and buffer");
+    assert!(a.1 == b.1, "weights, moments, averages and buffer");
     assert!(a.0 == b.0, "the model");
+    (dir, path)
+}
+
+#[test]
+fn ten_interruptions_change_no_bit() {
+    let mut rng = Philox::new(4, Stream::Test, 0);
+    let mut at: Vec<u64> = (0..10).map(|_| 1 + u64::from(rng.below(58))).collect();
+    at.sort_unstable();
+    at.dedup();
+    assert!(at.len() >= 8, "{at:?}");
+    let (_keep, path) = interrupted(&[], &at);
 
     // Each iteration is in the metrics once, in order.
     let text = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
@@ -88,6 +94,12 @@ fn ten_interruptions_change_no_bit() {
         .collect();
     assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
     assert_eq!(steps.last(), Some(&60));
+}
+
+#[test]
+fn adam_averages_and_the_cosine_go_on_to_the_bit() {
+    let more = ["train.optimizer=adam", "train.lr=1e-3", "train.ema=0.9", "train.schedule=cosine"];
+    interrupted(&[&more[..], &["train.max_iters=30", "train.warmup_iters=5"]].concat(), &[1, 4, 17]);
 }
 
 #[test]

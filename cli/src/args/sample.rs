@@ -10,6 +10,7 @@ use std::path::PathBuf;
   jempp-cli sample --model runs/train-001 --by-class             one row a class
   jempp-cli sample --model runs/train-001 --class 3 --n 20 --grid threes.png
   jempp-cli sample --model runs/train-001 --start buffer         go on from the chains of the training
+  jempp-cli sample --model runs/train-001 --by-class --start noise --steps 100 --gif digits.gif
   jempp-cli sample --model model.safetensors --n 5000 --output samples.npz
 
 An .npz holds images (n×H×W×C, in [-1, 1]), labels, log_density and confidence, which is p(label|x). The label is the
@@ -36,16 +37,23 @@ pub struct Sample {
     /// Write the images side by side as a PNG, which must not exist
     #[arg(long, value_name = "FILE.png")]
     pub grid: Option<PathBuf>,
-    /// Write images and scores as arrays; the file must not exist. With neither, a grid samples-NNN.png is written here
+    /// Write images and scores as arrays; the file must not exist. Without any of the three, a grid samples-NNN.png is
+    /// written here
     #[arg(short, long, value_name = "FILE.npz")]
     pub output: Option<PathBuf>,
+    /// Write the chains on their way as an animation, which must not exist
+    #[arg(long, value_name = "FILE.gif")]
+    pub gif: Option<PathBuf>,
+    /// Outer steps from frame to frame of it [default: so many that there are at most 51 frames]
+    #[arg(long, value_name = "STEPS", requires = "gif")]
+    pub gif_every: Option<u32>,
     /// Size of an inner step [default: as in training]
     #[arg(long)]
     pub step_size: Option<f64>,
     /// Inner steps with each gradient [default: as in training]
     #[arg(long)]
     pub inner: Option<usize>,
-    /// Bound on each component of the gradient [default: as in training]
+    /// Bound on each component of the gradient; 0 for none [default: as in training]
     #[arg(long)]
     pub clip: Option<f64>,
     /// Standard deviation of the noise after the inner steps [default: as in training]

@@ -9,7 +9,9 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   jempp-cli train                                      the built-in digits, about a minute on two cores
   jempp-cli train --seed 1 train.epochs=20             shorter, another seed
-  jempp-cli train train.p_x_weight=0                   the plain softmax classifier, without chains
+  jempp-cli train preset=softmax data.dataset=photos   the plain classifier of the same size, without chains
+  jempp-cli train preset=jem data.dataset=photos       JEM as published: 20 steps of SGLD, Adam
+  jempp-cli train train.optimizer=adam train.lr=1e-3 train.schedule=cosine train.ema=0.99
   jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
   jempp-cli train data.dataset=photos                  images in photos/train/CLASS/ and photos/test/CLASS/
   jempp-cli train --resume                             go on with the newest unfinished run in runs/

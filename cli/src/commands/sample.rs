@@ -4,28 +4,32 @@ use super::{check_output, print};
 use crate::args::{Global, Sample, StartName};
 use crate::progress::Steps;
 use jempp::config::Config;
-use jempp::grid::save_grid;
+use jempp::grid::{save_animation, save_grid};
 use jempp::infer::Model;
 use jempp::npz::{self, Array};
-use jempp::sample::{SampleOptions, Samples, Start, replay_buffer, sample};
+use jempp::sample::{Film, SampleOptions, Samples, Start, replay_buffer, sample_filmed};
 use jempp::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Images in a row of a grid that is not by class.
 const COLUMNS: usize = 10;
+/// Frames of an animation after its first, at most, unless more are asked for.
+const FRAMES: u32 = 50;
+/// Chains in an animation, at most: all frames are kept until the end.
+const MOST_FILMED: usize = 1000;
 
 /// Samples, and writes what came of it.
 pub fn run(global: &Global, a: &Sample) -> Result<()> {
-    for path in a.grid.iter().chain(&a.output) {
+    for path in a.grid.iter().chain(&a.output).chain(&a.gif) {
         check_output(path)?;
     }
     let model = Model::load(&global.device()?, &a.model)?;
     let size = model.network().config.image_size;
-    let grid = match (&a.grid, &a.output) {
-        (None, None) => Some(next_free()?),
-        (grid, _) => grid.clone(),
+    let grid = match (&a.grid, &a.output, &a.gif) {
+        (None, None, None) => Some(next_free()?),
+        (grid, ..) => grid.clone(),
     };
-    if grid.is_some() && size[2] != 1 && size[2] != 3 {
+    if (grid.is_some() || a.gif.is_some()) && size[2] != 1 && size[2] != 3 {
         let c = size[2];
         return Err(Error::Data(format!("images of {c} channels are no picture; use --output FILE.npz")));
     }
@@ -43,16 +47,35 @@ pub fn run(global: &Global, a: &Sample) -> Result<()> {
     let config = constants(global, a, &model)?;
     let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
     options.steps = a.steps.unwrap_or(options.steps);
+    let mut film = film(a, &options)?;
     let mut bar = Steps::new(global, "sampling");
-    let samples = sample(&model, &options, &mut |done, total| {
+    let samples = sample_filmed(&model, &options, film.as_mut(), &mut |done, total| {
         bar.step(done, total);
         true
     })?;
+    if let (Some(path), Some(film)) = (&a.gif, &film) {
+        save_animation(path, &film.frames, size, columns)?;
+        print(&format!("{}\n", path.display()))?;
+    }
     write(&samples, size, columns, grid.as_deref(), a.output.as_deref())?;
     if !global.quiet {
         report(&samples, &options);
     }
     Ok(())
+}
+
+/// What takes the frames of the animation, if one is wanted.
+fn film(a: &Sample, o: &SampleOptions<'_>) -> Result<Option<Film>> {
+    if a.gif.is_none() {
+        return Ok(None);
+    }
+    if o.n > MOST_FILMED {
+        return Err(Error::Config(format!("--gif: {} chains; it shows at most {MOST_FILMED}", o.n)));
+    }
+    match a.gif_every {
+        Some(0) => Err(Error::Config("--gif-every 0: at least one step lies between frames".into())),
+        every => Ok(Some(Film::new(every.unwrap_or_else(|| o.steps.div_ceil(FRAMES))))),
+    }
 }
 
 /// The sampler's constants and the seed: the model's, then the command line's.

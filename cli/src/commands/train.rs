@@ -48,7 +48,7 @@ fn load(global: &Global, draft: Draft) -> Result<(Config, Loaded)> {
     let mut steps = Steps::new(global, "images decoded");
     let progress = |done: usize, all: usize| steps.step(done as u32, all as u32);
     let reading = Reading { threads: global.threads, progress: Box::new(progress), ..Reading::default() };
-    let data = load_with(&draft.config().data, reading)?;
+    let data = load_with(&draft.data(), reading)?;
     for warning in &data.warnings {
         note(global, &format!("warning: {warning}"));
     }

@@ -128,6 +128,17 @@ fn samples_are_repeatable_and_go_on_to_be_judged() {
         assert!(labels.iter().all(|l| *l == 4));
         place.run(&["predict", "--model", "run", "--input", &names[0]]).ok();
     }
+    // The start, and a frame each step or each second one.
+    for (name, every, frames) in [("a.gif", &[][..], 3), ("b.gif", &["--gif-every", "2"], 2)] {
+        let args = [&["--gif", name, "--by-class", "--start", "noise"], every].concat();
+        assert_eq!(sample(&args).ok(), format!("{name}\n"));
+        let file = std::io::BufReader::new(std::fs::File::open(place.path().join(name)).unwrap());
+        let decoder = image::codecs::gif::GifDecoder::new(file).unwrap();
+        assert_eq!(image::AnimationDecoder::into_frames(decoder).count(), frames);
+        assert_eq!(size(name), (128, 422));
+    }
+    assert!(sample(&["--gif", "a.gif"]).fails(3).contains("a.gif"));
+    assert!(sample(&["--gif", "c.gif", "--gif-every", "0"]).fails(3).contains("--gif-every"));
     assert!(sample(&["--class", "10"]).fails(3).contains("0 to 9"));
     assert!(sample(&["--step-size", "0"]).fails(3).contains("step_size"));
     let judged = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();

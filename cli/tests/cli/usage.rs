@@ -52,6 +52,14 @@ fn configuration_is_printed_and_reads_back() {
     let back = place.run(&["train", "-c", "run.toml", "--print-config"]).ok();
     assert_eq!(text, back);
     assert!(text.contains("lr = 0.05") && text.contains("seed = 7"));
+    // A preset made for photographs fits itself to data that are named, and is itself otherwise.
+    let fits = place.run(&["train", "--print-config", "preset=jem", "data.dataset=digits"]).ok();
+    assert!(fits.contains("image_size = [8, 8, 1]") && fits.contains("valid_size = 0"), "{fits}");
+    let plain = place.run(&["train", "--print-config", "preset=jem"]).ok();
+    assert!(plain.contains("image_size = [32, 32, 3]") && plain.contains("valid_size = 5000"), "{plain}");
+    assert!(
+        [&fits, &plain].iter().all(|t| t.contains("optimizer = \"adam\"") && t.contains("in_box = false"))
+    );
 }
 
 #[test]

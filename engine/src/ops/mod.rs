@@ -78,6 +78,7 @@ macro_rules! stems {
 }
 
 stems![
+    adam,
     augment,
     batch,
     bn_coeffs,

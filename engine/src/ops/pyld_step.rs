@@ -55,8 +55,9 @@ impl Op for PyldStep {
 }
 
 pub(super) fn cases() -> Cases {
-    let quiet = Args { inner: 5, step_size: 0.2, clip: 1.0, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
+    let quiet = Args { inner: 5, step_size: 0.2, clip: 1.0, boxed: true, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
     let noisy = Args { sgld_lr: 0.3, noise: 0.05, ..quiet };
+    let sgld = Args { inner: 1, step_size: 1.0, clip: 0.0, boxed: false, noise: 0.01, ..quiet };
     let go = |args: Args| move |t: &mut Tape, x: &[Var]| t.record(PyldStep { args, stream: Stream::Test }, x);
     let (x, big): (&[usize], &[usize]) = (&[3, 5, 7, 3], &[64, 32, 32, 3]);
     let at = [(&[2usize][..], F::Ints(vec![1, 2])), (&[1usize][..], F::Ints(vec![3]))];
@@ -65,6 +66,7 @@ pub(super) fn cases() -> Cases {
         small: vec![
             Case::new("quiet", &[(x, F::Fixed), (x, F::Fixed)], go(quiet)),
             Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy)),
+            Case::new("sgld", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(sgld)),
         ],
         misfits: vec![
             Case::new("shapes", &[(x, F::Fixed), (&[3, 5], F::Fixed)], go(quiet)),

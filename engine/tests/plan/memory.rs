@@ -73,8 +73,15 @@ fn step(tape: &mut Tape, weights: &[(usize, usize, Var)], values: &[Var], choice
     let is_image = spec.rank() == 4;
     let geometry = Geometry { stride: 1, pad: 1 };
     let into = |c: usize| weights.iter().copied().filter(|w| w.1 == c).collect::<Vec<_>>();
-    let args =
-        Args { inner: 2, step_size: 0.1, clip: 1.0, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
+    let args = Args {
+        inner: 2,
+        step_size: 0.1,
+        clip: 1.0,
+        boxed: true,
+        sgld_lr: 0.0,
+        noise: 0.0,
+        clip_after_noise: false,
+    };
     let out = match op % 12 {
         0 | 1 => tape.record(Axpby { a: 0.5, b: -0.25 }, &[x, y]),
         2 => tape.record(Axpby { a: -0.75, b: 0.0 }, &[x]),

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a key that a source names keeps that source's value.
 
-use super::{Config, merge};
+use super::{Config, DataConfig, merge};
 use crate::error::Result;
 use std::collections::BTreeSet;
 
@@ -46,12 +46,26 @@ impl Draft {
         self.given.contains(key)
     }
 
-    /// Whether the data are to settle the model's images or classes: they are in a folder, and a key was left open.
+    /// Whether the data are to settle the model's images or classes: they were named, or are in a folder, and a key was
+    /// left open.
     pub fn is_open(&self) -> bool {
-        self.config.data.is_path() && !(self.is_given(IMAGE_SIZE) && self.is_given(CLASSES))
+        let named = self.config.data.is_path() || self.is_given("data.dataset");
+        named && !(self.is_given(IMAGE_SIZE) && self.is_given(CLASSES))
     }
 
-    /// The configuration for images of `size` = [H, W, C] in `classes` classes.
+    /// How the data are to be read. The built-in digits settle what a preset made for photographs says of crops, mirrors
+    /// and validation images: there are none unless a source asks for them.
+    pub fn data(&self) -> DataConfig {
+        let mut data = self.config.data.clone();
+        if !data.is_path() {
+            data.pad = if self.is_given("data.pad") { data.pad } else { 0 };
+            data.flip = self.is_given("data.flip") && data.flip;
+            data.valid_size = if self.is_given("data.valid_size") { data.valid_size } else { 0 };
+        }
+        data
+    }
+
+    /// The configuration for images of `size` = [H, W, C] in `classes` classes, read as [`Draft::data`] says.
     ///
     /// # Errors
     /// [`crate::Error::Config`] if it is not valid for those.
@@ -70,15 +84,13 @@ impl Draft {
     }
 
     fn answer(&mut self, size: [usize; 3], classes: usize) {
-        if !self.is_open() {
-            return;
-        }
         if !self.is_given(IMAGE_SIZE) {
             self.config.model.image_size = size;
         }
         if !self.is_given(CLASSES) {
             self.config.model.classes = classes;
         }
+        self.config.data = self.data();
     }
 }
 
@@ -101,8 +113,17 @@ mod tests {
         assert_eq!(fit("[data]\ndataset = \"some/where\"", &[]), ([6, 7, 3], 4));
         assert_eq!(fit("[model]\nclasses = 9", &["data.dataset=x"]), ([6, 7, 3], 9));
         assert_eq!(fit("", &["data.dataset=x", "model.image_size=[9, 9, 1]"]), ([9, 9, 1], 4));
-        // What is built in, and what a file settles entirely, stays as it is.
-        assert_eq!(fit("", &[]), ([8, 8, 1], 10));
+        // A preset for other images, on the digits.
+        for preset in ["jempp", "jem", "softmax"] {
+            let preset = format!("preset={preset}");
+            assert_eq!(fit("", &[&preset]), ([6, 7, 3], 4));
+            let c = draft("", &[&preset, "data.dataset=digits", "data.pad=1"]).unwrap();
+            assert!(c.is_open() && !draft("", &[&preset]).unwrap().is_open());
+            assert_eq!(c.data().valid_size, 0);
+            let c = c.fit([8, 8, 1], 10).unwrap().data;
+            assert_eq!((c.pad, c.flip, c.valid_size, c.sigma), (1, false, 0, 0.03));
+        }
+        // What a source settles stays as it is.
         let whole = Config::preset("digits").unwrap().to_toml().unwrap();
         assert_eq!(fit(&whole, &["data.dataset=x"]), ([8, 8, 1], 10));
     }

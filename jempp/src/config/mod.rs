@@ -71,6 +71,28 @@ pub enum Plc {
     Eval,
 }
 
+/// How gradients move the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+    Sgd,
+    /// Adam, as `torch.optim.Adam`.
+    Adam,
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// It falls by `decay_rate` at each of `decay_epochs`.
+    Steps,
+    /// It falls along half a cosine to `lr_min` at the end of the run.
+    Cosine,
+    /// It stays.
+    Constant,
+}
+
 /// The training loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,18 +105,31 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Bound on the iterations of the whole run; 0 means none.
     pub max_iters: usize,
+    /// How gradients move the weights.
+    pub optimizer: Optimizer,
     /// Learning rate after the warm-up.
     pub lr: f64,
     /// Momentum of SGD.
     pub momentum: f64,
-    /// Weight decay, on every parameter.
+    /// β₁ of Adam.
+    pub beta1: f64,
+    /// β₂ of Adam.
+    pub beta2: f64,
+    /// Weight decay, on every parameter, added to its gradient.
     pub weight_decay: f64,
     /// Iterations over which the learning rate rises linearly from 0.
     pub warmup_iters: usize,
+    /// How the learning rate goes on after the warm-up.
+    pub schedule: Schedule,
+    /// Where the schedule `Cosine` ends.
+    pub lr_min: f64,
     /// Epochs (counted from 0) at whose start the learning rate is multiplied by `decay_rate`.
     pub decay_epochs: Vec<usize>,
     /// Factor of the learning rate at each of `decay_epochs`.
     pub decay_rate: f64,
+    /// Share d of the old value in the moving average a ← d·a + (1 − d)·w of the weights, which is then what is judged
+    /// and served; 0 keeps none.
+    pub ema: f64,
     /// Weight of the log p(x) term.
     pub p_x_weight: f64,
     /// Weight of the cross-entropy.
@@ -151,8 +186,10 @@ pub struct SamplerConfig {
     pub inner_steps: usize,
     /// α: size of one inner step.
     pub step_size: f64,
-    /// ε: bound on each component of the gradient.
+    /// ε: bound on each component of the gradient; 0 means none.
     pub clip: f64,
+    /// Whether each step is clipped to [−1, 1].
+    pub in_box: bool,
     /// Size of one more step with the gradient before the inner ones; 0 as published.
     pub sgld_lr: f64,
     /// Standard deviation of the noise added after the inner steps; 0 as published.

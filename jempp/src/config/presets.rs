@@ -1,18 +1,21 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, Plc, Prior, SamplerConfig, TrainConfig,
+    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, Optimizer, Plc, Prior, SamplerConfig,
+    Schedule, TrainConfig,
 };
 use crate::error::{Error, Result};
 
 /// Names of the presets.
-pub const PRESETS: &[&str] = &["jempp", "digits"];
+pub const PRESETS: &[&str] = &["jempp", "digits", "jem", "softmax"];
 
 /// The defaults of preset `name`.
 pub(super) fn preset(name: &str) -> Result<Config> {
     match name {
         "jempp" => Ok(jempp()),
         "digits" => Ok(digits()),
+        "jem" => Ok(jem()),
+        "softmax" => Ok(softmax()),
         _ => {
             let known = PRESETS.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
             Err(Error::Config(format!("unknown preset `{name}`; there are {known}")))
@@ -38,12 +41,18 @@ fn jempp() -> Config {
             labelled_batch_size: 0,
             epochs: 150,
             max_iters: 0,
+            optimizer: Optimizer::Sgd,
             lr: 0.1,
             momentum: 0.9,
+            beta1: 0.9,
+            beta2: 0.999,
             weight_decay: 4e-4,
             warmup_iters: 1000,
+            schedule: Schedule::Steps,
+            lr_min: 0.0,
             decay_epochs: vec![50, 100, 125],
             decay_rate: 0.2,
+            ema: 0.0,
             p_x_weight: 1.0,
             p_y_given_x_weight: 1.0,
             p_x_y_weight: 0.0,
@@ -62,6 +71,7 @@ fn jempp() -> Config {
             inner_steps: 5,
             step_size: 0.2,
             clip: 1.0,
+            in_box: true,
             sgld_lr: 0.0,
             noise: 0.0,
             clip_after_noise: false,
@@ -120,6 +130,46 @@ fn digits() -> Config {
         data: DataConfig { sigma: 0.1, pad: 0, flip: false, valid_size: 0, ..base.data },
         ..base
     }
+}
+
+/// JEM (Grathwohl et al., ICLR 2020), which JEM++ started from: the command that the published code's README gives for
+/// CIFAR-10, and the defaults of its `train_wrn_ebm.py` (wgrathwohl/JEM) for the rest. Chains start from uniform noise and
+/// move by x ← x + ∂f/∂x + 0.01·ξ, without bounds on gradient or chain.
+fn jem() -> Config {
+    let base = jempp();
+    Config {
+        preset: "jem".to_string(),
+        // The published network has no normalisation (`norm=None`):
+        // MERGE model.norm: model: ModelConfig { norm: Norm::None, ..base.model },
+        train: TrainConfig {
+            epochs: 200,
+            optimizer: Optimizer::Adam,
+            lr: 1e-4,
+            weight_decay: 0.0,
+            decay_epochs: vec![160, 180],
+            decay_rate: 0.3,
+            // Its chains are drawn before f of data and chains.
+            plc: Plc::Alltrain2,
+            ..base.train
+        },
+        sampler: SamplerConfig {
+            outer_steps: 20,
+            inner_steps: 1,
+            step_size: 1.0,
+            clip: 0.0,
+            in_box: false,
+            noise: 0.01,
+            init: Init::Uniform,
+            ..base.sampler
+        },
+        ..base
+    }
+}
+
+/// The plain classifier of the same size and training as JEM++, to compare with: the cross-entropy alone, no chains.
+fn softmax() -> Config {
+    let base = jempp();
+    Config { preset: "softmax".to_string(), train: TrainConfig { p_x_weight: 0.0, ..base.train }, ..base }
 }
 
 #[cfg(test)]

@@ -28,6 +28,23 @@ fn presets_hold_what_they_promise() {
 }
 
 #[test]
+fn jem_and_softmax_hold_what_they_promise() {
+    let j = Config::preset("jem").unwrap();
+    assert_eq!((j.train.optimizer, j.train.lr, j.train.weight_decay), (Optimizer::Adam, 1e-4, 0.0));
+    assert_eq!(
+        (j.train.epochs, j.train.decay_epochs.as_slice(), j.train.decay_rate),
+        (200, &[160, 180][..], 0.3)
+    );
+    let s = &j.sampler;
+    assert_eq!((s.outer_steps, s.inner_steps, s.step_size, s.sgld_lr, s.noise), (20, 1, 1.0, 0.0, 0.01));
+    assert_eq!((s.clip, s.in_box, s.clip_after_noise, s.init), (0.0, false, false, Init::Uniform));
+    assert_eq!((s.reinit_freq, s.uniform_reinit_freq, s.buffer_size), (0.05, 0.0, 10_000));
+    let (soft, base) = (Config::preset("softmax").unwrap(), Config::preset("jempp").unwrap());
+    assert_eq!((soft.train.p_x_weight, soft.train.p_y_given_x_weight), (0.0, 1.0));
+    assert_eq!((soft.model, soft.data, soft.train.lr), (base.model, base.data, 0.1));
+}
+
+#[test]
 fn later_sources_win() {
     let c = from("[train]\nlr = 0.3\nepochs = 7\n", &["train.lr=1", "data.dataset=/a/b.npz"]).unwrap();
     assert_eq!((c.train.lr, c.train.epochs, c.data.dataset.as_str()), (1.0, 7, "/a/b.npz"));
@@ -66,7 +83,7 @@ fn wrong_types_name_key_found_and_expected() {
         ("train.epochs=-1", "got the number -1"),
         ("data.flip=yes", "expects true or false, got the string \"yes\""),
         ("train.plc=late", "expects one of \"alltrain1\", \"alltrain2\", \"eval\", got the string \"late\""),
-        ("preset=cifar", "expects one of \"jempp\", \"digits\""),
+        ("preset=cifar", "expects one of \"jempp\", \"digits\", \"jem\", \"softmax\""),
         ("model.image_size=[8, 8]", "expects a list of 3 whole numbers"),
         ("train.decay_epochs=3", "expects a list of whole numbers"),
         ("train=3", "`train` is a section of keys, got the number 3"),
@@ -87,6 +104,9 @@ fn ranges_are_checked() {
         ("train.lr=nan", "`train.lr` = NaN: must be a finite number above 0"),
         ("train.lr=0", "`train.lr` = 0: must be a finite number above 0"),
         ("train.lr=inf", "must be a finite number above 0"),
+        ("train.beta2=1", "`train.beta2` = 1: must be a finite number at least 0 and below 1"),
+        ("train.ema=1", "`train.ema` = 1: must be a finite number at least 0 and below 1"),
+        ("train.lr_min=0.2", "`train.lr_min` = 0.2: must be a finite number at least 0 and at most 0.1"),
         ("train.momentum=1", "`train.momentum` = 1: must be a finite number at least 0 and below 1"),
         ("model.depth=12", "`model.depth` = 12: must be 6n + 4"),
         ("model.classes=1", "`model.classes` = 1: must be at least 2 and at most 65536"),
@@ -101,6 +121,7 @@ fn ranges_are_checked() {
         let m = message("", &[o]);
         assert!(m.contains(part), "{o}: {m}");
     }
+    assert!(message("", &["train.ema=0.9", "eval.bn=running"]).contains("while eval.bn is \"running\""));
     assert!(
         message("", &["train.p_x_weight=0", "train.p_y_given_x_weight=0"]).contains("nothing is trained")
     );

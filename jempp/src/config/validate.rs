@@ -1,6 +1,6 @@
 //! The ranges of the configuration's values and the relations between them.
 
-use super::Config;
+use super::{Config, EvalBn};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -48,13 +48,22 @@ fn train(c: &Config) -> Result<()> {
     within("train.max_iters", t.max_iters, 0..=u32::MAX as usize)?;
     real("train.lr", t.lr, ABOVE_ZERO)?;
     real("train.momentum", t.momentum, 0.0..1.0)?;
+    real("train.beta1", t.beta1, 0.0..1.0)?;
+    real("train.beta2", t.beta2, 0.0..1.0)?;
     real("train.weight_decay", t.weight_decay, 0.0..)?;
     within("train.warmup_iters", t.warmup_iters, 0..=u32::MAX as usize)?;
+    real("train.lr_min", t.lr_min, 0.0..=t.lr)?;
     if !t.decay_epochs.is_sorted_by(|a, b| a < b) {
         let shown = format!("{:?}", t.decay_epochs);
         return refuse("train.decay_epochs", shown, "must rise from each epoch to the next");
     }
     real("train.decay_rate", t.decay_rate, (Bound::Excluded(0.0), Bound::Included(1.0)))?;
+    real("train.ema", t.ema, 0.0..1.0)?;
+    if t.ema > 0.0 && c.eval.bn == EvalBn::Running {
+        let why = "must be 0 while eval.bn is \"running\": running statistics are those of the last weights, not of their \
+                   average";
+        return refuse("train.ema", t.ema, why);
+    }
     let weights = [t.p_x_weight, t.p_y_given_x_weight, t.p_x_y_weight];
     let names = ["train.p_x_weight", "train.p_y_given_x_weight", "train.p_x_y_weight"];
     for (name, w) in names.into_iter().zip(weights) {
@@ -82,7 +91,7 @@ fn sampler(c: &Config) -> Result<()> {
     within("sampler.outer_steps", s.outer_steps, 1..=MILLION)?;
     within("sampler.inner_steps", s.inner_steps, 1..=MILLION)?;
     real("sampler.step_size", s.step_size, ABOVE_ZERO)?;
-    real("sampler.clip", s.clip, ABOVE_ZERO)?;
+    real("sampler.clip", s.clip, 0.0..)?;
     real("sampler.sgld_lr", s.sgld_lr, 0.0..)?;
     real("sampler.noise", s.noise, 0.0..)?;
     // Chains of a class live in that class's part of the buffer.

@@ -4,7 +4,7 @@ use super::*;
 
 fn model() -> Model {
     let config = Config::preset("digits").unwrap();
-    let mut state = engine::State::new();
+    let mut state = State::new();
     let network = crate::model::Network::new(&mut state, &config.model).unwrap();
     network.initialise(&mut state, 3).unwrap();
     let tensors: std::collections::HashMap<_, _> = network.tensors().collect();
@@ -76,6 +76,24 @@ fn one_step_is_the_formula() {
         let want = (x + 3.0 * o.sampler.step_size as f32 * g.clamp(-1.0, 1.0)).clamp(-1.0, 1.0);
         assert!((want - y).abs() < 1e-6, "{want} {y}");
     }
+}
+
+#[test]
+fn films_show_the_chains_from_start_to_end() {
+    let m = model();
+    let o = SampleOptions { n: 70, steps: 5, ..options(70) };
+    let mut film = Film::new(2);
+    let s = sample_filmed(&m, &o, Some(&mut film), &mut |_, _| true).unwrap();
+    assert_eq!(s, run(&m, &o));
+    // At 0, 2, 4 and 5 steps; what happens on the way is what fewer steps end with.
+    let ends = [0, 2, 4, 5].map(|steps| run(&m, &SampleOptions { steps, ..o.clone() }).images);
+    assert_eq!(film.frames[0], ends[0]);
+    assert_eq!(film.frames.len(), 4);
+    assert_eq!(film.frames[3], ends[3]);
+    // Noise is numbered by chunk and step, so only the first chunk of a shorter run is alike.
+    let chunk = CHUNK * 64;
+    assert_eq!((&film.frames[1][..chunk], &film.frames[2][..chunk]), (&ends[1][..chunk], &ends[2][..chunk]));
+    assert_ne!(film.frames[1], film.frames[2]);
 }
 
 #[test]

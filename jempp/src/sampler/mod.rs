@@ -139,6 +139,7 @@ impl Langevin {
             inner: s.inner_steps as u32,
             step_size: s.step_size,
             clip: s.clip,
+            boxed: s.in_box,
             sgld_lr: s.sgld_lr,
             noise: s.noise,
             clip_after_noise: s.clip_after_noise,

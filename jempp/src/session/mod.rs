@@ -21,12 +21,13 @@ use crate::recalibrate;
 use crate::sampler;
 use crate::train::{Options, Picks, StepMetrics, Trainer, check_fit};
 use core::sync::atomic::{AtomicBool, Ordering};
-use engine::Device;
 use engine::rng::Stream;
+use engine::{Device, Slot};
 pub use folder::Folder;
 pub use report::{Observer, Outline, Progress, Report, Silent};
 pub use resume::latest_unfinished;
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 pub use watch::Watch;
@@ -189,7 +190,7 @@ impl Session {
 
     /// Asks for one iteration on the next two batches.
     fn launch(&mut self) -> Result<()> {
-        let lr = self.trainer.learning_rate(self.per_epoch);
+        let lr = self.trainer.learning_rate(self.per_epoch, self.total);
         let picks = Picks { data: self.unlabelled.next_batch(), labelled: self.labelled.next_batch() };
         self.trainer.launch(&picks, lr)
     }
@@ -270,31 +271,24 @@ impl Session {
         eval::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
     }
 
-    /// The model as it would be served now: final weights with the statistics that `eval.bn` names.
+    /// The model as it would be served now: the weights, or with `train.ema` their average, and the statistics that `eval.bn`
+    /// names.
     ///
     /// # Errors
     /// If there are too few images to recalibrate on.
     pub fn model(&self) -> Result<Model> {
         let (trainer, config) = (&self.trainer, &self.config);
-        let network = trainer.network();
-        let mut tensors = std::collections::HashMap::new();
-        for (name, slot) in network.tensors() {
-            tensors.insert(name, get(trainer.state(), slot)?);
-        }
+        let served: HashMap<String, Slot> = trainer.served().collect();
+        let mut model = Model::new(trainer.device(), &config.model, |name, _| {
+            let slot = served.get(name);
+            let slot = slot.ok_or_else(|| Error::Internal(format!("{name} is not in the trainer")))?;
+            get(trainer.state(), *slot)
+        })?;
         if config.eval.bn == EvalBn::Recalibrated {
             let batch = config.train.batch_size;
             let limit = config.eval.recalibration_batches;
-            let (device, state) = (trainer.device(), trainer.state());
-            let stats =
-                recalibrate::statistics(device, network, state, &self.set, &self.split.train, batch, limit)?;
-            for (norm, (mean, var)) in network.norms.iter().zip(stats) {
-                tensors.insert(format!("{}.running_mean", norm.name), mean);
-                tensors.insert(format!("{}.running_var", norm.name), var);
-            }
+            recalibrate::recalibrate(&mut model, &self.set, &self.split.train, batch, limit)?;
         }
-        let mut model = Model::new(trainer.device(), &config.model, |name, _| {
-            tensors.remove(name).ok_or_else(|| Error::Internal(format!("{name} is not in the trainer")))
-        })?;
         model.set_bank(self.bank()?);
         Ok(model)
     }

@@ -1,6 +1,6 @@
 //! Taking a run up again, bit by bit where it was left.
 //!
-//! What must hold: weights, running statistics, velocity, buffer, counters and data cursors come back exactly, and
+//! What must hold: weights, running statistics, the optimiser's moments, averages, buffer, counters and data cursors come back exactly, and
 //! everything else follows from them; so an interrupted run ends like an unbroken one.
 
 use super::{Folder, Session};

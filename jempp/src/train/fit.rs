@@ -1,7 +1,7 @@
 //! Whether data and model fit, and the slots that a trainer needs.
 
-use super::labelled_size;
 use super::program::{Chains, Slots};
+use super::{labelled_size, update};
 use crate::config::{Config, Init};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -34,11 +34,7 @@ pub fn check_fit(config: &Config, set: &Dataset) -> Result<()> {
 
 pub(super) fn make_slots(state: &mut State, network: &Network, config: &Config, data: bool) -> Result<Slots> {
     let t = &config.train;
-    let velocity = network
-        .parameters
-        .iter()
-        .map(|p| state.add(&format!("velocity.{}", p.name), p.slot.spec))
-        .collect::<engine::Result<Vec<_>>>()?;
+    let update = update::Slots::new(state, network, t)?;
     let mut chains = |name: &str, n: usize, on: bool| -> Result<Option<Chains>> {
         if !on {
             return Ok(None);
@@ -55,5 +51,5 @@ pub(super) fn make_slots(state: &mut State, network: &Network, config: &Config, 
         .transpose()?;
     let uniform_only = config.sampler.init == Init::Uniform;
     debug_assert!(data || buffer.is_none() || uniform_only);
-    Ok(Slots { velocity, chains: unconditional, labelled_chains, buffer })
+    Ok(Slots { update, chains: unconditional, labelled_chains, buffer })
 }

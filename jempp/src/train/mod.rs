@@ -6,8 +6,9 @@ mod adopt;
 mod fit;
 pub mod program;
 mod step;
+pub mod update;
 
-use crate::config::Config;
+use crate::config::{Config, Schedule};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{Network, get};
@@ -205,15 +206,27 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// The learning rate of the next iteration, `iterations_per_epoch` apart from `train.decay_epochs`.
-    pub fn learning_rate(&self, iterations_per_epoch: u64) -> f64 {
+    /// The learning rate of the next iteration of a run of `total` iterations, `per_epoch` of them an epoch.
+    pub fn learning_rate(&self, per_epoch: u64, total: u64) -> f64 {
         let (t, i) = (&self.config.train, self.counters.iteration);
-        if i < t.warmup_iters as u64 {
+        let warmup = t.warmup_iters as u64;
+        if i < warmup {
             return t.lr * i as f64 / t.warmup_iters as f64;
         }
-        let epoch = i / iterations_per_epoch.max(1);
-        let decays = t.decay_epochs.iter().filter(|e| **e as u64 <= epoch).count();
-        t.lr * t.decay_rate.powi(decays as i32)
+        match t.schedule {
+            Schedule::Steps => {
+                let epoch = i / per_epoch.max(1);
+                let decays = t.decay_epochs.iter().filter(|e| **e as u64 <= epoch).count();
+                t.lr * t.decay_rate.powi(decays as i32)
+            }
+            Schedule::Cosine => {
+                // A run that was warmed up in all its iterations has nothing left to fall over.
+                let done = (i - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
+                let share = 0.5 * (1.0 + (core::f64::consts::PI * done.min(1.0)).cos());
+                t.lr_min + (t.lr - t.lr_min) * share
+            }
+            Schedule::Constant => t.lr,
+        }
     }
 
     /// The configuration.
@@ -253,7 +266,7 @@ impl Trainer {
     pub fn set_counters(&mut self, c: Counters) -> Result<()> {
         self.state.set(self.chain_step, &[c.chain_step as i32])?;
         self.counters = c;
-        Ok(())
+        self.slots.update.set_done(&mut self.state, c.iteration)
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.
@@ -272,11 +285,18 @@ impl Trainer {
         Ok(self.slots.buffer.map(|b| self.state.view(b)).transpose()?)
     }
 
-    /// Slots of the optimiser and the buffer with their names in a checkpoint.
+    /// Slots of the optimiser, the weights' averages and the buffer with their names in a checkpoint.
     pub fn extra_slots(&self) -> Vec<(String, Slot)> {
-        let velocity = self.network.parameters.iter().zip(&self.slots.velocity);
-        let velocity = velocity.map(|(p, v)| (format!("velocity.{}", p.name), *v));
-        velocity.chain(self.slots.buffer.map(|b| ("replay_buffer".to_owned(), b))).collect()
+        let mut all = self.slots.update.named(&self.network);
+        all.extend(self.slots.buffer.map(|b| ("replay_buffer".to_owned(), b)));
+        all
+    }
+
+    /// What is to be judged and served, by published name: parameters, or their averages if there are any, and running
+    /// statistics, which are those of the parameters.
+    pub fn served(&self) -> impl Iterator<Item = (String, Slot)> {
+        let average = self.slots.update.average.iter().map(|a| Some(*a)).chain(core::iter::repeat(None));
+        self.network.tensors().zip(average).map(|((name, slot), average)| (name, average.unwrap_or(slot)))
     }
 
     /// Where fresh chains come from, if the trainer has data.

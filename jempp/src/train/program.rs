@@ -1,7 +1,8 @@
-//! The training step as one program: grouped forward pass, losses, gradients, SGD, running statistics, buffer.
+//! The training step as one program: grouped forward pass, losses, gradients, update, running statistics, buffer.
 //!
 //! Invariant: running statistics move in the order of the published code, whatever order the passes run in here.
 
+use super::update;
 use crate::config::{Config, Plc};
 use crate::error::Result;
 use crate::model::{BnMode, Forward, Network, Objective};
@@ -13,7 +14,6 @@ use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
 use engine::ops::reduce::SumAll;
 use engine::ops::replay::ScatterRows;
-use engine::ops::sgd::Sgd;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use engine::rng::Stream;
 use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
@@ -30,8 +30,8 @@ pub struct Chains {
 /// The slots that the program works on.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    /// SGD's velocity, one a parameter.
-    pub velocity: Vec<Slot>,
+    /// What the update keeps.
+    pub update: update::Slots,
     /// Chains of log p(x), if that is trained.
     pub chains: Option<Chains>,
     /// Chains of log p(x, y), if that is trained.
@@ -355,19 +355,12 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Gradients of all parameters and the SGD step.
+    /// Gradients of all parameters, and the step along them.
     fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
         let wrt: Vec<Var> = self.network.parameters.iter().map(|p| self.tape.read(p.slot)).collect();
         let gradients = grad(&mut self.tape, loss, &wrt)?;
-        let op = Sgd { momentum: self.config.train.momentum, weight_decay: self.config.train.weight_decay };
-        for ((p, v), (w, g)) in
-            self.network.parameters.iter().zip(&self.slots.velocity).zip(wrt.iter().zip(&gradients))
-        {
-            let velocity = self.tape.read(*v);
-            let new = self.tape.record(op, &[*w, velocity, *g, lr])?;
-            self.tape.assign(p.slot, new[0])?;
-            self.tape.assign(*v, new[1])?;
-        }
+        let train = &self.config.train;
+        self.slots.update.record(&mut self.tape, self.network, train, &wrt, &gradients, lr)?;
         Ok(gradients)
     }
 

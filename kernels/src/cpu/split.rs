@@ -49,11 +49,25 @@ pub(crate) fn for_parts2<A: Send, B: Send>(
     b_size: usize,
     f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
+    for_parts3(cpu, a, a_size, b, b_size, &mut [(); 0], 0, |t, a, b, _| f(t, a, b));
+}
+
+/// Like [`for_parts2`] for three slices.
+pub(crate) fn for_parts3<A: Send, B: Send, C: Send>(
+    cpu: &Cpu,
+    a: &mut [A],
+    a_size: usize,
+    b: &mut [B],
+    b_size: usize,
+    c: &mut [C],
+    c_size: usize,
+    f: impl Fn(usize, &mut [A], &mut [B], &mut [C]) + Sync,
+) {
     let tasks = a.len().div_ceil(a_size.max(1));
-    let (a, b) = (Parts::new(a, a_size.max(1)), Parts::new(b, b_size));
+    let (a, b, c) = (Parts::new(a, a_size.max(1)), Parts::new(b, b_size), Parts::new(c, c_size));
     cpu.pool.run(tasks, &|t, _| {
         // SAFETY: `run` calls each task once, so part `t` of each slice has one reference.
-        f(t, unsafe { a.get(t) }, unsafe { b.get(t) });
+        f(t, unsafe { a.get(t) }, unsafe { b.get(t) }, unsafe { c.get(t) });
     });
 }
 

@@ -74,6 +74,11 @@ pub(crate) fn f32(x: f64) -> Param {
     Param::Value(Arg::F32(x as f32))
 }
 
+/// A `double`.
+pub(crate) fn f64(x: f64) -> Param {
+    Param::Value(Arg::F64(x))
+}
+
 /// A null pointer.
 pub(crate) const NULL: Param = Param::Value(Arg::NULL);
 

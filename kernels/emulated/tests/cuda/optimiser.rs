@@ -2,6 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
+use kernels::adam;
 
 use crate::random::cpu;
 use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
@@ -66,42 +67,11 @@ fn sgd_is_its_twin() {
     }
 }
 
-/// The constants of Adam, as the kernel takes them.
+/// One way to call Adam: constants that float32 holds, the learning rate and the steps done before.
 struct Adam {
-    beta1: f64,
-    beta2: f64,
-    eps: f32,
-    decay: f32,
+    args: adam::Args,
     lr: f32,
-    /// Steps done before.
     done: i32,
-}
-
-/// By repeated squaring, lowest bit first.
-fn power(mut base: f64, mut exponent: u32) -> f64 {
-    let mut result = 1.0;
-    while exponent > 0 {
-        if exponent % 2 == 1 {
-            result *= base;
-        }
-        base *= base;
-        exponent /= 2;
-    }
-    result
-}
-
-/// d = g + λ·w; m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ← w − lr/(1 − β₁ᵗ)·m / (√v/√(1 − β₂ᵗ) + ε).
-fn adam(a: &Adam, w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
-    let t = a.done as u32 + 1;
-    let rate = (f64::from(a.lr) / (1.0 - power(a.beta1, t))) as f32;
-    let root = (1.0 - power(a.beta2, t)).sqrt() as f32;
-    let (b1, b2, c1, c2) = (a.beta1 as f32, a.beta2 as f32, (1.0 - a.beta1) as f32, (1.0 - a.beta2) as f32);
-    for i in 0..w.len() {
-        let d = g[i] + a.decay * w[i];
-        m[i] = b1 * m[i] + c1 * d;
-        v[i] = b2 * v[i] + c2 * (d * d);
-        w[i] -= rate * m[i] / (v[i].sqrt() / root + a.eps);
-    }
 }
 
 fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
@@ -122,10 +92,10 @@ fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
             lr.arg(),
             done.arg(),
             Arg::I64(n as i64),
-            Arg::F64(a.beta1),
-            Arg::F64(a.beta2),
-            Arg::F32(a.eps),
-            Arg::F32(a.decay),
+            Arg::F64(a.args.beta1),
+            Arg::F64(a.args.beta2),
+            Arg::F32(a.args.eps as f32),
+            Arg::F32(a.args.decay as f32),
             w_out.arg(),
             m_out.arg(),
             v_out.arg(),
@@ -135,7 +105,7 @@ fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
         vec![w_out.read(), m_out.read(), v_out.read(), floats(&copy)]
     });
     let (mut w, mut m, mut v) = (w, m, v);
-    adam(a, &mut w, &mut m, &mut v, &g.f32);
+    adam::cpu(&cpu(), a.args, [None; 3], &g.f32, a.lr, a.done, [&mut w, &mut m, &mut v]);
     assert_same(&format!("adam_{} w", E::S), &got[0], &w);
     assert_same(&format!("adam_{} m", E::S), &got[1], &m);
     assert_same(&format!("adam_{} v", E::S), &got[2], &v);
@@ -151,20 +121,9 @@ fn adam_is_its_twin() {
         return;
     }
     for (n, done) in [(1, 0), (1027, 0), (515, 9), (130, 100_000)] {
-        let a = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 5e-4, lr: 1e-3, done };
+        let a =
+            Adam { args: adam::Args { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 5e-4 }, lr: 1e-3, done };
         check_adam::<f32>(n, &a, false);
         check_adam::<bf16>(n, &a, true);
     }
-}
-
-/// Three steps of `torch.optim.Adam` (float64) on one weight, worked out by hand: with g constant and no decay the
-/// corrected moments are g and g², so each step is lr·sign(g), to the size of ε.
-#[test]
-fn a_constant_gradient_moves_by_the_learning_rate() {
-    let (mut w, mut m, mut v) = ([1.0f32], [0.0], [0.0]);
-    for done in 0..3 {
-        let a = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.0, lr: 0.01, done };
-        adam(&a, &mut w, &mut m, &mut v, &[-0.3]);
-    }
-    assert!((w[0] - 1.03).abs() < 1e-5, "{w:?}");
 }

@@ -76,12 +76,14 @@ fn one_step<E: Element>(case: &Case, way: Way, x: &[f32], g: &Data<E>, old: &[f3
         way.go("replay_slots", [1, 1, 1], 256, &args);
     }
     let noisy = a.noise > 0.0;
+    let bound = |wanted, b: f64| if wanted { b as f32 } else { f32::INFINITY };
     let optional = |wanted: bool, arg| if wanted { arg } else { Arg::Null };
     let args = [
         x.arg(),
         g.arg(),
         Arg::I64(n as i64),
-        Arg::F32(a.clip as f32),
+        Arg::F32(bound(a.clip > 0.0, a.clip)),
+        Arg::F32(bound(a.boxed, 1.0)),
         Arg::F32(a.sgld_lr as f32),
         Arg::I32(a.inner as i32),
         Arg::F32(a.step_size as f32),
@@ -135,6 +137,7 @@ fn pyld_step_is_its_twin() {
         inner: 5,
         step_size: 0.2,
         clip: 1.0,
+        boxed: true,
         sgld_lr: 0.0,
         noise: 0.0,
         clip_after_noise: false,
@@ -152,6 +155,13 @@ fn pyld_step_is_its_twin() {
             in_place: false,
         },
         Case { args: pyld_step::Args { inner: 0, ..full }, row: 75, low: false, index, in_place: false },
+        Case {
+            args: pyld_step::Args { inner: 1, clip: 0.0, boxed: false, sgld_lr: 0.0, ..full },
+            row: 13,
+            low: true,
+            index: None,
+            in_place: true,
+        },
     ];
     for case in &cases {
         check_step::<f32>(case, 7);

@@ -1,0 +1,141 @@
+//! How gradients move the weights: SGD or Adam, and the moving average of the weights.
+//!
+//! Invariants: all that an update depends on, the number of steps before it too, lies in slots; that number is the number of
+//! iterations done.
+
+use crate::config::{Optimizer, TrainConfig};
+use crate::error::Result;
+use crate::model::{Network, get, set};
+use engine::ops::adam::{self, Adam};
+use engine::ops::counter::Advance;
+use engine::ops::elementwise::Axpby;
+use engine::ops::sgd::Sgd;
+use engine::{Slot, Spec, State, Tape, Var};
+
+/// ε of Adam, PyTorch's default.
+const ADAM_EPS: f64 = 1e-8;
+
+/// What the update keeps from step to step, each list in the order of the parameters.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    moments: Moments,
+    /// Averages of the parameters; none if they are not kept.
+    pub average: Vec<Slot>,
+}
+
+#[derive(Clone, Debug)]
+enum Moments {
+    Sgd {
+        velocity: Vec<Slot>,
+    },
+    /// `done`: `i32[1]`, steps done.
+    Adam {
+        first: Vec<Slot>,
+        second: Vec<Slot>,
+        done: Slot,
+    },
+}
+
+impl Slots {
+    /// Zero moments; averages that start at the parameters as they are.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(state: &mut State, network: &Network, train: &TrainConfig) -> Result<Self> {
+        let mut all = |prefix: &str| -> Result<Vec<Slot>> {
+            let parameters = network.parameters.iter();
+            parameters.map(|p| Ok(state.add(&format!("{prefix}.{}", p.name), p.slot.spec)?)).collect()
+        };
+        let average = if train.ema > 0.0 { all(EMA)? } else { Vec::new() };
+        let moments = match train.optimizer {
+            Optimizer::Sgd => Moments::Sgd { velocity: all(VELOCITY)? },
+            Optimizer::Adam => {
+                let (first, second) = (all(FIRST)?, all(SECOND)?);
+                Moments::Adam { first, second, done: state.add("adam.done", Spec::i32(&[1]))? }
+            }
+        };
+        for (p, a) in network.parameters.iter().zip(&average) {
+            let start = get(state, p.slot)?;
+            set(state, *a, &start)?;
+        }
+        Ok(Self { moments, average })
+    }
+
+    /// Those that a checkpoint keeps, with their names there.
+    pub fn named(&self, network: &Network) -> Vec<(String, Slot)> {
+        let lists = match &self.moments {
+            Moments::Sgd { velocity } => vec![(VELOCITY, velocity)],
+            Moments::Adam { first, second, .. } => vec![(FIRST, first), (SECOND, second)],
+        };
+        let lists = lists.into_iter().chain([(EMA, &self.average)]);
+        let name = |prefix, slots: &Vec<Slot>| {
+            let named = network.parameters.iter().zip(slots);
+            named.map(|(p, s)| (format!("{prefix}.{}", p.name), *s)).collect::<Vec<_>>()
+        };
+        lists.flat_map(|(prefix, slots)| name(prefix, slots)).collect()
+    }
+
+    /// Says how many steps were done.
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn set_done(&self, state: &mut State, steps: u64) -> Result<()> {
+        match self.moments {
+            Moments::Adam { done, .. } => Ok(state.set(done, &[steps as i32])?),
+            Moments::Sgd { .. } => Ok(()),
+        }
+    }
+
+    /// Records the step of all parameters, whose values are `weights`.
+    ///
+    /// # Errors
+    /// None for slots of this network.
+    pub fn record(
+        &self,
+        tape: &mut Tape,
+        network: &Network,
+        train: &TrainConfig,
+        weights: &[Var],
+        gradients: &[Var],
+        lr: Var,
+    ) -> Result<()> {
+        let decay = train.weight_decay;
+        for (i, (p, (w, g))) in network.parameters.iter().zip(weights.iter().zip(gradients)).enumerate() {
+            let moved = match &self.moments {
+                Moments::Sgd { velocity } => {
+                    let v = tape.read(velocity[i]);
+                    let op = Sgd { momentum: train.momentum, weight_decay: decay };
+                    let new = tape.record(op, &[*w, v, *g, lr])?;
+                    tape.assign(velocity[i], new[1])?;
+                    new[0]
+                }
+                Moments::Adam { first, second, done } => {
+                    let [m, v, done] = [first[i], second[i], *done].map(|s| tape.read(s));
+                    let (beta1, beta2) = (train.beta1, train.beta2);
+                    let op = Adam { args: adam::Args { beta1, beta2, eps: ADAM_EPS, decay } };
+                    let new = tape.record(op, &[*w, m, v, *g, lr, done])?;
+                    tape.assign(first[i], new[1])?;
+                    tape.assign(second[i], new[2])?;
+                    new[0]
+                }
+            };
+            tape.assign(p.slot, moved)?;
+            if let Some(a) = self.average.get(i) {
+                let old = tape.read(*a);
+                let new = tape.one(Axpby { a: train.ema, b: 1.0 - train.ema }, &[old, moved])?;
+                tape.assign(*a, new)?;
+            }
+        }
+        if let Moments::Adam { done, .. } = self.moments {
+            let before = tape.read(done);
+            let after = tape.one(Advance { by: 1 }, &[before])?;
+            tape.assign(done, after)?;
+        }
+        Ok(())
+    }
+}
+
+const VELOCITY: &str = "velocity";
+const FIRST: &str = "adam.first";
+const SECOND: &str = "adam.second";
+const EMA: &str = "ema";
