@@ -83,9 +83,11 @@ impl Stats {
 
     fn merge<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         let span = self.span();
+        let first = self.chunks.partition_point(|c| c.group < group);
+        let end = self.chunks.partition_point(|c| c.group <= group);
         for ch in 0..self.shape.c {
             let (mut n, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-            for (t, chunk) in self.chunks.iter().enumerate().filter(|(_, c)| c.group == group) {
+            for (t, chunk) in (first..end).zip(&self.chunks[first..end]) {
                 let rows = (chunk.end - chunk.start) as f64;
                 let (b, b2) = (parts[t * 3 * span + ch].to_f64(), parts[(t * 3 + 1) * span + ch].to_f64());
                 let d = b - m;
