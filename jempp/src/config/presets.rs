@@ -1,7 +1,8 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, Plc, Prior, SamplerConfig, TrainConfig,
+    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, NormKind, Plc, Prior, SamplerConfig,
+    TrainConfig,
 };
 use crate::error::{Error, Result};
 
@@ -32,6 +33,9 @@ fn jempp() -> Config {
             classes: 10,
             bn_momentum: 0.9,
             leak: 0.2,
+            norm: NormKind::Batch,
+            dropout: 0.0,
+            energy_head: false,
         },
         train: TrainConfig {
             batch_size: 64,

@@ -97,6 +97,8 @@ fn ranges_are_checked() {
         ("sampler.buffer_size=0", "`sampler.buffer_size` = 0"),
         ("data.dataset=", "`data.dataset`"),
         ("train.batch_size=0", "`train.batch_size` = 0"),
+        ("model.dropout=1", "`model.dropout` = 1: must be a finite number at least 0 and below 1"),
+        ("model.norm=group", "`batch`, `instance`, `layer`, `act`, `none`"),
     ] {
         let m = message("", &[o]);
         assert!(m.contains(part), "{o}: {m}");
@@ -104,6 +106,8 @@ fn ranges_are_checked() {
     assert!(
         message("", &["train.p_x_weight=0", "train.p_y_given_x_weight=0"]).contains("nothing is trained")
     );
+    assert!(message("", &["train.p_x_weight=0", "model.energy_head=true"]).contains("nothing would train"));
+    assert!(from("", &["train.p_x_weight=0", "train.p_x_y_weight=1", "model.energy_head=true"]).is_ok());
     let mut c = Config::preset("digits").unwrap();
     c.seed = u64::MAX;
     assert!(c.validate().is_err() && c.to_toml().is_err());

@@ -4,7 +4,7 @@
 
 use crate::config::{Config, Plc};
 use crate::error::Result;
-use crate::model::{BnMode, Forward, Network, Objective};
+use crate::model::{BnMode, Forward, Heads, Masks, Network, Objective};
 use crate::sampler::{Accumulator, pixels_of, unbias};
 use engine::ops::batch::{ConcatRows, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
@@ -14,6 +14,7 @@ use engine::ops::reduce::SumAll;
 use engine::ops::replay::ScatterRows;
 use engine::ops::sgd::Sgd;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::rng::Stream;
 use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
 
 /// Chains of one kind: where they live and what their steps accumulated.
@@ -36,6 +37,8 @@ pub struct Slots {
     pub labelled_chains: Option<Chains>,
     /// The replay buffer, if chains go back there.
     pub buffer: Option<Slot>,
+    /// Seed words, `i32[2]`.
+    pub seed: Slot,
 }
 
 /// Host inputs of the program.
@@ -55,6 +58,8 @@ pub struct Inputs {
     pub index: Option<Var>,
     /// `i32[m]`: buffer rows of the conditional chains.
     pub labelled_index: Option<Var>,
+    /// `i32[1]`: the iteration, where dropout is.
+    pub iteration: Option<Var>,
 }
 
 /// What the host reads back.
@@ -154,6 +159,7 @@ impl Recorder<'_> {
             lr: t.input("lr", Spec::new(&[], n.dtype)),
             index: (px && buffer).then(|| t.input("index", rows(sizes.data))),
             labelled_index: (pxy && buffer).then(|| t.input("labelled_index", rows(sizes.labelled))),
+            iteration: (n.config.dropout > 0.0).then(|| t.input("iteration", rows(1))),
         }
     }
 
@@ -170,7 +176,7 @@ impl Recorder<'_> {
                 self.fold_steps(&chains)?;
                 let both = self.tape.one(ConcatRows, &[x, q])?;
                 let f = self.network.forward(&mut self.tape, both, &BnMode::Running)?;
-                running = Some(f.logits);
+                running = Some(f.heads);
             } else {
                 groups.data = Some(parts.len());
                 groups.chain = Some(parts.len() + 1);
@@ -187,12 +193,15 @@ impl Recorder<'_> {
         let vars: Vec<Var> = parts.iter().map(|p| p.0).collect();
         let x = if vars.len() == 1 { vars[0] } else { self.tape.one(ConcatRows, &vars)? };
         let mode = BnMode::Train(parts.iter().map(|p| p.1).collect());
-        let pass = self.network.forward(&mut self.tape, x, &mode)?;
+        let seed = self.tape.read(self.slots.seed);
+        let masks = inputs.iteration.map(|step| Masks { seed, step, stream: Stream::Dropout });
+        let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
         self.fold_pass(&pass, groups, &parts, eval)?;
 
         let start = |g: usize| parts[..g].iter().map(|p| p.1).sum::<usize>();
-        let data = self.data_loss(sizes, running.unwrap_or(pass.logits), start(0))?;
-        let lab = self.rows(pass.logits, start(groups.labelled), sizes.labelled)?;
+        let data = self.data_loss(sizes, running.unwrap_or(pass.heads), start(0))?;
+        let heads = self.heads(pass.heads, start(groups.labelled), sizes.labelled)?;
+        let lab = heads.logits;
         let weights = &self.config.train;
         let each = self.tape.one(SoftmaxCrossEntropy, &[lab, inputs.labels])?;
         let ce = self.mean(each)?;
@@ -200,11 +209,11 @@ impl Recorder<'_> {
         let hits = self.tape.one(Hits, &[lab, inputs.labels])?;
         let accuracy = self.mean(hits)?;
         if let (Some(g), Some(labels)) = (groups.conditional, inputs.chain_labels) {
-            let chain = self.rows(pass.logits, start(g), sizes.labelled)?;
+            let chain = self.heads(pass.heads, start(g), sizes.labelled)?;
             let f = Objective::Label(labels).record(&mut self.tape, chain)?;
             let f = self.mean(f)?;
             self.add_loss(weights.p_x_y_weight, f)?;
-            let f = Objective::Label(inputs.labels).record(&mut self.tape, lab)?;
+            let f = Objective::Label(inputs.labels).record(&mut self.tape, heads)?;
             let f = self.mean(f)?;
             self.add_loss(-weights.p_x_y_weight, f)?;
         }
@@ -217,14 +226,14 @@ impl Recorder<'_> {
     }
 
     /// The log p(x) term and the energy term; mean energies of data and chains.
-    fn data_loss(&mut self, sizes: Sizes, logits: Var, start: usize) -> Result<Option<(Var, Var)>> {
+    fn data_loss(&mut self, sizes: Sizes, heads: Heads, start: usize) -> Result<Option<(Var, Var)>> {
         if self.slots.chains.is_none() {
             return Ok(None);
         }
         let (w, l2) = (self.config.train.p_x_weight, self.config.train.energy_l2);
         let mut means = Vec::new();
         for (i, sign) in [(0, -1.0), (1, 1.0)] {
-            let rows = self.rows(logits, start + i * sizes.data, sizes.data)?;
+            let rows = self.heads(heads, start + i * sizes.data, sizes.data)?;
             let f = Objective::LogDensity.record(&mut self.tape, rows)?;
             let mean = self.mean(f)?;
             self.add_loss(sign * w, mean)?;
@@ -243,6 +252,13 @@ impl Recorder<'_> {
             return Ok(x);
         }
         Ok(self.tape.one(SliceRows { start, rows }, &[x])?)
+    }
+
+    /// The outputs of some of the images.
+    fn heads(&mut self, h: Heads, start: usize, rows: usize) -> Result<Heads> {
+        let logits = self.rows(h.logits, start, rows)?;
+        let density = if h.density == h.logits { logits } else { self.rows(h.density, start, rows)? };
+        Ok(Heads { logits, density })
     }
 
     fn mean(&mut self, x: Var) -> Result<Var> {

@@ -14,6 +14,7 @@ impl Trainer {
     /// [`Error::Data`] for batches of a wrong size, a label out of range or a value that is not finite.
     pub fn step(&mut self, batch: &Batch<'_>, lr: f64) -> Result<StepMetrics> {
         self.check(batch)?;
+        self.first_batch(batch)?;
         let labels = self.chain_labels(batch);
         let draws = match batch.chain_start {
             Some(start) => {
@@ -110,6 +111,8 @@ impl Trainer {
             (i.lr, real(&lr32, &lr64)),
         ];
         binds.extend(i.x_data.map(|v| (v, real(batch.x_data, &data64))));
+        let iteration = [self.counters.iteration as i32];
+        binds.extend(i.iteration.map(|v| (v, Host::I32(&iteration))));
         binds.extend(i.chain_labels.map(|v| (v, Host::I32(chain_labels))));
         if let Some([a, b]) = draws {
             binds.extend(i.index.map(|v| (v, Host::I32(&a.index))));
