@@ -66,6 +66,7 @@ fn wrong_types_name_key_found_and_expected() {
         ("train.epochs=-1", "got the number -1"),
         ("data.flip=yes", "expects true or false, got the string \"yes\""),
         ("train.plc=late", "expects one of \"alltrain1\", \"alltrain2\", \"eval\", got the string \"late\""),
+        ("model.norm=group", "expects one of \"batch\", \"instance\", \"layer\", \"act\", \"none\", got"),
         ("preset=cifar", "expects one of \"jempp\", \"digits\""),
         ("model.image_size=[8, 8]", "expects a list of 3 whole numbers"),
         ("train.decay_epochs=3", "expects a list of whole numbers"),
@@ -98,7 +99,6 @@ fn ranges_are_checked() {
         ("data.dataset=", "`data.dataset`"),
         ("train.batch_size=0", "`train.batch_size` = 0"),
         ("model.dropout=1", "`model.dropout` = 1: must be a finite number at least 0 and below 1"),
-        ("model.norm=group", "`batch`, `instance`, `layer`, `act`, `none`"),
     ] {
         let m = message("", &[o]);
         assert!(m.contains(part), "{o}: {m}");

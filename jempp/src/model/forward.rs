@@ -212,3 +212,44 @@ impl Objective {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use engine::{Device, Host, Spec, State};
+
+    /// Between conv1 and bn2 of each block, and nowhere else; a pass without masks is whole.
+    #[test]
+    fn dropout_sits_between_the_convolutions_of_a_block() {
+        let mut config = Config::preset("digits").unwrap().model;
+        (config.dropout, config.norm) = (0.3, NormKind::None);
+        let device = Device::cpu(1);
+        let mut state = State::on(&device);
+        let net = Network::new(&mut state, &config).unwrap();
+        net.initialise(&mut state, 4).unwrap();
+        let images: Vec<f32> = (0..6 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+        let run = |thinned: bool| {
+            let mut tape = Tape::new();
+            let x = tape.input("x", net.images(6));
+            let (seed, step) = (tape.input("seed", Spec::i32(&[2])), tape.input("step", Spec::i32(&[1])));
+            let masks = thinned.then_some(Masks { seed, step, stream: Stream::Dropout });
+            let f = net.forward_with(&mut tape, x, &BnMode::Running, masks).unwrap();
+            assert_eq!(tape.count("dropout"), if thinned { 3 } else { 0 });
+            let mut plan = tape.plan(&device, &f.normed).unwrap();
+            let place = [(seed, Host::I32(&[1, 2][..])), (step, Host::I32(&[7]))];
+            let inputs: Vec<_> = [(x, Host::F32(&images))].into_iter().chain(place).collect();
+            plan.run(&mut state.duplicate().unwrap(), &inputs).unwrap();
+            f.normed.iter().map(|v| plan.fetch::<f32>(*v).unwrap()).collect::<Vec<_>>()
+        };
+        let (thin, whole) = (run(true), run(false));
+        assert_eq!(thin[0], whole[0], "the first block's input is whole");
+        let scale = 1.0 / (1.0 - 0.3f64);
+        assert!(thin[1].iter().zip(&whole[1]).all(|(a, b)| *a == 0.0 || *a == b * scale as f32));
+        for (k, v) in thin.iter().enumerate() {
+            let dropped = v.iter().filter(|v| **v == 0.0).count() as f64 / v.len() as f64;
+            let want = if k % 2 == 1 { 0.3 } else { 0.0 };
+            assert!((dropped - want).abs() < 0.03, "{dropped} of what normalisation {k} takes is zero");
+        }
+    }
+}
