@@ -29,12 +29,14 @@ pub enum Stream {
     Langevin = 8,
     /// First fill of the replay buffer; the step is the chunk.
     BufferFill = 9,
-    /// Dropout masks; the step is the iteration.
+    /// Dropout masks of the training pass; the step is the iteration.
     Dropout = 10,
     /// Randomness of evaluations (shuffled pixels, noise sets, attacks).
     Eval = 11,
     /// Sampling on request, after training.
     Sample = 12,
+    /// Dropout masks of the chains' steps; the step is the global chain step.
+    ChainDropout = 13,
     /// Tests.
     Test = 999,
 }

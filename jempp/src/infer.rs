@@ -41,7 +41,7 @@ struct Program {
 pub struct Scores {
     /// n×classes.
     pub logits: Vec<f32>,
-    /// n: unnormalised log p(x) = logsumexp of the logits.
+    /// n: unnormalised log p(x) = logsumexp of the logits, or the output of the energy head.
     pub log_density: Vec<f32>,
 }
 
@@ -244,7 +244,7 @@ impl Model {
         Ok(self.scores(images)?.log_density)
     }
 
-    /// ∂log p(x)/∂x, or with labels ∂f(x)\[y\]/∂x; shaped like the images.
+    /// ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x; shaped like the images.
     ///
     /// # Errors
     /// As [`Model::scores`], or if labels do not fit.
@@ -315,9 +315,9 @@ impl Model {
         let x = tape.input("images", self.network.images(n));
         let f = self.network.forward(&mut tape, x, &BnMode::Running)?;
         let labels = (want == Want::GradLabel).then(|| tape.input("labels", Spec::i32(&[n])));
-        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
         let outputs = if want == Want::Scores {
-            vec![f.logits, objective]
+            vec![f.heads.logits, objective]
         } else {
             let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
             grad(&mut tape, total, &[x])?

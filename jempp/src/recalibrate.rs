@@ -29,7 +29,7 @@ pub fn recalibrate(
 }
 
 /// Averages the statistics of whole batches of the images `indices`, unaugmented, over at most `batches` of them
-/// (0: all).
+/// (0: all). A network without batch norm has none, and nothing is run.
 ///
 /// # Errors
 /// If there are fewer images than one batch.
@@ -42,6 +42,9 @@ pub fn statistics(
     batch: usize,
     batches: usize,
 ) -> Result<Statistics> {
+    if network.norms.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut tape = Tape::new();
     let x = tape.input("x", network.images(batch));
     let f = network.forward(&mut tape, x, &BnMode::Train(vec![batch]))?;

@@ -7,7 +7,7 @@ use jempp::config::{Config, Init};
 use jempp::data::Dataset;
 use jempp::model::Network;
 use jempp::sampler::{self, Draw, Langevin, LangevinSpec, Source};
-use jempp::train::{Batch, Options, Picks, Trainer};
+use jempp::train::{Batch, Counters, Options, Picks, Trainer};
 use proptest::prelude::*;
 
 /// 40 random 2×3 grey images of two classes, 15 and 25 of each, with correlated pixels.
@@ -176,6 +176,11 @@ fn every_term_of_the_loss_trains() {
         &["train.plc=\"eval\""],
         &["train.plc=\"alltrain2\""],
         &["train.labelled_batch_size=4"],
+        &["model.energy_head=true", "train.p_x_y_weight=1", "train.p_x_weight=0", "train.energy_l2=0"],
+        &["model.energy_head=true", "train.p_x_y_weight=1", "model.norm=act", "model.dropout=0.2"],
+        &["model.energy_head=true", "train.plc=\"eval\"", "model.norm=layer"],
+        &["train.plc=\"alltrain2\"", "model.norm=instance", "sampler.literal=true", "model.dropout=0.2"],
+        &["train.plc=\"eval\"", "model.norm=none", "model.dropout=0.2"],
     ] {
         let (mut t, _) = tiny_trainer(overrides);
         let n = if overrides[0].contains("labelled_batch") { 4 } else { 6 };
@@ -217,6 +222,35 @@ fn picked_images_are_augmented_as_asked() {
     ] {
         let e = picked.step_on(&picks, 0.1).unwrap_err();
         assert!(e.to_string().contains(word), "{e} lacks `{word}`");
+    }
+}
+
+/// Masks are named by the iteration in the training pass and by the chain step in the chains, and by nothing else.
+#[test]
+fn dropout_is_a_function_of_iteration_and_chain_step() {
+    let x: Vec<f32> = (0..6 * 16).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+    let run = |overrides: &[&str], iteration, chain_step| {
+        // Without noise, so that nothing but dropout takes the chain step, and from given starts.
+        let all: Vec<&str> = ["sampler.noise=0"].iter().chain(overrides).copied().collect();
+        let (mut t, _) = tiny_trainer(&all);
+        t.set_counters(Counters { iteration, round: 0, chain_step }).unwrap();
+        let labels = [0, 1, 0, 1, 0, 1];
+        let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: Some(&x) };
+        let m = t.step(&batch, 0.1).unwrap();
+        assert_eq!(t.counters().chain_step, chain_step + 2);
+        (t.chains().unwrap(), m.loss)
+    };
+    for norm in ["model.norm=batch", "model.norm=none"] {
+        let thinned = |iteration, chain_step| run(&[norm, "model.dropout=0.4"], iteration, chain_step);
+        let base = thinned(5, 3);
+        assert_eq!(base, thinned(5, 3));
+        let later = thinned(6, 3);
+        assert_eq!(later.0, base.0, "the chains do not see the iteration");
+        assert_ne!(later.1, base.1, "the training pass does");
+        assert_ne!(thinned(5, 4).0, base.0, "the chains see their step");
+        let whole = |iteration, chain_step| run(&[norm], iteration, chain_step);
+        assert_eq!(whole(5, 3), whole(6, 4));
+        assert_ne!(whole(5, 3).0, base.0);
     }
 }
 

@@ -4,7 +4,7 @@
 //! formula of Chan, Golub, LeVeque (1979) in float64: Σx² − mean² would cancel.
 
 pub use crate::channels::Grouped;
-use crate::channels::{Chunk, repeats};
+use crate::channels::{Chunk, repeat, repeats};
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
 
 multiversion! {
@@ -83,9 +83,11 @@ impl Stats {
 
     fn merge<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         let span = self.span();
+        let first = self.chunks.partition_point(|c| c.group < group);
+        let end = self.chunks.partition_point(|c| c.group <= group);
         for ch in 0..self.shape.c {
             let (mut n, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-            for (t, chunk) in self.chunks.iter().enumerate().filter(|(_, c)| c.group == group) {
+            for (t, chunk) in (first..end).zip(&self.chunks[first..end]) {
                 let rows = (chunk.end - chunk.start) as f64;
                 let (b, b2) = (parts[t * 3 * span + ch].to_f64(), parts[(t * 3 + 1) * span + ch].to_f64());
                 let d = b - m;
@@ -122,27 +124,26 @@ pub fn grad_cpu<T: Real>(
     add: Option<&[T]>,
     dx: &mut [T],
 ) {
-    let c = shape.c;
-    let mut row = 0;
-    for g in 0..shape.groups.len() {
-        let rows = shape.rows(g);
-        let n = T::of(rows as f64);
-        let two = T::of(2.0);
-        let at = g * c..(g + 1) * c;
-        let b: Vec<T> = dvar[at.clone()].iter().map(|&v| two * v / n).collect();
-        let a: Vec<T> =
-            dmean[at.clone()].iter().zip(&mean[at]).zip(&b).map(|((&d, &m), &b)| d / n - b * m).collect();
-        let (a, b) = (a.repeat(repeats(c)), b.repeat(repeats(c)));
-        let grain = (crate::cpu::GRAIN / a.len()).max(1) * a.len();
-        let zeros = vec![T::ZERO; if add.is_none() { grain } else { 0 }];
-        let start = row * c;
-        for_parts(cpu, &mut dx[start..start + rows * c], grain, |t, dx| {
-            let at = start + t * grain;
-            let add = add.map_or_else(|| &zeros[..dx.len()], |r| &r[at..at + dx.len()]);
-            backward(cpu.simd, &x[at..at + dx.len()], add, &a, &b, dx);
+    let (c, grain, starts) = (shape.c, shape.grain(), shape.starts());
+    let coeffs: Vec<_> = (0..shape.groups.len())
+        .map(|g| {
+            let n = T::of(shape.rows(g) as f64);
+            let at = g * c..(g + 1) * c;
+            let b: Vec<T> = dvar[at.clone()].iter().map(|&v| T::of(2.0) * v / n).collect();
+            let means = dmean[at.clone()].iter().zip(&mean[at]);
+            let a: Vec<T> = means.zip(&b).map(|((&d, &m), &b)| d / n - b * m).collect();
+            (repeat(&a), repeat(&b))
+        })
+        .collect();
+    let zeros = vec![T::ZERO; if add.is_none() { grain } else { 0 }];
+    for_parts(cpu, dx, grain, |t, dx| {
+        let at = t * grain;
+        shape.pieces(&starts, at, dx.len(), |g, r| {
+            let ((a, b), dx) = (&coeffs[g], &mut dx[r.start - at..r.end - at]);
+            let add = add.map_or_else(|| &zeros[..dx.len()], |add| &add[r.clone()]);
+            backward(cpu.simd, &x[r], add, a, b, dx);
         });
-        row += rows;
-    }
+    });
 }
 
 /// The CUDA arm: `cuda/bn_stats.cu`.

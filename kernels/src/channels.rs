@@ -1,6 +1,9 @@
 //! Helpers for loops over pixels × channels: per-channel coefficients repeated so that the inner loop is long
 //! enough to vectorise, and groups of images with coefficients of their own.
 
+use crate::cpu::GRAIN;
+use core::ops::Range;
+
 /// Shape of a grouped per-channel operation: consecutive images belong to groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grouped {
@@ -39,6 +42,39 @@ impl Grouped {
         self.groups[g] * self.pixels
     }
 
+    /// Calls `f` for the pieces of elements `at..at + len` by group: the group, and the elements of the whole tensor.
+    /// Groups may be small and many, so work is shared out over all of them, not group by group.
+    pub(crate) fn pieces(
+        &self,
+        starts: &[usize],
+        at: usize,
+        len: usize,
+        mut f: impl FnMut(usize, Range<usize>),
+    ) {
+        let end = at + len;
+        let mut start = at;
+        let mut group = starts.partition_point(|s| *s <= at).saturating_sub(1);
+        while start < end {
+            let stop = starts[group + 1].min(end);
+            f(group, start..stop);
+            (start, group) = (stop, group + 1);
+        }
+    }
+
+    /// First element of each group, and the number of all.
+    pub(crate) fn starts(&self) -> Vec<usize> {
+        let mut starts = vec![0];
+        for g in 0..self.groups.len() {
+            starts.push(starts[g] + self.rows(g) * self.c);
+        }
+        starts
+    }
+
+    /// Elements of a part: whole rows, about [`GRAIN`] values.
+    pub(crate) fn grain(&self) -> usize {
+        (GRAIN / self.c.max(1)).max(1) * self.c.max(1)
+    }
+
     /// Fixed chunks, each in one group; they depend on the shape only.
     pub(crate) fn chunks(&self) -> Vec<Chunk> {
         let size = (CHUNK / self.c.max(1)).max(1);
@@ -67,4 +103,31 @@ pub(crate) fn repeats(c: usize) -> usize {
 /// `v` repeated.
 pub(crate) fn repeat<T: Copy>(v: &[T]) -> Vec<T> {
     v.repeat(repeats(v.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_every_part_group_by_group() {
+        let shape = Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 };
+        let starts = shape.starts();
+        assert_eq!(starts, [0, 6, 24, 30, 42]);
+        for size in (3..=42).step_by(3) {
+            let mut at = 0;
+            while at < 42 {
+                let len = size.min(42 - at);
+                let mut next = at;
+                shape.pieces(&starts, at, len, |g, r| {
+                    assert!(
+                        r.start == next && !r.is_empty() && starts[g] <= r.start && r.end <= starts[g + 1]
+                    );
+                    next = r.end;
+                });
+                assert_eq!(next, at + len);
+                at += len;
+            }
+        }
+    }
 }

@@ -48,17 +48,15 @@ pub fn cpu<T: Real>(
     shift: &[T],
     y: &mut [T],
 ) {
-    let mut start = 0;
-    for g in 0..shape.groups.len() {
-        let k = Coeffs::of(mean, scale, shift, g);
-        let grain = (crate::cpu::GRAIN / k.mean.len()).max(1) * k.mean.len();
-        let len = shape.rows(g) * shape.c;
-        for_parts(cpu, &mut y[start..start + len], grain, |t, y| {
-            let at = start + t * grain;
-            forward(cpu.simd, &x[at..at + y.len()], &k.mean, &k.scale, &k.shift, T::of(leak), y);
+    let (grain, starts) = (shape.grain(), shape.starts());
+    let coeffs: Vec<_> = (0..shape.groups.len()).map(|g| Coeffs::of(mean, scale, shift, g)).collect();
+    for_parts(cpu, y, grain, |t, y| {
+        let at = t * grain;
+        shape.pieces(&starts, at, y.len(), |g, r| {
+            let (k, y) = (&coeffs[g], &mut y[r.start - at..r.end - at]);
+            forward(cpu.simd, &x[r], &k.mean, &k.scale, &k.shift, T::of(leak), y);
         });
-        start += len;
-    }
+    });
 }
 
 multiversion! {
@@ -103,30 +101,32 @@ pub struct GradArgs<'a, T> {
 /// dx = add + leaky'(z)·dy·scale, plus dmean/n + 2·dvar·(x − mean)/n if `stats` is given: the whole gradient of
 /// a batch norm in one pass.
 pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_, T>, dx: &mut [T]) {
-    let c = shape.c;
-    let mut start = 0;
-    for group in 0..shape.groups.len() {
-        let k = Coeffs::of(g.mean, g.scale, g.shift, group);
-        let n = T::of(shape.rows(group) as f64);
-        let at = group * c..(group + 1) * c;
-        let (a, b) = match g.stats {
-            Some((dmean, dvar)) => (
-                repeat(&dmean[at.clone()].iter().map(|&d| d / n).collect::<Vec<_>>()),
-                repeat(&dvar[at].iter().map(|&d| T::of(2.0) * d / n).collect::<Vec<_>>()),
-            ),
-            None => (vec![T::ZERO; k.mean.len()], vec![T::ZERO; k.mean.len()]),
-        };
-        let grain = (crate::cpu::GRAIN / k.mean.len()).max(1) * k.mean.len();
-        let len = shape.rows(group) * c;
-        let zeros = vec![T::ZERO; if g.add.is_none() { grain } else { 0 }];
-        for_parts(cpu, &mut dx[start..start + len], grain, |t, dx| {
-            let at = start + t * grain..start + t * grain + dx.len();
-            let add = g.add.map_or_else(|| &zeros[..dx.len()], |r| &r[at.clone()]);
-            let (x, dy) = (&g.x[at.clone()], &g.dy[at]);
-            backward(cpu.simd, x, dy, &k.mean, &k.scale, &k.shift, &b, &a, T::of(leak), add, dx);
+    let (c, grain, starts) = (shape.c, shape.grain(), shape.starts());
+    let coeffs: Vec<_> = (0..shape.groups.len())
+        .map(|group| {
+            let k = Coeffs::of(g.mean, g.scale, g.shift, group);
+            let n = T::of(shape.rows(group) as f64);
+            let at = group * c..(group + 1) * c;
+            let (a, b) = match g.stats {
+                Some((dmean, dvar)) => (
+                    repeat(&dmean[at.clone()].iter().map(|&d| d / n).collect::<Vec<_>>()),
+                    repeat(&dvar[at].iter().map(|&d| T::of(2.0) * d / n).collect::<Vec<_>>()),
+                ),
+                None => (vec![T::ZERO; k.mean.len()], vec![T::ZERO; k.mean.len()]),
+            };
+            (k, a, b)
+        })
+        .collect();
+    let zeros = vec![T::ZERO; if g.add.is_none() { grain } else { 0 }];
+    for_parts(cpu, dx, grain, |t, dx| {
+        let from = t * grain;
+        shape.pieces(&starts, from, dx.len(), |group, r| {
+            let ((k, a, b), dx) = (&coeffs[group], &mut dx[r.start - from..r.end - from]);
+            let add = g.add.map_or_else(|| &zeros[..dx.len()], |add| &add[r.clone()]);
+            let (x, dy) = (&g.x[r.clone()], &g.dy[r]);
+            backward(cpu.simd, x, dy, &k.mean, &k.scale, &k.shift, b, a, T::of(leak), add, dx);
         });
-        start += len;
-    }
+    });
 }
 
 multiversion! {

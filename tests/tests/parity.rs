@@ -113,14 +113,15 @@ impl<'a> Run<'a> {
         let x = tape.input("x", Spec::new(&[batch, n[0], n[1], n[2]], self.dtype));
         let labels = tape.input("labels", Spec::i32(&[batch]));
         let f = net.forward(&mut tape, x, mode).unwrap();
-        let lse = Objective::LogDensity.record(&mut tape, f.logits).unwrap();
+        let lse = Objective::LogDensity.record(&mut tape, f.heads).unwrap();
         let total = tape.one(SumAll { factor: 1.0 }, &[lse]).unwrap();
         let dx = grad(&mut tape, total, &[x]).unwrap()[0];
-        let y = Objective::Label(labels).record(&mut tape, f.logits).unwrap();
+        let y = Objective::Label(labels).record(&mut tape, f.heads).unwrap();
         let total = tape.one(SumAll { factor: 1.0 }, &[y]).unwrap();
         let dy = grad(&mut tape, total, &[x]).unwrap()[0];
         assert_eq!(tape.count("conv2d_weight_grad") + tape.count("linear_weight_grad"), 0);
-        let outs = [("logits", f.logits), ("log_density", lse), ("input_grad", dx), ("input_grad_label", dy)];
+        let outs =
+            [("logits", f.heads.logits), ("log_density", lse), ("input_grad", dx), ("input_grad_label", dy)];
         let mut plan = tape.plan(self.trainer.device(), &outs.map(|o| o.1)).unwrap();
         let images = get(self.fixture, "in.x_labelled");
         let narrow = images.f32s();

@@ -96,6 +96,28 @@ fn ten_interruptions_change_no_bit() {
     assert_eq!(steps.last(), Some(&60));
 }
 
+/// With every norm, dropout and the energy head: from the first iteration on, where ActNorm takes its start.
+#[test]
+fn a_broken_run_of_any_norm_changes_no_bit() {
+    for norm in ["batch", "instance", "layer", "act", "none"] {
+        let norm = format!("model.norm={norm}");
+        let more = [&norm, "model.dropout=0.2", "model.energy_head=true", "train.max_iters=8"];
+        let dir = tempfile::tempdir().unwrap();
+        let whole = Folder::create(&dir.path().join("whole")).unwrap();
+        let unbroken = session(&more).run(&whole, &mut Silent, &AtomicBool::new(false)).unwrap();
+        let path = dir.path().join("broken");
+        let folder = Folder::create(&path).unwrap();
+        assert!(matches!(until(session(&more), &folder, 1), Err(Error::Cancelled)));
+        let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+        assert!(matches!(until(s, &folder, 5), Err(Error::Cancelled)));
+        let (s, folder, _) = Session::resume(&path, &Device::cpu(3), &[]).unwrap();
+        let resumed = s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+        assert_eq!(resumed.test, unbroken.test, "{norm}");
+        assert!(last(&path) == last(whole.path()), "{norm}");
+        assert_eq!(resumed.bn.is_some(), norm == "model.norm=batch");
+    }
+}
+
 #[test]
 fn adam_averages_and_the_cosine_go_on_to_the_bit() {
     let more = ["train.optimizer=adam", "train.lr=1e-3", "train.ema=0.9", "train.schedule=cosine"];

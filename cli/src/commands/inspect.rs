@@ -3,6 +3,7 @@
 use super::{bytes, json, print};
 use crate::args::{Global, Inspect};
 use jempp::Result;
+use jempp::config::NormKind;
 use jempp::eval::Judgement;
 use jempp::inspect::{Inspection, inspect};
 use serde_json::Value;
@@ -34,7 +35,8 @@ fn text(i: &Inspection, all: bool) -> String {
     let [h, w, c] = m.image_size;
     line(&mut out, "model", i.model.display());
     let shape = format!("{}-{}, images {h}×{w}×{c}, {} classes", m.depth, m.widen_factor, m.classes);
-    line(&mut out, "network", format!("Wide-ResNet {shape}, leak {}", m.leak));
+    let head = if m.energy_head { ", energy head" } else { "" };
+    line(&mut out, "network", format!("Wide-ResNet {shape}, leak {}{head}", m.leak));
     line(&mut out, "parameters", i.parameters);
     line(&mut out, "step", i.step.map_or_else(unknown, |s| s.to_string()));
     if let (Some(run), [_, ..]) = (&i.run, i.checkpoints.as_slice()) {
@@ -46,7 +48,10 @@ fn text(i: &Inspection, all: bool) -> String {
         line(&mut out, "classes", i.class_names.join(", "));
     }
     line(&mut out, "seed", i.seed.map_or_else(unknown, |s| s.to_string()));
-    line(&mut out, "batch norm", format!("{} statistics", or(&i.bn)));
+    match m.norm {
+        NormKind::Batch => line(&mut out, "batch norm", format!("{} statistics", or(&i.bn))),
+        other => line(&mut out, "norm", format!("{other:?}").to_lowercase()),
+    }
     line(&mut out, "made by", format!("jempp {}", or(&i.jempp_version)));
     match i.bank {
         Some(b) => {

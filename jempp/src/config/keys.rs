@@ -50,6 +50,9 @@ pub const KEYS: &[Key] = &[
     key("model.classes", Count, "number of classes"),
     key("model.bn_momentum", Number, "share of the NEW value in BatchNorm's running statistics (PyTorch's sense)"),
     key("model.leak", Number, "slope of the leaky ReLU below zero"),
+    key("model.norm", Choice(&["batch", "instance", "layer", "act", "none"]), "normalisation before each rectifier; only batch has running statistics"),
+    key("model.dropout", Number, "share dropped between a block's convolutions, in training passes and the chains' steps"),
+    key("model.energy_head", Switch, "log p(x) from a linear head of its own, not the logsumexp of the logits (unconditional variant)"),
 
     key("train.batch_size", Count, "images for p(x), and chains, an iteration"),
     key("train.labelled_batch_size", Count, "labelled images an iteration; 0: batch_size"),

@@ -40,6 +40,24 @@ pub struct Config {
     pub eval: EvalConfig,
 }
 
+/// What normalises activations before each rectifier, as in the published Wide-ResNet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// Batch norm with running statistics.
+    #[default]
+    Batch,
+    /// Each channel of each image by its own mean and variance, with scale and shift.
+    Instance,
+    /// Each image by its mean and variance over all channels, with scale and shift a channel.
+    Layer,
+    /// ActNorm, scale·(x + loc) a channel; the first training batch sets both so that its channels have mean 0 and
+    /// variance 1.
+    Act,
+    /// Nothing.
+    None,
+}
+
 /// A Wide-ResNet (Zagoruyko & Komodakis, 2016) as JEM++ builds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +74,15 @@ pub struct ModelConfig {
     pub bn_momentum: f64,
     /// Slope of the leaky ReLU for negative values.
     pub leak: f64,
+    /// What normalises activations. This and what follows may be missing in the files of older versions.
+    #[serde(default)]
+    pub norm: NormKind,
+    /// Share of the values between a block's two convolutions that each training pass and chain step drops.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Whether log p(x) is the output of a linear head of its own, not the logsumexp of the logits.
+    #[serde(default)]
+    pub energy_head: bool,
 }
 
 /// Where in an iteration log p(x) of the data is computed. `Alltrain1` and `Alltrain2` have equal gradients;

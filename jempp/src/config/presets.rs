@@ -1,8 +1,8 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, Optimizer, Plc, Prior, SamplerConfig,
-    Schedule, TrainConfig,
+    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, NormKind, Optimizer, Plc, Prior,
+    SamplerConfig, Schedule, TrainConfig,
 };
 use crate::error::{Error, Result};
 
@@ -35,6 +35,9 @@ fn jempp() -> Config {
             classes: 10,
             bn_momentum: 0.9,
             leak: 0.2,
+            norm: NormKind::Batch,
+            dropout: 0.0,
+            energy_head: false,
         },
         train: TrainConfig {
             batch_size: 64,
@@ -139,8 +142,8 @@ fn jem() -> Config {
     let base = jempp();
     Config {
         preset: "jem".to_string(),
-        // The published network has no normalisation (`norm=None`):
-        // MERGE model.norm: model: ModelConfig { norm: Norm::None, ..base.model },
+        // The published network has no normalisation (`norm=None`).
+        model: ModelConfig { norm: NormKind::None, ..base.model },
         train: TrainConfig {
             epochs: 200,
             optimizer: Optimizer::Adam,

@@ -84,6 +84,7 @@ fn wrong_types_name_key_found_and_expected() {
         ("data.flip=yes", "expects true or false, got the string \"yes\""),
         ("train.plc=late", "expects one of \"alltrain1\", \"alltrain2\", \"eval\", got the string \"late\""),
         ("preset=cifar", "expects one of \"jempp\", \"digits\", \"jem\", \"softmax\""),
+        ("model.norm=group", "expects one of \"batch\", \"instance\", \"layer\", \"act\", \"none\", got"),
         ("model.image_size=[8, 8]", "expects a list of 3 whole numbers"),
         ("train.decay_epochs=3", "expects a list of whole numbers"),
         ("train=3", "`train` is a section of keys, got the number 3"),
@@ -117,6 +118,7 @@ fn ranges_are_checked() {
         ("sampler.buffer_size=0", "`sampler.buffer_size` = 0"),
         ("data.dataset=", "`data.dataset`"),
         ("train.batch_size=0", "`train.batch_size` = 0"),
+        ("model.dropout=1", "`model.dropout` = 1: must be a finite number at least 0 and below 1"),
     ] {
         let m = message("", &[o]);
         assert!(m.contains(part), "{o}: {m}");
@@ -125,6 +127,8 @@ fn ranges_are_checked() {
     assert!(
         message("", &["train.p_x_weight=0", "train.p_y_given_x_weight=0"]).contains("nothing is trained")
     );
+    assert!(message("", &["train.p_x_weight=0", "model.energy_head=true"]).contains("nothing would train"));
+    assert!(from("", &["train.p_x_weight=0", "train.p_x_y_weight=1", "model.energy_head=true"]).is_ok());
     let mut c = Config::preset("digits").unwrap();
     c.seed = u64::MAX;
     assert!(c.validate().is_err() && c.to_toml().is_err());

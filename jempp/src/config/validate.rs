@@ -36,7 +36,16 @@ fn model(c: &Config) -> Result<()> {
     }
     within("model.classes", m.classes, 2..=65_536)?;
     real("model.bn_momentum", m.bn_momentum, 0.0..=1.0)?;
-    real("model.leak", m.leak, 0.0..1.0)
+    real("model.leak", m.leak, 0.0..1.0)?;
+    real("model.dropout", m.dropout, 0.0..1.0)?;
+    if m.energy_head && c.train.p_x_weight == 0.0 && c.train.p_x_y_weight == 0.0 {
+        return refuse(
+            "model.energy_head",
+            true,
+            "must be false while train.p_x_weight and train.p_x_y_weight are 0: nothing would train the head",
+        );
+    }
+    Ok(())
 }
 
 fn train(c: &Config) -> Result<()> {

@@ -1,18 +1,25 @@
 //! The forward pass and the energies, recorded.
 
 use super::{BN_EPS, ConvRef, Network};
+use crate::config::NormKind;
 use crate::error::Result;
 use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Geometry};
+use engine::ops::dropout::Dropout;
+use engine::ops::elementwise::{Axpby, Fill};
 use engine::ops::global_avg_pool::GlobalAvgPool;
 use engine::ops::label::GatherLabel;
+use engine::ops::layer_stats::LayerStats;
+use engine::ops::leaky_relu::LeakyRelu;
 use engine::ops::linear::Linear;
 use engine::ops::logsumexp::LogSumExp;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
+use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::rng::Stream;
 use engine::{Tape, Var};
 
-/// Which statistics batch norm uses.
+/// Which statistics batch norm uses. Other norms are the same in both modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BnMode {
     /// Those of each group of images, given by the groups' sizes: exactly as if each group ran alone.
@@ -21,23 +28,45 @@ pub enum BnMode {
     Running,
 }
 
+/// Where dropout draws its masks: pass `step` of `stream` under a seed. Each block has a mask of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Masks {
+    /// Seed words, `i32[2]`.
+    pub seed: Var,
+    /// `i32[1]`.
+    pub step: Var,
+    /// [`Stream::Dropout`] or [`Stream::ChainDropout`].
+    pub stream: Stream,
+}
+
+/// The outputs of a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// N×classes.
+    pub logits: Var,
+    /// What log p(x) is the logsumexp of: the logits, or N×1 from the energy head, whose logsumexp is itself.
+    pub density: Var,
+}
+
 /// What the forward pass gives.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// N×classes.
-    pub logits: Var,
+    /// The outputs.
+    pub heads: Heads,
     /// Output of the first convolution: where the outer point of PYLD is taken.
     pub first: Var,
     /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`].
     pub stats: Vec<(Var, Var)>,
+    /// What each normalisation takes, N×H×W×C.
+    pub(crate) normed: Vec<Var>,
 }
 
 /// Whose gradient moves the chains.
 #[derive(Clone, Copy, Debug)]
 pub enum Objective {
-    /// log p(x) = logsumexp of the logits.
+    /// log p(x) = logsumexp of the logits, or the output of the energy head.
     LogDensity,
-    /// log p(x, y): the label's logit.
+    /// log p(x, y): the label's logit; with an energy head log p(x) + log p(y|x).
     Label(Var),
 }
 
@@ -45,7 +74,9 @@ struct Pass<'a> {
     network: &'a Network,
     tape: &'a mut Tape,
     mode: &'a BnMode,
+    masks: Option<Masks>,
     stats: Vec<(Var, Var)>,
+    normed: Vec<Var>,
 }
 
 impl Pass<'_> {
@@ -61,37 +92,87 @@ impl Pass<'_> {
         Ok(self.tape.one(op, &inputs)?)
     }
 
-    /// Batch norm in its parts, with the rectifier.
+    /// A normalisation in the parts of batch norm, with the rectifier.
     fn norm(&mut self, x: Var, i: usize) -> Result<Var> {
-        let n = &self.network.norms[i];
-        let (gamma, beta) = (self.parameter(n.gamma), self.parameter(n.beta));
-        let images = self.tape.spec(x)?.first();
-        let (groups, mean, var) = match self.mode {
-            BnMode::Train(groups) => {
-                let s = self.tape.record(BnStats { groups: groups.clone() }, &[x])?;
-                self.stats.push((s[0], s[1]));
-                (groups.clone(), s[0], s[1])
-            }
-            BnMode::Running => (vec![images], self.tape.read(n.mean), self.tape.read(n.var)),
+        self.normed.push(x);
+        let leak = self.network.config.leak;
+        let Some(affine) = self.network.affine[i] else {
+            return Ok(self.tape.one(LeakyRelu { leak }, &[x])?);
         };
-        let scale = self.tape.one(BnCoeffs { eps: BN_EPS }, &[var, gamma])?;
-        let op = ScaleShiftLeaky { groups, leak: self.network.config.leak };
-        Ok(self.tape.one(op, &[x, mean, scale, beta])?)
+        let [first, second] = affine.map(|p| self.parameter(p));
+        let spec = self.tape.spec(x)?;
+        let images = spec.first();
+        let (groups, mean, scale, shift) = if self.network.config.norm == NormKind::Act {
+            let mean = self.tape.one(Axpby { a: -1.0, b: 0.0 }, &[first])?;
+            let shift = self.tape.one(Fill { spec: spec.with_shape(&[spec.last()]), value: 0.0 }, &[])?;
+            (vec![images], mean, second, shift)
+        } else {
+            let (groups, mean, var) = self.statistics(x, i, images)?;
+            (groups, mean, self.tape.one(BnCoeffs { eps: BN_EPS }, &[var, first])?, second)
+        };
+        Ok(self.tape.one(ScaleShiftLeaky { groups, leak }, &[x, mean, scale, shift])?)
+    }
+
+    /// The groups of images that share statistics, and their mean and biased variance.
+    fn statistics(&mut self, x: Var, i: usize, images: usize) -> Result<(Vec<usize>, Var, Var)> {
+        let kind = self.network.config.norm;
+        let groups = match (kind, self.mode) {
+            (NormKind::Batch, BnMode::Running) => {
+                let n = &self.network.norms[i];
+                return Ok((vec![images], self.tape.read(n.mean), self.tape.read(n.var)));
+            }
+            (NormKind::Batch, BnMode::Train(groups)) => groups.clone(),
+            _ => vec![1; images],
+        };
+        let mut s = self.tape.record(BnStats { groups: groups.clone() }, &[x])?;
+        match kind {
+            NormKind::Batch => self.stats.push((s[0], s[1])),
+            NormKind::Layer => s = self.tape.record(LayerStats, &s)?,
+            _ => (),
+        }
+        Ok((groups, s[0], s[1]))
+    }
+
+    /// Dropout after the first convolution of a block, where there are masks.
+    fn thin(&mut self, x: Var, block: usize) -> Result<Var> {
+        let rate = self.network.config.dropout;
+        match self.masks {
+            Some(m) if rate > 0.0 => {
+                let op = Dropout { rate, stream: m.stream, layer: block as u32 };
+                Ok(self.tape.one(op, &[x, m.seed, m.step])?)
+            }
+            _ => Ok(x),
+        }
     }
 }
 
 impl Network {
-    /// Records the forward pass of x, N×H×W×C.
+    /// Records the forward pass of x, N×H×W×C, without dropout.
     ///
     /// # Errors
     /// If x has another size, or the groups do not share out its images.
     pub fn forward(&self, tape: &mut Tape, x: Var, mode: &BnMode) -> Result<Forward> {
-        let mut p = Pass { network: self, tape, mode, stats: Vec::new() };
+        self.forward_with(tape, x, mode, None)
+    }
+
+    /// Records the forward pass of x, N×H×W×C; with masks, values are dropped as `model.dropout` says.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward_with(
+        &self,
+        tape: &mut Tape,
+        x: Var,
+        mode: &BnMode,
+        masks: Option<Masks>,
+    ) -> Result<Forward> {
+        let mut p = Pass { network: self, tape, mode, masks, stats: Vec::new(), normed: Vec::new() };
         let first = p.conv(x, self.conv1, None)?;
         let mut x = first;
-        for b in &self.blocks {
+        for (i, b) in self.blocks.iter().enumerate() {
             let h = p.norm(x, b.bn1)?;
             let h = p.conv(h, b.conv1, None)?;
+            let h = p.thin(h, i)?;
             let h = p.norm(h, b.bn2)?;
             // The shortcut takes the block's raw input, not the normalised one.
             let short = match b.shortcut {
@@ -102,10 +183,14 @@ impl Network {
         }
         let x = p.norm(x, self.last_bn)?;
         let x = p.tape.one(GlobalAvgPool, &[x])?;
-        let (w, b) = (p.parameter(self.head.0), p.parameter(self.head.1));
-        let logits = p.tape.one(Linear, &[x, w, b])?;
-        let stats = p.stats;
-        Ok(Forward { logits, first, stats })
+        let mut head = |(w, b)| {
+            let (w, b) = (p.parameter(w), p.parameter(b));
+            p.tape.one(Linear, &[x, w, b])
+        };
+        let logits = head(self.head)?;
+        let density = self.energy.map_or(Ok(logits), head)?;
+        let (stats, normed) = (p.stats, p.normed);
+        Ok(Forward { heads: Heads { logits, density }, first, stats, normed })
     }
 }
 
@@ -114,10 +199,57 @@ impl Objective {
     ///
     /// # Errors
     /// If the labels do not fit the logits.
-    pub fn record(self, tape: &mut Tape, logits: Var) -> Result<Var> {
+    pub fn record(self, tape: &mut Tape, heads: Heads) -> Result<Var> {
+        let Heads { logits, density } = heads;
         Ok(match self {
-            Self::LogDensity => tape.one(LogSumExp, &[logits])?,
-            Self::Label(labels) => tape.one(GatherLabel, &[logits, labels])?,
+            Self::LogDensity => tape.one(LogSumExp, &[density])?,
+            Self::Label(labels) if density == logits => tape.one(GatherLabel, &[logits, labels])?,
+            Self::Label(labels) => {
+                let f = tape.one(LogSumExp, &[density])?;
+                let minus = tape.one(SoftmaxCrossEntropy, &[logits, labels])?;
+                tape.one(Axpby { a: 1.0, b: -1.0 }, &[f, minus])?
+            }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use engine::{Device, Host, Spec, State};
+
+    /// Between conv1 and bn2 of each block, and nowhere else; a pass without masks is whole.
+    #[test]
+    fn dropout_sits_between_the_convolutions_of_a_block() {
+        let mut config = Config::preset("digits").unwrap().model;
+        (config.dropout, config.norm) = (0.3, NormKind::None);
+        let device = Device::cpu(1);
+        let mut state = State::on(&device);
+        let net = Network::new(&mut state, &config).unwrap();
+        net.initialise(&mut state, 4).unwrap();
+        let images: Vec<f32> = (0..6 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+        let run = |thinned: bool| {
+            let mut tape = Tape::new();
+            let x = tape.input("x", net.images(6));
+            let (seed, step) = (tape.input("seed", Spec::i32(&[2])), tape.input("step", Spec::i32(&[1])));
+            let masks = thinned.then_some(Masks { seed, step, stream: Stream::Dropout });
+            let f = net.forward_with(&mut tape, x, &BnMode::Running, masks).unwrap();
+            assert_eq!(tape.count("dropout"), if thinned { 3 } else { 0 });
+            let mut plan = tape.plan(&device, &f.normed).unwrap();
+            let place = [(seed, Host::I32(&[1, 2][..])), (step, Host::I32(&[7]))];
+            let inputs: Vec<_> = [(x, Host::F32(&images))].into_iter().chain(place).collect();
+            plan.run(&mut state.duplicate().unwrap(), &inputs).unwrap();
+            f.normed.iter().map(|v| plan.fetch::<f32>(*v).unwrap()).collect::<Vec<_>>()
+        };
+        let (thin, whole) = (run(true), run(false));
+        assert_eq!(thin[0], whole[0], "the first block's input is whole");
+        let scale = 1.0 / (1.0 - 0.3f64);
+        assert!(thin[1].iter().zip(&whole[1]).all(|(a, b)| *a == 0.0 || *a == b * scale as f32));
+        for (k, v) in thin.iter().enumerate() {
+            let dropped = v.iter().filter(|v| **v == 0.0).count() as f64 / v.len() as f64;
+            let want = if k % 2 == 1 { 0.3 } else { 0.0 };
+            assert!((dropped - want).abs() < 0.03, "{dropped} of what normalisation {k} takes is zero");
+        }
     }
 }

@@ -1,16 +1,17 @@
 //! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
 //!
 //! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
-//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw.
+//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw; a network of another
+//! norm has none of either, and treats each image as if it were alone.
 
 mod forward;
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
 use engine::rng::{Philox, Stream};
 use engine::{DType, Slot, Spec, State};
 
-pub use forward::{BnMode, Forward, Objective};
+pub use forward::{BnMode, Forward, Heads, Masks, Objective};
 
 /// What is added to variances.
 pub const BN_EPS: f64 = 1e-5;
@@ -20,7 +21,7 @@ pub const BN_EPS: f64 = 1e-5;
 pub enum Start {
     /// Uniform within ±1/√fan_in (filters, linear weights and their biases).
     FanIn(usize),
-    /// A constant: 1 for gamma, 0 for beta.
+    /// A constant: 1 for scales, 0 for shifts.
     Constant(f32),
 }
 
@@ -44,8 +45,6 @@ pub struct Norm {
     pub mean: Slot,
     /// Running variance `[C]`, unbiased.
     pub var: Slot,
-    pub(crate) gamma: usize,
-    pub(crate) beta: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,20 +71,25 @@ pub struct Network {
     pub config: ModelConfig,
     /// All parameters, in the order of the published model.
     pub parameters: Vec<Parameter>,
-    /// All batch norms, in the order of the forward pass.
+    /// All batch norms, in the order of the forward pass; none if the norm is another.
     pub norms: Vec<Norm>,
+    /// Parameters of each normalisation: weight and bias, or loc and scale.
+    pub(crate) affine: Vec<Option<[usize; 2]>>,
     pub(crate) dtype: DType,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
     pub(crate) last_bn: usize,
     pub(crate) head: (usize, usize),
+    pub(crate) energy: Option<(usize, usize)>,
 }
 
 struct Builder<'a> {
     state: &'a mut State,
     dtype: DType,
+    kind: NormKind,
     parameters: Vec<Parameter>,
     norms: Vec<Norm>,
+    affine: Vec<Option<[usize; 2]>>,
 }
 
 impl Builder<'_> {
@@ -106,14 +110,28 @@ impl Builder<'_> {
         })
     }
 
+    /// A linear layer from `c` to `k` values.
+    fn linear(&mut self, name: &str, c: usize, k: usize) -> Result<(usize, usize)> {
+        let weight = self.parameter(format!("{name}.weight"), &[k, c], Start::FanIn(c))?;
+        Ok((weight, self.parameter(format!("{name}.bias"), &[k], Start::FanIn(c))?))
+    }
+
     fn norm(&mut self, name: &str, c: usize) -> Result<usize> {
-        let gamma = self.parameter(format!("{name}.weight"), &[c], Start::Constant(1.0))?;
-        let beta = self.parameter(format!("{name}.bias"), &[c], Start::Constant(0.0))?;
-        let spec = Spec::new(&[c], self.dtype);
-        let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
-        let var = self.state.add(&format!("{name}.running_var"), spec)?;
-        self.norms.push(Norm { name: name.to_owned(), mean, var, gamma, beta });
-        Ok(self.norms.len() - 1)
+        let parts = match self.kind {
+            NormKind::None => None,
+            NormKind::Act => Some([("loc", 0.0), ("scale", 1.0)]),
+            _ => Some([("weight", 1.0), ("bias", 0.0)]),
+        };
+        let mut part = |(part, start)| self.parameter(format!("{name}.{part}"), &[c], Start::Constant(start));
+        let affine = parts.map(|[a, b]| Ok::<_, Error>([part(a)?, part(b)?])).transpose()?;
+        if self.kind == NormKind::Batch {
+            let spec = Spec::new(&[c], self.dtype);
+            let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
+            let var = self.state.add(&format!("{name}.running_var"), spec)?;
+            self.norms.push(Norm { name: name.to_owned(), mean, var });
+        }
+        self.affine.push(affine);
+        Ok(self.affine.len() - 1)
     }
 
     fn block(&mut self, name: &str, c: usize, k: usize, stride: usize) -> Result<Block> {
@@ -148,7 +166,8 @@ impl Network {
             let depth = config.depth;
             return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
         }
-        let mut b = Builder { state, dtype, parameters: Vec::new(), norms: Vec::new() };
+        let (parameters, norms, affine) = (Vec::new(), Vec::new(), Vec::new());
+        let mut b = Builder { state, dtype, kind: config.norm, parameters, norms, affine };
         let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
         let mut blocks = Vec::new();
         let mut c = 16;
@@ -161,12 +180,11 @@ impl Network {
             }
         }
         let last_bn = b.norm("f.bn1", c)?;
-        let start = Start::FanIn(c);
-        let weight = b.parameter("class_output.weight".into(), &[config.classes, c], start)?;
-        let bias = b.parameter("class_output.bias".into(), &[config.classes], start)?;
-        let (parameters, norms) = (b.parameters, b.norms);
+        let energy = config.energy_head.then(|| b.linear("energy_output", c, 1)).transpose()?;
+        let head = b.linear("class_output", c, config.classes)?;
+        let (parameters, norms, affine) = (b.parameters, b.norms, b.affine);
         let config = config.clone();
-        Ok(Self { config, parameters, norms, dtype, conv1, blocks, last_bn, head: (weight, bias) })
+        Ok(Self { config, parameters, norms, affine, dtype, conv1, blocks, last_bn, head, energy })
     }
 
     /// Draws the initial weights; running means are 0, running variances 1.
@@ -237,14 +255,32 @@ pub(crate) fn get(state: &State, slot: Slot) -> Result<Vec<f32>> {
 mod tests {
     use super::*;
 
-    /// 36,489,931 with the energy head of the unconditional variant (641 values).
+    /// 36,489,931 with the energy head of the unconditional variant, which the published model always has.
     #[test]
     fn wrn_28_10_has_the_published_number_of_parameters() {
-        let mut state = State::new();
-        let network =
-            Network::new(&mut state, &crate::config::Config::preset("jempp").unwrap().model).unwrap();
-        assert_eq!(network.parameter_count() + 641, 36_489_931);
-        assert_eq!(network.norms.len(), 25);
+        let mut config = crate::config::Config::preset("jempp").unwrap().model;
+        let network = |config: &ModelConfig| Network::new(&mut State::new(), config).unwrap();
+        assert_eq!(network(&config).parameter_count() + 641, 36_489_931);
+        assert_eq!(network(&config).norms.len(), 25);
+        config.energy_head = true;
+        assert_eq!(network(&config).parameter_count(), 36_489_931);
+        assert_eq!(network(&config).tensors().filter(|(n, _)| n.starts_with("energy_output.")).count(), 2);
+    }
+
+    #[test]
+    fn other_norms_have_their_published_names_and_no_statistics() {
+        let mut config = crate::config::Config::preset("digits").unwrap().model;
+        let mut names = |norm| {
+            config.norm = norm;
+            let network = Network::new(&mut State::new(), &config).unwrap();
+            assert!(network.norms.is_empty());
+            network.tensors().map(|(n, _)| n).filter(|n| n.contains("layer1.0.bn1")).collect::<Vec<_>>()
+        };
+        let affine = ["f.layer1.0.bn1.weight", "f.layer1.0.bn1.bias"];
+        assert_eq!(names(NormKind::Instance), affine);
+        assert_eq!(names(NormKind::Layer), affine);
+        assert_eq!(names(NormKind::Act), ["f.layer1.0.bn1.loc", "f.layer1.0.bn1.scale"]);
+        assert!(names(NormKind::None).is_empty());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Chains: where they start, how they move, and the replay buffer they live in.
 //!
 //! Invariant: which buffer rows, restarts and classes a sampling round uses is a function of (seed, round) only;
-//! the Langevin noise of (seed, chain step).
+//! the Langevin noise and the masks of dropout of (seed, chain step).
 
 mod start;
 
 use crate::config::SamplerConfig;
 use crate::error::{Error, Result};
-use crate::model::{BnMode, Network, Objective};
+use crate::model::{BnMode, Masks, Network, Objective};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
 use engine::ops::counter::Advance;
@@ -96,11 +96,15 @@ impl Langevin {
         let x = tape.read(spec.chain);
         let mode = if spec.accumulate.is_some() { BnMode::Train(vec![n]) } else { BnMode::Running };
         let labels = spec.conditional.then(|| tape.input("labels", Spec::i32(&[n])));
-        let f = network.forward(&mut tape, x, &mode)?;
-        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.logits)?;
+        // As in the published code, chains that train see the network in train mode: with dropout.
+        let thinned = spec.accumulate.is_some() && network.config.dropout > 0.0;
+        let step = (thinned || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
+        let seed = tape.read(spec.seed);
+        let masks = step.filter(|_| thinned).map(|step| Masks { seed, step, stream: Stream::ChainDropout });
+        let f = network.forward_with(&mut tape, x, &mode, masks)?;
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
         let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
         let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
-        let step = (spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let moved = Self::record_move(&mut tape, network, spec, x, f.first, total, step)?;
         tape.assign(spec.chain, moved)?;
         if let Some(step) = step {
@@ -144,7 +148,7 @@ impl Langevin {
             noise: s.noise,
             clip_after_noise: s.clip_after_noise,
         };
-        let place = match step {
+        let place = match step.filter(|_| s.noise > 0.0) {
             Some(step) => vec![tape.read(spec.seed), step],
             None => Vec::new(),
         };

@@ -293,6 +293,11 @@ impl Session {
         Ok(model)
     }
 
+    /// The statistics that batch norm is served with, if the network has batch norm.
+    fn bn(&self) -> Option<EvalBn> {
+        (!self.trainer.network().norms.is_empty()).then_some(self.config.eval.bn)
+    }
+
     /// Class means and informative draws for hosts without the data.
     fn bank(&self) -> Result<Bank> {
         let (trainer, classes) = (&self.trainer, self.config.model.classes);
@@ -321,7 +326,9 @@ impl Session {
         }
         facts.insert("seed".into(), self.config.seed.to_string());
         facts.insert("config".into(), self.config.to_toml()?);
-        facts.insert("bn".into(), format!("{:?}", self.config.eval.bn).to_lowercase());
+        if let Some(bn) = self.bn() {
+            facts.insert("bn".into(), format!("{bn:?}").to_lowercase());
+        }
         facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
         if let Some(j) = judgement {
             let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
@@ -368,7 +375,7 @@ impl Session {
             iterations: self.trainer.counters().iteration,
             training_seconds: training,
             test,
-            bn: self.config.eval.bn,
+            bn: self.bn(),
             gap: watch.gap(),
             grids,
             checkpoint,

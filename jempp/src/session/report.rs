@@ -64,8 +64,8 @@ pub struct Report {
     pub training_seconds: f64,
     /// The judgement on the test images.
     pub test: Judgement,
-    /// Statistics that batch norm used in it.
-    pub bn: EvalBn,
+    /// Statistics that batch norm used in it; absent where there is none.
+    pub bn: Option<EvalBn>,
     /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where
     /// log p(x) is not trained.
     pub gap: Option<[f64; 2]>,

@@ -7,7 +7,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::Network;
 use crate::sampler::Accumulator;
-use engine::State;
+use engine::{Slot, State};
 
 /// Whether images and classes of a data set are those of the model.
 ///
@@ -32,7 +32,13 @@ pub fn check_fit(config: &Config, set: &Dataset) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn make_slots(state: &mut State, network: &Network, config: &Config, data: bool) -> Result<Slots> {
+pub(super) fn make_slots(
+    state: &mut State,
+    network: &Network,
+    config: &Config,
+    seed: Slot,
+    data: bool,
+) -> Result<Slots> {
     let t = &config.train;
     let update = update::Slots::new(state, network, t)?;
     let mut chains = |name: &str, n: usize, on: bool| -> Result<Option<Chains>> {
@@ -51,5 +57,5 @@ pub(super) fn make_slots(state: &mut State, network: &Network, config: &Config, 
         .transpose()?;
     let uniform_only = config.sampler.init == Init::Uniform;
     debug_assert!(data || buffer.is_none() || uniform_only);
-    Ok(Slots { update, chains: unconditional, labelled_chains, buffer })
+    Ok(Slots { update, chains: unconditional, labelled_chains, buffer, seed })
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an iteration is a function of the state, the batches and the counters; nothing else is remembered.
 
+mod actnorm;
 mod adopt;
 mod fit;
 pub mod program;
@@ -154,7 +155,7 @@ impl Trainer {
         let source = data.map(|(set, train)| Source::new(&mut state, set, train, seed)).transpose()?;
         let (source, rows) = source.unzip();
         let chain_step = counter_slot(&mut state, 0)?;
-        let slots = make_slots(&mut state, &network, config, source.is_some())?;
+        let slots = make_slots(&mut state, &network, config, seed, source.is_some())?;
         if let (Some(buffer), Some(source)) = (slots.buffer, source) {
             fill_buffer(device, &mut state, source, buffer, &config.sampler, config.model.classes)?;
         }

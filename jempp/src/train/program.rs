@@ -3,9 +3,9 @@
 //! Invariant: running statistics move in the order of the published code, whatever order the passes run in here.
 
 use super::update;
-use crate::config::{Config, Plc};
+use crate::config::{Config, DataConfig, Plc};
 use crate::error::Result;
-use crate::model::{BnMode, Forward, Network, Objective};
+use crate::model::{BnMode, Forward, Heads, Masks, Network, Objective};
 use crate::sampler::{Accumulator, Source, pixels_of, unbias};
 use engine::ops::augment::Args;
 use engine::ops::batch::{ConcatRows, Pack, SliceRows};
@@ -38,6 +38,8 @@ pub struct Slots {
     pub labelled_chains: Option<Chains>,
     /// The replay buffer, if chains go back there.
     pub buffer: Option<Slot>,
+    /// Seed words, `i32[2]`.
+    pub seed: Slot,
 }
 
 /// Host inputs of the program.
@@ -49,7 +51,7 @@ pub struct Inputs {
     pub labelled: Var,
     /// `i32[m]`.
     pub labels: Var,
-    /// The iteration, `i32[1]`, where images are picked.
+    /// The iteration, `i32[1]`, where images are picked or dropout is.
     pub step: Option<Var>,
     /// `i32[m]`: the labels that the conditional chains followed.
     pub chain_labels: Option<Var>,
@@ -118,6 +120,15 @@ struct Recorder<'a> {
     loss: Option<Var>,
 }
 
+/// What is done to the images for p(x), or to the labelled ones, and with which randomness.
+pub(super) fn augmentation(d: &DataConfig, of_data: bool) -> (Args, Stream) {
+    let all = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
+    match of_data {
+        true => (if d.p_x_augment { all } else { Args::default() }, Stream::AugmentUnlabelled),
+        false => (all, Stream::AugmentLabelled),
+    }
+}
+
 impl Program {
     /// Records and plans the program; with `keep_gradients` they can be read after a run. With a `source` the host names
     /// rows of its images, which are augmented on the way; else it gives the images.
@@ -160,7 +171,7 @@ impl Recorder<'_> {
         Inputs {
             data: px.then(|| t.input("x_data", images(sizes.data))),
             labelled: t.input("x_labelled", images(sizes.labelled)),
-            step: picked.then(|| t.input("step", rows(1))),
+            step: (picked || n.config.dropout > 0.0).then(|| t.input("step", rows(1))),
             labels: t.input("labels", rows(sizes.labelled)),
             chain_labels: pxy.then(|| t.input("chain_labels", rows(sizes.labelled))),
             lr: t.input("lr", Spec::new(&[], n.dtype)),
@@ -174,12 +185,12 @@ impl Recorder<'_> {
         let (Some(source), Some(step)) = (source, inputs.step) else {
             return Ok(Batches { data: inputs.data, labelled: inputs.labelled });
         };
-        let d = &self.config.data;
-        let augmented = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
-        let of_data = if d.p_x_augment { augmented } else { Args::default() };
-        let mut batch = |args, stream, rows| source.batch(&mut self.tape, args, stream, rows, step);
-        let data = inputs.data.map(|rows| batch(of_data, Stream::AugmentUnlabelled, rows)).transpose()?;
-        Ok(Batches { data, labelled: batch(augmented, Stream::AugmentLabelled, inputs.labelled)? })
+        let mut batch = |of_data, rows| {
+            let (args, stream) = augmentation(&self.config.data, of_data);
+            source.batch(&mut self.tape, args, stream, rows, step)
+        };
+        let data = inputs.data.map(|rows| batch(true, rows)).transpose()?;
+        Ok(Batches { data, labelled: batch(false, inputs.labelled)? })
     }
 
     /// Forward passes and losses; running statistics on the way.
@@ -195,7 +206,7 @@ impl Recorder<'_> {
                 self.fold_steps(&chains)?;
                 let both = self.tape.one(ConcatRows, &[x, q])?;
                 let f = self.network.forward(&mut self.tape, both, &BnMode::Running)?;
-                running = Some(f.logits);
+                running = Some(f.heads);
             } else {
                 groups.data = Some(parts.len());
                 groups.chain = Some(parts.len() + 1);
@@ -212,12 +223,16 @@ impl Recorder<'_> {
         let vars: Vec<Var> = parts.iter().map(|p| p.0).collect();
         let x = if vars.len() == 1 { vars[0] } else { self.tape.one(ConcatRows, &vars)? };
         let mode = BnMode::Train(parts.iter().map(|p| p.1).collect());
-        let pass = self.network.forward(&mut self.tape, x, &mode)?;
+        let seed = self.tape.read(self.slots.seed);
+        let masks = inputs.step.filter(|_| self.network.config.dropout > 0.0);
+        let masks = masks.map(|step| Masks { seed, step, stream: Stream::Dropout });
+        let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
         self.fold_pass(&pass, groups, &parts, eval)?;
 
         let start = |g: usize| parts[..g].iter().map(|p| p.1).sum::<usize>();
-        let data = self.data_loss(sizes, running.unwrap_or(pass.logits), start(0))?;
-        let lab = self.rows(pass.logits, start(groups.labelled), sizes.labelled)?;
+        let data = self.data_loss(sizes, running.unwrap_or(pass.heads), start(0))?;
+        let heads = self.heads(pass.heads, start(groups.labelled), sizes.labelled)?;
+        let lab = heads.logits;
         let weights = &self.config.train;
         let each = self.tape.one(SoftmaxCrossEntropy, &[lab, inputs.labels])?;
         let ce = self.mean(each)?;
@@ -225,11 +240,11 @@ impl Recorder<'_> {
         let hits = self.tape.one(Hits, &[lab, inputs.labels])?;
         let accuracy = self.mean(hits)?;
         if let (Some(g), Some(labels)) = (groups.conditional, inputs.chain_labels) {
-            let chain = self.rows(pass.logits, start(g), sizes.labelled)?;
+            let chain = self.heads(pass.heads, start(g), sizes.labelled)?;
             let f = Objective::Label(labels).record(&mut self.tape, chain)?;
             let f = self.mean(f)?;
             self.add_loss(weights.p_x_y_weight, f)?;
-            let f = Objective::Label(inputs.labels).record(&mut self.tape, lab)?;
+            let f = Objective::Label(inputs.labels).record(&mut self.tape, heads)?;
             let f = self.mean(f)?;
             self.add_loss(-weights.p_x_y_weight, f)?;
         }
@@ -242,14 +257,14 @@ impl Recorder<'_> {
     }
 
     /// The log p(x) term and the energy term; mean energies of data and chains.
-    fn data_loss(&mut self, sizes: Sizes, logits: Var, start: usize) -> Result<Option<(Var, Var)>> {
+    fn data_loss(&mut self, sizes: Sizes, heads: Heads, start: usize) -> Result<Option<(Var, Var)>> {
         if self.slots.chains.is_none() {
             return Ok(None);
         }
         let (w, l2) = (self.config.train.p_x_weight, self.config.train.energy_l2);
         let mut means = Vec::new();
         for (i, sign) in [(0, -1.0), (1, 1.0)] {
-            let rows = self.rows(logits, start + i * sizes.data, sizes.data)?;
+            let rows = self.heads(heads, start + i * sizes.data, sizes.data)?;
             let f = Objective::LogDensity.record(&mut self.tape, rows)?;
             let mean = self.mean(f)?;
             self.add_loss(sign * w, mean)?;
@@ -268,6 +283,13 @@ impl Recorder<'_> {
             return Ok(x);
         }
         Ok(self.tape.one(SliceRows { start, rows }, &[x])?)
+    }
+
+    /// The outputs of some of the images.
+    fn heads(&mut self, h: Heads, start: usize, rows: usize) -> Result<Heads> {
+        let logits = self.rows(h.logits, start, rows)?;
+        let density = if h.density == h.logits { logits } else { self.rows(h.density, start, rows)? };
+        Ok(Heads { logits, density })
     }
 
     fn mean(&mut self, x: Var) -> Result<Var> {

@@ -38,9 +38,9 @@ pub(super) struct InFlight {
 
 /// Images of a batch, as the program takes them.
 #[derive(Clone, Copy, Debug)]
-struct Images<'a> {
-    data: Host<'a>,
-    labelled: Host<'a>,
+pub(super) struct Images<'a> {
+    pub(super) data: Host<'a>,
+    pub(super) labelled: Host<'a>,
 }
 
 impl Trainer {
@@ -195,6 +195,7 @@ impl Trainer {
 
     /// Runs the iteration as one sequence and asks for its metrics.
     fn enqueue(&mut self, way: Way, images: Images<'_>, labels: &[i32], lr: f64) -> Result<()> {
+        self.first_batch(way, images)?;
         let at = self.ready(way)?;
         let (draws, rounds) = if way.started { Default::default() } else { self.draw(labels)? };
         let step = [self.counters.iteration as i32];

@@ -54,11 +54,21 @@ impl Slots {
                 Moments::Adam { first, second, done: state.add("adam.done", Spec::i32(&[1]))? }
             }
         };
-        for (p, a) in network.parameters.iter().zip(&average) {
+        let slots = Self { moments, average };
+        slots.start_average(state, network)?;
+        Ok(slots)
+    }
+
+    /// Lets the averages start from the parameters as they are now.
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn start_average(&self, state: &mut State, network: &Network) -> Result<()> {
+        for (p, a) in network.parameters.iter().zip(&self.average) {
             let start = get(state, p.slot)?;
             set(state, *a, &start)?;
         }
-        Ok(Self { moments, average })
+        Ok(())
     }
 
     /// Those that a checkpoint keeps, with their names there.

@@ -18,8 +18,8 @@ macro_rules! sources {
 
 /// Every file of kernels, by name.
 pub const SOURCES: &[(&str, &str)] = sources![
-    "adam" "augment" "batch" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "conv2d" "counter" "elementwise"
-    "global_avg_pool" "label" "leaky_relu" "logsumexp" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
+    "adam" "augment" "batch" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "conv2d" "counter" "dropout"
+    "elementwise" "global_avg_pool" "label" "layer_stats" "leaky_relu" "logsumexp" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
     "sgd" "softmax_cross_entropy"
 ];
 

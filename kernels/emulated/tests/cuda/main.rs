@@ -10,6 +10,7 @@ mod augment;
 mod batch_norm;
 mod elementwise;
 mod harness;
+mod layer_norm;
 mod optimiser;
 mod random;
 mod reduce;

@@ -4,7 +4,7 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::cpu::{Cpu, Level};
 use kernels::noise::{self, Law, Place};
-use kernels::pyld_step;
+use kernels::{dropout, pyld_step};
 
 use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
 
@@ -166,5 +166,38 @@ fn pyld_step_is_its_twin() {
     for case in &cases {
         check_step::<f32>(case, 7);
         check_step::<bf16>(case, 7);
+    }
+}
+
+fn check_dropout<E: Element>(n: usize, layer: u32, rate: f64) {
+    let x = Data::<E>::new(&random(n, 2.0, 4));
+    let scale = 1.0 / (1.0 - rate);
+    let got = every_way(|way| {
+        let (seed, step) = (Buffer::from(&SEED), Buffer::from(&[STEP]));
+        let (x, y) = (x.buffer(), Buffer::<E>::unwritten(n));
+        let (rate, scale) = (Arg::F32(rate as f32), Arg::F32(scale as f32));
+        for y in [&y, &x] {
+            let (stream, layer, len) = (Arg::U32(STREAM), Arg::U32(layer), Arg::I64(n as i64));
+            let args = [x.arg(), seed.arg(), step.arg(), stream, layer, rate, scale, len, y.arg()];
+            way.go(&format!("dropout_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
+        }
+        vec![floats(&y), floats(&x)]
+    });
+    let at = Place { step: STEP as u32, ..place() };
+    let mut want = vec![0.0f32; n];
+    dropout::cpu(&cpu(), at, layer, rate, Some(&x.f32), &mut want);
+    let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
+    assert_same(&format!("dropout_{}", E::S), &got[0], &want);
+    assert_same(&format!("dropout_{} in place", E::S), &got[1], &want);
+}
+
+#[test]
+fn dropout_is_its_twin() {
+    if skipped() {
+        return;
+    }
+    for (n, layer, rate) in [(1, 0, 0.5), (7, 1, 0.3), (1003, 24, 0.3), (8192, 2, 0.9), (64, 0, 0.0)] {
+        check_dropout::<f32>(n, layer, rate);
+        check_dropout::<bf16>(n, layer, rate);
     }
 }

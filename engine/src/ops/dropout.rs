@@ -1,0 +1,82 @@
+//! Inverted dropout, with masks named by their place in the random sequence.
+
+use super::noise::{place, seed_and_step};
+use super::{Case, Cases, Fill as F};
+use crate::error::Result;
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::rng::Stream;
+use crate::spec::Spec;
+use crate::tape::{NodeRef, Tape, Var};
+use kernels::cpu::Cpu;
+use kernels::dropout;
+use kernels::gpu::Gpu;
+use std::sync::Arc;
+
+/// y = x/(1 − rate) where the uniform of the element is not below the rate, else 0. Inputs: x, seed `i32[2]`, step
+/// `i32[1]`. The gradient is the same op on dy: the mask is drawn again, not kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Share that is dropped, in [0, 1).
+    pub rate: f64,
+    /// Which use of randomness.
+    pub stream: Stream,
+    /// Which of the masks of one step: each gets a sequence of its own.
+    pub layer: u32,
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+    fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
+        arity(x, 3..=3, &[1, 2])?;
+        seed_and_step(&x[1], &x[2])?;
+        ensure!((0.0..1.0).contains(&self.rate), "the rate {} is not in [0, 1)", self.rate);
+        Ok(vec![x[0]])
+    }
+    fn may_alias(&self) -> &[(usize, usize)] {
+        &[(0, 0)]
+    }
+    fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        20 * x[0].len() as u64
+    }
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        let op = *self;
+        real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
+            let at = place(io, 1, op.stream)?;
+            let x = io.input_or_place::<T>(0, 0)?;
+            dropout::cpu(cpu, at, op.layer, op.rate, x, io.output::<T>(0)?);
+            Ok(())
+        }))
+    }
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
+        let launch = dropout::cuda::forward(gpu, self.stream as u32, self.layer, self.rate, x[0].len())?;
+        cuda_launch(gpu, x, y, launch)
+    }
+    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let (seed, step) = (node.inputs[1], node.inputs[2]);
+        Ok(vec![want.add(0, || t.one(*self, &[dy, seed, step]))?])
+    }
+}
+
+pub(super) fn cases() -> Cases {
+    let thin = |rate, layer| {
+        let op = Dropout { rate, stream: Stream::Test, layer };
+        move |t: &mut Tape, x: &[Var]| t.record(op, x)
+    };
+    let (seed, step) = ((&[2usize][..], F::Ints(vec![7, -3])), (&[1usize][..], F::Ints(vec![5])));
+    let of = |x: &'static [usize]| [(x, F::Normal), seed.clone(), step.clone()];
+    Cases {
+        small: vec![
+            Case::new("a third", &of(&[3, 5, 7, 2]), thin(0.3, 0)),
+            Case::new("another layer", &of(&[2, 9]), thin(0.5, 3)),
+            Case::new("none", &of(&[5]), thin(0.0, 1)),
+        ],
+        misfits: vec![
+            Case::new("rate", &of(&[3]), thin(1.0, 0)),
+            Case::new("step", &[(&[3], F::Normal), seed.clone(), seed.clone()], thin(0.3, 0)),
+        ],
+        bench: vec![Case::new("a third", &of(&[64, 32, 32, 160]), thin(0.3, 0))],
+    }
+}
