@@ -4,6 +4,7 @@ use super::{BN_EPS, ConvRef, Network};
 use crate::error::Result;
 use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
+use engine::ops::cast::Cast;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::global_avg_pool::GlobalAvgPool;
 use engine::ops::label::GatherLabel;
@@ -24,6 +25,8 @@ pub enum BnMode {
 /// What the forward pass gives.
 #[derive(Clone, Debug)]
 pub struct Forward {
+    /// The images as the first convolution takes them: themselves, or in bf16.
+    pub x: Var,
     /// N×classes.
     pub logits: Var,
     /// Output of the first convolution: where the outer point of PYLD is taken.
@@ -50,7 +53,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn parameter(&mut self, i: usize) -> Var {
-        self.tape.read(self.network.parameters[i].slot)
+        self.network.used(self.tape, i)
     }
 
     fn conv(&mut self, x: Var, c: ConvRef, residual: Option<Var>) -> Result<Var> {
@@ -81,13 +84,18 @@ impl Pass<'_> {
 }
 
 impl Network {
-    /// Records the forward pass of x, N×H×W×C.
+    /// Records the forward pass of x, N×H×W×C. Where activations are bf16 they are so from the images to the last batch
+    /// norm; means over pixels and all after them are float32.
     ///
     /// # Errors
     /// If x has another size, or the groups do not share out its images.
     pub fn forward(&self, tape: &mut Tape, x: Var, mode: &BnMode) -> Result<Forward> {
         let mut p = Pass { network: self, tape, mode, stats: Vec::new() };
-        let first = p.conv(x, self.conv1, None)?;
+        let images = match self.activations == self.dtype {
+            true => x,
+            false => p.tape.one(Cast { to: self.activations }, &[x])?,
+        };
+        let first = p.conv(images, self.conv1, None)?;
         let mut x = first;
         for b in &self.blocks {
             let h = p.norm(x, b.bn1)?;
@@ -105,7 +113,7 @@ impl Network {
         let (w, b) = (p.parameter(self.head.0), p.parameter(self.head.1));
         let logits = p.tape.one(Linear, &[x, w, b])?;
         let stats = p.stats;
-        Ok(Forward { logits, first, stats })
+        Ok(Forward { x: images, logits, first, stats })
     }
 }
 

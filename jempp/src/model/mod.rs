@@ -1,14 +1,15 @@
 //! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
 //!
 //! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
-//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw.
+//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw. Where a network computes
+//! in bf16 the parameters are float32 all the same, and each filter has a rounded copy, which the convolutions read.
 
 mod forward;
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Slot, Spec, State};
+use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
 pub use forward::{BnMode, Forward, Objective};
 
@@ -31,6 +32,8 @@ pub struct Parameter {
     pub name: String,
     /// Where it lives.
     pub slot: Slot,
+    /// Its bf16 copy, which the network then computes with; filters have one where activations are bf16.
+    pub low: Option<Slot>,
     /// How it starts.
     pub start: Start,
 }
@@ -74,7 +77,10 @@ pub struct Network {
     pub parameters: Vec<Parameter>,
     /// All batch norms, in the order of the forward pass.
     pub norms: Vec<Norm>,
+    /// Of images, parameters and everything after the last activation.
     pub(crate) dtype: DType,
+    /// Of activations.
+    pub(crate) activations: DType,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
     pub(crate) last_bn: usize,
@@ -83,15 +89,18 @@ pub struct Network {
 
 struct Builder<'a> {
     state: &'a mut State,
-    dtype: DType,
+    activations: DType,
     parameters: Vec<Parameter>,
     norms: Vec<Norm>,
 }
 
 impl Builder<'_> {
     fn parameter(&mut self, name: String, shape: &[usize], start: Start) -> Result<usize> {
-        let slot = self.state.add(&name, Spec::new(shape, self.dtype))?;
-        self.parameters.push(Parameter { name, slot, start });
+        let spec = Spec::new(shape, self.activations);
+        let slot = self.state.add(&name, spec.wide())?;
+        let filters = shape.len() == 4 && spec != spec.wide();
+        let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
+        self.parameters.push(Parameter { name, slot, low, start });
         Ok(self.parameters.len() - 1)
     }
 
@@ -109,7 +118,7 @@ impl Builder<'_> {
     fn norm(&mut self, name: &str, c: usize) -> Result<usize> {
         let gamma = self.parameter(format!("{name}.weight"), &[c], Start::Constant(1.0))?;
         let beta = self.parameter(format!("{name}.bias"), &[c], Start::Constant(0.0))?;
-        let spec = Spec::new(&[c], self.dtype);
+        let spec = Spec::new(&[c], self.activations).wide();
         let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
         let var = self.state.add(&format!("{name}.running_var"), spec)?;
         self.norms.push(Norm { name: name.to_owned(), mean, var, gamma, beta });
@@ -139,7 +148,8 @@ impl Network {
         Self::with_dtype(state, config, DType::F32)
     }
 
-    /// As [`Network::new`] in another float type: float64 is for oracles.
+    /// As [`Network::new`] with activations of another type: float64, for oracles, in which everything is then, or bf16 (see
+    /// [`engine::Device::activations`]).
     ///
     /// # Errors
     /// As [`Network::new`], or if the depth is not 6n + 4.
@@ -148,7 +158,7 @@ impl Network {
             let depth = config.depth;
             return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
         }
-        let mut b = Builder { state, dtype, parameters: Vec::new(), norms: Vec::new() };
+        let mut b = Builder { state, activations: dtype, parameters: Vec::new(), norms: Vec::new() };
         let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
         let mut blocks = Vec::new();
         let mut c = 16;
@@ -166,7 +176,8 @@ impl Network {
         let bias = b.parameter("class_output.bias".into(), &[config.classes], start)?;
         let (parameters, norms) = (b.parameters, b.norms);
         let config = config.clone();
-        Ok(Self { config, parameters, norms, dtype, conv1, blocks, last_bn, head: (weight, bias) })
+        let (dtype, activations, head) = (dtype.wide(), dtype, (weight, bias));
+        Ok(Self { config, parameters, norms, dtype, activations, conv1, blocks, last_bn, head })
     }
 
     /// Draws the initial weights; running means are 0, running variances 1.
@@ -187,7 +198,25 @@ impl Network {
             set(state, n.mean, &vec![0.0; n.mean.spec.len()])?;
             set(state, n.var, &vec![1.0; n.var.spec.len()])?;
         }
+        self.round(state)
+    }
+
+    /// Renews the bf16 copies, as whoever sets parameters must; where there are none nothing happens.
+    ///
+    /// # Errors
+    /// If the state is not the one the network was added to, or a GPU refuses.
+    pub fn round(&self, state: &mut State) -> Result<()> {
+        for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
+            let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
+            state.set(low, &values)?;
+        }
         Ok(())
+    }
+
+    /// Parameter `i` as the network computes with it: what gradients are taken by.
+    pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
+        let p = &self.parameters[i];
+        tape.read(p.low.unwrap_or(p.slot))
     }
 
     /// Number of trained values.

@@ -8,6 +8,7 @@ use crate::model::{BnMode, Forward, Network, Objective};
 use crate::sampler::{Accumulator, pixels_of, unbias};
 use engine::ops::batch::{ConcatRows, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::cast::Cast;
 use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
 use engine::ops::reduce::SumAll;
@@ -330,18 +331,22 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Gradients of all parameters and the SGD step.
+    /// Gradients of all parameters and the SGD step, which renews the bf16 copies.
     fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
-        let wrt: Vec<Var> = self.network.parameters.iter().map(|p| self.tape.read(p.slot)).collect();
-        let gradients = grad(&mut self.tape, loss, &wrt)?;
-        let op = Sgd { momentum: self.config.train.momentum, weight_decay: self.config.train.weight_decay };
-        for ((p, v), (w, g)) in
-            self.network.parameters.iter().zip(&self.slots.velocity).zip(wrt.iter().zip(&gradients))
-        {
-            let velocity = self.tape.read(*v);
-            let new = self.tape.record(op, &[*w, velocity, *g, lr])?;
-            self.tape.assign(p.slot, new[0])?;
-            self.tape.assign(*v, new[1])?;
+        let (network, t) = (self.network, &self.config.train);
+        let wrt: Vec<Var> = (0..network.parameters.len()).map(|i| network.used(&mut self.tape, i)).collect();
+        let mut gradients = grad(&mut self.tape, loss, &wrt)?;
+        for ((p, v), g) in network.parameters.iter().zip(&self.slots.velocity).zip(&mut gradients) {
+            // Gradients of bf16 filters are float32, but for the zeros of what the loss does not depend on.
+            if self.tape.spec(*g)? != p.slot.spec {
+                *g = self.tape.one(Cast { to: p.slot.spec.dtype }, &[*g])?;
+            }
+            let (w, velocity) = (self.tape.read(p.slot), self.tape.read(*v));
+            let op = Sgd { momentum: t.momentum, weight_decay: t.weight_decay, copy: p.low.is_some() };
+            let new = self.tape.record(op, &[w, velocity, *g, lr])?;
+            for (slot, new) in [p.slot, *v].into_iter().chain(p.low).zip(new) {
+                self.tape.assign(slot, new)?;
+            }
         }
         Ok(gradients)
     }
