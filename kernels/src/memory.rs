@@ -217,7 +217,7 @@ impl<'a> Memory<'a> {
     /// # Errors
     /// If they are not aligned to [`ALIGN`] bytes.
     pub fn within(bytes: &'a mut [u8]) -> Result<Self, MemoryError> {
-        if bytes.as_ptr().addr() % ALIGN != 0 {
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
             return Err(MemoryError::Access("memory within is not aligned"));
         }
         Ok(Self { arena: (bytes.as_mut_ptr(), bytes.len()), slots: Slots::Shared(&[]), life: PhantomData })

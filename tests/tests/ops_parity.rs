@@ -262,7 +262,7 @@ fn heads() {
 #[test]
 fn three_steps_of_sgd() {
     each("sgd", |r| {
-        let op = Sgd { momentum: r.number("momentum"), weight_decay: r.number("weight_decay") };
+        let op = Sgd { momentum: r.number("momentum"), weight_decay: r.number("weight_decay"), copy: false };
         let mut w = r.input("w0");
         let spec = r.tape.spec(w).unwrap();
         let mut m = r.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[]);
