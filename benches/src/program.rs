@@ -6,7 +6,7 @@ use crate::Result;
 use engine::op::Cost;
 use engine::ops::{Case, Fill, registry};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Plan, Slot, Spec, State, Tape, Var};
+use engine::{DType, Device, Plan, Slot, Spec, State, Tape, Var, bf16};
 
 /// Random numbers drawn; longer inputs repeat them.
 const DRAWN: usize = 4099;
@@ -25,7 +25,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Records and plans the case; inputs are zero until [`Program::fill`].
+    /// Records and plans the case, with the activations of the device; inputs are zero until [`Program::fill`].
     ///
     /// # Errors
     /// If the case cannot be recorded, or there is no memory for it.
@@ -33,13 +33,8 @@ impl Program {
         let (mut tape, mut state) = (Tape::new(), State::on(device));
         let mut inputs = Vec::new();
         let mut vars = Vec::new();
-        for (shape, fill) in &case.inputs {
-            let dtype = match fill {
-                Fill::Below(_) | Fill::Ints(_) => DType::I32,
-                Fill::Bytes => DType::U8,
-                Fill::Normal | Fill::Positive | Fill::Fixed => DType::F32,
-            };
-            let slot = state.add("input", Spec::new(shape, dtype))?;
+        for (i, (shape, fill)) in case.inputs.iter().enumerate() {
+            let slot = state.add("input", Spec::new(shape, case.dtype(i, device.activations())))?;
             vars.push(tape.read(slot));
             inputs.push((slot, fill.clone()));
         }
@@ -60,6 +55,9 @@ impl Program {
             let mut rng = Philox::new(29, Stream::Test, i as u32);
             let n = slot.spec.len();
             match fill {
+                Fill::Normal | Fill::Fixed if slot.spec.dtype == DType::BF16 => {
+                    self.state.set(slot, &repeated(n, || bf16::from_f32(rng.normal())))?;
+                }
                 Fill::Normal | Fill::Fixed => self.state.set(slot, &repeated(n, || rng.normal()))?,
                 Fill::Positive => self.state.set(slot, &repeated(n, || 0.5 + rng.uniform()))?,
                 Fill::Below(k) => self.state.set(slot, &repeated(n, || rng.below(k as u32) as i32))?,

@@ -5,13 +5,16 @@ mod commands;
 mod progress;
 
 use args::{Cli, Command, Global};
-use clap::Parser;
+use clap::{CommandFactory, Parser, error::ErrorKind};
 use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let global = &cli.global;
+    if let Some(why) = global.conflict() {
+        Cli::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     log_to_stderr(global);
     let result = match &cli.command {
         Command::Train(a) => return finish(commands::train::run(global, a)),

@@ -1,5 +1,6 @@
 //! Where programs run: an explicit value, never a global.
 
+use crate::spec::DType;
 use core::fmt;
 use kernels::cpu::{Cpu, Level};
 pub use kernels::gpu::Precision;
@@ -51,6 +52,8 @@ impl Debugging {
 #[derive(Clone)]
 pub struct Device {
     kind: Kind,
+    /// Whether a CPU stands in for a GPU that computes in bf16.
+    emulates: bool,
     /// What to watch.
     pub debug: Debugging,
 }
@@ -70,7 +73,7 @@ impl Device {
 
     /// The CPU with instruction sets up to `limit`.
     pub fn cpu_with(threads: usize, limit: Level, debug: Debugging) -> Self {
-        Self { kind: Kind::Cpu(Arc::new(Cpu::new(threads, limit))), debug }
+        Self { kind: Kind::Cpu(Arc::new(Cpu::new(threads, limit))), emulates: false, debug }
     }
 
     /// The CPU as the environment asks for it: `JEMPP_SIMD` (`portable`, `avx2`, `avx512`) and `JEMPP_DEBUG`.
@@ -93,7 +96,23 @@ impl Device {
     /// What was looked for and where, if there is none that can be used.
     pub fn cuda(ordinal: usize, precision: Precision, debug: Debugging) -> Result<Self, NoCuda> {
         let gpu = kernels::gpu::open(ordinal)?.with_precision(precision);
-        Ok(Self { kind: Kind::Cuda(Arc::new(gpu)), debug })
+        Ok(Self { kind: Kind::Cuda(Arc::new(gpu)), emulates: false, debug })
+    }
+
+    /// The same CPU as the oracle of a GPU that computes in bf16: models round their activations and filters to bf16 at the
+    /// same places (`emulate.rs`). Slow; a GPU is left as it is.
+    #[must_use]
+    pub fn emulating_bf16(self) -> Self {
+        Self { emulates: true, ..self }
+    }
+
+    /// The element type of activations that models record for this device.
+    pub fn activations(&self) -> DType {
+        let low = match &self.kind {
+            Kind::Cpu(_) => self.emulates,
+            Kind::Cuda(gpu) => gpu.precision() == Precision::Bf16,
+        };
+        if low { DType::BF16 } else { DType::F32 }
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -132,7 +151,14 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cpu = match &self.kind {
             Kind::Cpu(cpu) => cpu,
-            Kind::Cuda(gpu) => return write!(f, "CUDA, {}", gpu.device().name),
+            Kind::Cuda(gpu) => {
+                let precision = match gpu.precision() {
+                    Precision::F32 => "",
+                    Precision::Tf32 => ", tf32",
+                    Precision::Bf16 => ", bf16",
+                };
+                return write!(f, "CUDA, {}{precision}", gpu.device().name);
+            }
         };
         let t = cpu.pool.threads();
         let level = match cpu.simd.level() {
@@ -140,6 +166,7 @@ impl fmt::Display for Device {
             Level::Avx2 => "AVX2",
             Level::Avx512 => "AVX-512",
         };
-        write!(f, "CPU, {t} thread{}, {level}", if t == 1 { "" } else { "s" })
+        let emulates = if self.emulates { ", emulating bf16" } else { "" };
+        write!(f, "CPU, {t} thread{}, {level}{emulates}", if t == 1 { "" } else { "s" })
     }
 }

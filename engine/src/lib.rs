@@ -9,6 +9,7 @@
 mod asked;
 pub mod device;
 mod dump;
+mod emulate;
 pub mod error;
 pub mod gpu;
 mod grad;
@@ -25,6 +26,7 @@ pub mod tape;
 pub use device::{Debugging, Device, Precision};
 pub use error::{Error, Result};
 pub use grad::grad;
+pub use kernels::cast::bf16;
 pub use kernels::cpu::Level;
 pub use plan::Plan;
 pub use run::Host;

@@ -1,13 +1,14 @@
 //! What an op is: a shape rule, a cost, a kernel for each device, and a gradient recorded as further ops.
 
 use crate::device::{Device, Kind};
+use crate::emulate;
 use crate::error::{Error, KernelError, Result};
 use crate::spec::{DType, Spec};
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
 use core::fmt::Debug;
 use kernels::cpu::Cpu;
-use kernels::gpu::{Gpu, Launch};
+use kernels::gpu::{Float, Gpu, Launch};
 use kernels::memory::{Io, MemoryError};
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ pub trait Op: Any + Debug + Send + Sync {
         &[]
     }
 
-    /// The CPU kernel, with everything decided that the shapes decide.
+    /// The CPU kernel, with everything decided that the shapes decide. It never meets bf16: specs that are come as float32
+    /// (`emulate.rs`).
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared;
 
     /// The CUDA kernel, likewise.
@@ -63,6 +65,10 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Those of [`Op::cuda`]; [`Error::Unsupported`] for float64 on a GPU.
     fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         match device.kind() {
+            Kind::Cpu(cpu) if x.iter().chain(y).any(|s| s.dtype == DType::BF16) => {
+                let wide = |specs: &[Spec]| specs.iter().map(Spec::wide).collect::<Vec<_>>();
+                emulate::in_float32(self.cpu(cpu, &wide(x), &wide(y)), x, y)
+            }
             Kind::Cpu(cpu) => Ok(self.cpu(cpu, x, y)),
             Kind::Cuda(_) if x.iter().chain(y).any(|s| s.dtype == DType::F64) => Err(Error::Unsupported {
                 op: self.name(),
@@ -189,7 +195,7 @@ pub(crate) fn cuda_launch(gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec], launch: Launch
     })
 }
 
-/// Runs `$body` with `$t` bound to the float type of `$spec` (float32 unless it is float64).
+/// Runs `$body` with `$t` bound to the float type of `$spec` on a CPU (float32 unless it is float64).
 macro_rules! real {
     ($spec:expr, $t:ident => $body:expr) => {
         match $spec.dtype {
@@ -216,22 +222,44 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// Checks the number of inputs, that the real ones (all but `ints`) share one real type, and that `ints` are i32.
+/// Checks the number of inputs, that the real ones (all but `ints`) share one real type other than bf16, and that `ints`
+/// are i32.
 pub(crate) fn arity(
     x: &[Spec],
     n: core::ops::RangeInclusive<usize>,
     ints: &[usize],
 ) -> core::result::Result<(), String> {
+    mixed(x, n, ints, |_| false)
+}
+
+/// The same for ops that take bf16: inputs of which `low` is true are activations and share one type, which may be bf16;
+/// the others are of its wide type ([`DType::wide`]).
+pub(crate) fn mixed(
+    x: &[Spec],
+    n: core::ops::RangeInclusive<usize>,
+    ints: &[usize],
+    low: impl Fn(usize) -> bool,
+) -> core::result::Result<(), String> {
     ensure!(n.contains(&x.len()), "takes {n:?} inputs, got {}", x.len());
-    let mut dtype = None;
+    let (mut wide, mut narrow) = (None, None);
     for (i, s) in x.iter().enumerate() {
         if ints.contains(&i) {
             ensure!(s.dtype == DType::I32, "input {i} must be i32, got {s}");
             continue;
         }
-        ensure!(s.dtype.is_real(), "input {i} must be f32 or f64, got {s}");
-        ensure!(dtype.is_none_or(|d| d == s.dtype), "inputs mix f32 and f64");
-        dtype = Some(s.dtype);
+        let may = if low(i) { "f32, f64 or bf16" } else { "f32 or f64" };
+        ensure!(s.dtype.is_real() && (low(i) || s.dtype != DType::BF16), "input {i} must be {may}, got {s}");
+        ensure!(wide.is_none_or(|d| d == s.dtype.wide()), "inputs mix f32 and f64");
+        wide = Some(s.dtype.wide());
+        if low(i) {
+            ensure!(narrow.is_none_or(|d| d == s.dtype), "activations mix {} and other types", s.dtype);
+            narrow = Some(s.dtype);
+        }
     }
     Ok(())
+}
+
+/// The type of a kernel's activations.
+pub(crate) fn float(spec: &Spec) -> Float {
+    if spec.dtype == DType::BF16 { Float::Bf16 } else { Float::F32 }
 }

@@ -6,6 +6,7 @@ use crate::spec::DType;
 use crate::state::{Element, State, Store};
 use crate::tape::Var;
 use bytemuck::cast_slice;
+use kernels::cast::bf16;
 use kernels::gpu::Gpu;
 use kernels::memory::{Memory, Space, Span, View};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub enum Host<'a> {
     F32(&'a [f32]),
     /// Float64.
     F64(&'a [f64]),
+    /// bf16.
+    BF16(&'a [bf16]),
     /// Int32.
     I32(&'a [i32]),
     /// Bytes.
@@ -28,6 +31,7 @@ impl<'a> Host<'a> {
         match self {
             Self::F32(x) => (DType::F32, x.len(), cast_slice(x)),
             Self::F64(x) => (DType::F64, x.len(), cast_slice(x)),
+            Self::BF16(x) => (DType::BF16, x.len(), cast_slice(x)),
             Self::I32(x) => (DType::I32, x.len(), cast_slice(x)),
             Self::U8(x) => (DType::U8, x.len(), x),
         }
@@ -50,6 +54,7 @@ macro_rules! from_slice {
 }
 from_slice!(f32, F32);
 from_slice!(f64, F64);
+from_slice!(bf16, BF16);
 from_slice!(i32, I32);
 from_slice!(u8, U8);
 
@@ -286,6 +291,9 @@ fn first_not_finite(dtype: DType, data: &[u8]) -> Option<(usize, f64)> {
     let values: Vec<f64> = match dtype {
         DType::F32 => {
             data.chunks_exact(4).map(|b| f64::from(bytemuck::pod_read_unaligned::<f32>(b))).collect()
+        }
+        DType::BF16 => {
+            data.chunks_exact(2).map(|b| f64::from(bytemuck::pod_read_unaligned::<bf16>(b))).collect()
         }
         DType::F64 => data.chunks_exact(8).map(bytemuck::pod_read_unaligned::<f64>).collect(),
         _ => return None,

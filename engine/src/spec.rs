@@ -9,6 +9,8 @@ pub enum DType {
     F32,
     /// IEEE double: gradient checks and oracles.
     F64,
+    /// The upper half of a single: activations and copies of filters on a GPU.
+    BF16,
     /// Labels, indices, counters, seeds.
     I32,
     /// Image bytes.
@@ -21,13 +23,19 @@ impl DType {
         match self {
             Self::F32 | Self::I32 => 4,
             Self::F64 => 8,
+            Self::BF16 => 2,
             Self::U8 => 1,
         }
     }
 
     /// Whether gradients flow through it.
     pub fn is_real(self) -> bool {
-        matches!(self, Self::F32 | Self::F64)
+        matches!(self, Self::F32 | Self::F64 | Self::BF16)
+    }
+
+    /// The type of sums, statistics and coefficients of values of this type: float32 for bf16, else the type itself.
+    pub fn wide(self) -> Self {
+        if self == Self::BF16 { Self::F32 } else { self }
     }
 }
 
@@ -36,6 +44,7 @@ impl fmt::Display for DType {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F64 => "f64",
+            Self::BF16 => "bf16",
             Self::I32 => "i32",
             Self::U8 => "u8",
         })
@@ -122,6 +131,16 @@ impl Spec {
     /// The same element type with another shape.
     pub fn with_shape(&self, shape: &[usize]) -> Self {
         Self::new(shape, self.dtype)
+    }
+
+    /// The same shape with another element type.
+    pub fn with_dtype(&self, dtype: DType) -> Self {
+        Self { dtype, ..*self }
+    }
+
+    /// The same shape in the type of sums ([`DType::wide`]).
+    pub fn wide(&self) -> Self {
+        self.with_dtype(self.dtype.wide())
     }
 
     /// The same shape with another first axis.

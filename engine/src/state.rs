@@ -4,6 +4,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::spec::{DType, Spec};
 use bytemuck::Pod;
+use kernels::cast::bf16;
 use kernels::gpu::{self, Gpu};
 use kernels::memory::Buffer;
 use std::borrow::Cow;
@@ -28,6 +29,9 @@ impl Element for f32 {
 }
 impl Element for f64 {
     const DTYPE: DType = DType::F64;
+}
+impl Element for bf16 {
+    const DTYPE: DType = DType::BF16;
 }
 impl Element for i32 {
     const DTYPE: DType = DType::I32;

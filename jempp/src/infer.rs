@@ -97,11 +97,12 @@ impl Model {
         mut fill: impl FnMut(&str, &Spec) -> Result<Vec<f32>>,
     ) -> Result<Self> {
         let mut state = State::on(device);
-        let network = Network::new(&mut state, config)?;
+        let network = Network::with_dtype(&mut state, config, device.activations())?;
         for (name, slot) in network.tensors() {
             let values = fill(&name, &slot.spec)?;
             state.set(slot, &values)?;
         }
+        network.round(&mut state)?;
         let (facts, pool) = (BTreeMap::new(), Mutex::new(Vec::new()));
         Ok(Self { device: device.clone(), state, network, facts, bank: None, pool })
     }

@@ -21,6 +21,11 @@ const STEP: f32 = 5e-5;
 /// four: the weights' gradients then jump.
 const JUMP: f32 = 0.05;
 const FLOOR: f32 = 0.05;
+/// The largest difference after one iteration in bf16, where sums in another order round to another neighbour here and there
+/// and what comes after differs by as much; and of losses, relative to the larger of the loss and 1.
+const STEP_BF16: (f32, f64) = (0.03, 0.01);
+/// As [`FLOOR`], where that rounding is of bf16.
+const FLOOR_BF16: f32 = 0.2;
 
 const CONFIG: &[&str] = &[
     "model.image_size=[8,8,1]",
@@ -32,7 +37,11 @@ const CONFIG: &[&str] = &[
 ];
 
 fn in_child(task: &str) {
-    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::Compiler) {
+    in_child_with(task, fake::With::Compiler);
+}
+
+fn in_child_with(task: &str, with: fake::With) {
+    if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), with) {
         let text = fake::child("in_a_child", TASK, task, &folder);
         assert!(text.contains(&format!("{task} done")), "{text}");
         print!("{text}");
@@ -42,6 +51,16 @@ fn in_child(task: &str) {
 #[test]
 fn steps_agree_with_the_cpu_from_the_same_state() {
     in_child("steps");
+}
+
+#[test]
+fn steps_in_bf16_agree_with_the_cpus_bf16() {
+    in_child("bf16");
+}
+
+#[test]
+fn steps_in_bf16_with_libraries_do_too() {
+    in_child_with("bf16 with libraries", fake::With::Libraries);
 }
 
 #[test]
@@ -64,6 +83,7 @@ fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     match task.as_str() {
         "steps" => steps(),
+        "bf16" | "bf16 with libraries" => steps_in_bf16(),
         "twice" => twice(),
         "graph" => graph(),
         "model" => model(),
@@ -132,6 +152,43 @@ fn steps() {
         assert!(near >= least, "only {near} of 4 steps agree, {more:?}");
         assert_eq!(gpu.chains().unwrap().len(), 6 * 64);
         assert_eq!(gpu.buffer().unwrap().unwrap().len(), 12 * 64);
+    }
+}
+
+/// A whole iteration from the same state, and the same bits a second time; with a rectifier that has no kink, so that all
+/// steps count.
+fn steps_in_bf16() {
+    let low = || Device::cuda(0, Precision::Bf16, Debugging::default()).unwrap();
+    for more in [
+        &["model.leak=0.999"][..],
+        &["model.leak=0.999", "train.p_x_y_weight=1", "sampler.literal=true"],
+        &["model.leak=0.999", "model.norm=layer", "model.dropout=0.2"],
+    ] {
+        let (mut cpu, mut gpu) = (trainer(&Device::cpu(1).emulating_bf16(), more), trainer(&low(), more));
+        let mut again = trainer(&low(), more);
+        let x = images(6);
+        let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
+        for i in 0..4 {
+            gpu.adopt(&cpu).unwrap();
+            again.adopt(&cpu).unwrap();
+            let (want, got) = (cpu.step(&batch, 0.1).unwrap(), gpu.step(&batch, 0.1).unwrap());
+            assert_eq!(again.step(&batch, 0.1).unwrap(), got);
+            assert_eq!(again.distance(&gpu, FLOOR).unwrap().0, 0.0);
+            let (off, name) = gpu.distance(&cpu, FLOOR_BF16).unwrap();
+            println!("step {i}: loss {:.6} and {:.6}; difference {off:.1e} in {name}", want.loss, got.loss);
+            assert!(
+                (want.loss - got.loss).abs() < STEP_BF16.1 * want.loss.abs().max(1.0),
+                "{want:?} {got:?}"
+            );
+            assert!(off < STEP_BF16.0, "{name} differs by {off:e}");
+        }
+        // SGD's copies, written on the device.
+        for p in &gpu.network().parameters {
+            let Some(copy) = p.low else { continue };
+            let rounded = |v: &f32| engine::bf16::from_f32(*v);
+            let want: Vec<_> = gpu.state().fetch::<f32>(p.slot).unwrap().iter().map(rounded).collect();
+            assert!(gpu.state().fetch::<engine::bf16>(copy).unwrap() == want, "{}", p.name);
+        }
     }
 }
 

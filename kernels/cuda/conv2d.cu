@@ -2,7 +2,8 @@
 // without cuDNN and as its oracle. The twin of cpu/conv/naive.rs.
 //
 // What must hold: each output is one thread's chain of fused multiply-adds, begun with what is added to it, in the
-// order of the loops below; results do not depend on the grid.
+// order of the loops below, rounded once to its type; results do not depend on the grid. Images, filters and outputs are
+// of type S; biases and the gradient by the filters are float32.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each output element is best.
 #include "common.cuh"
@@ -25,24 +26,23 @@ __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 #define GIVEN {n, h, w_, c, k, r, s, stride, pad, oh, ow}
 
 // y[row, channel] = add[row, channel] + bias[channel]; either may be null and stands for zeros. y may lie over add.
-extern "C" __global__ void conv2d_begin_f32(const float* add, const float* __restrict__ bias, long long rows, int k,
-                                            float* y)
+template <typename T>
+__device__ void begin_body(const T* add, const float* __restrict__ bias, long long rows, int k, T* y)
 {
     each_run<1>(rows * k, [&](long long i, int) {
-        const float sum = add ? add[i] : 0.0f;
-        y[i] = bias ? sum + bias[i % k] : sum;
+        const float sum = add ? to_float(add[i]) : 0.0f;
+        y[i] = from_float<T>(bias ? sum + bias[i % k] : sum);
     });
 }
 
 // y = begin + x ∗ w, where `begin` is what y holds if `more`, else zero.
-extern "C" __global__ void conv2d_forward_f32(const float* __restrict__ x, const float* __restrict__ w, int more,
-                                              SHAPE, float* y)
+template <typename T>
+__device__ void forward_body(const Conv& v, const T* __restrict__ x, const T* __restrict__ w, int more, T* y)
 {
-    const Conv v = GIVEN;
-    each_run<1>((long long)n * oh * ow * k, [&](long long i, int) {
+    each_run<1>((long long)v.n * v.oh * v.ow * v.k, [&](long long i, int) {
         const int filter = (int)(i % v.k), ox = (int)(i / v.k % v.ow), oy = (int)(i / v.k / v.ow % v.oh);
         const long long image = i / v.k / v.ow / v.oh;
-        float sum = more ? y[i] : 0.0f;
+        float sum = more ? to_float(y[i]) : 0.0f;
         for (int a = 0; a < v.r; a++) {
             const int iy = oy * v.stride + a - v.pad;
             for (int b = 0; b < v.s; b++) {
@@ -50,26 +50,25 @@ extern "C" __global__ void conv2d_forward_f32(const float* __restrict__ x, const
                 if (iy < 0 || iy >= v.h || ix < 0 || ix >= v.w) {
                     continue;
                 }
-                const float* from = x + ((image * v.h + iy) * v.w + ix) * v.c;
-                const float* tap = w + (((long long)filter * v.r + a) * v.s + b) * v.c;
+                const T* from = x + ((image * v.h + iy) * v.w + ix) * v.c;
+                const T* tap = w + (((long long)filter * v.r + a) * v.s + b) * v.c;
                 for (int j = 0; j < v.c; j++) {
-                    sum = __fmaf_rn(from[j], tap[j], sum);
+                    sum = __fmaf_rn(to_float(from[j]), to_float(tap[j]), sum);
                 }
             }
         }
-        y[i] = sum;
+        y[i] = from_float<T>(sum);
     });
 }
 
 // dx = begin + the gradient by x, from dy and w.
-extern "C" __global__ void conv2d_input_grad_f32(const float* __restrict__ dy, const float* __restrict__ w, int more,
-                                                 SHAPE, float* dx)
+template <typename T>
+__device__ void input_grad_body(const Conv& v, const T* __restrict__ dy, const T* __restrict__ w, int more, T* dx)
 {
-    const Conv v = GIVEN;
-    each_run<1>((long long)n * h * w_ * c, [&](long long i, int) {
+    each_run<1>((long long)v.n * v.h * v.w * v.c, [&](long long i, int) {
         const int channel = (int)(i % v.c), ix = (int)(i / v.c % v.w), iy = (int)(i / v.c / v.w % v.h);
         const long long image = i / v.c / v.w / v.h;
-        float sum = more ? dx[i] : 0.0f;
+        float sum = more ? to_float(dx[i]) : 0.0f;
         for (int a = 0; a < v.r; a++) {
             const int oy = source(iy, a, v, v.oh);
             for (int b = 0; b < v.s; b++) {
@@ -77,23 +76,22 @@ extern "C" __global__ void conv2d_input_grad_f32(const float* __restrict__ dy, c
                 if (oy < 0 || ox < 0) {
                     continue;
                 }
-                const float* from = dy + ((image * v.oh + oy) * v.ow + ox) * v.k;
-                const float* tap = w + ((long long)a * v.s + b) * v.c + channel;
+                const T* from = dy + ((image * v.oh + oy) * v.ow + ox) * v.k;
+                const T* tap = w + ((long long)a * v.s + b) * v.c + channel;
                 for (int j = 0; j < v.k; j++) {
-                    sum = __fmaf_rn(from[j], tap[(long long)j * v.r * v.s * v.c], sum);
+                    sum = __fmaf_rn(to_float(from[j]), to_float(tap[(long long)j * v.r * v.s * v.c]), sum);
                 }
             }
         }
-        dx[i] = sum;
+        dx[i] = from_float<T>(sum);
     });
 }
 
 // dw = begin + the gradient by w, from x and dy.
-extern "C" __global__ void conv2d_weight_grad_f32(const float* __restrict__ x, const float* __restrict__ dy, int more,
-                                                  SHAPE, float* dw)
+template <typename T>
+__device__ void weight_grad_body(const Conv& v, const T* __restrict__ x, const T* __restrict__ dy, int more, float* dw)
 {
-    const Conv v = GIVEN;
-    each_run<1>((long long)k * r * s * c, [&](long long i, int) {
+    each_run<1>((long long)v.k * v.r * v.s * v.c, [&](long long i, int) {
         const int channel = (int)(i % v.c), b = (int)(i / v.c % v.s), a = (int)(i / v.c / v.s % v.r);
         const int filter = (int)(i / v.c / v.s / v.r);
         float sum = more ? dw[i] : 0.0f;
@@ -107,12 +105,36 @@ extern "C" __global__ void conv2d_weight_grad_f32(const float* __restrict__ x, c
                     }
                     const long long out = ((long long)image * v.oh + oy) * v.ow + ox;
                     const long long in = ((long long)image * v.h + iy) * v.w + ix;
-                    sum = __fmaf_rn(dy[out * v.k + filter], x[in * v.c + channel], sum);
+                    sum = __fmaf_rn(to_float(dy[out * v.k + filter]), to_float(x[in * v.c + channel]), sum);
                 }
             }
         }
         dw[i] = sum;
     });
 }
+
+#define KERNELS(T, S)                                                                                                  \
+    extern "C" __global__ void conv2d_begin_##S(const T* add, const float* bias, long long rows, int k, T* y)          \
+    {                                                                                                                  \
+        begin_body(add, bias, rows, k, y);                                                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void conv2d_forward_##S(const T* x, const T* w, int more, SHAPE, T* y)                       \
+    {                                                                                                                  \
+        const Conv v = GIVEN;                                                                                          \
+        forward_body(v, x, w, more, y);                                                                                \
+    }                                                                                                                  \
+    extern "C" __global__ void conv2d_input_grad_##S(const T* dy, const T* w, int more, SHAPE, T* dx)                  \
+    {                                                                                                                  \
+        const Conv v = GIVEN;                                                                                          \
+        input_grad_body(v, dy, w, more, dx);                                                                           \
+    }                                                                                                                  \
+    extern "C" __global__ void conv2d_weight_grad_##S(const T* x, const T* dy, int more, SHAPE, float* dw)             \
+    {                                                                                                                  \
+        const Conv v = GIVEN;                                                                                          \
+        weight_grad_body(v, x, dy, more, dw);                                                                          \
+    }
+KERNELS(float, f32)
+KERNELS(bf16, bf16)
+#undef KERNELS
 #undef SHAPE
 #undef GIVEN

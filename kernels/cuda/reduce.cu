@@ -129,9 +129,9 @@ __device__ void row_dot_body(const T* __restrict__ x, const T* __restrict__ y, l
         row_dot_body(x, y, rows, c, out);                                                                              \
     }                                                                                                                  \
     /* out[r, c] = v[c] */                                                                                             \
-    extern "C" __global__ void broadcast_rows_##S(const T* v, long long rows, long long c, T* out)                     \
+    extern "C" __global__ void broadcast_rows_##S(const float* v, long long rows, long long c, T* out)                 \
     {                                                                                                                  \
-        each_run<1>(rows * c, [&](long long i, int) { out[i] = v[i % c]; });                                           \
+        each_run<1>(rows * c, [&](long long i, int) { out[i] = from_float<T>(v[i % c]); });                            \
     }                                                                                                                  \
     /* out[r, c] = x[r, c]·v[r] */                                                                                     \
     extern "C" __global__ void mul_rows_##S(const T* x, const float* v, long long rows, long long c, T* out)           \

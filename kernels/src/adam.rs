@@ -90,15 +90,15 @@ pub fn cpu<T: Real>(
 /// The CUDA arm: `cuda/adam.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Launch, NULL, PACK, f32, f64, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// One step of n weights. Spans: w, m, v, g, the learning rate, the number of steps done, w', m', v'; each of the last
-    /// three may be the old one.
+    /// One step of n weights. Spans: w, m, v, g, the learning rate, the number of steps done, w', m', v', and with
+    /// `copy` w' in bf16; each of w', m', v' may be the old one.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn step(gpu: &Gpu, args: Args, n: usize) -> Result<Launch, GpuError> {
+    pub fn step(gpu: &Gpu, args: Args, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
             of::<f32>("w", n),
             of::<f32>("m", n),
@@ -114,10 +114,10 @@ pub mod cuda {
             of::<f32>("w'", n),
             of::<f32>("m'", n),
             of::<f32>("v'", n),
-            NULL,
+            if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
         ];
         // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes n
-        // weights and moments of both orders; there is no bf16 copy.
+        // weights and moments of both orders, and n copies unless that is null.
         unsafe { Launch::new(gpu, "adam", "adam_f32", threads(n.div_ceil(PACK)), params) }
     }
 }

@@ -19,7 +19,7 @@ pub fn concat<T: Copy>(parts: &[&[T]], out: &mut [T]) {
 
 /// The CUDA arm: `cuda/batch.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, PACK, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, i64, kernel, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// Copies elements `at..at + n` of `x_len` to `out_at..` of `out_len`. Spans: x, out.
@@ -28,6 +28,7 @@ pub mod cuda {
     /// If they do not lie inside; what compiling and loading give.
     pub fn copy(
         gpu: &Gpu,
+        float: Float,
         (x_len, at): (usize, usize),
         n: usize,
         (out_len, out_at): (usize, usize),
@@ -35,21 +36,22 @@ pub mod cuda {
         if at + n > x_len || out_at + n > out_len {
             return Err(GpuError::shape("copy", format!("{n} at {at} of {x_len} to {out_at} of {out_len}")));
         }
-        let params = vec![of::<f32>("x", x_len), i64(at), of::<f32>("out", out_len), i64(out_at), i64(n)];
+        let params = vec![float.of("x", x_len), i64(at), float.of("out", out_len), i64(out_at), i64(n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads n elements from `at` on and writes n from `out_at` on, both inside, as checked.
-        unsafe { Launch::new(gpu, "batch", "copy_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "batch", kernel!(float, "copy"), size, params) }
     }
 
     /// `n` elements at `at` of `out_len`, zeros elsewhere. Spans: x, out.
     ///
     /// # Errors
     /// If they do not lie inside; what compiling and loading give.
-    pub fn embed(gpu: &Gpu, n: usize, at: usize, out_len: usize) -> Result<Launch, GpuError> {
+    pub fn embed(gpu: &Gpu, float: Float, n: usize, at: usize, out_len: usize) -> Result<Launch, GpuError> {
         if at + n > out_len {
             return Err(GpuError::shape("embed", format!("{n} at {at} of {out_len}")));
         }
-        let params = vec![of::<f32>("x", n), i64(at), i64(n), of::<f32>("out", out_len), i64(out_len)];
+        let params = vec![float.of("x", n), i64(at), i64(n), float.of("out", out_len), i64(out_len)];
         // SAFETY: the kernel reads n elements and writes all of the result.
-        unsafe { Launch::new(gpu, "batch", "embed_f32", threads(out_len), params) }
+        unsafe { Launch::new(gpu, "batch", kernel!(float, "embed"), threads(out_len), params) }
     }
 }

@@ -149,7 +149,7 @@ pub fn grad_cpu<T: Real>(
 /// The CUDA arm: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
-    use crate::gpu::launch::{Launch, Rows, finals, i32, int, maybe, of};
+    use crate::gpu::launch::{Float, Launch, Rows, finals, i32, int, kernel, of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -169,8 +169,8 @@ pub mod cuda {
         ///
         /// # Errors
         /// What compiling and loading give.
-        pub fn new(gpu: &Gpu, shape: &Grouped) -> Result<Self, GpuError> {
-            let rows = Rows::grouped(gpu, shape)?;
+        pub fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
+            let rows = Rows::grouped(gpu, float, shape)?;
             let chunk_rows = HELD * rows.tiling.rows;
             let chunks = rows.chunks(chunk_rows);
             let n = rows.groups * chunks * 2 * rows.c;
@@ -178,17 +178,17 @@ pub mod cuda {
             let [c, count, size] = ints;
             let (c, count, size) = (c?, count?, size?);
             let params = vec![
-                of::<f32>("x", rows.len()),
+                float.of("x", rows.len()),
                 rows.bounds.clone(),
                 c.clone(),
                 count.clone(),
                 size.clone(),
                 of::<f32>("parts", n),
             ];
-            let grid = rows.by_chunk(chunks);
+            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.by_chunk(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
             // group and chunk; a chunk has no more rows than the threads of a block hold.
-            let parts = unsafe { Launch::new(gpu, "bn_stats", "bn_stats_parts_f32", grid, params)? };
+            let parts = unsafe { Launch::new(gpu, "bn_stats", name, grid, params)? };
             let stats = rows.stats();
             let params = vec![
                 of::<f32>("parts", n),
@@ -233,21 +233,22 @@ pub mod cuda {
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn grad(gpu: &Gpu, shape: &Grouped) -> Result<Launch, GpuError> {
-        let rows = Rows::grouped(gpu, shape)?;
+    pub fn grad(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Launch, GpuError> {
+        let rows = Rows::grouped(gpu, float, shape)?;
         let (n, stats) = (rows.len(), rows.stats());
         let params = vec![
-            of::<f32>("x", n),
+            float.of("x", n),
             of::<f32>("mean", stats),
             of::<f32>("dmean", stats),
             of::<f32>("dvar", stats),
-            maybe::<f32>("add", n),
+            float.maybe("add", n),
             rows.bounds.clone(),
             i32(int("bn_stats", rows.c)?),
-            of::<f32>("dx", n),
+            float.of("dx", n),
         ];
+        let (name, size) = (kernel!(float, "bn_stats_grad"), rows.shared_out(gpu));
         // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
         // it writes as many rows.
-        unsafe { Launch::new(gpu, "bn_stats", "bn_stats_grad_f32", rows.shared_out(gpu), params) }
+        unsafe { Launch::new(gpu, "bn_stats", name, size, params) }
     }
 }

@@ -5,15 +5,18 @@
 
 pub use crate::cpu::conv::{Add, Conv, ConvShape, ConvWeightGrad};
 
-/// The CUDA arm: cuBLAS for what is a matrix product, else cuDNN, and `cuda/conv2d.cu` where they are missing.
+/// The CUDA arm: cuBLAS for what is a matrix product in float32, else cuDNN, and `cuda/conv2d.cu` where they are missing.
+///
+/// Of type `float` are images, filters and outputs and the gradients of images; biases and gradients of filters are float32.
 pub mod cuda {
     use super::ConvShape;
+    use crate::cast;
     use crate::gpu::blas::Product;
     use crate::gpu::cudnn::Convolution;
     pub use crate::gpu::cudnn::Gives;
-    use crate::gpu::launch::{Launch, i32, i64, int, maybe, of, threads};
+    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, maybe, of, threads};
     use crate::gpu::{Gpu, GpuError};
-    use crate::memory::Span;
+    use crate::memory::{ALIGN, Span};
 
     enum Way {
         Product(Product),
@@ -22,11 +25,19 @@ pub mod cuda {
         Direct([Launch; 2]),
     }
 
+    /// The gradient by bf16 filters as cuDNN gives it, in bf16 at the end of the workspace, and how it is widened.
+    struct Widen {
+        cast: Launch,
+        at: usize,
+        bytes: usize,
+    }
+
     /// A prepared convolution or one of its gradients.
     pub struct Conv {
         gives: Gives,
         way: Way,
         begin: Launch,
+        widen: Option<Widen>,
     }
 
     impl Conv {
@@ -34,10 +45,10 @@ pub mod cuda {
         ///
         /// # Errors
         /// What compiling and loading give; what a library answers that is there and fails.
-        pub fn new(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Self, GpuError> {
-            let tried = match product(gives, shape) {
+        pub fn new(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
+            let tried = match product(gives, shape).filter(|_| float == Float::F32) {
                 Some(product) => gpu.blas().map(|_| Way::Product(product)),
-                None => Convolution::new(gpu, gives, shape).map(|c| Way::Cudnn(Box::new(c))),
+                None => Convolution::new(gpu, gives, float, shape).map(|c| Way::Cudnn(Box::new(c))),
             };
             let way = match tried {
                 Ok(way) => way,
@@ -47,29 +58,41 @@ pub mod cuda {
                         why => why.to_string(),
                     };
                     gpu.note(format!("convolutions by the project's own kernels, which are slower: {why}"));
-                    direct(gpu, gives, shape)?
+                    direct(gpu, gives, float, shape)?
                 }
             };
-            Ok(Self { gives, way, begin: begin(gpu, gives, shape)? })
+            let widen = match &way {
+                Way::Cudnn(conv) if (gives, float) == (Gives::Filters, Float::Bf16) => {
+                    let (at, n) = (conv.workspace().next_multiple_of(ALIGN), shape.w_len());
+                    Some(Widen { cast: cast::cuda::to_f32(gpu, n)?, at, bytes: n * float.size() })
+                }
+                _ => None,
+            };
+            Ok(Self { gives, way, begin: begin(gpu, gives, float, shape)?, widen })
         }
 
         /// By the project's own kernel: the oracle of the other ways.
         ///
         /// # Errors
         /// What compiling and loading give.
-        pub fn direct(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Self, GpuError> {
-            Ok(Self { gives, way: direct(gpu, gives, shape)?, begin: begin(gpu, gives, shape)? })
+        pub fn direct(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
+            let (way, begin) = (direct(gpu, gives, float, shape)?, begin(gpu, gives, float, shape)?);
+            Ok(Self { gives, way, begin, widen: None })
         }
 
         /// Bytes of workspace.
         pub fn workspace(&self) -> usize {
-            if let Way::Cudnn(conv) = &self.way { conv.workspace() } else { 0 }
+            match (&self.way, &self.widen) {
+                (_, Some(widen)) => widen.at + widen.bytes,
+                (Way::Cudnn(conv), None) => conv.workspace(),
+                _ => 0,
+            }
         }
 
         /// Asks for one run on both inputs (see [`Gives`]): the result, plus `bias` and `add`. `add` may be `out`.
         ///
         /// # Errors
-        /// If lengths do not fit, or a bias is given to a gradient by filters; what a library or the driver answers.
+        /// If lengths do not fit, or a bias is given to a gradient; what a library or the driver answers.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -92,7 +115,21 @@ pub mod cuda {
                     let (a, b) = if self.gives == Gives::Filters { (b, a) } else { (a, b) };
                     gpu.blas()?.product(gpu, *product, (a, b), more, out)
                 }
-                Way::Cudnn(conv) => conv.run(gpu, (a, b), more, out, workspace),
+                Way::Cudnn(conv) => match &self.widen {
+                    None => conv.run(gpu, (a, b), more, out, workspace),
+                    Some(_) if more => {
+                        Err(GpuError::shape("conv2d", "nothing is added to bf16 filters' gradient"))
+                    }
+                    Some(widen) => {
+                        let part = |at, len| {
+                            let part = workspace.part(at, len);
+                            part.ok_or_else(|| GpuError::shape("conv2d", "the workspace is too small"))
+                        };
+                        let low = part(widen.at, widen.bytes)?;
+                        conv.run(gpu, (a, b), false, low, part(0, conv.workspace())?)?;
+                        widen.cast.run(gpu, &[Some(low), Some(out)])
+                    }
+                },
                 Way::Direct(launch) => launch[usize::from(more)].run(gpu, &[a, b, out].map(Some)),
             }
         }
@@ -130,27 +167,28 @@ pub mod cuda {
     }
 
     /// What is added, where the result will be: Spans: what to add or none, the bias or none, the result.
-    fn begin(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Launch, GpuError> {
-        let (n, channels) = match gives {
-            Gives::Output => (shape.y_len(), shape.k),
-            Gives::Input => (shape.x_len(), shape.c),
-            Gives::Filters => (shape.w_len(), shape.c),
+    fn begin(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
+        let (n, channels, float) = match gives {
+            Gives::Output => (shape.y_len(), shape.k, float),
+            Gives::Input => (shape.x_len(), shape.c, float),
+            Gives::Filters => (shape.w_len(), shape.c, Float::F32),
         };
         let k = int("conv2d", channels)?;
-        let (add, bias) = (maybe::<f32>("add", n), maybe::<f32>("bias", channels));
-        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), of::<f32>("out", n)];
+        let (add, bias) = (float.maybe("add", n), maybe::<f32>("bias", channels));
+        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.of("out", n)];
         // SAFETY: the kernel reads n values and as many biases as there are channels, where these are given, and
         // writes n values.
-        unsafe { Launch::new(gpu, "conv2d", "conv2d_begin_f32", threads(n), params) }
+        unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_begin"), threads(n), params) }
     }
 
-    fn direct(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Way, GpuError> {
+    fn direct(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Way, GpuError> {
         let (x, w, y) =
-            (of::<f32>("x", shape.x_len()), of::<f32>("w", shape.w_len()), of::<f32>("y", shape.y_len()));
+            (float.of("x", shape.x_len()), float.of("w", shape.w_len()), float.of("y", shape.y_len()));
+        let dw = of::<f32>("dw", shape.w_len());
         let (name, a, b, out, n) = match gives {
-            Gives::Output => ("conv2d_forward_f32", x, w, y, shape.y_len()),
-            Gives::Input => ("conv2d_input_grad_f32", y, w, x, shape.x_len()),
-            Gives::Filters => ("conv2d_weight_grad_f32", x, y, w, shape.w_len()),
+            Gives::Output => (kernel!(float, "conv2d_forward"), x, w, y, shape.y_len()),
+            Gives::Input => (kernel!(float, "conv2d_input_grad"), y, w, x, shape.x_len()),
+            Gives::Filters => (kernel!(float, "conv2d_weight_grad"), x, y, dw, shape.w_len()),
         };
         let ConvShape { n: images, h, w, c, k, r, s, stride, pad } = shape;
         let sizes = [images, h, w, c, k, r, s, stride, pad, shape.oh(), shape.ow()];

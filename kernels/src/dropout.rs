@@ -38,16 +38,23 @@ pub fn cpu<T: Real>(cpu: &Cpu, place: Place, layer: u32, rate: f64, x: Option<&[
 
 /// The CUDA arm: `cuda/dropout.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, PACK, f32, i64, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// n values thinned. Spans: x, seed (2 words), step (1), y, which may be x.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn forward(gpu: &Gpu, stream: u32, layer: u32, rate: f64, n: usize) -> Result<Launch, GpuError> {
+    pub fn forward(
+        gpu: &Gpu,
+        float: Float,
+        stream: u32,
+        layer: u32,
+        rate: f64,
+        n: usize,
+    ) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("x", n),
+            float.of("x", n),
             of::<i32>("seed", 2),
             of::<i32>("step", 1),
             u32(stream),
@@ -55,10 +62,10 @@ pub mod cuda {
             f32(rate),
             f32(super::scale(rate)),
             i64(n),
-            of::<f32>("y", n),
+            float.of("y", n),
         ];
         // SAFETY: the kernel reads n values, two words of the seed and one of the step, and writes n values.
-        unsafe { Launch::new(gpu, "dropout", "dropout_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "dropout", kernel!(float, "dropout"), threads(n.div_ceil(PACK)), params) }
     }
 }
 

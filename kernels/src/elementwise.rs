@@ -48,46 +48,48 @@ pub fn mul<T: Real>(cpu: &Cpu, x: &[T], y: &[T], out: &mut [T]) {
 
 /// The CUDA arm: `cuda/elementwise.cu`, and what it shares with `cuda/reduce.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, PACK, f32, i64, of, table, threads};
+    use crate::gpu::launch::{Float, Launch, f32, i64, kernel, table, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// a·x + b·y of n elements. Spans: x, y, the result, which may be either.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn axpby(gpu: &Gpu, a: f64, b: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![f32(a), of::<f32>("x", n), f32(b), of::<f32>("y", n), i64(n), of::<f32>("out", n)];
+    pub fn axpby(gpu: &Gpu, float: Float, a: f64, b: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![f32(a), float.of("x", n), f32(b), float.of("y", n), i64(n), float.of("out", n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
-        unsafe { Launch::new(gpu, "elementwise", "axpby_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "elementwise", kernel!(float, "axpby"), size, params) }
     }
 
     /// a·x of n elements. Spans: x, the result, which may be x.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn scale(gpu: &Gpu, a: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), of::<f32>("out", n)];
+    pub fn scale(gpu: &Gpu, float: Float, a: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![float.of("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), float.of("out", n)];
         // SAFETY: the kernel reads one row of n elements and one factor, and writes one row.
-        unsafe { Launch::new(gpu, "reduce", "mul_rows_f32", threads(n), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "mul_rows"), threads(n), params) }
     }
 
     /// x·y of n elements. Spans: x, y, the result.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn mul(gpu: &Gpu, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", n), of::<f32>("y", n), i64(n), of::<f32>("out", n)];
+    pub fn mul(gpu: &Gpu, float: Float, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![float.of("x", n), float.of("y", n), i64(n), float.of("out", n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
-        unsafe { Launch::new(gpu, "elementwise", "mul_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "elementwise", kernel!(float, "mul"), size, params) }
     }
 
     /// n times the same value. Spans: the result.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn fill(gpu: &Gpu, value: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), of::<f32>("out", n)];
+    pub fn fill(gpu: &Gpu, float: Float, value: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), float.of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
-        unsafe { Launch::new(gpu, "reduce", "spread_f32", threads(n), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "spread"), threads(n), params) }
     }
 }

@@ -30,36 +30,37 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, pixels: usize, c: usize, dy: &[T], dx: &mut 
 
 /// The CUDA arm: `cuda/global_avg_pool.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, PACK, f32, i32, i64, int, of, threads};
+    use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    fn packs(c: usize) -> usize {
-        if c.is_multiple_of(PACK) { c / PACK } else { c }
+    fn packs(float: Float, c: usize) -> usize {
+        if c.is_multiple_of(float.pack()) { c / float.pack() } else { c }
     }
 
-    /// n × c means over the pixels. Spans: x, y.
+    /// n × c means over the pixels, in float32. Spans: x, y.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn forward(gpu: &Gpu, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
+    pub fn forward(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
-            of::<f32>("x", n * pixels * c),
+            float.of("x", n * pixels * c),
             i64(n),
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
             of::<f32>("y", n * c),
         ];
+        let (name, size) = (kernel!(float, "global_avg_pool"), threads(n * packs(float, c)));
         // SAFETY: the kernel reads n × pixels × c values and writes n × c.
-        unsafe { Launch::new(gpu, "global_avg_pool", "global_avg_pool_f32", threads(n * packs(c)), params) }
+        unsafe { Launch::new(gpu, "global_avg_pool", name, size, params) }
     }
 
-    /// Its transpose. Spans: dy, dx.
+    /// Its transpose, from float32. Spans: dy, dx.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn grad(gpu: &Gpu, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
+    pub fn grad(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
             of::<f32>("dy", n * c),
@@ -67,10 +68,10 @@ pub mod cuda {
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
-            of::<f32>("dx", n * pixels * c),
+            float.of("dx", n * pixels * c),
         ];
-        let size = threads(n * pixels * packs(c));
+        let (name, size) = (kernel!(float, "global_avg_pool_grad"), threads(n * pixels * packs(float, c)));
         // SAFETY: the kernel reads n × c values and writes n × pixels × c.
-        unsafe { Launch::new(gpu, "global_avg_pool", "global_avg_pool_grad_f32", size, params) }
+        unsafe { Launch::new(gpu, "global_avg_pool", name, size, params) }
     }
 }

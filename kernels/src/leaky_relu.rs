@@ -33,27 +33,29 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, leak: f64, x: &[T], dy: &[T], dx: &mut [T]) 
 
 /// The CUDA arm: `cuda/leaky_relu.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, PACK, f32, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, f32, i64, kernel, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// y of n elements. Spans: x, y, which may be x.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn forward(gpu: &Gpu, leak: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", n), i64(n), f32(leak), of::<f32>("y", n)];
+    pub fn forward(gpu: &Gpu, float: Float, leak: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![float.of("x", n), i64(n), f32(leak), float.of("y", n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads n elements and writes n.
-        unsafe { Launch::new(gpu, "leaky_relu", "leaky_relu_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "leaky_relu", kernel!(float, "leaky_relu"), size, params) }
     }
 
     /// dx of n elements. Spans: x, dy, dx, which may be either.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn grad(gpu: &Gpu, leak: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", n), of::<f32>("dy", n), i64(n), f32(leak), of::<f32>("dx", n)];
+    pub fn grad(gpu: &Gpu, float: Float, leak: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![float.of("x", n), float.of("dy", n), i64(n), f32(leak), float.of("dx", n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
-        unsafe { Launch::new(gpu, "leaky_relu", "leaky_relu_grad_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "leaky_relu", kernel!(float, "leaky_relu_grad"), size, params) }
     }
 }
 

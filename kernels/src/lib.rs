@@ -10,6 +10,7 @@ pub mod batch;
 pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;
+pub mod cast;
 pub mod channels;
 pub mod conv2d;
 pub mod counter;

@@ -174,6 +174,12 @@ impl Span<'_> {
         self.address
     }
 
+    /// `len` bytes of it from `offset` on, if they lie inside.
+    pub fn part(&self, offset: usize, len: usize) -> Option<Self> {
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        inside.then(|| Self { address: self.address + offset as u64, len, life: PhantomData })
+    }
+
     /// How many values of type `T` it holds.
     pub fn count<T>(&self) -> usize {
         self.len / size_of::<T>()
@@ -204,6 +210,17 @@ impl<'a> Memory<'a> {
     pub fn shared(arena: &'a mut Buffer, slots: &'a [Buffer]) -> Self {
         let slots = Slots::Shared(slots);
         Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
+    }
+
+    /// Of bytes that another node gave as its workspace: what one kernel hands to another that it runs.
+    ///
+    /// # Errors
+    /// If they are not aligned to [`ALIGN`] bytes.
+    pub fn within(bytes: &'a mut [u8]) -> Result<Self, MemoryError> {
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
+            return Err(MemoryError::Access("memory within is not aligned"));
+        }
+        Ok(Self { arena: (bytes.as_mut_ptr(), bytes.len()), slots: Slots::Shared(&[]), life: PhantomData })
     }
 
     /// On a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of slices.

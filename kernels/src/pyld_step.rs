@@ -85,20 +85,20 @@ pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Opti
 /// The CUDA arm: `cuda/pyld_step.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Launch, NULL, PACK, f32, i32, i64, int, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// x' of n elements. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
+    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn step(gpu: &Gpu, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
+    pub fn step(gpu: &Gpu, float: Float, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let noisy = args.noise > 0.0;
         let [clip, side] = args.bounds();
         let (seed, step) = if noisy { (of::<i32>("seed", 2), of::<i32>("step", 1)) } else { (NULL, NULL) };
         let params = vec![
             of::<f32>("x", n),
-            of::<f32>("g", n),
+            float.of("g", n),
             i64(n),
             f32(clip),
             f32(side),
@@ -118,8 +118,9 @@ pub mod cuda {
             NULL,
             i64(1),
         ];
+        let (name, size) = (kernel!(float, "pyld_step"), threads(n.div_ceil(PACK)));
         // SAFETY: the kernel reads n chain values and gradients and writes n values; seed and step are read only where
         // there is noise; there is no second result and no buffer.
-        unsafe { Launch::new(gpu, "pyld_step", "pyld_step_f32", threads(n.div_ceil(PACK)), params) }
+        unsafe { Launch::new(gpu, "pyld_step", name, size, params) }
     }
 }

@@ -74,7 +74,8 @@ pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
 /// The CUDA arm: `cuda/reduce.cu`.
 pub mod cuda {
     use crate::gpu::context::Arg;
-    use crate::gpu::launch::{Launch, Param, Rows, blocks, f32, finals, i32, i64, int, of, threads, warps};
+    use crate::gpu::launch::{Float, Launch, Param, Rows, blocks, finals, threads, warps};
+    use crate::gpu::launch::{f32, i32, i64, int, kernel, of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -94,23 +95,23 @@ pub mod cuda {
         ///
         /// # Errors
         /// What compiling and loading give.
-        pub fn rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Self, GpuError> {
-            let rows = Rows::of(gpu, &[rows], c)?;
+        pub fn rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Self, GpuError> {
+            let rows = Rows::of(gpu, float, &[rows], c)?;
             let chunk_rows = 32 * rows.tiling.rows;
             let chunks = rows.chunks(chunk_rows);
             let n = chunks * c;
             let (channels, count) = (i32(int("sum_rows", c)?), i32(int("sum_rows", chunks)?));
             let params = vec![
-                of::<f32>("x", rows.len()),
+                float.of("x", rows.len()),
                 rows.bounds.clone(),
                 channels.clone(),
                 count.clone(),
                 i32(int("sum_rows", chunk_rows)?),
                 of::<f32>("parts", n),
             ];
-            let grid = rows.by_chunk(chunks);
+            let (name, grid) = (kernel!(float, "sum_rows_parts"), rows.by_chunk(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, all of x, and writes c parts for each chunk.
-            let parts = unsafe { Launch::new(gpu, "reduce", "sum_rows_parts_f32", grid, params)? };
+            let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
             let params = vec![of::<f32>("parts", n), channels, count, of::<f32>("out", c)];
             // SAFETY: the kernel reads the parts and writes c sums; the block is 32 × 32.
             let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", finals(c, 1), params)? };
@@ -121,12 +122,12 @@ pub mod cuda {
         ///
         /// # Errors
         /// What compiling and loading give.
-        pub fn all(gpu: &Gpu, factor: f64, n: usize) -> Result<Self, GpuError> {
+        pub fn all(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Self, GpuError> {
             let chunks = n.div_ceil(CHUNK);
-            let params = vec![of::<f32>("x", n), i64(n), of::<f64>("parts", chunks)];
-            let grid = blocks(chunks.clamp(1, 1 << 16), 1, 256);
+            let params = vec![float.of("x", n), i64(n), of::<f64>("parts", chunks)];
+            let (name, grid) = (kernel!(float, "sum_all_parts"), blocks(chunks.clamp(1, 1 << 16), 1, 256));
             // SAFETY: the kernel reads n elements and writes a part for each chunk.
-            let parts = unsafe { Launch::new(gpu, "reduce", "sum_all_parts_f32", grid, params)? };
+            let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
             let factor = Param::Value(Arg::F64(factor));
             let params = vec![of::<f64>("parts", chunks), i64(chunks), factor, of::<f32>("out", 1)];
             // SAFETY: the kernel reads the parts and writes one sum; the block is 32 × 32.
@@ -155,45 +156,45 @@ pub mod cuda {
         }
     }
 
-    /// `out[r, c]` = `v[c]`. Spans: v, out.
+    /// `out[r, c]` = `v[c]`, from float32. Spans: v, out.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn broadcast_rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("v", c), i64(rows), i64(c), of::<f32>("out", rows * c)];
+    pub fn broadcast_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
+        let params = vec![of::<f32>("v", c), i64(rows), i64(c), float.of("out", rows * c)];
         // SAFETY: the kernel reads c values and writes rows × c.
-        unsafe { Launch::new(gpu, "reduce", "broadcast_rows_f32", threads(rows * c), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "broadcast_rows"), threads(rows * c), params) }
     }
 
-    /// The scalar factor · s in n elements. Spans: s, out.
+    /// The scalar factor · s, a float32, in n elements. Spans: s, out.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn spread(gpu: &Gpu, factor: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("s", 1), f32(factor), i64(n), of::<f32>("out", n)];
+    pub fn spread(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Launch, GpuError> {
+        let params = vec![of::<f32>("s", 1), f32(factor), i64(n), float.of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
-        unsafe { Launch::new(gpu, "reduce", "spread_f32", threads(n), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "spread"), threads(n), params) }
     }
 
-    /// `out[r, c]` = `x[r, c]`·`v[r]`. Spans: x, v, out.
+    /// `out[r, c]` = `x[r, c]`·`v[r]`, v in float32. Spans: x, v, out.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn mul_rows(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
+    pub fn mul_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
-        let params = vec![of::<f32>("x", n), of::<f32>("v", rows), i64(rows), i64(c), of::<f32>("out", n)];
+        let params = vec![float.of("x", n), of::<f32>("v", rows), i64(rows), i64(c), float.of("out", n)];
         // SAFETY: the kernel reads rows × c values and rows factors and writes rows × c values.
-        unsafe { Launch::new(gpu, "reduce", "mul_rows_f32", threads(n), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "mul_rows"), threads(n), params) }
     }
 
-    /// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`. Spans: x, y, out.
+    /// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`, in float32. Spans: x, y, out.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn row_dot(gpu: &Gpu, rows: usize, c: usize) -> Result<Launch, GpuError> {
+    pub fn row_dot(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
-        let params = vec![of::<f32>("x", n), of::<f32>("y", n), i64(rows), i64(c), of::<f32>("out", rows)];
+        let params = vec![float.of("x", n), float.of("y", n), i64(rows), i64(c), of::<f32>("out", rows)];
         // SAFETY: the kernel reads two matrices of rows × c values and writes rows; the block is whole warps.
-        unsafe { Launch::new(gpu, "reduce", "row_dot_f32", warps(rows), params) }
+        unsafe { Launch::new(gpu, "reduce", kernel!(float, "row_dot"), warps(rows), params) }
     }
 }

@@ -38,14 +38,15 @@ pub fn cpu<T: Real>(
 
 /// The CUDA arm: `cuda/sgd.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, NULL, PACK, f32, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// One step of n weights. Spans: w, v, g, the learning rate, w', v'; w' may be w and v' may be v.
+    /// One step of n weights. Spans: w, v, g, the learning rate, w', v', and with `copy` w' in bf16; w' may be w and v' may
+    /// be v.
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn step(gpu: &Gpu, momentum: f64, decay: f64, n: usize) -> Result<Launch, GpuError> {
+    pub fn step(gpu: &Gpu, momentum: f64, decay: f64, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
             of::<f32>("w", n),
             of::<f32>("v", n),
@@ -56,10 +57,10 @@ pub mod cuda {
             f32(decay),
             of::<f32>("w'", n),
             of::<f32>("v'", n),
-            NULL,
+            if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
         ];
         // SAFETY: the kernel reads n weights, velocities and gradients and one rate, and writes n weights and
-        // velocities; there is no bf16 copy.
+        // velocities, and n copies unless that is null.
         unsafe { Launch::new(gpu, "sgd", "sgd_f32", threads(n.div_ceil(PACK)), params) }
     }
 }

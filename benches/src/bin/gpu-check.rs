@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use benches::gpu::{self, Check};
-use engine::{Debugging, Device, Precision};
+use engine::{Debugging, Device};
 use kernels::gpu::libs::Status;
 use kernels::gpu::selftest::{self, Outcome, Record};
 use kernels::gpu::{LibraryReport, NoCuda, Report};
@@ -77,20 +77,24 @@ fn main() -> ExitCode {
     };
 
     let report = kernels::gpu::probe();
-    let device = Device::cuda(options.device, Precision::F32, Debugging::default());
-    let gpu = device.as_ref().map(Device::as_gpu);
-    let mut found = Found { trouble: device.as_ref().err(), ..Found::default() };
+    let devices = gpu::each_precision(|p| Device::cuda(options.device, p, Debugging::default()));
+    let gpu = devices.as_ref().map(|d| d.first().and_then(Device::as_gpu));
+    let mut found = Found { trouble: devices.as_ref().err(), ..Found::default() };
     found.records = match gpu {
         Ok(Some(gpu)) => selftest::run(Ok(gpu)),
         Ok(None) => Vec::new(),
         Err(why) => selftest::run(Err(why)),
     };
-    if let Ok(device) = &device {
-        found.checks = gpu::against_the_cpu(device);
+    if let Ok(devices) = &devices {
+        found.checks = gpu::against_the_cpu(devices);
         if options.speed {
-            found.checks.extend(gpu::timed(device));
+            found.checks.extend(gpu::timed(devices));
         }
-        found.notes = device.as_gpu().map(|gpu| gpu.notes()).unwrap_or_default();
+        for note in devices.iter().filter_map(Device::as_gpu).flat_map(|gpu| gpu.notes()) {
+            if !found.notes.contains(&note) {
+                found.notes.push(note);
+            }
+        }
     }
 
     let document = as_json(&report, &found);

@@ -1,16 +1,39 @@
 //! Whether a GPU gives what the CPU gives, and how fast: what `gpu-check` does beyond the libraries' own checks.
 //!
-//! What must hold: a check that fails says so and stops no other.
+//! What must hold: a check that fails says so and stops no other; what a device may differ by stands in one table.
 
 mod parity;
 mod speed;
 mod training;
 
 use crate::Result;
-use engine::Device;
+use engine::{Device, Precision};
 use kernels::gpu::selftest::Outcome;
 use serde_json::{Value, json};
 use std::time::Instant;
+
+/// What a device may differ by from the CPU.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    precision: Precision,
+    /// Its name.
+    name: &'static str,
+    /// Largest |a − b| / max|b| of an op's results and gradients.
+    op: f64,
+    /// Largest difference of a tensor after one training step, relative to its largest value or `floor`.
+    step: f32,
+    /// The floor, for biases before a batch norm, whose gradients, zero in exact arithmetic, are rounding only.
+    floor: f32,
+}
+
+/// Float32: sums in another order. TF32: factors of products rounded to 2⁻¹¹, which the CPU does not do. bf16: against the
+/// CPU rounding at the same places, where a sum in another order may round to a neighbour, 2⁻⁷ away, and cuDNN rounds
+/// the gradient of filters and what a convolution is added to once more.
+const ALLOWED: [Allowed; 3] = [
+    Allowed { precision: Precision::F32, name: "f32", op: 2e-5, step: 2e-4, floor: 0.05 },
+    Allowed { precision: Precision::Tf32, name: "tf32", op: 4e-3, step: 0.03, floor: 0.1 },
+    Allowed { precision: Precision::Bf16, name: "bf16", op: 0.016, step: 0.05, floor: 0.2 },
+];
 
 /// One check.
 #[derive(Clone, Debug)]
@@ -57,14 +80,28 @@ fn check(group: &'static str, name: impl Into<String>, f: impl FnOnce() -> Resul
     Check { group, name: name.into(), status, detail, data, ms: start.elapsed().as_secs_f64() * 1e3 }
 }
 
-/// Every case of the registry, and training, against the CPU.
-pub fn against_the_cpu(gpu: &Device) -> Vec<Check> {
-    let mut checks = parity::checks(gpu);
-    checks.extend(training::checks(gpu));
-    checks
+/// The same device in every precision: `open` gives it.
+///
+/// # Errors
+/// Those of `open`.
+pub fn each_precision<E>(open: impl FnMut(Precision) -> Result<Device, E>) -> Result<Vec<Device>, E> {
+    ALLOWED.iter().map(|a| a.precision).map(open).collect()
 }
 
-/// Every bench case, timed, beside copies on the device.
-pub fn timed(gpu: &Device) -> Vec<Check> {
-    speed::checks(gpu)
+/// Every case of the registry, and training, against the CPU, in each device's precision.
+pub fn against_the_cpu(gpus: &[Device]) -> Vec<Check> {
+    let each = |checks: fn(&Device, Allowed) -> Vec<Check>| {
+        gpus.iter().filter_map(|d| Some((d, allowed(d)?))).flat_map(move |(d, a)| checks(d, a))
+    };
+    each(parity::checks).chain(each(training::checks)).collect()
+}
+
+fn allowed(gpu: &Device) -> Option<Allowed> {
+    let precision = gpu.as_gpu()?.precision();
+    ALLOWED.into_iter().find(|a| a.precision == precision)
+}
+
+/// Every bench case, timed, beside copies on the device; in other precisions than float32 those that these change.
+pub fn timed(gpus: &[Device]) -> Vec<Check> {
+    gpus.iter().filter_map(|d| Some((d, allowed(d)?))).flat_map(|(d, a)| speed::checks(d, a)).collect()
 }

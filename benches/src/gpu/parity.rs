@@ -1,30 +1,31 @@
 //! Every small case of the registry on both devices: results, gradients, replays.
 
-use super::{Check, Found, check};
+use super::{Allowed, Check, Found, check};
 use crate::Result;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::reduce::SumAll;
 use engine::ops::{Case, Fill, registry};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Host, Spec, State, Tape, Var, grad};
+use engine::{DType, Device, Host, Spec, State, Tape, Var, bf16, grad};
 use serde_json::json;
 
-/// Largest |a − b| / max|b| that float32 may show: sums in another order.
-const TOLERANCE: f64 = 2e-5;
-
-pub(super) fn checks(gpu: &Device) -> Vec<Check> {
+pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
     let cpu = Device::cpu(1);
+    let low = gpu.activations() == DType::BF16;
     let cases =
         registry().into_iter().flat_map(|(stem, c)| c.small.into_iter().map(move |case| (stem, case)));
     cases
+        .filter(|(_, case)| !low || !case.low.is_empty())
         .map(|(stem, case)| {
-            check("op, CPU and GPU", format!("{stem}: {}", case.name), || one(&case, &cpu, gpu))
+            let name = format!("{} {stem}: {}", allowed.name, case.name);
+            check("op, CPU and GPU", name, || one(&case, &cpu, gpu, allowed.op))
         })
         .collect()
 }
 
-fn one(case: &Case, cpu: &Device, gpu: &Device) -> Result<Found> {
-    let (program, data) = (Program::record(case)?, Data::of(case));
+fn one(case: &Case, cpu: &Device, gpu: &Device, tolerance: f64) -> Result<Found> {
+    let real = gpu.activations();
+    let (program, data) = (Program::record(case, real)?, Data::of(case, real));
     let want = program.run(cpu, &data, 1)?.remove(0);
     // A plain run, a captured one, a replay.
     let got = program.run(gpu, &data, 3)?;
@@ -40,8 +41,8 @@ fn one(case: &Case, cpu: &Device, gpu: &Device) -> Result<Found> {
     if let Some(i) = (1..got.len()).find(|&i| bits(&got[0]) != bits(&got[i])) {
         return Ok(Err(format!("run {i}, by a captured graph, differs from the plain run")));
     }
-    if worst > TOLERANCE {
-        return Ok(Err(format!("largest difference {worst:.1e}, allowed {TOLERANCE:.0e}")));
+    if worst > tolerance {
+        return Ok(Err(format!("largest difference {worst:.1e}, allowed {tolerance:.0e}")));
     }
     let text = format!("{} results; largest difference {worst:.1e}; replays the same", want.len());
     Ok(Ok((text, json!({ "results": want.len(), "largest_difference": worst }))))
@@ -52,6 +53,7 @@ struct Data(Vec<Input>);
 
 enum Input {
     Real(Vec<f32>),
+    Low(Vec<bf16>),
     Int(Vec<i32>),
     Byte(Vec<u8>),
 }
@@ -60,6 +62,7 @@ impl Input {
     fn host(&self) -> Host<'_> {
         match self {
             Self::Real(x) => Host::F32(x),
+            Self::Low(x) => Host::BF16(x),
             Self::Int(x) => Host::I32(x),
             Self::Byte(x) => Host::U8(x),
         }
@@ -67,11 +70,14 @@ impl Input {
 }
 
 impl Data {
-    fn of(case: &Case) -> Self {
+    fn of(case: &Case, real: DType) -> Self {
         let mut rng = Philox::new(23, Stream::Test, case.name.len() as u32);
-        let fill = |(shape, fill): &(Vec<usize>, Fill)| {
+        let fill = |(i, (shape, fill)): (usize, &(Vec<usize>, Fill))| {
             let n = shape.iter().product();
             match fill {
+                Fill::Normal | Fill::Fixed if case.dtype(i, real) == DType::BF16 => {
+                    Input::Low((0..n).map(|_| bf16::from_f32(rng.normal())).collect())
+                }
                 Fill::Normal | Fill::Fixed => Input::Real((0..n).map(|_| rng.normal()).collect()),
                 Fill::Positive => Input::Real((0..n).map(|_| 0.5 + rng.uniform()).collect()),
                 Fill::Below(k) => Input::Int((0..n).map(|_| rng.below(*k as u32) as i32).collect()),
@@ -79,7 +85,7 @@ impl Data {
                 Fill::Bytes => Input::Byte((0..n).map(|_| rng.below(256) as u8).collect()),
             }
         };
-        Self(case.inputs.iter().map(fill).collect())
+        Self(case.inputs.iter().enumerate().map(fill).collect())
     }
 }
 
@@ -90,18 +96,13 @@ struct Program {
 }
 
 impl Program {
-    /// The case's outputs and the gradients of a combination of them.
-    fn record(case: &Case) -> Result<Self> {
+    /// The case's outputs and the gradients of a combination of them, with activations of type `real`.
+    fn record(case: &Case, real: DType) -> Result<Self> {
         let mut tape = Tape::new();
-        let input = |(shape, fill): &(Vec<usize>, Fill)| {
-            let dtype = match fill {
-                Fill::Below(_) | Fill::Ints(_) => DType::I32,
-                Fill::Bytes => DType::U8,
-                Fill::Normal | Fill::Positive | Fill::Fixed => DType::F32,
-            };
-            tape.input("x", Spec::new(shape, dtype))
+        let input = |(i, (shape, _)): (usize, &(Vec<usize>, Fill))| {
+            tape.input("x", Spec::new(shape, case.dtype(i, real)))
         };
-        let inputs: Vec<Var> = case.inputs.iter().map(input).collect();
+        let inputs: Vec<Var> = case.inputs.iter().enumerate().map(input).collect();
         let mut results = (case.record)(&mut tape, &inputs)?;
         let smooth =
             |(i, v): (usize, &Var)| matches!(case.inputs[i].1, Fill::Normal | Fill::Positive).then_some(*v);
@@ -133,8 +134,11 @@ impl Program {
         let mut all = Vec::new();
         for _ in 0..times {
             plan.run(&mut state, &binds)?;
-            let whole = |v: &Var| plan.fetch::<i32>(*v).map(|x| x.into_iter().map(|i| i as f32).collect());
-            let read = self.results.iter().map(|v| plan.fetch::<f32>(*v).or_else(|_| whole(v)));
+            let read = self.results.iter().map(|v| match self.tape.spec(*v)?.dtype {
+                DType::BF16 => Ok(plan.fetch::<bf16>(*v)?.iter().map(|x| x.to_f32()).collect()),
+                DType::I32 => Ok(plan.fetch::<i32>(*v)?.into_iter().map(|i| i as f32).collect()),
+                _ => plan.fetch::<f32>(*v),
+            });
             all.push(read.collect::<engine::Result<Vec<_>>>()?);
         }
         Ok(all)

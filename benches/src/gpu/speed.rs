@@ -1,8 +1,8 @@
 //! Bench cases on a GPU, as replayed graphs, beside copies on the device.
 
-use super::{Check, check};
+use super::{Allowed, Check, check};
 use crate::{Error, Program, Result, cases};
-use engine::Device;
+use engine::{Device, Precision};
 use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
 use std::time::Instant;
@@ -12,7 +12,7 @@ const RUNS: u32 = 50;
 /// Bytes of the copy that bandwidth is measured by: more than any cache holds.
 const COPIED: usize = 512 << 20;
 
-pub(super) fn checks(device: &Device) -> Vec<Check> {
+pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
     let Some(gpu) = device.as_gpu() else { return Vec::new() };
     let mut copy_rate = 0.0;
     let copy = check("speed", "copy on the device", || {
@@ -21,8 +21,17 @@ pub(super) fn checks(device: &Device) -> Vec<Check> {
         Ok(Ok((text, json!({ "gb_per_s": copy_rate, "bytes": COPIED }))))
     });
     let mut all = vec![copy];
+    let name = allowed.name;
     for (stem, case) in cases(None) {
-        all.push(check("speed", format!("{stem}: {}", case.name), || {
+        let differs = match allowed.precision {
+            Precision::F32 => true,
+            Precision::Tf32 => ["conv2d", "linear"].contains(&stem),
+            Precision::Bf16 => !case.low.is_empty(),
+        };
+        if !differs {
+            continue;
+        }
+        all.push(check("speed", format!("{name} {stem}: {}", case.name), || {
             let mut program = Program::new(&case, device)?;
             program.fill()?;
             let seconds = time(gpu, || program.run())?;

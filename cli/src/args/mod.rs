@@ -41,7 +41,7 @@ pub struct Global {
     /// Where to compute: auto (the CPU), cpu or cuda:N
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// How products are formed: f32, or tf32 on a GPU
+    /// What networks compute with: f32, or on a GPU tf32 or bf16
     #[arg(long, global = true, value_enum, default_value_t = Numbers::F32, value_name = "PRECISION")]
     pub precision: Numbers,
     /// CPU threads; 0 means one a core. Results do not depend on it
@@ -61,13 +61,15 @@ pub struct Global {
     pub log_format: LogFormat,
 }
 
-/// How products are formed; sums, statistics and weights are float32 always.
+/// What networks compute with; sums, statistics, energies, losses and trained weights are float32 always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Numbers {
     /// Float32.
     F32,
     /// TensorFloat-32 products, on a GPU.
     Tf32,
+    /// Activations and filters in bfloat16, on a GPU.
+    Bf16,
 }
 
 /// How progress is written.
@@ -80,11 +82,27 @@ pub enum LogFormat {
 }
 
 impl Global {
+    /// Why these options do not go together, if they do not: wrong usage.
+    pub fn conflict(&self) -> Option<String> {
+        let precision = match self.precision {
+            Numbers::F32 => return None,
+            Numbers::Tf32 => "tf32",
+            Numbers::Bf16 => "bf16",
+        };
+        matches!(self.device.as_str(), "auto" | "cpu").then(|| {
+            format!(
+                "--precision {precision} is for a GPU, and --device {} computes on the CPU, in f32\n\nName a GPU, such as \
+                 --device cuda:0 (`jempp-cli devices` shows what there is), or leave --precision out",
+                self.device
+            )
+        })
+    }
+
     /// The device asked for. `auto` is the CPU: the CUDA backend has not met a GPU yet, so it must be asked for. With -v
     /// a GPU that could be asked for is named.
     ///
     /// # Errors
-    /// [`Error::Device`] for a GPU that is not there, a precision that the device lacks, or a name that is none.
+    /// [`Error::Device`] for a GPU that is not there, or a name that is none.
     pub fn device(&self) -> Result<Device> {
         if self.device == "auto" && self.verbose > 0 {
             match probe().devices {
@@ -97,14 +115,12 @@ impl Global {
         }
         let name = self.device.as_str();
         if let "auto" | "cpu" = name {
-            return match self.precision {
-                Numbers::F32 => Device::cpu_from_env(self.threads).map_err(Error::Config),
-                Numbers::Tf32 => Err(Error::Device("--precision tf32: the CPU computes in f32".into())),
-            };
+            return Device::cpu_from_env(self.threads).map_err(Error::Config);
         }
         let precision = match self.precision {
             Numbers::F32 => Precision::F32,
             Numbers::Tf32 => Precision::Tf32,
+            Numbers::Bf16 => Precision::Bf16,
         };
         match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(ordinal)) => {

@@ -45,6 +45,19 @@ fn wrong_usage_is_2_with_a_suggestion() {
 }
 
 #[test]
+fn precisions_of_a_gpu_are_refused_on_the_cpu() {
+    let place = Place::empty();
+    for (precision, device) in [("tf32", "auto"), ("bf16", "auto"), ("bf16", "cpu")] {
+        let err = place.run(&["train", "--precision", precision, "--device", device]).fails(2);
+        assert!(err.contains(&format!("--precision {precision}")), "{err}");
+        assert!(err.contains("--device cuda:0") && err.contains("jempp-cli devices"), "{err}");
+    }
+    assert!(place.names().is_empty());
+    // Asked of a GPU they are a matter of whether there is one.
+    place.run(&["train", "--precision", "bf16", "--device", "cuda:99", "--dry-run"]).fails(4);
+}
+
+#[test]
 fn configuration_is_printed_and_reads_back() {
     let place = Place::empty();
     let text = place.run(&["train", "--print-config", "train.lr=0.05", "--seed", "7"]).ok();

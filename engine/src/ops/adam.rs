@@ -4,7 +4,7 @@ use super::elementwise::Mul;
 use super::counter::Advance;
 use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
-use crate::spec::Spec;
+use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 pub use kernels::adam::Args;
 use kernels::cpu::Cpu;
@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Adam {
     /// Constants.
     pub args: Args,
+    /// Whether the weight has a copy in bf16, which is then the fourth result.
+    pub copy: bool,
 }
 
 impl Op for Adam {
@@ -28,7 +30,8 @@ impl Op for Adam {
         ensure!(x[1..4].iter().all(|s| *s == x[0]), "weight, moments and gradient differ");
         ensure!(x[4].len() == 1, "the learning rate must be one value, got {}", x[4]);
         ensure!(x[5].len() == 1, "the number of steps must be one value, got {}", x[5]);
-        Ok(vec![x[0]; 3])
+        ensure!(!self.copy || x[0].dtype == DType::F32, "the copy is of f32, not {}", x[0]);
+        Ok([x[0]; 3].into_iter().chain(self.copy.then(|| x[0].with_dtype(DType::BF16))).collect())
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         15 * x[0].len() as u64
@@ -37,17 +40,21 @@ impl Op for Adam {
         &[(0, 0), (1, 1), (2, 2)]
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let args = self.args;
+        let op = *self;
         real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let old = [io.input_or_place::<T>(0, 0)?, io.input_or_place(1, 1)?, io.input_or_place(2, 2)?];
             let (g, lr, done) = (io.input::<T>(3)?, io.input::<T>(4)?[0], io.input::<i32>(5)?[0]);
-            let new = [io.output(0)?, io.output(1)?, io.output(2)?];
-            kernels::adam::cpu(cpu, args, old, g, lr, done, new);
+            let (w, m, v) = (io.output::<T>(0)?, io.output(1)?, io.output(2)?);
+            kernels::adam::cpu(cpu, op.args, old, g, lr, done, [&mut *w, m, v]);
+            if op.copy {
+                // Rounded by who asked for bf16.
+                io.output::<T>(3)?.copy_from_slice(w);
+            }
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        cuda_launch(gpu, x, y, kernels::adam::cuda::step(gpu, self.args, x[0].len())?)
+        cuda_launch(gpu, x, y, kernels::adam::cuda::step(gpu, self.args, self.copy, x[0].len())?)
     }
 }
 
@@ -56,12 +63,12 @@ pub(super) fn cases() -> Cases {
     let step = move |t: &mut Tape, x: &[Var]| {
         // A second moment is not negative.
         let second = t.one(Mul, &[x[2], x[2]])?;
-        t.record(Adam { args }, &[x[0], x[1], second, x[3], x[4], x[5]])
+        t.record(Adam { args, copy: false }, &[x[0], x[1], second, x[3], x[4], x[5]])
     };
     let two = move |t: &mut Tape, x: &[Var]| {
         let a = step(t, x)?;
         let done = t.one(Advance { by: 1 }, &[x[5]])?;
-        t.record(Adam { args }, &[a[0], a[1], a[2], x[3], x[4], done])
+        t.record(Adam { args, copy: false }, &[a[0], a[1], a[2], x[3], x[4], done])
     };
     let inputs = |[w, g, lr]: [&'static [usize]; 3], done: F| {
         let real = [w, w, w, g, lr].map(|s| (s, F::Fixed)).into_iter();

@@ -2,7 +2,7 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::{Error, Result};
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, ensure, float, mixed, real};
 use crate::ops::scale_shift_leaky::ScaleShiftLeakyGrad;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
@@ -24,7 +24,7 @@ pub(crate) fn fit(op: &dyn Op, x: &Spec, groups: &[usize]) -> Result<Grouped> {
     grouped(x, groups).map_err(|_| Error::Unsupported { op: op.name(), why: "its groups do not fit" })
 }
 
-/// mean[G, C] and biased var[G, C] of x, over the images and pixels of each group.
+/// mean[G, C] and biased var[G, C] of x, over the images and pixels of each group; in float32 if x is bf16.
 #[derive(Clone, Debug)]
 pub struct BnStats {
     /// Images of each group, in order.
@@ -36,9 +36,9 @@ impl Op for BnStats {
         "bn_stats"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        mixed(x, 1..=1, &[], |_| true)?;
         grouped(&x[0], &self.groups)?;
-        let stat = x[0].with_shape(&[self.groups.len(), x[0].last()]);
+        let stat = x[0].wide().with_shape(&[self.groups.len(), x[0].last()]);
         Ok(vec![stat, stat])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -55,7 +55,7 @@ impl Op for BnStats {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
-        let stats = bn_stats::cuda::Stats::new(gpu, &fit(self, &x[0], &self.groups)?)?;
+        let stats = bn_stats::cuda::Stats::new(gpu, float(&x[0]), &fit(self, &x[0], &self.groups)?)?;
         cuda_kernel(gpu, stats.workspace(), move |gpu, io| {
             let (mean, var) = (io.gpu_output(0)?, io.gpu_output(1)?);
             Ok(stats.run(gpu, io.gpu_input(0)?, mean, var, io.gpu_workspace()?)?)
@@ -95,7 +95,7 @@ impl Op for BnStatsGrad {
         "bn_stats_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 4..=5, &[])?;
+        mixed(x, 4..=5, &[], |i| i == 0 || i == 4)?;
         grouped(&x[0], &self.groups)?;
         ensure!(x[1..4].iter().all(|s| s.shape() == [self.groups.len(), x[0].last()]), "statistics do not fit");
         ensure!(x.len() < 5 || x[4] == x[0], "the tensor to add is not like x");
@@ -116,7 +116,7 @@ impl Op for BnStatsGrad {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
-        let launch = bn_stats::cuda::grad(gpu, &fit(self, &x[0], &self.groups)?)?;
+        let launch = bn_stats::cuda::grad(gpu, float(&x[0]), &fit(self, &x[0], &self.groups)?)?;
         let add = x.len() > 4;
         cuda_kernel(gpu, 0, move |gpu, io| {
             let add = if add { Some(io.gpu_input(4)?) } else { None };
@@ -135,21 +135,22 @@ pub(super) fn cases() -> Cases {
     let bench = |t: &mut Tape, x: &[Var]| t.record(BnStats { groups: vec![64; 3] }, x);
     Cases {
         small: vec![
-            Case::new("two groups", &[(x, F::Normal)], go),
+            Case::new("two groups", &[(x, F::Normal)], go).low(&[0]),
             Case::new("with another use of x", &[(x, F::Normal)], |t, x| {
                 let y = t.one(super::leaky_relu::LeakyRelu { leak: 0.2 }, x)?;
                 let mut out = t.record(BnStats { groups: vec![5] }, x)?;
                 out.push(y);
                 Ok(out)
-            }),
+            })
+            .low(&[0]),
         ],
         misfits: vec![
             Case::new("groups", &[(&[4, 3, 3, 2], F::Normal)], go),
             Case::new("rank", &[(&[5, 3], F::Normal)], go),
         ],
         bench: vec![
-            Case::new("three groups", &[(big, F::Normal)], bench),
-            Case::new("three groups", &[(&[192, 8, 8, 128], F::Normal)], bench),
+            Case::new("three groups", &[(big, F::Normal)], bench).low(&[0]),
+            Case::new("three groups", &[(&[192, 8, 8, 128], F::Normal)], bench).low(&[0]),
         ],
     }
 }

@@ -3,7 +3,8 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::{Error, Result};
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, ensure, float, mixed, real};
+use crate::ops::cast::like;
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
@@ -42,7 +43,8 @@ fn output(s: &ConvShape) -> [usize; 4] {
     [s.n, s.oh(), s.ow(), s.k]
 }
 
-/// y = x ∗ w + bias + residual. Inputs: x, w, then `bias[K]` if `bias`, then a tensor like y if `residual`.
+/// y = x ∗ w + bias + residual. Inputs: x, w, then `bias[K]` if `bias`, then a tensor like y if `residual`. All but the bias
+/// may be bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d {
     /// Stride and padding.
@@ -59,7 +61,7 @@ impl Op for Conv2d {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         let n = 2 + usize::from(self.bias) + usize::from(self.residual);
-        arity(x, n..=n, &[])?;
+        mixed(x, n..=n, &[], |i| i < 2 || !(self.bias && i == 2))?;
         let s = self.geometry.shape(&x[0], &x[1])?;
         let y = x[0].with_shape(&output(&s));
         if self.bias {
@@ -96,7 +98,7 @@ impl Op for Conv2d {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &x[1]))?;
-        let conv = cuda::Conv::new(gpu, cuda::Gives::Output, shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Output, float(&x[0]), shape)?;
         let (bias, residual) = (self.bias, self.residual);
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let b = if bias { Some(io.gpu_input(2)?) } else { None };
@@ -143,7 +145,7 @@ impl Op for Conv2dInputGrad {
         "conv2d_input_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=3, &[])?;
+        mixed(x, 2..=3, &[], |_| true)?;
         let s = self.geometry.shape(&self.x, &x[1])?;
         ensure!(x[0].shape() == output(&s), "dy is {}, not {:?}", x[0], output(&s));
         ensure!(x.len() < 3 || x[2].shape() == self.x.shape(), "the tensor to add is not {}", self.x);
@@ -170,7 +172,7 @@ impl Op for Conv2dInputGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&self.x, &x[1]))?;
-        let conv = cuda::Conv::new(gpu, cuda::Gives::Input, shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Input, float(&x[0]), shape)?;
         let residual = x.len() > 2;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let add = if residual { Some(io.gpu_input(2)?) } else { None };
@@ -191,7 +193,7 @@ impl Op for Conv2dInputGrad {
     }
 }
 
-/// dw from x and dy.
+/// dw from x and dy, in float32 if they are bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2dWeightGrad {
     /// Stride and padding.
@@ -205,10 +207,10 @@ impl Op for Conv2dWeightGrad {
         "conv2d_weight_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        mixed(x, 2..=2, &[], |_| true)?;
         let s = self.geometry.shape(&x[0], &self.w)?;
         ensure!(x[1].shape() == output(&s), "dy is {}, not {:?}", x[1], output(&s));
-        Ok(vec![x[0].with_shape(self.w.shape())])
+        Ok(vec![x[0].wide().with_shape(self.w.shape())])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         self.geometry.shape(&x[0], &self.w).map_or(0, |s| s.flops())
@@ -224,7 +226,7 @@ impl Op for Conv2dWeightGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &self.w))?;
-        let conv = cuda::Conv::new(gpu, cuda::Gives::Filters, shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::Gives::Filters, float(&x[0]), shape)?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let from = (io.gpu_input(0)?, io.gpu_input(1)?);
             Ok(conv.run(gpu, from, None, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
@@ -234,6 +236,7 @@ impl Op for Conv2dWeightGrad {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, dy, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
         let xs = t.spec(x)?;
+        let u = like(t, u, xs.dtype)?;
         let forward = Conv2d { geometry, bias: false, residual: false };
         Ok(vec![
             want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, u, add))?,
@@ -257,15 +260,18 @@ fn three(d: Dims) -> Vec<Case> {
             format!("forward {what}"),
             &[(&x, F::Normal), (&ws, F::Normal), (&[k], F::Normal), (&y, F::Normal)],
             move |t, x| t.record(Conv2d { geometry, bias: true, residual: true }, x),
-        ),
+        )
+        .low(&[0, 1, 3]),
         Case::new(format!("input_grad {what}"), &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)], move |t, v| {
             let x = t.spec(v[2])?;
             t.record(Conv2dInputGrad { geometry, x }, v)
-        }),
+        })
+        .low(&[0, 1, 2]),
         Case::new(format!("weight_grad {what}"), &[(&x, F::Normal), (&y, F::Normal)], move |t, v| {
             let w = t.spec(v[0])?.with_shape(&ws);
             t.record(Conv2dWeightGrad { geometry, w }, v)
-        }),
+        })
+        .low(&[0, 1]),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::elementwise;
@@ -61,7 +61,7 @@ impl Op for Fill {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         ensure!(x.is_empty(), "takes no inputs, got {}", x.len());
-        ensure!(self.spec.dtype.is_real(), "fills f32 or f64, not {}", self.spec);
+        ensure!(self.spec.dtype.is_real(), "fills f32, f64 or bf16, not {}", self.spec);
         Ok(vec![self.spec])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
@@ -72,7 +72,7 @@ impl Op for Fill {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, elementwise::cuda::fill(gpu, self.value, y[0].len())?)
+        cuda_launch(gpu, x, y, elementwise::cuda::fill(gpu, float(&y[0]), self.value, y[0].len())?)
     }
     fn vjp(&self, _: &mut Tape, _: &NodeRef, _: &[Option<Var>], _: &Wanted) -> Result<Vec<Grad>> {
         Ok(Vec::new())
@@ -93,7 +93,7 @@ impl Op for Axpby {
         "axpby"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=2, &[])?;
+        mixed(x, 1..=2, &[], |_| true)?;
         ensure!(x.iter().all(|s| s == &x[0]), "shapes differ");
         Ok(vec![x[0]])
     }
@@ -119,8 +119,8 @@ impl Op for Axpby {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let n = y[0].len();
         let launch = match x.len() {
-            1 => elementwise::cuda::scale(gpu, self.a, n)?,
-            _ => elementwise::cuda::axpby(gpu, self.a, self.b, n)?,
+            1 => elementwise::cuda::scale(gpu, float(&y[0]), self.a, n)?,
+            _ => elementwise::cuda::axpby(gpu, float(&y[0]), self.a, self.b, n)?,
         };
         cuda_launch(gpu, x, y, launch)
     }
@@ -142,7 +142,7 @@ impl Op for Mul {
         "mul"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        mixed(x, 2..=2, &[], |_| true)?;
         ensure!(x[0] == x[1], "shapes differ");
         Ok(vec![x[0]])
     }
@@ -153,7 +153,7 @@ impl Op for Mul {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, elementwise::cuda::mul(gpu, y[0].len())?)
+        cuda_launch(gpu, x, y, elementwise::cuda::mul(gpu, float(&y[0]), y[0].len())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
@@ -169,24 +169,25 @@ pub(super) fn cases() -> Cases {
     let mul = |t: &mut Tape, x: &[Var]| t.record(Mul, x);
     Cases {
         small: vec![
-            Case::new("axpby", &[(s, F::Normal), (s, F::Normal)], axpby),
-            Case::new("scale", &[(s, F::Normal)], |t, x| t.record(Axpby { a: -3.0, b: 0.0 }, x)),
-            Case::new("mul", &[(s, F::Normal), (s, F::Normal)], mul),
-            Case::new("square", &[(s, F::Normal)], |t, x| t.record(Mul, &[x[0], x[0]])),
-            Case::new("identity", &[(s, F::Normal)], |t, x| t.record(Identity, x)),
+            Case::new("axpby", &[(s, F::Normal), (s, F::Normal)], axpby).low(&[0, 1]),
+            Case::new("scale", &[(s, F::Normal)], |t, x| t.record(Axpby { a: -3.0, b: 0.0 }, x)).low(&[0]),
+            Case::new("mul", &[(s, F::Normal), (s, F::Normal)], mul).low(&[0, 1]),
+            Case::new("square", &[(s, F::Normal)], |t, x| t.record(Mul, &[x[0], x[0]])).low(&[0]),
+            Case::new("identity", &[(s, F::Normal)], |t, x| t.record(Identity, x)).low(&[0]),
             Case::new("fill", &[(s, F::Normal)], |t, x| {
                 let spec = t.spec(x[0])?;
                 let c = t.one(Fill { spec, value: 0.25 }, &[])?;
                 t.record(Mul, &[x[0], c])
-            }),
+            })
+            .low(&[0]),
         ],
         misfits: vec![
             Case::new("axpby", &[(s, F::Normal), (&[3], F::Normal)], axpby),
             Case::new("mul", &[(s, F::Normal), (s, F::Below(3))], mul),
         ],
         bench: vec![
-            Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby),
-            Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul),
+            Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby).low(&[0, 1]),
+            Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul).low(&[0, 1]),
         ],
     }
 }

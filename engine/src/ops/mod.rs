@@ -4,6 +4,7 @@
 //! (shape errors, float64 gradient check, SIMD levels against the plain form) and its benchmark.
 
 use crate::error::Result;
+use crate::spec::DType;
 use crate::tape::{Tape, Var};
 use core::fmt;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct Case {
     pub name: String,
     /// Shape and content of each input.
     pub inputs: Vec<(Vec<usize>, Fill)>,
+    /// Inputs that may be bf16, all together, the others staying as they are; none if the op refuses bf16.
+    pub low: Vec<usize>,
     /// Records it.
     #[allow(clippy::type_complexity)]
     pub record: Arc<dyn Fn(&mut Tape, &[Var]) -> Result<Vec<Var>> + Send + Sync>,
@@ -51,7 +54,24 @@ impl Case {
         record: impl Fn(&mut Tape, &[Var]) -> Result<Vec<Var>> + Send + Sync + 'static,
     ) -> Self {
         let inputs = inputs.iter().map(|(s, f)| (s.to_vec(), f.clone())).collect();
-        Self { name: name.into(), inputs, record: Arc::new(record) }
+        Self { name: name.into(), inputs, low: Vec::new(), record: Arc::new(record) }
+    }
+
+    /// The same, also with these inputs in bf16.
+    #[must_use]
+    pub fn low(self, inputs: &[usize]) -> Self {
+        Self { low: inputs.to_vec(), ..self }
+    }
+
+    /// The element type of input `i` in a program of real type `real`: if that is bf16, float32 for all but the inputs of
+    /// [`Case::low`].
+    pub fn dtype(&self, i: usize, real: DType) -> DType {
+        match self.inputs.get(i).map(|(_, fill)| fill) {
+            Some(Fill::Below(_) | Fill::Ints(_)) => DType::I32,
+            Some(Fill::Bytes) => DType::U8,
+            _ if self.low.contains(&i) => real,
+            _ => real.wide(),
+        }
     }
 }
 
@@ -84,6 +104,7 @@ stems![
     bn_coeffs,
     bn_running_update,
     bn_stats,
+    cast,
     conv2d,
     counter,
     dropout,

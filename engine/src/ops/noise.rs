@@ -33,7 +33,7 @@ pub fn seed_words(seed: u64) -> [i32; 2] {
 /// A tensor of random values. Inputs: seed `i32[2]`, step `i32[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
-    /// Spec of the result; a real type.
+    /// Spec of the result; float32 or float64.
     pub spec: Spec,
     /// The law.
     pub law: Law,
@@ -48,7 +48,8 @@ impl Op for Noise {
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         arity(x, 2..=2, &[0, 1])?;
         seed_and_step(&x[0], &x[1])?;
-        ensure!(self.spec.dtype.is_real(), "draws f32 or f64, not {}", self.spec);
+        let wide = self.spec.dtype.is_real() && self.spec.dtype != DType::BF16;
+        ensure!(wide, "draws f32 or f64, not {}", self.spec);
         Ok(vec![self.spec])
     }
     fn flops(&self, _: &[Spec], y: &[Spec]) -> u64 {

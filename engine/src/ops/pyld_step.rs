@@ -2,7 +2,7 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure, float, mixed, real};
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
@@ -11,7 +11,7 @@ use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// x' from x and g = ∂f/∂x; with noise also seed `i32[2]` and step `i32[1]`. No gradient.
+/// x' from x and g = ∂f/∂x, which may be bf16; with noise also seed `i32[2]` and step `i32[1]`. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct PyldStep {
     /// Constants.
@@ -26,8 +26,8 @@ impl Op for PyldStep {
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         let n = if self.args.noise > 0.0 { 4 } else { 2 };
-        arity(x, n..=n, &[2, 3])?;
-        ensure!(x[0] == x[1], "x and its gradient differ");
+        mixed(x, n..=n, &[2, 3], |i| i == 1)?;
+        ensure!(x[0] == x[1].wide(), "x and its gradient differ");
         if n == 4 {
             seed_and_step(&x[2], &x[3])?;
         }
@@ -49,7 +49,7 @@ impl Op for PyldStep {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let launch = kernels::pyld_step::cuda::step(gpu, self.args, self.stream as u32, y[0].len())?;
+        let launch = kernels::pyld_step::cuda::step(gpu, float(&x[1]), self.args, self.stream as u32, y[0].len())?;
         cuda_launch(gpu, x, y, launch)
     }
 }
@@ -64,17 +64,17 @@ pub(super) fn cases() -> Cases {
     let [seed, step] = at;
     Cases {
         small: vec![
-            Case::new("quiet", &[(x, F::Fixed), (x, F::Fixed)], go(quiet)),
-            Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy)),
-            Case::new("sgld", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(sgld)),
+            Case::new("quiet", &[(x, F::Fixed), (x, F::Fixed)], go(quiet)).low(&[1]),
+            Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy)).low(&[1]),
+            Case::new("sgld", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(sgld)).low(&[1]),
         ],
         misfits: vec![
             Case::new("shapes", &[(x, F::Fixed), (&[3, 5], F::Fixed)], go(quiet)),
             Case::new("no seed", &[(x, F::Fixed), (x, F::Fixed)], go(noisy)),
         ],
         bench: vec![
-            Case::new("quiet", &[(big, F::Fixed), (big, F::Fixed)], go(quiet)),
-            Case::new("noisy", &[(big, F::Fixed), (big, F::Fixed), seed, step], go(noisy)),
+            Case::new("quiet", &[(big, F::Fixed), (big, F::Fixed)], go(quiet)).low(&[1]),
+            Case::new("noisy", &[(big, F::Fixed), (big, F::Fixed), seed, step], go(noisy)).low(&[1]),
         ],
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::reduce;
@@ -19,9 +19,9 @@ impl Op for SumRows {
         "sum_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        mixed(x, 1..=1, &[], |_| true)?;
         ensure!(x[0].rank() > 1, "needs two axes or more, got {}", x[0]);
-        Ok(vec![x[0].with_shape(&[x[0].last()])])
+        Ok(vec![x[0].wide().with_shape(&[x[0].last()])])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
@@ -35,7 +35,7 @@ impl Op for SumRows {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
-        let sum = reduce::cuda::Sum::rows(gpu, x[0].rows(), x[0].last())?;
+        let sum = reduce::cuda::Sum::rows(gpu, float(&x[0]), x[0].rows(), x[0].last())?;
         cuda_kernel(gpu, sum.workspace(), move |gpu, io| {
             Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
@@ -60,8 +60,9 @@ impl Op for BroadcastRows {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         arity(x, 1..=1, &[])?;
-        ensure!(x[0].shape() == [self.to.last()], "{} does not repeat to {}", x[0], self.to);
-        Ok(vec![x[0].with_shape(self.to.shape())])
+        let fits = x[0].shape() == [self.to.last()] && x[0].dtype == self.to.dtype.wide();
+        ensure!(fits, "{} does not repeat to {}", x[0], self.to);
+        Ok(vec![self.to])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         real!(x[0], T => cpu_kernel(cpu, 0, |_, io| {
@@ -70,7 +71,7 @@ impl Op for BroadcastRows {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::broadcast_rows(gpu, self.to.rows(), self.to.last())?)
+        cuda_launch(gpu, x, y, reduce::cuda::broadcast_rows(gpu, float(&self.to), self.to.rows(), self.to.last())?)
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -90,8 +91,8 @@ impl Op for SumAll {
         "sum_all"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
-        Ok(vec![x[0].with_shape(&[])])
+        mixed(x, 1..=1, &[], |_| true)?;
+        Ok(vec![x[0].wide().with_shape(&[])])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
@@ -104,7 +105,7 @@ impl Op for SumAll {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
-        let sum = reduce::cuda::Sum::all(gpu, self.factor, x[0].len())?;
+        let sum = reduce::cuda::Sum::all(gpu, float(&x[0]), self.factor, x[0].len())?;
         cuda_kernel(gpu, sum.workspace(), move |gpu, io| {
             Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
@@ -131,8 +132,9 @@ impl Op for Spread {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         arity(x, 1..=1, &[])?;
-        ensure!(x[0].len() == 1, "needs a scalar, got {}", x[0]);
-        Ok(vec![x[0].with_shape(self.to.shape())])
+        let fits = x[0].len() == 1 && x[0].dtype == self.to.dtype.wide();
+        ensure!(fits, "needs a scalar of {}, got {}", self.to.dtype.wide(), x[0]);
+        Ok(vec![self.to])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let factor = self.factor;
@@ -143,7 +145,7 @@ impl Op for Spread {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::spread(gpu, self.factor, y[0].len())?)
+        cuda_launch(gpu, x, y, reduce::cuda::spread(gpu, float(&self.to), self.factor, y[0].len())?)
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -160,7 +162,7 @@ impl Op for MulRows {
         "mul_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        mixed(x, 2..=2, &[], |i| i == 0)?;
         ensure!(x[0].rank() == 2 && x[1].shape() == [x[0].first()], "{} and {} do not pair", x[0], x[1]);
         Ok(vec![x[0]])
     }
@@ -171,7 +173,7 @@ impl Op for MulRows {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::mul_rows(gpu, x[0].first(), x[0].last())?)
+        cuda_launch(gpu, x, y, reduce::cuda::mul_rows(gpu, float(&x[0]), x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -189,9 +191,9 @@ impl Op for RowDot {
         "row_dot"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        mixed(x, 2..=2, &[], |_| true)?;
         ensure!(x[0].rank() == 2 && x[0] == x[1], "{} and {} differ or are no matrices", x[0], x[1]);
-        Ok(vec![x[0].with_shape(&[x[0].first()])])
+        Ok(vec![x[0].wide().with_shape(&[x[0].first()])])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         2 * x[0].len() as u64
@@ -203,7 +205,7 @@ impl Op for RowDot {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::row_dot(gpu, x[0].first(), x[0].last())?)
+        cuda_launch(gpu, x, y, reduce::cuda::row_dot(gpu, float(&x[0]), x[0].first(), x[0].last())?)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -219,24 +221,24 @@ pub(super) fn cases() -> Cases {
     let m: &[usize] = &[5, 7];
     Cases {
         small: vec![
-            Case::new("sum_rows", &[(&[3, 5, 7, 3], F::Normal)], rows),
+            Case::new("sum_rows", &[(&[3, 5, 7, 3], F::Normal)], rows).low(&[0]),
             Case::new("broadcast_rows", &[(&[7], F::Normal)], |t, x| {
                 let to = t.spec(x[0])?.with_shape(&[3, 2, 7]);
                 t.record(BroadcastRows { to }, x)
             }),
-            Case::new("sum_all", &[(m, F::Normal)], |t, x| t.record(SumAll { factor: -0.5 }, x)),
+            Case::new("sum_all", &[(m, F::Normal)], |t, x| t.record(SumAll { factor: -0.5 }, x)).low(&[0]),
             Case::new("spread", &[(&[], F::Normal)], |t, x| {
                 let to = t.spec(x[0])?.with_shape(&[3, 4]);
                 t.record(Spread { to, factor: 0.25 }, x)
             }),
-            Case::new("mul_rows", &[(m, F::Normal), (&[5], F::Normal)], mul),
-            Case::new("row_dot", &[(m, F::Normal), (m, F::Normal)], dot),
+            Case::new("mul_rows", &[(m, F::Normal), (&[5], F::Normal)], mul).low(&[0]),
+            Case::new("row_dot", &[(m, F::Normal), (m, F::Normal)], dot).low(&[0, 1]),
         ],
         misfits: vec![
             Case::new("sum_rows", &[(&[3], F::Normal)], rows),
             Case::new("mul_rows", &[(m, F::Normal), (&[7], F::Normal)], mul),
             Case::new("row_dot", &[(m, F::Normal), (&[7, 5], F::Normal)], dot),
         ],
-        bench: vec![Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows)],
+        bench: vec![Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows).low(&[0])],
     }
 }

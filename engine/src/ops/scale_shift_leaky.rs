@@ -3,7 +3,7 @@
 use super::bn_stats::{fit, grouped};
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
+use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
 use crate::ops::elementwise::{Axpby, Mul};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
@@ -15,7 +15,7 @@ use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale `[G, C]` (`[C]`: the same for all groups),
-/// shift `[C]`.
+/// shift `[C]`; only x and y may be bf16.
 #[derive(Clone, Debug)]
 pub struct ScaleShiftLeaky {
     /// Images of each group, in order.
@@ -40,7 +40,7 @@ impl Op for ScaleShiftLeaky {
         "scale_shift_leaky"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 4..=4, &[])?;
+        mixed(x, 4..=4, &[], |i| i == 0)?;
         self.fits(x)?;
         Ok(vec![x[0]])
     }
@@ -59,7 +59,7 @@ impl Op for ScaleShiftLeaky {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, &x[0], &self.groups)?;
-        let launch = cuda::forward(gpu, &shape, x[1].rank() == 1, self.leak)?;
+        let launch = cuda::forward(gpu, float(&x[0]), &shape, x[1].rank() == 1, self.leak)?;
         cuda_launch(gpu, x, y, launch)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
@@ -116,7 +116,7 @@ impl Op for ScaleShiftLeakyGrad {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         let n = 5 + usize::from(self.add) + 2 * usize::from(self.stats);
-        arity(x, n..=n, &[])?;
+        mixed(x, n..=n, &[], |i| i < 2 || (self.add && i == 5))?;
         self.like.fits(&[x[0], x[2], x[3], x[4]])?;
         ensure!(x[1] == x[0] && (!self.add || x[5] == x[0]), "dy or the tensor to add is not like x");
         ensure!(!self.stats || (x[n - 2] == x[2] && x[n - 1] == x[2] && x[2].rank() == 2), "statistics do not fit");
@@ -146,7 +146,7 @@ impl Op for ScaleShiftLeakyGrad {
         let shape = fit(self, &x[0], &self.like.groups)?;
         let (add, stats, n) = (self.add, self.stats, x.len());
         let shared = x[2].rank() == 1;
-        let launch = cuda::grad(gpu, &shape, shared, stats, self.like.leak)?;
+        let launch = cuda::grad(gpu, float(&x[0]), &shape, shared, stats, self.like.leak)?;
         cuda_kernel(gpu, 0, move |gpu, io| {
             let mut spans = (0..5).map(|i| io.gpu_input(i).map(Some)).collect::<core::result::Result<Vec<_>, _>>()?;
             if stats {
@@ -171,10 +171,10 @@ impl Op for ScaleShiftLeakyReduce {
         "scale_shift_leaky_reduce"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 5..=5, &[])?;
+        mixed(x, 5..=5, &[], |i| i < 2)?;
         self.like.fits(&[x[0], x[2], x[3], x[4]])?;
         ensure!(x[1] == x[0], "dy is not like x");
-        let sums = x[0].with_shape(&[self.like.groups.len(), x[0].last()]);
+        let sums = x[0].wide().with_shape(&[self.like.groups.len(), x[0].last()]);
         Ok(vec![sums, sums])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -193,7 +193,7 @@ impl Op for ScaleShiftLeakyReduce {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, &x[0], &self.like.groups)?;
-        let reduce = cuda::Reduce::new(gpu, &shape, x[2].rank() == 1, self.like.leak)?;
+        let reduce = cuda::Reduce::new(gpu, float(&x[0]), &shape, x[2].rank() == 1, self.like.leak)?;
         cuda_kernel(gpu, reduce.workspace(), move |gpu, io| {
             let from = cuda::Inputs {
                 x: io.gpu_input(0)?,
@@ -230,17 +230,24 @@ pub(super) fn cases() -> Cases {
     for (n, h, ch) in [(192, 32, 32), (192, 8, 128)] {
         let (x, gc, c): (&[usize], &[usize], &[usize]) = (&[n, h, h, ch], &[3, ch], &[ch]);
         let inputs = [(x, F::Normal), (gc, F::Normal), (gc, F::Positive), (c, F::Normal)];
-        bench.push(Case::new(format!("{h}×{h}×{ch}"), &inputs, big(&[64, 64, 64])));
+        bench.push(Case::new(format!("{h}×{h}×{ch}"), &inputs, big(&[64, 64, 64])).low(&[0]));
     }
     Cases {
         small: vec![
-            Case::new("groups", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone()),
-            Case::new("shared", &[(x, F::Normal), (c, F::Normal), (c, F::Normal), (c, F::Normal)], go.clone()),
-            Case::new("batch norm", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], whole(&[2, 3])),
+            Case::new("groups", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone())
+                .low(&[0]),
+            Case::new("shared", &[(x, F::Normal), (c, F::Normal), (c, F::Normal), (c, F::Normal)], go.clone())
+                .low(&[0]),
+            Case::new("batch norm", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], whole(&[2, 3])).low(&[0]),
             Case::new("batch norm, residual use", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], |t, v| {
                 let y = batch_norm(t, &[5], v[0], v[1], v[2])?;
                 t.record(Mul, &[y[0], v[0]])
-            }),
+            })
+            .low(&[0]),
+            Case::new("batch norm in packs", &[(&[5, 3, 2, 16], F::Normal), (&[16], F::Positive), (&[16], F::Normal)], {
+                whole(&[2, 3])
+            })
+            .low(&[0]),
         ],
         misfits: vec![
             Case::new("mean", &[(x, F::Normal), (&[3, 7], F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone()),

@@ -2,19 +2,22 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
-use crate::spec::Spec;
+use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// New weight and velocity from weight, velocity, gradient and the learning rate (one value). No gradient.
+/// New weight and velocity from weight, velocity, gradient and the learning rate (one value), and with `copy` the new weight
+/// in bf16 as well. No gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
     /// μ.
     pub momentum: f64,
     /// λ.
     pub weight_decay: f64,
+    /// Whether the weight has a copy in bf16.
+    pub copy: bool,
 }
 
 impl Op for Sgd {
@@ -25,7 +28,8 @@ impl Op for Sgd {
         arity(x, 4..=4, &[])?;
         ensure!(x[1] == x[0] && x[2] == x[0], "weight, velocity and gradient differ");
         ensure!(x[3].len() == 1, "the learning rate must be one value, got {}", x[3]);
-        Ok(vec![x[0], x[0]])
+        ensure!(!self.copy || x[0].dtype == DType::F32, "the copy is of f32, not {}", x[0]);
+        Ok([x[0], x[0]].into_iter().chain(self.copy.then(|| x[0].with_dtype(DType::BF16))).collect())
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         6 * x[0].len() as u64
@@ -40,16 +44,22 @@ impl Op for Sgd {
             let (g, lr) = (io.input::<T>(2)?, io.input::<T>(3)?[0]);
             let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);
             kernels::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
+            if op.copy {
+                // Rounded by who asked for bf16.
+                io.output::<T>(2)?.copy_from_slice(w_out);
+            }
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        cuda_launch(gpu, x, y, kernels::sgd::cuda::step(gpu, self.momentum, self.weight_decay, x[0].len())?)
+        let step = kernels::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
+        cuda_launch(gpu, x, y, step?)
     }
 }
 
 pub(super) fn cases() -> Cases {
-    let go = |t: &mut Tape, x: &[Var]| t.record(Sgd { momentum: 0.9, weight_decay: 4e-4 }, x);
+    let op = |copy| Sgd { momentum: 0.9, weight_decay: 4e-4, copy };
+    let go = move |t: &mut Tape, x: &[Var]| t.record(op(false), x);
     let case = |name: &str, s: &[usize]| {
         Case::new(name, &[(s, F::Fixed), (s, F::Fixed), (s, F::Fixed), (&[], F::Fixed)], go)
     };

@@ -5,7 +5,7 @@ use engine::ops::elementwise::Mul;
 use engine::ops::reduce::SumAll;
 use engine::ops::{Case, Fill, registry};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Host, Spec, State, Tape, Var, grad};
+use engine::{DType, Device, Host, Spec, State, Tape, Var, bf16, grad};
 
 #[derive(Clone, Debug)]
 pub enum Data {
@@ -40,21 +40,11 @@ pub struct Program {
     pub tape: Tape,
 }
 
-/// Records the case with real inputs of `dtype`; the loss is a fixed random combination of all its outputs.
+/// Records the case with real inputs of `dtype` (bf16: those of `Case::low`, the others in float32); the loss is a fixed random combination of all its outputs.
 pub fn record(case: &Case, dtype: DType, with_grad: bool) -> engine::Result<Program> {
     let mut tape = Tape::new();
-    let inputs: Vec<Var> = case
-        .inputs
-        .iter()
-        .map(|(shape, fill)| {
-            let dtype = match fill {
-                Fill::Below(_) | Fill::Ints(_) => DType::I32,
-                Fill::Bytes => DType::U8,
-                _ => dtype,
-            };
-            tape.input("x", Spec::new(shape, dtype))
-        })
-        .collect();
+    let of = |(i, (shape, _)): (usize, &(Vec<usize>, Fill))| Spec::new(shape, case.dtype(i, dtype));
+    let inputs: Vec<Var> = case.inputs.iter().enumerate().map(|x| tape.input("x", of(x))).collect();
     let outputs = (case.record)(&mut tape, &inputs)?;
     let (mut loss, mut grads) = (None, Vec::new());
     if with_grad {
@@ -81,6 +71,11 @@ pub fn record(case: &Case, dtype: DType, with_grad: bool) -> engine::Result<Prog
 }
 
 impl Program {
+    /// The spec of one of its values.
+    pub fn spec(&self, v: Var) -> Spec {
+        self.tape.spec(v).unwrap()
+    }
+
     /// Runs and returns outputs, then loss, then gradients, as float64.
     pub fn run(&self, device: &Device, data: &[Data], dtype: DType) -> Vec<Vec<f64>> {
         self.run_often(device, data, dtype, 1).remove(0)
@@ -102,10 +97,15 @@ impl Program {
             .iter()
             .map(|d| if let Data::Real(x) = d { x.iter().map(|v| *v as f32).collect() } else { Vec::new() })
             .collect();
+        let low: Vec<Vec<bf16>> =
+            narrow.iter().map(|x| x.iter().map(|v| bf16::from_f32(*v)).collect()).collect();
         let binds: Vec<(Var, Host)> = (0..data.len())
             .map(|i| {
                 let host = match (&data[i], dtype) {
                     (Data::Real(x), DType::F64) => Host::F64(x),
+                    (Data::Real(_), _) if self.spec(self.inputs[i]).dtype == DType::BF16 => {
+                        Host::BF16(&low[i])
+                    }
                     (Data::Real(_), _) => Host::F32(&narrow[i]),
                     (Data::Int(x), _) => Host::I32(x),
                     (Data::Byte(x), _) => Host::U8(x),
@@ -118,15 +118,29 @@ impl Program {
             plan.run(&mut state, &binds).unwrap();
             assert_eq!(plan.capture_refused(), None);
             read.iter()
-                .map(|v| {
-                    let single = || plan.fetch::<f32>(*v).map(|x| x.into_iter().map(f64::from).collect());
-                    let whole = || plan.fetch::<i32>(*v).unwrap().into_iter().map(f64::from).collect();
-                    plan.fetch::<f64>(*v).or_else(|_| single()).unwrap_or_else(|_| whole())
+                .map(|v| match self.spec(*v).dtype {
+                    DType::F64 => plan.fetch::<f64>(*v).unwrap(),
+                    DType::BF16 => {
+                        plan.fetch::<bf16>(*v).unwrap().iter().map(|x| f64::from(x.to_f32())).collect()
+                    }
+                    DType::I32 => plan.fetch::<i32>(*v).unwrap().into_iter().map(f64::from).collect(),
+                    _ => plan.fetch::<f32>(*v).unwrap().iter().map(|x| f64::from(*x)).collect(),
                 })
                 .collect()
         };
         (0..times).map(|_| once()).collect()
     }
+}
+
+/// The same data with every input of `Case::low` rounded to bf16, so that programs of either type begin alike.
+pub fn rounded(case: &Case) -> Vec<Data> {
+    let mut all = data(case);
+    for i in &case.low {
+        if let Data::Real(x) = &mut all[*i] {
+            x.iter_mut().for_each(|v| *v = f64::from(bf16::from_f64(*v).to_f32()));
+        }
+    }
+    all
 }
 
 pub fn differentiable(case: &Case) -> bool {

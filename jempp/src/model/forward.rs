@@ -5,6 +5,7 @@ use crate::config::NormKind;
 use crate::error::Result;
 use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
+use engine::ops::cast::Cast;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::dropout::Dropout;
 use engine::ops::elementwise::{Axpby, Fill};
@@ -51,6 +52,8 @@ pub struct Heads {
 /// What the forward pass gives.
 #[derive(Clone, Debug)]
 pub struct Forward {
+    /// The images as the first convolution takes them: themselves, or in bf16.
+    pub x: Var,
     /// The outputs.
     pub heads: Heads,
     /// Output of the first convolution: where the outer point of PYLD is taken.
@@ -81,7 +84,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn parameter(&mut self, i: usize) -> Var {
-        self.tape.read(self.network.parameters[i].slot)
+        self.network.used(self.tape, i)
     }
 
     fn conv(&mut self, x: Var, c: ConvRef, residual: Option<Var>) -> Result<Var> {
@@ -104,7 +107,8 @@ impl Pass<'_> {
         let images = spec.first();
         let (groups, mean, scale, shift) = if self.network.config.norm == NormKind::Act {
             let mean = self.tape.one(Axpby { a: -1.0, b: 0.0 }, &[first])?;
-            let shift = self.tape.one(Fill { spec: spec.with_shape(&[spec.last()]), value: 0.0 }, &[])?;
+            let shift =
+                self.tape.one(Fill { spec: spec.with_shape(&[spec.last()]).wide(), value: 0.0 }, &[])?;
             (vec![images], mean, second, shift)
         } else {
             let (groups, mean, var) = self.statistics(x, i, images)?;
@@ -147,7 +151,8 @@ impl Pass<'_> {
 }
 
 impl Network {
-    /// Records the forward pass of x, N×H×W×C, without dropout.
+    /// Records the forward pass of x, N×H×W×C, without dropout. Where activations are bf16 they are so from the images to
+    /// the last normalisation; means over pixels and all after them are float32.
     ///
     /// # Errors
     /// If x has another size, or the groups do not share out its images.
@@ -167,7 +172,11 @@ impl Network {
         masks: Option<Masks>,
     ) -> Result<Forward> {
         let mut p = Pass { network: self, tape, mode, masks, stats: Vec::new(), normed: Vec::new() };
-        let first = p.conv(x, self.conv1, None)?;
+        let images = match self.activations == self.dtype {
+            true => x,
+            false => p.tape.one(Cast { to: self.activations }, &[x])?,
+        };
+        let first = p.conv(images, self.conv1, None)?;
         let mut x = first;
         for (i, b) in self.blocks.iter().enumerate() {
             let h = p.norm(x, b.bn1)?;
@@ -190,7 +199,7 @@ impl Network {
         let logits = head(self.head)?;
         let density = self.energy.map_or(Ok(logits), head)?;
         let (stats, normed) = (p.stats, p.normed);
-        Ok(Forward { heads: Heads { logits, density }, first, stats, normed })
+        Ok(Forward { x: images, heads: Heads { logits, density }, first, stats, normed })
     }
 }
 

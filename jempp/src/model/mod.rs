@@ -2,14 +2,15 @@
 //!
 //! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
 //! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw; a network of another
-//! norm has none of either, and treats each image as if it were alone.
+//! norm has none of either, and treats each image as if it were alone. Where a network computes
+//! in bf16 the parameters are float32 all the same, and each filter has a rounded copy, which the convolutions read.
 
 mod forward;
 
 use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Slot, Spec, State};
+use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
 pub use forward::{BnMode, Forward, Heads, Masks, Objective};
 
@@ -32,6 +33,8 @@ pub struct Parameter {
     pub name: String,
     /// Where it lives.
     pub slot: Slot,
+    /// Its bf16 copy, which the network then computes with; filters have one where activations are bf16.
+    pub low: Option<Slot>,
     /// How it starts.
     pub start: Start,
 }
@@ -75,7 +78,10 @@ pub struct Network {
     pub norms: Vec<Norm>,
     /// Parameters of each normalisation: weight and bias, or loc and scale.
     pub(crate) affine: Vec<Option<[usize; 2]>>,
+    /// Of images, parameters and everything after the last activation.
     pub(crate) dtype: DType,
+    /// Of activations.
+    pub(crate) activations: DType,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
     pub(crate) last_bn: usize,
@@ -85,8 +91,8 @@ pub struct Network {
 
 struct Builder<'a> {
     state: &'a mut State,
-    dtype: DType,
     kind: NormKind,
+    activations: DType,
     parameters: Vec<Parameter>,
     norms: Vec<Norm>,
     affine: Vec<Option<[usize; 2]>>,
@@ -94,8 +100,11 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn parameter(&mut self, name: String, shape: &[usize], start: Start) -> Result<usize> {
-        let slot = self.state.add(&name, Spec::new(shape, self.dtype))?;
-        self.parameters.push(Parameter { name, slot, start });
+        let spec = Spec::new(shape, self.activations);
+        let slot = self.state.add(&name, spec.wide())?;
+        let filters = shape.len() == 4 && spec != spec.wide();
+        let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
+        self.parameters.push(Parameter { name, slot, low, start });
         Ok(self.parameters.len() - 1)
     }
 
@@ -125,7 +134,7 @@ impl Builder<'_> {
         let mut part = |(part, start)| self.parameter(format!("{name}.{part}"), &[c], Start::Constant(start));
         let affine = parts.map(|[a, b]| Ok::<_, Error>([part(a)?, part(b)?])).transpose()?;
         if self.kind == NormKind::Batch {
-            let spec = Spec::new(&[c], self.dtype);
+            let spec = Spec::new(&[c], self.activations).wide();
             let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
             let var = self.state.add(&format!("{name}.running_var"), spec)?;
             self.norms.push(Norm { name: name.to_owned(), mean, var });
@@ -157,7 +166,8 @@ impl Network {
         Self::with_dtype(state, config, DType::F32)
     }
 
-    /// As [`Network::new`] in another float type: float64 is for oracles.
+    /// As [`Network::new`] with activations of another type: float64, for oracles, in which everything is then, or bf16 (see
+    /// [`engine::Device::activations`]).
     ///
     /// # Errors
     /// As [`Network::new`], or if the depth is not 6n + 4.
@@ -167,7 +177,7 @@ impl Network {
             return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
         }
         let (parameters, norms, affine) = (Vec::new(), Vec::new(), Vec::new());
-        let mut b = Builder { state, dtype, kind: config.norm, parameters, norms, affine };
+        let mut b = Builder { state, activations: dtype, kind: config.norm, parameters, norms, affine };
         let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
         let mut blocks = Vec::new();
         let mut c = 16;
@@ -184,7 +194,20 @@ impl Network {
         let head = b.linear("class_output", c, config.classes)?;
         let (parameters, norms, affine) = (b.parameters, b.norms, b.affine);
         let config = config.clone();
-        Ok(Self { config, parameters, norms, affine, dtype, conv1, blocks, last_bn, head, energy })
+        let (dtype, activations) = (dtype.wide(), dtype);
+        Ok(Self {
+            config,
+            parameters,
+            norms,
+            affine,
+            dtype,
+            activations,
+            conv1,
+            blocks,
+            last_bn,
+            head,
+            energy,
+        })
     }
 
     /// Draws the initial weights; running means are 0, running variances 1.
@@ -205,7 +228,25 @@ impl Network {
             set(state, n.mean, &vec![0.0; n.mean.spec.len()])?;
             set(state, n.var, &vec![1.0; n.var.spec.len()])?;
         }
+        self.round(state)
+    }
+
+    /// Renews the bf16 copies, as whoever sets parameters must; where there are none nothing happens.
+    ///
+    /// # Errors
+    /// If the state is not the one the network was added to, or a GPU refuses.
+    pub fn round(&self, state: &mut State) -> Result<()> {
+        for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
+            let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
+            state.set(low, &values)?;
+        }
         Ok(())
+    }
+
+    /// Parameter `i` as the network computes with it: what gradients are taken by.
+    pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
+        let p = &self.parameters[i];
+        tape.read(p.low.unwrap_or(p.slot))
     }
 
     /// Number of trained values.

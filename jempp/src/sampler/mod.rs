@@ -7,7 +7,7 @@ mod start;
 
 use crate::config::SamplerConfig;
 use crate::error::{Error, Result};
-use crate::model::{BnMode, Masks, Network, Objective};
+use crate::model::{BnMode, Forward, Masks, Network, Objective};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
 use engine::ops::counter::Advance;
@@ -105,7 +105,7 @@ impl Langevin {
         let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
         let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
         let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
-        let moved = Self::record_move(&mut tape, network, spec, x, f.first, total, step)?;
+        let moved = Self::record_move(&mut tape, network, spec, x, &f, total, step)?;
         tape.assign(spec.chain, moved)?;
         if let Some(step) = step {
             let next = tape.one(Advance { by: 1 }, &[step])?;
@@ -134,7 +134,7 @@ impl Langevin {
         network: &Network,
         spec: &LangevinSpec<'_>,
         x: Var,
-        first: Var,
+        f: &Forward,
         total: Var,
         step: Option<Var>,
     ) -> Result<Var> {
@@ -154,14 +154,14 @@ impl Langevin {
         };
         let pyld = |args| PyldStep { args, stream: spec.stream };
         if !s.literal {
-            let g = grad(tape, total, &[x])?[0];
+            let g = grad(tape, total, &[f.x])?[0];
             let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
             return Ok(tape.one(pyld(args), &inputs)?);
         }
         // p = ∂f/∂(first layer's output) at the outer point; each inner step takes its own gradient through the
         // first layer.
-        let p = grad(tape, total, &[first])?[0];
-        let w = tape.read(network.parameters[network.conv1.weight].slot);
+        let p = grad(tape, total, &[f.first])?[0];
+        let w = network.used(tape, network.conv1.weight);
         let geometry = Geometry { stride: network.conv1.stride, pad: network.conv1.pad };
         let input_grad = Conv2dInputGrad { geometry, x: spec.chain.spec };
         let quiet = Args { noise: 0.0, sgld_lr: 0.0, inner: 1, ..args };

@@ -57,6 +57,7 @@ impl Session {
             let values = read_tensor(&c.trainer, &name, &slot.spec)?;
             self.trainer.state_mut().set(slot, &values)?;
         }
+        self.trainer.round()?;
         let counters: Counters = field(c, "counters")?;
         if counters.iteration >= self.total {
             let (done, total) = (counters.iteration, self.total);

@@ -3,7 +3,7 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
-use engine::DType;
+use engine::{DType, bf16};
 
 impl Trainer {
     /// Takes over all tensors and counters of a trainer of the same configuration.
@@ -20,6 +20,7 @@ impl Trainer {
             match slot.spec.dtype {
                 DType::F32 => self.state.set(slot, &other.state.view::<f32>(slot)?)?,
                 DType::F64 => self.state.set(slot, &other.state.view::<f64>(slot)?)?,
+                DType::BF16 => self.state.set(slot, &other.state.view::<bf16>(slot)?)?,
                 DType::I32 => self.state.set(slot, &other.state.view::<i32>(slot)?)?,
                 DType::U8 => self.state.set(slot, &other.state.view::<u8>(slot)?)?,
             }

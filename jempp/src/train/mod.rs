@@ -77,7 +77,8 @@ pub struct Counters {
 /// How a trainer is made beyond its configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Float type; float64 (oracle) takes chains only through [`Batch::chain_start`].
+    /// Float type of the parameters; float64 (oracle) takes chains only through [`Batch::chain_start`]. With float32 the
+    /// device says what activations are ([`Device::activations`]).
     pub dtype: DType,
     /// Whether gradients can be read after a step.
     pub keep_gradients: bool,
@@ -148,7 +149,9 @@ impl Trainer {
             check_fit(config, set)?;
         }
         let mut state = State::on(device);
-        let network = Network::with_dtype(&mut state, &config.model, options.dtype)?;
+        let low = options.dtype == DType::F32;
+        let activations = if low { device.activations() } else { options.dtype };
+        let network = Network::with_dtype(&mut state, &config.model, activations)?;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
         let data = data.filter(|_| options.dtype == DType::F32);
@@ -250,9 +253,17 @@ impl Trainer {
         &self.state
     }
 
-    /// All tensors, to be loaded.
+    /// All tensors, to be loaded; then [`Trainer::round`] is due.
     pub fn state_mut(&mut self) -> &mut State {
         &mut self.state
+    }
+
+    /// Renews the bf16 copies of filters from the parameters, as after loading these.
+    ///
+    /// # Errors
+    /// If a GPU refuses.
+    pub fn round(&mut self) -> Result<()> {
+        self.network.round(&mut self.state)
     }
 
     /// The counters.

@@ -10,6 +10,7 @@ use crate::sampler::{Accumulator, Source, pixels_of, unbias};
 use engine::ops::augment::Args;
 use engine::ops::batch::{ConcatRows, Pack, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::cast::Cast;
 use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
 use engine::ops::reduce::SumAll;
@@ -379,10 +380,16 @@ impl Recorder<'_> {
 
     /// Gradients of all parameters, and the step along them.
     fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
-        let wrt: Vec<Var> = self.network.parameters.iter().map(|p| self.tape.read(p.slot)).collect();
-        let gradients = grad(&mut self.tape, loss, &wrt)?;
-        let train = &self.config.train;
-        self.slots.update.record(&mut self.tape, self.network, train, &wrt, &gradients, lr)?;
+        let network = self.network;
+        let wrt: Vec<Var> = (0..network.parameters.len()).map(|i| network.used(&mut self.tape, i)).collect();
+        let mut gradients = grad(&mut self.tape, loss, &wrt)?;
+        for (p, g) in network.parameters.iter().zip(&mut gradients) {
+            // Gradients of bf16 filters are float32, but for the zeros of what the loss does not depend on.
+            if self.tape.spec(*g)? != p.slot.spec {
+                *g = self.tape.one(Cast { to: p.slot.spec.dtype }, &[*g])?;
+            }
+        }
+        self.slots.update.record(&mut self.tape, network, &self.config.train, &gradients, lr)?;
         Ok(gradients)
     }
 

@@ -96,7 +96,7 @@ impl Slots {
         }
     }
 
-    /// Records the step of all parameters, whose values are `weights`.
+    /// Records the step of all parameters, which renews their bf16 copies.
     ///
     /// # Errors
     /// None for slots of this network.
@@ -105,31 +105,35 @@ impl Slots {
         tape: &mut Tape,
         network: &Network,
         train: &TrainConfig,
-        weights: &[Var],
         gradients: &[Var],
         lr: Var,
     ) -> Result<()> {
         let decay = train.weight_decay;
-        for (i, (p, (w, g))) in network.parameters.iter().zip(weights.iter().zip(gradients)).enumerate() {
+        for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
+            let (w, copy) = (tape.read(p.slot), p.low.is_some());
             let moved = match &self.moments {
                 Moments::Sgd { velocity } => {
                     let v = tape.read(velocity[i]);
-                    let op = Sgd { momentum: train.momentum, weight_decay: decay };
-                    let new = tape.record(op, &[*w, v, *g, lr])?;
+                    let op = Sgd { momentum: train.momentum, weight_decay: decay, copy };
+                    let new = tape.record(op, &[w, v, *g, lr])?;
                     tape.assign(velocity[i], new[1])?;
-                    new[0]
+                    (new[0], new.get(2).copied())
                 }
                 Moments::Adam { first, second, done } => {
                     let [m, v, done] = [first[i], second[i], *done].map(|s| tape.read(s));
                     let (beta1, beta2) = (train.beta1, train.beta2);
-                    let op = Adam { args: adam::Args { beta1, beta2, eps: ADAM_EPS, decay } };
-                    let new = tape.record(op, &[*w, m, v, *g, lr, done])?;
+                    let op = Adam { args: adam::Args { beta1, beta2, eps: ADAM_EPS, decay }, copy };
+                    let new = tape.record(op, &[w, m, v, *g, lr, done])?;
                     tape.assign(first[i], new[1])?;
                     tape.assign(second[i], new[2])?;
-                    new[0]
+                    (new[0], new.get(3).copied())
                 }
             };
+            let (moved, copied) = moved;
             tape.assign(p.slot, moved)?;
+            if let (Some(low), Some(copied)) = (p.low, copied) {
+                tape.assign(low, copied)?;
+            }
             if let Some(a) = self.average.get(i) {
                 let old = tape.read(*a);
                 let new = tape.one(Axpby { a: train.ema, b: 1.0 - train.ema }, &[old, moved])?;

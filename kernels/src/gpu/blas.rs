@@ -77,7 +77,7 @@ impl Blas {
         check("cublasSetWorkspace", unsafe { sys::cublasSetWorkspace_v2(blas.handle, space, WORKSPACE) }
             as u32)?;
         let math = match gpu.precision() {
-            Precision::F32 => sys::cublasMath_t::CUBLAS_DEFAULT_MATH,
+            Precision::F32 | Precision::Bf16 => sys::cublasMath_t::CUBLAS_DEFAULT_MATH,
             Precision::Tf32 => sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
         };
         // SAFETY: the handle is good.

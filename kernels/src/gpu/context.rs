@@ -37,7 +37,8 @@ impl Capture {
     }
 }
 
-/// How float32 products are formed in convolutions and linear layers.
+/// What activations are and how products are formed in convolutions and linear layers. Sums, statistics, energies, losses
+/// and trained weights are float32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// As float32.
@@ -45,6 +46,8 @@ pub enum Precision {
     F32,
     /// With the factors rounded to TF32, where the device is faster so.
     Tf32,
+    /// Activations and filters in bf16; what is left in float32, such as the last layer, is formed as float32.
+    Bf16,
 }
 
 /// An open device with a stream of its own.

@@ -1,4 +1,4 @@
-//! Convolutions by cuDNN: float32, NHWC with KRSC filters.
+//! Convolutions by cuDNN: float32 or bf16, added up in float32, NHWC with KRSC filters.
 //!
 //! What must hold: only algorithms that add in a fixed order are used, so the same input gives the same bits; the same
 //! shape gets the same algorithm through all of a process, and by way of the store in later ones too. A run neither
@@ -16,10 +16,10 @@ use cudarc::cudnn::sys::{
 };
 use cudarc::driver::CudaStream;
 
-use super::context::{Buffer, Gpu};
+use super::context::{Buffer, Gpu, Precision};
 use super::desc::{Desc, check, convolution, filter, tensor};
 use super::error::GpuError;
-use super::launch::exact;
+use super::launch::{Float, exact};
 use super::libs::{Id, Status, libraries};
 use super::store;
 pub use crate::cpu::conv::ConvShape;
@@ -103,6 +103,7 @@ fn candidates(gives: Gives) -> &'static [Algorithm] {
 /// A convolution with its descriptors and its algorithm.
 pub struct Convolution {
     gives: Gives,
+    float: Float,
     shape: ConvShape,
     x: Desc<sys::cudnnTensorDescriptor_t>,
     w: Desc<sys::cudnnFilterDescriptor_t>,
@@ -130,21 +131,29 @@ struct Places {
 }
 
 impl Convolution {
-    /// Prepares a convolution: its algorithm is the fastest of those that cuDNN takes, measured once for a shape.
+    /// Prepares a convolution whose inputs and result are of type `float`: its algorithm is the fastest of those that cuDNN
+    /// takes, measured once for a shape.
     ///
     /// # Errors
     /// Why there is no cuDNN, or what it answers; [`GpuError::Capturing`].
-    pub fn new(gpu: &Gpu, gives: Gives, shape: ConvShape) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
         let ConvShape { n, h, w, c, k, r, s, stride, pad } = shape;
         gpu.not_capturing("preparing a convolution")?;
         let cudnn = gpu.cudnn()?;
+        // What is float32 on a device that computes in bf16 is meant to be exact.
+        let precision = match (float, gpu.precision()) {
+            (Float::Bf16, _) => Precision::Bf16,
+            (Float::F32, Precision::Bf16) => Precision::F32,
+            (Float::F32, precision) => precision,
+        };
         let mut conv = Self {
             gives,
+            float,
             shape,
-            x: tensor(n, h, w, c)?,
-            w: filter(k, r, s, c)?,
-            y: tensor(n, shape.oh(), shape.ow(), k)?,
-            conv: convolution(pad, stride, gpu.precision())?,
+            x: tensor(float, n, h, w, c)?,
+            w: filter(float, k, r, s, c)?,
+            y: tensor(float, n, shape.oh(), shape.ow(), k)?,
+            conv: convolution(pad, stride, precision)?,
             algorithm: candidates(gives)[0],
             workspace: 0,
         };
@@ -186,7 +195,10 @@ impl Convolution {
             _ => String::new(),
         };
         let (device, precision) = (&gpu.device().name, gpu.precision());
-        format!("cuDNN {version}, {device}, {precision:?}, {:?}, {:?}", self.gives, self.shape)
+        format!(
+            "cuDNN {version}, {device}, {precision:?}, {:?}, {:?}, {:?}",
+            self.float, self.gives, self.shape
+        )
     }
 
     fn take(&mut self, algorithm: Algorithm, workspace: usize) -> bool {
@@ -197,7 +209,8 @@ impl Convolution {
     /// Takes the fastest candidate; its number.
     fn measure(&mut self, gpu: &Gpu, cudnn: &Cudnn) -> Result<usize, GpuError> {
         let (a, b, out) = self.lengths();
-        let (a, b, out) = (gpu.zeros::<f32>(a)?, gpu.zeros::<f32>(b)?, gpu.zeros::<f32>(out)?);
+        let zeros = |n: usize| gpu.zeros::<u8>(n * self.float.size());
+        let (a, b, out) = (zeros(a)?, zeros(b)?, zeros(out)?);
         let mut refusal = GpuError::shape("convolution", "no algorithm has a workspace small enough");
         let mut best: Option<(Duration, usize, usize)> = None;
         for (i, &algorithm) in candidates(self.gives).iter().enumerate() {
@@ -222,7 +235,7 @@ impl Convolution {
         gpu: &Gpu,
         cudnn: &Cudnn,
         algorithm: Algorithm,
-        [a, b, out]: [&Buffer<f32>; 3],
+        [a, b, out]: [&Buffer<u8>; 3],
     ) -> Result<Option<(Duration, usize)>, GpuError> {
         let bytes = self.workspace_of(cudnn, algorithm)?;
         if bytes > MOST_WORKSPACE {
@@ -275,9 +288,9 @@ impl Convolution {
         workspace: Span<'_>,
     ) -> Result<(), GpuError> {
         let (a_len, b_len, out_len) = self.lengths();
-        exact::<f32>("convolution: first input", a, a_len)?;
-        exact::<f32>("convolution: second input", b, b_len)?;
-        exact::<f32>("convolution: result", out, out_len)?;
+        self.float.exact("convolution: first input", a, a_len)?;
+        self.float.exact("convolution: second input", b, b_len)?;
+        self.float.exact("convolution: result", out, out_len)?;
         exact::<u8>("convolution: workspace", workspace, self.workspace)?;
         let cudnn = gpu.cudnn()?;
         gpu.bind()?;

@@ -9,6 +9,7 @@ use cudarc::cudnn::sys::{self, cudnnStatus_t};
 
 use super::context::Precision;
 use super::error::GpuError;
+use super::launch::Float;
 
 /// An error for every status but success, with the library's own words.
 pub(crate) fn check(doing: &str, status: cudnnStatus_t) -> Result<(), GpuError> {
@@ -44,8 +45,16 @@ fn int(size: usize) -> Result<c_int, GpuError> {
     c_int::try_from(size).map_err(|_| GpuError::shape("convolution", format!("{size} is too large")))
 }
 
-/// Images of `h × w × c`, NHWC, float32.
+fn data_type(float: Float) -> sys::cudnnDataType_t {
+    match float {
+        Float::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
+        Float::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+    }
+}
+
+/// Images of `h × w × c`, NHWC.
 pub(crate) fn tensor(
+    float: Float,
     n: usize,
     h: usize,
     w: usize,
@@ -56,8 +65,7 @@ pub(crate) fn tensor(
     // SAFETY: it writes one descriptor.
     check("cudnnCreateTensorDescriptor", unsafe { sys::cudnnCreateTensorDescriptor(&mut raw) })?;
     let desc = Desc { raw, destroy: sys::cudnnDestroyTensorDescriptor };
-    let (format, dtype) =
-        (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    let (format, dtype) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, data_type(float));
     // SAFETY: the descriptor is good.
     check("cudnnSetTensor4dDescriptor", unsafe {
         sys::cudnnSetTensor4dDescriptor(raw, format, dtype, n, c, h, w)
@@ -65,8 +73,9 @@ pub(crate) fn tensor(
     Ok(desc)
 }
 
-/// `k` filters of `r × s × c`, KRSC, float32.
+/// `k` filters of `r × s × c`, KRSC.
 pub(crate) fn filter(
+    float: Float,
     k: usize,
     r: usize,
     s: usize,
@@ -77,8 +86,7 @@ pub(crate) fn filter(
     // SAFETY: it writes one descriptor.
     check("cudnnCreateFilterDescriptor", unsafe { sys::cudnnCreateFilterDescriptor(&mut raw) })?;
     let desc = Desc { raw, destroy: sys::cudnnDestroyFilterDescriptor };
-    let (format, dtype) =
-        (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, sys::cudnnDataType_t::CUDNN_DATA_FLOAT);
+    let (format, dtype) = (sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC, data_type(float));
     // SAFETY: the descriptor is good.
     check("cudnnSetFilter4dDescriptor", unsafe {
         sys::cudnnSetFilter4dDescriptor(raw, dtype, format, k, c, r, s)
@@ -86,7 +94,7 @@ pub(crate) fn filter(
     Ok(desc)
 }
 
-/// A convolution with this padding and stride on both axes.
+/// A convolution with this padding and stride on both axes, added up in float32.
 pub(crate) fn convolution(
     pad: usize,
     stride: usize,
@@ -103,10 +111,10 @@ pub(crate) fn convolution(
     check("cudnnSetConvolution2dDescriptor", unsafe {
         sys::cudnnSetConvolution2dDescriptor(raw, pad, pad, stride, stride, 1, 1, mode, dtype)
     })?;
-    // The default lets the library round float32 to TF32.
+    // The default lets the library round float32 to TF32, and use what the device has for bf16.
     let math = match precision {
         Precision::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-        Precision::Tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+        Precision::Tf32 | Precision::Bf16 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
     };
     // SAFETY: the descriptor is good.
     check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(raw, math) })?;
@@ -125,9 +133,11 @@ mod tests {
             println!("skipped: {why}");
             return;
         }
-        assert!(tensor(2, 9, 11, 8).is_ok() && filter(16, 3, 5, 8).is_ok());
+        for float in [Float::F32, Float::Bf16] {
+            assert!(tensor(float, 2, 9, 11, 8).is_ok() && filter(float, 16, 3, 5, 8).is_ok());
+        }
         assert!(convolution(1, 2, Precision::F32).is_ok() && convolution(0, 1, Precision::Tf32).is_ok());
-        let refused = tensor(2, 0, 11, 8).err();
+        let refused = tensor(Float::F32, 2, 0, 11, 8).err();
         assert!(
             matches!(refused, Some(GpuError::Library { library: "cuDNN", code, .. }) if code != 0),
             "{refused:?}"

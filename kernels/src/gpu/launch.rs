@@ -22,6 +22,54 @@ const MOST_BLOCKS: usize = 1 << 16;
 /// Elements of a 16-byte pack of float32.
 pub(crate) const PACK: usize = 4;
 
+/// Type of a kernel's activations; statistics, coefficients and sums are float32 whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Float {
+    /// Float32.
+    #[default]
+    F32,
+    /// The upper half of a float32.
+    Bf16,
+}
+
+impl Float {
+    /// Bytes of an element.
+    pub fn size(self) -> usize {
+        if self == Self::F32 { 4 } else { 2 }
+    }
+
+    /// Elements of a 16-byte pack (`Wide`).
+    pub(crate) fn pack(self) -> usize {
+        16 / self.size()
+    }
+
+    /// A span of exactly `n` values of this type.
+    pub(crate) fn of(self, what: &'static str, n: usize) -> Param {
+        Param::Span(what, n.saturating_mul(self.size()))
+    }
+
+    /// A span of exactly `n` values of this type, or none.
+    pub(crate) fn maybe(self, what: &'static str, n: usize) -> Param {
+        Param::Maybe(what, n.saturating_mul(self.size()))
+    }
+
+    /// The argument for a span that holds exactly `n` values of this type.
+    pub(crate) fn exact(self, what: &'static str, span: Span<'_>, n: usize) -> Result<Arg, GpuError> {
+        exact::<u8>(what, span, n.saturating_mul(self.size()))
+    }
+}
+
+/// The kernel of this name for a type of activations: `…_f32` or `…_bf16`.
+macro_rules! kernel {
+    ($float:expr, $name:literal) => {
+        match $float {
+            $crate::gpu::launch::Float::F32 => concat!($name, "_f32"),
+            $crate::gpu::launch::Float::Bf16 => concat!($name, "_bf16"),
+        }
+    };
+}
+pub(crate) use kernel;
+
 /// A span that holds exactly `n` values of type `T`.
 pub(crate) fn exact<T>(what: &'static str, span: Span<'_>, n: usize) -> Result<Arg, GpuError> {
     if n.checked_mul(size_of::<T>()) != Some(span.len()) {
@@ -193,7 +241,7 @@ pub(crate) fn finals(c: usize, groups: usize) -> LaunchConfig {
     size(c.div_ceil(WARP), groups, 1, WARP * WARP)
 }
 
-/// How blocks walk down a float32 matrix of `c` channels: see `cuda/rows.cuh`.
+/// How blocks walk down a matrix of `c` channels: see `cuda/rows.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tiling {
     pub(crate) tiles: usize,
@@ -202,8 +250,9 @@ pub(crate) struct Tiling {
 }
 
 impl Tiling {
-    pub(crate) fn of(c: usize) -> Self {
-        let packs = if c.is_multiple_of(PACK) { c / PACK } else { c }.max(1);
+    pub(crate) fn of(float: Float, c: usize) -> Self {
+        let pack = float.pack();
+        let packs = if c.is_multiple_of(pack) { c / pack } else { c }.max(1);
         let tiles = packs.div_ceil(BLOCK);
         Self { tiles, rows: BLOCK / packs.div_ceil(tiles) }
     }
@@ -223,13 +272,13 @@ pub(crate) struct Rows {
 
 impl Rows {
     /// The groups of a shape.
-    pub(crate) fn grouped(gpu: &Gpu, shape: &Grouped) -> Result<Self, GpuError> {
+    pub(crate) fn grouped(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
         let rows: Vec<usize> = (0..shape.groups.len()).map(|g| shape.rows(g)).collect();
-        Self::of(gpu, &rows, shape.c)
+        Self::of(gpu, float, &rows, shape.c)
     }
 
     /// Groups of these numbers of rows.
-    pub(crate) fn of(gpu: &Gpu, rows: &[usize], c: usize) -> Result<Self, GpuError> {
+    pub(crate) fn of(gpu: &Gpu, float: Float, rows: &[usize], c: usize) -> Result<Self, GpuError> {
         if rows.is_empty() || rows.len() > 65_535 || c == 0 {
             return Err(GpuError::shape("groups of rows", format!("{} of {c} channels", rows.len())));
         }
@@ -241,7 +290,7 @@ impl Rows {
         }
         int("groups of rows", c)?;
         let largest = rows.iter().copied().max().unwrap_or(0);
-        let (groups, tiling) = (rows.len(), Tiling::of(c));
+        let (groups, tiling) = (rows.len(), Tiling::of(float, c));
         Ok(Self { bounds: table(gpu, &bounds)?, groups, total, largest, c, tiling })
     }
 
@@ -280,18 +329,20 @@ mod tests {
 
     #[test]
     fn tiles_cover_every_channel() {
-        for c in 1..5000 {
-            let t = Tiling::of(c);
-            let packs = if c % PACK == 0 { c / PACK } else { c };
+        for (float, c) in [Float::F32, Float::Bf16].into_iter().flat_map(|f| (1..5000).map(move |c| (f, c))) {
+            let t = Tiling::of(float, c);
+            let packs = if c % float.pack() == 0 { c / float.pack() } else { c };
             let width = packs.div_ceil(t.tiles);
             assert!(
                 width <= BLOCK && width * t.tiles >= packs && t.rows >= 1 && t.rows * width <= BLOCK,
-                "{c}"
+                "{float:?} {c}"
             );
         }
-        assert_eq!(Tiling::of(32), Tiling { tiles: 1, rows: 32 });
-        assert_eq!(Tiling::of(3), Tiling { tiles: 1, rows: 85 });
-        assert_eq!(Tiling::of(640), Tiling { tiles: 1, rows: 1 });
+        assert_eq!(Tiling::of(Float::F32, 32), Tiling { tiles: 1, rows: 32 });
+        assert_eq!(Tiling::of(Float::F32, 3), Tiling { tiles: 1, rows: 85 });
+        assert_eq!(Tiling::of(Float::F32, 640), Tiling { tiles: 1, rows: 1 });
+        assert_eq!(Tiling::of(Float::Bf16, 32), Tiling { tiles: 1, rows: 64 });
+        assert_eq!(Tiling::of(Float::Bf16, 36), Tiling { tiles: 1, rows: 7 });
     }
 
     #[test]

@@ -41,6 +41,6 @@ pub use context::{Buffer, Gpu, Kernel, Precision};
 pub use driver::Device;
 pub use error::{GpuError, NoCuda};
 pub use graph::Graph;
-pub use launch::Launch;
+pub use launch::{Float, Launch};
 pub use probe::{LibraryReport, Report, open, probe, probe_with};
 pub use staging::Staging;

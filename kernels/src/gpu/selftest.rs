@@ -9,6 +9,7 @@ use super::blas::Product;
 use super::context::{Buffer, Gpu};
 use super::cudnn::{Convolution, Gives};
 use super::error::{GpuError, NoCuda};
+use super::launch::Float;
 use super::nvrtc::Compiler;
 use super::reference as plain;
 use crate::cpu::conv::ConvShape;
@@ -241,7 +242,7 @@ fn each_conv(gpu: &Gpu, gives: Gives, want: impl Fn(ConvShape, &[f32], &[f32]) -
         };
         let (a, b) = (plain::uniform(lengths.0, 1.0, 1), plain::uniform(lengths.1, 1.0, 2));
         let want = want(shape, &a, &b);
-        let conv = Convolution::new(gpu, gives, shape)?;
+        let conv = Convolution::new(gpu, gives, Float::F32, shape)?;
         let (a, b, out) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros::<f32>(want.len())?);
         let space = gpu.zeros::<u8>(conv.workspace())?;
         conv.run(gpu, (gpu.span(&a)?, gpu.span(&b)?), false, gpu.span(&out)?, gpu.span(&space)?)?;

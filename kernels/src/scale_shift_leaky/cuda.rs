@@ -1,7 +1,7 @@
 //! The CUDA arm: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
-use crate::gpu::launch::{Launch, NULL, Param, Rows, f32, finals, i32, int, maybe, of};
+use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, finals, i32, int, kernel, of};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::Span;
 
@@ -14,8 +14,8 @@ struct Given {
 }
 
 impl Given {
-    fn new(gpu: &Gpu, shape: &Grouped, shared: bool) -> Result<Self, GpuError> {
-        let rows = Rows::grouped(gpu, shape)?;
+    fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool) -> Result<Self, GpuError> {
+        let rows = Rows::grouped(gpu, float, shape)?;
         let c = int("scale_shift_leaky", rows.c)?;
         let stats = if shared { rows.c } else { rows.stats() };
         Ok(Self { rows, stats, c: i32(c), per_group: i32(if shared { 0 } else { c }) })
@@ -31,16 +31,22 @@ impl Given {
 ///
 /// # Errors
 /// What compiling and loading give.
-pub fn forward(gpu: &Gpu, shape: &Grouped, shared: bool, leak: f64) -> Result<Launch, GpuError> {
-    let g = Given::new(gpu, shape, shared)?;
+pub fn forward(
+    gpu: &Gpu,
+    float: Float,
+    shape: &Grouped,
+    shared: bool,
+    leak: f64,
+) -> Result<Launch, GpuError> {
+    let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
-    let mut params = vec![of::<f32>("x", n)];
+    let mut params = vec![float.of("x", n)];
     params.extend(g.coefficients());
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), of::<f32>("y", n)]);
-    let size = g.rows.shared_out(gpu);
+    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("y", n)]);
+    let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.shared_out(gpu));
     // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and the coefficients of each group
     // (at 0 for all where they are shared); it writes as many rows.
-    unsafe { Launch::new(gpu, "scale_shift_leaky", "scale_shift_leaky_f32", size, params) }
+    unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
 
 /// dx. `stats`: with the gradient through the statistics. Spans: x, dy, mean, scale, shift; with it dmean
@@ -48,20 +54,27 @@ pub fn forward(gpu: &Gpu, shape: &Grouped, shared: bool, leak: f64) -> Result<La
 ///
 /// # Errors
 /// If statistics are shared and have a gradient; what compiling and loading give.
-pub fn grad(gpu: &Gpu, shape: &Grouped, shared: bool, stats: bool, leak: f64) -> Result<Launch, GpuError> {
+pub fn grad(
+    gpu: &Gpu,
+    float: Float,
+    shape: &Grouped,
+    shared: bool,
+    stats: bool,
+    leak: f64,
+) -> Result<Launch, GpuError> {
     if shared && stats {
         return Err(GpuError::shape("scale_shift_leaky", "shared statistics have no gradient of their own"));
     }
-    let g = Given::new(gpu, shape, shared)?;
+    let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
     let stat = |what| if stats { of::<f32>(what, g.rows.stats()) } else { NULL };
-    let mut params = vec![of::<f32>("x", n), of::<f32>("dy", n)];
+    let mut params = vec![float.of("x", n), float.of("dy", n)];
     params.extend(g.coefficients());
-    params.extend([stat("dmean"), stat("dvar"), maybe::<f32>("add", n)]);
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), of::<f32>("dx", n)]);
-    let size = g.rows.shared_out(gpu);
+    params.extend([stat("dmean"), stat("dvar"), float.maybe("add", n)]);
+    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("dx", n)]);
+    let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.shared_out(gpu));
     // SAFETY: as the forward pass; dmean and dvar are [groups, c], or both null, and then read by no one.
-    unsafe { Launch::new(gpu, "scale_shift_leaky", "scale_shift_leaky_grad_f32", size, params) }
+    unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
 
 /// `dscale[g, c]` = Σ dz·(x − mean) and `dshift[g, c]` = Σ dz.
@@ -88,21 +101,21 @@ impl Reduce {
     ///
     /// # Errors
     /// What compiling and loading give.
-    pub fn new(gpu: &Gpu, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
-        let g = Given::new(gpu, shape, shared)?;
+    pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
+        let g = Given::new(gpu, float, shape, shared)?;
         let rows = &g.rows;
         let chunk_rows = 32 * rows.tiling.rows;
         let chunks = rows.chunks(chunk_rows);
         let n = rows.groups * chunks * 2 * rows.c;
         let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
-        let mut params = vec![of::<f32>("x", rows.len()), of::<f32>("dy", rows.len())];
+        let mut params = vec![float.of("x", rows.len()), float.of("dy", rows.len())];
         params.extend(g.coefficients());
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
         params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
-        let grid = rows.by_chunk(chunks);
+        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.by_chunk(chunks));
         let stem = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
-        let parts = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_f32", grid, params)? };
+        let parts = unsafe { Launch::new(gpu, stem, name, grid, params)? };
         let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
         params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
         let grid = finals(rows.c, rows.groups);

@@ -1,19 +1,21 @@
-// A libcudnn.so.9 of plain loops, for the tests of the wrappers over it: float32, NHWC with KRSC filters. It takes the
+// A libcudnn.so.9 of plain loops, for the tests of the wrappers over it: float32, or bf16 added up in float32 and rounded
+// once, all three tensors alike as the library of old asks for; NHWC with KRSC filters. It takes the
 // algorithms that add in a fixed order and no others, needs workspace for some, and works through the fake driver, so
 // that it can be captured.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
 
 extern "C" int fake_ask(void (*work)(const void*), const void* given, size_t bytes);
 
 struct Tensor {
-    int n, c, h, w;
+    int n, c, h, w, type;
 };
 struct Filter {
-    int k, c, r, s;
+    int k, c, r, s, type;
 };
 struct Convolution {
     int pad, stride, math;
@@ -49,16 +51,18 @@ DESCRIPTOR(Tensor, Tensor)
 DESCRIPTOR(Filter, Filter)
 DESCRIPTOR(Convolution, Convolution)
 
-// NHWC is format 1, float32 type 0.
+// NHWC is format 1, float32 type 0, bf16 type 9.
+enum { FLOAT = 0, BF16 = 9 };
+static bool known(int type) { return type == FLOAT || type == BF16; }
 API int cudnnSetTensor4dDescriptor(Tensor* d, int format, int type, int n, int c, int h, int w)
 {
-    *d = {n, c, h, w};
-    return format == 1 && type == 0 && n > 0 && c > 0 && h > 0 && w > 0 ? OK : BAD;
+    *d = {n, c, h, w, type};
+    return format == 1 && known(type) && n > 0 && c > 0 && h > 0 && w > 0 ? OK : BAD;
 }
 API int cudnnSetFilter4dDescriptor(Filter* d, int type, int format, int k, int c, int r, int s)
 {
-    *d = {k, c, r, s};
-    return format == 1 && type == 0 && k > 0 && c > 0 && r > 0 && s > 0 ? OK : BAD;
+    *d = {k, c, r, s, type};
+    return format == 1 && known(type) && k > 0 && c > 0 && r > 0 && s > 0 ? OK : BAD;
 }
 // Cross-correlation is mode 1.
 API int cudnnSetConvolution2dDescriptor(Convolution* d, int pad, int pad_w, int stride, int stride_w, int dilation,
@@ -80,14 +84,38 @@ struct Call {
     Filter w;
     Convolution conv;
     float alpha, beta;
-    const float *a, *b;
-    float* out;
+    const void *a, *b;
+    void* out;
 };
+
+static float get(const void* from, size_t i, int type)
+{
+    if (type == FLOAT) {
+        return ((const float*)from)[i];
+    }
+    const uint32_t bits = (uint32_t)((const uint16_t*)from)[i] << 16;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+// To nearest, ties to even.
+static void put(void* to, size_t i, int type, float v)
+{
+    if (type == FLOAT) {
+        ((float*)to)[i] = v;
+        return;
+    }
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof v);
+    ((uint16_t*)to)[i] = v == v ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40;
+}
 
 static bool fits(const Tensor& x, const Filter& w, const Convolution& c, const Tensor& y)
 {
     return x.c == w.c && y.c == w.k && x.n == y.n && y.h == (x.h + 2 * c.pad - w.r) / c.stride + 1 &&
-           y.w == (x.w + 2 * c.pad - w.s) / c.stride + 1 && c.math >= 0;
+           y.w == (x.w + 2 * c.pad - w.s) / c.stride + 1 && c.math >= 0 && x.type == w.type && y.type == w.type &&
+           (x.type == FLOAT || c.math != 3); // multiply-adds of float32 alone
 }
 
 // One bilinear form: each product of an input and a filter value belongs to one output value.
@@ -98,8 +126,10 @@ static void work(const void* given)
     const size_t count = v.gives == 0   ? (size_t)v.y.n * v.y.h * v.y.w * v.y.c
                          : v.gives == 1 ? (size_t)v.x.n * v.x.h * v.x.w * v.x.c
                                         : (size_t)v.w.k * v.w.r * v.w.s * v.w.c;
+    const int type = v.x.type;
+    std::vector<float> out(count);
     for (size_t i = 0; i < count; i++) {
-        v.out[i] = v.beta == 0.0f ? 0.0f : v.beta * v.out[i];
+        out[i] = v.beta == 0.0f ? 0.0f : v.beta * get(v.out, i, type);
     }
     for (int n = 0; n < v.y.n; n++)
         for (int oy = 0; oy < v.y.h; oy++)
@@ -116,14 +146,17 @@ static void work(const void* given)
                                 const size_t y = (((size_t)n * v.y.h + oy) * v.y.w + ox) * v.y.c + k;
                                 const size_t w = (((size_t)k * v.w.r + r) * v.w.s + s) * v.w.c + c;
                                 if (v.gives == 0) {
-                                    v.out[y] += v.alpha * v.a[x] * v.b[w];
+                                    out[y] += v.alpha * get(v.a, x, type) * get(v.b, w, type);
                                 } else if (v.gives == 1) {
-                                    v.out[x] += v.alpha * v.a[y] * v.b[w];
+                                    out[x] += v.alpha * get(v.a, y, type) * get(v.b, w, type);
                                 } else {
-                                    v.out[w] += v.alpha * v.a[x] * v.b[y];
+                                    out[w] += v.alpha * get(v.a, x, type) * get(v.b, y, type);
                                 }
                             }
                     }
+    for (size_t i = 0; i < count; i++) {
+        put(v.out, i, type, out[i]);
+    }
 }
 
 static int ask(int gives, const Tensor* x, const Filter* w, const Convolution* c, const Tensor* y, const float* alpha,
@@ -132,7 +165,7 @@ static int ask(int gives, const Tensor* x, const Filter* w, const Convolution* c
     if (!fits(*x, *w, *c, *y) || bytes < need || (need > 0 && !space)) {
         return BAD;
     }
-    const Call call = {gives, *x, *y, *w, *c, *alpha, *beta, (const float*)a, (const float*)b, (float*)out};
+    const Call call = {gives, *x, *y, *w, *c, *alpha, *beta, a, b, out};
     return fake_ask(work, &call, sizeof call) == 0 ? OK : BAD;
 }
 

@@ -1,0 +1,176 @@
+//! bf16 on the CPU, the oracle of the GPU's: every op that takes it, against float32.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cases;
+
+use cases::{close, differentiable, each, record, rounded};
+use engine::ops::Fill;
+use engine::ops::cast::Cast;
+use engine::ops::conv2d::{Conv2d, Geometry};
+use engine::ops::elementwise::Axpby;
+use engine::ops::sgd::Sgd;
+use engine::{DType, Debugging, Device, Error, Host, Level, Plan, Spec, State, Tape, Var, bf16};
+
+/// What rounding to bf16 adds, relative to the largest value: half of 2⁻⁷.
+const ONCE: f64 = 0.00391;
+/// Largest |a − b| / max|b| of gradients: values on the way are rounded too, four times at most.
+const GRADIENT: f64 = 4.0 * ONCE;
+
+fn checked() -> Device {
+    Device::cpu_with(2, Level::Avx512, Debugging { nan: true, validate: true, plan: false })
+}
+
+/// Both programs begin with the same numbers. What bf16 programs give in float32, such as statistics and sums, comes from
+/// the same operations on the same numbers: it must be the same to the bit.
+#[test]
+fn every_case_follows_float32() {
+    let device = checked();
+    let (mut cases, mut exact) = (0, 0);
+    each(|what, case| {
+        if case.low.is_empty() {
+            return;
+        }
+        let data = rounded(case);
+        let go = |dtype| {
+            let p = record(case, dtype, differentiable(case)).unwrap();
+            let results = p.run(&device, &data, dtype);
+            (p, results)
+        };
+        let ((low, got), (_, want)) = (go(DType::BF16), go(DType::F32));
+        assert_eq!(got.len(), want.len());
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            let what = format!("{what}, result {i}");
+            match low.outputs.get(i) {
+                Some(v) if low.spec(*v).dtype == DType::F32 => {
+                    close(&what, got, want, 0.0);
+                    exact += 1;
+                }
+                Some(_) => close(&what, got, want, 2.0 * ONCE),
+                None => close(&what, got, want, GRADIENT),
+            }
+        }
+        cases += 1;
+    });
+    assert!(cases > 35 && exact > 10, "{cases} cases, {exact} results in float32");
+}
+
+/// bf16 in a place that is not for it (weights, coefficients, logits) is refused when recorded.
+#[test]
+fn other_inputs_are_refused_in_bf16() {
+    let mut refused = 0;
+    each(|what, case| {
+        let real = |i: &usize| !matches!(case.inputs[*i].1, Fill::Below(_) | Fill::Ints(_) | Fill::Bytes);
+        let all: Vec<usize> = (0..case.inputs.len()).filter(real).collect();
+        if all == case.low {
+            return;
+        }
+        let everything = case.clone().low(&all);
+        match record(&everything, DType::BF16, false) {
+            Err(Error::Shape { .. }) => refused += 1,
+            Err(e) => panic!("{what}: {e}"),
+            Ok(_) => panic!("{what}: taken in bf16"),
+        }
+    });
+    assert!(refused > 30, "{refused}");
+}
+
+fn run(tape: &Tape, read: &[Var], state: &mut State, binds: &[(Var, Host<'_>)]) -> Plan {
+    let mut plan = tape.plan(&checked(), read).unwrap();
+    plan.run(state, binds).unwrap();
+    plan
+}
+
+fn low(values: &[f32]) -> Vec<bf16> {
+    values.iter().map(|v| bf16::from_f32(*v)).collect()
+}
+
+/// Ties go to even, NaN and infinities stay, and what comes back is exact.
+#[test]
+fn casts_round_to_nearest_even() {
+    let x = [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.4e38, 1e-40, f32::MIN_POSITIVE];
+    let want = [1.0, 1.0, 1.0 + 4.0 / 256.0, f32::from_bits(0xff80_0000), 9.183_55e-41, f32::MIN_POSITIVE];
+    let mut tape = Tape::new();
+    let v = tape.input("x", Spec::f32(&[6]));
+    let narrow = tape.one(Cast { to: DType::BF16 }, &[v]).unwrap();
+    let wide = tape.one(Cast { to: DType::F32 }, &[narrow]).unwrap();
+    let mut plan = tape.plan(&Device::cpu(1), &[narrow, wide]).unwrap();
+    plan.run(&mut State::new(), &[(v, Host::F32(&x))]).unwrap();
+    assert_eq!(plan.fetch::<bf16>(narrow).unwrap(), low(&want));
+    let back = plan.fetch::<f32>(wide).unwrap();
+    assert!(back.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-45 || *a == b), "{back:?}");
+}
+
+/// s ← s ∗ w + s, written over s where it lies, and with s read once more in a place of its own.
+#[test]
+fn values_in_place_are_those_out_of_place() {
+    let spec = Spec::new(&[1, 3, 3, 2], DType::BF16);
+    let start: Vec<f32> = (0..18).map(|i| (i as f32 - 7.0) / 9.0).collect();
+    let filters: Vec<f32> = (0..4).map(|i| i as f32 / 3.0 - 0.4).collect();
+    let go = |keep: bool| {
+        let mut state = State::new();
+        let slot = state.add("s", spec).unwrap();
+        state.set(slot, &low(&start)).unwrap();
+        let mut tape = Tape::new();
+        let x = tape.input("x", spec);
+        let w = tape.input("w", Spec::new(&[2, 1, 1, 2], DType::BF16));
+        let old = tape.read(slot);
+        let geometry = Geometry { stride: 1, pad: 0 };
+        let new = tape.one(Conv2d { geometry, bias: false, residual: true }, &[x, w, old]).unwrap();
+        tape.assign(slot, new).unwrap();
+        let kept = tape.one(Axpby { a: 1.0, b: 0.0 }, &[old]).unwrap();
+        let read: &[Var] = if keep { &[kept] } else { &[] };
+        run(&tape, read, &mut state, &[(x, Host::BF16(&low(&start))), (w, Host::BF16(&low(&filters)))]);
+        state.fetch::<bf16>(slot).unwrap()
+    };
+    let (in_place, apart) = (go(false), go(true));
+    assert_eq!(in_place, apart);
+    for (i, v) in apart.iter().enumerate() {
+        let at = |k: usize| low(&start)[i - i % 2 + k].to_f32();
+        let w = |k: usize| low(&filters)[i % 2 * 2 + k].to_f32();
+        let want = low(&start)[i].to_f32() + at(0) * w(0) + at(1) * w(1);
+        assert!((v.to_f32() - want).abs() <= 0.004 * want.abs().max(1e-3), "{i}: {v} {want}");
+    }
+}
+
+/// The copy is the new weight rounded, and weight and velocity are those of a step without a copy.
+#[test]
+fn sgd_rounds_its_copy_once() {
+    let n = 37;
+    let values = |k: f32| (0..n).map(|i| (i as f32 * k).sin()).collect::<Vec<f32>>();
+    let step = |copy| {
+        let mut state = State::new();
+        let spec = Spec::f32(&[n]);
+        let slots = ["w", "v"].map(|name| state.add(name, spec).unwrap());
+        let third = state.add("copy", spec.with_dtype(DType::BF16)).unwrap();
+        state.set(slots[0], &values(1.3)).unwrap();
+        state.set(slots[1], &values(0.7)).unwrap();
+        let mut tape = Tape::new();
+        let (g, lr) = (tape.input("g", spec), tape.input("lr", Spec::f32(&[])));
+        let (w, v) = (tape.read(slots[0]), tape.read(slots[1]));
+        let op = Sgd { momentum: 0.9, weight_decay: 4e-4, copy };
+        let new = tape.record(op, &[w, v, g, lr]).unwrap();
+        assert_eq!(new.len(), 2 + usize::from(copy));
+        for (slot, v) in slots.into_iter().chain([third]).zip(&new) {
+            tape.assign(slot, *v).unwrap();
+        }
+        run(&tape, &[], &mut state, &[(g, Host::F32(&values(2.1))), (lr, Host::F32(&[0.1]))]);
+        let masters = slots.map(|s| state.fetch::<f32>(s).unwrap());
+        (masters, state.fetch::<bf16>(third).unwrap())
+    };
+    let ((with, copy), (without, _)) = (step(true), step(false));
+    assert_eq!(with, without);
+    assert_eq!(copy, low(&with[0]));
+}
+
+#[test]
+fn what_is_not_finite_in_bf16_is_found() {
+    let mut tape = Tape::new();
+    let x = tape.input("x", Spec::f32(&[3]));
+    let y = tape.one(Cast { to: DType::BF16 }, &[x]).unwrap();
+    let mut plan = tape.plan(&checked(), &[y]).unwrap();
+    // The largest float32 rounds to infinity.
+    match plan.run(&mut State::new(), &[(x, Host::F32(&[1.0, f32::MAX, 2.0]))]) {
+        Err(Error::NonFinite { op: "cast", index: 1, value, .. }) => assert!(value.is_infinite()),
+        other => panic!("{other:?}"),
+    }
+}
