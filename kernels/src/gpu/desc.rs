@@ -7,7 +7,6 @@ use std::ptr;
 
 use cudarc::cudnn::sys::{self, cudnnStatus_t};
 
-use super::context::Precision;
 use super::error::GpuError;
 
 /// An error for every status but success, with the library's own words.
@@ -86,11 +85,10 @@ pub(crate) fn filter(
     Ok(desc)
 }
 
-/// A convolution with this padding and stride on both axes.
+/// A convolution with this padding and stride on both axes; how products are formed is set for each algorithm.
 pub(crate) fn convolution(
     pad: usize,
     stride: usize,
-    precision: Precision,
 ) -> Result<Desc<sys::cudnnConvolutionDescriptor_t>, GpuError> {
     let (pad, stride) = (int(pad)?, int(stride)?);
     let mut raw = ptr::null_mut();
@@ -103,14 +101,15 @@ pub(crate) fn convolution(
     check("cudnnSetConvolution2dDescriptor", unsafe {
         sys::cudnnSetConvolution2dDescriptor(raw, pad, pad, stride, stride, 1, 1, mode, dtype)
     })?;
-    // The default lets the library round float32 to TF32.
-    let math = match precision {
-        Precision::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-        Precision::Tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-    };
-    // SAFETY: the descriptor is good.
-    check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(raw, math) })?;
     Ok(desc)
+}
+
+impl Desc<sys::cudnnConvolutionDescriptor_t> {
+    /// Sets how products may be formed.
+    pub(crate) fn set_math(&self, math: sys::cudnnMathType_t) -> Result<(), GpuError> {
+        // SAFETY: the descriptor is good.
+        check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(self.raw, math) })
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +125,7 @@ mod tests {
             return;
         }
         assert!(tensor(2, 9, 11, 8).is_ok() && filter(16, 3, 5, 8).is_ok());
-        assert!(convolution(1, 2, Precision::F32).is_ok() && convolution(0, 1, Precision::Tf32).is_ok());
+        assert!(convolution(1, 2).is_ok() && convolution(0, 1).is_ok());
         let refused = tensor(2, 0, 11, 8).err();
         assert!(
             matches!(refused, Some(GpuError::Library { library: "cuDNN", code, .. }) if code != 0),

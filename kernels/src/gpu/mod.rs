@@ -28,6 +28,7 @@ pub mod libs;
 mod memory;
 pub mod modules;
 pub mod nvrtc;
+mod plans;
 pub mod probe;
 mod reference;
 pub mod search;
@@ -35,6 +36,7 @@ pub mod selftest;
 pub mod sources;
 mod store;
 mod symbols;
+mod timer;
 
 pub use context::{Buffer, Gpu, Kernel, Precision};
 pub use driver::Device;
