@@ -16,6 +16,7 @@ pub mod ops;
 mod plan;
 pub mod rng;
 mod run;
+pub mod shortage;
 pub mod spec;
 pub mod state;
 pub mod tape;

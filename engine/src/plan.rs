@@ -6,6 +6,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result, Site};
 use crate::op::{Cost, Kernel, Prepared};
+use crate::shortage::{Holder, explain, largest};
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Source, Tape, Var};
@@ -273,6 +274,27 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// What is largest where most is alive.
+    fn holders(&self, live: &[usize], work: &[usize]) -> Vec<Holder> {
+        let most = live.iter().enumerate().max_by_key(|(_, bytes)| **bytes).map_or(0, |(i, _)| i + 1);
+        let mut names = vec![(String::new(), None); self.storages.len()];
+        for (value, home) in self.tape.values.iter().zip(&self.homes) {
+            let Home::Arena(s) = *home else { continue };
+            let what = match &value.source {
+                Source::Input(name) => format!("input {name}"),
+                Source::Node { node } => self.tape.nodes[*node].op.name().to_owned(),
+                Source::Slot => continue,
+            };
+            names[s] = (what, Some(value.spec));
+        }
+        for (&n, &s) in self.order.iter().zip(work) {
+            names[s] = (format!("workspace of {}", self.tape.nodes[n].op.name()), None);
+        }
+        let alive =
+            self.storages.iter().zip(names).filter(|(s, _)| s.bytes > 0 && s.first <= most && most <= s.last);
+        largest(alive.map(|(s, (what, spec))| (what, spec, s.bytes as u64)))
+    }
+
     fn finish(
         self,
         device: &Device,
@@ -323,14 +345,16 @@ impl<'a> Planner<'a> {
                 }
             })
             .collect();
-        let live = (1..=self.order.len())
+        let live: Vec<usize> = (1..=self.order.len())
             .map(|t| self.storages.iter().filter(|s| s.first <= t && t <= s.last).map(|s| s.bytes).sum())
             .collect();
+        let state: usize = self.tape.slots.iter().map(|u| u.slot.spec.bytes()).sum();
+        let arena = explain(Arena::new(device, bytes), device, (bytes, state), || self.holders(&live, work))?;
         let plan = Plan {
             device: device.clone(),
             tag: self.tape.tag(),
             steps,
-            arena: Arena::new(device, bytes)?,
+            arena,
             binds,
             outputs: outputs.iter().map(|v| (*v, self.tape.values[v.index()].spec, self.view(*v))).collect(),
             copies,
