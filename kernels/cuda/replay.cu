@@ -155,10 +155,8 @@ extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     const int end = first + 4 * QUADS < row ? first + 4 * QUADS : row;
     if (kind[chain] == 1) {
         const int c = cls[chain];
-        const bool there = c >= 0 && c < classes;
-        const int from_image = there ? offsets[c] : 0, to_image = there ? offsets[c + 1] : 0;
-        if (there && from_image >= 0 && from_image <= to_image && to_image <= count) {
-            informative(images, from_image, to_image, means + (long long)c * row, place, base, row, to);
+        if (c >= 0 && c < classes && offsets[c] >= 0 && offsets[c] <= offsets[c + 1] && offsets[c + 1] <= count) {
+            informative(images, offsets[c], offsets[c + 1], means + (long long)c * row, place, base, row, to);
         } else {
             for (int i = first + (int)threadIdx.x; i < end; i += JEMPP_BLOCK) {
                 to[i] = JEMPP_NAN;
