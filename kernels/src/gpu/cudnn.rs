@@ -47,6 +47,13 @@ impl Cudnn {
     }
 }
 
+impl Cudnn {
+    /// The handle itself, which lives as long as this does.
+    pub(super) fn raw(&self) -> sys::cudnnHandle_t {
+        self.handle
+    }
+}
+
 impl Drop for Cudnn {
     fn drop(&mut self) {
         if !self.handle.is_null() {

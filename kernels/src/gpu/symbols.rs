@@ -75,6 +75,12 @@ pub(crate) const CUBLAS: &[&str] = &[
 ];
 
 pub(crate) const CUDNN: &[&str] = &[
+    "cudnnBackendCreateDescriptor",
+    "cudnnBackendDestroyDescriptor",
+    "cudnnBackendExecute",
+    "cudnnBackendFinalize",
+    "cudnnBackendGetAttribute",
+    "cudnnBackendSetAttribute",
     "cudnnConvolutionBackwardData",
     "cudnnConvolutionBackwardFilter",
     "cudnnConvolutionForward",
@@ -112,6 +118,7 @@ mod tests {
             ("cublas", CUBLAS, include_str!("blas.rs")),
             ("cudnn", CUDNN, include_str!("cudnn.rs")),
             ("cudnn", CUDNN, include_str!("desc.rs")),
+            ("cudnn", CUDNN, include_str!("opgraph.rs")),
         ] {
             let named = source.split("sys::").skip(1).map(|rest| {
                 let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
