@@ -2,12 +2,13 @@
 //!
 //! What must hold: spans are as long as the pattern says; a run neither allocates on the device nor waits.
 
+pub use super::backend::Real;
+use super::backend::{For, Properties};
 use super::context::Gpu;
 use super::cudnn::Cudnn;
 use super::error::GpuError;
 use super::libs::{Id, libraries};
-pub use super::opgraph::Real;
-use super::opgraph::{Builder, For, Plan, Properties, Tensor};
+use super::opgraph::{Builder, Plans, Tensor};
 use crate::cpu::conv::ConvShape;
 use crate::memory::Span;
 
@@ -124,7 +125,7 @@ impl Pattern {
 /// A pattern ready to run, in each of the ways that cuDNN proposes.
 pub struct Fused {
     lengths: Vec<usize>,
-    plans: Vec<Plan>,
+    plans: Plans,
 }
 
 impl Fused {

@@ -13,6 +13,8 @@
 //! }
 //! ```
 
+mod backend;
+pub mod batch_norm;
 pub(crate) mod blas;
 pub mod context;
 pub(crate) mod cudnn;

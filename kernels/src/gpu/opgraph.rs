@@ -1,16 +1,16 @@
 //! cuDNN's graph API: operations on tensors that cuDNN compiles into one or a few kernels.
 //!
-//! What must hold: a descriptor is destroyed once, after all that refer to it; whoever makes one has seen to it that
-//! cuDNN is found; a plan runs only with addresses that its maker has checked.
+//! What must hold: whoever makes a graph has seen to it that cuDNN is found; a plan runs only with addresses that its
+//! caller has checked.
 
 use std::ffi::c_void;
 use std::ptr;
 
 use cudarc::cudnn::sys::cudnnBackendAttributeName_t as Name;
-use cudarc::cudnn::sys::cudnnBackendAttributeType_t as Type;
 use cudarc::cudnn::sys::cudnnBackendDescriptorType_t as Kind;
 use cudarc::cudnn::sys::{self, cudnnPointwiseMode_t as Mode};
 
+use super::backend::{Attribute, Desc, For, Real};
 use super::desc::check;
 use super::error::GpuError;
 use crate::cpu::conv::ConvShape;
@@ -19,138 +19,6 @@ use crate::cpu::conv::ConvShape;
 const MOST_WORKSPACE: usize = 256 << 20;
 /// Engines that each heuristic may propose.
 const PROPOSED: usize = 16;
-
-/// What an attribute can be.
-trait Attribute: Copy {
-    const TYPE: Type;
-}
-
-macro_rules! attribute {
-    ($($rust:ty => $name:ident),+ $(,)?) => {
-        $(impl Attribute for $rust {
-            const TYPE: Type = Type::$name;
-        })+
-    };
-}
-attribute!(
-    i64 => CUDNN_TYPE_INT64,
-    f32 => CUDNN_TYPE_FLOAT,
-    f64 => CUDNN_TYPE_DOUBLE,
-    bool => CUDNN_TYPE_BOOLEAN,
-    u8 => CUDNN_TYPE_CHAR,
-    u64 => CUDNN_TYPE_VOID_PTR,
-    sys::cudnnHandle_t => CUDNN_TYPE_HANDLE,
-    sys::cudnnDataType_t => CUDNN_TYPE_DATA_TYPE,
-    sys::cudnnConvolutionMode_t => CUDNN_TYPE_CONVOLUTION_MODE,
-    sys::cudnnBackendHeurMode_t => CUDNN_TYPE_HEUR_MODE,
-    sys::cudnnPointwiseMode_t => CUDNN_TYPE_POINTWISE_MODE,
-    sys::cudnnReduceTensorOp_t => CUDNN_TYPE_REDUCTION_OPERATOR_TYPE,
-    sys::cudnnBackendDescriptor_t => CUDNN_TYPE_BACKEND_DESCRIPTOR,
-);
-
-/// A descriptor of the graph API.
-struct Desc(sys::cudnnBackendDescriptor_t);
-
-// SAFETY: a descriptor is plain memory of the library; any thread may use it, one at a time.
-unsafe impl Send for Desc {}
-
-impl Drop for Desc {
-    fn drop(&mut self) {
-        // SAFETY: made by cudnnBackendCreateDescriptor and destroyed once.
-        let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
-    }
-}
-
-impl Desc {
-    fn new(kind: Kind) -> Result<Self, GpuError> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: it writes one descriptor.
-        check("making a descriptor", unsafe { sys::cudnnBackendCreateDescriptor(kind, &mut raw) })?;
-        Ok(Self(raw))
-    }
-
-    /// The same with an attribute set; the library copies the values.
-    fn with<T: Attribute>(self, name: Name, values: &[T]) -> Result<Self, GpuError> {
-        let (count, from) = (values.len() as i64, values.as_ptr().cast::<c_void>());
-        // SAFETY: the descriptor is good, and `values` are as many of the type as is said.
-        let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, T::TYPE, count, from) };
-        check(&format!("setting {name:?}"), status).map(|()| self)
-    }
-
-    /// The same, ready for use.
-    fn done(self, what: &str) -> Result<Self, GpuError> {
-        // SAFETY: the descriptor is good.
-        check(what, unsafe { sys::cudnnBackendFinalize(self.0) }).map(|()| self)
-    }
-
-    /// An attribute of one number.
-    fn number(&self, name: Name) -> Result<i64, GpuError> {
-        let (mut count, mut value) = (0i64, 0i64);
-        let to = ptr::from_mut(&mut value).cast::<c_void>();
-        // SAFETY: the descriptor is good; there is room for the one number asked for.
-        let status = unsafe { sys::cudnnBackendGetAttribute(self.0, name, i64::TYPE, 1, &mut count, to) };
-        check(&format!("reading {name:?}"), status).map(|()| value)
-    }
-}
-
-/// Whose plans are made: a handle's, or those of a device that need not be here.
-pub(crate) enum For {
-    /// The device of a handle.
-    Handle(sys::cudnnHandle_t),
-    /// A device as cuDNN describes it.
-    Properties(Properties),
-}
-
-/// A device as cuDNN describes it, in JSON.
-pub(crate) struct Properties(Desc);
-
-impl Properties {
-    /// From cuDNN's own text (`CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION`).
-    pub(crate) fn from_json(json: &str) -> Result<Self, GpuError> {
-        let text: Vec<u8> = json.bytes().chain([0]).collect();
-        let desc = Desc::new(Kind::CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR)?;
-        let desc = desc.with(Name::CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, &text)?;
-        Ok(Self(desc.done("describing a device")?))
-    }
-}
-
-impl For {
-    /// A descriptor that is told whom it is for.
-    fn tell(&self, desc: Desc, handle: Option<Name>, properties: Option<Name>) -> Result<Desc, GpuError> {
-        match (self, handle, properties) {
-            (Self::Handle(raw), Some(name), _) => desc.with(name, &[*raw]),
-            (Self::Properties(p), _, Some(name)) => desc.with(name, &[p.0.0]),
-            _ => Ok(desc),
-        }
-    }
-}
-
-/// Element types of tensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Real {
-    /// IEEE single.
-    F32,
-    /// The upper half of it.
-    Bf16,
-}
-
-impl Real {
-    fn raw(self) -> sys::cudnnDataType_t {
-        match self {
-            Self::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-            Self::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-        }
-    }
-
-    /// Bytes of an element.
-    #[must_use]
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
 
 const COMPUTE: sys::cudnnDataType_t = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
 
@@ -161,10 +29,10 @@ pub(crate) struct Tensor(usize);
 /// A graph being made.
 #[derive(Default)]
 pub(crate) struct Builder {
-    tensors: Vec<Desc>,
-    /// Descriptors that operations refer to.
-    parts: Vec<Desc>,
     operations: Vec<Desc>,
+    /// What operations refer to beside tensors.
+    parts: Vec<Desc>,
+    tensors: Vec<Desc>,
     /// Numbers of the tensors that have an address, in the order in which they were made.
     real: Vec<i64>,
 }
@@ -320,7 +188,7 @@ impl Builder {
     ///
     /// # Errors
     /// What cuDNN answers if no engine takes the graph.
-    pub(crate) fn plans(self, whose: &For, most: usize) -> Result<Vec<Plan>, GpuError> {
+    pub(crate) fn plans(self, whose: &For, most: usize) -> Result<Plans, GpuError> {
         let operations: Vec<_> = self.operations.iter().map(|d| d.0).collect();
         let graph = Desc::new(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?
             .with(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &operations)?;
@@ -351,8 +219,23 @@ impl Builder {
         }
         match plans.is_empty() {
             true => Err(refusal.unwrap_or_else(|| GpuError::shape("a graph of cuDNN", "no engine takes it"))),
-            false => Ok(plans),
+            false => Ok(Plans { plans, _graph: graph, _from: self }),
         }
+    }
+}
+
+/// Plans of a graph, with all that they may refer to; dropped in this order.
+pub(crate) struct Plans {
+    plans: Vec<Plan>,
+    _graph: Desc,
+    _from: Builder,
+}
+
+impl std::ops::Deref for Plans {
+    type Target = [Plan];
+
+    fn deref(&self) -> &[Plan] {
+        &self.plans
     }
 }
 

@@ -194,3 +194,5 @@ API int cudnnConvolutionBackwardFilter(void*, const float* alpha, Tensor* x, con
 {
     return ask(2, 1, x, w, c, y, alpha, beta, xs, ys, ws, space, bytes, 200);
 }
+
+#include "cudnn_graph.h"
