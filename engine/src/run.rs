@@ -118,14 +118,14 @@ impl Plan {
         let slots: Vec<Span<'_>> =
             slots.iter().map(|b| gpu.span(b)).collect::<core::result::Result<_, gpu::GpuError>>()?;
         let place: Vec<u64> = slots.iter().map(Span::address).collect();
-        if self.graph.as_ref().is_some_and(|(at, _)| *at == place) {
+        if !gpu.profiles() && self.graph.as_ref().is_some_and(|(at, _)| *at == place) {
             if let Some((_, graph)) = &self.graph {
                 graph.replay(gpu)?;
             }
             return Ok(());
         }
         let fresh = self.warm != Some(place.clone());
-        if fresh || self.capture_refused.is_some() || self.device.debug.nan {
+        if fresh || self.capture_refused.is_some() || self.device.debug.nan || gpu.profiles() {
             self.launch(gpu, &slots, true, state)?;
             self.warm = Some(place);
             return Ok(());
@@ -157,7 +157,14 @@ impl Plan {
         for i in 0..self.steps.len() {
             {
                 let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
-                run_step(&mut self.steps[i], &mut Memory::gpu(gpu.span(arena)?, slots))?;
+                let (step, mut memory) = (&mut self.steps[i], Memory::gpu(gpu.span(arena)?, slots));
+                if gpu.profiles() {
+                    let (name, cost) = (step.name, step.cost);
+                    let seconds = gpu.seconds(|| run_step(step, &mut memory))?;
+                    gpu.spent(name, seconds, cost.flops, cost.bytes);
+                } else {
+                    run_step(step, &mut memory)?;
+                }
             }
             if check {
                 self.check_step(i, state)?;

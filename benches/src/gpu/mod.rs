@@ -2,9 +2,14 @@
 //!
 //! What must hold: a check that fails says so and stops no other.
 
+mod fusion;
+mod norm;
 mod parity;
+mod roofline;
+mod sanitizer;
 mod speed;
 mod training;
+mod whole;
 
 use crate::Result;
 use engine::Device;
@@ -64,7 +69,58 @@ pub fn against_the_cpu(gpu: &Device) -> Vec<Check> {
     checks
 }
 
-/// Every bench case, timed, beside copies on the device.
-pub fn timed(gpu: &Device) -> Vec<Check> {
-    speed::checks(gpu)
+/// What sizes to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Those of real networks.
+    Real,
+    /// So small that a made-up device does them in seconds: times mean nothing, but everything runs once.
+    Small,
+}
+
+/// Everything that is timed: bench cases beside copies on the device, batch norm and fused patterns beside cuDNN's,
+/// whole iterations and what bounds them.
+pub fn timed(gpu: &Device, size: Size) -> Vec<Check> {
+    let mut checks = if size == Size::Real { speed::checks(gpu) } else { Vec::new() };
+    checks.extend(norm::checks(gpu, size));
+    checks.extend(fusion::checks(gpu, size));
+    checks.extend(roofline::checks(gpu, size));
+    checks.extend(whole::checks(gpu, size));
+    checks
+}
+
+/// The comparisons again under NVIDIA's compute-sanitizer.
+///
+/// # Errors
+/// A sentence, where the tool is not found.
+pub fn sanitized(gpu: &Device) -> Result<Check, String> {
+    sanitizer::check_with(gpu)
+}
+
+/// Largest |a − b| / max|b|; infinity where lengths differ or only one side has NaN.
+fn largest(got: &[f32], want: &[f32]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let scale = want.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+    let mut worst = 0.0f64;
+    for (g, w) in got.iter().zip(want).filter(|(g, w)| g != w && !(g.is_nan() && w.is_nan())) {
+        let off = f64::from((g - w).abs() / scale);
+        worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
+    }
+    worst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_relative_and_nothing_hides() {
+        assert_eq!(largest(&[1.0, -2.0], &[1.0, -2.0]), 0.0);
+        assert!((largest(&[1.0, -2.2], &[1.0, -2.0]) - 0.1).abs() < 1e-6);
+        assert_eq!(largest(&[f32::NAN], &[1.0]), f64::INFINITY);
+        assert_eq!(largest(&[f32::NAN], &[f32::NAN]), 0.0);
+        assert_eq!(largest(&[1.0], &[]), f64::INFINITY);
+    }
 }

@@ -9,6 +9,7 @@ use super::blas::Blas;
 use super::context::Gpu;
 use super::cudnn::Cudnn;
 use super::error::GpuError;
+use super::profile::Profile;
 
 /// Made when first needed.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(crate) struct Handles {
     /// Which candidate was the best for a question.
     choices: Mutex<BTreeMap<String, String>>,
     notes: Mutex<Vec<String>>,
+    /// What programs spend their time on.
+    pub(super) profile: Profile,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
