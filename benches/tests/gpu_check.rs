@@ -16,7 +16,7 @@ fn every_comparison_passes_on_the_made_up_gpu() {
     };
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-check"));
     fake::environment(&mut command, &folder);
-    // A made-up sanitizer that finds nothing, after it has run what it is given.
+    // A made-up sanitizer that finds nothing where it is asked to watch the comparisons.
     let tools = folder.join("tools");
     fs::create_dir_all(&tools).unwrap();
     let tool = tools.join("compute-sanitizer");
