@@ -139,7 +139,7 @@ mod tests {
         let said = |s| Error::Engine(engine::Error::OutOfMemory(Box::new(s))).with_advice(&config);
         let text = said(shortage(800, 400)).to_string();
         assert!(
-            text.contains("800 B wanted, 400 B free") && text.contains("train.batch_size=32 may fit"),
+            text.contains("800 B wanted, 400 B free") && text.contains("train.batch_size=24 may fit"),
             "{text}"
         );
         assert!(said(shortage(0, 400)).to_string().contains("sampler.buffer_size"));
