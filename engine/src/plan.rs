@@ -6,7 +6,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result, Site};
 use crate::op::{Cost, Kernel, Prepared};
-use crate::shortage::{Holder, explain, largest};
+use crate::shortage::explain;
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Source, Tape, Var};
@@ -71,28 +71,28 @@ impl Arena {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Storage {
-    bytes: usize,
-    first: usize,
-    last: usize,
+pub(crate) struct Storage {
+    pub(crate) bytes: usize,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
     offset: usize,
 }
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Home {
+pub(crate) enum Home {
     None,
     Arena(usize),
     Slot(Slot),
 }
 
-struct Planner<'a> {
-    tape: &'a Tape,
-    order: Vec<usize>,
+pub(crate) struct Planner<'a> {
+    pub(crate) tape: &'a Tape,
+    pub(crate) order: Vec<usize>,
     /// Step that makes each value (0 for host inputs and slots), and the last that reads it.
     last: Vec<usize>,
-    homes: Vec<Home>,
-    storages: Vec<Storage>,
+    pub(crate) homes: Vec<Home>,
+    pub(crate) storages: Vec<Storage>,
 }
 
 const END: usize = usize::MAX;
@@ -274,25 +274,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What is largest where most is alive.
-    fn holders(&self, live: &[usize], work: &[usize]) -> Vec<Holder> {
-        let most = live.iter().enumerate().max_by_key(|(_, bytes)| **bytes).map_or(0, |(i, _)| i + 1);
-        let mut names = vec![(String::new(), None); self.storages.len()];
-        for (value, home) in self.tape.values.iter().zip(&self.homes) {
-            let Home::Arena(s) = *home else { continue };
-            let what = match &value.source {
-                Source::Input(name) => format!("input {name}"),
-                Source::Node { node } => self.tape.nodes[*node].op.name().to_owned(),
-                Source::Slot => continue,
-            };
-            names[s] = (what, Some(value.spec));
-        }
-        for (&n, &s) in self.order.iter().zip(work) {
-            names[s] = (format!("workspace of {}", self.tape.nodes[n].op.name()), None);
-        }
-        let alive =
-            self.storages.iter().zip(names).filter(|(s, _)| s.bytes > 0 && s.first <= most && most <= s.last);
-        largest(alive.map(|(s, (what, spec))| (what, spec, s.bytes as u64)))
+    /// The program's memory, and the bytes alive at each step.
+    fn allocate(&self, device: &Device, bytes: usize, work: &[usize]) -> Result<(Arena, Vec<usize>)> {
+        let alive = |t| self.storages.iter().filter(move |s| s.first <= t && t <= s.last);
+        let live: Vec<usize> = (1..=self.order.len()).map(|t| alive(t).map(|s| s.bytes).sum()).collect();
+        let state = self.tape.slots.iter().map(|u| u.slot.spec.bytes()).sum();
+        let arena = explain(Arena::new(device, bytes), device, (bytes, state), || self.holders(&live, work))?;
+        Ok((arena, live))
     }
 
     fn finish(
@@ -345,11 +333,7 @@ impl<'a> Planner<'a> {
                 }
             })
             .collect();
-        let live: Vec<usize> = (1..=self.order.len())
-            .map(|t| self.storages.iter().filter(|s| s.first <= t && t <= s.last).map(|s| s.bytes).sum())
-            .collect();
-        let state: usize = self.tape.slots.iter().map(|u| u.slot.spec.bytes()).sum();
-        let arena = explain(Arena::new(device, bytes), device, (bytes, state), || self.holders(&live, work))?;
+        let (arena, live) = self.allocate(device, bytes, work)?;
         let plan = Plan {
             device: device.clone(),
             tag: self.tape.tag(),

@@ -2,7 +2,9 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::plan::{Home, Planner};
 use crate::spec::Spec;
+use crate::tape::Source;
 use core::fmt;
 use kernels::gpu::GpuError;
 use kernels::memory::MemoryError;
@@ -98,6 +100,29 @@ pub(crate) fn largest(all: impl Iterator<Item = (String, Option<Spec>, u64)>) ->
     holders.sort_by_key(|h| core::cmp::Reverse(h.bytes));
     holders.truncate(NAMED);
     holders
+}
+
+impl Planner<'_> {
+    /// What is largest where most is alive.
+    pub(crate) fn holders(&self, live: &[usize], work: &[usize]) -> Vec<Holder> {
+        let most = live.iter().enumerate().max_by_key(|(_, bytes)| **bytes).map_or(0, |(i, _)| i + 1);
+        let mut names = vec![(String::new(), None); self.storages.len()];
+        for (value, home) in self.tape.values.iter().zip(&self.homes) {
+            let Home::Arena(s) = *home else { continue };
+            let what = match &value.source {
+                Source::Input(name) => format!("input {name}"),
+                Source::Node { node } => self.tape.nodes[*node].op.name().to_owned(),
+                Source::Slot => continue,
+            };
+            names[s] = (what, Some(value.spec));
+        }
+        for (&n, &s) in self.order.iter().zip(work) {
+            names[s] = (format!("workspace of {}", self.tape.nodes[n].op.name()), None);
+        }
+        let alive =
+            self.storages.iter().zip(names).filter(|(s, _)| s.bytes > 0 && s.first <= most && most <= s.last);
+        largest(alive.map(|(s, (what, spec))| (what, spec, s.bytes as u64)))
+    }
 }
 
 /// The result of an allocation, with what it was for if it failed for want of memory.
