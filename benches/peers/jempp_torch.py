@@ -70,15 +70,18 @@ class Trainer:
     def __init__(self, a):
         self.a, self.alpha, self.eps = a, 0.2, 1.0
         h, w, c = a.image
+        self.device = getattr(a, "device", "cpu")
         self.format = torch.channels_last if a.channels_last else torch.contiguous_format
-        self.net = WideResNet(a.depth, a.width, c, a.classes).to(memory_format=self.format).train()
+        self.net = WideResNet(a.depth, a.width, c, a.classes).to(self.device, memory_format=self.format).train()
         self.optimiser = torch.optim.SGD(self.net.parameters(), 0.01, 0.9, weight_decay=4e-4)
-        image = lambda n: (torch.rand(n, c, h, w) * 2 - 1).to(memory_format=self.format)
-        self.batches = [(image(a.batch), image(a.batch), torch.randint(a.classes, (a.batch,))) for _ in range(4)]
+        image = lambda n: (torch.rand(n, c, h, w) * 2 - 1).to(self.device, memory_format=self.format)
+        labels = lambda: torch.randint(a.classes, (a.batch,), device=self.device)
+        self.batches = [(image(a.batch), image(a.batch), labels()) for _ in range(4)]
         self.buffer, self.bank = image(a.buffer), image(1000)
 
     def autocast(self):
-        return torch.autocast("cpu", torch.bfloat16) if self.a.dtype == "bf16" else contextlib.nullcontext()
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16) if self.a.dtype == "bf16" else contextlib.nullcontext()
 
     def gradient(self, x):
         """Literal: ∂f/∂(conv1 out). Collapsed: ∂f/∂x. No weight gradient is computed in either."""
@@ -105,13 +108,17 @@ class Trainer:
                 x = (x + self.alpha * step.clamp(-self.eps, self.eps)).clamp_(-1, 1)
             return x
 
-    def sample(self):
+    def begin(self):
+        """Where chains start, and their places in the buffer."""
         a = self.a
-        index = torch.randint(a.buffer, (a.batch,))
-        restart = (torch.rand(a.batch) < 0.05)[:, None, None, None]
-        fresh = self.bank[torch.randint(len(self.bank), (a.batch,))]
-        x = torch.where(restart, fresh, self.buffer[index]).to(memory_format=self.format)
-        for _ in range(a.outer):
+        index = torch.randint(a.buffer, (a.batch,), device=self.device)
+        restart = (torch.rand(a.batch, device=self.device) < 0.05)[:, None, None, None]
+        fresh = self.bank[torch.randint(len(self.bank), (a.batch,), device=self.device)]
+        return torch.where(restart, fresh, self.buffer[index]).to(memory_format=self.format), index
+
+    def sample(self):
+        x, index = self.begin()
+        for _ in range(self.a.outer):
             x = self.outer_step(x)
         self.buffer[index] = x
         return x

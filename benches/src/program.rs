@@ -2,7 +2,7 @@
 //!
 //! What must hold: inputs lie in slots of the state, so that a run computes and copies nothing in.
 
-use crate::Result;
+use crate::{Error, Result};
 use engine::op::Cost;
 use engine::ops::{Case, Fill, registry};
 use engine::rng::{Philox, Stream};
@@ -20,6 +20,8 @@ pub struct Program {
     pub cost: Cost,
     plan: Plan,
     state: State,
+    slots: Vec<Slot>,
+    outputs: Vec<Var>,
     /// What is yet to be filled.
     inputs: Vec<(Slot, Fill)>,
 }
@@ -43,7 +45,8 @@ impl Program {
         let specs = vars.iter().chain(&outputs).map(|v| tape.spec(*v));
         let specs = specs.collect::<engine::Result<Vec<Spec>>>()?;
         let spec = specs.into_iter().max_by_key(Spec::len).unwrap_or(Spec::f32(&[]));
-        Ok(Self { spec, cost: plan.cost(), plan, state, inputs })
+        let slots = inputs.iter().map(|(slot, _)| *slot).collect();
+        Ok(Self { spec, cost: plan.cost(), plan, state, slots, outputs, inputs })
     }
 
     /// Fills the inputs, once.
@@ -66,6 +69,24 @@ impl Program {
             }
         }
         Ok(())
+    }
+
+    /// The values of input `i`, in float32.
+    ///
+    /// # Errors
+    /// If there is none, or it holds another type.
+    pub fn input(&self, i: usize) -> Result<Vec<f32>> {
+        let slot = self.slots.get(i).ok_or_else(|| Error::Device(format!("there is no input {i}")))?;
+        Ok(self.state.fetch(*slot)?)
+    }
+
+    /// The values of output `i` of the last run, in float32.
+    ///
+    /// # Errors
+    /// If there is none, or it holds another type.
+    pub fn output(&self, i: usize) -> Result<Vec<f32>> {
+        let var = self.outputs.get(i).ok_or_else(|| Error::Device(format!("there is no output {i}")))?;
+        Ok(self.plan.fetch(*var)?)
     }
 
     /// Runs once.

@@ -1,5 +1,6 @@
 //! What can go wrong, with the op, the shapes and the place where the op was recorded.
 
+use crate::shortage::Shortage;
 use crate::spec::Spec;
 use core::panic::Location;
 
@@ -77,6 +78,9 @@ pub enum Error {
         /// Why not.
         why: &'static str,
     },
+    /// There is not enough memory for a program or for state.
+    #[error("{0}")]
+    OutOfMemory(Box<Shortage>),
     /// A GPU refused.
     #[error(transparent)]
     Gpu(#[from] kernels::gpu::GpuError),

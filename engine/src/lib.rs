@@ -19,6 +19,7 @@ mod plan;
 pub mod rng;
 mod run;
 mod sequence;
+pub mod shortage;
 pub mod spec;
 pub mod state;
 pub mod tape;

@@ -9,6 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result, Site};
 use crate::op::{Cost, Kernel, Prepared};
 use crate::sequence::Captured;
+use crate::shortage::explain;
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Source, Tape, Var};
@@ -75,28 +76,28 @@ impl Arena {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Storage {
-    bytes: usize,
-    first: usize,
-    last: usize,
+pub(crate) struct Storage {
+    pub(crate) bytes: usize,
+    pub(crate) first: usize,
+    pub(crate) last: usize,
     offset: usize,
 }
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Home {
+pub(crate) enum Home {
     None,
     Arena(usize),
     Slot(Slot),
 }
 
-struct Planner<'a> {
-    tape: &'a Tape,
-    order: Vec<usize>,
+pub(crate) struct Planner<'a> {
+    pub(crate) tape: &'a Tape,
+    pub(crate) order: Vec<usize>,
     /// Step that makes each value (0 for host inputs and slots), and the last that reads it.
     last: Vec<usize>,
-    homes: Vec<Home>,
-    storages: Vec<Storage>,
+    pub(crate) homes: Vec<Home>,
+    pub(crate) storages: Vec<Storage>,
     /// The first storages are the inputs'.
     inputs: usize,
 }
@@ -293,6 +294,15 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// The program's memory, and the bytes alive at each step.
+    fn allocate(&self, device: &Device, bytes: usize, work: &[usize]) -> Result<(Arena, Vec<usize>)> {
+        let alive = |t| self.storages.iter().filter(move |s| s.first <= t && t <= s.last);
+        let live: Vec<usize> = (1..=self.order.len()).map(|t| alive(t).map(|s| s.bytes).sum()).collect();
+        let state = self.tape.slots.iter().map(|u| u.slot.spec.bytes()).sum();
+        let arena = explain(Arena::new(device, bytes), device, (bytes, state), || self.holders(&live, work))?;
+        Ok((arena, live))
+    }
+
     fn finish(
         self,
         device: &Device,
@@ -343,16 +353,14 @@ impl<'a> Planner<'a> {
                 }
             })
             .collect();
-        let live = (1..=self.order.len())
-            .map(|t| self.storages.iter().filter(|s| s.first <= t && t <= s.last).map(|s| s.bytes).sum())
-            .collect();
+        let (arena, live) = self.allocate(device, bytes, work)?;
         let sent = self.storages[..self.inputs].iter().map(|s| s.bytes).sum();
         let staging = device.as_gpu().filter(|_| sent > 0).map(|gpu| gpu.staging(sent)).transpose()?;
         let plan = Plan {
             device: device.clone(),
             tag: self.tape.tag(),
             steps,
-            arena: Arena::new(device, bytes)?,
+            arena,
             binds,
             outputs: outputs.iter().map(|v| (*v, self.tape.values[v.index()].spec, self.view(*v))).collect(),
             copies,

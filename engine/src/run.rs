@@ -139,7 +139,14 @@ impl Plan {
         for i in 0..self.steps.len() {
             {
                 let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
-                run_step(&mut self.steps[i], &mut Memory::gpu(gpu.span(arena)?, slots))?;
+                let (step, mut memory) = (&mut self.steps[i], Memory::gpu(gpu.span(arena)?, slots));
+                if gpu.profiles() {
+                    let (name, cost) = (step.name, step.cost);
+                    let seconds = gpu.seconds(|| run_step(step, &mut memory))?;
+                    gpu.spent(name, seconds, cost.flops, cost.bytes);
+                } else {
+                    run_step(step, &mut memory)?;
+                }
             }
             if check {
                 self.check_step(i, state)?;

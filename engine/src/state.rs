@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::shortage::{explain, largest};
 use crate::spec::{DType, Spec};
 use bytemuck::Pod;
 use kernels::cast::bf16;
@@ -100,11 +101,20 @@ impl State {
     /// If there is no memory for it.
     pub fn add(&mut self, name: &str, spec: Spec) -> Result<Slot> {
         let id = self.names.len() as u32;
+        let made = self.bytes();
+        let slots = || {
+            let old = self.names.iter().map(|(name, s)| (name.as_str(), *s));
+            largest(old.chain([(name, spec)]).map(|(n, s)| (format!("slot {n}"), Some(s), s.bytes() as u64)))
+        };
         match &mut self.store {
-            Store::Host(buffers) => buffers.push(Buffer::zeroed(spec.bytes())?),
+            Store::Host(buffers) => {
+                let buffer = Buffer::zeroed(spec.bytes()).map_err(Error::from);
+                buffers.push(explain(buffer, "the CPU", (0, made), slots)?);
+            }
             Store::Gpu(gpu, buffers) => {
                 let _turn = gpu.turn();
-                buffers.push(gpu.zeros(spec.bytes())?);
+                let buffer = gpu.zeros(spec.bytes()).map_err(Error::from);
+                buffers.push(explain(buffer, &gpu.device().name, (0, made), slots)?);
             }
         }
         self.names.push((name.to_owned(), spec));

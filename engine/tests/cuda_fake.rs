@@ -36,8 +36,12 @@ fn in_child(task: &str) {
 }
 
 fn in_child_with(task: &str, with: fake::With) {
+    in_child_of(task, with, &[]);
+}
+
+fn in_child_of(task: &str, with: fake::With, more: &[(&str, &std::ffi::OsStr)]) {
     if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), with) {
-        let text = fake::child("in_a_child", TASK, task, &folder);
+        let text = fake::child_with("in_a_child", TASK, task, &folder, more);
         assert!(text.contains(&format!("{task} done")), "{text}");
         print!("{text}");
     }
@@ -75,6 +79,11 @@ fn float64_is_refused_with_a_reason() {
 }
 
 #[test]
+fn too_little_memory_is_said_with_what_takes_it() {
+    in_child_of("memory", fake::With::Compiler, &[("FAKE_MEMORY", "1000000".as_ref())]);
+}
+
+#[test]
 fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     match task.as_str() {
@@ -82,6 +91,7 @@ fn in_a_child() {
         "cases in bf16" | "libraries in bf16" => every_case(Precision::Bf16),
         "state" => state(),
         "float64" => float64(),
+        "memory" => memory(),
         _ => panic!("{task}"),
     }
     println!("{task} done");
@@ -174,4 +184,43 @@ fn float64() {
         Err(e @ Error::Unsupported { op: "axpby", .. }) => assert!(e.to_string().contains("float64"), "{e}"),
         other => panic!("{other:?}"),
     }
+}
+
+/// 1 MB in all: 400 kB of state, and a program of three tensors of 400 kB each.
+fn memory() {
+    let device = gpu();
+    let mut state = State::on(&device);
+    let slot = state.add("weights", Spec::f32(&[100, 1000])).unwrap();
+    let free = engine::shortage::free_bytes(&device).unwrap();
+    assert_eq!(free, 600_000);
+    let mut tape = Tape::new();
+    let x = tape.input("x", Spec::f32(&[100, 1000]));
+    let w = tape.read(slot);
+    let y = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, w]).unwrap();
+    let z = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, y]).unwrap();
+    let Err(Error::OutOfMemory(s)) = tape.plan(&device, &[z, y]) else { panic!("it fits") };
+    assert!(s.wanted >= 1_200_000 && s.free == Some(600_000) && s.program_bytes == s.wanted, "{s:?}");
+    assert_eq!((s.state_bytes, s.batch_that_fits(100)), (400_000, Some(32)));
+    let text = s.to_string();
+    for part in [
+        "Fake of the tests: 1172 KiB wanted, 586 KiB free",
+        "Largest: 2 × axpby f32[100×1000], 781 KiB",
+        "state takes 391 KiB",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // And so is state.
+    match state.add("buffer", Spec::f32(&[1000, 1000])) {
+        Err(Error::OutOfMemory(s)) => {
+            let text = s.to_string();
+            assert!(text.contains("slot buffer f32[1000×1000]") && text.contains("slot weights"), "{text}");
+            assert_eq!((s.wanted, s.program_bytes, s.state_bytes), (4_000_000, 0, 400_000));
+        }
+        other => panic!("{other:?}"),
+    }
+    // What fits still does.
+    let mut tape = Tape::new();
+    let w = tape.read(slot);
+    let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[w]).unwrap();
+    tape.plan(&device, &[y]).unwrap().run(&mut state, &[]).unwrap();
 }

@@ -1,7 +1,40 @@
-//! The CPU that programs run on. What there is of CUDA says [`engine::gpu::probe()`].
+//! The CPU that programs run on, and what a run keeps of its GPU. What there is of CUDA says [`engine::gpu::probe()`].
 
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
 use engine::{Device, Level};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// What a run chose by measurement on its GPU (the algorithms of convolutions), in the run's folder.
+pub const CHOICES: &str = "gpu_choices.json";
+
+/// Keeps what was chosen by measurement in a run's folder, so that the run can be repeated as it was; nothing on a CPU.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
+    let Some(gpu) = device.as_gpu() else { return Ok(()) };
+    let choices: BTreeMap<String, String> = gpu.choices().into_iter().collect();
+    if choices.is_empty() {
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&choices).map_err(|e| Error::Internal(e.to_string()))?;
+    write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))
+}
+
+/// Takes over what a run kept, for programs planned from now on; returns how many choices there were. A file that is
+/// not there or damaged counts as none: the choices are then measured again.
+pub fn recall_choices(device: &Device, folder: &Path) -> usize {
+    let Some(gpu) = device.as_gpu() else { return 0 };
+    let text = fs::read_to_string(folder.join(CHOICES)).unwrap_or_default();
+    let choices: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
+    let count = choices.len();
+    gpu.recall(choices);
+    count
+}
 
 /// The CPU as programs use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +66,7 @@ pub fn cpu(device: &Device) -> Option<CpuInfo> {
 
 /// From Linux's `/proc/cpuinfo`.
 fn model_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;
     let name = line.split_once(':')?.1.split_whitespace().collect::<Vec<_>>().join(" ");
     (!name.is_empty()).then_some(name)

@@ -137,12 +137,13 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     }
 }
 
-// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN where there is no such class), or uniform
-// noise in [−1, 1] (2). Chain i draws elements i·2³²… of the place. `out` may be x.
+// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN where there is no such class, or its images are
+// not all among the `count` that there are), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
+// place. `out` may be x.
 extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     replay_restart(const float* x, const int* __restrict__ kind, const int* __restrict__ cls,
                    const unsigned char* __restrict__ images, const int* __restrict__ offsets,
-                   const float* __restrict__ means, int classes, const int* __restrict__ seed,
+                   const float* __restrict__ means, int count, int classes, const int* __restrict__ seed,
                    const int* __restrict__ step, unsigned step_offset, unsigned stream, int row, float* out)
 {
     const int chain = blockIdx.y;
@@ -154,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     const int end = first + 4 * QUADS < row ? first + 4 * QUADS : row;
     if (kind[chain] == 1) {
         const int c = cls[chain];
-        if (c >= 0 && c < classes) {
+        if (c >= 0 && c < classes && offsets[c] >= 0 && offsets[c] <= offsets[c + 1] && offsets[c + 1] <= count) {
             informative(images, offsets[c], offsets[c + 1], means + (long long)c * row, place, base, row, to);
         } else {
             for (int i = first + (int)threadIdx.x; i < end; i += JEMPP_BLOCK) {

@@ -56,7 +56,8 @@ pub struct ByClass<'a> {
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
 /// class, clipped to ±1: given the data its law is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
-/// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone.
+/// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone; where
+/// there is no such class, or its offsets do not lie in order among the images, the row is NaN.
 pub fn restart<T: Real>(
     cpu: &Cpu,
     row: usize,
@@ -89,6 +90,10 @@ fn informative<T: Real>(row: usize, data: ByClass<'_>, class: i32, place: Place,
         out.fill(T::of(f64::NAN));
         return;
     };
+    if first < 0 || end < first || end as usize * row > data.images.len() {
+        out.fill(T::of(f64::NAN));
+        return;
+    }
     let (first, n) = (first as usize, (end - first) as usize);
     let mean = &data.means[c * row..(c + 1) * row];
     // Σ_j z_j x_j − (Σ_j z_j) μ, accumulated in float32 over all pixels at once.
@@ -203,6 +208,7 @@ pub mod cuda {
             of::<u8>("images", images * row),
             of::<i32>("offsets", classes + 1),
             of::<f32>("means", classes * row),
+            i32(int("restart", images)?),
             i32(int("restart", classes)?),
             of::<i32>("seed", 2),
             of::<i32>("step", 1),
@@ -215,8 +221,7 @@ pub mod cuda {
             return Err(GpuError::shape("restart", format!("{n} chains")));
         }
         // SAFETY: a block works on 128 elements of a chain and stays inside the row. It reads images from offset to
-        // offset of a class: `offsets` must lie in 0..=images, as its maker sees to; everything else is of the lengths
-        // given.
+        // offset of a class, where these lie in order in 0..=images; everything else is of the lengths given.
         unsafe { Launch::new(gpu, "replay", "replay_restart", blocks(row.div_ceil(128), n, 256), params) }
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use benches::gpu::{self, Check};
+use benches::gpu::{self, Check, Size};
 use engine::{Debugging, Device};
 use kernels::gpu::libs::Status;
 use kernels::gpu::selftest::{self, Outcome, Record};
@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 const HELP: &str = "\
 gpu-check: says what there is of CUDA on this machine and checks that the GPU computes what it should
 
-Usage: gpu-check [--device N] [--require] [--no-speed] [--json FILE]
+Usage: gpu-check [--device N] [--require] [--no-speed | --quick] [--no-sanitizer] [--json FILE]
 
   --device N    the device to check [default: 0]
   --require     a GPU must be there and every check made: else the exit code is 4
   --no-speed    compare only, and time nothing
+  --quick       time tiny sizes only: everything runs once, and the times mean nothing
+  --no-sanitizer  do not repeat the comparisons under compute-sanitizer, where that is found
   --json FILE   write the report to FILE too ('-': to standard output, in place of the text)
   --help        this text
 
@@ -34,13 +36,15 @@ or does not open, or, with --require, there is no GPU or a check was skipped · 
 struct Options {
     device: usize,
     require: bool,
-    speed: bool,
+    speed: Option<Size>,
+    sanitizer: bool,
     json: Option<String>,
 }
 
 /// `None` asks for help.
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { device: 0, require: false, speed: true, json: None };
+    let mut options =
+        Options { device: 0, require: false, speed: Some(Size::Real), sanitizer: true, json: None };
     while let Some(arg) = args.next() {
         let (name, mut given) = match arg.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -51,7 +55,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Stri
         match name.as_str() {
             "--help" | "-h" => return Ok(None),
             "--require" => options.require = true,
-            "--no-speed" => options.speed = false,
+            "--no-speed" => options.speed = None,
+            "--quick" => options.speed = Some(Size::Small),
+            "--no-sanitizer" => options.sanitizer = false,
             "--json" => options.json = Some(value()?),
             "--device" => {
                 let number = value()?;
@@ -87,12 +93,18 @@ fn main() -> ExitCode {
     };
     if let Ok(devices) = &devices {
         found.checks = gpu::against_the_cpu(devices);
-        if options.speed {
-            found.checks.extend(gpu::timed(devices));
+        if let Some(size) = options.speed {
+            found.checks.extend(gpu::timed(devices, size));
         }
         for note in devices.iter().filter_map(Device::as_gpu).flat_map(|gpu| gpu.notes()) {
             if !found.notes.contains(&note) {
                 found.notes.push(note);
+            }
+        }
+        if let (true, Some(device)) = (options.sanitizer, devices.first()) {
+            match gpu::sanitized(device) {
+                Ok(check) => found.checks.push(check),
+                Err(why) => found.notes.push(why),
             }
         }
     }
@@ -302,7 +314,12 @@ mod tests {
             );
         }
         assert!(matches!(options(&["-h"]), Ok(None)));
-        assert!(matches!(options(&["--no-speed"]), Ok(Some(Options { speed: false, device: 0, .. }))));
+        assert!(matches!(
+            options(&["--no-speed"]),
+            Ok(Some(Options { speed: None, device: 0, sanitizer: true, .. }))
+        ));
+        let quick = options(&["--quick", "--no-sanitizer"]);
+        assert!(matches!(quick, Ok(Some(Options { speed: Some(Size::Small), sanitizer: false, .. }))));
         for wrong in [&["--json"][..], &["--device", "one"], &["--what"], &["file"]] {
             assert!(options(wrong).is_err(), "{wrong:?}");
         }

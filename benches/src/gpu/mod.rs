@@ -2,9 +2,14 @@
 //!
 //! What must hold: a check that fails says so and stops no other; what a device may differ by stands in one table.
 
+mod fusion;
+mod norm;
 mod parity;
+mod roofline;
+mod sanitizer;
 mod speed;
 mod training;
+mod whole;
 
 use crate::Result;
 use engine::{Device, Precision};
@@ -101,7 +106,67 @@ fn allowed(gpu: &Device) -> Option<Allowed> {
     ALLOWED.into_iter().find(|a| a.precision == precision)
 }
 
-/// Every bench case, timed, beside copies on the device; in other precisions than float32 those that these change.
-pub fn timed(gpus: &[Device]) -> Vec<Check> {
-    gpus.iter().filter_map(|d| Some((d, allowed(d)?))).flat_map(|(d, a)| speed::checks(d, a)).collect()
+/// What sizes to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Those of real networks.
+    Real,
+    /// So small that a made-up device does them in seconds: times mean nothing, but everything runs once.
+    Small,
+}
+
+/// Everything that is timed: bench cases beside copies on the device, batch norm and fused patterns beside cuDNN's,
+/// whole iterations and what bounds them.
+///
+/// Bench cases run in other precisions than float32 where these change them; what is compared with cuDNN, and what bounds
+/// the step, is of the first device.
+pub fn timed(gpus: &[Device], size: Size) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if size == Size::Real {
+        let each = gpus.iter().filter_map(|d| Some((d, allowed(d)?)));
+        checks.extend(each.flat_map(|(d, a)| speed::checks(d, a)));
+    }
+    if let Some(gpu) = gpus.first() {
+        checks.extend(norm::checks(gpu, size));
+        checks.extend(fusion::checks(gpu, size));
+        checks.extend(roofline::checks(gpu, size));
+        checks.extend(whole::checks(gpu, size));
+    }
+    checks
+}
+
+/// The comparisons again under NVIDIA's compute-sanitizer.
+///
+/// # Errors
+/// A sentence, where the tool is not found.
+pub fn sanitized(gpu: &Device) -> Result<Check, String> {
+    sanitizer::check_with(gpu)
+}
+
+/// Largest |a − b| / max|b|; infinity where lengths differ or only one side has NaN.
+fn largest(got: &[f32], want: &[f32]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let scale = want.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+    let mut worst = 0.0f64;
+    for (g, w) in got.iter().zip(want).filter(|(g, w)| g != w && !(g.is_nan() && w.is_nan())) {
+        let off = f64::from((g - w).abs() / scale);
+        worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
+    }
+    worst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_relative_and_nothing_hides() {
+        assert_eq!(largest(&[1.0, -2.0], &[1.0, -2.0]), 0.0);
+        assert!((largest(&[1.0, -2.2], &[1.0, -2.0]) - 0.1).abs() < 1e-6);
+        assert_eq!(largest(&[f32::NAN], &[1.0]), f64::INFINITY);
+        assert_eq!(largest(&[f32::NAN], &[f32::NAN]), 0.0);
+        assert_eq!(largest(&[1.0], &[]), f64::INFINITY);
+    }
 }

@@ -1,6 +1,6 @@
 //! Every small case of the registry on both devices: results, gradients, replays.
 
-use super::{Allowed, Check, Found, check};
+use super::{Allowed, Check, Found, check, largest};
 use crate::Result;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::reduce::SumAll;
@@ -31,11 +31,7 @@ fn one(case: &Case, cpu: &Device, gpu: &Device, tolerance: f64) -> Result<Found>
     let got = program.run(gpu, &data, 3)?;
     let mut worst = 0.0f64;
     for (got, want) in got[0].iter().zip(&want) {
-        let scale = want.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
-        for (g, w) in got.iter().zip(want).filter(|(g, w)| g != w && !(g.is_nan() && w.is_nan())) {
-            let off = f64::from((g - w).abs() / scale);
-            worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
-        }
+        worst = worst.max(largest(got, want));
     }
     let bits = |r: &[Vec<f32>]| r.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
     if let Some(i) = (1..got.len()).find(|&i| bits(&got[0]) != bits(&got[i])) {

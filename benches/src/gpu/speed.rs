@@ -10,13 +10,13 @@ use std::time::Instant;
 /// Runs between two waits.
 const RUNS: u32 = 50;
 /// Bytes of the copy that bandwidth is measured by: more than any cache holds.
-const COPIED: usize = 512 << 20;
+pub(super) const COPIED: usize = 512 << 20;
 
 pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
     let Some(gpu) = device.as_gpu() else { return Vec::new() };
     let mut copy_rate = 0.0;
     let copy = check("speed", "copy on the device", || {
-        copy_rate = copy_gb_per_s(gpu)?;
+        copy_rate = copy_gb_per_s(gpu, COPIED)?;
         let text = format!("{copy_rate:.0} GB/s, read and written, {} MiB", COPIED >> 20);
         Ok(Ok((text, json!({ "gb_per_s": copy_rate, "bytes": COPIED }))))
     });
@@ -58,7 +58,7 @@ pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
 }
 
 /// The shortest of three means of [`RUNS`] runs, in seconds. The first runs compile, choose and capture.
-fn time(gpu: &Gpu, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+pub(super) fn time(gpu: &Gpu, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..3 {
         run()?;
     }
@@ -79,13 +79,14 @@ fn wait(gpu: &Gpu) -> Result<()> {
     gpu.synchronize().map_err(refused)
 }
 
-fn refused(error: GpuError) -> Error {
+pub(super) fn refused(error: GpuError) -> Error {
     Error::Engine(error.into())
 }
 
-fn copy_gb_per_s(gpu: &Gpu) -> Result<f64> {
-    let (from, to) = (gpu.zeros::<u8>(COPIED).map_err(refused)?, gpu.zeros::<u8>(COPIED).map_err(refused)?);
+/// 10⁹ bytes a second that a copy of `bytes` reads and writes.
+pub(super) fn copy_gb_per_s(gpu: &Gpu, bytes: usize) -> Result<f64> {
+    let (from, to) = (gpu.zeros::<u8>(bytes).map_err(refused)?, gpu.zeros::<u8>(bytes).map_err(refused)?);
     let spans = (gpu.span(&from).map_err(refused)?, gpu.span(&to).map_err(refused)?);
     let seconds = time(gpu, || gpu.copy(spans.0, spans.1).map_err(refused))?;
-    Ok(2.0 * COPIED as f64 / seconds / 1e9)
+    Ok(2.0 * bytes as f64 / seconds / 1e9)
 }

@@ -20,7 +20,8 @@ fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let small = SMALL.iter().filter(|_| !whole).map(ToString::to_string);
     let overrides: Vec<String> = small.chain(a.overrides.iter().cloned()).collect();
     let config = configuration(global, "jempp", a.config.as_deref(), &overrides)?;
-    let mut session = synthetic_session(&config, &global.device()?)?;
+    let session = synthetic_session(&config, &global.device()?);
+    let mut session = session.map_err(|e| e.with_advice(&config))?;
     if a.dump {
         let dump = session.trainer().dump();
         if a.json { eprintln!("{dump}") } else { print(&dump)? }

@@ -6,6 +6,7 @@ use crate::progress::{Follower, Steps, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, Draft};
 use jempp::data::{Loaded, Origin, Reading, load_with};
+use jempp::devices::{keep_choices, recall_choices};
 use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -29,11 +30,13 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         return Err(Error::Exists(out.to_path_buf()));
     }
     let (config, data) = load(global, draft)?;
-    let mut session = Session::with_data(&config, &device, data.set, data.split)?;
+    let session = Session::with_data(&config, &device, data.set, data.split);
+    let mut session = session.map_err(|e| e.with_advice(&config))?;
     session.limit(&limits(a));
     if a.dry_run {
+        let free = jempp::engine::shortage::free_bytes(&device);
         let seconds = jempp::bench::iteration_seconds(&mut session)?;
-        print(&outline(&session.outline(), seconds))?;
+        print(&outline(&session.outline(), seconds, free))?;
         return Ok(ExitCode::SUCCESS);
     }
     let folder = match &a.out {
@@ -67,7 +70,9 @@ fn limits(a: &Train) -> Limits {
 fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
     let run =
         if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
-    let (mut session, folder, warnings) = Session::resume(&run, &global.device()?, &a.overrides)?;
+    let device = global.device()?;
+    recall_choices(&device, &run);
+    let (mut session, folder, warnings) = Session::resume(&run, &device, &a.overrides)?;
     session.limit(&limits(a));
     go(global, a, session, &folder, &warnings)
 }
@@ -80,10 +85,14 @@ fn go(
     warnings: &[String],
 ) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
+    let device = session.trainer().device().clone();
+    keep_choices(&device, folder.path())?;
     let mut follower = Follower::new(global, folder);
     warnings.iter().for_each(|w| follower.warn(w));
     let result = session.run(folder, &mut follower, &stop.asked);
     drop(follower);
+    // Evaluation has programs of its own.
+    keep_choices(&device, folder.path())?;
     let report = match result {
         Err(e @ Error::Cancelled) if stop.signal.load(Ordering::Relaxed) == SIGTERM as usize => {
             eprintln!("error: {e}");
@@ -121,7 +130,7 @@ impl Stop {
     }
 }
 
-fn outline(o: &Outline, (seconds, measured): (f64, bool)) -> String {
+fn outline(o: &Outline, (seconds, measured): (f64, bool), free: Option<u64>) -> String {
     let f = o.footprint;
     let [per_epoch, total] = o.iterations;
     let [train, valid, test] = o.images;
@@ -131,7 +140,7 @@ fn outline(o: &Outline, (seconds, measured): (f64, bool)) -> String {
         "data          {}: {train} to train on, {valid} to validate, {test} to test\n\
          device        {}\n\
          parameters    {}\n\
-         memory        {} of state, {} of programs\n\
+         memory        {} of state, {} of programs{}\n\
          work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all\n\
          speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), {how}\n\
          time          {} an epoch, {} in all\n",
@@ -140,6 +149,7 @@ fn outline(o: &Outline, (seconds, measured): (f64, bool)) -> String {
         f.parameters,
         bytes(f.state_bytes),
         bytes(f.program_bytes),
+        free.map(|n| format!("; they fit, {} free beside them", bytes(n))).unwrap_or_default(),
         f.flops as f64 / 1e9,
         seconds * 1e3,
         duration(seconds * per_epoch as f64),

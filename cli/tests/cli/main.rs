@@ -5,6 +5,7 @@
 
 mod faults;
 mod folders;
+mod gpu;
 mod runs;
 mod signals;
 mod usage;

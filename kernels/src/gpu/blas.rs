@@ -46,7 +46,8 @@ pub struct Product {
     pub b_transposed: bool,
 }
 
-fn check(doing: &str, code: u32) -> Result<(), GpuError> {
+/// An error for every status but success.
+pub(super) fn check(doing: &str, code: u32) -> Result<(), GpuError> {
     match code {
         0 => Ok(()),
         code => {
@@ -83,6 +84,11 @@ impl Blas {
         // SAFETY: the handle is good.
         check("cublasSetMathMode", unsafe { sys::cublasSetMathMode(blas.handle, math) } as u32)?;
         Ok(blas)
+    }
+
+    /// The handle itself, which lives as long as this does.
+    pub(super) fn raw(&self) -> sys::cublasHandle_t {
+        self.handle
     }
 
     /// A product in float32, added to what `out` holds if `more`. May be captured.

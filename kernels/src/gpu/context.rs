@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::Pod;
+use cudarc::driver::sys::CUresult;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
     result,
@@ -148,13 +149,18 @@ impl Gpu {
     /// A new buffer of `len` zeros.
     ///
     /// # Errors
-    /// No memory, or another error of the driver; [`GpuError::Capturing`].
+    /// [`GpuError::OutOfMemory`], or another error of the driver; [`GpuError::Capturing`].
     pub fn zeros<T: Pod>(&self, len: usize) -> Result<Buffer<T>, GpuError> {
         self.not_capturing("allocating")?;
         let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| GpuError::shape("zeros", "too long"))?;
         // CUDA refuses an allocation of nothing.
         let memory = self.stream.alloc_zeros::<u8>(bytes.max(1));
-        let memory = memory.map_err(|e| GpuError::driver(format!("allocating {bytes} bytes"), e))?;
+        let memory = memory.map_err(|e| match e.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                GpuError::OutOfMemory { wanted: bytes as u64, free: self.memory_free().unwrap_or(0) }
+            }
+            _ => GpuError::driver(format!("allocating {bytes} bytes"), e),
+        })?;
         Ok(Buffer { memory: Arc::new(memory), capture: self.capture.clone(), len, element: PhantomData })
     }
 

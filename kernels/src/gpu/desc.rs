@@ -7,7 +7,6 @@ use std::ptr;
 
 use cudarc::cudnn::sys::{self, cudnnStatus_t};
 
-use super::context::Precision;
 use super::error::GpuError;
 use super::launch::Float;
 
@@ -94,11 +93,11 @@ pub(crate) fn filter(
     Ok(desc)
 }
 
-/// A convolution with this padding and stride on both axes, added up in float32.
+/// A convolution with this padding and stride on both axes, added up in float32; how products are formed is set for each
+/// algorithm.
 pub(crate) fn convolution(
     pad: usize,
     stride: usize,
-    precision: Precision,
 ) -> Result<Desc<sys::cudnnConvolutionDescriptor_t>, GpuError> {
     let (pad, stride) = (int(pad)?, int(stride)?);
     let mut raw = ptr::null_mut();
@@ -111,14 +110,15 @@ pub(crate) fn convolution(
     check("cudnnSetConvolution2dDescriptor", unsafe {
         sys::cudnnSetConvolution2dDescriptor(raw, pad, pad, stride, stride, 1, 1, mode, dtype)
     })?;
-    // The default lets the library round float32 to TF32, and use what the device has for bf16.
-    let math = match precision {
-        Precision::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-        Precision::Tf32 | Precision::Bf16 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-    };
-    // SAFETY: the descriptor is good.
-    check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(raw, math) })?;
     Ok(desc)
+}
+
+impl Desc<sys::cudnnConvolutionDescriptor_t> {
+    /// Sets how products may be formed.
+    pub(crate) fn set_math(&self, math: sys::cudnnMathType_t) -> Result<(), GpuError> {
+        // SAFETY: the descriptor is good.
+        check("cudnnSetConvolutionMathType", unsafe { sys::cudnnSetConvolutionMathType(self.raw, math) })
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
         for float in [Float::F32, Float::Bf16] {
             assert!(tensor(float, 2, 9, 11, 8).is_ok() && filter(float, 16, 3, 5, 8).is_ok());
         }
-        assert!(convolution(1, 2, Precision::F32).is_ok() && convolution(0, 1, Precision::Tf32).is_ok());
+        assert!(convolution(1, 2).is_ok() && convolution(0, 1).is_ok());
         let refused = tensor(Float::F32, 2, 0, 11, 8).err();
         assert!(
             matches!(refused, Some(GpuError::Library { library: "cuDNN", code, .. }) if code != 0),

@@ -94,6 +94,14 @@ pub enum GpuError {
         /// CUDA's name and words for the error.
         error: String,
     },
+    /// The device has no such memory.
+    #[error("out of memory on the GPU: {wanted} bytes wanted, {free} free")]
+    OutOfMemory {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes free just after.
+        free: u64,
+    },
     /// A kernel did not compile.
     #[error("{file} does not compile for {target} (NVRTC error {code}):\n{log}")]
     Compile {

@@ -2,13 +2,14 @@
 //!
 //! What must hold: a handle is made at the first need and never during a capture; one thread uses it at a time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::blas::Blas;
 use super::context::Gpu;
 use super::cudnn::Cudnn;
 use super::error::GpuError;
+use super::profile::Profile;
 
 /// Made when first needed.
 #[derive(Default)]
@@ -16,12 +17,21 @@ pub(crate) struct Handles {
     cudnn: OnceLock<Result<Mutex<Cudnn>, GpuError>>,
     blas: OnceLock<Result<Mutex<Blas>, GpuError>>,
     /// Which candidate was the best for a question.
-    choices: Mutex<HashMap<String, usize>>,
+    choices: Mutex<BTreeMap<String, String>>,
     notes: Mutex<Vec<String>>,
+    /// What programs spend their time on.
+    pub(super) profile: Profile,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Handles {
+    /// Questions and answers, in order.
+    pub(super) fn choices(&self) -> Vec<(String, String)> {
+        lock(&self.choices).iter().map(|(q, a)| (q.clone(), a.clone())).collect()
+    }
 }
 
 impl Gpu {
@@ -44,12 +54,12 @@ impl Gpu {
     }
 
     /// The candidate chosen for a question before.
-    pub(crate) fn choice(&self, question: &str) -> Option<usize> {
-        lock(&self.handles().choices).get(question).copied()
+    pub(crate) fn choice(&self, question: &str) -> Option<String> {
+        lock(&self.handles().choices).get(question).cloned()
     }
 
     /// Remembers a choice, so that the same question always gets the same answer.
-    pub(crate) fn choose(&self, question: String, answer: usize) {
+    pub(crate) fn choose(&self, question: String, answer: String) {
         lock(&self.handles().choices).insert(question, answer);
     }
 

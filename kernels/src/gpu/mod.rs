@@ -13,6 +13,8 @@
 //! }
 //! ```
 
+mod backend;
+pub mod batch_norm;
 pub(crate) mod blas;
 pub mod context;
 pub(crate) mod cudnn;
@@ -20,6 +22,7 @@ mod desc;
 mod dl;
 mod driver;
 pub mod error;
+pub mod fused;
 pub mod graph;
 mod handles;
 pub mod known;
@@ -28,7 +31,11 @@ pub mod libs;
 mod memory;
 pub mod modules;
 pub mod nvrtc;
+mod opgraph;
+pub mod peak;
+mod plans;
 pub mod probe;
+mod profile;
 mod reference;
 pub mod search;
 pub mod selftest;
@@ -36,6 +43,7 @@ pub mod sources;
 mod staging;
 mod store;
 mod symbols;
+mod timer;
 
 pub use context::{Buffer, Gpu, Kernel, Precision};
 pub use driver::Device;
@@ -43,4 +51,5 @@ pub use error::{GpuError, NoCuda};
 pub use graph::Graph;
 pub use launch::{Float, Launch};
 pub use probe::{LibraryReport, Report, open, probe, probe_with};
+pub use profile::Spent;
 pub use staging::Staging;

@@ -8,11 +8,15 @@
 //   -DFAKE_BARE       a library with cuInit only: symbols are missing
 //   -DFAKE_INIT=100   cuInit answers with that error
 //   -DFAKE_KERNELS    with the kernels, which are compiled beside it
+// At run time FAKE_MEMORY is how many bytes the device has free at first.
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <mutex>
 #include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -150,7 +154,7 @@ API int cuDriverGetVersion(int* version)
 }
 API int cuGetErrorName(int code, const char** name)
 {
-    *name = code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 900 ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : nullptr;
+    *name = code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 900 ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : nullptr;
     return *name ? 0 : 1;
 }
 API int cuGetErrorString(int code, const char** text)
@@ -211,25 +215,46 @@ API int cuStreamDestroy_v2(void* stream)
     return 0;
 }
 API int cuStreamSynchronize(void*) { return capturing ? 900 : 0; }
+static std::mutex memory_lock;
+static std::map<void*, size_t> taken;
+static size_t in_use;
+
+static size_t all_memory()
+{
+    static const size_t bytes = getenv("FAKE_MEMORY") ? strtoull(getenv("FAKE_MEMORY"), nullptr, 10) : size_t(7) << 30;
+    return bytes;
+}
+
 API int cuMemAlloc_v2(void** memory, size_t bytes)
 {
+    std::lock_guard<std::mutex> mine(memory_lock);
+    if (bytes > all_memory() - in_use) {
+        return 2;
+    }
     // As the driver does, and filled with something that is not zero.
     *memory = bytes && !capturing ? aligned_alloc(256, (bytes + 255) / 256 * 256) : nullptr;
-    if (*memory) {
-        memset(*memory, 0xa5, bytes);
+    if (!*memory) {
+        return 1;
     }
-    return *memory ? 0 : 1;
+    memset(*memory, 0xa5, bytes);
+    taken[*memory] = bytes;
+    in_use += bytes;
+    return 0;
 }
 API int cuMemAllocAsync(void** memory, size_t bytes, void*) { return cuMemAlloc_v2(memory, bytes); }
 API int cuMemFree_v2(void* memory)
 {
+    std::lock_guard<std::mutex> mine(memory_lock);
+    in_use -= taken[memory];
+    taken.erase(memory);
     free(memory);
     return 0;
 }
 API int cuMemFreeAsync(void* memory, void*) { return capturing ? 900 : cuMemFree_v2(memory); }
 API int cuMemGetInfo_v2(size_t* free, size_t* total)
 {
-    *free = size_t(7) << 30;
+    std::lock_guard<std::mutex> mine(memory_lock);
+    *free = all_memory() - in_use;
     *total = size_t(8) << 30;
     return 0;
 }
@@ -243,16 +268,27 @@ API int cuMemFreeHost(void* memory)
     free(memory);
     return 0;
 }
+
+using Clock = std::chrono::steady_clock;
 API int cuEventCreate(void** event, unsigned)
 {
-    *event = malloc(1);
+    *event = new Clock::time_point();
     return 0;
 }
-API int cuEventRecord(void*, void*) { return 0; }
-API int cuEventSynchronize(void*) { return capturing ? 900 : 0; }
+API int cuEventRecord(void* event, void*)
+{
+    *(Clock::time_point*)event = Clock::now();
+    return capturing ? 900 : 0;
+}
+API int cuEventSynchronize(void*) { return 0; }
+API int cuEventElapsedTime_v2(float* ms, void* start, void* end)
+{
+    *ms = std::chrono::duration<float, std::milli>(*(Clock::time_point*)end - *(Clock::time_point*)start).count();
+    return 0;
+}
 API int cuEventDestroy_v2(void* event)
 {
-    free(event);
+    delete (Clock::time_point*)event;
     return 0;
 }
 API int cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void*)

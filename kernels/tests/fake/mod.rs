@@ -178,9 +178,21 @@ fn names(source: &str) -> Vec<String> {
 
 /// Runs test `test` of this program in a child with the fake of `folder`; what it prints.
 pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
+    child_with(test, variable, task, folder, &[])
+}
+
+/// The same with more variables set.
+pub fn child_with(
+    test: &str,
+    variable: &str,
+    task: &str,
+    folder: &Path,
+    more: &[(&str, &std::ffi::OsStr)],
+) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env(variable, task);
     environment(&mut command, folder);
+    command.envs(more.iter().copied());
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

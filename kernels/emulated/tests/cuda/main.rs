@@ -8,6 +8,7 @@
 
 mod augment;
 mod batch_norm;
+mod conv2d;
 mod elementwise;
 mod harness;
 mod layer_norm;

@@ -48,10 +48,14 @@ fn rows_are_gathered_and_scattered_as_their_twins_do() {
 }
 
 fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
+    check_restart_of(row, offsets, *offsets.last().unwrap() as usize, in_place);
+}
+
+/// With as many images as `count`, whatever the offsets say.
+fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let kind = [1, 0, 2, 1, 1, 2, 1, 0, 1];
     let class = [0, 0, 0, 1, 2, 5, -1, 7, 3];
     let (n, classes) = (kind.len(), offsets.len() - 1);
-    let count = *offsets.last().unwrap() as usize;
     let images: Vec<u8> = (0..count * row).map(|i| (i * 89 % 256) as u8).collect();
     let (means, x) = (random(classes * row, 0.5, 63), random(n * row, 1.0, 64));
     let got = every_way(|way| {
@@ -67,6 +71,7 @@ fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
             images.arg(),
             offsets.arg(),
             means.arg(),
+            Arg::I32(count as i32),
             Arg::I32(classes as i32),
             seed.arg(),
             step.arg(),
@@ -89,9 +94,16 @@ fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
         }
     }
     // Σ z·x/√n has about n terms of at most 4/√n; float32 adds them in another order, clipped to ±1.
-    let most = offsets.windows(2).map(|o| o[1] - o[0]).max().unwrap();
+    let most = offsets.windows(2).map(|o| o[1].saturating_sub(o[0])).max().unwrap().min(count as i32);
     let allowed = 6e-7 * f64::from(most).sqrt().max(1.0);
     assert_near("replay_restart", &got[0], &doubles(&want), None, allowed);
+    // NaN stands for what cannot be, and for nothing else.
+    for (i, (k, c)) in kind.iter().zip(class).enumerate() {
+        let bounds = usize::try_from(c).ok().and_then(|c| Some((*offsets.get(c)?, *offsets.get(c + 1)?)));
+        let there = bounds.is_some_and(|(a, b)| a >= 0 && a <= b && b <= count as i32);
+        let row = &got[0][i * row..(i + 1) * row];
+        assert!(row.iter().all(|v| v.is_nan() == (*k == 1 && !there)), "chain {i} of kind {k} and class {c}");
+    }
 }
 
 #[test]
@@ -103,4 +115,14 @@ fn fresh_chains_are_their_twins() {
     check_restart(75, &[0, 1, 1100, 1100, 1106], false);
     check_restart(192, &[0, 37, 40, 2200], true);
     check_restart(300, &[0, 5, 8, 9], false);
+}
+
+/// Before the first image, backwards, past the last one, and past all numbers.
+#[test]
+fn offsets_that_are_no_images_give_nan() {
+    if skipped() {
+        return;
+    }
+    check_restart_of(75, &[-3, 4, 2, 20, i32::MAX], 20, false);
+    check_restart_of(128, &[i32::MIN, 0, 21, 20, 20], 20, true);
 }

@@ -1,0 +1,145 @@
+//! What bounds a training iteration: the work of each kind of node against what the device can do at most.
+
+use super::speed::{COPIED, copy_gb_per_s, refused};
+use super::whole::{Network, PRECISIONS, fresh, networks, session};
+use super::{Check, Found, Size, check};
+use crate::Result;
+use engine::{Device, Precision};
+use kernels::gpu::fused::Real;
+use kernels::gpu::peak::products;
+use kernels::gpu::{Gpu, Spent};
+use serde_json::{Value, json};
+
+/// Iterations that are profiled, after two that warm up.
+const ITERATIONS: usize = 3;
+
+pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
+    let n = if size == Size::Real { 8192 } else { 32 };
+    let bytes = if size == Size::Real { COPIED } else { 1 << 20 };
+    let mut all = Vec::new();
+    for (name, precision, dtype) in [
+        ("float32", Precision::F32, Real::F32),
+        ("TF32", Precision::Tf32, Real::F32),
+        ("bf16", Precision::F32, Real::Bf16),
+    ] {
+        all.push(check("most that the device can", format!("products of {n}², {name}"), || {
+            let device = fresh(device, precision)?;
+            let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
+            let rate = products(gpu, n, dtype).map_err(refused)? / 1e12;
+            Ok(Ok((format!("{rate:.1} TFLOP/s"), json!({ "tflops": rate, "n": n, "dtype": name }))))
+        }));
+    }
+    // The largest network is the one that is to be explained.
+    if let Some(network) = networks(size).first() {
+        for (name, precision) in PRECISIONS {
+            let title = format!("{}, {name}", network.name);
+            all.push(check("what bounds an iteration", title, || {
+                one(device, network, *precision, size, (n, bytes))
+            }));
+        }
+    }
+    all
+}
+
+/// What the device can do at most.
+struct Peaks {
+    flops: f64,
+    bytes: f64,
+}
+
+impl Peaks {
+    fn measure(gpu: &Gpu, (n, bytes): (usize, usize)) -> Result<Self> {
+        let dtype = if gpu.precision() == Precision::Bf16 { Real::Bf16 } else { Real::F32 };
+        let flops = products(gpu, n, dtype).map_err(refused)?;
+        Ok(Self { flops, bytes: copy_gb_per_s(gpu, bytes)? * 1e9 })
+    }
+
+    /// The least seconds that work can take, and what bounds it.
+    fn least(&self, s: &Spent) -> (f64, &'static str) {
+        let (by_flops, by_bytes) = (s.flops as f64 / self.flops, s.bytes as f64 / self.bytes);
+        if by_flops > by_bytes { (by_flops, "products") } else { (by_bytes, "memory") }
+    }
+}
+
+fn one(
+    device: &Device,
+    network: &Network,
+    precision: Precision,
+    size: Size,
+    sizes: (usize, usize),
+) -> Result<Found> {
+    let device = fresh(device, precision)?;
+    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
+    let peaks = Peaks::measure(gpu, sizes)?;
+    let mut session = session(&device, network, size)?;
+    let whole = session.time_iterations(2 + ITERATIONS)?.into_iter().skip(2).fold(f64::INFINITY, f64::min);
+    gpu.begin_profile();
+    let ran = session.time_iterations(ITERATIONS);
+    let nodes = gpu.end_profile();
+    ran?;
+    Ok(table(&peaks, whole, nodes))
+}
+
+/// A table by kind of node, the longest first, all of one iteration.
+fn table(peaks: &Peaks, whole: f64, mut nodes: Vec<(&'static str, Spent)>) -> Found {
+    if nodes.is_empty() {
+        return Err("no node was timed".to_owned());
+    }
+    nodes.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
+    let one = ITERATIONS as f64;
+    let mut rows: Vec<Value> = Vec::new();
+    let mut text = format!(
+        "{:.2} ms an iteration; {:.1} TFLOP/s and {:.0} GB/s at most\n    {:<24} {:>6} {:>10} {:>10} {:>9} {:>9} {:>6}  bound by",
+        whole * 1e3,
+        peaks.flops / 1e12,
+        peaks.bytes / 1e9,
+        "node",
+        "runs",
+        "GFLOP",
+        "GB",
+        "least ms",
+        "ms",
+        "%"
+    );
+    let (mut least_all, mut measured_all) = (0.0, 0.0);
+    for (name, s) in &nodes {
+        let (least, bound) = peaks.least(s);
+        (least_all, measured_all) = (least_all + least / one, measured_all + s.seconds / one);
+        let (runs, gflop, gb) = (s.runs as f64 / one, s.flops as f64 / one / 1e9, s.bytes as f64 / one / 1e9);
+        let percent = 100.0 * least / s.seconds;
+        text += &format!(
+            "\n    {name:<24} {runs:>6.0} {gflop:>10.2} {gb:>10.3} {:>9.3} {:>9.3} {percent:>6.1}  {bound}",
+            1e3 * least / one,
+            1e3 * s.seconds / one
+        );
+        rows.push(json!({
+            "node": name, "runs": runs, "flops": gflop * 1e9, "bytes": gb * 1e9, "bound": bound,
+            "least_s": least / one, "measured_s": s.seconds / one,
+        }));
+    }
+    text +=
+        &format!("\n    all: {:.3} ms at least, {:.3} ms node by node", 1e3 * least_all, 1e3 * measured_all);
+    let data = json!({
+        "iteration_s": whole, "least_s": least_all, "nodes_s": measured_all,
+        "peak_tflops": peaks.flops / 1e12, "copy_gb_per_s": peaks.bytes / 1e9, "nodes": rows,
+    });
+    Ok((text, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_time_is_that_of_the_scarcer_means() {
+        let peaks = Peaks { flops: 100.0, bytes: 10.0 };
+        let spent = |flops, bytes| Spent { runs: 3, seconds: 12.0, flops, bytes };
+        assert_eq!(peaks.least(&spent(300, 10)), (3.0, "products"));
+        assert_eq!(peaks.least(&spent(100, 20)), (2.0, "memory"));
+        let (text, data) = table(&peaks, 5.0, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
+        assert!(text.contains("products") && text.contains("memory"), "{text}");
+        assert!((data["least_s"].as_f64().unwrap() - 5.0 / 3.0).abs() < 1e-12);
+        assert_eq!(data["nodes"][0]["runs"], 1.0);
+        assert!(table(&peaks, 5.0, Vec::new()).is_err());
+    }
+}

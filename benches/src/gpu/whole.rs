@@ -1,0 +1,102 @@
+//! Whole JEM++ iterations: how long, how much of the device, how much memory.
+
+use super::{Check, Found, Size, check};
+use crate::{Error, Result};
+use engine::{Debugging, Device, Precision};
+use jempp::bench::{synthetic_session, train_step};
+use jempp::config::Config;
+use jempp::session::Session;
+use serde_json::json;
+
+/// How products are formed: `--precision` of the command line.
+pub(super) const PRECISIONS: &[(&str, Precision)] =
+    &[("f32", Precision::F32), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)];
+
+/// A network: its name in reports, depth and widening factor.
+pub(super) struct Network {
+    pub(super) name: &'static str,
+    depth: usize,
+    widen: usize,
+}
+
+const NETWORKS: &[Network] = &[
+    Network { name: "WRN-28-10", depth: 28, widen: 10 },
+    Network { name: "WRN-16-4", depth: 16, widen: 4 },
+    Network { name: "WRN-28-2", depth: 28, widen: 2 },
+];
+
+const TINY: &[Network] = &[Network { name: "WRN-10-1, 8×8", depth: 10, widen: 1 }];
+
+/// The networks of a size.
+pub(super) fn networks(size: Size) -> &'static [Network] {
+    if size == Size::Real { NETWORKS } else { TINY }
+}
+
+pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
+    let mut all = Vec::new();
+    for network in networks(size) {
+        for (precision, how) in PRECISIONS {
+            let name = format!("{}, {precision}", network.name);
+            all.push(check("training iteration", name, || one(device, network, precision, *how, size)));
+        }
+    }
+    all
+}
+
+/// The device again, with another precision and nothing on it.
+pub(super) fn fresh(device: &Device, precision: Precision) -> Result<Device> {
+    let ordinal = device.as_gpu().map_or(0, |gpu| gpu.device().ordinal);
+    Device::cuda(ordinal, precision, Debugging::default()).map_err(|why| Error::Device(why.to_string()))
+}
+
+/// Batch 64, M = 10, N = 5, CIFAR's sizes; for a made-up device much smaller.
+pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<Session, jempp::Error> {
+    let mut keys = vec![
+        format!("model.depth={}", network.depth),
+        format!("model.widen_factor={}", network.widen),
+        "sampler.outer_steps=10".to_owned(),
+        "sampler.inner_steps=5".to_owned(),
+        "sampler.buffer_size=1000".to_owned(),
+        "train.batch_size=64".to_owned(),
+    ];
+    if size == Size::Small {
+        let small = ["model.image_size=[8,8,1]", "train.batch_size=4", "sampler.outer_steps=2", "data.pad=0"];
+        keys.extend(small.map(str::to_owned));
+    }
+    let config = Config::from_sources("jempp", None, &keys)?;
+    synthetic_session(&config, device).map_err(|e| e.with_advice(&config))
+}
+
+fn one(device: &Device, network: &Network, precision: &str, how: Precision, size: Size) -> Result<Found> {
+    let device = fresh(device, how)?;
+    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
+    let free = || gpu.memory_free().map_err(|e| Error::Engine(e.into()));
+    let before = free()?;
+    let mut session = session(&device, network, size)?;
+    let (warmup, iterations) = if size == Size::Real { (3, 10) } else { (2, 2) };
+    let t = train_step(&mut session, warmup, iterations)?;
+    // The pool keeps what programs and libraries ever had, so the difference now is the peak.
+    let used = before.saturating_sub(free()?);
+    let config = session.trainer().config();
+    let text = format!(
+        "{:.2} ms, {:.1} TFLOP/s, {:.0} images/s, {:.2} GiB at most ({:.2} of state, {:.2} of programs)",
+        t.median_s * 1e3,
+        t.gflops / 1e3,
+        t.images_per_second,
+        gib(used),
+        gib(t.state_bytes),
+        gib(t.planned_bytes)
+    );
+    let data = json!({
+        "network": network.name, "depth": network.depth, "width": network.widen, "precision": precision,
+        "batch": config.train.batch_size, "outer": config.sampler.outer_steps, "inner": config.sampler.inner_steps,
+        "median_s": t.median_s, "min_s": t.min_s, "tflops": t.gflops / 1e3, "flops": t.flops,
+        "peak_bytes": used, "state_bytes": t.state_bytes, "planned_bytes": t.planned_bytes,
+        "iterations": t.iterations, "choices": gpu.choices().len(),
+    });
+    Ok(Ok((text, data)))
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}

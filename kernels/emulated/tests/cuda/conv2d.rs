@@ -1,0 +1,146 @@
+//! The direct convolution, its gradients and what they begin with.
+
+use emulated::{Arg, Buffer, kernels};
+use half::bf16;
+use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+
+use crate::random::cpu;
+use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_way, floats, random, skipped};
+
+/// Odd and unequal sizes, strides that leave rows over, filters that are no square, 1×1, an image smaller than its
+/// padded filter.
+const SHAPES: [ConvShape; 6] = [
+    ConvShape { n: 2, h: 7, w: 5, c: 3, k: 4, r: 3, s: 3, stride: 1, pad: 1 },
+    ConvShape { n: 3, h: 9, w: 8, c: 5, k: 7, r: 3, s: 3, stride: 2, pad: 1 },
+    ConvShape { n: 2, h: 7, w: 9, c: 6, k: 5, r: 1, s: 1, stride: 2, pad: 0 },
+    ConvShape { n: 5, h: 3, w: 4, c: 9, k: 2, r: 1, s: 1, stride: 1, pad: 0 },
+    ConvShape { n: 1, h: 8, w: 11, c: 2, k: 3, r: 2, s: 5, stride: 3, pad: 2 },
+    ConvShape { n: 4, h: 1, w: 2, c: 8, k: 8, r: 3, s: 3, stride: 1, pad: 1 },
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Gives {
+    Output,
+    Input,
+    Filters,
+}
+
+/// The twin, which float64 runs plainly.
+fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
+    let add = begin.map_or(Add::None, Add::From);
+    let cpu = cpu();
+    match gives {
+        Gives::Output => {
+            let (conv, mut y) = (Conv::forward(s), vec![0.0; s.y_len()]);
+            conv.run(&cpu, a, b, None, add, &mut y, &mut vec![0.0; conv.workspace(&cpu)]);
+            y
+        }
+        Gives::Input => {
+            let (conv, mut dx) = (Conv::input_grad(s), vec![0.0; s.x_len()]);
+            conv.run(&cpu, a, b, None, add, &mut dx, &mut vec![0.0; conv.workspace(&cpu)]);
+            dx
+        }
+        Gives::Filters => {
+            let (conv, mut dw) = (ConvWeightGrad::new(s), vec![0.0; s.w_len()]);
+            conv.run(&cpu, a, b, &mut dw, &mut vec![0.0; conv.workspace(&cpu)]);
+            begin.into_iter().for_each(|begin| dw.iter_mut().zip(begin).for_each(|(d, b)| *d += b));
+            dw
+        }
+    }
+}
+
+/// One kernel on one shape, from nothing or added to what there is, the result of type `O`.
+fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
+    let (name, lengths) = match gives {
+        Gives::Output => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
+        Gives::Input => ("conv2d_input_grad", [s.y_len(), s.w_len(), s.x_len()]),
+        Gives::Filters => ("conv2d_weight_grad", [s.x_len(), s.y_len(), s.w_len()]),
+    };
+    let name = format!("{name}_{}", E::S);
+    let (a, b) = (Data::<E>::new(&random(lengths[0], 1.0, 81)), Data::<E>::new(&random(lengths[1], 1.0, 82)));
+    let begin = Data::<O>::new(&random(lengths[2], 1.0, 83));
+    let sizes = [s.n, s.h, s.w, s.c, s.k, s.r, s.s, s.stride, s.pad, s.oh(), s.ow()];
+    let got = every_way(|way| {
+        let (a, b) = (a.buffer(), b.buffer());
+        let out = if more { begin.buffer() } else { Buffer::<O>::unwritten(lengths[2]) };
+        let mut args = vec![a.arg(), b.arg(), Arg::I32(i32::from(more))];
+        args.extend(sizes.map(|n| Arg::I32(n as i32)));
+        args.push(out.arg());
+        way.go(&name, [blocks(lengths[2]), 1, 1], 256, &args);
+        vec![floats(&out)]
+    });
+    let begin = begin.f64();
+    let begin = more.then_some(&begin[..]);
+    let want = twin(gives, s, &a.f64(), &b.f64(), begin);
+    let size = |v: &[f64]| v.iter().map(|v| v.abs()).collect::<Vec<_>>();
+    let magnitudes = twin(gives, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
+    // A sum in float32, rounded once. Where no tap meets the image both are exactly nothing.
+    let bound = |(m, w): (&f64, &f64)| SUM * m + O::ROUNDING * w.abs();
+    let bounds: Vec<f64> = magnitudes.iter().zip(&want).map(bound).collect();
+    assert_near(&format!("{name}, {s:?}"), &got[0], &want, Some(&bounds), 1.0);
+}
+
+fn every<E: Element>() {
+    for s in SHAPES {
+        for more in [false, true] {
+            check::<E, E>(Gives::Output, s, more);
+            check::<E, E>(Gives::Input, s, more);
+            check::<E, f32>(Gives::Filters, s, more);
+        }
+        begin::<E>(s);
+    }
+}
+
+/// What a convolution is added to: any of `add` and `bias`, the former perhaps in place.
+fn begin<E: Element>(s: ConvShape) {
+    let (n, k) = (s.y_len(), s.k);
+    let (add, bias) = (Data::<E>::new(&random(n, 1.0, 84)), random(k, 1.0, 85));
+    let name = format!("conv2d_begin_{}", E::S);
+    for (with_add, with_bias, in_place) in [
+        (false, false, false),
+        (true, false, false),
+        (false, true, false),
+        (true, true, false),
+        (true, true, true),
+    ] {
+        let got = every_way(|way| {
+            let (from, b, other) = (add.buffer(), Buffer::from(&bias), Buffer::<E>::unwritten(n));
+            let out = if in_place { &from } else { &other };
+            let args = [
+                if with_add { from.arg() } else { Arg::Null },
+                if with_bias { b.arg() } else { Arg::Null },
+                Arg::I64((n / k) as i64),
+                Arg::I32(k as i32),
+                out.arg(),
+            ];
+            way.go(&name, [blocks(n), 1, 1], 256, &args);
+            vec![floats(out)]
+        });
+        let of = |i: usize| {
+            let sum = if with_add { add.f32[i] } else { 0.0 };
+            let sum = if with_bias { sum + bias[i % k] } else { sum };
+            E::of(sum).to()
+        };
+        let want: Vec<f32> = (0..n).map(of).collect();
+        assert_near(&name, &got[0], &doubles(&want), None, 0.0);
+    }
+}
+
+#[test]
+fn float32() {
+    if !skipped() {
+        every::<f32>();
+    }
+}
+
+#[test]
+fn half_precision() {
+    if skipped() {
+        return;
+    }
+    if kernels().iter().any(|(_, name)| *name == "conv2d_forward_bf16") {
+        every::<bf16>();
+    } else {
+        println!("skipped: conv2d.cu has no kernels for bf16");
+    }
+}

@@ -1,0 +1,152 @@
+//! Fused patterns compiled by a real cuDNN for a GPU that is not here, where cuDNN is found; elsewhere it says so.
+//!
+//! ```text
+//! pip install nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-nvrtc
+//! JEMPP_CUDA_PATH=$SITE/nvidia/cudnn/lib:$SITE/nvidia/cu13/lib cargo test -p jempp-kernels --test cudnn_graphs -- --nocapture
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use kernels::conv2d::ConvShape;
+use kernels::gpu::fused::{PATTERNS, Pattern, Real, plans_for};
+use kernels::gpu::libs::{Id, Status};
+use kernels::gpu::{GpuError, probe};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+const TASK: &str = "JEMPP_TEST_TASK";
+
+/// An H100 in the form in which cuDNN 9.8 and later write a device (`CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION`).
+const H100: &str = r#"{
+    "maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64], "regsPerBlock": 65536,
+    "multiProcessorCount": 132, "warpSize": 32, "maxSharedMemoryPerBlock": 49152,
+    "maxSharedMemoryPerBlockOptin": 232448, "reservedSharedMemoryPerBlock": 1024, "maxRegistersPerSM": 65536,
+    "maxCtasPerSM": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 9009, "isTccDriver": 0,
+    "supportCoopLaunch": 1, "totalGlobalMem": 85899345920, "smClockRateKHz": 1980000, "memClockRateKHz": 2619000,
+    "l2CacheSize": 52428800, "cudaDeviceId": 0, "deviceName": "NVIDIA H100 80GB HBM3", "deviceVer": 900,
+    "driverVer": 13000
+}"#;
+
+fn shape(n: usize, size: usize, c: usize) -> ConvShape {
+    ConvShape { n, h: size, w: size, c, k: c, r: 3, s: 3, stride: 1, pad: 1 }
+}
+
+/// The folder of a cuDNN, if there is one; else it has said why not.
+fn cudnn() -> Option<PathBuf> {
+    match &probe().library(Id::Cudnn).unwrap().status {
+        Status::Found { version, path, .. } => {
+            println!("cuDNN {version}");
+            fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
+        }
+        Status::Unavailable(why) => {
+            println!("skipped: {}", why.brief());
+            None
+        }
+    }
+}
+
+/// Every name in a library that could be a function of the driver.
+fn names(library: &Path) -> BTreeSet<String> {
+    let bytes = fs::read(library).unwrap();
+    let words = bytes.split(|b| !(b.is_ascii_alphanumeric() || *b == b'_'));
+    let mut found = BTreeSet::new();
+    for word in words.filter(|w| w.len() > 5 && w.starts_with(b"cu") && w[2].is_ascii_uppercase()) {
+        found.insert(String::from_utf8_lossy(word).into_owned());
+    }
+    found
+}
+
+/// cuDNN's run-time engines compile only beside a driver, whose functions they look up by name and use to load what they
+/// have compiled. This one has every such name; it loads anything and can do nothing else.
+fn driver(folder: &Path, cudnn: &Path) -> bool {
+    let mut all = names(&cudnn.join("libcudnn_graph.so.9"));
+    all.extend(names(&cudnn.join("libcudnn_engines_runtime_compiled.so.9")));
+    let mut text = String::from("extern \"C\" {\n");
+    for name in all {
+        let body = match name.as_str() {
+            "cuLibraryLoadData"
+            | "cuLibraryGetKernel"
+            | "cuLibraryGetModule"
+            | "cuKernelGetFunction"
+            | "cuModuleLoadData"
+            | "cuModuleLoadDataEx"
+            | "cuModuleGetFunction" => "(void** out) { static long it[64]; *out = it; return 0; }",
+            "cuLibraryUnload" | "cuModuleUnload" | "cuFuncSetAttribute" | "cuKernelSetAttribute" => {
+                "() { return 0; }"
+            }
+            "cuFuncGetAttribute" | "cuKernelGetAttribute" => "(int* out) { *out = 0; return 0; }",
+            _ => "() { return 100; }",
+        };
+        text += &format!("__attribute__((visibility(\"default\"))) int {name}{body}\n");
+    }
+    let source = folder.join("driver.cpp");
+    fs::write(&source, text + "}\n").unwrap();
+    let mut compiler = Command::new("c++");
+    compiler.args(["-shared", "-fPIC", "-w", "-Wl,-soname,libcuda.so.1"]).arg(source);
+    match compiler.arg("-o").arg(folder.join("libcuda.so.1")).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            true
+        }
+        Err(_) => {
+            println!("skipped: there is no c++ to build a driver with");
+            false
+        }
+    }
+}
+
+#[test]
+fn every_pattern_has_a_plan_for_an_h100() {
+    let Some(cudnn) = cudnn() else { return };
+    let folder = std::env::temp_dir().join(format!("jempp-graphs-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    if driver(&folder, &cudnn) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "in_a_child", "--nocapture"])
+            .env(TASK, "plans")
+            .env("LD_LIBRARY_PATH", &folder);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        println!("{text}");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains("plans done"), "{text}");
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn in_a_child() {
+    if std::env::var(TASK).as_deref() != Ok("plans") {
+        return;
+    }
+    for dtype in [Real::Bf16, Real::F32] {
+        for (size, c) in [(32, 160), (16, 320), (8, 640)] {
+            for pattern in PATTERNS {
+                let start = Instant::now();
+                let plans = plans_for(H100, pattern, shape(64, size, c), dtype, 0.2, 1);
+                let seconds = start.elapsed().as_secs_f64();
+                let plans = plans.unwrap_or_else(|why| panic!("{dtype:?} {pattern:?}: {why}"));
+                let (engine, bytes) = plans[0];
+                println!(
+                    "{dtype:?} {c}x{size}x{size} {pattern:?}: engine {engine}, {bytes} B of workspace, {seconds:.1} s"
+                );
+            }
+        }
+    }
+    println!("plans done");
+}
+
+#[test]
+fn what_is_no_device_and_what_does_not_fit_is_refused() {
+    if cudnn().is_none() {
+        return;
+    }
+    let plans = plans_for("{}", Pattern::ConvAdd, shape(2, 8, 16), Real::Bf16, 0.2, 1);
+    assert!(matches!(plans, Err(GpuError::Library { library: "cuDNN", .. })), "{plans:?}");
+    let large = ConvShape { r: 30, s: 30, ..shape(2, 8, 16) };
+    assert!(plans_for(H100, Pattern::ConvAdd, large, Real::Bf16, 0.2, 1).is_err());
+}
