@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
+pub mod curves;
 pub mod data;
 pub mod devices;
 pub mod error;

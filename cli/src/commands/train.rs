@@ -174,6 +174,7 @@ fn summary(r: &Report) -> String {
     if let Some(grid) = r.grids.last() {
         out += &format!("samples            {}  (one row a class)\n", grid.display());
     }
+    out += &format!("learning curves    {run}/plots/learning.svg\n");
     out += &format!(
         "\nNext:\n\
          \x20 jempp-cli sample --model {run}             draw new images\n\

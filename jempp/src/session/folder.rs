@@ -1,7 +1,8 @@
-//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `samples/`, `ckpt/`, `result.json`.
+//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `samples/`, `plots/`, `ckpt/`, `result.json`.
 
 use super::Report;
 use crate::config::Config;
+use crate::curves;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
@@ -100,6 +101,16 @@ impl Folder {
     /// Appends a line to `metrics.jsonl`.
     pub(super) fn metrics(&self, line: &Value) -> Result<()> {
         self.append("metrics.jsonl", &line.to_string())
+    }
+
+    /// Draws `plots/learning.svg` from what `metrics.jsonl` says so far.
+    pub(super) fn curves(&self) -> Result<()> {
+        let metrics = self.path.join("metrics.jsonl");
+        let text = fs::read_to_string(&metrics).map_err(|e| Error::io(&metrics, e))?;
+        let Some(picture) = curves::svg(&text) else { return Ok(()) };
+        let plots = self.path.join("plots");
+        fs::create_dir_all(&plots).map_err(|e| Error::io(&plots, e))?;
+        self.write("plots/learning.svg", picture.as_bytes())
     }
 
     /// Appends a line to `log.txt`.

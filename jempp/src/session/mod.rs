@@ -261,7 +261,7 @@ impl Session {
         if save_due {
             self.save(folder, None)?;
         }
-        Ok(())
+        folder.curves()
     }
 
     fn classification(&self, model: &Model, indices: &[u32]) -> Result<Classification> {
@@ -380,6 +380,7 @@ impl Session {
             grids,
             checkpoint,
         };
+        folder.curves()?;
         folder.result(&report)?;
         Ok(report)
     }
