@@ -126,7 +126,9 @@ fn checkpoints_hold_float32_and_resuming_changes_no_bit() {
         let mut next = (Session::new(&config(&more), &low()).unwrap(), Folder::create(&path).unwrap());
         for at in stops {
             let stop = AtomicBool::new(false);
-            next.0.run(&next.1, &mut StopAt(*at, &stop), &stop).unwrap_err();
+            let (session, folder) = next;
+            session.run(&folder, &mut StopAt(*at, &stop), &stop).unwrap_err();
+            drop(folder);
             let (session, folder, _) = Session::resume(&path, &low(), &[]).unwrap();
             copies_are_rounded(session.trainer());
             next = (session, folder);

@@ -60,6 +60,7 @@ fn interrupted(more: &[&str], at: &[u64]) -> (tempfile::TempDir, PathBuf) {
     let path = dir.path().join("broken");
     let folder = Folder::create(&path).unwrap();
     assert!(matches!(until(session(more), &folder, at[0]), Err(Error::Cancelled)));
+    drop(folder);
     for stop in &at[1..] {
         let (s, folder, warnings) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
@@ -108,8 +109,10 @@ fn a_broken_run_of_any_norm_changes_no_bit() {
         let path = dir.path().join("broken");
         let folder = Folder::create(&path).unwrap();
         assert!(matches!(until(session(&more), &folder, 1), Err(Error::Cancelled)));
+        drop(folder);
         let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
         assert!(matches!(until(s, &folder, 5), Err(Error::Cancelled)));
+        drop(folder);
         let (s, folder, _) = Session::resume(&path, &Device::cpu(3), &[]).unwrap();
         let resumed = s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
         assert_eq!(resumed.test, unbroken.test, "{norm}");
@@ -128,14 +131,17 @@ fn adam_averages_and_the_cosine_go_on_to_the_bit() {
 fn finished_and_missing_runs_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train-001");
-    let folder = Folder::create(&path).unwrap();
+    drop(Folder::create(&path).unwrap());
     let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
     assert_eq!(e.exit_code(), 3, "{e}");
     assert!(latest_unfinished(dir.path()).is_err());
+    let folder = Folder::open(&path).unwrap();
     assert!(until(session(&["train.max_iters=4"]), &folder, 2).is_err());
+    drop(folder);
     assert_eq!(latest_unfinished(dir.path()).unwrap(), path);
     let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
     s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+    drop(folder);
     assert!(latest_unfinished(dir.path()).is_err(), "a finished run is no unfinished one");
     let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
     assert!(e.to_string().contains("train.epochs") && e.exit_code() == 3, "{e}");
@@ -158,4 +164,17 @@ fn limits_end_a_run_early_and_whole() {
     let timed = run("time", Limits { batches: None, time: Some(Duration::from_nanos(1)) });
     assert_eq!(timed.iterations, 1);
     assert!(timed.checkpoint.is_dir() && timed.test.classification.n == 360);
+}
+
+/// While a process trains into a folder no other may, and after it any may.
+#[test]
+fn a_run_has_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let folder = Folder::create(&path).unwrap();
+    assert!(matches!(until(session(&[]), &folder, 1), Err(Error::Cancelled)));
+    let Err(e) = Session::resume(&path, &Device::cpu(1), &[]) else { panic!("two processes in one run") };
+    assert!(e.to_string().contains("another process") && e.exit_code() == 3, "{e}");
+    drop(folder);
+    Session::resume(&path, &Device::cpu(1), &[]).unwrap();
 }

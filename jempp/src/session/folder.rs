@@ -8,14 +8,15 @@ use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use engine::Device;
 use serde_json::{Value, json};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A folder of a run, new and this run's own.
-#[derive(Clone, Debug)]
+/// A folder of a run, held against other processes while this value lives.
+#[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    _lock: Option<File>,
 }
 
 impl Folder {
@@ -28,7 +29,7 @@ impl Folder {
             fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         }
         match fs::create_dir(out) {
-            Ok(()) => Ok(Self { path: out.to_path_buf() }),
+            Ok(()) => Self::held(out),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(out.to_path_buf())),
             Err(e) => Err(Error::io(out, e)),
         }
@@ -51,12 +52,31 @@ impl Folder {
     /// The folder of a run that is taken up again.
     ///
     /// # Errors
-    /// If it is no folder.
+    /// If it is no folder, or another process trains into it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::Data(format!("{}: there is no such run folder", path.display())));
         }
-        Ok(Self { path: path.to_path_buf() })
+        Self::held(path)
+    }
+
+    /// Takes the folder's lock, which the system gives back whatever ends the process.
+    fn held(path: &Path) -> Result<Self> {
+        let file = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        let lock = lock.map_err(|e| Error::io(&file, e))?;
+        let held = match lock.try_lock() {
+            Ok(()) => Some(lock),
+            Err(TryLockError::WouldBlock) => {
+                let run = path.display();
+                return Err(Error::Data(format!(
+                    "{run}: another process is training into this folder; wait for it, or stop it first"
+                )));
+            }
+            // File systems without locks.
+            Err(TryLockError::Error(_)) => None,
+        };
+        Ok(Self { path: path.to_path_buf(), _lock: held })
     }
 
     /// Drops the lines of `metrics.jsonl` after iteration `step`: the run is about to write them again.
