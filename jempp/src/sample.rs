@@ -3,12 +3,15 @@
 //! Invariants: the first k of n chains are the k chains of a call for k; chains run in chunks of a fixed size, so the
 //! programs do not grow with their number; what is given out lies in [−1, 1].
 
+mod data;
+
 use crate::checkpoint::load_trainer;
 use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::infer::{Bank, Model};
 use crate::metrics::{argmax, softmax};
 use crate::sampler::{Langevin, LangevinSpec, counter_slot, seed_slot};
+pub use data::draws_from_data;
 use engine::State;
 use engine::rng::{Philox, Stream};
 use std::path::Path;

@@ -68,6 +68,8 @@ pub enum StartName {
     Bank,
     /// Chains of the training, from the checkpoint's replay buffer
     Buffer,
+    /// Fresh draws from the law of each class of the training images, which are read again
+    Data,
     /// Uniform noise
     Noise,
 }

@@ -7,7 +7,7 @@ use jempp::config::Config;
 use jempp::grid::{save_animation, save_grid};
 use jempp::infer::Model;
 use jempp::npz::{self, Array};
-use jempp::sample::{Film, SampleOptions, Samples, Start, replay_buffer, sample_filmed};
+use jempp::sample::{Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed};
 use jempp::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -33,18 +33,20 @@ pub fn run(global: &Global, a: &Sample) -> Result<()> {
         let c = size[2];
         return Err(Error::Data(format!("images of {c} channels are no picture; use --output FILE.npz")));
     }
-    let buffer = match a.start {
+    let (labels, columns) = labels(a, model.network().config.classes)?;
+    let n = labels.as_ref().map_or(a.n, Vec::len);
+    let config = constants(global, a, &model)?;
+    let images = match a.start {
         StartName::Buffer => replay_buffer(&a.model, &model)?,
+        StartName::Data => draws_from_data(&model, &config, n, labels.as_deref(), config.seed)?,
         _ => Vec::new(),
     };
     let start = match a.start {
         StartName::Bank => Start::Bank,
         StartName::Noise => Start::Noise,
-        StartName::Buffer => Start::Pool(&buffer),
+        StartName::Buffer => Start::Pool(&images),
+        StartName::Data => Start::Images(&images),
     };
-    let (labels, columns) = labels(a, model.network().config.classes)?;
-    let n = labels.as_ref().map_or(a.n, Vec::len);
-    let config = constants(global, a, &model)?;
     let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
     options.steps = a.steps.unwrap_or(options.steps);
     let mut film = film(a, &options)?;
