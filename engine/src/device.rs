@@ -5,6 +5,7 @@ use core::fmt;
 use kernels::cpu::{Cpu, Level};
 pub use kernels::gpu::Precision;
 use kernels::gpu::{Gpu, NoCuda};
+use kernels::profile::Profile;
 use std::sync::Arc;
 
 /// What to watch while running, from `JEMPP_DEBUG=nan,validate,plan`.
@@ -132,6 +133,14 @@ impl Device {
         match &self.kind {
             Kind::Cpu(_) => None,
             Kind::Cuda(gpu) => Some(gpu),
+        }
+    }
+
+    /// What programs on it spend their time on, node by node, while it is asked for.
+    pub fn profile(&self) -> &Profile {
+        match &self.kind {
+            Kind::Cpu(cpu) => &cpu.profile,
+            Kind::Cuda(gpu) => gpu.profile(),
         }
     }
 

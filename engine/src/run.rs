@@ -1,5 +1,6 @@
 //! Running a plan: copy inputs in, run nodes in order, copy what could not be written in place.
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::plan::{Arena, Plan, Step};
 use crate::spec::DType;
@@ -10,6 +11,7 @@ use kernels::cast::bf16;
 use kernels::gpu::Gpu;
 use kernels::memory::{Memory, Space, Span, View};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Data of the host, given to an input.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +81,7 @@ impl Plan {
                 let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &mut state.store) else {
                     return Err(elsewhere());
                 };
-                run_step(&mut self.steps[i], &mut Memory::exclusive(arena, slots))?;
+                timed(&self.device, &mut self.steps[i], &mut Memory::exclusive(arena, slots))?;
             }
             self.check_step(i, state)?;
         }
@@ -118,7 +120,7 @@ impl Plan {
                 let (Arena::Host(arena), Store::Host(slots)) = (&mut self.arena, &state.store) else {
                     return Err(elsewhere());
                 };
-                run_step(&mut self.steps[i], &mut Memory::shared(arena, slots))?;
+                timed(&self.device, &mut self.steps[i], &mut Memory::shared(arena, slots))?;
             }
             self.check_step(i, state)?;
         }
@@ -140,10 +142,10 @@ impl Plan {
             {
                 let Arena::Gpu(_, arena) = &self.arena else { return Err(elsewhere()) };
                 let (step, mut memory) = (&mut self.steps[i], Memory::gpu(gpu.span(arena)?, slots));
-                if gpu.profiles() {
+                if gpu.profile().is_on() {
                     let (name, cost) = (step.name, step.cost);
                     let seconds = gpu.seconds(|| run_step(step, &mut memory))?;
-                    gpu.spent(name, seconds, cost.flops, cost.bytes);
+                    gpu.profile().add(name, seconds, cost.flops, cost.bytes);
                 } else {
                     run_step(step, &mut memory)?;
                 }
@@ -287,6 +289,18 @@ impl Plan {
 
 pub(crate) fn elsewhere() -> Error {
     Error::Bind("the program and the state live on different devices; make the state with State::on".into())
+}
+
+/// On the CPU: one node, timed if that is asked for.
+fn timed(device: &Device, step: &mut Step, memory: &mut Memory<'_>) -> Result<()> {
+    let profile = device.profile();
+    if !profile.is_on() {
+        return run_step(step, memory);
+    }
+    let start = Instant::now();
+    run_step(step, memory)?;
+    profile.add(step.name, start.elapsed().as_secs_f64(), step.cost.flops, step.cost.bytes);
+    Ok(())
 }
 
 fn run_step(step: &mut Step, memory: &mut Memory<'_>) -> Result<()> {

@@ -94,11 +94,11 @@ impl Captured {
         }
         if let Some((at, graph)) = &self.graph
             && *at == key
-            && !gpu.profiles()
+            && !gpu.profile().is_on()
         {
             return Ok(graph.replay(gpu)?);
         }
-        let watched = gpu.profiles() || plans.iter().any(|(p, _)| p.device.debug.nan);
+        let watched = gpu.profile().is_on() || plans.iter().any(|(p, _)| p.device.debug.nan);
         if self.warm.as_ref() != Some(&key) || self.refused.is_some() || watched {
             launch(gpu, &slots, true, state, plans)?;
             self.warm = Some(key);

@@ -81,6 +81,48 @@ pub fn iteration_seconds(session: &mut Session) -> Result<(f64, bool)> {
     Ok((flops as f64 / (timing.gflops * 1e9), false))
 }
 
+/// What the nodes of one kind take in an iteration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeTiming {
+    /// The op.
+    pub op: String,
+    /// Nodes an iteration.
+    pub runs: f64,
+    /// Seconds an iteration.
+    pub seconds: f64,
+    /// Floating-point operations an iteration.
+    pub flops: f64,
+    /// Bytes read and written at least once, an iteration.
+    pub bytes: f64,
+}
+
+/// Where the time of an iteration goes, op by op, the longest first: over `iterations` iterations, each node timed by
+/// itself (on a GPU without graphs).
+///
+/// # Errors
+/// As [`train_step`].
+pub fn profile(session: &mut Session, iterations: usize) -> Result<Vec<NodeTiming>> {
+    let n = iterations.max(1);
+    let device = session.trainer().device().clone();
+    device.profile().begin();
+    let ran = session.time_iterations(n);
+    let nodes = device.profile().end();
+    ran?;
+    let each = |v: f64| v / n as f64;
+    let mut all: Vec<NodeTiming> = nodes
+        .into_iter()
+        .map(|(op, s)| NodeTiming {
+            op: op.to_owned(),
+            runs: each(s.runs as f64),
+            seconds: each(s.seconds),
+            flops: each(s.flops as f64),
+            bytes: each(s.bytes as f64),
+        })
+        .collect();
+    all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    Ok(all)
+}
+
 /// Times `iterations` iterations after `warmup` others.
 ///
 /// # Errors

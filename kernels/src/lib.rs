@@ -26,6 +26,7 @@ pub mod logsumexp;
 pub mod memory;
 pub mod noise;
 pub mod philox;
+pub mod profile;
 pub mod pyld_step;
 pub mod reduce;
 pub mod replay;

@@ -73,9 +73,9 @@ fn one(device: &Device, gpu: &Gpu, shape: [usize; 4], mode: Mode) -> Result<Foun
         }
         worst = worst.max(off);
     }
-    gpu.begin_profile();
+    gpu.profile().begin();
     let ran = (0..RUNS).try_for_each(|_| program.run());
-    let nodes = gpu.end_profile();
+    let nodes = gpu.profile().end();
     ran?;
     let forward = |name: &str| ["bn_stats", "bn_coeffs", "scale_shift_leaky"].contains(&name);
     let seconds = |wanted: &dyn Fn(&str) -> bool| {

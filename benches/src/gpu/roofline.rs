@@ -4,10 +4,11 @@ use super::speed::{COPIED, copy_gb_per_s, refused};
 use super::whole::{Network, PRECISIONS, fresh, networks, session};
 use super::{Check, Found, Size, check};
 use crate::Result;
+use engine::Spent;
 use engine::{Device, Precision};
+use kernels::gpu::Gpu;
 use kernels::gpu::fused::Real;
 use kernels::gpu::peak::products;
-use kernels::gpu::{Gpu, Spent};
 use serde_json::{Value, json};
 
 /// Iterations that are profiled, after two that warm up.
@@ -73,9 +74,9 @@ fn one(
     let peaks = Peaks::measure(gpu, sizes)?;
     let mut session = session(&device, network, size)?;
     let whole = session.time_iterations(2 + ITERATIONS)?.into_iter().skip(2).fold(f64::INFINITY, f64::min);
-    gpu.begin_profile();
+    gpu.profile().begin();
     let ran = session.time_iterations(ITERATIONS);
-    let nodes = gpu.end_profile();
+    let nodes = gpu.profile().end();
     ran?;
     Ok(table(&peaks, whole, nodes))
 }

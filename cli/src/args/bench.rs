@@ -27,6 +27,7 @@ pub enum BenchCommand {
   jempp-cli bench train-step                             a Wide-ResNet 16-2 on 32×32 images
   jempp-cli bench train-step preset=jempp --iters 3      the published setting
   jempp-cli bench train-step preset=digits --threads 1
+  jempp-cli bench train-step --profile                   and where its time goes, op by op
   jempp-cli bench train-step model.depth=16 model.widen_factor=2 train.batch_size=64 sampler.outer_steps=5 --json
 
 Without a file or a preset the published setting is taken, with model.depth=16 and model.widen_factor=2. The images are
@@ -44,6 +45,9 @@ pub struct TrainStep {
     /// Print one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Say where the time goes, op by op, over as many iterations again (with --json part of the line)
+    #[arg(long)]
+    pub profile: bool,
     /// Print the planned programs first (with --json on standard error)
     #[arg(long)]
     pub dump: bool,

@@ -1,9 +1,10 @@
 //! `jempp-cli bench`.
 
-use super::{bytes, configuration, json, print};
+use super::{bytes, configuration, print};
 use crate::args::{Bench, BenchCommand, Global, TrainStep};
 use jempp::Result;
-use jempp::bench::{StepTiming, synthetic_session, train_step};
+use jempp::bench::{NodeTiming, StepTiming, profile, synthetic_session, train_step};
+use serde_json::json;
 
 /// What the network shrinks to where no preset is named: the published one takes a minute an iteration on a laptop.
 const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
@@ -27,10 +28,35 @@ fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
         if a.json { eprintln!("{dump}") } else { print(&dump)? }
     }
     let timing = train_step(&mut session, a.warmup, a.iters)?;
+    let nodes = if a.profile { profile(&mut session, a.iters)? } else { Vec::new() };
     if a.json {
-        return print(&format!("{}\n", json(&timing)?));
+        let mut line = json!(timing);
+        if a.profile {
+            line["profile"] = json!(nodes);
+        }
+        return print(&format!("{line}\n"));
     }
-    print(&text(&timing))
+    print(&text(&timing))?;
+    if a.profile { print(&table(&nodes)) } else { Ok(()) }
+}
+
+/// Where the time goes, the longest first.
+fn table(nodes: &[NodeTiming]) -> String {
+    let all: f64 = nodes.iter().map(|n| n.seconds).sum();
+    let mut out =
+        format!("\n{:<22} {:>6} {:>10} {:>6} {:>9} {:>8}\n", "op", "nodes", "ms", "%", "GFLOP/s", "GB/s");
+    for n in nodes {
+        out += &format!(
+            "{:<22} {:>6.0} {:>10.3} {:>6.1} {:>9.1} {:>8.1}\n",
+            n.op,
+            n.runs,
+            1e3 * n.seconds,
+            100.0 * n.seconds / all.max(1e-12),
+            n.flops / n.seconds / 1e9,
+            n.bytes / n.seconds / 1e9
+        );
+    }
+    out + &format!("{:<22} {:>6} {:>10.3}\n", "all", "", 1e3 * all)
 }
 
 fn text(t: &StepTiming) -> String {

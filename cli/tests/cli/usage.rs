@@ -143,6 +143,19 @@ fn a_training_step_is_timed_in_one_line_of_json() {
     }
     place.run(&[&base[..], &["--iters", "0"]].concat()).fails(3);
     assert!(place.names().is_empty());
+    assert!(t.get("profile").is_none());
+    // Where the time goes: no more than the iterations took, and each of an iteration's nodes once.
+    let with = [&base[..], &["--iters", "2", "--warmup", "1", "--profile"]].concat();
+    let t = place.run(&[&with[..], &["--json"]].concat()).json();
+    let nodes = t["profile"].as_array().unwrap();
+    let of = |op: &str| nodes.iter().find(|n| n["op"] == op).unwrap();
+    assert_eq!((of("pyld_step")["runs"].as_f64(), of("sgd")["runs"].as_f64()), (Some(2.0), Some(34.0)));
+    let seconds = |n: &serde_json::Value| n["seconds"].as_f64().unwrap();
+    assert!(nodes.windows(2).all(|w| seconds(&w[0]) >= seconds(&w[1])));
+    let flops: f64 = nodes.iter().map(|n| n["flops"].as_f64().unwrap()).sum();
+    assert!(flops >= t["flops"].as_f64().unwrap(), "the start of the chains comes on top");
+    let text = place.run(&with).ok();
+    assert!(text.contains("conv2d_weight_grad") && text.contains("GFLOP/s"), "{text}");
 }
 
 #[test]

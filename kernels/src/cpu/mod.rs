@@ -6,6 +6,7 @@ pub mod pool;
 pub mod simd;
 mod split;
 
+use crate::profile::Profile;
 pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
 pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts3};
@@ -17,12 +18,14 @@ pub struct Cpu {
     pub pool: Pool,
     /// The instruction set in use.
     pub simd: Simd,
+    /// What programs spend their time on, while it is asked for.
+    pub profile: Profile,
 }
 
 impl Cpu {
     /// `threads` threads (0: one a core) on the best instruction set up to `limit`.
     pub fn new(threads: usize, limit: Level) -> Self {
-        Self { pool: Pool::new(threads), simd: Simd::detect(limit) }
+        Self { pool: Pool::new(threads), simd: Simd::detect(limit), profile: Profile::default() }
     }
 }
 

@@ -24,6 +24,7 @@ use super::error::{GpuError, NoCuda, words};
 use super::handles::Handles;
 use super::modules::Modules;
 use super::nvrtc::Image;
+use crate::profile::Profile;
 
 /// What captured launches use, while a capture goes on.
 type Kept = Vec<Arc<dyn Any + Send + Sync>>;
@@ -119,6 +120,12 @@ impl Gpu {
     /// The handles of libraries.
     pub(crate) fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// What programs spend their time on, while it is asked for.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.handles.profile
     }
 
     /// What the device is.

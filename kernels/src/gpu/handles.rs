@@ -9,7 +9,6 @@ use super::blas::Blas;
 use super::context::Gpu;
 use super::cudnn::Cudnn;
 use super::error::GpuError;
-use super::profile::Profile;
 
 /// Made when first needed.
 #[derive(Default)]
@@ -20,7 +19,7 @@ pub(crate) struct Handles {
     choices: Mutex<BTreeMap<String, String>>,
     notes: Mutex<Vec<String>>,
     /// What programs spend their time on.
-    pub(super) profile: Profile,
+    pub(super) profile: crate::profile::Profile,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
