@@ -70,6 +70,8 @@ struct Running<'a> {
     /// When the last metrics came, and the seconds of training up to then.
     last: Instant,
     training: f64,
+    /// Whether it has been said that iterations run without a graph.
+    plain: bool,
 }
 
 impl Session {
@@ -154,13 +156,22 @@ impl Session {
         observer.start(&self.outline());
         let began = Instant::now();
         let watch = Watch::new(&self.config.train);
-        let mut running = Running { folder, observer, watch, first, last: began, training: 0.0 };
+        let mut running =
+            Running { folder, observer, watch, first, last: began, training: 0.0, plain: false };
         let mut grids = Vec::new();
         // A GPU begins the next iteration before the host has seen the last one's metrics.
         let ahead = usize::from(self.trainer.device().as_gpu().is_some());
         for done in first + 1..=self.total {
             self.launch()?;
             self.settle(&mut running, ahead)?;
+            if !running.plain
+                && let Some(why) = self.trainer.capture_refused()
+            {
+                running
+                    .observer
+                    .note(&format!("iterations run without a CUDA graph, which is slower: {why}"));
+                running.plain = true;
+            }
             let stopped = stop.load(Ordering::Relaxed);
             let epoch_ends = done % self.per_epoch == 0;
             let late = self.max_time.is_some_and(|limit| began.elapsed() >= limit);
@@ -180,9 +191,6 @@ impl Session {
                 running.observer.note(&format!("the time limit is reached after iteration {done}"));
                 break;
             }
-        }
-        if let Some(why) = self.trainer.capture_refused() {
-            running.observer.note(&format!("iterations ran without a CUDA graph: {why}"));
         }
         let Running { watch, training, .. } = running;
         self.finish(folder, &watch, training, grids)
