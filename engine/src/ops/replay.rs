@@ -61,6 +61,10 @@ impl Op for ScatterRows {
     fn flops(&self, _: &[Spec], _: &[Spec]) -> u64 {
         0
     }
+    fn bytes(&self, x: &[Spec], _: &[Spec]) -> u64 {
+        // In place, as training does it, only the rows that are replaced are touched.
+        (x[1].bytes() + 2 * x[2].bytes()) as u64
+    }
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
