@@ -3,7 +3,7 @@
 //!
 //! The CPU arms are prepared objects; see [`crate::cpu::conv`] for how they work.
 
-pub use crate::cpu::conv::{Add, Conv, ConvShape, ConvWeightGrad};
+pub use crate::cpu::conv::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
 
 /// The CUDA arm: cuBLAS for what is a matrix product in float32, else cuDNN, and `cuda/conv2d.cu` where they are missing.
 ///

@@ -92,7 +92,8 @@ impl Op for Conv2d {
                 false => Add::None,
                 true => io.input_or_place::<T>(2 + usize::from(bias), 0)?.map_or(Add::InPlace, Add::From),
             };
-            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, b, add, io.output::<T>(0)?, io.workspace::<T>()?);
+            let (x, w) = (io.input::<T>(0)?.into(), io.input::<T>(1)?);
+            conv.run(cpu, x, w, b, add, io.output::<T>(0)?, None, io.workspace::<T>()?);
             Ok(())
         }))
     }
@@ -166,7 +167,8 @@ impl Op for Conv2dInputGrad {
                 false => Add::None,
                 true => io.input_or_place::<T>(2, 0)?.map_or(Add::InPlace, Add::From),
             };
-            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, None, add, io.output::<T>(0)?, io.workspace::<T>()?);
+            let (dy, w) = (io.input::<T>(0)?.into(), io.input::<T>(1)?);
+            conv.run(cpu, dy, w, None, add, io.output::<T>(0)?, None, io.workspace::<T>()?);
             Ok(())
         }))
     }
@@ -220,7 +222,7 @@ impl Op for Conv2dWeightGrad {
         let conv = ConvWeightGrad::new(shape);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
-            conv.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
+            conv.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
     }

@@ -57,7 +57,7 @@ impl Op for Linear {
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let b = if bias { Some(io.input::<T>(2)?) } else { None };
             let (x, w) = (io.input::<T>(0)?, io.input::<T>(1)?);
-            conv.run(cpu, x, w, b, Add::None, io.output::<T>(0)?, io.workspace::<T>()?);
+            conv.run(cpu, x.into(), w, b, Add::None, io.output::<T>(0)?, None, io.workspace::<T>()?);
             Ok(())
         }))
     }
@@ -99,7 +99,7 @@ impl Op for LinearInputGrad {
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (dy, w) = (io.input::<T>(0)?, io.input::<T>(1)?);
-            conv.run(cpu, dy, w, None, Add::None, io.output::<T>(0)?, io.workspace::<T>()?);
+            conv.run(cpu, dy.into(), w, None, Add::None, io.output::<T>(0)?, None, io.workspace::<T>()?);
             Ok(())
         }))
     }
@@ -134,7 +134,7 @@ impl Op for LinearWeightGrad {
         let grad = ConvWeightGrad::new(ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
         let ws = grad.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
-            grad.run(cpu, io.input::<T>(0)?, io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
+            grad.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
     }

@@ -9,7 +9,7 @@ mod split;
 use crate::profile::Profile;
 pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
-pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts3};
+pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
 
 /// The CPU as a device: its threads and its instruction set.
 #[derive(Debug)]

@@ -79,11 +79,25 @@ pub(crate) fn for_parts_scratch<A: Send, S: Send>(
     scratch: &mut [S],
     f: impl Fn(usize, &mut [A], &mut [S]) + Sync,
 ) {
+    for_parts2_scratch(cpu, a, a_size, &mut [(); 0], 0, scratch, |t, a, _, s| f(t, a, s));
+}
+
+/// Like [`for_parts_scratch`] for two slices split alike.
+pub(crate) fn for_parts2_scratch<A: Send, B: Send, S: Send>(
+    cpu: &Cpu,
+    a: &mut [A],
+    a_size: usize,
+    b: &mut [B],
+    b_size: usize,
+    scratch: &mut [S],
+    f: impl Fn(usize, &mut [A], &mut [B], &mut [S]) + Sync,
+) {
     let tasks = a.len().div_ceil(a_size.max(1));
     let each = scratch.len() / cpu.pool.threads();
-    let (a, scratch) = (Parts::new(a, a_size.max(1)), Parts::new(scratch, each));
+    let (a, b) = (Parts::new(a, a_size.max(1)), Parts::new(b, b_size));
+    let scratch = Parts::new(scratch, each);
     cpu.pool.run(tasks, &|t, worker| {
-        // SAFETY: each task runs once, and no two running tasks share a worker, so both references are alone.
-        f(t, unsafe { a.get(t) }, unsafe { scratch.get(worker) });
+        // SAFETY: each task runs once, and no two running tasks share a worker, so all references are alone.
+        f(t, unsafe { a.get(t) }, unsafe { b.get(t) }, unsafe { scratch.get(worker) });
     });
 }

@@ -3,6 +3,9 @@
 //! Invariants: tables depend on the layer's shape only, never on the batch; a block is a prefix-closed list of
 //! pixels, so a short block at the end is a prefix of the table.
 
+use super::Norm;
+use crate::cpu::Simd;
+
 /// Shape of a convolution: NHWC input, KRSC filters, zero padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
@@ -106,9 +109,9 @@ const WINDOW: usize = 64 * 1024;
 const PIXELS: usize = 256;
 
 impl Gather {
-    /// The forward pass.
-    pub fn forward(s: &ConvShape) -> Self {
-        let direct = s.r == 1 && s.s == 1 && s.pad == 0;
+    /// The forward pass; `in_place`: a source that can be read where it lies may be.
+    pub fn forward(s: &ConvShape, in_place: bool) -> Self {
+        let direct = in_place && s.r == 1 && s.s == 1 && s.pad == 0;
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), direct)
     }
 
@@ -288,8 +291,15 @@ impl Gather {
         n.div_ceil(self.images) * self.out_rows.div_ceil(self.rows)
     }
 
-    /// Copies the window of a block, zeros outside the image.
-    pub fn fill(&self, src: &[f32], (i0, images, r0, _): (usize, usize, usize, usize), window: &mut [f32]) {
+    /// Copies the window of a block, normalised if there is a norm; zeros outside the image.
+    pub fn fill(
+        &self,
+        simd: Simd,
+        src: &[f32],
+        norm: Option<&Norm<'_, f32>>,
+        (i0, images, r0, _): (usize, usize, usize, usize),
+        window: &mut [f32],
+    ) {
         let row = self.win_w * self.c;
         let first = (r0 * self.row_step) as isize - self.top as isize;
         for i in 0..images {
@@ -304,6 +314,9 @@ impl Gather {
                 let (l, cols) = (self.left * self.c, self.w.min(self.win_w - self.left) * self.c);
                 to[..l].fill(0.0);
                 to[l..l + cols].copy_from_slice(&from[..cols]);
+                if let Some(norm) = norm {
+                    norm.apply(simd, i0 + i, &mut to[l..l + cols]);
+                }
                 to[l + cols..].fill(0.0);
             }
         }

@@ -3,11 +3,13 @@
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
 
+mod fuse;
 mod geom;
 mod micro;
 mod naive;
 
-use super::{Cpu, Level, Real, Simd, for_parts, for_parts_scratch};
+use super::{Cpu, Level, Real, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
+pub use fuse::{After, Norm, Source};
 pub use geom::ConvShape;
 use geom::{Gather, Phase};
 use micro::{Forward, Quad, Residual, WeightGrad};
@@ -47,7 +49,12 @@ pub struct Conv {
 impl Conv {
     /// y = x ∗ w.
     pub fn forward(shape: ConvShape) -> Self {
-        Self { shape, gather: Gather::forward(&shape), backward: false }
+        Self { shape, gather: Gather::forward(&shape, true), backward: false }
+    }
+
+    /// y = norm(x) ∗ w: `run` may be given a [`Norm`].
+    pub fn forward_normed(shape: ConvShape) -> Self {
+        Self { shape, gather: Gather::forward(&shape, false), backward: false }
     }
 
     /// dx = the gradient of `forward` with respect to x, from dy.
@@ -71,45 +78,71 @@ impl Conv {
             + cpu.pool.threads() * self.gather.window_len()
     }
 
-    /// Computes. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value an output channel.
+    /// Elements of the result in a block; the last block may be short.
+    pub fn block_len(&self) -> usize {
+        self.gather.block_len()
+    }
+
+    /// Blocks of the result.
+    pub fn blocks(&self) -> usize {
+        self.gather.blocks(self.shape.n)
+    }
+
+    /// Computes. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value an output channel. Only a
+    /// convolution made by [`Conv::forward_normed`] takes a norm.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,
-        src: &[T],
+        src: Source<'_, T>,
         w: &[T],
         bias: Option<&[T]>,
         add: Add<'_, T>,
         dst: &mut [T],
+        after: Option<After<'_, T>>,
         workspace: &mut [T],
     ) {
+        let none: (&mut [T], _, &(dyn Fn(usize, &[T], &mut [T]) + Sync)) = (&mut [], 0, &|_, _, _| ());
+        let (parts, each, run) = after.map_or(none, |a| (a.parts, a.each, a.run));
         if let (Some(src), Some(w), Some(dst), Some(ws)) =
-            (T::f32s(src), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
+            (src.f32s(), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
         {
             let add = match add {
                 Add::None => Add::None,
                 Add::From(r) => T::f32s(r).map_or(Add::None, Add::From),
                 Add::InPlace => Add::InPlace,
             };
-            self.run_f32(cpu, src, w, bias.and_then(T::f32s), add, dst, ws);
-        } else if self.backward {
-            naive::input_grad(&self.shape, src, w, add, dst);
+            let run = |first: usize, block: &[f32], part: &mut [f32]| {
+                run(first, bytemuck::cast_slice(block), bytemuck::cast_slice_mut(part));
+            };
+            let after = After { parts: bytemuck::cast_slice_mut(parts), each, run: &run };
+            self.run_f32(cpu, src, w, bias.and_then(T::f32s), add, dst, after, ws);
+            return;
+        }
+        if self.backward {
+            naive::input_grad(&self.shape, src.x, w, add, dst);
         } else {
-            naive::forward(&self.shape, src, w, bias, add, dst);
+            naive::forward(&self.shape, &src.plain(self.shape.n), w, bias, add, dst);
+        }
+        let size = self.block_len().max(1);
+        for (t, block) in dst.chunks(size).enumerate() {
+            run(t * size, block, &mut parts[t * each..(t + 1) * each]);
         }
     }
 
     fn run_f32(
         &self,
         cpu: &Cpu,
-        src: &[f32],
+        Source { x: src, norm }: Source<'_, f32>,
         w: &[f32],
         bias: Option<&[f32]>,
         add: Add<'_, f32>,
         dst: &mut [f32],
+        after: After<'_, f32>,
         workspace: &mut [f32],
     ) {
         let g = &self.gather;
         let n = self.shape.n;
+        assert!(norm.is_none() || !(g.direct || self.backward), "no norm was announced");
         assert_eq!(src.len(), n * g.h * g.w * g.c);
         assert_eq!(dst.len(), n * g.out_len);
         assert_eq!(w.len(), self.shape.w_len());
@@ -123,12 +156,13 @@ impl Conv {
         }
         let (packed, packed_bias) = (&*packed, &*packed_bias);
         let size = g.block_len();
-        for_parts_scratch(cpu, dst, size, windows, |task, dst, window| {
+        let After { parts, each, run } = after;
+        for_parts2_scratch(cpu, dst, size, parts, each, windows, |task, dst, part, window| {
             let block = g.block(task, n);
             let source = if g.direct {
                 &src[block.0 * g.h * g.w * g.c..]
             } else {
-                g.fill(src, block, window);
+                g.fill(cpu.simd, src, norm.as_ref(), block, window);
                 &*window
             };
             let residual = match &add {
@@ -139,6 +173,7 @@ impl Conv {
             for phase in &g.phases {
                 self.block(cpu.simd, phase, block, source, packed, packed_bias, residual, dst);
             }
+            run(task * size, dst, part);
         });
     }
 
@@ -241,18 +276,25 @@ impl ConvWeightGrad {
         self.shards * self.shape.w_len() + cpu.pool.threads() * self.gather.window_len()
     }
 
-    /// Computes dw from x and dy.
-    pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], dy: &[T], dw: &mut [T], workspace: &mut [T]) {
+    /// Computes dw from x, normalised or not, and dy.
+    pub fn run<T: Real>(&self, cpu: &Cpu, x: Source<'_, T>, dy: &[T], dw: &mut [T], workspace: &mut [T]) {
         if let (Some(x), Some(dy), Some(dw), Some(ws)) =
-            (T::f32s(x), T::f32s(dy), T::f32s_mut(dw), T::f32s_mut(workspace))
+            (x.f32s(), T::f32s(dy), T::f32s_mut(dw), T::f32s_mut(workspace))
         {
             self.run_f32(cpu, x, dy, dw, ws);
         } else {
-            naive::weight_grad(&self.shape, x, dy, dw);
+            naive::weight_grad(&self.shape, &x.plain(self.shape.n), dy, dw);
         }
     }
 
-    fn run_f32(&self, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+    fn run_f32(
+        &self,
+        cpu: &Cpu,
+        Source { x, norm }: Source<'_, f32>,
+        dy: &[f32],
+        dw: &mut [f32],
+        workspace: &mut [f32],
+    ) {
         let (g, s) = (&self.gather, &self.shape);
         assert_eq!((x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
         let (partial, windows) = workspace.split_at_mut(self.shards * s.w_len());
@@ -263,7 +305,7 @@ impl ConvWeightGrad {
             window[end - 64..].fill(0.0);
             for b in shard * blocks / self.shards..(shard + 1) * blocks / self.shards {
                 let block = g.block(b, s.n);
-                g.fill(x, block, window);
+                g.fill(cpu.simd, x, norm.as_ref(), block, window);
                 self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw);
             }
         });

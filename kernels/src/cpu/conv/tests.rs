@@ -53,7 +53,7 @@ fn fast_convolutions_agree_with_the_definition() {
             let conv = Conv::forward(s);
             let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
             let mut y = ry.clone();
-            conv.run(&cpu, &x, &w, Some(&b), Add::InPlace, &mut y, &mut ws);
+            conv.run(&cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
             let mut want = wide(&ry);
             naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
             close(&format!("y {what}"), &y, &want);
@@ -61,7 +61,7 @@ fn fast_convolutions_agree_with_the_definition() {
             let conv = Conv::input_grad(s);
             let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
             let mut dx = vec![f32::NAN; s.x_len()];
-            conv.run(&cpu, &dy, &w, None, Add::From(&rx), &mut dx, &mut ws);
+            conv.run(&cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
             let mut want = vec![0.0; s.x_len()];
             naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
             close(&format!("dx {what}"), &dx, &want);
@@ -69,7 +69,7 @@ fn fast_convolutions_agree_with_the_definition() {
             let conv = ConvWeightGrad::new(s);
             let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
             let mut dw = vec![f32::NAN; s.w_len()];
-            conv.run(&cpu, &x, &dy, &mut dw, &mut ws);
+            conv.run(&cpu, x[..].into(), &dy, &mut dw, &mut ws);
             let mut want = vec![0.0; s.w_len()];
             naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
             close(&format!("dw {what}"), &dw, &want);
@@ -87,10 +87,10 @@ fn results_do_not_depend_on_batch_or_threads() {
             let cpu = Cpu::new(threads, Level::Avx512);
             let conv = Conv::forward(s);
             let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![0.0; conv.workspace(&cpu)]);
-            conv.run(&cpu, x, &w, None, Add::None, &mut y, &mut ws);
+            conv.run(&cpu, x.into(), &w, None, Add::None, &mut y, None, &mut ws);
             let grad = ConvWeightGrad::new(s);
             let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![0.0; grad.workspace(&cpu)]);
-            grad.run(&cpu, x, &dy[..s.y_len()], &mut dw, &mut ws);
+            grad.run(&cpu, x.into(), &dy[..s.y_len()], &mut dw, &mut ws);
             (y, dw)
         };
         let (y, dw) = run(1, s, &x);
@@ -98,5 +98,45 @@ fn results_do_not_depend_on_batch_or_threads() {
         let image = s.x_len() / 9;
         let (alone, _) = run(2, ConvShape { n: 1, ..s }, &x[4 * image..5 * image]);
         assert_eq!(alone, y[4 * y.len() / 9..5 * y.len() / 9]);
+    }
+}
+
+/// A norm on load against a normalised copy; blocks seen after they are written: each once, whole.
+#[test]
+fn fused_forms_give_the_bits_of_the_plain_ones() {
+    for (n, h, c, k, r, stride) in [(5, 8, 16, 32, 3, 1), (3, 33, 5, 7, 3, 2), (4, 6, 8, 8, 1, 1)] {
+        let s = ConvShape { n, h, w: h, c, k, r, s: r, stride, pad: r / 2 };
+        let (x, w, dy, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()), noise(4, k));
+        let (mean, scale, shift) = (noise(5, 2 * c), noise(6, 2 * c), noise(7, c));
+        let norm = Norm { ends: &[2, n], mean: &mean, scale: &scale, shift: &shift, leak: 0.2 };
+        let source = Source { x: &x[..], norm: Some(norm) };
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            let cpu = Cpu::new(3, level);
+            let plain = source.plain(n);
+            let run = |conv: Conv, x: Source<'_, f32>, after: Option<After<'_, f32>>| {
+                let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![f32::NAN; conv.workspace(&cpu)]);
+                conv.run(&cpu, x, &w, Some(&b), Add::None, &mut y, after, &mut ws);
+                y
+            };
+            let conv = Conv::forward_normed(s);
+            let mut parts = vec![0.0; 2 * conv.blocks()];
+            let look = |first: usize, block: &[f32], part: &mut [f32]| {
+                part[0] = first as f32;
+                part[1] = block.iter().sum();
+            };
+            let size = conv.block_len();
+            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, run: &look }));
+            assert_eq!(y, run(Conv::forward(s), plain[..].into(), None), "{level:?} {s:?}");
+            for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
+                assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{level:?} {s:?}");
+            }
+            let grad = |x: Source<'_, f32>| {
+                let grad = ConvWeightGrad::new(s);
+                let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![f32::NAN; grad.workspace(&cpu)]);
+                grad.run(&cpu, x, &dy, &mut dw, &mut ws);
+                dw
+            };
+            assert_eq!(grad(source), grad(plain[..].into()), "{level:?} {s:?}");
+        }
     }
 }

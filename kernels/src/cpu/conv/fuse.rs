@@ -1,0 +1,108 @@
+//! What a convolution does besides: normalising its input as it loads it, and looking at its result while that
+//! is still in the cache.
+//!
+//! Invariant: the fused forms give what the plain ones give on a normalised copy, bit for bit.
+
+use crate::cpu::{Real, simd::multiversion};
+
+/// leaky((x − mean)·scale + shift), by the group of the image: what is done to an input while it is loaded. The
+/// padding of the convolution is zero after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a, T> {
+    /// Images before the end of each group, ascending.
+    pub ends: &'a [usize],
+    /// `[groups, c]`, or `[c]` for all groups.
+    pub mean: &'a [T],
+    /// Like the mean.
+    pub scale: &'a [T],
+    /// `[c]`.
+    pub shift: &'a [T],
+    /// Slope below zero.
+    pub leak: T,
+}
+
+multiversion! {
+    fn normalise<T: Real>(x: &mut [T], mean: &[T], scale: &[T], shift: &[T], leak: T) {
+        let c = shift.len();
+        let (mean, scale) = (&mean[..c], &scale[..c]);
+        for x in x.chunks_exact_mut(c) {
+            for j in 0..c {
+                let z = (x[j] - mean[j]) * scale[j] + shift[j];
+                x[j] = if z < T::ZERO { z * leak } else { z };
+            }
+        }
+    }
+}
+
+impl<'a, T: Real> Norm<'a, T> {
+    /// Mean, scale and shift of an image, c values each.
+    pub(super) fn of(&self, image: usize) -> (&'a [T], &'a [T], &'a [T]) {
+        let c = self.shift.len();
+        let at = |v: &'a [T]| {
+            if v.len() == c { v } else { &v[self.ends.partition_point(|e| *e <= image) * c..][..c] }
+        };
+        (at(self.mean), at(self.scale), self.shift)
+    }
+
+    /// Normalises pixels of one image in place.
+    pub(super) fn apply(&self, simd: crate::cpu::Simd, image: usize, pixels: &mut [T]) {
+        let (mean, scale, shift) = self.of(image);
+        normalise(simd, pixels, mean, scale, shift, self.leak);
+    }
+
+    /// As float32, if T is that.
+    pub(super) fn f32s(&self) -> Option<Norm<'a, f32>> {
+        let [leak] = *T::f32s(&[self.leak])? else { return None };
+        let (mean, scale, shift) = (T::f32s(self.mean)?, T::f32s(self.scale)?, T::f32s(self.shift)?);
+        Some(Norm { ends: self.ends, mean, scale, shift, leak })
+    }
+}
+
+/// The input of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a, T> {
+    /// N×H×W×C.
+    pub x: &'a [T],
+    /// What is done to it first.
+    pub norm: Option<Norm<'a, T>>,
+}
+
+impl<'a, T> From<&'a [T]> for Source<'a, T> {
+    fn from(x: &'a [T]) -> Self {
+        Self { x, norm: None }
+    }
+}
+
+impl<'a, T: Real> Source<'a, T> {
+    /// As float32, if T is that.
+    pub(super) fn f32s(&self) -> Option<Source<'a, f32>> {
+        let norm = match &self.norm {
+            Some(norm) => Some(norm.f32s()?),
+            None => None,
+        };
+        Some(Source { x: T::f32s(self.x)?, norm })
+    }
+
+    /// A normalised copy: the plain form.
+    pub(super) fn plain(&self, images: usize) -> Vec<T> {
+        let mut x = self.x.to_vec();
+        if let Some(norm) = &self.norm {
+            let size = (x.len() / images.max(1)).max(1);
+            for (i, x) in x.chunks_mut(size).enumerate() {
+                norm.apply(crate::cpu::Simd::detect(crate::cpu::Level::Portable), i, x);
+            }
+        }
+        x
+    }
+}
+
+/// What is done with each block of a result as soon as it is written. Blocks are those of `Conv::block_len`, in order;
+/// the last may be short.
+pub struct After<'a, T> {
+    /// Where blocks put what they find: `each` values a block.
+    pub parts: &'a mut [T],
+    /// Values a block, at least 1.
+    pub each: usize,
+    /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
+    pub run: &'a (dyn Fn(usize, &[T], &mut [T]) + Sync),
+}
