@@ -75,6 +75,11 @@ impl State {
         }
     }
 
+    /// Whether its slots lie in the memory of a GPU.
+    pub fn on_gpu(&self) -> bool {
+        matches!(self.store, Store::Gpu(..))
+    }
+
     /// A copy in memory of its own.
     ///
     /// # Errors

@@ -4,8 +4,8 @@
 //! formula of Chan, Golub, LeVeque (1979) in float64: Σx² − mean² would cancel.
 
 pub use crate::channels::Grouped;
-use crate::channels::{Chunk, repeat, repeats};
-use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+use crate::channels::{Chunk, of_block, repeat, repeats};
+use crate::cpu::{Cpu, Real, Simd, for_parts, simd::multiversion};
 
 multiversion! {
     /// Sums of `x` (`rows × c`), or of squared deviations from `mean`, into the first `c` values of `acc`.
@@ -42,53 +42,85 @@ multiversion! {
 pub struct Stats {
     shape: Grouped,
     chunks: Vec<Chunk>,
+    /// Chunks a block has at most.
+    each: usize,
 }
 
 impl Stats {
     /// For a shape.
     pub fn new(shape: Grouped) -> Self {
         let chunks = shape.chunks();
-        Self { shape, chunks }
+        Self { shape, chunks, each: 1 }
+    }
+
+    /// For a tensor that is seen in blocks of `len` elements, whole rows, by [`Stats::block`].
+    pub fn of_blocks(shape: Grouped, len: usize) -> Self {
+        let (chunks, each) = shape.chunks_of_blocks(len);
+        Self { shape, chunks, each }
     }
 
     fn span(&self) -> usize {
         self.shape.c * repeats(self.shape.c)
     }
 
+    /// Elements that a block finds.
+    pub fn block_part(&self) -> usize {
+        self.each * 3 * self.span()
+    }
+
     /// Elements of workspace.
     pub fn workspace(&self) -> usize {
-        self.chunks.len() * 3 * self.span()
+        self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
     }
 
     /// `mean[g, c]` and biased `var[g, c]` from x.
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], mean: &mut [T], var: &mut [T], workspace: &mut [T]) {
-        let (c, span) = (self.shape.c, self.span());
-        for_parts(cpu, workspace, 3 * span, |t, part| {
+        let c = self.shape.c;
+        for_parts(cpu, workspace, 3 * self.span(), |t, part| {
             let Some(chunk) = self.chunks.get(t) else { return };
-            let x = &x[chunk.start * c..chunk.end * c];
-            let (m, rest) = part.split_at_mut(span);
-            let (m2, means) = rest.split_at_mut(span);
-            moments(cpu.simd, x, c, None, m);
-            let rows = T::of((chunk.end - chunk.start) as f64);
-            m[..c].iter_mut().for_each(|m| *m = *m / rows);
-            for r in means.chunks_exact_mut(c) {
-                r.copy_from_slice(&m[..c]);
-            }
-            moments(cpu.simd, x, c, Some(means), m2);
+            self.chunk(cpu.simd, &x[chunk.start * c..chunk.end * c], part);
         });
-        for g in 0..self.shape.groups.len() {
-            self.merge(g, workspace, &mut mean[g * c..][..c], &mut var[g * c..][..c]);
+        self.merge(workspace, mean, var);
+    }
+
+    /// Mean, sum of squared deviations and the mean repeated, from the rows of a chunk.
+    fn chunk<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
+        let (c, span) = (self.shape.c, self.span());
+        let (m, rest) = part.split_at_mut(span);
+        let (m2, means) = rest.split_at_mut(span);
+        moments(simd, x, c, None, m);
+        let rows = T::of((x.len() / c) as f64);
+        m[..c].iter_mut().for_each(|m| *m = *m / rows);
+        for r in means.chunks_exact_mut(c) {
+            r.copy_from_slice(&m[..c]);
+        }
+        moments(simd, x, c, Some(means), m2);
+    }
+
+    /// What the block `x` that starts at element `first` gives, in its part of the workspace.
+    pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], part: &mut [T]) {
+        let chunks = of_block(&self.chunks, self.shape.c, first, x.len());
+        for ((_, r), part) in chunks.zip(part.chunks_exact_mut(3 * self.span())) {
+            self.chunk(simd, &x[r], part);
         }
     }
 
-    fn merge<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
+    /// `mean[g, c]` and biased `var[g, c]` from what the chunks gave.
+    pub fn merge<T: Real>(&self, workspace: &[T], mean: &mut [T], var: &mut [T]) {
+        let c = self.shape.c;
+        for g in 0..self.shape.groups.len() {
+            self.merge_group(g, workspace, &mut mean[g * c..][..c], &mut var[g * c..][..c]);
+        }
+    }
+
+    fn merge_group<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         let span = self.span();
         let first = self.chunks.partition_point(|c| c.group < group);
         let end = self.chunks.partition_point(|c| c.group <= group);
         for ch in 0..self.shape.c {
             let (mut n, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-            for (t, chunk) in (first..end).zip(&self.chunks[first..end]) {
-                let rows = (chunk.end - chunk.start) as f64;
+            for chunk in &self.chunks[first..end] {
+                let (t, rows) = (chunk.part, (chunk.end - chunk.start) as f64);
                 let (b, b2) = (parts[t * 3 * span + ch].to_f64(), parts[(t * 3 + 1) * span + ch].to_f64());
                 let d = b - m;
                 m += d * rows / (n + rows);

@@ -15,12 +15,14 @@ pub struct Grouped {
     pub c: usize,
 }
 
-/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`.
+/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`; what it finds lies in
+/// the part of number `part`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
     pub group: usize,
     pub start: usize,
     pub end: usize,
+    pub part: usize,
 }
 
 /// Elements a chunk holds at most: 64 KiB of float32.
@@ -84,11 +86,31 @@ impl Grouped {
             let end = row + images * self.pixels;
             while row < end {
                 let stop = (row + size).min(end);
-                out.push(Chunk { group, start: row, end: stop });
+                out.push(Chunk { group, start: row, end: stop, part: out.len() });
                 row = stop;
             }
         }
         out
+    }
+
+    /// Chunks of a tensor that comes in blocks of `len` elements (whole rows; the last may be short): each block cut
+    /// where groups end. And how many a block has at most: its chunks' parts are as many numbers on end.
+    pub(crate) fn chunks_of_blocks(&self, len: usize) -> (Vec<Chunk>, usize) {
+        let (starts, mut out, mut at) = (self.starts(), Vec::new(), Vec::new());
+        for from in (0..self.len()).step_by(len.max(1)) {
+            at.push(out.len());
+            self.pieces(&starts, from, len.min(self.len() - from), |group, r| {
+                out.push(Chunk { group, start: r.start / self.c, end: r.end / self.c, part: 0 });
+            });
+        }
+        let ends = at.iter().copied().skip(1).chain([out.len()]);
+        let each = at.iter().zip(ends).map(|(from, to)| to - from).max().unwrap_or(1);
+        for (block, from) in at.into_iter().enumerate() {
+            for (i, chunk) in out[from..].iter_mut().take(each).enumerate() {
+                chunk.part = block * each + i;
+            }
+        }
+        (out, each)
     }
 }
 
@@ -105,9 +127,45 @@ pub(crate) fn repeat<T: Copy>(v: &[T]) -> Vec<T> {
     v.repeat(repeats(v.len()))
 }
 
+/// The chunks of the block that starts at element `first` and has `len` elements of `c` channels: each with its
+/// elements in the block.
+pub(crate) fn of_block(
+    chunks: &[Chunk],
+    c: usize,
+    first: usize,
+    len: usize,
+) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
+    let from = chunks.partition_point(|k| k.start * c < first);
+    let mine = chunks[from..].iter().take_while(move |k| k.start * c < first + len);
+    mine.map(move |k| (k, k.start * c - first..k.end * c - first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_of_blocks_cover_each_block_and_have_parts_of_their_own() {
+        let shape = Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 };
+        for (len, most) in [(6, 1), (12, 2), (18, 2), (30, 3), (42, 4), (60, 4)] {
+            let (chunks, each) = shape.chunks_of_blocks(len);
+            assert_eq!(each, most);
+            let mut parts: Vec<_> = chunks.iter().map(|k| k.part).collect();
+            parts.dedup();
+            assert_eq!(parts.len(), chunks.len());
+            for (block, first) in (0..42).step_by(len).enumerate() {
+                let size = len.min(42 - first);
+                let mut next = 0;
+                for (chunk, r) in of_block(&chunks, 3, first, size) {
+                    assert_eq!((r.start, chunk.part / each), (next, block));
+                    assert!(shape.starts()[chunk.group] <= first + r.start);
+                    assert!(first + r.end <= shape.starts()[chunk.group + 1]);
+                    next = r.end;
+                }
+                assert_eq!(next, size);
+            }
+        }
+    }
 
     #[test]
     fn pieces_cover_every_part_group_by_group() {

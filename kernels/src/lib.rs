@@ -17,6 +17,7 @@ pub mod counter;
 pub mod cpu;
 pub mod dropout;
 pub mod elementwise;
+pub mod fused_conv2d;
 pub mod global_avg_pool;
 pub mod gpu;
 pub mod label;

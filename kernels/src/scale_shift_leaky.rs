@@ -7,8 +7,8 @@
 pub mod cuda;
 
 pub use crate::channels::Grouped;
-use crate::channels::{Chunk, repeat, repeats};
-use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+use crate::channels::{Chunk, of_block, repeat, repeats};
+use crate::cpu::{Cpu, Real, Simd, for_parts, simd::multiversion};
 
 /// The coefficients of one group, each repeated to the same length.
 struct Coeffs<T> {
@@ -156,6 +156,8 @@ multiversion! {
 pub struct Reduce {
     shape: Grouped,
     chunks: Vec<Chunk>,
+    /// Chunks a block has at most.
+    each: usize,
     leak: f64,
 }
 
@@ -163,16 +165,48 @@ impl Reduce {
     /// For a shape.
     pub fn new(shape: Grouped, leak: f64) -> Self {
         let chunks = shape.chunks();
-        Self { shape, chunks, leak }
+        Self { shape, chunks, each: 1, leak }
+    }
+
+    /// For tensors that are seen in blocks of `len` elements, whole rows, by [`Reduce::block`].
+    pub fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
+        let (chunks, each) = shape.chunks_of_blocks(len);
+        Self { shape, chunks, each, leak }
     }
 
     fn span(&self) -> usize {
         self.shape.c * repeats(self.shape.c)
     }
 
-    /// Elements of workspace.
+    /// Elements that a block finds.
+    pub fn block_part(&self) -> usize {
+        self.each * 2 * self.span()
+    }
+
+    /// Elements of workspace for what the chunks find.
+    pub fn parts(&self) -> usize {
+        self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
+    }
+
+    /// Elements of workspace for the repeated coefficients.
+    pub fn coefficients(&self) -> usize {
+        self.shape.groups.len() * 3 * self.span()
+    }
+
+    /// Elements of workspace of [`Reduce::run`].
     pub fn workspace(&self) -> usize {
-        self.chunks.len() * 2 * self.span()
+        self.parts() + self.coefficients()
+    }
+
+    /// Mean, scale and shift of each group, each repeated to the same length.
+    pub fn repeat<T: Real>(&self, (mean, scale, shift): (&[T], &[T], &[T]), to: &mut [T]) {
+        let (c, span) = (self.shape.c, self.span());
+        for (g, to) in to.chunks_exact_mut(3 * span).enumerate() {
+            for (v, to) in [mean, scale, shift].into_iter().zip(to.chunks_exact_mut(span)) {
+                let v = if v.len() == c { v } else { &v[g * c..][..c] };
+                to.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(v));
+            }
+        }
     }
 
     /// The sums; chunks are added in order in float64.
@@ -181,32 +215,57 @@ impl Reduce {
         cpu: &Cpu,
         x: &[T],
         dy: &[T],
-        (mean, scale, shift): (&[T], &[T], &[T]),
+        coefficients: (&[T], &[T], &[T]),
         dscale: &mut [T],
         dshift: &mut [T],
         workspace: &mut [T],
     ) {
-        let (c, span) = (self.shape.c, self.span());
-        let coeffs: Vec<_> =
-            (0..self.shape.groups.len()).map(|g| Coeffs::of(mean, scale, shift, g)).collect();
-        for_parts(cpu, workspace, 2 * span, |t, part| {
+        let (parts, k) = workspace.split_at_mut(self.parts());
+        self.repeat(coefficients, k);
+        let (k, c) = (&*k, self.shape.c);
+        for_parts(cpu, parts, 2 * self.span(), |t, part| {
             let Some(chunk) = self.chunks.get(t) else { return };
-            let k = &coeffs[chunk.group];
             let at = chunk.start * c..chunk.end * c;
-            let (a, b) = part.split_at_mut(span);
-            sums(cpu.simd, &x[at.clone()], &dy[at], &k.mean, &k.scale, &k.shift, T::of(self.leak), a, b);
+            self.chunk(cpu.simd, chunk.group, &x[at.clone()], &dy[at], k, part);
         });
-        let mut total = vec![(0.0f64, 0.0f64); self.shape.groups.len() * c];
-        for (chunk, part) in self.chunks.iter().zip(workspace.chunks_exact(2 * span)) {
-            for (j, (a, b)) in part[..span].iter().zip(&part[span..]).enumerate() {
-                let sum = &mut total[chunk.group * c + j % c];
-                sum.0 += a.to_f64();
-                sum.1 += b.to_f64();
-            }
+        self.total(parts, dscale, dshift);
+    }
+
+    /// The sums of a chunk, from the repeated coefficients.
+    fn chunk<T: Real>(&self, simd: Simd, group: usize, x: &[T], dy: &[T], k: &[T], part: &mut [T]) {
+        let span = self.span();
+        let (mean, k) = k[group * 3 * span..][..3 * span].split_at(span);
+        let (scale, shift) = k.split_at(span);
+        let (a, b) = part.split_at_mut(span);
+        sums(simd, x, dy, mean, scale, shift, T::of(self.leak), a, b);
+    }
+
+    /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.
+    pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], dy: &[T], k: &[T], part: &mut [T]) {
+        let x = &x[first..first + dy.len()];
+        let chunks = of_block(&self.chunks, self.shape.c, first, dy.len());
+        for ((chunk, r), part) in chunks.zip(part.chunks_exact_mut(2 * self.span())) {
+            self.chunk(simd, chunk.group, &x[r.clone()], &dy[r], k, part);
         }
-        for (i, (a, b)) in total.into_iter().enumerate() {
-            dscale[i] = T::of(a);
-            dshift[i] = T::of(b);
+    }
+
+    /// The sums from what the chunks gave, added in order in float64.
+    pub fn total<T: Real>(&self, parts: &[T], dscale: &mut [T], dshift: &mut [T]) {
+        let (c, span) = (self.shape.c, self.span());
+        let sum = |v: &[T], ch: usize| v.iter().skip(ch).step_by(c).map(|v| v.to_f64()).sum::<f64>();
+        for g in 0..self.shape.groups.len() {
+            let first = self.chunks.partition_point(|k| k.group < g);
+            let end = self.chunks.partition_point(|k| k.group <= g);
+            for ch in 0..c {
+                let (mut scale, mut shift) = (0.0, 0.0);
+                for chunk in &self.chunks[first..end] {
+                    let (a, b) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
+                    scale += sum(a, ch);
+                    shift += sum(b, ch);
+                }
+                dscale[g * c + ch] = T::of(scale);
+                dshift[g * c + ch] = T::of(shift);
+            }
         }
     }
 }

@@ -66,21 +66,34 @@ impl Op for BnStats {
             return Ok(Vec::new());
         }
         let (x, mean) = (node.inputs[0], node.outputs[0]);
-        let spec = t.spec(mean)?;
-        let mut zeros = || t.one(super::elementwise::Fill { spec, value: 0.0 }, &[]);
-        let dmean = dy[0].map_or_else(&mut zeros, Ok)?;
-        let dvar = dy[1].map_or_else(&mut zeros, Ok)?;
-        // The normalisation that used these statistics has just given its own gradient of x: one pass can give
-        // both, and the node it would have taken is dead.
-        if let Some(fused) = want.so_far[0].and_then(|v| ScaleShiftLeakyGrad::with_stats(t, v, x, mean, &self.groups)) {
-            let (op, mut inputs) = fused;
-            inputs.extend([dmean, dvar]);
-            return Ok(vec![Grad::Total(t.one(op, &inputs)?)]);
-        }
-        let op = BnStatsGrad { groups: self.groups.clone() };
-        let inputs: Vec<Var> = [x, mean, dmean, dvar].into_iter().chain(want.so_far[0]).collect();
-        Ok(vec![Grad::Total(t.one(op, &inputs)?)])
+        Ok(vec![Grad::Total(through(t, &self.groups, x, mean, want.so_far[0], (dy[0], dy[1]))?)])
     }
+}
+
+/// The gradient of x with what comes through its statistics: `so_far` is what it amounts to without them, the last two
+/// the gradients of mean and variance.
+pub(crate) fn through(
+    t: &mut Tape,
+    groups: &[usize],
+    x: Var,
+    mean: Var,
+    so_far: Option<Var>,
+    (dmean, dvar): (Option<Var>, Option<Var>),
+) -> Result<Var> {
+    let spec = t.spec(mean)?;
+    let mut zeros = || t.one(super::elementwise::Fill { spec, value: 0.0 }, &[]);
+    let dmean = dmean.map_or_else(&mut zeros, Ok)?;
+    let dvar = dvar.map_or_else(&mut zeros, Ok)?;
+    // The normalisation that used these statistics has just given its own gradient of x: one pass can give both, and
+    // the node it would have taken is dead.
+    if let Some(fused) = so_far.and_then(|v| ScaleShiftLeakyGrad::with_stats(t, v, x, mean, groups)) {
+        let (op, mut inputs) = fused;
+        inputs.extend([dmean, dvar]);
+        return t.one(op, &inputs);
+    }
+    let op = BnStatsGrad { groups: groups.to_vec() };
+    let inputs: Vec<Var> = [x, mean, dmean, dvar].into_iter().chain(so_far).collect();
+    t.one(op, &inputs)
 }
 
 /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Inputs: x, mean, dmean, dvar, and a tensor like x to add or not.

@@ -23,7 +23,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    fn shape(self, x: &Spec, w: &Spec) -> core::result::Result<ConvShape, String> {
+    pub(crate) fn shape(self, x: &Spec, w: &Spec) -> core::result::Result<ConvShape, String> {
         let (&[n, h, wd, c], &[k, r, s, wc]) = (x.shape(), w.shape()) else {
             return Err(format!("needs an N×H×W×C image and K×R×S×C filters, got {x} and {w}"));
         };
@@ -35,11 +35,11 @@ impl Geometry {
 }
 
 /// For kernels: a shape that does not fit is refused when recorded, and again here.
-fn fit(op: &dyn Op, shape: core::result::Result<ConvShape, String>) -> Result<ConvShape> {
+pub(crate) fn fit(op: &dyn Op, shape: core::result::Result<ConvShape, String>) -> Result<ConvShape> {
     shape.map_err(|_| Error::Unsupported { op: op.name(), why: "its shapes do not fit" })
 }
 
-fn output(s: &ConvShape) -> [usize; 4] {
+pub(crate) fn output(s: &ConvShape) -> [usize; 4] {
     [s.n, s.oh(), s.ow(), s.k]
 }
 
@@ -135,7 +135,7 @@ pub struct Conv2dInputGrad {
 }
 
 impl Conv2dInputGrad {
-    fn record(t: &mut Tape, geometry: Geometry, x: Spec, dy: Var, w: Var, add: Option<Var>) -> Result<Var> {
+    pub(crate) fn record(t: &mut Tape, geometry: Geometry, x: Spec, dy: Var, w: Var, add: Option<Var>) -> Result<Var> {
         let inputs: Vec<Var> = [dy, w].into_iter().chain(add).collect();
         t.one(Self { geometry, x }, &inputs)
     }

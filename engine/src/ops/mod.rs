@@ -109,6 +109,7 @@ stems![
     counter,
     dropout,
     elementwise,
+    fused_conv2d,
     global_avg_pool,
     label,
     layer_stats,

@@ -25,7 +25,8 @@ pub struct ScaleShiftLeaky {
 }
 
 impl ScaleShiftLeaky {
-    fn fits(&self, x: &[Spec]) -> core::result::Result<(), String> {
+    /// Whether x, mean, scale and shift fit.
+    pub(crate) fn fits(&self, x: &[Spec]) -> core::result::Result<(), String> {
         grouped(&x[0], &self.groups)?;
         let c = x[0].last();
         let stat = |s: &Spec| s.shape() == [self.groups.len(), c] || s.shape() == [c];
@@ -73,18 +74,31 @@ impl Op for ScaleShiftLeaky {
         if !(want.needs(1) || want.needs(2) || want.needs(3)) {
             return Ok(vec![dx]);
         }
-        let shared = t.spec(mean)?.rank() == 1;
         let sums = t.record(ScaleShiftLeakyReduce { like: self.clone() }, &[x, dy, mean, scale, shift])?;
-        let groups = |t: &mut Tape, v: Var| if shared { t.one(SumRows, &[v]) } else { Ok(v) };
-        let (dscale, dshift) = (groups(t, sums[0])?, groups(t, sums[1])?);
-        let dmean = want.add(1, || {
-            let product = t.one(Mul, &[scale, dshift])?;
-            t.one(Axpby { a: -1.0, b: 0.0 }, &[product])
-        })?;
-        let dscale = want.add(2, || Ok(dscale))?;
-        let dshift = want.add(3, || if shared { Ok(dshift) } else { t.one(SumRows, &[dshift]) })?;
-        Ok(vec![dx, dmean, dscale, dshift])
+        let mut grads = vec![dx];
+        grads.extend(coefficients(t, [mean, scale], [sums[0], sums[1]], want, 1)?);
+        Ok(grads)
     }
+}
+
+/// The gradients of mean, scale and shift, which are inputs `at` and after, from the sums dscale[G, C] and dshift[G, C].
+pub(crate) fn coefficients(
+    t: &mut Tape,
+    [mean, scale]: [Var; 2],
+    [dscale, dshift]: [Var; 2],
+    want: &Wanted,
+    at: usize,
+) -> Result<[Grad; 3]> {
+    let shared = t.spec(mean)?.rank() == 1;
+    let groups = |t: &mut Tape, v: Var| if shared { t.one(SumRows, &[v]) } else { Ok(v) };
+    let (dscale, dshift) = (groups(t, dscale)?, groups(t, dshift)?);
+    let dmean = want.add(at, || {
+        let product = t.one(Mul, &[scale, dshift])?;
+        t.one(Axpby { a: -1.0, b: 0.0 }, &[product])
+    })?;
+    let dscale = want.add(at + 1, || Ok(dscale))?;
+    let dshift = want.add(at + 2, || if shared { Ok(dshift) } else { t.one(SumRows, &[dshift]) })?;
+    Ok([dmean, dscale, dshift])
 }
 
 /// dx from x, dy, mean, scale, shift; then a tensor like x if `add`; then dmean and dvar if `stats`.

@@ -9,6 +9,7 @@ use engine::ops::cast::Cast;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::dropout::Dropout;
 use engine::ops::elementwise::{Axpby, Fill};
+use engine::ops::fused_conv2d::FusedConv2d;
 use engine::ops::global_avg_pool::GlobalAvgPool;
 use engine::ops::label::GatherLabel;
 use engine::ops::layer_stats::LayerStats;
@@ -80,6 +81,20 @@ struct Pass<'a> {
     masks: Option<Masks>,
     stats: Vec<(Var, Var)>,
     normed: Vec<Var>,
+    /// The last convolution's result with its mean and variance, where it gave them.
+    seen: Option<[Var; 3]>,
+}
+
+/// What a convolution takes: a tensor, and how it is normalised on load, with mean, scale and shift.
+struct Taken {
+    x: Var,
+    by: Option<(ScaleShiftLeaky, [Var; 3])>,
+}
+
+impl From<Var> for Taken {
+    fn from(x: Var) -> Self {
+        Self { x, by: None }
+    }
 }
 
 impl Pass<'_> {
@@ -87,20 +102,32 @@ impl Pass<'_> {
         self.network.used(self.tape, i)
     }
 
-    fn conv(&mut self, x: Var, c: ConvRef, residual: Option<Var>) -> Result<Var> {
+    /// A convolution. `seen`: its result goes into a normalisation as it is. Fused forms are recorded where the network
+    /// says so and there is anything to fuse.
+    fn conv(&mut self, x: Taken, c: ConvRef, residual: Option<Var>, seen: bool) -> Result<Var> {
         let geometry = Geometry { stride: c.stride, pad: c.pad };
         let (w, b) = (self.parameter(c.weight), self.parameter(c.bias));
-        let inputs: Vec<Var> = [x, w, b].into_iter().chain(residual).collect();
-        let op = Conv2d { geometry, bias: true, residual: residual.is_some() };
-        Ok(self.tape.one(op, &inputs)?)
+        let images = self.tape.spec(x.x)?.first();
+        let stats = self.groups(images).filter(|_| seen && self.network.fused);
+        if x.by.is_none() && stats.is_none() {
+            let inputs: Vec<Var> = [x.x, w, b].into_iter().chain(residual).collect();
+            let op = Conv2d { geometry, bias: true, residual: residual.is_some() };
+            return Ok(self.tape.one(op, &inputs)?);
+        }
+        let (norm, coefficients) = x.by.unzip();
+        let inputs = [x.x, w, b].into_iter().chain(coefficients.into_iter().flatten()).chain(residual);
+        let op = FusedConv2d { geometry, norm, residual: residual.is_some(), stats };
+        let out = self.tape.record(op, &inputs.collect::<Vec<_>>())?;
+        self.seen = <[Var; 3]>::try_from(&out[..]).ok();
+        Ok(out[0])
     }
 
-    /// A normalisation in the parts of batch norm, with the rectifier.
-    fn norm(&mut self, x: Var, i: usize) -> Result<Var> {
+    /// A normalisation in the parts of batch norm, with the rectifier; left to the next convolution where that is fused.
+    fn norm(&mut self, x: Var, i: usize) -> Result<Taken> {
         self.normed.push(x);
         let leak = self.network.config.leak;
         let Some(affine) = self.network.affine[i] else {
-            return Ok(self.tape.one(LeakyRelu { leak }, &[x])?);
+            return Ok(self.tape.one(LeakyRelu { leak }, &[x])?.into());
         };
         let [first, second] = affine.map(|p| self.parameter(p));
         let spec = self.tape.spec(x)?;
@@ -114,21 +141,36 @@ impl Pass<'_> {
             let (groups, mean, var) = self.statistics(x, i, images)?;
             (groups, mean, self.tape.one(BnCoeffs { eps: BN_EPS }, &[var, first])?, second)
         };
-        Ok(self.tape.one(ScaleShiftLeaky { groups, leak }, &[x, mean, scale, shift])?)
+        let taken = Taken { x, by: Some((ScaleShiftLeaky { groups, leak }, [mean, scale, shift])) };
+        if self.network.fused { Ok(taken) } else { Ok(self.store(taken)?.into()) }
     }
 
-    /// The groups of images that share statistics, and their mean and biased variance.
+    /// A normalised tensor in memory.
+    fn store(&mut self, taken: Taken) -> Result<Var> {
+        let Some((op, [mean, scale, shift])) = taken.by else { return Ok(taken.x) };
+        Ok(self.tape.one(op, &[taken.x, mean, scale, shift])?)
+    }
+
+    /// The groups of images that share statistics, if normalisations take statistics of their input.
+    fn groups(&self, images: usize) -> Option<Vec<usize>> {
+        match (self.network.config.norm, self.mode) {
+            (NormKind::None | NormKind::Act, _) | (NormKind::Batch, BnMode::Running) => None,
+            (NormKind::Batch, BnMode::Train(groups)) => Some(groups.clone()),
+            _ => Some(vec![1; images]),
+        }
+    }
+
+    /// Those groups, and their mean and biased variance: from the convolution that made x, if it gave them.
     fn statistics(&mut self, x: Var, i: usize, images: usize) -> Result<(Vec<usize>, Var, Var)> {
         let kind = self.network.config.norm;
-        let groups = match (kind, self.mode) {
-            (NormKind::Batch, BnMode::Running) => {
-                let n = &self.network.norms[i];
-                return Ok((vec![images], self.tape.read(n.mean), self.tape.read(n.var)));
-            }
-            (NormKind::Batch, BnMode::Train(groups)) => groups.clone(),
-            _ => vec![1; images],
+        let Some(groups) = self.groups(images) else {
+            let n = &self.network.norms[i];
+            return Ok((vec![images], self.tape.read(n.mean), self.tape.read(n.var)));
         };
-        let mut s = self.tape.record(BnStats { groups: groups.clone() }, &[x])?;
+        let mut s = match self.seen {
+            Some([y, mean, var]) if y == x => vec![mean, var],
+            _ => self.tape.record(BnStats { groups: groups.clone() }, &[x])?,
+        };
         match kind {
             NormKind::Batch => self.stats.push((s[0], s[1])),
             NormKind::Layer => s = self.tape.record(LayerStats, &s)?,
@@ -137,9 +179,14 @@ impl Pass<'_> {
         Ok((groups, s[0], s[1]))
     }
 
+    /// The rate of dropout in this pass.
+    fn dropped(&self) -> f64 {
+        self.masks.map_or(0.0, |_| self.network.config.dropout)
+    }
+
     /// Dropout after the first convolution of a block, where there are masks.
     fn thin(&mut self, x: Var, block: usize) -> Result<Var> {
-        let rate = self.network.config.dropout;
+        let rate = self.dropped();
         match self.masks {
             Some(m) if rate > 0.0 => {
                 let op = Dropout { rate, stream: m.stream, layer: block as u32 };
@@ -171,26 +218,29 @@ impl Network {
         mode: &BnMode,
         masks: Option<Masks>,
     ) -> Result<Forward> {
-        let mut p = Pass { network: self, tape, mode, masks, stats: Vec::new(), normed: Vec::new() };
+        let (stats, normed) = (Vec::new(), Vec::new());
+        let mut p = Pass { network: self, tape, mode, masks, stats, normed, seen: None };
         let images = match self.activations == self.dtype {
             true => x,
             false => p.tape.one(Cast { to: self.activations }, &[x])?,
         };
-        let first = p.conv(images, self.conv1, None)?;
+        let first = p.conv(images.into(), self.conv1, None, true)?;
         let mut x = first;
         for (i, b) in self.blocks.iter().enumerate() {
             let h = p.norm(x, b.bn1)?;
-            let h = p.conv(h, b.conv1, None)?;
+            let whole = p.dropped() == 0.0;
+            let h = p.conv(h, b.conv1, None, whole)?;
             let h = p.thin(h, i)?;
             let h = p.norm(h, b.bn2)?;
             // The shortcut takes the block's raw input, not the normalised one.
             let short = match b.shortcut {
-                Some(c) => p.conv(x, c, None)?,
+                Some(c) => p.conv(x.into(), c, None, false)?,
                 None => x,
             };
-            x = p.conv(h, b.conv2, Some(short))?;
+            x = p.conv(h, b.conv2, Some(short), true)?;
         }
         let x = p.norm(x, self.last_bn)?;
+        let x = p.store(x)?;
         let x = p.tape.one(GlobalAvgPool, &[x])?;
         let mut head = |(w, b)| {
             let (w, b) = (p.parameter(w), p.parameter(b));

@@ -82,6 +82,9 @@ pub struct Network {
     pub(crate) dtype: DType,
     /// Of activations.
     pub(crate) activations: DType,
+    /// Whether convolutions normalise on load and gather statistics, or every op is recorded apart. By default the former,
+    /// but for networks on a GPU, where libraries convolve, and in bf16, which rounds what is normalised.
+    pub fused: bool,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
     pub(crate) last_bn: usize,
@@ -176,6 +179,7 @@ impl Network {
             let depth = config.depth;
             return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
         }
+        let fused = !state.on_gpu() && dtype != DType::BF16;
         let (parameters, norms, affine) = (Vec::new(), Vec::new(), Vec::new());
         let mut b = Builder { state, activations: dtype, kind: config.norm, parameters, norms, affine };
         let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
@@ -202,6 +206,7 @@ impl Network {
             affine,
             dtype,
             activations,
+            fused,
             conv1,
             blocks,
             last_bn,

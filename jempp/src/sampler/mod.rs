@@ -101,7 +101,9 @@ impl Langevin {
         let step = (thinned || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let seed = tape.read(spec.seed);
         let masks = step.filter(|_| thinned).map(|step| Masks { seed, step, stream: Stream::ChainDropout });
-        let f = network.forward_with(&mut tape, x, &mode, masks)?;
+        // The inner steps' gradient is taken at the first convolution's result: what follows must follow from that alone.
+        let apart = spec.sampler.literal.then(|| Network { fused: false, ..network.clone() });
+        let f = apart.as_ref().unwrap_or(network).forward_with(&mut tape, x, &mode, masks)?;
         let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
         let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
         let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;

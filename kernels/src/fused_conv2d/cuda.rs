@@ -1,0 +1,204 @@
+//! The CUDA arm, in float32: the plain ops one after another, a normalised copy in the workspace between them.
+
+use super::{input, result};
+use crate::bn_stats::cuda::Stats;
+use crate::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
+use crate::gpu::launch::{Float, Launch};
+use crate::gpu::{Gpu, GpuError};
+use crate::memory::{ALIGN, Span};
+use crate::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
+
+/// Groups of images, whether mean and scale are shared by all of them, and the slope below zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// Images of each group.
+    pub groups: &'a [usize],
+    /// `[c]`, else `[groups, c]`.
+    pub shared: bool,
+    /// Slope below zero.
+    pub leak: f64,
+}
+
+/// The copy at the start of the workspace.
+#[derive(Debug)]
+struct Copy {
+    launch: Launch,
+    bytes: usize,
+}
+
+impl Copy {
+    fn new(gpu: &Gpu, shape: &ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+        let grouped = input(shape, norm.groups);
+        let launch = forward(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
+        Ok(Self { launch, bytes: shape.x_len() * size_of::<f32>() })
+    }
+
+    fn end(&self) -> usize {
+        self.bytes.next_multiple_of(ALIGN)
+    }
+
+    /// Makes it and returns it.
+    fn run<'a>(
+        &self,
+        gpu: &Gpu,
+        x: Span<'_>,
+        [mean, scale, shift]: [Span<'_>; 3],
+        workspace: Span<'a>,
+    ) -> Result<Span<'a>, GpuError> {
+        let copy = part(workspace, 0, self.bytes)?;
+        self.launch.run(gpu, &[x, mean, scale, shift, copy].map(Some))?;
+        Ok(copy)
+    }
+}
+
+fn part(workspace: Span<'_>, at: usize, len: usize) -> Result<Span<'_>, GpuError> {
+    let too_small = || GpuError::shape("fused_conv2d", "the workspace is too small");
+    workspace.part(at, len).ok_or_else(too_small)
+}
+
+/// As the CPU's.
+#[derive(Debug)]
+pub struct Forward {
+    copy: Option<Copy>,
+    conv: Conv,
+    stats: Option<Stats>,
+}
+
+impl Forward {
+    /// For a shape.
+    ///
+    /// # Errors
+    /// What compiling, loading and a library give.
+    pub fn new(
+        gpu: &Gpu,
+        shape: ConvShape,
+        norm: Option<Norm<'_>>,
+        stats: Option<&[usize]>,
+    ) -> Result<Self, GpuError> {
+        let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
+        let conv = Conv::new(gpu, Gives::Output, Float::F32, shape)?;
+        let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
+        Ok(Self { copy, conv, stats: stats.transpose()? })
+    }
+
+    fn rest(&self) -> usize {
+        self.copy.as_ref().map_or(0, Copy::end)
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        let stats = self.stats.as_ref().map_or(0, Stats::workspace);
+        self.rest() + self.conv.workspace().max(stats)
+    }
+
+    /// Asks for one run. `add` may be `y`.
+    ///
+    /// # Errors
+    /// If lengths do not fit; what a library or the driver answers.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        (x, coefficients): (Span<'_>, Option<[Span<'_>; 3]>),
+        (w, bias): (Span<'_>, Span<'_>),
+        add: Option<Span<'_>>,
+        y: Span<'_>,
+        found: Option<(Span<'_>, Span<'_>)>,
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        let x = match (&self.copy, coefficients) {
+            (Some(copy), Some(k)) => copy.run(gpu, x, k, workspace)?,
+            _ => x,
+        };
+        let rest = |len| part(workspace, self.rest(), len);
+        self.conv.run(gpu, (x, w), Some(bias), add, y, rest(self.conv.workspace())?)?;
+        match (&self.stats, found) {
+            (Some(stats), Some((mean, var))) => stats.run(gpu, y, mean, var, rest(stats.workspace())?),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// As the CPU's.
+#[derive(Debug)]
+pub struct InputGrad {
+    conv: Conv,
+    reduce: Reduce,
+}
+
+impl InputGrad {
+    /// For a shape.
+    ///
+    /// # Errors
+    /// What compiling, loading and a library give.
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+        let conv = Conv::new(gpu, Gives::Input, Float::F32, shape)?;
+        let grouped = input(&shape, norm.groups);
+        let reduce = Reduce::new(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
+        Ok(Self { conv, reduce })
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        self.conv.workspace().max(self.reduce.workspace())
+    }
+
+    /// Asks for one run.
+    ///
+    /// # Errors
+    /// If lengths do not fit; what a library or the driver answers.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        from: (Span<'_>, Span<'_>),
+        x: Span<'_>,
+        [mean, scale, shift]: [Span<'_>; 3],
+        dh: Span<'_>,
+        sums: (Span<'_>, Span<'_>),
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        self.conv.run(gpu, from, None, None, dh, part(workspace, 0, self.conv.workspace())?)?;
+        let from = Inputs { x, dy: dh, mean, scale, shift };
+        self.reduce.run(gpu, from, sums, part(workspace, 0, self.reduce.workspace())?)
+    }
+}
+
+/// As the CPU's.
+#[derive(Debug)]
+pub struct WeightGrad {
+    copy: Copy,
+    conv: Conv,
+}
+
+impl WeightGrad {
+    /// For a shape.
+    ///
+    /// # Errors
+    /// What compiling, loading and a library give.
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+        let copy = Copy::new(gpu, &shape, norm)?;
+        Ok(Self { copy, conv: Conv::new(gpu, Gives::Filters, Float::F32, shape)? })
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        self.copy.end() + self.conv.workspace()
+    }
+
+    /// Asks for one run.
+    ///
+    /// # Errors
+    /// If lengths do not fit; what a library or the driver answers.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        x: Span<'_>,
+        coefficients: [Span<'_>; 3],
+        dy: Span<'_>,
+        dw: Span<'_>,
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        let copy = self.copy.run(gpu, x, coefficients, workspace)?;
+        let rest = part(workspace, self.copy.end(), self.conv.workspace())?;
+        self.conv.run(gpu, (copy, dy), None, None, dw, rest)
+    }
+}
