@@ -47,9 +47,9 @@ fn wrong_usage_is_2_with_a_suggestion() {
 #[test]
 fn precisions_of_a_gpu_are_refused_on_the_cpu() {
     let place = Place::empty();
-    for (precision, device) in [("tf32", "auto"), ("bf16", "auto"), ("bf16", "cpu")] {
-        let err = place.run(&["train", "--precision", precision, "--device", device]).fails(2);
-        assert!(err.contains(&format!("--precision {precision}")), "{err}");
+    for device in ["auto", "cpu"] {
+        let err = place.run(&["train", "--precision", "tf32", "--device", device]).fails(2);
+        assert!(err.contains("--precision tf32"), "{err}");
         assert!(err.contains("--device cuda:0") && err.contains("jempp-cli devices"), "{err}");
     }
     assert!(place.names().is_empty());

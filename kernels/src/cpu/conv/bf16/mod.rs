@@ -181,7 +181,7 @@ impl Conv {
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx512, true) if simd.bf16() => vector::x86::forward_bf16::<16, 1>(&f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, false) if simd.bf16() => vector::x86::forward_bf16::<12, 2>(&f),
+                (Level::Avx512, false) if simd.bf16() => vector::x86::forward_bf16::<8, 2>(&f),
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx512, true) => vector::x86::forward512::<1>(&f),
                 #[cfg(target_arch = "x86_64")]
@@ -210,7 +210,8 @@ impl Conv {
                 if ks < kb {
                     block.fill(0);
                 }
-                let taps = phase.taps.iter().flat_map(|(r, columns)| columns.iter().map(move |q| r * s.s + q));
+                let taps =
+                    phase.taps.iter().flat_map(|(r, columns)| columns.iter().map(move |q| r * s.s + q));
                 for (tap, to) in taps.zip(block.chunks_exact_mut(g.c * kb)) {
                     if self.backward {
                         for (j, to) in to.chunks_exact_mut(kb).enumerate() {
@@ -300,8 +301,7 @@ impl ConvWeightGrad {
         self.gather.fill_rows(block, window, |pair, y, columns, to| {
             let from = |image: usize| &x[(image * h + y) * w * c..][..columns * c];
             let (a, b) = (2 * pair, 2 * pair + 1);
-            let second =
-                if b < n { Some(normed(simd, norm.as_ref(), b, from(b), row_b)) } else { None };
+            let second = if b < n { Some(normed(simd, norm.as_ref(), b, from(b), row_b)) } else { None };
             interleave(simd, normed(simd, norm.as_ref(), a, from(a), row_a), second, to);
         });
     }
@@ -318,14 +318,7 @@ impl ConvWeightGrad {
         }
     }
 
-    fn bf16_block(
-        &self,
-        simd: Simd,
-        (_, pairs, _, rows): Block,
-        window: &[u32],
-        dy: &[u32],
-        dw: &mut [f32],
-    ) {
+    fn bf16_block(&self, simd: Simd, (_, pairs, _, rows): Block, window: &[u32], dy: &[u32], dw: &mut [f32]) {
         let phase = &self.gather.phases[0];
         let g = WeightGrad {
             src: window.as_ptr().cast(),
