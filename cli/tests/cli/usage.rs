@@ -58,6 +58,24 @@ fn precisions_of_a_gpu_are_refused_on_the_cpu() {
 }
 
 #[test]
+fn bf16_on_the_cpu_computes_and_says_where_it_is_slow() {
+    let place = Place::empty();
+    let bench = |simd: &str, more: &[&str]| {
+        let small = ["train.batch_size=4", "sampler.buffer_size=20", "sampler.outer_steps=1", "--iters", "1"];
+        let args = [&["bench", "train-step", "--precision", "bf16"], &small[..], more].concat();
+        place.run_with(&[("JEMPP_SIMD", simd)], &args)
+    };
+    let done = bench("avx2", &[]);
+    assert!(done.err.contains("slower than --precision f32"), "{}", done.err);
+    assert!(done.ok().contains("bf16 products emulated"));
+    let quiet = bench("portable", &["-q"]);
+    assert!(quiet.err.is_empty(), "{}", quiet.err);
+    let best = bench("", &[]);
+    assert_eq!(best.err.contains("slower"), best.out.contains("emulated"));
+    assert!(best.ok().contains("bf16 products"));
+}
+
+#[test]
 fn configuration_is_printed_and_reads_back() {
     let place = Place::empty();
     let text = place.run(&["train", "--print-config", "train.lr=0.05", "--seed", "7"]).ok();
