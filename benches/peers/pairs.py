@@ -2,9 +2,9 @@
 
     python3 -m venv venv && venv/bin/pip install torch numpy
     cargo build --release --bin jempp-cli
-    venv/bin/python benches/peers/pairs.py [--pairs 5] [--setting NAME] [--json]
+    venv/bin/python benches/peers/pairs.py [--pairs 5] [--setting NAME] [--precision bf16] [--json]
 
-PyTorch runs in each of its ways (float32, channels-last or not, the inner loop collapsed as ours is); the fastest one
+PyTorch runs in each of its ways (channels-last or not, with bf16 as autocast, the inner loop collapsed as ours is); the fastest one
 counts. Each side warms up in a process of its own; pairs alternate so that a change of the machine's pace meets both.
 """
 import argparse
@@ -29,19 +29,21 @@ def last_json(command):
     return json.loads(out.strip().splitlines()[-1])
 
 
-def ours(s, threads):
+def ours(s, threads, precision):
     depth, width, image, batch, outer, iters = s
     return last_json([
-        str(HERE.parents[1] / "target/release/jempp-cli"), "--threads", str(threads), "bench", "train-step",
+        str(HERE.parents[1] / "target/release/jempp-cli"), "--threads", str(threads),
+        "--precision", precision, "bench", "train-step",
         f"model.depth={depth}", f"model.widen_factor={width}", f"model.image_size={list(image)}",
         f"train.batch_size={batch}", f"sampler.outer_steps={outer}", "sampler.buffer_size=1000", "data.pad=0",
         "--iters", str(iters), "--json"])["median_s"]
 
 
-def torch(s, threads, channels_last):
+def torch(s, threads, channels_last, precision):
     depth, width, image, batch, outer, iters = s
     command = [sys.executable, str(HERE / "jempp_torch.py"), "--depth", depth, "--width", width, "--image", *image,
-               "--batch", batch, "--outer", outer, "--threads", threads, "--iters", iters, "--collapsed", "--json"]
+               "--batch", batch, "--outer", outer, "--threads", threads, "--iters", iters, "--dtype", precision, "--collapsed",
+               "--json"]
     command += ["--channels-last"] if channels_last else []
     return last_json([str(c) for c in command])["median_s"]
 
@@ -51,6 +53,7 @@ def main():
     p.add_argument("--pairs", type=int, default=5)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--setting", choices=SETTINGS, action="append")
+    p.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of both")
     p.add_argument("--json", action="store_true")
     a = p.parse_args()
     rows = []
@@ -59,19 +62,19 @@ def main():
         ways = {(t, cl): [] for t in sorted({1, a.threads}) for cl in (False, True)}
         mine = []
         for _ in range(a.pairs):
-            mine.append(ours(s, a.threads))
+            mine.append(ours(s, a.threads, a.precision))
             for way in ways:
-                ways[way].append(torch(s, *way))
+                ways[way].append(torch(s, *way, a.precision))
         medians = {way: statistics.median(v) for way, v in ways.items()}
         best = min(medians, key=medians.get)
         ratios = [t / m for t, m in zip(ways[best], mine)]
-        row = {"setting": name, "jempp_s": statistics.median(mine), "torch_s": medians[best],
+        row = {"setting": name, "precision": a.precision, "jempp_s": statistics.median(mine), "torch_s": medians[best],
                "torch_way": f"{best[0]} threads, {'channels-last' if best[1] else 'NCHW'}",
                "ratio": statistics.median(ratios), "ratios": ratios}
         rows.append(row)
         if not a.json:
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"{name}: jempp {row['jempp_s']:.4f} s, PyTorch {row['torch_s']:.4f} s ({row['torch_way']}), "
+            print(f"{name} {a.precision}: jempp {row['jempp_s']:.4f} s, PyTorch {row['torch_s']:.4f} s ({row['torch_way']}), "
                   f"ratio {row['ratio']:.2f} ({spread} over {a.pairs} pairs)", flush=True)
     if a.json:
         print(json.dumps(rows))

@@ -2,6 +2,7 @@
 
 use crate::spec::DType;
 use core::fmt;
+pub use kernels::cpu::Products;
 use kernels::cpu::{Cpu, Level};
 pub use kernels::gpu::Precision;
 use kernels::gpu::{Gpu, NoCuda};
@@ -53,7 +54,7 @@ impl Debugging {
 #[derive(Clone)]
 pub struct Device {
     kind: Kind,
-    /// Whether a CPU stands in for a GPU that computes in bf16.
+    /// Whether a CPU stands in for a GPU that computes in bf16, with float32 products of rounded activations.
     emulates: bool,
     /// What to watch.
     pub debug: Debugging,
@@ -89,6 +90,19 @@ impl Device {
             Ok(other) => return Err(format!("JEMPP_SIMD={other}: use portable, avx2 or avx512")),
         };
         Ok(Self::cpu_with(threads, limit, Debugging::from_env()?))
+    }
+
+    /// The same CPU with other products in convolutions and linear layers; a GPU is left as it is.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        let Kind::Cpu(cpu) = self.kind else { return self };
+        let cpu = Arc::try_unwrap(cpu).unwrap_or_else(|shared| shared.again()).with_products(products);
+        Self { kind: Kind::Cpu(Arc::new(cpu)), ..self }
+    }
+
+    /// Whether products of bf16 are asked for where there are no instructions for them: right, but slower than float32.
+    pub fn emulates_products(&self) -> bool {
+        self.as_cpu().is_some_and(|cpu| cpu.products == Products::Bf16 && !cpu.simd.bf16())
     }
 
     /// GPU number `ordinal`, with a stream of its own.
@@ -175,7 +189,12 @@ impl fmt::Display for Device {
             Level::Avx2 => "AVX2",
             Level::Avx512 => "AVX-512",
         };
+        let products = match (cpu.products, self.emulates_products()) {
+            (Products::F32, _) => "",
+            (Products::Bf16, false) => ", bf16 products",
+            (Products::Bf16, true) => ", bf16 products emulated",
+        };
         let emulates = if self.emulates { ", emulating bf16" } else { "" };
-        write!(f, "CPU, {t} thread{}, {level}{emulates}", if t == 1 { "" } else { "s" })
+        write!(f, "CPU, {t} thread{}, {level}{products}{emulates}", if t == 1 { "" } else { "s" })
     }
 }

@@ -24,7 +24,7 @@ pub mod spec;
 pub mod state;
 pub mod tape;
 
-pub use device::{Debugging, Device, Precision};
+pub use device::{Debugging, Device, Precision, Products};
 pub use error::{Error, Result};
 pub use grad::grad;
 pub use kernels::cast::bf16;

@@ -45,7 +45,7 @@ pub struct CpuInfo {
     pub threads: usize,
     /// Threads that the system offers.
     pub available_threads: usize,
-    /// Instruction set that the kernels use: `portable`, `AVX2` or `AVX-512`.
+    /// Instruction set that the kernels use: `portable`, `AVX2`, `AVX-512` or `AVX-512 with BF16`.
     pub instruction_set: &'static str,
 }
 
@@ -59,6 +59,7 @@ pub fn cpu(device: &Device) -> Option<CpuInfo> {
         instruction_set: match cpu.simd.level() {
             Level::Portable => "portable",
             Level::Avx2 => "AVX2",
+            Level::Avx512 if cpu.simd.bf16() => "AVX-512 with BF16",
             Level::Avx512 => "AVX-512",
         },
     })

@@ -1,8 +1,9 @@
-//! Training in bf16 on the CPU, the oracle of the GPU's, beside float32.
+//! Training in bf16 on the CPU, beside float32: with bf16 products, as `--precision bf16` does it, and as the oracle of the
+//! GPU's, with bf16 activations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
-use engine::{DType, Device, bf16};
+use engine::{DType, Device, Products, bf16};
 use jempp::checkpoint::{self, TensorData};
 use jempp::config::Config;
 use jempp::data::{self, Reading, plain_batch};
@@ -14,6 +15,9 @@ use std::path::Path;
 const STEPS: usize = 10;
 /// Largest difference of a loss from float32's, relative to the larger of the loss and 1.
 const LOSS: f64 = 0.03;
+/// The same with bf16 products where log densities are taken by running statistics, nine tenths of which are the last batch's:
+/// seven seeds gave at most 0.043 for losses and 0.071 for log densities (0.073 with bf16 activations).
+const RUNNING: f64 = 0.1;
 
 fn config(more: &[&str]) -> Config {
     let small = ["sampler.buffer_size=100", "sampler.outer_steps=2", "train.batch_size=32"];
@@ -21,8 +25,9 @@ fn config(more: &[&str]) -> Config {
     Config::from_sources("digits", None, &all).unwrap()
 }
 
-fn low() -> Device {
-    Device::cpu(2).emulating_bf16()
+/// bf16 products, and the oracle of the GPU's bf16.
+fn low(threads: usize) -> [Device; 2] {
+    [Device::cpu(threads).with_products(Products::Bf16), Device::cpu(threads).emulating_bf16()]
 }
 
 fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, Trainer) {
@@ -43,19 +48,20 @@ fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, Trainer) {
     (steps.collect(), t)
 }
 
-/// Every filter's copy is its parameter, rounded; all else is float32.
-fn copies_are_rounded(t: &Trainer) {
+/// Where activations are bf16, every filter's copy is its parameter, rounded; all else is float32.
+fn copies_are_rounded(device: &Device, t: &Trainer) {
     let mut copies = 0;
     for p in &t.network().parameters {
         assert_eq!(p.slot.spec.dtype, DType::F32, "{}", p.name);
-        assert_eq!(p.low.is_some(), p.slot.spec.rank() == 4, "{}", p.name);
+        let copied = device.activations() == DType::BF16 && p.slot.spec.rank() == 4;
+        assert_eq!(p.low.is_some(), copied, "{}", p.name);
         let Some(low) = p.low else { continue };
         let want: Vec<bf16> =
             t.state().get::<f32>(p.slot).unwrap().iter().map(|v| bf16::from_f32(*v)).collect();
         assert!(t.state().get::<bf16>(low).unwrap() == want, "{}", p.name);
         copies += 1;
     }
-    assert!(copies > 8);
+    assert_eq!(copies > 8, device.activations() == DType::BF16);
     let low = t.state().slots().filter(|(_, slot)| slot.spec.dtype == DType::BF16).count();
     assert_eq!(low, copies, "nothing else is bf16");
 }
@@ -63,16 +69,32 @@ fn copies_are_rounded(t: &Trainer) {
 #[test]
 fn ten_steps_on_digits_follow_float32() {
     for more in [&[][..], &["train.p_x_y_weight=0.5"], &["sampler.literal=true"], &["train.plc=eval"]] {
-        let ((want, _), (got, trainer)) = (train(&Device::cpu(2), more), train(&low(), more));
-        for (w, g) in want.iter().zip(&got) {
-            for (w, g) in [(w.loss, g.loss), (w.ce, g.ce), (w.log_density_data, g.log_density_data)] {
-                assert!((w - g).abs() < LOSS * w.abs().max(1.0), "{more:?}: {w} and {g}");
+        let (want, _) = train(&Device::cpu(2), more);
+        for device in low(2) {
+            let (got, trainer) = train(&device, more);
+            let running = more == ["train.plc=eval"] && device.activations() == DType::F32;
+            let most = if running { RUNNING } else { LOSS };
+            for (w, g) in want.iter().zip(&got) {
+                for (w, g) in [(w.loss, g.loss), (w.ce, g.ce), (w.log_density_data, g.log_density_data)] {
+                    assert!((w - g).abs() < most * w.abs().max(1.0), "{device} {more:?}: {w} and {g}");
+                }
             }
+            assert_ne!(want[1].loss, got[1].loss, "bf16 must show");
+            assert!(got[STEPS - 1].ce < got[0].ce, "{device} {more:?}: nothing is learnt");
+            copies_are_rounded(&device, &trainer);
         }
-        assert_ne!(want[1].loss, got[1].loss, "bf16 must show");
-        assert!(got[STEPS - 1].ce < got[0].ce, "{more:?}: nothing is learnt");
-        copies_are_rounded(&trainer);
     }
+}
+
+#[test]
+fn bf16_products_do_not_depend_on_threads() {
+    let after = |threads| {
+        let (_, t) = train(&low(threads)[0], &[]);
+        let values = |p: &jempp::model::Parameter| t.state().fetch::<f32>(p.slot).unwrap();
+        t.network().parameters.iter().flat_map(values).map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let one = after(1);
+    assert!(one == after(2) && one == after(3));
 }
 
 /// From float32 within what bf16 allows. A rectifier's input near zero may fall on the other side of its kink, which an input
@@ -80,33 +102,32 @@ fn ten_steps_on_digits_follow_float32() {
 #[test]
 fn a_model_computes_in_bf16_and_keeps_float32() {
     for (more, of_gradient) in [(&[][..], 0.15), (&["model.leak=0.999"], 0.02)] {
-        let (_, trainer) = train(&low(), more);
-        let make = |device: &Device| {
-            Model::new(device, &trainer.config().model, |name, _| {
-                let slot = trainer.network().tensors().find(|(n, _)| n == name).unwrap().1;
-                Ok(trainer.state().fetch::<f32>(slot).unwrap())
-            })
-            .unwrap()
-        };
-        let (wide, narrow) = (make(&Device::cpu(1)), make(&low()));
-        let x: Vec<f32> = (0..5 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
-        for (what, want, got, most) in [
-            ("logits", wide.logits(&x).unwrap(), narrow.logits(&x).unwrap(), 0.01),
-            (
-                "gradient",
-                wide.input_grad(&x, None).unwrap(),
-                narrow.input_grad(&x, None).unwrap(),
-                of_gradient,
-            ),
-        ] {
-            let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| v * v).sum::<f32>().sqrt();
-            let off = norm(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / norm(&mut want.iter().copied());
-            println!("{what} {more:?}: {off:.1e}");
-            assert!(off > 0.0 && off < most, "{what} {more:?}: {off:e}");
-        }
-        let file = |m: &Model| m.to_container().unwrap();
-        assert_eq!(file(&wide).tensors, file(&narrow).tensors, "the model's file holds what it was given");
+        low(2).into_iter().for_each(|device| computes_in_bf16(device, more, of_gradient));
     }
+}
+
+fn computes_in_bf16(low: Device, more: &[&str], of_gradient: f32) {
+    let (_, trainer) = train(&low, more);
+    let make = |device: &Device| {
+        Model::new(device, &trainer.config().model, |name, _| {
+            let slot = trainer.network().tensors().find(|(n, _)| n == name).unwrap().1;
+            Ok(trainer.state().fetch::<f32>(slot).unwrap())
+        })
+        .unwrap()
+    };
+    let (wide, narrow) = (make(&Device::cpu(1)), make(&low));
+    let x: Vec<f32> = (0..5 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+    for (what, want, got, most) in [
+        ("logits", wide.logits(&x).unwrap(), narrow.logits(&x).unwrap(), 0.01),
+        ("gradient", wide.input_grad(&x, None).unwrap(), narrow.input_grad(&x, None).unwrap(), of_gradient),
+    ] {
+        let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| v * v).sum::<f32>().sqrt();
+        let off = norm(&mut want.iter().zip(&got).map(|(a, b)| a - b)) / norm(&mut want.iter().copied());
+        println!("{what} {more:?}: {off:.1e}");
+        assert!(off > 0.0 && off < most, "{what} {more:?}: {off:e}");
+    }
+    let file = |m: &Model| m.to_container().unwrap();
+    assert_eq!(file(&wide).tensors, file(&narrow).tensors, "the model's file holds what it was given");
 }
 
 struct StopAt<'a>(u64, &'a AtomicBool);
@@ -121,31 +142,34 @@ impl Observer for StopAt<'_> {
 fn checkpoints_hold_float32_and_resuming_changes_no_bit() {
     let more = ["train.max_iters=8", "train.sample_every=0", "train.checkpoint_every=1"];
     let dir = tempfile::tempdir().unwrap();
-    let run = |name: &str, stops: &[u64]| {
+    let run = |device: &Device, name: &str, stops: &[u64]| {
         let path = dir.path().join(name);
-        let mut next = (Session::new(&config(&more), &low()).unwrap(), Folder::create(&path).unwrap());
+        let mut next = (Session::new(&config(&more), device).unwrap(), Folder::create(&path).unwrap());
         for at in stops {
             let stop = AtomicBool::new(false);
             let (session, folder) = next;
             session.run(&folder, &mut StopAt(*at, &stop), &stop).unwrap_err();
             drop(folder);
-            let (session, folder, _) = Session::resume(&path, &low(), &[]).unwrap();
-            copies_are_rounded(session.trainer());
+            let (session, folder, _) = Session::resume(&path, device, &[]).unwrap();
+            copies_are_rounded(device, session.trainer());
             next = (session, folder);
         }
         next.0.run(&next.1, &mut Silent, &AtomicBool::new(false)).unwrap();
         path
     };
-    let (whole, broken) = (run("whole", &[]), run("broken", &[2, 5]));
-    let read = |path: &Path, file: &str| std::fs::read(path.join("ckpt/last").join(file)).unwrap();
-    for file in [checkpoint::MODEL, checkpoint::TRAINER] {
-        assert!(read(&whole, file) == read(&broken, file), "{file}");
+    for (device, name) in low(2).iter().zip(["products", "activations"]) {
+        let of = |what: &str, stops: &[u64]| run(device, &format!("{name} {what}"), stops);
+        let (whole, broken) = (of("whole", &[]), of("broken", &[2, 5]));
+        let read = |path: &Path, file: &str| std::fs::read(path.join("ckpt/last").join(file)).unwrap();
+        for file in [checkpoint::MODEL, checkpoint::TRAINER] {
+            assert!(read(&whole, file) == read(&broken, file), "{file}");
+        }
+        let trainer = checkpoint::load_trainer(&whole).unwrap();
+        let filters = trainer.tensor("f.layer1.0.conv1.weight").unwrap();
+        let TensorData::F32(values) = &filters.data else { panic!("{:?}", filters.data) };
+        assert!(values.iter().any(|v| bf16::from_f32(*v).to_f32() != *v), "more than bf16 can hold");
+        assert!(trainer.tensors.iter().all(|t| !t.name.contains("bf16")), "copies are not saved");
+        // Which device goes on does not matter to what is there.
+        Session::resume(&broken, &Device::cpu(1), &["train.max_iters=9".to_owned()]).unwrap();
     }
-    let trainer = checkpoint::load_trainer(&whole).unwrap();
-    let filters = trainer.tensor("f.layer1.0.conv1.weight").unwrap();
-    let TensorData::F32(values) = &filters.data else { panic!("{:?}", filters.data) };
-    assert!(values.iter().any(|v| bf16::from_f32(*v).to_f32() != *v), "more than bf16 can hold");
-    assert!(trainer.tensors.iter().all(|t| !t.name.contains("bf16")), "copies are not saved");
-    // Which device goes on does not matter to what is there.
-    Session::resume(&broken, &Device::cpu(1), &["train.max_iters=9".to_owned()]).unwrap();
 }

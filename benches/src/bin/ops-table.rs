@@ -1,16 +1,18 @@
 //! `ops-table`: every stem's time and rate beside what this machine can do.
 
 use benches::{Ceiling, Result, device, render, rows};
+use engine::Products;
 use serde_json::json;
 use std::process::ExitCode;
 
 const HELP: &str = "\
 ops-table: times every stem on the CPU, beside the machine's ceiling measured in the same run
 
-Usage: ops-table [--threads N] [--json] [FILTER]
+Usage: ops-table [--threads N] [--bf16] [--json] [FILTER]
 
   FILTER        only cases whose 'stem/case' contains it
   --threads N   threads; 0: one a core [default: 0]
+  --bf16        convolutions and linear layers, and the ceiling, with products of bf16
   --json        JSON instead of the table
   --help        this text
 
@@ -20,16 +22,18 @@ The rate is GFLOP/s where multiply-adds would be the limit, and GB/s where memor
 
 struct Options {
     threads: usize,
+    products: Products,
     json: bool,
     filter: Option<String>,
 }
 
 /// `None` asks for help.
 fn parse(mut args: impl Iterator<Item = String>) -> core::result::Result<Option<Options>, String> {
-    let mut options = Options { threads: 0, json: false, filter: None };
+    let mut options = Options { threads: 0, products: Products::F32, json: false, filter: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--help" | "-h" => return Ok(None),
+            "--bf16" => options.products = Products::Bf16,
             "--json" => options.json = true,
             "--threads" => {
                 let n = args.next().ok_or("--threads needs a value")?;
@@ -52,11 +56,11 @@ fn describe(c: &Ceiling) -> String {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let device = device(options.threads)?;
+    let device = device(options.threads)?.with_products(options.products);
     let all = Ceiling::measure(&device);
     let mut ceilings = vec![all.clone()];
     if all.threads > 1 {
-        ceilings.insert(0, Ceiling::measure(&benches::device(1)?));
+        ceilings.insert(0, Ceiling::measure(&benches::device(1)?.with_products(options.products)));
     }
     let rows = rows(&device, &all, options.filter.as_deref())?;
     if options.json {

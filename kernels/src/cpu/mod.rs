@@ -11,6 +11,16 @@ pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
 pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
 
+/// What the factors of convolutions and linear layers are rounded to; sums, and all that lies in memory, are float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// Float32: not at all.
+    #[default]
+    F32,
+    /// bf16, to nearest, ties to even.
+    Bf16,
+}
+
 /// The CPU as a device: its threads and its instruction set.
 #[derive(Debug)]
 pub struct Cpu {
@@ -18,14 +28,30 @@ pub struct Cpu {
     pub pool: Pool,
     /// The instruction set in use.
     pub simd: Simd,
+    /// How convolutions and linear layers multiply float32.
+    pub products: Products,
     /// What programs spend their time on, while it is asked for.
     pub profile: Profile,
 }
 
 impl Cpu {
-    /// `threads` threads (0: one a core) on the best instruction set up to `limit`.
+    /// `threads` threads (0: one a core) on the best instruction set up to `limit`, with float32 products.
     pub fn new(threads: usize, limit: Level) -> Self {
-        Self { pool: Pool::new(threads), simd: Simd::detect(limit), profile: Profile::default() }
+        let (pool, simd) = (Pool::new(threads), Simd::detect(limit));
+        Self { pool, simd, products: Products::F32, profile: Profile::default() }
+    }
+
+    /// Another one like it, with threads of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (pool, profile) = (Pool::new(self.pool.threads()), Profile::default());
+        Self { pool, simd: self.simd, products: self.products, profile }
+    }
+
+    /// The same with other products.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        Self { products, ..self }
     }
 }
 

@@ -3,19 +3,29 @@
 //! What must hold: `multiply_add` touches registers only, `copy` does nothing but move bytes; both use the threads,
 //! the instruction set and the task sizes that the kernels use.
 
-use super::{Cpu, GRAIN, Level, for_parts};
+use super::{Cpu, GRAIN, Level, Products, for_parts};
 use core::hint::black_box;
 
 /// Independent chains: enough to hide the latency of two units, few enough for the registers of every level.
 const CHAINS: usize = 12;
+/// The same for products of bf16, which take longer.
+#[cfg(target_arch = "x86_64")]
+const PAIR_CHAINS: usize = 24;
 /// Tasks a thread, so that a late thread does not leave the others idle.
 const TASKS: usize = 4;
 
 /// Runs `rounds` multiply-adds on each chain of each task, and returns how many floating-point operations that
-/// were, all threads together. At [`Level::Portable`] they are a product and a sum.
+/// were, all threads together. At [`Level::Portable`] they are a product and a sum; they are pairs of bf16 products if
+/// `cpu` forms such products and has instructions for them.
 pub fn multiply_add(cpu: &Cpu, rounds: usize) -> u64 {
     let level = cpu.simd.level();
     let tasks = TASKS * cpu.pool.threads();
+    #[cfg(target_arch = "x86_64")]
+    if cpu.products == Products::Bf16 && cpu.simd.bf16() {
+        // SAFETY: a `Simd` says `bf16` only where detection found these instructions.
+        cpu.pool.run(tasks, &|_, _| unsafe { x86::pairs(rounds) });
+        return (4 * PAIR_CHAINS * 16 * rounds * tasks) as u64;
+    }
     cpu.pool.run(tasks, &|_, _| match level {
         // SAFETY: a `Simd` of this level exists only where detection found these instructions.
         #[cfg(target_arch = "x86_64")]
@@ -55,8 +65,21 @@ fn portable(rounds: usize) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CHAINS, black_box};
+    use super::{CHAINS, PAIR_CHAINS, black_box};
     use core::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    pub(super) fn pairs(rounds: usize) {
+        let both = |x: f32| _mm512_cvtne2ps_pbh(_mm512_set1_ps(x), _mm512_set1_ps(x));
+        let (a, b) = (both(black_box(0.999)), both(black_box(0.001)));
+        let mut acc = [_mm512_set1_ps(1.0); PAIR_CHAINS];
+        for _ in 0..rounds {
+            for x in &mut acc {
+                *x = _mm512_dpbf16_ps(*x, a, b);
+            }
+        }
+        black_box(acc);
+    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) fn avx512(rounds: usize) {
@@ -93,6 +116,9 @@ mod tests {
             let cpu = Cpu::new(2, level);
             let lanes = [4, 8, 16][cpu.simd.level() as usize];
             assert_eq!(multiply_add(&cpu, 10), 2 * 12 * lanes * 10 * 8);
+            let cpu = cpu.with_products(Products::Bf16);
+            let each = if cpu.simd.bf16() { 4 * 24 * 16 } else { 2 * 12 * lanes };
+            assert_eq!(multiply_add(&cpu, 10), each * 10 * 8);
         }
         let cpu = Cpu::new(2, Level::Avx512);
         let src: Vec<f32> = (0..3 * GRAIN + 5).map(|i| i as f32).collect();

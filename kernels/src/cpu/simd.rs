@@ -1,11 +1,15 @@
 //! Which instruction set the CPU arms use, chosen at run time.
 //!
-//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions; that is what
-//! makes the calls in `multiversion!` sound.
+//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and says `bf16` only
+//! where these are there too; that is what makes the calls in `multiversion!` and in the convolutions sound.
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Simd(Level);
+pub struct Simd {
+    level: Level,
+    /// AVX512_BF16 besides [`Level::Avx512`].
+    bf16: bool,
+}
 
 /// The levels that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,19 +34,30 @@ impl Simd {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx512 && limit >= Level::Avx512 {
-                return Self(Level::Avx512);
+                return Self { level: Level::Avx512, bf16: is_x86_feature_detected!("avx512bf16") };
             }
             if avx2 && limit >= Level::Avx2 {
-                return Self(Level::Avx2);
+                return Self { level: Level::Avx2, bf16: false };
             }
         }
         let _ = limit;
-        Self(Level::Portable)
+        Self { level: Level::Portable, bf16: false }
     }
 
     /// The level.
     pub fn level(self) -> Level {
-        self.0
+        self.level
+    }
+
+    /// Whether there are instructions for products of bf16 (AVX512_BF16); without them such products are emulated.
+    pub fn bf16(self) -> bool {
+        self.bf16
+    }
+
+    /// The same level as on a machine without instructions for products of bf16.
+    #[must_use]
+    pub fn without_bf16(self) -> Self {
+        Self { bf16: false, ..self }
     }
 }
 

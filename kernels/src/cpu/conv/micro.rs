@@ -20,7 +20,7 @@ pub(super) trait Vector: Copy {
 
 /// Four lanes without instruction-set requirements.
 #[derive(Clone, Copy)]
-pub(super) struct Quad([f32; 4]);
+pub(super) struct Quad(pub(super) [f32; 4]);
 
 impl Vector for Quad {
     const LANES: usize = 4;

@@ -3,12 +3,13 @@
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
 
+mod bf16;
 mod fuse;
 mod geom;
 mod micro;
 mod naive;
 
-use super::{Cpu, Level, Real, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
+use super::{Cpu, Level, Products, Real, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
 pub use fuse::{After, Norm, Source};
 pub use geom::ConvShape;
 use geom::{Gather, Phase};
@@ -43,23 +44,29 @@ fn block_channels(simd: Simd, k: usize) -> usize {
 pub struct Conv {
     shape: ConvShape,
     gather: Gather,
+    /// The same over pairs of channels, for products in bf16.
+    low: Gather,
     backward: bool,
 }
 
 impl Conv {
     /// y = x ∗ w.
     pub fn forward(shape: ConvShape) -> Self {
-        Self { shape, gather: Gather::forward(&shape, true), backward: false }
+        Self::gathering(shape, Gather::forward(&shape, true), false)
     }
 
     /// y = norm(x) ∗ w: `run` may be given a [`Norm`].
     pub fn forward_normed(shape: ConvShape) -> Self {
-        Self { shape, gather: Gather::forward(&shape, false), backward: false }
+        Self::gathering(shape, Gather::forward(&shape, false), false)
     }
 
     /// dx = the gradient of `forward` with respect to x, from dy.
     pub fn input_grad(shape: ConvShape) -> Self {
-        Self { shape, gather: Gather::input_grad(&shape), backward: true }
+        Self::gathering(shape, Gather::input_grad(&shape), true)
+    }
+
+    fn gathering(shape: ConvShape, gather: Gather, backward: bool) -> Self {
+        Self { shape, low: bf16::paired(&gather), gather, backward }
     }
 
     fn rows(&self) -> usize {
@@ -72,6 +79,9 @@ impl Conv {
 
     /// Elements of workspace that `run` needs.
     pub fn workspace(&self, cpu: &Cpu) -> usize {
+        if cpu.products == Products::Bf16 {
+            return self.bf16_workspace(cpu);
+        }
         let kb = block_channels(cpu.simd, self.gather.k);
         self.packed_len(kb)
             + self.gather.k.next_multiple_of(kb)
@@ -115,7 +125,11 @@ impl Conv {
                 run(first, bytemuck::cast_slice(block), bytemuck::cast_slice_mut(part));
             };
             let after = After { parts: bytemuck::cast_slice_mut(parts), each, run: &run };
-            self.run_f32(cpu, src, w, bias.and_then(T::f32s), add, dst, after, ws);
+            let bias = bias.and_then(T::f32s);
+            match cpu.products {
+                Products::F32 => self.run_f32(cpu, src, w, bias, add, dst, after, ws),
+                Products::Bf16 => self.run_bf16(cpu, src, w, bias, add, dst, after, ws),
+            }
             return;
         }
         if self.backward {
@@ -273,6 +287,9 @@ impl ConvWeightGrad {
 
     /// Elements of workspace that `run` needs.
     pub fn workspace(&self, cpu: &Cpu) -> usize {
+        if cpu.products == Products::Bf16 {
+            return self.bf16_workspace(cpu);
+        }
         self.shards * self.shape.w_len() + cpu.pool.threads() * self.gather.window_len()
     }
 
@@ -281,7 +298,10 @@ impl ConvWeightGrad {
         if let (Some(x), Some(dy), Some(dw), Some(ws)) =
             (x.f32s(), T::f32s(dy), T::f32s_mut(dw), T::f32s_mut(workspace))
         {
-            self.run_f32(cpu, x, dy, dw, ws);
+            match cpu.products {
+                Products::F32 => self.run_f32(cpu, x, dy, dw, ws),
+                Products::Bf16 => self.run_bf16(cpu, x, dy, dw, ws),
+            }
         } else {
             naive::weight_grad(&self.shape, &x.plain(self.shape.n), dy, dw);
         }
@@ -309,11 +329,15 @@ impl ConvWeightGrad {
                 self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw);
             }
         });
-        let partial = &*partial;
+        self.merge(cpu, partial, dw);
+    }
+
+    /// The sum of the partial sums, in order.
+    fn merge(&self, cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
         for_parts(cpu, dw, super::GRAIN, |t, dw| {
             let at = t * super::GRAIN;
             dw.copy_from_slice(&partial[at..at + dw.len()]);
-            for shard in partial.chunks_exact(s.w_len()).skip(1) {
+            for shard in partial.chunks_exact(self.shape.w_len()).skip(1) {
                 for (d, p) in dw.iter_mut().zip(&shard[at..]) {
                     *d += p;
                 }

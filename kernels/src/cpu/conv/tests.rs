@@ -1,23 +1,23 @@
 use super::*;
 use crate::philox::{Counter, key, normal_pair, philox4x32_10};
 
-fn noise(seed: u64, len: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<f32> {
     let word = |i: usize| philox4x32_10(Counter { element: i as u64, step: 0, stream: 0 }.words(), key(seed));
     (0..len).map(|i| normal_pair(word(i)[0], word(i)[1]).0).collect()
 }
 
-fn wide(x: &[f32]) -> Vec<f64> {
+pub(super) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
-fn close(what: &str, got: &[f32], want: &[f64]) {
+pub(super) fn close(what: &str, got: &[f32], want: &[f64]) {
     let scale = want.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
         assert!((f64::from(*g) - w).abs() <= 3e-6 * scale, "{what}[{i}]: {g} against {w} (scale {scale})");
     }
 }
 
-fn shapes() -> Vec<ConvShape> {
+pub(super) fn shapes() -> Vec<ConvShape> {
     let mut all = Vec::new();
     for (n, h, w) in [(1, 8, 8), (3, 5, 7), (2, 1, 9), (70, 2, 2), (5, 33, 6), (1, 40, 41)] {
         for (c, k) in [(1, 16), (3, 7), (16, 32), (33, 17), (5, 70)] {
