@@ -14,6 +14,8 @@ pub(super) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn store(self, p: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// self + a·b
     unsafe fn fma(self, a: Self, b: Self) -> Self;
 }
@@ -48,6 +50,14 @@ impl Vector for Quad {
         Self(core::array::from_fn(|i| self.0[i] + o.0[i]))
     }
     #[inline(always)]
+    unsafe fn sub(self, o: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] - o.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, o: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] * o.0[i]))
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         Self(core::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
     }
@@ -59,7 +69,7 @@ mod x86 {
     use core::arch::x86_64::*;
 
     macro_rules! vector {
-        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
+        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident) => {
             impl Vector for $t {
                 const LANES: usize = $lanes;
                 #[inline(always)]
@@ -88,6 +98,16 @@ mod x86 {
                     unsafe { $add(self, o) }
                 }
                 #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the caller has the instruction set.
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: the caller has the instruction set.
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
                 unsafe fn fma(self, a: Self, b: Self) -> Self {
                     // SAFETY: the caller has the instruction set.
                     unsafe { $fma(a, b, self) }
@@ -103,6 +123,8 @@ mod x86 {
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
         _mm512_fmadd_ps
     );
     vector!(
@@ -113,6 +135,8 @@ mod x86 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
         _mm256_fmadd_ps
     );
 }

@@ -46,35 +46,36 @@ fn fast_convolutions_agree_with_the_definition() {
             continue;
         }
         for s in shapes() {
-            let (x, w, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.k));
-            let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
-            let what = format!("{level:?} {s:?}");
-
-            let conv = Conv::forward(s);
-            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
-            let mut y = ry.clone();
-            conv.run(&cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
-            let mut want = wide(&ry);
-            naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
-            close(&format!("y {what}"), &y, &want);
-
-            let conv = Conv::input_grad(s);
-            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
-            let mut dx = vec![f32::NAN; s.x_len()];
-            conv.run(&cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
-            let mut want = vec![0.0; s.x_len()];
-            naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
-            close(&format!("dx {what}"), &dx, &want);
-
-            let conv = ConvWeightGrad::new(s);
-            let mut ws = vec![f32::NAN; conv.workspace(&cpu)];
-            let mut dw = vec![f32::NAN; s.w_len()];
-            conv.run(&cpu, x[..].into(), &dy, &mut dw, &mut ws);
-            let mut want = vec![0.0; s.w_len()];
-            naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
-            close(&format!("dw {what}"), &dw, &want);
+            agree(&cpu, s, &Conv::forward(s), &Conv::input_grad(s), &ConvWeightGrad::new(s));
         }
     }
+}
+
+fn agree(cpu: &Cpu, s: ConvShape, forward: &Conv, input_grad: &Conv, weight_grad: &ConvWeightGrad) {
+    let (x, w, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.k));
+    let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
+    let what = format!("{:?} {s:?}", cpu.simd);
+
+    let mut ws = vec![f32::NAN; forward.workspace(cpu)];
+    let mut y = ry.clone();
+    forward.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
+    let mut want = wide(&ry);
+    naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
+    close(&format!("y {what}"), &y, &want);
+
+    let mut ws = vec![f32::NAN; input_grad.workspace(cpu)];
+    let mut dx = vec![f32::NAN; s.x_len()];
+    input_grad.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
+    let mut want = vec![0.0; s.x_len()];
+    naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
+    close(&format!("dx {what}"), &dx, &want);
+
+    let mut ws = vec![f32::NAN; weight_grad.workspace(cpu)];
+    let mut dw = vec![f32::NAN; s.w_len()];
+    weight_grad.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
+    let mut want = vec![0.0; s.w_len()];
+    naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
+    close(&format!("dw {what}"), &dw, &want);
 }
 
 /// The same image alone and in a batch, at one and at three threads: the same bits.
@@ -137,6 +138,36 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
                 dw
             };
             assert_eq!(grad(source), grad(plain[..].into()), "{level:?} {s:?}");
+        }
+    }
+}
+
+/// What minimal filtering adds to the errors, whichever way the shapes would choose: the same tolerance as direct sums.
+#[test]
+fn winograd_agrees_with_the_definition() {
+    let mut shapes = Vec::new();
+    for (n, h, w, pad) in
+        [(3, 5, 7, 1), (2, 1, 9, 1), (7, 2, 2, 1), (2, 33, 6, 2), (1, 40, 41, 0), (3, 8, 8, 1)]
+    {
+        for (c, k) in [(1, 16), (3, 7), (33, 17), (5, 70), (80, 40)] {
+            if h + 2 * pad >= 3 && h * w * c * k < 400_000 {
+                shapes.push(ConvShape { n, h, w, c, k, r: 3, s: 3, stride: 1, pad });
+            }
+        }
+    }
+    for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+        let cpu = Cpu::new(2, level);
+        if cpu.simd.level() != level {
+            println!("skipped {level:?}: this machine does not have it");
+            continue;
+        }
+        for &shape in &shapes {
+            let way = Way::Winograd(Winograd::forward(&shape));
+            let forward = Conv { shape, way, backward: false };
+            let way = Way::Winograd(Winograd::input_grad(&shape));
+            let input_grad = Conv { shape, way, backward: true };
+            let grad = ConvWeightGrad { shape, way: GradWay::Winograd(WinogradGrad::new(shape)) };
+            agree(&cpu, shape, &forward, &input_grad, &grad);
         }
     }
 }
