@@ -198,5 +198,4 @@ impl ConvWeightGrad {
 }
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests;

@@ -38,6 +38,8 @@ impl Layout {
 
 /// Input channels a task transforms.
 pub(super) const GROUP: usize = 16;
+/// Output channels of a block at most.
+const WIDTH: usize = 32;
 
 /// Transforms input channels `GROUP·group..` of block `b`. `w` are filters of `[k, 3, 3, depth]`; if `flipped`,
 /// `[depth, 3, 3, k]`, to be turned by half a turn.
@@ -55,24 +57,43 @@ pub(super) unsafe fn transform<V: Vector>(
     let vectors = layout.vectors(b);
     let (width, place) = (vectors * V::LANES, layout.place(vectors));
     let k0 = b * 2 * V::LANES;
-    let ks = (layout.k - k0).min(width);
-    for c in group * GROUP..((group + 1) * GROUP).min(layout.depth) {
-        let mut taps = [[0.0f32; 32]; 9];
-        for (tap, to) in taps.iter_mut().enumerate() {
-            if flipped {
-                to[..ks].copy_from_slice(&w[(c * 9 + 8 - tap) * layout.k + k0..][..ks]);
-            } else {
-                for (k, to) in to[..ks].iter_mut().enumerate() {
-                    *to = w[((k0 + k) * 9 + tap) * layout.depth + c];
+    let (ks, c0) = ((layout.k - k0).min(width), group * GROUP);
+    let cs = (layout.depth - c0).min(GROUP);
+    let mut taps = [[[0.0f32; WIDTH]; GROUP]; 9];
+    for (tap, to) in taps.iter_mut().enumerate() {
+        if flipped {
+            for (c, to) in to[..cs].iter_mut().enumerate() {
+                to[..ks].copy_from_slice(&w[((c0 + c) * 9 + 8 - tap) * layout.k + k0..][..ks]);
+            }
+            continue;
+        }
+        for k in (0..ks).step_by(V::LANES) {
+            for c in (0..cs).step_by(V::LANES) {
+                let (k_end, c_end) = ((k + V::LANES).min(ks), (c + V::LANES).min(cs));
+                let from = &w[((k0 + k) * 9 + tap) * layout.depth + c0 + c..];
+                if (k_end - k, c_end - c) == (V::LANES, V::LANES) {
+                    assert!(from.len() >= (V::LANES - 1) * 9 * layout.depth + V::LANES);
+                    // SAFETY: as just checked; k and c are below the sizes of the table.
+                    unsafe {
+                        V::transpose(from.as_ptr(), 9 * layout.depth, to[c].as_mut_ptr().add(k), WIDTH)
+                    };
+                    continue;
+                }
+                for i in 0..k_end - k {
+                    for j in 0..c_end - c {
+                        to[c + j][k + i] = from[i * 9 * layout.depth + j];
+                    }
                 }
             }
         }
-        for v in 0..vectors {
-            // SAFETY: taps are 32 wide, as wide as two vectors of any level; the rest is the caller's promise.
+    }
+    for c in 0..cs {
+        for v in (0..width).step_by(V::LANES) {
+            // SAFETY: taps are as wide as two vectors of any level; the rest is the caller's promise.
             unsafe {
-                let from = taps.as_ptr().cast::<f32>().add(v * V::LANES);
-                let to = to.get().add(layout.at(b) + c * width + v * V::LANES);
-                spread::<V, Three, 3, 6>((from, 96, 32), to, place);
+                let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
+                let to = to.get().add(layout.at(b) + (c0 + c) * width + v);
+                spread::<V, Three, 3, 6>((from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The forward pass and the input gradient.
 
 use super::filters::{self, GROUP, Layout};
-use super::points::{Input, ToFour, spread, tile};
+use super::points::{Input, ToFour, tile};
 use super::product::product;
-use super::{IN, OUT, PLACES, Shared, Slice};
+use super::tiles::{self, Slice};
+use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::micro::{Quad, Residual, Vector};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
 use crate::cpu::{Cpu, Level, Simd, for_parts2_scratch};
@@ -72,16 +73,15 @@ impl Winograd {
         Layout { lanes, depth: self.c, k: self.k }
     }
 
-    /// Columns of a strip of the source.
-    fn columns(&self) -> usize {
-        self.ow.div_ceil(OUT) * OUT + IN - OUT
-    }
-
     /// Elements of a thread's strip, transformed chunk, and products.
     fn scratch(&self, lanes: usize) -> [usize; 3] {
         let room = self.c.next_multiple_of(lanes);
         let tiles = self.chunk * self.ow.div_ceil(OUT);
-        [IN * self.columns() * room, PLACES * (tiles * room + lanes), PLACES * (2 * tiles + 1) * lanes]
+        [
+            tiles::strip_len(IN, self.ow.div_ceil(OUT), room),
+            PLACES * (tiles * room + lanes),
+            PLACES * (tiles * self.layout(lanes).vectors(0) + 1) * lanes,
+        ]
     }
 
     pub fn workspace(&self, cpu: &Cpu) -> usize {
@@ -212,26 +212,16 @@ impl Block<'_> {
     ) {
         let p = self.plan;
         let room = p.c.next_multiple_of(V::LANES);
-        let (down, across, columns) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT), p.columns());
-        let slice = Slice { h: p.h, w: p.w, c: p.c, first: 0, len: p.c, room };
-        let mut to = places.as_mut_ptr();
-        for row in rows {
+        let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
+        let (src, norm, simd) = (self.src.x, self.src.norm.as_ref(), self.simd);
+        let slice = Slice { src, norm, simd, h: p.h, w: p.w, c: p.c, first: 0, len: p.c, room };
+        for (i, row) in rows.enumerate() {
             let (image, y) = (self.first.0 + row / down, self.first.1 + row % down * OUT);
-            let top = y as isize - p.pad as isize;
-            slice.rows(self.simd, (self.src.x, self.src.norm.as_ref(), image), (top, p.pad, columns), strip);
-            for x in 0..across {
-                for c in (0..room).step_by(V::LANES) {
-                    // SAFETY: tile x reads columns up to 4·x + 5 < columns of the strip.
-                    unsafe {
-                        let from = strip.as_ptr().add(x * OUT * room + c);
-                        spread::<V, Input, 6, 6>(
-                            (from, columns * room, room),
-                            to.add(c),
-                            tiles * room + V::LANES,
-                        );
-                    }
-                }
-                to = to.wrapping_add(room);
+            let corner = (y as isize - p.pad as isize, p.pad);
+            // SAFETY: as promised by the caller.
+            unsafe {
+                let to = (places.as_mut_ptr().add(i * across * room), tiles * room + V::LANES);
+                tiles::row::<V, Input, IN>(&slice, image, corner, across, strip, to);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! The filters' gradient: tiles of inputs and of output gradients, transformed, and multiplied over the tiles.
 
-use super::points::{Four, Input, ToThree, spread, tile};
+use super::points::{Four, Input, ToThree, tile};
 use super::product::outer;
-use super::{IN, OUT, PLACES, Shared, Slice};
+use super::tiles::{self, Slice};
+use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::micro::{Quad, Vector};
-use crate::cpu::conv::{ConvShape, Source, lanes};
+use crate::cpu::conv::{ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};
 
 /// A prepared weight gradient of a convolution of stride 1 by 3×3 filters.
@@ -54,8 +55,8 @@ impl WinogradGrad {
         let across = self.shape.ow().div_ceil(OUT);
         let tiles = self.chunk * across;
         [
-            IN * (across * OUT + IN - OUT) * self.cs,
-            OUT * across * OUT * self.ks,
+            tiles::strip_len(IN, across, self.cs),
+            tiles::strip_len(OUT, across, self.ks),
             PLACES * (tiles * self.cs + lanes),
             PLACES * (tiles * self.ks + lanes),
             PLACES * (self.ks * self.cs + lanes),
@@ -129,6 +130,17 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
+    fn slice<'a, V: Vector>(
+        &self,
+        src: &'a [f32],
+        norm: Option<&'a Norm<'a, f32>>,
+        (h, w, c): (usize, usize, usize),
+        (first, most): (usize, usize),
+    ) -> Slice<'a> {
+        let len = (c - first).min(most);
+        Slice { src, norm, simd: self.simd, h, w, c, first, len, room: len.next_multiple_of(V::LANES) }
+    }
+
     /// # Safety
     /// The instruction set of `V` is present; `to` is a gradient's place, and these channels of it are nobody else's.
     #[inline(always)]
@@ -144,12 +156,9 @@ impl Task<'_> {
         let (y_strip, rest) = rest.split_at_mut(y_strip);
         let (x_places, rest) = rest.split_at_mut(x_places);
         let (y_places, sums) = rest.split_at_mut(y_places);
-        let of = |(h, w, c): (usize, usize, usize), first: usize, most: usize| {
-            let len = (c - first).min(most);
-            Slice { h, w, c, first, len, room: len.next_multiple_of(V::LANES) }
-        };
-        let (xs, ys) = (of((s.h, s.w, s.c), self.c, p.cs), of((s.oh(), s.ow(), s.k), self.k, p.ks));
-        let across = s.ow().div_ceil(OUT);
+        let xs = self.slice::<V>(self.x.x, self.x.norm.as_ref(), (s.h, s.w, s.c), (self.c, p.cs));
+        let ys = self.slice::<V>(self.dy, None, (s.oh(), s.ow(), s.k), (self.k, p.ks));
+        let (down, across) = (s.oh().div_ceil(OUT), s.ow().div_ceil(OUT));
         let mut row = rows.start;
         while row < rows.end {
             let end = (row + p.chunk).min(rows.end);
@@ -158,9 +167,18 @@ impl Task<'_> {
             // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
             unsafe {
                 for (i, row) in (row..end).enumerate() {
-                    let (x_at, y_at) = (i * across * xs.room, i * across * ys.room);
-                    self.inputs::<V>(&xs, row, x_strip, x_places.as_mut_ptr().add(x_at), x_place);
-                    self.gradients::<V>(&ys, row, y_strip, y_places.as_mut_ptr().add(y_at), y_place);
+                    let (image, top) = (row / down, (row % down * OUT) as isize);
+                    let to = (x_places.as_mut_ptr().add(i * across * xs.room), x_place);
+                    tiles::row::<V, Input, IN>(
+                        &xs,
+                        image,
+                        (top - s.pad as isize, s.pad),
+                        across,
+                        x_strip,
+                        to,
+                    );
+                    let to = (y_places.as_mut_ptr().add(i * across * ys.room), y_place);
+                    tiles::row::<V, Four, OUT>(&ys, image, (top, 0), across, y_strip, to);
                 }
                 let begin = row == rows.start;
                 for place in 0..PLACES {
@@ -176,74 +194,12 @@ impl Task<'_> {
         unsafe { self.finish::<V>(&xs, &ys, sums, to) };
     }
 
-    /// Transforms a row of tiles of inputs.
-    ///
-    /// # Safety
-    /// The instruction set of `V` is present; buffers have the sizes that `scratch` says.
-    #[inline(always)]
-    unsafe fn inputs<V: Vector>(
-        &self,
-        xs: &Slice,
-        row: usize,
-        strip: &mut [f32],
-        to: *mut f32,
-        place: usize,
-    ) {
-        let s = &self.plan.shape;
-        let (down, across) = (s.oh().div_ceil(OUT), s.ow().div_ceil(OUT));
-        let (image, top) = (row / down, (row % down * OUT) as isize - s.pad as isize);
-        let columns = across * OUT + IN - OUT;
-        let strip = &mut strip[..IN * columns * xs.room];
-        xs.rows(self.simd, (self.x.x, self.x.norm.as_ref(), image), (top, s.pad, columns), strip);
-        for t in 0..across {
-            for c in (0..xs.room).step_by(V::LANES) {
-                // SAFETY: tile t reads columns up to 4·t + 5 < columns of the strip.
-                unsafe {
-                    let from = strip.as_ptr().add(t * OUT * xs.room + c);
-                    let from = (from, columns * xs.room, xs.room);
-                    spread::<V, Input, 6, 6>(from, to.add(t * xs.room + c), place);
-                }
-            }
-        }
-    }
-
-    /// Transforms a row of tiles of output gradients.
-    ///
-    /// # Safety
-    /// As [`Self::inputs`].
-    #[inline(always)]
-    unsafe fn gradients<V: Vector>(
-        &self,
-        ys: &Slice,
-        row: usize,
-        strip: &mut [f32],
-        to: *mut f32,
-        place: usize,
-    ) {
-        let s = &self.plan.shape;
-        let (down, across) = (s.oh().div_ceil(OUT), s.ow().div_ceil(OUT));
-        let (image, top) = (row / down, (row % down * OUT) as isize);
-        let columns = across * OUT;
-        let strip = &mut strip[..OUT * columns * ys.room];
-        ys.rows(self.simd, (self.dy, None, image), (top, 0, columns), strip);
-        for t in 0..across {
-            for k in (0..ys.room).step_by(V::LANES) {
-                // SAFETY: tile t reads columns up to 4·t + 3 < columns of the strip.
-                unsafe {
-                    let from = strip.as_ptr().add(t * OUT * ys.room + k);
-                    let from = (from, columns * ys.room, ys.room);
-                    spread::<V, Four, 4, 6>(from, to.add(t * ys.room + k), place);
-                }
-            }
-        }
-    }
-
     /// Transforms the sums back.
     ///
     /// # Safety
     /// As [`Self::run`].
     #[inline(always)]
-    unsafe fn finish<V: Vector>(&self, xs: &Slice, ys: &Slice, sums: &[f32], to: *mut f32) {
+    unsafe fn finish<V: Vector>(&self, xs: &Slice<'_>, ys: &Slice<'_>, sums: &[f32], to: *mut f32) {
         let place = ys.room * xs.room + V::LANES;
         for k in 0..ys.len {
             for c in (0..xs.room).step_by(V::LANES) {

@@ -14,11 +14,12 @@ mod gather;
 mod grad;
 mod points;
 mod product;
+mod tiles;
 
 pub(super) use gather::Winograd;
 pub(super) use grad::{WinogradGrad, add_up};
 
-use super::{ConvShape, Norm, Simd};
+use super::ConvShape;
 
 /// Places of a transformed tile.
 const PLACES: usize = 36;
@@ -47,59 +48,4 @@ pub(super) fn pays(s: &ConvShape, (oh, ow): (usize, usize), depth: usize) -> boo
 /// Whether a convolution can be formed this way.
 pub(super) fn possible(s: &ConvShape) -> bool {
     (s.r, s.s, s.stride) == (3, 3, 1) && s.pad <= 2
-}
-
-/// Images and a slice of their channels, of which rows are copied with zeros around them.
-#[derive(Clone, Copy, Debug)]
-struct Slice {
-    h: usize,
-    w: usize,
-    c: usize,
-    /// The first channel, how many, and how many there are room for.
-    first: usize,
-    len: usize,
-    room: usize,
-}
-
-impl Slice {
-    /// Copies `columns` columns of rows `top..` of an image to fill `to`, `left` columns of them zeros, normalised if
-    /// there is a norm; zeros outside the image and beyond the channels.
-    fn rows(
-        &self,
-        simd: Simd,
-        (src, norm, image): (&[f32], Option<&Norm<'_, f32>>, usize),
-        (top, left, columns): (isize, usize, usize),
-        to: &mut [f32],
-    ) {
-        let size = self.h * self.w * self.c;
-        let src = &src[image * size..(image + 1) * size];
-        for (y, to) in to.chunks_exact_mut(columns * self.room).enumerate() {
-            let y = top + y as isize;
-            if y < 0 || y >= self.h as isize {
-                to.fill(0.0);
-                continue;
-            }
-            let from = &src[y as usize * self.w * self.c..][..self.w * self.c];
-            let used = self.w.min(columns - left);
-            let (before, rest) = to.split_at_mut(left * self.room);
-            let (to, after) = rest.split_at_mut(used * self.room);
-            before.fill(0.0);
-            after.fill(0.0);
-            if self.room == self.c {
-                to.copy_from_slice(&from[..used * self.c]);
-                if let Some(norm) = norm {
-                    norm.apply(simd, image, 0..self.c, to);
-                }
-                continue;
-            }
-            for (to, from) in to.chunks_exact_mut(self.room).zip(from.chunks_exact(self.c)) {
-                let (to, after) = to.split_at_mut(self.len);
-                to.copy_from_slice(&from[self.first..][..self.len]);
-                if let Some(norm) = norm {
-                    norm.apply(simd, image, self.first..self.first + self.len, to);
-                }
-                after.fill(0.0);
-            }
-        }
-    }
 }

@@ -6,6 +6,7 @@
 //! convolution for deep neural networks", 2020, say why points whose products stay near 1 are good).
 
 use crate::cpu::conv::micro::Vector;
+use core::hint::black_box;
 
 const A: f32 = 0.625;
 const B: f32 = 1.5;
@@ -132,6 +133,7 @@ pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usiz
     row: usize,
     column: usize,
 ) -> [[V; O]; O] {
+    let (src, row, column) = black_box((src, row, column));
     // SAFETY: as promised by the caller.
     unsafe {
         let mut columns = [[V::zero(); I]; O];
@@ -163,6 +165,7 @@ pub(super) unsafe fn spread<V: Vector, M: Map<I, O>, const I: usize, const O: us
     dst: *mut f32,
     stride: usize,
 ) {
+    let (dst, stride) = black_box((dst, stride));
     // SAFETY: as promised by the caller.
     unsafe {
         for (i, row) in tile::<V, M, I, O>(src, row, column).iter().enumerate() {
