@@ -100,7 +100,7 @@ impl Conv {
     pub fn blocks(&self) -> usize {
         match &self.way {
             Way::Direct(d) => d.gather.blocks(self.shape.n),
-            Way::Winograd(w) => w.blocks(self.shape.n),
+            Way::Winograd(w) => w.blocks(),
         }
     }
 

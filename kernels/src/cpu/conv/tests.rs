@@ -10,10 +10,19 @@ fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| f64::from(v)).collect()
 }
 
-fn close(what: &str, got: &[f32], want: &[f64]) {
+/// Errors relative to the largest value: up to 2.1e-6 with up to a hundred channels, most with minimal filtering.
+const CLOSE: f64 = 3e-6;
+/// The same with 210 channels and tiles of which three quarters are padding: 3.9e-6 without fused multiply-adds, 3.5e-6
+/// with them.
+const WIDE: f64 = 5e-6;
+
+fn close(what: &str, got: &[f32], want: &[f64], tolerance: f64) {
     let scale = want.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        assert!((f64::from(*g) - w).abs() <= 3e-6 * scale, "{what}[{i}]: {g} against {w} (scale {scale})");
+        assert!(
+            (f64::from(*g) - w).abs() <= tolerance * scale,
+            "{what}[{i}]: {g} against {w} (scale {scale})"
+        );
     }
 }
 
@@ -52,6 +61,7 @@ fn fast_convolutions_agree_with_the_definition() {
 }
 
 fn agree(cpu: &Cpu, s: ConvShape, forward: &Conv, input_grad: &Conv, weight_grad: &ConvWeightGrad) {
+    let tolerance = if s.c > 100 { WIDE } else { CLOSE };
     let (x, w, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.k));
     let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
     let what = format!("{:?} {s:?}", cpu.simd);
@@ -61,51 +71,63 @@ fn agree(cpu: &Cpu, s: ConvShape, forward: &Conv, input_grad: &Conv, weight_grad
     forward.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
     let mut want = wide(&ry);
     naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
-    close(&format!("y {what}"), &y, &want);
+    close(&format!("y {what}"), &y, &want, tolerance);
 
     let mut ws = vec![f32::NAN; input_grad.workspace(cpu)];
     let mut dx = vec![f32::NAN; s.x_len()];
     input_grad.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
     let mut want = vec![0.0; s.x_len()];
     naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
-    close(&format!("dx {what}"), &dx, &want);
+    close(&format!("dx {what}"), &dx, &want, tolerance);
 
     let mut ws = vec![f32::NAN; weight_grad.workspace(cpu)];
     let mut dw = vec![f32::NAN; s.w_len()];
     weight_grad.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
     let mut want = vec![0.0; s.w_len()];
     naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
-    close(&format!("dw {what}"), &dw, &want);
+    close(&format!("dw {what}"), &dw, &want, tolerance);
 }
 
 /// The same image alone and in a batch, at one and at three threads: the same bits.
 #[test]
 fn results_do_not_depend_on_batch_or_threads() {
-    for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16)] {
+    for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16), (17, 16, 16), (7, 210, 200), (16, 80, 48)] {
         let s = ConvShape { n: 9, h, w: h, c, k, r: 3, s: 3, stride: 1, pad: 1 };
         let (x, w, dy) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()));
-        let run = |threads: usize, s: ConvShape, x: &[f32]| {
+        let run = |threads: usize, s: ConvShape, x: &[f32], dy: &[f32]| {
             let cpu = Cpu::new(threads, Level::Avx512);
-            let conv = Conv::forward(s);
-            let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![0.0; conv.workspace(&cpu)]);
-            conv.run(&cpu, x.into(), &w, None, Add::None, &mut y, None, &mut ws);
+            let gather = |conv: Conv, src: &[f32], len: usize| {
+                let (mut dst, mut ws) = (vec![0.0; len], vec![0.0; conv.workspace(&cpu)]);
+                conv.run(&cpu, src.into(), &w, None, Add::None, &mut dst, None, &mut ws);
+                dst
+            };
+            let y = gather(Conv::forward(s), x, s.y_len());
+            let dx = gather(Conv::input_grad(s), dy, s.x_len());
             let grad = ConvWeightGrad::new(s);
             let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![0.0; grad.workspace(&cpu)]);
-            grad.run(&cpu, x.into(), &dy[..s.y_len()], &mut dw, &mut ws);
-            (y, dw)
+            grad.run(&cpu, x.into(), dy, &mut dw, &mut ws);
+            (y, dx, dw)
         };
-        let (y, dw) = run(1, s, &x);
-        assert_eq!((&y, &dw), (&run(3, s, &x).0, &run(3, s, &x).1));
-        let image = s.x_len() / 9;
-        let (alone, _) = run(2, ConvShape { n: 1, ..s }, &x[4 * image..5 * image]);
-        assert_eq!(alone, y[4 * y.len() / 9..5 * y.len() / 9]);
+        let all = run(1, s, &x, &dy);
+        assert!(all == run(3, s, &x, &dy), "threads: {s:?}");
+        fn part(v: &[f32]) -> &[f32] {
+            &v[4 * v.len() / 9..5 * v.len() / 9]
+        }
+        let (y, dx, _) = run(2, ConvShape { n: 1, ..s }, part(&x), part(&dy));
+        assert!(y == part(&all.0) && dx == part(&all.1), "batch: {s:?}");
     }
 }
 
 /// A norm on load against a normalised copy; blocks seen after they are written: each once, whole.
 #[test]
 fn fused_forms_give_the_bits_of_the_plain_ones() {
-    for (n, h, c, k, r, stride) in [(5, 8, 16, 32, 3, 1), (3, 33, 5, 7, 3, 2), (4, 6, 8, 8, 1, 1)] {
+    for (n, h, c, k, r, stride) in [
+        (5, 8, 16, 32, 3, 1),
+        (3, 33, 5, 7, 3, 2),
+        (4, 6, 8, 8, 1, 1),
+        (3, 34, 17, 9, 3, 1),
+        (3, 7, 210, 200, 3, 1),
+    ] {
         let s = ConvShape { n, h, w: h, c, k, r, s: r, stride, pad: r / 2 };
         let (x, w, dy, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()), noise(4, k));
         let (mean, scale, shift) = (noise(5, 2 * c), noise(6, 2 * c), noise(7, c));
@@ -155,6 +177,8 @@ fn winograd_agrees_with_the_definition() {
             }
         }
     }
+    // So many channels that filters are transformed in parts, and more tiles than are transformed at once.
+    shapes.push(ConvShape { n: 130, h: 2, w: 2, c: 210, k: 200, r: 3, s: 3, stride: 1, pad: 1 });
     for level in [Level::Portable, Level::Avx2, Level::Avx512] {
         let cpu = Cpu::new(2, level);
         if cpu.simd.level() != level {

@@ -1,7 +1,7 @@
 //! Filters, transformed.
 
+use super::PLACES;
 use super::points::{Three, spread};
-use super::{PLACES, Shared};
 use crate::cpu::conv::micro::Vector;
 
 /// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
@@ -41,21 +41,20 @@ pub(super) const GROUP: usize = 16;
 /// Output channels of a block at most.
 const WIDTH: usize = 32;
 
-/// Transforms input channels `GROUP·group..` of block `b`. `w` are filters of `[k, 3, 3, depth]`; if `flipped`,
-/// `[depth, 3, 3, k]`, to be turned by half a turn.
+/// Transforms input channels `GROUP·group..` of block `b` to `to`, `place` elements from place to place. `w` are filters
+/// of `[k, 3, 3, depth]`; if `flipped`, `[depth, 3, 3, k]`, to be turned by half a turn.
 ///
 /// # Safety
-/// The instruction set of `V` is present; `to` is writable as `layout` says, and nobody else writes these channels.
+/// The instruction set of `V` is present; `[channels, width of the block]` is writable at each of 36 places.
 #[inline(always)]
 pub(super) unsafe fn transform<V: Vector>(
     layout: &Layout,
     w: &[f32],
     flipped: bool,
     (b, group): (usize, usize),
-    to: Shared,
+    (to, place): (*mut f32, usize),
 ) {
-    let vectors = layout.vectors(b);
-    let (width, place) = (vectors * V::LANES, layout.place(vectors));
+    let width = layout.vectors(b) * V::LANES;
     let k0 = b * 2 * V::LANES;
     let (ks, c0) = ((layout.k - k0).min(width), group * GROUP);
     let cs = (layout.depth - c0).min(GROUP);
@@ -92,7 +91,7 @@ pub(super) unsafe fn transform<V: Vector>(
             // SAFETY: taps are as wide as two vectors of any level; the rest is the caller's promise.
             unsafe {
                 let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
-                let to = to.get().add(layout.at(b) + (c0 + c) * width + v);
+                let to = to.add(c * width + v);
                 spread::<V, Three, 3, 6>((from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
             }
         }

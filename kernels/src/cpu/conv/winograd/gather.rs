@@ -4,27 +4,29 @@ use super::filters::{self, GROUP, Layout};
 use super::points::{Input, ToFour, tile};
 use super::product::product;
 use super::tiles::{self, Slice};
+use super::wide::Wide;
 use super::{IN, OUT, PLACES, Shared};
-use crate::cpu::conv::micro::{Quad, Residual, Vector};
+use crate::cpu::conv::micro::{Quad, Vector};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
-use crate::cpu::{Cpu, Level, Simd, for_parts2_scratch};
+use crate::cpu::{Cpu, Level, for_parts2_scratch};
 
 /// A prepared convolution of stride 1 by 3×3 filters.
 #[derive(Debug)]
 pub(in crate::cpu::conv) struct Winograd {
+    pub(super) n: usize,
     /// Source image, output image, zeros before the first row and column.
-    h: usize,
-    w: usize,
-    c: usize,
-    oh: usize,
-    ow: usize,
-    k: usize,
-    pad: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c: usize,
+    pub(super) oh: usize,
+    pub(super) ow: usize,
+    pub(super) k: usize,
+    pub(super) pad: usize,
     /// Filters are turned, and their channels exchanged.
-    backward: bool,
+    pub(super) backward: bool,
     /// Images in a block, or output rows in a block when a block is part of an image.
-    images: usize,
-    rows: usize,
+    pub(super) images: usize,
+    pub(super) rows: usize,
     /// Rows of tiles transformed at once.
     chunk: usize,
 }
@@ -36,14 +38,15 @@ const TILES: (usize, usize) = (16, 32);
 
 impl Winograd {
     pub fn forward(s: &ConvShape) -> Self {
-        Self::new((s.h, s.w, s.c), (s.oh(), s.ow(), s.k), s.pad, false)
+        Self::new(s.n, (s.h, s.w, s.c), (s.oh(), s.ow(), s.k), s.pad, false)
     }
 
     pub fn input_grad(s: &ConvShape) -> Self {
-        Self::new((s.oh(), s.ow(), s.k), (s.h, s.w, s.c), 2 - s.pad, true)
+        Self::new(s.n, (s.oh(), s.ow(), s.k), (s.h, s.w, s.c), 2 - s.pad, true)
     }
 
     fn new(
+        n: usize,
         (h, w, c): (usize, usize, usize),
         (oh, ow, k): (usize, usize, usize),
         pad: usize,
@@ -58,18 +61,18 @@ impl Winograd {
         let rows = |n: &usize| oh.is_multiple_of(*n * OUT);
         let rows = (1..=chunk.min(down)).rev().find(rows).map_or(oh, |n| n * OUT);
         let rows = if images > 1 { oh } else { rows };
-        Self { h, w, c, oh, ow, k, pad, backward, images, rows, chunk }
+        Self { n, h, w, c, oh, ow, k, pad, backward, images, rows, chunk }
     }
 
     pub fn block_len(&self) -> usize {
         self.images * self.rows * self.ow * self.k
     }
 
-    pub fn blocks(&self, n: usize) -> usize {
-        n.div_ceil(self.images) * self.oh.div_ceil(self.rows)
+    pub fn blocks(&self) -> usize {
+        self.n.div_ceil(self.images) * (self.oh / self.rows)
     }
 
-    fn layout(&self, lanes: usize) -> Layout {
+    pub(super) fn layout(&self, lanes: usize) -> Layout {
         Layout { lanes, depth: self.c, k: self.k }
     }
 
@@ -87,6 +90,9 @@ impl Winograd {
     pub fn workspace(&self, cpu: &Cpu) -> usize {
         let lanes = lanes(cpu.simd);
         let bias = self.k.next_multiple_of(2 * lanes);
+        if let Some(wide) = Wide::new(self) {
+            return bias + wide.workspace(lanes, cpu.pool.threads());
+        }
         self.layout(lanes).len() + bias + cpu.pool.threads() * self.scratch(lanes).iter().sum::<usize>()
     }
 
@@ -101,52 +107,145 @@ impl Winograd {
         after: After<'_, f32>,
         workspace: &mut [f32],
     ) {
-        let n = dst.len() / (self.oh * self.ow * self.k).max(1);
-        assert_eq!(src.x.len(), n * self.h * self.w * self.c);
+        assert_eq!(
+            (src.x.len(), dst.len()),
+            (self.n * self.h * self.w * self.c, self.n * self.oh * self.ow * self.k)
+        );
         assert_eq!(w.len(), self.k * 9 * self.c);
         let layout = self.layout(lanes(cpu.simd));
-        let (filters, rest) = workspace.split_at_mut(layout.len());
-        let (packed_bias, scratch) = rest.split_at_mut(self.k.next_multiple_of(2 * layout.lanes));
+        let (packed_bias, workspace) = workspace.split_at_mut(self.k.next_multiple_of(2 * layout.lanes));
         packed_bias.fill(0.0);
         if let Some(b) = bias {
             packed_bias[..self.k].copy_from_slice(b);
         }
-        let groups = self.c.div_ceil(GROUP);
+        let call = Call { plan: self, cpu, src, w, bias: packed_bias, add, layout };
+        match Wide::new(self) {
+            Some(wide) => wide.run(&call, dst, after, workspace),
+            None => call.run(dst, after, workspace),
+        }
+    }
+}
+
+/// What a run is given.
+pub(super) struct Call<'a> {
+    pub plan: &'a Winograd,
+    pub cpu: &'a Cpu,
+    pub src: Source<'a, f32>,
+    pub w: &'a [f32],
+    /// Filled up to whole blocks.
+    pub bias: &'a [f32],
+    pub add: &'a Add<'a, f32>,
+    pub layout: Layout,
+}
+
+impl Call<'_> {
+    fn run(&self, dst: &mut [f32], after: After<'_, f32>, workspace: &mut [f32]) {
+        let (p, cpu, layout) = (self.plan, self.cpu, &self.layout);
+        let (filters, scratch) = workspace.split_at_mut(layout.len());
+        let groups = p.c.div_ceil(GROUP);
         let to = Shared(filters.as_mut_ptr());
         cpu.pool.run(layout.blocks() * groups, &|t, _| {
-            transform(cpu.simd, &layout, w, self.backward, (t / groups, t % groups), to);
+            let (b, group) = (t / groups, t % groups);
+            let vectors = layout.vectors(b);
+            let at = layout.at(b) + group * GROUP * vectors * layout.lanes;
+            // SAFETY: the filters are laid out so; each task has its own channels, and `simd` what it says.
+            unsafe { transform(self, (b, group), (to.get().add(at), layout.place(vectors))) };
         });
-        let (filters, bias) = (&*filters, &*packed_bias);
-        let size = self.block_len();
-        let per_image = self.oh / self.rows;
+        let filters = &*filters;
+        let size = p.block_len();
         let After { parts, each, run } = after;
         for_parts2_scratch(cpu, dst, size, parts, each, scratch, |task, dst, part, scratch| {
-            let residual = match add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..][..dst.len()].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
-            let first = (task / per_image * self.images, task % per_image * self.rows);
-            let images = dst.len() / (self.rows * self.ow * self.k);
-            let block =
-                Block { plan: self, simd: cpu.simd, src, layout, filters, bias, residual, first, images };
+            let block = Block { call: self, filters, task, images: dst.len() / (p.rows * p.ow * p.k) };
             block.run(dst, scratch);
             run(task * size, dst, part);
         });
+    }
+
+    /// First image of a block and its first row.
+    pub fn first(&self, task: usize) -> (usize, usize) {
+        let per_image = self.plan.oh / self.plan.rows;
+        (task / per_image * self.plan.images, task % per_image * self.plan.rows)
+    }
+
+    pub fn slice(&self, first: usize, len: usize) -> Slice<'_> {
+        let (p, room) = (self.plan, len.next_multiple_of(self.layout.lanes));
+        let (src, norm, simd) = (self.src.x, self.src.norm.as_ref(), self.cpu.simd);
+        Slice { src, norm, simd, h: p.h, w: p.w, c: p.c, first, len, room }
+    }
+
+    /// Transforms the products of rows of tiles and of a block of channels back, and adds what is to be added. `place`
+    /// elements lie between places of `products`.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is present; `products` has these tiles, and `dst` is block `task` of the result.
+    #[inline(always)]
+    pub unsafe fn outputs<V: Vector>(
+        &self,
+        task: usize,
+        rows: core::ops::Range<usize>,
+        b: usize,
+        (products, place): (*const f32, usize),
+        dst: *mut f32,
+    ) {
+        let p = self.plan;
+        let (down, across, vectors) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT), self.layout.vectors(b));
+        let residual = match self.add {
+            Add::None => None,
+            Add::From(r) => Some(r.as_ptr().wrapping_add(task * p.block_len())),
+            Add::InPlace => Some(dst.cast_const()),
+        };
+        let mut from = products;
+        for row in rows {
+            let (image, y0) = (row / down, row % down * OUT);
+            for x0 in (0..across).map(|x| x * OUT) {
+                let (height, breadth) = ((p.rows - y0).min(OUT), (p.ow - x0).min(OUT));
+                let pixel = (image * p.rows + y0) * p.ow + x0;
+                for v in 0..vectors {
+                    let k0 = (b * 2 + v) * V::LANES;
+                    let lanes = (p.k - k0).min(V::LANES);
+                    // SAFETY: the tile's pixels inside the image lie in the block, and so do its lanes.
+                    unsafe {
+                        let bias = V::load(self.bias.as_ptr().add(k0));
+                        let y = tile::<V, ToFour, 6, 4>(from.add(v * V::LANES), 6 * place, place);
+                        for (i, y) in y.iter().enumerate().take(height) {
+                            for (j, y) in y.iter().enumerate().take(breadth) {
+                                let at = (pixel + i * p.ow + j) * p.k + k0;
+                                put::<V>(residual.map(|r| r.add(at)), dst.add(at), lanes, y.add(bias));
+                            }
+                        }
+                    }
+                }
+                from = from.wrapping_add(vectors * V::LANES);
+            }
+        }
+    }
+}
+
+/// Stores `lanes` lanes of y and of what is added to it.
+///
+/// # Safety
+/// The instruction set of `V` is present; `lanes` elements are readable and writable.
+#[inline(always)]
+unsafe fn put<V: Vector>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if lanes == V::LANES {
+            residual.map_or(y, |r| y.add(V::load(r))).store(to);
+            return;
+        }
+        let mut row = [0.0f32; 16];
+        y.store(row.as_mut_ptr());
+        for (c, &y) in row.iter().enumerate().take(lanes) {
+            *to.add(c) = residual.map_or(y, |r| y + *r.add(c));
+        }
     }
 }
 
 /// A block of outputs.
 struct Block<'a> {
-    plan: &'a Winograd,
-    simd: Simd,
-    src: Source<'a, f32>,
-    layout: Layout,
+    call: &'a Call<'a>,
     filters: &'a [f32],
-    bias: &'a [f32],
-    residual: Residual,
-    /// First image and its first row.
-    first: (usize, usize),
+    task: usize,
     images: usize,
 }
 
@@ -154,7 +253,7 @@ impl Block<'_> {
     fn run(&self, dst: &mut [f32], scratch: &mut [f32]) {
         // SAFETY: the instruction set is there, else `simd` would not say so.
         unsafe {
-            match self.simd.level() {
+            match self.call.cpu.simd.level() {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => x86::block512(self, dst, scratch),
                 #[cfg(target_arch = "x86_64")]
@@ -172,155 +271,72 @@ impl Block<'_> {
         dst: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let p = self.plan;
-        let down = p.rows.div_ceil(OUT);
+        let (p, layout) = (self.call.plan, &self.call.layout);
+        let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
         let total = self.images * down;
         let [strip, places, _] = p.scratch(V::LANES);
         let (strip, rest) = scratch.split_at_mut(strip);
         let (places, products) = rest.split_at_mut(places);
+        let (slice, first) = (self.call.slice(0, p.c), self.call.first(self.task));
         let mut row = 0;
         while row < total {
             let rows = row..(row + p.chunk).min(total);
-            let tiles = rows.len() * p.ow.div_ceil(OUT);
+            let tiles = rows.len() * across;
+            let place = tiles * slice.room + V::LANES;
             // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
             unsafe {
-                self.inputs::<V>(rows.clone(), tiles, strip, places);
-                for b in 0..self.layout.blocks() {
-                    if self.layout.vectors(b) == 1 {
-                        self.multiply::<V, MR1, 1>(tiles, b, places, products);
+                for (i, row) in rows.clone().enumerate() {
+                    let (image, y) = (first.0 + row / down, first.1 + row % down * OUT);
+                    let corner = (y as isize - p.pad as isize, p.pad);
+                    let to = places.as_mut_ptr().add(i * across * slice.room);
+                    tiles::row::<V, Input, IN>(&slice, image, corner, across, strip, (to, place));
+                }
+                for b in 0..layout.blocks() {
+                    let v = (places.as_ptr(), place, slice.room);
+                    if layout.vectors(b) == 1 {
+                        self.multiply::<V, MR1, 1>(tiles, b, v, products);
                     } else {
-                        self.multiply::<V, MR, 2>(tiles, b, places, products);
+                        self.multiply::<V, MR, 2>(tiles, b, v, products);
                     }
-                    self.outputs::<V>(rows.clone(), tiles, b, products, dst);
+                    let m = (products.as_ptr(), (tiles * layout.vectors(b) + 1) * V::LANES);
+                    self.call.outputs::<V>(self.task, rows.clone(), b, m, dst.as_mut_ptr());
                 }
             }
             row += p.chunk;
         }
     }
 
-    /// Transforms the inputs of rows of tiles to `[36, tiles, room]`.
-    ///
     /// # Safety
-    /// The instruction set of `V` is present; buffers have the sizes that `scratch` says.
-    #[inline(always)]
-    unsafe fn inputs<V: Vector>(
-        &self,
-        rows: core::ops::Range<usize>,
-        tiles: usize,
-        strip: &mut [f32],
-        places: &mut [f32],
-    ) {
-        let p = self.plan;
-        let room = p.c.next_multiple_of(V::LANES);
-        let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
-        let (src, norm, simd) = (self.src.x, self.src.norm.as_ref(), self.simd);
-        let slice = Slice { src, norm, simd, h: p.h, w: p.w, c: p.c, first: 0, len: p.c, room };
-        for (i, row) in rows.enumerate() {
-            let (image, y) = (self.first.0 + row / down, self.first.1 + row % down * OUT);
-            let corner = (y as isize - p.pad as isize, p.pad);
-            // SAFETY: as promised by the caller.
-            unsafe {
-                let to = (places.as_mut_ptr().add(i * across * room), tiles * room + V::LANES);
-                tiles::row::<V, Input, IN>(&slice, image, corner, across, strip, to);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::inputs`].
+    /// As [`Self::chunks`]; buffers hold so many tiles.
     #[inline(always)]
     unsafe fn multiply<V: Vector, const MR: usize, const KV: usize>(
         &self,
         tiles: usize,
         b: usize,
-        places: &[f32],
+        (places, v_place, room): (*const f32, usize, usize),
         products: &mut [f32],
     ) {
-        let room = self.plan.c.next_multiple_of(V::LANES);
-        let (v_place, m_place) = (tiles * room + V::LANES, (tiles * KV + 1) * V::LANES);
-        let (at, u_place) = (self.layout.at(b), self.layout.place(KV));
+        let layout = &self.call.layout;
         for place in 0..PLACES {
             // SAFETY: as promised by the caller; filters are laid out so.
             unsafe {
-                let u = self.filters.as_ptr().add(at + place * u_place);
-                let v = places.as_ptr().add(place * v_place);
-                let m = products.as_mut_ptr().add(place * m_place);
-                product::<V, MR, KV>(v, room, (tiles, self.plan.c), u, m);
-            }
-        }
-    }
-
-    /// Transforms the products of a block of channels back, and adds what is to be added.
-    ///
-    /// # Safety
-    /// As [`Self::inputs`].
-    #[inline(always)]
-    unsafe fn outputs<V: Vector>(
-        &self,
-        rows: core::ops::Range<usize>,
-        tiles: usize,
-        b: usize,
-        products: &[f32],
-        dst: &mut [f32],
-    ) {
-        let p = self.plan;
-        let (down, across, vectors) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT), self.layout.vectors(b));
-        let (width, place) = (vectors * V::LANES, (tiles * vectors + 1) * V::LANES);
-        let mut from = products.as_ptr();
-        for row in rows {
-            let (image, y0) = (row / down, row % down * OUT);
-            for x0 in (0..across).map(|x| x * OUT) {
-                let (height, breadth) = ((p.rows - y0).min(OUT), (p.ow - x0).min(OUT));
-                let pixel = (image * p.rows + y0) * p.ow + x0;
-                for v in 0..vectors {
-                    let k0 = (b * 2 + v) * V::LANES;
-                    let lanes = (p.k - k0).min(V::LANES);
-                    // SAFETY: the tile's pixels inside the image lie in the block, and so do its lanes.
-                    unsafe {
-                        let bias = V::load(self.bias.as_ptr().add(k0));
-                        let y = tile::<V, ToFour, 6, 4>(from.add(v * V::LANES), 6 * place, place);
-                        for (i, y) in y.iter().enumerate().take(height) {
-                            for (j, y) in y.iter().enumerate().take(breadth) {
-                                let at = (pixel + i * p.ow + j) * p.k + k0;
-                                self.put::<V>(dst.as_mut_ptr(), at, lanes, y.add(bias));
-                            }
-                        }
-                    }
-                }
-                from = from.wrapping_add(width);
-            }
-        }
-    }
-
-    /// # Safety
-    /// The instruction set of `V` is present; `lanes` elements at `at` are in bounds of `dst` and the residual.
-    #[inline(always)]
-    unsafe fn put<V: Vector>(&self, dst: *mut f32, at: usize, lanes: usize, y: V) {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            let to = dst.add(at);
-            let residual = match self.residual {
-                Residual::None => None,
-                Residual::From(r) => Some(r.add(at)),
-                Residual::InPlace => Some(to.cast_const()),
-            };
-            if lanes == V::LANES {
-                residual.map_or(y, |r| y.add(V::load(r))).store(to);
-                return;
-            }
-            let mut row = [0.0f32; 16];
-            y.store(row.as_mut_ptr());
-            for (c, &y) in row.iter().enumerate().take(lanes) {
-                *to.add(c) = residual.map_or(y, |r| y + *r.add(c));
+                let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));
+                let m = products.as_mut_ptr().add(place * (tiles * KV + 1) * V::LANES);
+                product::<V, MR, KV>(places.add(place * v_place), room, (tiles, layout.depth), u, true, m);
             }
         }
     }
 }
 
-fn transform(simd: Simd, layout: &Layout, w: &[f32], flipped: bool, part: (usize, usize), to: Shared) {
-    // SAFETY: the instruction set is there, else `simd` would not say so; each part is another task's.
+/// [`filters::transform`] for the call's filters.
+///
+/// # Safety
+/// As [`filters::transform`], with the lanes of the call's instruction set.
+unsafe fn transform(call: &Call<'_>, part: (usize, usize), to: (*mut f32, usize)) {
+    let (layout, w, flipped) = (&call.layout, call.w, call.plan.backward);
+    // SAFETY: as promised by the caller; the instruction set is there, else `simd` would not say so.
     unsafe {
-        match simd.level() {
+        match call.cpu.simd.level() {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => x86::filters512(layout, w, flipped, part, to),
             #[cfg(target_arch = "x86_64")]
@@ -332,7 +348,7 @@ fn transform(simd: Simd, layout: &Layout, w: &[f32], flipped: bool, part: (usize
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, Layout, Shared, filters};
+    use super::{Block, Layout, filters};
     use core::arch::x86_64::{__m256, __m512};
 
     /// # Safety
@@ -354,7 +370,13 @@ mod x86 {
     /// # Safety
     /// As `filters::transform`.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn filters512(l: &Layout, w: &[f32], flipped: bool, part: (usize, usize), to: Shared) {
+    pub(super) unsafe fn filters512(
+        l: &Layout,
+        w: &[f32],
+        flipped: bool,
+        part: (usize, usize),
+        to: (*mut f32, usize),
+    ) {
         // SAFETY: passed on.
         unsafe { filters::transform::<__m512>(l, w, flipped, part, to) }
     }
@@ -362,7 +384,13 @@ mod x86 {
     /// # Safety
     /// As `filters::transform`.
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn filters256(l: &Layout, w: &[f32], flipped: bool, part: (usize, usize), to: Shared) {
+    pub(super) unsafe fn filters256(
+        l: &Layout,
+        w: &[f32],
+        flipped: bool,
+        part: (usize, usize),
+        to: (*mut f32, usize),
+    ) {
         // SAFETY: passed on.
         unsafe { filters::transform::<__m256>(l, w, flipped, part, to) }
     }

@@ -15,6 +15,7 @@ mod grad;
 mod points;
 mod product;
 mod tiles;
+mod wide;
 
 pub(super) use gather::Winograd;
 pub(super) use grad::{WinogradGrad, add_up};

@@ -2,8 +2,8 @@
 
 use crate::cpu::conv::micro::Vector;
 
-/// m[t, 0..KV·LANES] = Σ_c v[t, c]·u[c, 0..KV·LANES] for `tiles` rows; each output is one chain of fused
-/// multiply-adds.
+/// m[t, 0..KV·LANES] = Σ_c v[t, c]·u[c, 0..KV·LANES] for `tiles` rows, added to what there is unless this is the
+/// beginning; each output is one chain of fused multiply-adds, however channels are cut into groups.
 ///
 /// # Safety
 /// The instruction set of `V` is present; v is readable at `t·row + 0..depth`, u is `[depth, KV·LANES]`, and m is
@@ -14,6 +14,7 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
     row: usize,
     (tiles, depth): (usize, usize),
     u: *const f32,
+    begin: bool,
     m: *mut f32,
 ) {
     let width = KV * V::LANES;
@@ -24,6 +25,13 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
         unsafe {
             let rows: [*const f32; MR] = core::array::from_fn(|i| v.add((t + i.min(valid - 1)) * row));
             let mut acc = [[V::zero(); KV]; MR];
+            if !begin {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    for (j, a) in acc.iter_mut().enumerate() {
+                        *a = V::load(m.add((t + i.min(valid - 1)) * width + j * V::LANES));
+                    }
+                }
+            }
             let mut u = u;
             for c in 0..depth {
                 let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
