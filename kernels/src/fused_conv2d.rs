@@ -9,7 +9,7 @@ pub mod cuda;
 use crate::bn_stats::Stats;
 pub use crate::channels::Grouped;
 use crate::conv2d::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
-use crate::cpu::{Cpu, Real};
+use crate::cpu::{Cpu, Products, Real};
 use crate::scale_shift_leaky::Reduce;
 
 /// What is prepared of a normalisation on load: y = leaky((x − mean)·scale + shift).
@@ -45,8 +45,17 @@ pub struct Forward {
 
 impl Forward {
     /// `stats`: y's groups of images, if its statistics are wanted.
-    pub fn new(shape: ConvShape, norm: Option<Normalise>, stats: Option<&[usize]>) -> Self {
-        let conv = if norm.is_some() { Conv::forward_normed(shape) } else { Conv::forward(shape) };
+    pub fn new(
+        products: Products,
+        shape: ConvShape,
+        norm: Option<Normalise>,
+        stats: Option<&[usize]>,
+    ) -> Self {
+        let conv = if norm.is_some() {
+            Conv::forward_normed(products, shape)
+        } else {
+            Conv::forward(products, shape)
+        };
         let stats = stats.map(|groups| Stats::of_blocks(result(&shape, groups), conv.block_len()));
         Self { conv, norm, stats }
     }
@@ -94,8 +103,8 @@ pub struct InputGrad {
 
 impl InputGrad {
     /// `groups`: images that share a mean and a scale.
-    pub fn new(shape: ConvShape, groups: &[usize], leak: f64) -> Self {
-        let conv = Conv::input_grad(shape);
+    pub fn new(products: Products, shape: ConvShape, groups: &[usize], leak: f64) -> Self {
+        let conv = Conv::input_grad(products, shape);
         let reduce = Reduce::of_blocks(input(&shape, groups), leak, conv.block_len());
         Self { conv, reduce }
     }
@@ -137,8 +146,8 @@ pub struct WeightGrad {
 
 impl WeightGrad {
     /// For a shape.
-    pub fn new(shape: ConvShape, norm: Normalise) -> Self {
-        Self { conv: ConvWeightGrad::new(shape), norm }
+    pub fn new(products: Products, shape: ConvShape, norm: Normalise) -> Self {
+        Self { conv: ConvWeightGrad::new(products, shape), norm }
     }
 
     /// Elements of workspace.

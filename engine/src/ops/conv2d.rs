@@ -84,7 +84,7 @@ impl Op for Conv2d {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let (conv, bias, residual) = (Conv::forward(shape), self.bias, self.residual);
+        let (conv, bias, residual) = (Conv::forward(cpu.products, shape), self.bias, self.residual);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let b = if bias { Some(io.input::<T>(2)?) } else { None };
@@ -160,7 +160,7 @@ impl Op for Conv2dInputGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&self.x, &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let (conv, residual) = (Conv::input_grad(shape), x.len() > 2);
+        let (conv, residual) = (Conv::input_grad(cpu.products, shape), x.len() > 2);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let add = match residual {
@@ -219,7 +219,7 @@ impl Op for Conv2dWeightGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let conv = ConvWeightGrad::new(shape);
+        let conv = ConvWeightGrad::new(cpu.products, shape);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             conv.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);

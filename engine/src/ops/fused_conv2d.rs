@@ -83,7 +83,7 @@ impl Op for FusedConv2d {
         let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let norm = self.norm.as_ref().map(ScaleShiftLeaky::on_load);
         let (normed, stats, residual) = (norm.is_some(), self.stats.is_some(), self.added());
-        let conv = kernel::Forward::new(shape, norm, self.stats.as_deref());
+        let conv = kernel::Forward::new(cpu.products, shape, norm, self.stats.as_deref());
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let coefficients = match normed {
@@ -209,7 +209,7 @@ impl Op for FusedConv2dInputGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[2], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let conv = kernel::InputGrad::new(shape, &self.like.groups, self.like.leak);
+        let conv = kernel::InputGrad::new(cpu.products, shape, &self.like.groups, self.like.leak);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (from, coefficients) = ((io.input::<T>(0)?, io.input(1)?), [io.input(3)?, io.input(4)?, io.input(5)?]);
@@ -258,7 +258,7 @@ impl Op for FusedConv2dWeightGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let conv = kernel::WeightGrad::new(shape, self.like.on_load());
+        let conv = kernel::WeightGrad::new(cpu.products, shape, self.like.on_load());
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let coefficients = [io.input::<T>(1)?, io.input(2)?, io.input(3)?];

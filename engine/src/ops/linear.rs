@@ -52,7 +52,7 @@ impl Op for Linear {
         2 * (x[0].last() * y[0].len()) as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
-        let conv = Conv::forward(ConvShape::linear(x[0].first(), x[0].last(), y[0].last()));
+        let conv = Conv::forward(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), y[0].last()));
         let (ws, bias) = (conv.workspace(cpu) * x[0].dtype.size(), x.len() > 2);
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let b = if bias { Some(io.input::<T>(2)?) } else { None };
@@ -95,7 +95,7 @@ impl Op for LinearInputGrad {
         2 * (x[0].last() * y[0].len()) as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
-        let conv = Conv::input_grad(ConvShape::linear(x[0].first(), y[0].last(), x[0].last()));
+        let conv = Conv::input_grad(cpu.products, ConvShape::linear(x[0].first(), y[0].last(), x[0].last()));
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (dy, w) = (io.input::<T>(0)?, io.input::<T>(1)?);
@@ -131,7 +131,7 @@ impl Op for LinearWeightGrad {
         2 * (x[0].first() * y[0].len()) as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let grad = ConvWeightGrad::new(ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
+        let grad = ConvWeightGrad::new(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
         let ws = grad.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             grad.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);

@@ -31,17 +31,17 @@ fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>)
     let cpu = cpu();
     match gives {
         Gives::Output => {
-            let (conv, mut y) = (Conv::forward(s), vec![0.0; s.y_len()]);
+            let (conv, mut y) = (Conv::forward(cpu.products, s), vec![0.0; s.y_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut y, None, &mut vec![0.0; conv.workspace(&cpu)]);
             y
         }
         Gives::Input => {
-            let (conv, mut dx) = (Conv::input_grad(s), vec![0.0; s.x_len()]);
+            let (conv, mut dx) = (Conv::input_grad(cpu.products, s), vec![0.0; s.x_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut dx, None, &mut vec![0.0; conv.workspace(&cpu)]);
             dx
         }
         Gives::Filters => {
-            let (conv, mut dw) = (ConvWeightGrad::new(s), vec![0.0; s.w_len()]);
+            let (conv, mut dw) = (ConvWeightGrad::new(cpu.products, s), vec![0.0; s.w_len()]);
             conv.run(&cpu, a.into(), b, &mut dw, &mut vec![0.0; conv.workspace(&cpu)]);
             begin.into_iter().for_each(|begin| dw.iter_mut().zip(begin).for_each(|(d, b)| *d += b));
             dw

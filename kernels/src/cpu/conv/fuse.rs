@@ -44,10 +44,17 @@ impl<'a, T: Real> Norm<'a, T> {
         (at(self.mean), at(self.scale), self.shift)
     }
 
-    /// Normalises pixels of one image in place.
-    pub(super) fn apply(&self, simd: crate::cpu::Simd, image: usize, pixels: &mut [T]) {
+    /// Normalises pixels of one image in place, of which only some channels are there.
+    pub(super) fn apply(
+        &self,
+        simd: crate::cpu::Simd,
+        image: usize,
+        channels: core::ops::Range<usize>,
+        pixels: &mut [T],
+    ) {
         let (mean, scale, shift) = self.of(image);
-        normalise(simd, pixels, mean, scale, shift, self.leak);
+        let of = |v: &'a [T]| &v[channels.clone()];
+        normalise(simd, pixels, of(mean), of(scale), of(shift), self.leak);
     }
 
     /// As float32, if T is that.
@@ -89,7 +96,7 @@ impl<'a, T: Real> Source<'a, T> {
         if let Some(norm) = &self.norm {
             let size = (x.len() / images.max(1)).max(1);
             for (i, x) in x.chunks_mut(size).enumerate() {
-                norm.apply(crate::cpu::Simd::detect(crate::cpu::Level::Portable), i, x);
+                norm.apply(crate::cpu::Simd::detect(crate::cpu::Level::Portable), i, 0..norm.shift.len(), x);
             }
         }
         x

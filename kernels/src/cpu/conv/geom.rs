@@ -315,7 +315,7 @@ impl Gather {
                 to[..l].fill(0.0);
                 to[l..l + cols].copy_from_slice(&from[..cols]);
                 if let Some(norm) = norm {
-                    norm.apply(simd, i0 + i, &mut to[l..l + cols]);
+                    norm.apply(simd, i0 + i, 0..self.c, &mut to[l..l + cols]);
                 }
                 to[l + cols..].fill(0.0);
             }

@@ -14,8 +14,20 @@ pub(super) trait Vector: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn store(self, p: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
     /// self + a·b
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// `dst[j, i] = src[i, j]`, `LANES` each way; rows lie so far apart.
+    #[inline(always)]
+    unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller passes readable and writable elements.
+                unsafe { *dst.add(j * dst_row + i) = *src.add(i * src_row + j) };
+            }
+        }
+    }
 }
 
 /// Four lanes without instruction-set requirements.
@@ -48,6 +60,14 @@ impl Vector for Quad {
         Self(core::array::from_fn(|i| self.0[i] + o.0[i]))
     }
     #[inline(always)]
+    unsafe fn sub(self, o: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] - o.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, o: Self) -> Self {
+        Self(core::array::from_fn(|i| self.0[i] * o.0[i]))
+    }
+    #[inline(always)]
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         Self(core::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
     }
@@ -59,7 +79,7 @@ mod x86 {
     use core::arch::x86_64::*;
 
     macro_rules! vector {
-        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $fma:ident) => {
+        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident $(, $transpose:item)?) => {
             impl Vector for $t {
                 const LANES: usize = $lanes;
                 #[inline(always)]
@@ -88,10 +108,21 @@ mod x86 {
                     unsafe { $add(self, o) }
                 }
                 #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the caller has the instruction set.
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: the caller has the instruction set.
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
                 unsafe fn fma(self, a: Self, b: Self) -> Self {
                     // SAFETY: the caller has the instruction set.
                     unsafe { $fma(a, b, self) }
                 }
+                $($transpose)?
             }
         };
     }
@@ -103,7 +134,14 @@ mod x86 {
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         _mm512_add_ps,
-        _mm512_fmadd_ps
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_fmadd_ps,
+        #[inline(always)]
+        unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
+            // SAFETY: passed on.
+            unsafe { transpose16(src, src_row, dst, dst_row) }
+        }
     );
     vector!(
         __m256,
@@ -113,8 +151,51 @@ mod x86 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
         _mm256_fmadd_ps
     );
+
+    /// # Safety
+    /// As [`Vector::transpose`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    unsafe fn transpose16(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let mut r = [_mm512_setzero_ps(); 16];
+            for i in 0..16 {
+                r[i] = _mm512_loadu_ps(src.add(i * src_row));
+            }
+            let mut t = r;
+            for i in (0..16).step_by(2) {
+                t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+                t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+            }
+            // r[4·g + j]: in quarter q column 4·q + j of rows 4·g to 4·g + 3.
+            for g in (0..16).step_by(4) {
+                for j in 0..2 {
+                    let (a, b) = (_mm512_castps_pd(t[g + j]), _mm512_castps_pd(t[g + 2 + j]));
+                    r[g + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+                    r[g + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+                }
+            }
+            for j in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(r[j], r[4 + j]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(r[j], r[4 + j]);
+                let even2 = _mm512_shuffle_f32x4::<0x88>(r[8 + j], r[12 + j]);
+                let odd2 = _mm512_shuffle_f32x4::<0xdd>(r[8 + j], r[12 + j]);
+                let columns = [
+                    _mm512_shuffle_f32x4::<0x88>(even, even2),
+                    _mm512_shuffle_f32x4::<0x88>(odd, odd2),
+                    _mm512_shuffle_f32x4::<0xdd>(even, even2),
+                    _mm512_shuffle_f32x4::<0xdd>(odd, odd2),
+                ];
+                for q in 0..4 {
+                    _mm512_storeu_ps(dst.add((4 * q + j) * dst_row), columns[q]);
+                }
+            }
+        }
+    }
 }
 
 /// What is added to the sums of [`forward`].

@@ -10,9 +10,11 @@ mod pairs;
 mod tests;
 mod vector;
 
+use super::direct::{DirectGrad, block_channels};
 use super::geom::{Gather, Phase};
 use super::micro::{self, Forward, Quad, Residual, WeightGrad};
-use super::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source, block_channels, lanes};
+use super::winograd::add_up;
+use super::{Add, After, ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
 use pairs::{interleave, narrow, narrow_one};
 use vector::Split;
@@ -22,7 +24,7 @@ type Block = (usize, usize, usize, usize);
 
 /// The tables of `gather` over pixels of pairs of channels, the last one with half a pair if channels are odd. Nothing is
 /// read in place.
-pub(super) fn paired(gather: &Gather) -> Gather {
+fn paired(gather: &Gather) -> Gather {
     let (c, pairs) = (gather.c, gather.c.div_ceil(2));
     let mut weights_at = 0;
     let phases = gather.phases.iter().map(|phase| {
@@ -51,7 +53,7 @@ fn normed<'a>(
     let Some(norm) = norm else { return pixels };
     let scratch = &mut scratch[..pixels.len()];
     scratch.copy_from_slice(pixels);
-    norm.apply(simd, image, scratch);
+    norm.apply(simd, image, 0..norm.shift.len(), scratch);
     scratch
 }
 
@@ -82,27 +84,43 @@ impl Gather {
     }
 }
 
-impl Conv {
+/// A prepared convolution that gathers, the forward pass or the input gradient, over pairs of channels.
+#[derive(Debug)]
+pub(super) struct Low {
+    shape: ConvShape,
+    pub gather: Gather,
+    backward: bool,
+}
+
+/// A prepared weight gradient over pairs of images.
+#[derive(Debug)]
+pub(super) struct LowGrad(pub DirectGrad);
+
+impl Low {
+    /// With the tables of float32.
+    pub fn new(shape: ConvShape, gather: &Gather, backward: bool) -> Self {
+        Self { shape, gather: paired(gather), backward }
+    }
+
     fn source_channels(&self) -> usize {
         if self.backward { self.shape.k } else { self.shape.c }
     }
 
     /// Pairs in the packed filters, in the windows of one thread, and elements of a row of its source.
-    fn bf16_sizes(&self, kb: usize) -> (usize, usize, usize) {
-        let g = &self.low;
+    fn sizes(&self, kb: usize) -> (usize, usize, usize) {
+        let g = &self.gather;
         let rows: usize = g.phases.iter().map(|p| p.runs.len() * p.run_len).sum();
         (rows * g.k.next_multiple_of(kb), g.window_len(), g.w * self.source_channels())
     }
 
-    /// [`Conv::workspace`] of products in bf16.
-    pub(super) fn bf16_workspace(&self, cpu: &Cpu) -> usize {
-        let kb = block_channels(cpu.simd, self.low.k);
-        let (packed, window, row) = self.bf16_sizes(kb);
-        packed + self.low.k.next_multiple_of(kb) + cpu.pool.threads() * (window + row)
+    /// Elements of workspace that `run` needs.
+    pub fn workspace(&self, cpu: &Cpu) -> usize {
+        let kb = block_channels(cpu.simd, self.gather.k);
+        let (packed, window, row) = self.sizes(kb);
+        packed + self.gather.k.next_multiple_of(kb) + cpu.pool.threads() * (window + row)
     }
 
-    /// [`Conv::run`] with products in bf16.
-    pub(super) fn run_bf16(
+    pub fn run(
         &self,
         cpu: &Cpu,
         Source { x: src, norm }: Source<'_, f32>,
@@ -113,15 +131,15 @@ impl Conv {
         After { parts, each, run }: After<'_, f32>,
         workspace: &mut [f32],
     ) {
-        let (g, n, c) = (&self.low, self.shape.n, self.source_channels());
+        let (g, n, c) = (&self.gather, self.shape.n, self.source_channels());
         assert_eq!(src.len(), n * g.h * g.w * c);
         assert_eq!((dst.len(), w.len()), (n * g.out_len, self.shape.w_len()));
         let kb = block_channels(cpu.simd, g.k);
-        let (packed_len, window_len, _) = self.bf16_sizes(kb);
+        let (packed_len, window_len, _) = self.sizes(kb);
         let (packed, rest) = workspace.split_at_mut(packed_len);
         let (packed_bias, scratch) = rest.split_at_mut(g.k.next_multiple_of(kb));
         let packed: &mut [u32] = bytemuck::cast_slice_mut(packed);
-        self.bf16_pack(cpu, w, kb, packed);
+        self.pack(cpu, w, kb, packed);
         packed_bias.fill(0.0);
         if let Some(b) = bias {
             packed_bias[..g.k].copy_from_slice(b);
@@ -142,13 +160,13 @@ impl Conv {
                 Add::InPlace => Residual::InPlace,
             };
             for phase in &g.phases {
-                self.bf16_block(cpu.simd, phase, block, window, packed, packed_bias, residual, dst);
+                self.block(cpu.simd, phase, block, window, packed, packed_bias, residual, dst);
             }
             run(task * size, dst, part);
         });
     }
 
-    fn bf16_block(
+    fn block(
         &self,
         simd: Simd,
         phase: &Phase,
@@ -168,13 +186,13 @@ impl Conv {
             run_len: phase.run_len,
             weights: packed[phase.weights_at * bias.len()..].as_ptr().cast(),
             bias: bias.as_ptr(),
-            k: self.low.k,
+            k: self.gather.k,
             dst: dst.as_mut_ptr(),
             residual,
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window and the block's outputs by construction of `Gather` and `paired`, whose
-        // sizes `run_bf16` checked; the packed buffers have the length `bf16_sizes` says; a pair is as large as a float32;
+        // sizes `run` checked; the packed buffers have the length `sizes` says; a pair is as large as a float32;
         // and the instruction set is there, else `simd` would not say so.
         unsafe {
             match (simd.level(), one) {
@@ -197,8 +215,8 @@ impl Conv {
     }
 
     /// Filters to blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the window.
-    fn bf16_pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [u32]) {
-        let (g, s, c) = (&self.low, &self.shape, self.source_channels());
+    fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [u32]) {
+        let (g, s, c) = (&self.gather, &self.shape, self.source_channels());
         let filter = s.r * s.s * s.c;
         let mut packed = packed;
         for phase in &g.phases {
@@ -233,43 +251,35 @@ impl Conv {
     }
 }
 
-impl ConvWeightGrad {
+impl LowGrad {
     /// Pairs of images.
     fn pairs(&self) -> usize {
-        self.shape.n.div_ceil(2)
+        self.0.shape.n.div_ceil(2)
     }
 
-    fn bf16_shards(&self) -> usize {
-        self.shards.min(self.gather.blocks(self.pairs())).max(1)
+    fn shards(&self) -> usize {
+        self.0.shards.min(self.0.gather.blocks(self.pairs())).max(1)
     }
 
     /// Elements of a thread's window, of its output gradients, and of two rows of its source.
-    fn bf16_sizes(&self) -> (usize, usize, usize) {
-        let (g, s) = (&self.gather, &self.shape);
+    fn sizes(&self) -> (usize, usize, usize) {
+        let (g, s) = (&self.0.gather, &self.0.shape);
         (g.window_len(), g.block_len().next_multiple_of(16), 2 * s.w * s.c)
     }
 
-    /// [`ConvWeightGrad::workspace`] of products in bf16.
-    pub(super) fn bf16_workspace(&self, cpu: &Cpu) -> usize {
-        let (window, dy, rows) = self.bf16_sizes();
-        self.bf16_shards() * self.shape.w_len() + cpu.pool.threads() * (window + dy + rows)
+    /// Elements of workspace that `run` needs.
+    pub fn workspace(&self, cpu: &Cpu) -> usize {
+        let (window, dy, rows) = self.sizes();
+        self.shards() * self.0.shape.w_len() + cpu.pool.threads() * (window + dy + rows)
     }
 
-    /// [`ConvWeightGrad::run`] with products in bf16.
-    pub(super) fn run_bf16(
-        &self,
-        cpu: &Cpu,
-        x: Source<'_, f32>,
-        dy: &[f32],
-        dw: &mut [f32],
-        workspace: &mut [f32],
-    ) {
-        let (g, s) = (&self.gather, &self.shape);
+    pub fn run(&self, cpu: &Cpu, x: Source<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+        let (g, s) = (&self.0.gather, &self.0.shape);
         assert_eq!((x.x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
-        let shards = self.bf16_shards();
+        let shards = self.shards();
         let (partial, scratch) = workspace.split_at_mut(shards * s.w_len());
         let blocks = g.blocks(self.pairs());
-        let (window_len, dy_len, _) = self.bf16_sizes();
+        let (window_len, dy_len, _) = self.sizes();
         for_parts_scratch(cpu, partial, s.w_len(), scratch, |shard, dw, scratch| {
             dw.fill(0.0);
             let (window, rest) = scratch.split_at_mut(window_len);
@@ -279,16 +289,16 @@ impl ConvWeightGrad {
             window[window_len - 64..].fill(0);
             for b in shard * blocks / shards..(shard + 1) * blocks / shards {
                 let block = g.block(b, self.pairs());
-                self.bf16_fill(cpu.simd, x, block, window, rows);
-                self.bf16_gradients(cpu.simd, dy, block, low_dy);
-                self.bf16_block(cpu.simd, block, window, low_dy, dw);
+                self.fill(cpu.simd, x, block, window, rows);
+                self.gradients(cpu.simd, dy, block, low_dy);
+                self.block(cpu.simd, block, window, low_dy, dw);
             }
         });
-        self.merge(cpu, partial, dw);
+        add_up(cpu, partial, dw);
     }
 
     /// The window of a block of pairs of images.
-    fn bf16_fill(
+    fn fill(
         &self,
         simd: Simd,
         Source { x, norm }: Source<'_, f32>,
@@ -296,9 +306,9 @@ impl ConvWeightGrad {
         window: &mut [u32],
         rows: &mut [f32],
     ) {
-        let ConvShape { n, h, w, c, .. } = self.shape;
+        let ConvShape { n, h, w, c, .. } = self.0.shape;
         let (row_a, row_b) = rows.split_at_mut(w * c);
-        self.gather.fill_rows(block, window, |pair, y, columns, to| {
+        self.0.gather.fill_rows(block, window, |pair, y, columns, to| {
             let from = |image: usize| &x[(image * h + y) * w * c..][..columns * c];
             let (a, b) = (2 * pair, 2 * pair + 1);
             let second = if b < n { Some(normed(simd, norm.as_ref(), b, from(b), row_b)) } else { None };
@@ -307,9 +317,9 @@ impl ConvWeightGrad {
     }
 
     /// The output gradients of a block of pairs of images.
-    fn bf16_gradients(&self, simd: Simd, dy: &[f32], (p0, pairs, r0, rows): Block, low: &mut [u32]) {
-        let (n, image) = (self.shape.n, self.gather.out_len);
-        let (first, len) = (r0 * self.gather.out_row, rows * self.gather.out_row);
+    fn gradients(&self, simd: Simd, dy: &[f32], (p0, pairs, r0, rows): Block, low: &mut [u32]) {
+        let (n, image) = (self.0.shape.n, self.0.gather.out_len);
+        let (first, len) = (r0 * self.0.gather.out_row, rows * self.0.gather.out_row);
         for (i, to) in low.chunks_mut(len).take(pairs).enumerate() {
             let of = |image_of: usize| &dy[image_of * image + first..][..len];
             let (a, b) = (2 * (p0 + i), 2 * (p0 + i) + 1);
@@ -318,18 +328,18 @@ impl ConvWeightGrad {
         }
     }
 
-    fn bf16_block(&self, simd: Simd, (_, pairs, _, rows): Block, window: &[u32], dy: &[u32], dw: &mut [f32]) {
-        let phase = &self.gather.phases[0];
+    fn block(&self, simd: Simd, (_, pairs, _, rows): Block, window: &[u32], dy: &[u32], dw: &mut [f32]) {
+        let phase = &self.0.gather.phases[0];
         let g = WeightGrad {
             src: window.as_ptr().cast(),
             src_off: &phase.src_off[..pairs * rows * phase.per_row],
             dy: dy.as_ptr().cast(),
             runs: &phase.runs,
             run_len: phase.run_len,
-            k: self.shape.k,
+            k: self.0.shape.k,
             dw: dw.as_mut_ptr(),
         };
-        // SAFETY: as in `Conv::bf16_block`; the window ends in 64 elements of slack for whole-vector loads.
+        // SAFETY: as in `Low::block`; the window ends in 64 elements of slack for whole-vector loads.
         unsafe {
             match simd.level() {
                 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-use super::super::tests::{close, noise, shapes, wide};
+use super::super::tests::{CLOSE, close, noise, shapes, wide};
 use super::super::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source, naive};
 use super::pairs::{interleave, narrow};
 use crate::cast::bf16;
@@ -35,26 +35,26 @@ fn results_are_sums_of_products_of_rounded_factors() {
             let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
             let what = format!("{level} {s:?}");
 
-            let conv = Conv::forward(s);
+            let conv = Conv::forward(Products::Bf16, s);
             let (mut y, mut ws) = (ry.clone(), vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
             let mut want = wide(&ry);
             naive::forward(&s, &rounded(&x), &rounded(&w), Some(&wide(&b)), Add::InPlace, &mut want);
-            close(&format!("y {what}"), &y, &want);
+            close(&format!("y {what}"), &y, &want, CLOSE);
 
-            let conv = Conv::input_grad(s);
+            let conv = Conv::input_grad(Products::Bf16, s);
             let (mut dx, mut ws) = (vec![f32::NAN; s.x_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
             let mut want = vec![0.0; s.x_len()];
             naive::input_grad(&s, &rounded(&dy), &rounded(&w), Add::From(&wide(&rx)), &mut want);
-            close(&format!("dx {what}"), &dx, &want);
+            close(&format!("dx {what}"), &dx, &want, CLOSE);
 
-            let conv = ConvWeightGrad::new(s);
+            let conv = ConvWeightGrad::new(Products::Bf16, s);
             let (mut dw, mut ws) = (vec![f32::NAN; s.w_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
             let mut want = vec![0.0; s.w_len()];
             naive::weight_grad(&s, &rounded(&x), &rounded(&dy), &mut want);
-            close(&format!("dw {what}"), &dw, &want);
+            close(&format!("dw {what}"), &dw, &want, CLOSE);
         }
     });
 }
@@ -67,10 +67,10 @@ fn results_do_not_depend_on_batch_or_threads() {
         let (x, w, dy) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()));
         let run = |threads: usize, s: ConvShape, x: &[f32]| {
             let cpu = Cpu::new(threads, Level::Avx512).with_products(Products::Bf16);
-            let conv = Conv::forward(s);
+            let conv = Conv::forward(Products::Bf16, s);
             let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![0.0; conv.workspace(&cpu)]);
             conv.run(&cpu, x.into(), &w, None, Add::None, &mut y, None, &mut ws);
-            let grad = ConvWeightGrad::new(s);
+            let grad = ConvWeightGrad::new(Products::Bf16, s);
             let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![0.0; grad.workspace(&cpu)]);
             grad.run(&cpu, x.into(), &dy[..s.y_len()], &mut dw, &mut ws);
             (y, dw)
@@ -100,18 +100,18 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
                 conv.run(cpu, x, &w, Some(&b), Add::None, &mut y, after, &mut ws);
                 y
             };
-            let conv = Conv::forward_normed(s);
+            let conv = Conv::forward_normed(Products::Bf16, s);
             let (size, mut parts) = (conv.block_len(), vec![0.0; 2 * conv.blocks()]);
             let look = |first: usize, block: &[f32], part: &mut [f32]| {
                 part.copy_from_slice(&[first as f32, block.iter().sum()]);
             };
             let y = run(conv, source, Some(After { parts: &mut parts, each: 2, run: &look }));
-            assert_eq!(y, run(Conv::forward(s), plain[..].into(), None), "{what}");
+            assert_eq!(y, run(Conv::forward(Products::Bf16, s), plain[..].into(), None), "{what}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{what}");
             }
             let grad = |x: Source<'_, f32>| {
-                let grad = ConvWeightGrad::new(s);
+                let grad = ConvWeightGrad::new(Products::Bf16, s);
                 let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![f32::NAN; grad.workspace(cpu)]);
                 grad.run(cpu, x, &dy, &mut dw, &mut ws);
                 dw

@@ -1,0 +1,52 @@
+//! 3×3 convolutions of stride 1 with a quarter of the multiplications: Winograd's minimal filtering, F(4×4, 3×3)
+//! forward and for the input gradient, F(3×3, 4×4) for the filters' gradient.
+//!
+//! A tile of 6×6 inputs gives 4×4 outputs: y = Aᵀ[(Bᵀ x B) ⊙ (G w Gᵀ)]A (Lavin and Gray, "Fast algorithms for
+//! convolutional neural networks", 2016). Summed over channels the product ⊙ is one matrix product for each of the 36
+//! places of a transformed tile. Chunks of tiles are transformed, multiplied and transformed back while they lie in
+//! the second-level cache.
+//!
+//! Invariants: what is computed for a tile depends on its image only, never on the chunk it falls in; shapes alone
+//! decide what is done this way.
+
+mod filters;
+mod gather;
+mod grad;
+mod points;
+mod product;
+mod tiles;
+mod wide;
+
+pub(super) use gather::Winograd;
+pub(super) use grad::{WinogradGrad, add_up};
+
+use super::ConvShape;
+
+/// Places of a transformed tile.
+const PLACES: usize = 36;
+/// Width of a tile of outputs, and of the inputs it needs.
+const OUT: usize = 4;
+const IN: usize = 6;
+
+/// A pointer that tasks share.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: tasks write disjoint elements; whoever makes one says why.
+unsafe impl Sync for Shared {}
+impl Shared {
+    fn get(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// Whether outputs of `oh × ow` from `depth` channels are cheaper this way: transforms are dear beside a product of few
+/// channels, and tiles that are mostly empty multiply zeros.
+pub(super) fn pays(s: &ConvShape, (oh, ow): (usize, usize), depth: usize) -> bool {
+    let filled = 2 * oh * ow >= oh.next_multiple_of(OUT) * ow.next_multiple_of(OUT);
+    possible(s) && filled && depth >= 8
+}
+
+/// Whether a convolution can be formed this way.
+pub(super) fn possible(s: &ConvShape) -> bool {
+    (s.r, s.s, s.stride) == (3, 3, 1) && s.pad <= 2
+}

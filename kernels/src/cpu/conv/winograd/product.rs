@@ -1,0 +1,126 @@
+//! The matrix products in the middle.
+
+use crate::cpu::conv::micro::Vector;
+
+/// m[t, 0..KV·LANES] = Σ_c v[t, c]·u[c, 0..KV·LANES] for `tiles` rows, added to what there is unless this is the
+/// beginning; each output is one chain of fused multiply-adds, however channels are cut into groups.
+///
+/// # Safety
+/// The instruction set of `V` is present; v is readable at `t·row + 0..depth`, u is `[depth, KV·LANES]`, and m is
+/// writable as `[tiles, KV·LANES]`.
+#[inline(always)]
+pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
+    v: *const f32,
+    row: usize,
+    (tiles, depth): (usize, usize),
+    u: *const f32,
+    begin: bool,
+    m: *mut f32,
+) {
+    let width = KV * V::LANES;
+    let mut t = 0;
+    while t < tiles {
+        let valid = (tiles - t).min(MR);
+        // SAFETY: as promised by the caller; missing rows repeat the last one's reads.
+        unsafe {
+            let rows: [*const f32; MR] = core::array::from_fn(|i| v.add((t + i.min(valid - 1)) * row));
+            let mut acc = [[V::zero(); KV]; MR];
+            if !begin {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    for (j, a) in acc.iter_mut().enumerate() {
+                        *a = V::load(m.add((t + i.min(valid - 1)) * width + j * V::LANES));
+                    }
+                }
+            }
+            let mut u = u;
+            for c in 0..depth {
+                let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
+                for i in 0..MR {
+                    let a = V::splat(rows[i].add(c));
+                    for j in 0..KV {
+                        acc[i][j] = acc[i][j].fma(a, b[j]);
+                    }
+                }
+                u = u.add(width);
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                if i < valid {
+                    for (j, a) in acc.iter().enumerate() {
+                        a.store(m.add((t + i) * width + j * V::LANES));
+                    }
+                }
+            }
+        }
+        t += MR;
+    }
+}
+
+/// sum[k, c] = Σ_t y[t, k]·x[t, c] over tiles t, for all of `ks × cs`, whole multiples of the lanes (and `ks` of `MR` and
+/// `MR1`); added to what there is unless this is the beginning.
+///
+/// # Safety
+/// The instruction set of `V` is present; y, x and sum are `[tiles, ks]`, `[tiles, cs]` and `[ks, cs]`.
+#[inline(always)]
+pub(super) unsafe fn outer<V: Vector, const MR: usize, const MR1: usize>(
+    (y, ks): (*const f32, usize),
+    (x, cs): (*const f32, usize),
+    tiles: usize,
+    begin: bool,
+    sum: *mut f32,
+) {
+    let pairs = cs / (2 * V::LANES) * 2 * V::LANES;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        for k in (0..ks).step_by(MR) {
+            for c in (0..pairs).step_by(2 * V::LANES) {
+                outer_tile::<V, MR, 2>((y.add(k), ks), (x.add(c), cs), tiles, begin, sum.add(k * cs + c));
+            }
+        }
+        if pairs < cs {
+            for k in (0..ks).step_by(MR1) {
+                let (y, x, sum) = (y.add(k), x.add(pairs), sum.add(k * cs + pairs));
+                outer_tile::<V, MR1, 1>((y, ks), (x, cs), tiles, begin, sum);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`outer`], for `MR` rows and `KV` vectors.
+#[inline(always)]
+unsafe fn outer_tile<V: Vector, const MR: usize, const KV: usize>(
+    (y, ks): (*const f32, usize),
+    (x, cs): (*const f32, usize),
+    tiles: usize,
+    begin: bool,
+    sum: *mut f32,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut acc = [[V::zero(); KV]; MR];
+        if !begin {
+            for i in 0..MR {
+                for j in 0..KV {
+                    acc[i][j] = V::load(sum.add(i * cs + j * V::LANES));
+                }
+            }
+        }
+        let (mut x, mut y) = (x, y);
+        for _ in 0..tiles {
+            let b: [V; KV] = core::array::from_fn(|j| V::load(x.add(j * V::LANES)));
+            for i in 0..MR {
+                let a = V::splat(y.add(i));
+                for j in 0..KV {
+                    acc[i][j] = acc[i][j].fma(a, b[j]);
+                }
+            }
+            x = x.add(cs);
+            y = y.add(ks);
+        }
+        for i in 0..MR {
+            for j in 0..KV {
+                acc[i][j].store(sum.add(i * cs + j * V::LANES));
+            }
+        }
+    }
+}
