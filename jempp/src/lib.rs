@@ -22,11 +22,13 @@ pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod npz;
+pub mod onnx;
 pub mod predict;
 pub mod recalibrate;
 pub mod sample;
 pub mod sampler;
 pub mod session;
+pub mod tensorboard;
 pub mod train;
 
 pub use engine;

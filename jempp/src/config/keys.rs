@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("train.checkpoint_every", Count, "epochs between checkpoints"),
     key("train.sample_every", Count, "epochs between grids of samples; 0: none"),
     key("train.log_every", Count, "iterations between lines of metrics"),
+    key("train.tensorboard", Switch, "write event files for TensorBoard into the run's folder tb"),
 
     key("sampler.outer_steps", Count, "M: gradient evaluations a chain an iteration"),
     key("sampler.inner_steps", Count, "N: steps with each gradient"),

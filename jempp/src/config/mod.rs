@@ -181,6 +181,8 @@ pub struct TrainConfig {
     pub sample_every: usize,
     /// Iterations between lines of metrics.
     pub log_every: usize,
+    /// Whether the run writes event files for TensorBoard into its folder `tb`.
+    pub tensorboard: bool,
 }
 
 /// What fills the replay buffer and what chains restart from.

@@ -68,6 +68,7 @@ fn jempp() -> Config {
             checkpoint_every: 10,
             sample_every: 1,
             log_every: 10,
+            tensorboard: true,
         },
         sampler: SamplerConfig {
             outer_steps: 10,
