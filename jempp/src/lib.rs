@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod model;
 pub mod npz;
 pub mod onnx;
+pub mod pickle;
 pub mod predict;
 pub mod recalibrate;
 pub mod sample;

@@ -20,6 +20,9 @@ use std::path::Path;
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
+/// The second output.
+const DENSITY: &str = "log_density";
+
 /// What becomes of batch norm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
@@ -54,7 +57,7 @@ pub fn to_bytes(model: &Model, bn: BatchNorm) -> Result<Vec<u8>> {
     graph.input = vec![value("images", &[c, h, w], "N×C×H×W in [-1, 1]: (u/255 - 0.5)/0.5")];
     graph.output = vec![
         value("logits", &[config.classes], "f(x)[y]"),
-        value("log_density", &[], "log p(x), unnormalised"),
+        value(DENSITY, &[], "log p(x), unnormalised"),
     ];
     let entry = |(k, v): (&String, &String)| Entry { key: k.clone(), value: v.clone() };
     let file = File {
@@ -110,14 +113,26 @@ impl Export<'_> {
         let x = self.norm(&x, network.last_bn, [h, w])?;
         let x = self.b.node("GlobalAveragePool", "pooled", &[&x], &[]);
         let x = self.b.node("Flatten", "features", &[&x], &[("axis", Constant::Int(1))]);
-        self.linear(&x, network.head, "logits")?;
-        let density = match network.energy {
-            Some(head) => self.linear(&x, head, "energy")?,
-            None => "logits".to_owned(),
-        };
-        let constants = [("axes", Constant::Ints(&[1])), ("keepdims", Constant::Int(0))];
-        self.b.node("ReduceLogSumExp", "log_density", &[&density], &constants);
+        let logits = self.linear(&x, network.head, "logits")?;
+        match network.energy {
+            Some(head) => {
+                let energy = self.linear(&x, head, "energy")?;
+                let line = self.b.ints("energy.as_line", &[-1]);
+                self.b.node("Reshape", DENSITY, &[&energy, &line], &[]);
+            }
+            None => self.log_sum_exp(&logits),
+        }
         Ok(())
+    }
+
+    /// The largest logit is taken out and added again: not every runtime does so inside, and e¹⁰⁰ overflows.
+    fn log_sum_exp(&mut self, logits: &str) {
+        let along = |keep| [("axes", Constant::Ints(&[1])), ("keepdims", Constant::Int(keep))];
+        let wide = self.b.node("ReduceMax", "largest.wide", &[logits], &along(1));
+        let largest = self.b.node("ReduceMax", "largest", &[logits], &along(0));
+        let rest = self.b.node("Sub", "logits.rest", &[logits, &wide], &[]);
+        let rest = self.b.node("ReduceLogSumExp", "logits.rest.sum", &[&rest], &along(0));
+        self.b.node("Add", DENSITY, &[&rest, &largest], &[]);
     }
 
     /// Parameter `i` in the order of a file: its name, shape and values.

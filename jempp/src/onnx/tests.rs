@@ -98,7 +98,8 @@ fn apply(n: &Node, of: &dyn Fn(usize) -> Value) -> Value {
                 -1 => rest,
                 d => *d as usize,
             });
-            (shape.collect(), x.1)
+            let shape = if want == [-1] { vec![x.1.len()] } else { shape.collect() };
+            (shape, x.1)
         }
         "GlobalAveragePool" => {
             let plane: usize = x.0[2..].iter().product();
@@ -116,13 +117,15 @@ fn apply(n: &Node, of: &dyn Fn(usize) -> Value) -> Value {
                     .flat_map(|r| (0..ws[0]).map(|k| dot(r, k) + b[k]).collect::<Vec<_>>());
             (vec![x.0[0], ws[0]], rows.collect())
         }
-        "ReduceLogSumExp" => {
-            assert_eq!(
-                (attribute(n, "axes").ints.as_slice(), attribute(n, "keepdims").i),
-                (&[1][..], Some(0))
-            );
-            let lse = |r: &[f64]| r.iter().map(|v| v.exp()).sum::<f64>().ln();
-            (vec![x.0[0]], x.1.chunks_exact(x.0[1]).map(lse).collect())
+        "Sub" => (x.0.clone(), x.1.iter().enumerate().map(|(i, v)| v - of(1).1[i / x.0[1]]).collect()),
+        "ReduceMax" | "ReduceLogSumExp" => {
+            assert_eq!(attribute(n, "axes").ints, [1]);
+            let reduce = |r: &[f64]| match n.op_type.as_str() {
+                "ReduceMax" => r.iter().copied().fold(f64::MIN, f64::max),
+                _ => r.iter().map(|v| v.exp()).sum::<f64>().ln(),
+            };
+            let shape = [vec![x.0[0]], vec![1; attribute(n, "keepdims").i.unwrap() as usize]].concat();
+            (shape, x.1.chunks_exact(x.0[1]).map(reduce).collect())
         }
         other => panic!("{other}"),
     }
