@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod curves;
 pub mod data;
 pub mod devices;
@@ -30,6 +31,7 @@ pub mod sample;
 pub mod sampler;
 pub mod session;
 pub mod tensorboard;
+pub mod torch;
 pub mod train;
 
 pub use engine;

@@ -323,6 +323,14 @@ impl Config {
         write::to_toml(self)
     }
 
+    /// What differs from the preset, as overrides would give it: `train.lr=0.2`, in the order of [`keys::KEYS`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] when the preset is unknown.
+    pub fn changes(&self) -> Result<Vec<String>> {
+        write::changes(self)
+    }
+
     /// Checks every value and the relations between them.
     ///
     /// # Errors

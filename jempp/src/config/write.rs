@@ -29,6 +29,19 @@ pub(super) fn to_toml(config: &Config) -> Result<String> {
     Ok(out)
 }
 
+/// See [`Config::changes`].
+pub(super) fn changes(config: &Config) -> Result<Vec<String>> {
+    let table = |c: &Config| Table::try_from(c).map_err(|e| Error::Config(e.to_string()));
+    let (now, base) = (table(config)?, table(&Config::preset(&config.preset)?)?);
+    let value = |t: &Table, name: &str| match name.split_once('.') {
+        Some((section, leaf)) => t.get(section).and_then(|s| s.get(leaf)).cloned(),
+        None => t.get(name).cloned(),
+    };
+    let changed = |k: &&Key| value(&now, k.name) != value(&base, k.name);
+    let shown = |k: &Key| value(&now, k.name).map(|v| format!("{}={v}", k.name));
+    Ok(KEYS.iter().filter(changed).filter_map(shown).collect())
+}
+
 fn line(out: &mut String, key: &Key, leaf: &str, values: &Table) -> Result<()> {
     let value = values.get(leaf).ok_or_else(|| missing(key.name))?;
     let _ = write!(out, "# {}\n{leaf} = {value}\n", key.doc);

@@ -55,10 +55,8 @@ pub fn to_bytes(model: &Model, bn: BatchNorm) -> Result<Vec<u8>> {
     let [h, w, c] = config.image_size;
     graph.name = format!("wrn-{}-{}", config.depth, config.widen_factor);
     graph.input = vec![value("images", &[c, h, w], "N×C×H×W in [-1, 1]: (u/255 - 0.5)/0.5")];
-    graph.output = vec![
-        value("logits", &[config.classes], "f(x)[y]"),
-        value(DENSITY, &[], "log p(x), unnormalised"),
-    ];
+    graph.output =
+        vec![value("logits", &[config.classes], "f(x)[y]"), value(DENSITY, &[], "log p(x), unnormalised")];
     let entry = |(k, v): (&String, &String)| Entry { key: k.clone(), value: v.clone() };
     let file = File {
         ir_version: IR_VERSION,

@@ -64,6 +64,12 @@ impl<'a> Pickle<'a> {
     pub fn length(&self) -> usize {
         self.length
     }
+
+    /// The names of all objects kept elsewhere, in the order in which they came.
+    pub fn persistent(&self) -> impl Iterator<Item = Item<'_>> {
+        let names = self.nodes.0.iter().flatten();
+        names.filter_map(|n| if let Node::Persistent(id) = n { Some(Item::new(self, *id)) } else { None })
+    }
 }
 
 /// An object; what it contains is named by number.
