@@ -6,6 +6,7 @@
 
 mod draft;
 pub mod keys;
+mod limits;
 mod merge;
 mod presets;
 mod validate;

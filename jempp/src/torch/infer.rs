@@ -198,12 +198,16 @@ fn tensors(
         Ok(())
     })?;
     for (name, view) in views {
-        // The head of the unconditional variant is there in every published model, and used in that one only.
-        let known = name.starts_with("energy_output.") || name.ends_with(TRACKED);
-        if !known {
-            return Err(saved.wrong(format!("tensor `{}` is no part of the network", shown(&name))));
-        }
         let shape = view.shape.clone();
+        // The head of the unconditional variant is in every published model, and used in that one only.
+        let known = match name.as_str() {
+            "energy_output.weight" => shape == [1, 64 * config.widen_factor],
+            "energy_output.bias" => shape == [1],
+            _ => name.ends_with(TRACKED) && view.count() == Some(1),
+        };
+        if !known {
+            return Err(saved.wrong(format!("tensor `{}` {shape:?} is no part of the network", shown(&name))));
+        }
         taken.push((name, view, shape));
     }
     taken.extend(buffer.map(|v| (REPLAY_BUFFER.to_owned(), v.clone(), v.shape)));
