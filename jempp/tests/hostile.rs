@@ -76,6 +76,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         let dict = [
             b"}(".to_vec(),
             tensor("f.conv1.weight", shape, strides, 4),
+            tensor("f.layer1.0.conv1.weight", &[16, 16, 3, 3], &[0, 0, 0, 0], 4),
             tensor("class_output.weight", &[10, 4096], &[0, 0], 4),
             b"u.".to_vec(),
         ]
@@ -85,8 +86,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
     let names: Vec<String> = (0..20_000).map(|i| format!("a/{i}")).collect();
     let entries: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
     // Each of 30 lists holds the one before twice: a tree of 2³⁰ leaves.
-    let mut laughs = b"(l".to_vec();
-    (0..30).for_each(|_| laughs.extend(b"q\x00(h\x00h\x00l"));
+    let mut laughs = b"(lq\x00".to_vec();
+    (0..30).for_each(|_| laughs.extend(b"0(h\x00h\x00lq\x00"));
     laughs.push(b'.');
     let legacy = {
         let mut f = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec();
