@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod npz;
+pub mod pickle;
 pub mod predict;
 pub mod recalibrate;
 pub mod sample;
