@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 pub(super) type Done<T = ()> = Result<T, Fault>;
 
-/// Runs the program that `bytes` begin with.
-pub(super) fn run(bytes: &[u8]) -> Done<Pickle<'_>> {
+/// Runs the program that `bytes` begin with, of at most `most` instructions.
+pub(super) fn run(bytes: &[u8], most: usize) -> Done<Pickle<'_>> {
     let mut m = Machine {
         bytes,
         at: 0,
@@ -20,8 +20,11 @@ pub(super) fn run(bytes: &[u8]) -> Done<Pickle<'_>> {
         memo: Vec::new(),
         sparse: HashMap::new(),
     };
-    loop {
+    for count in 0.. {
         m.op = m.at;
+        if count == most {
+            return m.fail(format!("more than {most} instructions"));
+        }
         let op = m.byte()?;
         if op == b'.' {
             break;
