@@ -121,9 +121,11 @@ pub fn archive(path: &Path, options: &Options) -> Result<Work> {
 pub(super) fn unpack<R: Read>(place: &Place, from: &mut Maybe<R>, labels: LabelKind) -> Result<Collected> {
     let most = from.left();
     let mut all = Collected::new(labels);
-    stream::members(place, from, &mut |name, place, length, member| {
+    stream::members(place, &mut *from, &mut |name, place, length, member| {
         all.add(name, place, length, most, member)
     })?;
+    // To the end, where gzip's checksum is.
+    std::io::copy(from, &mut std::io::sink()).map_err(|e| place.read_error(e))?;
     Ok(all)
 }
 
@@ -219,10 +221,10 @@ fn binary(
         (true, LabelKind::Fine) => (2, 1),
     };
     let record = before + PIXELS;
-    let n = usize::try_from(length).ok().filter(|n| length <= most && n % record == 0).map(|n| n / record);
-    let Some(n) = n.filter(|n| *n > 0) else {
+    let n = stream::fits(place, length, most)? / record;
+    if n == 0 || length % record as u64 != 0 {
         return Err(place.damaged(format!("its {length} bytes are not whole records of {record}")));
-    };
+    }
     let classes = version.classes(labels);
     let mut out = Labelled { images: Vec::with_capacity(n * PIXELS), labels: Vec::with_capacity(n) };
     let mut bytes = vec![0; record];

@@ -183,12 +183,19 @@ pub fn members(
     Ok(())
 }
 
+/// The length of a member of which at most `most` bytes can be there.
+pub fn fits(place: &Place, length: u64, most: u64) -> Result<usize> {
+    match usize::try_from(length) {
+        Ok(n) if length <= most => Ok(n),
+        _ => {
+            Err(place.damaged(format!("claims {length} bytes, more than {RATIO} times the archive's length")))
+        }
+    }
+}
+
 /// All `length` bytes of a member, of which at most `most` can be there.
 pub fn whole(place: &Place, from: Member<'_>, length: u64, most: u64) -> Result<Vec<u8>> {
-    let room = usize::try_from(length).ok().filter(|_| length <= most);
-    let Some(room) = room else {
-        return Err(place.damaged(format!("claims {length} bytes, more than its archive can hold")));
-    };
+    let room = fits(place, length, most)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(room).map_err(|e| place.damaged(e))?;
     from.take(length).read_to_end(&mut bytes).map_err(|e| place.read_error(e))?;
