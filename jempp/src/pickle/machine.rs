@@ -3,13 +3,13 @@
 //! Invariant: each byte read adds at most one object to each of the things kept here, each of bounded size: that is
 //! what bounds memory.
 
-use super::{EMPTY, FALSE, Fault, Id, NONE, Node, Nodes, Parts, Pickle, TRUE, text};
+use super::{EMPTY, FALSE, Fault, Id, NONE, Node, Nodes, Pickle, TRUE, text};
 use std::collections::HashMap;
 
-type Done<T = ()> = Result<T, Fault>;
+pub(super) type Done<T = ()> = Result<T, Fault>;
 
-/// Runs the program that `bytes` begin with.
-pub(super) fn run(bytes: &[u8]) -> Done<Pickle<'_>> {
+/// Runs the program that `bytes` begin with, of at most `most` instructions.
+pub(super) fn run(bytes: &[u8], most: usize) -> Done<Pickle<'_>> {
     let mut m = Machine {
         bytes,
         at: 0,
@@ -20,8 +20,11 @@ pub(super) fn run(bytes: &[u8]) -> Done<Pickle<'_>> {
         memo: Vec::new(),
         sparse: HashMap::new(),
     };
-    loop {
+    for count in 0.. {
         m.op = m.at;
+        if count == most {
+            return m.fail(format!("more than {most} instructions"));
+        }
         let op = m.byte()?;
         if op == b'.' {
             break;
@@ -34,13 +37,13 @@ pub(super) fn run(bytes: &[u8]) -> Done<Pickle<'_>> {
     m.fail(format!("it ends with {} objects instead of one", m.stack.len()))
 }
 
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
     /// The next byte.
     at: usize,
     /// The instruction under way.
     op: usize,
-    nodes: Nodes<'a>,
+    pub(super) nodes: Nodes<'a>,
     stack: Vec<Id>,
     /// Heights of the stack.
     marks: Vec<Id>,
@@ -50,7 +53,7 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn fail<T>(&self, why: impl Into<String>) -> Done<T> {
+    pub(super) fn fail<T>(&self, why: impl Into<String>) -> Done<T> {
         Err(Fault { offset: self.op, why: why.into() })
     }
 
@@ -105,7 +108,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The bytes up to the end of the line, without it.
-    fn line(&mut self) -> Done<&'a [u8]> {
+    pub(super) fn line(&mut self) -> Done<&'a [u8]> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(n) = rest.iter().position(|b| *b == b'\n') else {
             return self.fail("it ends early: a line without end");
@@ -119,14 +122,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn add(&mut self, node: Node<'a>) -> Done<Id> {
+    pub(super) fn add(&mut self, node: Node<'a>) -> Done<Id> {
         match self.nodes.add(node) {
             Some(id) => Ok(id),
             None => self.fail("it has too many objects"),
         }
     }
 
-    fn push_node(&mut self, node: Node<'a>) -> Done {
+    pub(super) fn push_node(&mut self, node: Node<'a>) -> Done {
         let id = self.add(node)?;
         self.push(id)
     }
@@ -136,14 +139,14 @@ impl<'a> Machine<'a> {
         self.marks.last().map_or(0, |m| *m as usize)
     }
 
-    fn pop(&mut self) -> Done<Id> {
+    pub(super) fn pop(&mut self) -> Done<Id> {
         match self.stack.pop() {
             Some(id) if self.stack.len() >= self.floor() => Ok(id),
             _ => self.fail("it takes an object that is not there"),
         }
     }
 
-    fn top(&self) -> Done<Id> {
+    pub(super) fn top(&self) -> Done<Id> {
         match self.stack.last() {
             Some(id) if self.stack.len() > self.floor() => Ok(*id),
             _ => self.fail("it wants an object that is not there"),
@@ -151,7 +154,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The objects above the last mark, and the mark, off the stack.
-    fn pop_mark(&mut self) -> Done<Vec<Id>> {
+    pub(super) fn pop_mark(&mut self) -> Done<Vec<Id>> {
         match self.marks.pop() {
             Some(m) => Ok(self.stack.drain(m as usize..).collect()),
             None => self.fail("it wants a mark that is not there"),
@@ -313,98 +316,6 @@ impl<'a> Machine<'a> {
             None => self.fail("it fills what is no container"),
         }
     }
-
-    fn object(&mut self, op: u8) -> Done {
-        let node = match op {
-            b'c' => self.global()?,
-            0x93 => {
-                let name = self.pop()?;
-                Node::Global(self.pop()?, name)
-            }
-            b'R' | 0x81 => {
-                let args = self.pop()?;
-                self.call(args, None)?
-            }
-            0x92 => {
-                let kwargs = self.pop()?;
-                let args = self.pop()?;
-                self.call(args, Some(kwargs))?
-            }
-            b'i' => {
-                let class = self.global()?;
-                let class = self.add(class)?;
-                let args = self.pop_mark()?;
-                self.instance(class, args)?
-            }
-            b'o' => {
-                let mut args = self.pop_mark()?;
-                if args.is_empty() {
-                    return self.fail("an object without a class");
-                }
-                let class = args.remove(0);
-                self.instance(class, args)?
-            }
-            b'b' => return self.build(),
-            b'P' => {
-                let Ok(name) = std::str::from_utf8(self.line()?) else {
-                    return self.fail("a name that is not UTF-8");
-                };
-                Node::Persistent(self.add(Node::Str(name))?)
-            }
-            _ => Node::Persistent(self.pop()?),
-        };
-        if let Node::Global(module, name) = &node {
-            let text = |id: Id| matches!(self.nodes.get(id), Node::Str(_) | Node::OwnStr(_) | Node::Bytes(_));
-            if !text(*module) || !text(*name) {
-                return self.fail("a module or name that is no string");
-            }
-        }
-        self.push_node(node)
-    }
-
-    /// Module and name on two lines.
-    fn global(&mut self) -> Done<Node<'a>> {
-        let mut part = || {
-            let line = self.line()?;
-            match std::str::from_utf8(line) {
-                Ok(s) => self.add(Node::Str(s)),
-                Err(_) => self.fail("a name that is not UTF-8"),
-            }
-        };
-        Ok(Node::Global(part()?, part()?))
-    }
-
-    /// The call of what is on the stack.
-    fn call(&mut self, args: Id, kwargs: Option<Id>) -> Done<Node<'a>> {
-        let callable = self.pop()?;
-        if !matches!(self.nodes.get(args), Node::Tuple(_)) {
-            return self.fail("a call whose arguments are no tuple");
-        }
-        Ok(parts(callable, args, kwargs))
-    }
-
-    fn instance(&mut self, class: Id, args: Vec<Id>) -> Done<Node<'a>> {
-        let args = if args.is_empty() { EMPTY } else { self.add(Node::Tuple(args.into()))? };
-        Ok(parts(class, args, None))
-    }
-
-    fn build(&mut self) -> Done {
-        let state = self.pop()?;
-        let target = self.top()?;
-        match self.nodes.get_mut(target) {
-            Some(Node::Object(parts)) if parts.state.is_none() => {
-                parts.state = Some(state);
-                Ok(())
-            }
-            Some(Node::Object(_)) => self.fail("an object is given its state twice"),
-            _ => self.fail("it gives state to what has none"),
-        }
-    }
-}
-
-fn parts<'a>(callable: Id, args: Id, kwargs: Option<Id>) -> Node<'a> {
-    let (items, pairs) = (Vec::new(), Vec::new());
-    Node::Object(Box::new(Parts { callable, args, kwargs, state: None, items, pairs }))
 }
 
 fn integer<'a>(i: i128) -> Node<'a> {

@@ -10,6 +10,8 @@
 //! Source: CPython's `pickletools.py`, which defines every opcode.
 
 mod machine;
+pub mod numpy;
+mod objects;
 mod text;
 mod value;
 
@@ -52,7 +54,16 @@ impl<'a> Pickle<'a> {
     /// A [`Fault`] where the bytes end early or make no sense, or need what only Python has (extension codes, buffers
     /// kept elsewhere).
     pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
-        machine::run(bytes)
+        machine::run(bytes, usize::MAX)
+    }
+
+    /// The same of a pickle that is mostly long strings: it may have at most `most` instructions, which bounds what it
+    /// takes in memory beside those.
+    ///
+    /// # Errors
+    /// As [`Pickle::read`], and where it has more.
+    pub fn read_short(bytes: &'a [u8], most: usize) -> Result<Self, Fault> {
+        machine::run(bytes, most)
     }
 
     /// The object.

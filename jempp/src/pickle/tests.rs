@@ -158,7 +158,7 @@ fn what_makes_no_sense_is_told_with_its_place() {
 
 #[test]
 fn memory_is_a_few_words_a_byte() {
-    assert!(size_of::<Node<'_>>() <= 24 && size_of::<Parts>() <= 72);
+    assert!(size_of::<Node<'_>>() <= 32 && size_of::<Parts>() <= 72);
     // Each list holds the one before 20 times: 20²⁰ elements if they were unfolded.
     let mut bytes = b"]\x94".to_vec();
     for k in 0..20 {
@@ -189,4 +189,39 @@ fn every_damaged_byte_is_an_error_or_harmless_never_a_panic() {
             }
         }
     }
+}
+
+#[test]
+fn numpy_arrays_of_every_version_and_protocol() {
+    let all = ["numpy2", "numpy1"].into_iter().flat_map(|n| (0..6).map(move |p| format!("{n}-{p}.pkl")));
+    for name in all.chain((0..3).map(|p| format!("python2-{p}.pkl"))) {
+        let bytes = file(&name);
+        let pickle = Pickle::read(&bytes).unwrap();
+        let get = |key: &str| pickle.root().as_pairs().unwrap().get(key).unwrap();
+        let array = |key: &str| numpy::array(get(key)).unwrap_or_else(|e| panic!("{name}, {key}: {e}"));
+        let a = array("u1");
+        assert_eq!((a.dtype.as_str(), a.shape.as_slice(), a.fortran), ("u1", &[2, 3, 4][..], false));
+        assert!(a.bytes.iter().copied().eq(0..24), "{name}");
+        assert_eq!(&*array("high").bytes, [250, 251, 252, 253, 254, 255]);
+        let f = array("f");
+        assert!(f.fortran && f.shape == [2, 3] && f.bytes[4] == 3, "{name}: {f:?}");
+        let big = array("big");
+        assert!(big.big && big.bytes[..8] == 1.5f64.to_be_bytes());
+        assert_eq!(&*array("bool").bytes, [1, 0]);
+        assert_eq!(numpy::integers(get("labels"), 3), Ok(vec![3, 4, 5]), "{name}");
+        assert_eq!(numpy::integers(get("high"), 6), Ok((250..256).collect()));
+        assert!(numpy::integers(get("high"), 5).unwrap_err().contains("6 numbers, not 5"));
+        assert!(numpy::array(get("labels")).unwrap_err().contains("a list is no NumPy array"));
+    }
+}
+
+/// A batch as the published archives hold them: by Python 2, protocol 2.
+#[test]
+fn a_batch_by_python_2() {
+    let bytes = file("cifar-2.pkl");
+    let pickle = Pickle::read_short(&bytes, 100).unwrap();
+    let data = numpy::array(pickle.root().as_pairs().unwrap().get("data").unwrap()).unwrap();
+    assert_eq!(data.shape, [2, 3072]);
+    assert!(data.bytes.iter().enumerate().all(|(i, b)| usize::from(*b) == i * 7 % 251));
+    assert!(Pickle::read_short(&bytes, 10).err().unwrap().why.contains("more than 10 instructions"));
 }

@@ -152,8 +152,11 @@ impl<'p> Item<'p> {
         if let Some(args) = self.call("_codecs", "encode") {
             let latin = matches!(args.get(1)?.as_str()?, "latin1" | "latin-1");
             let text = args.get(0)?.as_str().filter(|_| latin)?;
-            let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-            return bytes.map(Cow::Owned);
+            let mut bytes = Vec::with_capacity(text.chars().count());
+            for c in text.chars() {
+                bytes.push(u8::try_from(u32::from(c)).ok()?);
+            }
+            return Some(Cow::Owned(bytes));
         }
         let either = |name| self.call("builtins", name).or_else(|| self.call("__builtin__", name));
         let args = either("bytes").or_else(|| either("bytearray"))?;

@@ -59,6 +59,10 @@ def write(name, value, protocol):
 def main(name):
     if not os.path.isdir("pickle"):
         os.mkdir("pickle")
+    if name == "python2":
+        pixels = np.arange(2 * 3072, dtype=np.int64) * 7 % 251
+        batch = {"data": pixels.astype(np.uint8).reshape(2, 3072), "labels": [3, 9], "batch_label": "training batch"}
+        write("cifar", batch, 2)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         write(name, arrays(), protocol)
         if name == "numpy2":
