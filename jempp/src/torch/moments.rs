@@ -104,8 +104,7 @@ fn cholesky(a: &[f32], n: usize) -> Result<Vec<f64>, usize> {
                 row[j] = (value - dot(&row[..j], other)) / above[j * n + j];
             } else {
                 let square = value + RIDGE - dot(&row[..i], &row[..i]);
-                // A negated comparison, so that a NaN is refused too.
-                if !(square > 0.0) {
+                if square.is_nan() || square <= 0.0 {
                     return Err(i);
                 }
                 row[i] = square.sqrt();

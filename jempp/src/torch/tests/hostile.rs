@@ -123,12 +123,12 @@ fn tensors_that_lie_are_refused() {
             "offset 1 and strides [1] leaves its 16 values",
         ),
         (
-            b"X\x01\0\0\02q\x1b",
-            b"X\x01\0\0\01q\x1b",
+            b"X\x01\x00\x00\x002q\x1b",
+            b"X\x01\x00\x00\x001q\x1b",
             "tensors `f.conv1.bias` and `f.layer1.0.bn1.weight` overlap in storage \"1\"",
         ),
         (b"K\x10tq\x13Q", b"K\x11tq\x13Q", "a storage of 17 values cannot have 64 bytes"),
-        (b"X\x01\0\0\02q\x1b", b"X\x01\0\0\0x", "its storage \"x\" is not in the file"),
+        (b"X\x01\x00\x00\x002q\x1b", b"X\x01\0\0\0x", "its storage \"x\" is not in the file"),
         (b"class_output.bias", b"class_output.bais", "there is no tensor `class_output.bias`"),
         (
             b"energy_output.bias",
