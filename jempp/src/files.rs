@@ -54,6 +54,16 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The error of a file that could not be opened: [`Error::Data`] with a hint where it is not there.
+pub(crate) fn missing_or(path: &Path, why: io::Error) -> Error {
+    match why.kind() {
+        io::ErrorKind::NotFound => {
+            Error::Data(format!("{}: there is no such file{}", path.display(), hint(path)))
+        }
+        _ => Error::io(path, why),
+    }
+}
+
 /// Most names that a message offers.
 const MOST: usize = 5;
 

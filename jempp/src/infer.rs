@@ -6,7 +6,7 @@
 use crate::checkpoint::{Container, Tensor};
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::model::{BnMode, Network, Objective, get};
+use crate::model::{BnMode, Network, Objective, get, listing};
 use engine::ops::reduce::SumAll;
 use engine::{Device, Host, Plan, Spec, State, Tape, Var, grad};
 use std::collections::BTreeMap;
@@ -16,7 +16,9 @@ use std::sync::{Mutex, PoisonError};
 /// What `format` says in the metadata of a model file.
 pub const FORMAT: &str = "jempp-model-1";
 /// How bytes become inputs.
-const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
+pub(crate) const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
+/// The chains of the training, n×C×H×W, in a trainer's file or, where a model was converted, in its own.
+pub(crate) const REPLAY_BUFFER: &str = "replay_buffer";
 /// Images of a program, largest first: n images run as many of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
 
@@ -107,7 +109,7 @@ impl Model {
         Ok(Self { device: device.clone(), state, network, facts, bank: None, pool })
     }
 
-    /// Loads a model from a run folder, a checkpoint folder or a safetensors file.
+    /// Loads a model from a run folder, a checkpoint folder, a safetensors file or a published checkpoint of PyTorch.
     ///
     /// # Errors
     /// If there is none, or it is corrupt, or holds values that are not finite.
@@ -122,13 +124,10 @@ impl Model {
     /// # Errors
     /// If a tensor is missing, has another shape, or holds values that are not finite.
     pub fn from_container(device: &Device, c: &Container) -> Result<Self> {
-        let format = c.text("format")?;
-        if format != FORMAT {
-            return Err(Error::Format(format!("format is `{format}`, this program reads `{FORMAT}`")));
-        }
+        let config = architecture(c)?;
         c.check_finite()?;
-        let config: ModelConfig = serde_json::from_str(c.text("architecture")?)
-            .map_err(|e| Error::Format(format!("the architecture is unreadable: {e}")))?;
+        // Before memory is taken for a network, its tensors must be there.
+        listing::tensors(&config, |name, shape| c.f32(&name, shape).map(|_| ()))?;
         let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
         model.facts = c.meta.clone();
         model.bank = read_bank(c, &model.network)?;
@@ -325,6 +324,21 @@ impl Model {
         };
         Ok(Program { plan: tape.plan(&self.device, &outputs)?, x, labels, outputs })
     }
+}
+
+/// The architecture that a model's file says it has.
+///
+/// # Errors
+/// [`Error::Format`] when it is another format or says nothing that can be.
+pub(crate) fn architecture(c: &Container) -> Result<ModelConfig> {
+    let format = c.text("format")?;
+    if format != FORMAT {
+        return Err(c.wrong(format!("its format is `{format}`, this program reads `{FORMAT}`")));
+    }
+    let config: ModelConfig = serde_json::from_str(c.text("architecture")?)
+        .map_err(|e| c.wrong(format!("the architecture is unreadable: {e}")))?;
+    listing::check(&config).map_err(|e| c.wrong(format!("the architecture cannot be: {e}")))?;
+    Ok(config)
 }
 
 /// A tensor of the file in the memory layout.

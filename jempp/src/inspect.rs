@@ -1,9 +1,10 @@
 //! What a run, a checkpoint or a model file holds, without running it.
 
 use crate::checkpoint::{self, Container, Tensor};
-use crate::config::ModelConfig;
+use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::infer::FORMAT;
+use crate::infer::{REPLAY_BUFFER, architecture};
+use crate::model::listing;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,16 @@ pub struct Inspection {
     pub bn: Option<String>,
     /// Version of this software that trained it.
     pub jempp_version: Option<String>,
+    /// What it was converted from, if it was.
+    pub source: Option<String>,
+    /// How it was trained: preset, and what was changed in it.
+    pub recipe: Option<String>,
     /// The judgement on the test images, if the run came to its end.
     pub metrics: Option<Value>,
     /// Draws that chains may start from.
     pub bank: Option<BankSize>,
+    /// Chains of its training in the model's own file, as converted ones have them.
+    pub replay_buffer: Option<usize>,
     /// Files of the checkpoint, or the model's file, with their sizes.
     pub files: Vec<FileSize>,
     /// Tensors of the model's file.
@@ -83,13 +90,8 @@ pub struct TensorShape {
 pub fn inspect(path: &Path) -> Result<Inspection> {
     let model = checkpoint::resolve_model(path)?;
     let container = checkpoint::load_model(&model)?;
-    let format = container.text("format")?;
-    if format != FORMAT {
-        return Err(Error::Format(format!("{}: format is `{format}`, not `{FORMAT}`", model.display())));
-    }
+    let architecture = architecture(&container)?;
     container.check_finite()?;
-    let architecture = serde_json::from_str(container.text("architecture")?)
-        .map_err(|e| Error::Format(format!("{}: the architecture is unreadable: {e}", model.display())))?;
     let dir = model.parent().filter(|d| d.join(checkpoint::MANIFEST).is_file()).map(Path::to_path_buf);
     if let Some(dir) = &dir {
         checkpoint::verify(dir)?;
@@ -104,8 +106,8 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         checkpoint: dir,
         run,
         checkpoints,
+        parameters: parameters(&container, &architecture)?,
         architecture,
-        parameters: parameters(&container),
         step: number("step"),
         dataset: fact("dataset"),
         dataset_crc32c: fact("dataset_crc32c"),
@@ -113,19 +115,33 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         seed: number("seed"),
         bn: fact("bn"),
         jempp_version: fact("jempp_version"),
+        source: fact("source"),
+        recipe: fact("config").and_then(|c| recipe(&c)),
         metrics: fact("metrics").and_then(|m| serde_json::from_str(&m).ok()),
         bank: bank(&container),
+        replay_buffer: container.get(REPLAY_BUFFER).and_then(|t| t.shape.first().copied()),
         tensors: container.tensors.iter().map(shape_of).collect(),
         model,
     })
 }
 
-/// Values of all tensors that are trained, by the published names of those that are not.
-fn parameters(c: &Container) -> u64 {
-    let fixed = |name: &str| {
-        name.starts_with("init.") || name.ends_with(".running_mean") || name.ends_with(".running_var")
-    };
-    c.tensors.iter().filter(|t| !fixed(&t.name)).map(|t| t.data.len() as u64).sum()
+/// Values of all tensors that are trained; each must be there.
+fn parameters(c: &Container, architecture: &ModelConfig) -> Result<u64> {
+    let mut total = 0;
+    listing::tensors(architecture, |name, shape| {
+        let values = c.f32(&name, shape)?.len() as u64;
+        let trained = !name.ends_with(".running_mean") && !name.ends_with(".running_var");
+        total += if trained { values } else { 0 };
+        Ok(())
+    })?;
+    Ok(total)
+}
+
+/// A configuration as its preset and what differs from it; none where it cannot be read.
+fn recipe(config: &str) -> Option<String> {
+    let config = Config::from_sources("jempp", Some((config, "the configuration")), &[]).ok()?;
+    let changes = config.changes().ok()?;
+    Some([vec![format!("preset={}", config.preset)], changes].concat().join(" "))
 }
 
 fn bank(c: &Container) -> Option<BankSize> {

@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod curves;
 pub mod data;
 pub mod devices;
@@ -22,11 +23,15 @@ pub mod inspect;
 pub mod metrics;
 pub mod model;
 pub mod npz;
+pub mod onnx;
+pub mod pickle;
 pub mod predict;
 pub mod recalibrate;
 pub mod sample;
 pub mod sampler;
 pub mod session;
+pub mod tensorboard;
+pub mod torch;
 pub mod train;
 
 pub use engine;

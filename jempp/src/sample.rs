@@ -5,10 +5,10 @@
 
 mod data;
 
-use crate::checkpoint::load_trainer;
+use crate::checkpoint::{load_model, load_trainer};
 use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
-use crate::infer::{Bank, Model};
+use crate::infer::{Bank, Model, REPLAY_BUFFER};
 use crate::metrics::{argmax, softmax};
 use crate::sampler::{Langevin, LangevinSpec, counter_slot, seed_slot};
 pub use data::draws_from_data;
@@ -40,20 +40,21 @@ pub enum Start<'a> {
     Images(&'a [f32]),
 }
 
-/// The replay buffer, n×H×W×C, of the checkpoint that `path` stands for, as a pool for [`Start::Pool`].
+/// The replay buffer, n×H×W×C, of the checkpoint, published checkpoint or converted model that `path` stands for, as a
+/// pool for [`Start::Pool`].
 ///
 /// # Errors
 /// [`Error::Data`] when `path` is a model alone, or the run trained no log p(x); [`Error::Format`] when the
 /// checkpoint is damaged.
 pub fn replay_buffer(path: &Path, model: &Model) -> Result<Vec<f32>> {
-    const NAME: &str = "replay_buffer";
-    let trainer = load_trainer(path)?;
-    let Some(tensor) = trainer.get(NAME) else {
+    let own = load_model(path)?;
+    let holder = if own.get(REPLAY_BUFFER).is_some() { own } else { load_trainer(path)? };
+    let Some(tensor) = holder.get(REPLAY_BUFFER) else {
         return Err(Error::Data(format!("{}: this run kept no replay buffer", path.display())));
     };
     let [h, w, c] = model.network().config.image_size;
     let n = tensor.shape.first().copied().unwrap_or(0);
-    trainer.images(NAME, [n, h, w, c])
+    holder.images(REPLAY_BUFFER, [n, h, w, c])
 }
 
 /// What to sample.
@@ -267,7 +268,8 @@ fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
         }
         Start::Pool(pool) => from_pool(model, options, pool, &mut rng),
         Start::Bank => {
-            let none = "the model carries no draws to start from; start from noise instead";
+            let none = "the model carries no draws to start from; start from the chains of its training (--start buffer), if its \
+                        file has them, or from noise (--start noise)";
             let bank = model.bank().ok_or_else(|| Error::Data(none.into()))?;
             from_bank(bank, px, options, &mut rng)
         }

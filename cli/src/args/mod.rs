@@ -1,11 +1,13 @@
 //! What the command line takes. One struct a subcommand; what they mean is in `commands`.
 
 mod bench;
+mod convert;
 mod judge;
 mod sample;
 mod train;
 
 pub use bench::{Bench, BenchCommand, TrainStep};
+pub use convert::{BnName, Convert, KindName, NormName};
 pub use judge::{Accuracy, Devices, Eval, EvalCommand, Inspect, SplitName};
 pub use sample::{Format, Predict, Sample, StartName};
 pub use train::Train;
@@ -162,6 +164,8 @@ pub enum Command {
     Predict(Predict),
     /// Judge a trained model
     Eval(Eval),
+    /// Turn a model into another kind of file: safetensors, PyTorch, ONNX
+    Convert(Convert),
     /// Say what a run, a checkpoint or a model file holds
     Inspect(Inspect),
     /// Say what there is to compute on

@@ -52,11 +52,25 @@ fn text(i: &Inspection, all: bool) -> String {
         NormKind::Batch => line(&mut out, "batch norm", format!("{} statistics", or(&i.bn))),
         other => line(&mut out, "norm", format!("{other:?}").to_lowercase()),
     }
-    line(&mut out, "made by", format!("jempp {}", or(&i.jempp_version)));
+    match &i.source {
+        Some(source) => line(&mut out, "made from", source),
+        None => line(&mut out, "made by", format!("jempp {}", or(&i.jempp_version))),
+    }
+    if let Some(recipe) = &i.recipe {
+        line(&mut out, "recipe", recipe);
+    }
+    if let Some(n) = i.replay_buffer {
+        line(
+            &mut out,
+            "buffer",
+            format!("{n} chains of its training; sample --start buffer goes on from them"),
+        );
+    }
     match i.bank {
         Some(b) => {
             line(&mut out, "bank", format!("{} draws to start chains from, {} classes", b.draws, b.classes))
         }
+        None if i.replay_buffer.is_some() => {}
         None => line(&mut out, "bank", "none; chains can start from noise"),
     }
     metrics(&mut out, i);

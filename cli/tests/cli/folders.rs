@@ -33,7 +33,7 @@ fn train(place: &Place, args: &[&str]) -> Done {
 fn sizes_and_classes_come_from_the_data() {
     let place = place();
     let done = train(&place, &["--dry-run"]);
-    let line = "data set: 3 classes, 24 + 9 images 12×8×3, decoded in ";
+    let line = "data set: image folder, 3 classes, 24 + 9 images 12×8×3, decoded in ";
     assert!(done.err.contains(line), "{}", done.err);
     assert!(done.ok().contains("set: 24 to train on, 0 to validate, 9 to test"));
     let done = train(&place, &["--out", "run", "data.valid_size=4"]);

@@ -5,12 +5,13 @@ use super::{Place, TINY};
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::empty();
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &["train"],
         &["sample"],
         &["predict"],
         &["eval"],
         &["eval", "accuracy"],
+        &["convert"],
         &["inspect"],
         &["devices"],
         &["bench"],

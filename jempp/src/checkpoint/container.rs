@@ -120,7 +120,7 @@ impl Container {
     }
 
     /// The same, known in messages as `source`.
-    pub(super) fn with_source(mut self, source: &Path) -> Self {
+    pub(crate) fn with_source(mut self, source: &Path) -> Self {
         self.source = Some(source.to_path_buf());
         self
     }
@@ -268,7 +268,8 @@ impl Container {
         }
     }
 
-    fn wrong(&self, why: String) -> Error {
+    /// That the file is not what it should be.
+    pub(crate) fn wrong(&self, why: String) -> Error {
         match &self.source {
             Some(path) => Error::Format(format!("{}: {why}", path.display())),
             None => Error::Format(why),

@@ -7,12 +7,15 @@ use super::manifest::{Entry, Manifest};
 use super::names::{LAST, dotted, entries, step_of, steps, target};
 use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, format, resolve_model};
 use crate::error::{Error, Result};
+use crate::torch;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 
 /// Longest manifest that is read; ours have some 500 bytes.
 const LONGEST: u64 = 64 * 1024;
+/// Bytes that tell what a file is.
+const START: u64 = 32;
 
 /// Reads the checkpoint in the folder `path`, which may also be a pointer such as `ckpt/last`.
 ///
@@ -48,10 +51,11 @@ pub fn verify(path: &Path) -> Result<u64> {
     Ok(manifest.step)
 }
 
-/// Reads the model that `path` stands for, see [`resolve_model`]. In a checkpoint its checksum is verified.
+/// Reads the model that `path` stands for, see [`resolve_model`]: safetensors or a file of PyTorch. In a checkpoint its
+/// checksum is verified.
 ///
 /// # Errors
-/// Those of [`resolve_model`] and [`Container::read`].
+/// Those of [`resolve_model`], [`Container::read`] and [`torch::model`].
 pub fn load_model(path: &Path) -> Result<Container> {
     let path = resolve_model(path)?;
     let dir = path.parent().unwrap_or(Path::new(""));
@@ -59,7 +63,34 @@ pub fn load_model(path: &Path) -> Result<Container> {
         let (file, length) = whole(&path, &manifest_in(dir)?)?;
         return format::read(&mut BufReader::new(file), length, &path);
     }
-    Container::read(&path)
+    read_model(&path)
+}
+
+/// Reads a model that is in a file of its own: safetensors, or a published checkpoint of PyTorch, see [`torch::model`].
+fn read_model(path: &Path) -> Result<Container> {
+    let fail = |e| Error::io(path, e);
+    let mut start = Vec::new();
+    let mut file = File::open(path).map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(damaged(path, "not a file"));
+    }
+    (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
+    if !torch::is_torch(&start) {
+        return Container::read(path);
+    }
+    file.read_to_end(&mut start).map_err(fail)?;
+    torch::model(&start, path, torch::Hints::default())
+}
+
+/// A model from the bytes of its file, as [`load_model`] reads one; messages call it `source`.
+///
+/// # Errors
+/// Those of [`Container::from_bytes`] and [`torch::model`].
+pub fn model_from_bytes(bytes: &[u8], source: &Path) -> Result<Container> {
+    match torch::is_torch(bytes) {
+        true => torch::model(bytes, source, torch::Hints::default()),
+        false => Container::from_bytes(bytes, source),
+    }
 }
 
 /// Reads the trainer's file beside the model that `path` stands for, see [`resolve_model`]; its checksum is verified.

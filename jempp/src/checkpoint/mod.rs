@@ -30,7 +30,7 @@ use crate::error::Error;
 use std::path::{Path, PathBuf};
 
 pub use container::{Container, Tensor, TensorData};
-pub use load::{load, load_last, load_model, load_trainer, verify};
+pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, verify};
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;

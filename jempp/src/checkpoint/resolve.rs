@@ -64,7 +64,7 @@ fn in_root(root: &Path) -> Result<Option<PathBuf>> {
 /// Nothing is at `path`: says where it ends and what is there that has a similar name.
 fn missing(path: &Path) -> Error {
     let message = format!(
-        "{}: there is no model (looked for a run's folder, a checkpoint's folder or a .safetensors file)",
+        "{}: there is no model (looked for a run's folder, a checkpoint's folder, a .safetensors or a .pt file)",
         path.display()
     );
     Error::Data(message + &hint(path))

@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("train.checkpoint_every", Count, "epochs between checkpoints"),
     key("train.sample_every", Count, "epochs between grids of samples; 0: none"),
     key("train.log_every", Count, "iterations between lines of metrics"),
+    key("train.tensorboard", Switch, "write event files for TensorBoard into the run's folder tb"),
 
     key("sampler.outer_steps", Count, "M: gradient evaluations a chain an iteration"),
     key("sampler.inner_steps", Count, "N: steps with each gradient"),
@@ -98,13 +99,17 @@ pub const KEYS: &[Key] = &[
     key("sampler.init_prior", Choice(&["data", "uniform"]), "classes of those: as often as in the data, or equally often (published code)"),
     key("sampler.literal", Switch, "run the inner steps one by one instead of as the one step equal to them"),
 
-    key("data.dataset", Text, "`digits`, which is built in, or a folder with train/CLASS/ and test/CLASS/ of PNG or JPEG images"),
+    key("data.dataset", Text, "`digits`, which is built in, or a path: image folder, CIFAR, SVHN, MNIST, CelebA, .npz (docs/data.md)"),
     key("data.sigma", Number, "standard deviation of the noise on training images"),
     key("data.labels_per_class", Count, "labelled images a class; 0: all"),
     key("data.pad", Count, "reflected border, in pixels, for the random crop"),
     key("data.flip", Switch, "mirror training images at random"),
     key("data.p_x_augment", Switch, "crop, mirror and add noise to the images for p(x) too, as published; else only the labelled ones"),
     key("data.valid_size", Count, "training images held back for validation"),
+    key("data.labels", Choice(&["fine", "coarse"]), "labels of CIFAR-100: 100 classes or 20 groups of them"),
+    key("data.extra", Switch, "train on SVHN's extra images too"),
+    key("data.crop", Choice(&["square", "compat39"]), "CelebA: the middle square as 32×32, or the whole as 39×32"),
+    key("data.attribute", Text, "CelebA: the attribute that is the label, such as Smiling; empty: no labels"),
 
     key("eval.bn", Choice(&["recalibrated", "running"]), "BatchNorm statistics: recomputed over the training set, or running (published code)"),
     key("eval.recalibration_batches", Count, "batches used to recompute them; 0: the whole training set"),

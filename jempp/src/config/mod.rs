@@ -6,6 +6,7 @@
 
 mod draft;
 pub mod keys;
+mod limits;
 mod merge;
 mod presets;
 mod validate;
@@ -181,6 +182,8 @@ pub struct TrainConfig {
     pub sample_every: usize,
     /// Iterations between lines of metrics.
     pub log_every: usize,
+    /// Whether the run writes event files for TensorBoard into its folder `tb`.
+    pub tensorboard: bool,
 }
 
 /// What fills the replay buffer and what chains restart from.
@@ -241,7 +244,7 @@ pub struct SamplerConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of a built-in data set (`digits`), or the path of a folder of images.
+    /// Name of a built-in data set (`digits`), or the path of one in any of the forms that are read.
     pub dataset: String,
     /// Standard deviation of the noise on training images, in units of [−1, 1].
     pub sigma: f64,
@@ -255,6 +258,40 @@ pub struct DataConfig {
     pub p_x_augment: bool,
     /// Training images held back for validation.
     pub valid_size: usize,
+    /// Which labels of CIFAR-100. This and what follows may be missing in the files of older versions.
+    #[serde(default)]
+    pub labels: LabelKind,
+    /// Whether SVHN's extra images are trained on too.
+    #[serde(default)]
+    pub extra: bool,
+    /// How CelebA's images become small.
+    #[serde(default)]
+    pub crop: Crop,
+    /// The attribute of CelebA that is the label; empty for none.
+    #[serde(default)]
+    pub attribute: String,
+}
+
+/// The labels of CIFAR-100.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelKind {
+    /// 100 classes.
+    #[default]
+    Fine,
+    /// 20 groups of them.
+    Coarse,
+}
+
+/// How CelebA's photographs of 218×178 become small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Crop {
+    /// The middle square, scaled to 32×32.
+    #[default]
+    Square,
+    /// The whole, scaled to 39×32 (height × width), as in JEM's comparisons.
+    Compat39,
 }
 
 /// Which statistics batch normalisation uses in evaluation.
@@ -319,6 +356,14 @@ impl Config {
     /// [`crate::Error::Config`] when a number has no TOML form (a seed above 2⁶³ − 1); never for a valid one.
     pub fn to_toml(&self) -> Result<String> {
         write::to_toml(self)
+    }
+
+    /// What differs from the preset, as overrides would give it: `train.lr=0.2`, in the order of [`keys::KEYS`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] when the preset is unknown.
+    pub fn changes(&self) -> Result<Vec<String>> {
+        write::changes(self)
     }
 
     /// Checks every value and the relations between them.

@@ -1,8 +1,8 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, NormKind, Optimizer, Plc, Prior,
-    SamplerConfig, Schedule, TrainConfig,
+    Config, Crop, DataConfig, EvalBn, EvalConfig, Init, LabelKind, ModelConfig, NormKind, Optimizer, Plc,
+    Prior, SamplerConfig, Schedule, TrainConfig,
 };
 use crate::error::{Error, Result};
 
@@ -68,6 +68,7 @@ fn jempp() -> Config {
             checkpoint_every: 10,
             sample_every: 1,
             log_every: 10,
+            tensorboard: true,
         },
         sampler: SamplerConfig {
             outer_steps: 10,
@@ -93,6 +94,10 @@ fn jempp() -> Config {
             flip: true,
             p_x_augment: true,
             valid_size: 5000,
+            labels: LabelKind::Fine,
+            extra: false,
+            crop: Crop::Square,
+            attribute: String::new(),
         },
         eval: EvalConfig { bn: EvalBn::Recalibrated, recalibration_batches: 0, ece_bins: 20, batch_size: 64 },
     }

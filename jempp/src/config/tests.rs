@@ -139,8 +139,13 @@ fn written_toml_is_complete_and_described() {
     let c = Config::preset("digits").unwrap();
     let text = c.to_toml().unwrap();
     for key in keys::KEYS {
-        assert!(text.contains(&format!("# {}\n", key.doc)), "{}", key.name);
+        assert!(text.contains(&format!("# {}\n# (", key.doc)), "{}", key.name);
     }
+    assert_eq!(text.matches("; default ").count(), keys::KEYS.len());
+    let lr = "# learning rate after the warm-up\n# (number; above 0; step a unit of gradient; default 0.1)\nlr = 0.3\n";
+    let changed = Config { train: TrainConfig { lr: 0.3, ..c.train.clone() }, ..c.clone() };
+    assert!(changed.to_toml().unwrap().contains(lr));
+    assert_eq!(changed.changes().unwrap(), ["train.lr=0.3"]);
     // Complete: nothing is left for the other preset's defaults to fill.
     let other = text.replace("preset = \"digits\"", "preset = \"jempp\"");
     let back = Config::from_sources("jempp", Some((&other, "x")), &[]).unwrap();

@@ -3,20 +3,27 @@
 //! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below `classes`), and everything random here
 //! depends on integers only (seed, stream, step or epoch, position), never on threads or on what ran before.
 
+mod bytes;
+mod cache;
 pub mod digits;
 mod folder;
+mod formats;
 mod load;
 pub mod loader;
 pub mod mt19937;
+mod source;
+mod spread;
 
 use crate::error::{Error, Result};
 
+pub use bytes::Bytes;
+pub use cache::default_cache;
 pub use engine::ops::augment::value;
-pub use folder::default_cache;
+pub use formats::probe::Parser;
 pub use load::{Loaded, Origin, Reading, load, load_with};
 pub use loader::{Cursor, Loader, first_per_class};
 
-/// Labelled images in memory.
+/// Labelled images in memory, or in a file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     name: String,
@@ -25,7 +32,7 @@ pub struct Dataset {
     channels: usize,
     classes: usize,
     class_names: Vec<String>,
-    images: Vec<u8>,
+    images: Bytes,
     labels: Vec<u16>,
     crc32c: u32,
 }
@@ -50,9 +57,10 @@ impl Dataset {
         name: &str,
         size: [usize; 3],
         classes: usize,
-        images: Vec<u8>,
+        images: impl Into<Bytes>,
         labels: Vec<u16>,
     ) -> Result<Self> {
+        let images = images.into();
         let fail = |why: String| Err(Error::Data(format!("data set `{name}`: {why}")));
         let [height, width, channels] = size;
         let pixels = height.checked_mul(width).and_then(|p| p.checked_mul(channels)).unwrap_or(0);

@@ -6,6 +6,7 @@
 //! in bf16 the parameters are float32 all the same, and each filter has a rounded copy, which the convolutions read.
 
 mod forward;
+pub(crate) mod listing;
 
 use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};

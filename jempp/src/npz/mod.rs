@@ -14,11 +14,14 @@ use crate::error::{Error, Result};
 use header::{Dtype, Header, Scalar};
 use npyz::npz::NpzArchive;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 
 pub use write::{Array, write};
 
+/// How many times as long as the archive a member may be, and how long in any case.
+const RATIO: u64 = 16;
+const MORE: u64 = 1 << 16;
 /// How far beyond [−1, 1] rounding may have carried a value.
 const SLACK: f32 = 1e-3;
 
@@ -75,9 +78,11 @@ pub fn read_images(path: &Path) -> Result<Images> {
 }
 
 /// An open archive.
-pub struct Npz {
+pub struct Npz<R: Read + Seek = BufReader<File>> {
     path: PathBuf,
-    archive: NpzArchive<BufReader<File>>,
+    archive: NpzArchive<R>,
+    /// Its length in bytes.
+    length: u64,
 }
 
 impl Npz {
@@ -86,10 +91,18 @@ impl Npz {
     /// # Errors
     /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is no archive.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let archive = NpzArchive::new(BufReader::new(file))
+        let file = File::open(path).and_then(|f| f.metadata().map(|m| (f, m.len())));
+        let (file, length) = file.map_err(|e| Error::io(path, e))?;
+        Self::of(path, BufReader::new(file), length)
+    }
+}
+
+impl<R: Read + Seek> Npz<R> {
+    /// The archive of `length` bytes that `from` reads; `path` is for messages.
+    pub(crate) fn of(path: &Path, from: R, length: u64) -> Result<Self> {
+        let archive = NpzArchive::new(from)
             .map_err(|e| Error::Format(format!("{}: not an .npz archive: {e}", path.display())))?;
-        Ok(Self { path: path.to_path_buf(), archive })
+        Ok(Self { path: path.to_path_buf(), archive, length })
     }
 
     /// Names of the arrays, sorted.
@@ -128,6 +141,17 @@ impl Npz {
             return Err(self.wrong(name, "a value is above 2^63 - 1".to_string()));
         }
         Ok((shape, values))
+    }
+
+    /// Shape and bytes, last index fastest, of an array of uint8.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there is none or its type differs; [`Error::Format`] when it is damaged.
+    pub fn u8(&mut self, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
+        self.read(name, "uint8", |d| match d.scalar {
+            Scalar::U8 => Some(|b, _| b[0]),
+            _ => None,
+        })
     }
 
     /// Reads an array whose type `convert` knows: shape and values in C order.
@@ -170,6 +194,14 @@ impl Npz {
             let shape = &header.shape;
             return Err(damaged(format!("shape {shape:?} takes {want} bytes, but there are {is}")));
         }
+        // No room is made, nor time spent, for what no images or labels are packed into.
+        let times = |ratio| self.length.saturating_mul(ratio).saturating_add(MORE);
+        let room = (count as u64).saturating_mul(size_of::<T>() as u64);
+        if size > times(RATIO) || room > times(2 * RATIO) {
+            return Err(damaged(format!(
+                "unpacks to {size} bytes, more than {RATIO} times the archive's length"
+            )));
+        }
         let values = read_values(&mut entry, count, dtype, f).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof
             | ErrorKind::InvalidData
@@ -177,7 +209,11 @@ impl Npz {
             | ErrorKind::Other => damaged(e.to_string()),
             _ => Error::io(&path, e),
         })?;
-        let values = if header.fortran { to_c_order(&values, &header.shape) } else { values };
+        let values = if header.fortran && header.shape.len() > 1 {
+            to_c_order(&values, &header.shape)
+        } else {
+            values
+        };
         Ok((header.shape, values))
     }
 
@@ -195,8 +231,7 @@ fn read_values<T>(
 ) -> std::io::Result<Vec<T>> {
     let mut buffer = [0u8; 8 * 4096];
     let width = dtype.bytes();
-    // A start only: a compressed member may claim any size.
-    let mut values = Vec::with_capacity(count.min(1 << 20));
+    let mut values = Vec::with_capacity(count);
     while values.len() < count {
         let n = (count - values.len()).min(buffer.len() / width);
         let part = &mut buffer[..n * width];

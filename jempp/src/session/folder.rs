@@ -1,6 +1,7 @@
-//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `samples/`, `plots/`, `ckpt/`, `result.json`.
+//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `tb/`, `samples/`, `plots/`, `ckpt/`, `result.json`.
 
 use super::Report;
+use crate::checkpoint;
 use crate::config::Config;
 use crate::curves;
 use crate::data::Dataset;
@@ -163,7 +164,7 @@ impl Folder {
 
     /// What to do after a collapse.
     pub(super) fn advice(&self) -> String {
-        let kept = match super::last_checkpoint(&self.path) {
+        let kept = match last_checkpoint(&self.path) {
             Some(dir) => format!("The last good checkpoint is {}.", dir.display()),
             None => "No checkpoint had been saved yet; train.checkpoint_every sets how often.".to_owned(),
         };
@@ -172,4 +173,9 @@ impl Folder {
              sampler.noise=0.01 with sampler.clip_after_noise=true; more sampler.outer_steps; another seed."
         )
     }
+}
+
+/// The last checkpoint of a run folder, if there is one that loads.
+pub fn last_checkpoint(folder: &Path) -> Option<PathBuf> {
+    checkpoint::load_last(&folder.join("ckpt")).ok().map(|(c, _)| c.dir)
 }

@@ -3,6 +3,7 @@
 //! Invariants: a run never writes into a folder that was there before; a checkpoint never holds a value that is not
 //! finite; whatever ends the run, what was finished before is kept.
 
+mod board;
 mod folder;
 mod grids;
 mod loaders;
@@ -20,15 +21,16 @@ use crate::model::get;
 use crate::recalibrate;
 use crate::sampler;
 use crate::train::{Options, Picks, StepMetrics, Trainer, check_fit};
+use board::Board;
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::rng::Stream;
 use engine::{Device, Slot};
-pub use folder::Folder;
+pub use folder::{Folder, last_checkpoint};
 pub use report::{Observer, Outline, Progress, Report, Silent};
 pub use resume::latest_unfinished;
 use serde_json::json;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 pub use watch::Watch;
 
@@ -64,6 +66,7 @@ pub struct Limits {
 struct Running<'a> {
     folder: &'a Folder,
     observer: &'a mut dyn Observer,
+    board: Board,
     watch: Watch,
     /// Iterations done before it began.
     first: u64,
@@ -155,9 +158,10 @@ impl Session {
         }
         observer.start(&self.outline());
         let began = Instant::now();
+        let board = Board::open(folder.path(), self.config.train.tensorboard, first, observer);
         let watch = Watch::new(&self.config.train);
         let mut running =
-            Running { folder, observer, watch, first, last: began, training: 0.0, plain: false };
+            Running { folder, observer, board, watch, first, last: began, training: 0.0, plain: false };
         let mut grids = Vec::new();
         // A GPU begins the next iteration before the host has seen the last one's metrics.
         let ahead = usize::from(self.trainer.device().as_gpu().is_some());
@@ -184,7 +188,7 @@ impl Session {
                 return Err(Error::Cancelled);
             }
             if epoch_ends {
-                self.epoch_end(folder, running.observer, done / self.per_epoch, &mut grids)?;
+                self.epoch_end(&mut running, done / self.per_epoch, &mut grids)?;
                 running.last = Instant::now();
             }
             if late {
@@ -192,8 +196,7 @@ impl Session {
                 break;
             }
         }
-        let Running { watch, training, .. } = running;
-        self.finish(folder, &watch, training, grids)
+        self.finish(running, grids)
     }
 
     /// Asks for one iteration on the next two batches.
@@ -234,6 +237,7 @@ impl Session {
                 "log_density_data": finite(m.log_density_data), "log_density_chain": finite(m.log_density_chain),
                 "gap": finite(m.gap()), "accuracy": m.accuracy, "lr": m.lr, "images_per_second": rate,
             }))?;
+            running.board.tell(running.observer, |w| board::iteration(w, m, rate));
         }
         running.observer.iteration(&Progress {
             epoch,
@@ -245,31 +249,37 @@ impl Session {
         Ok(())
     }
 
-    fn epoch_end(
-        &mut self,
-        folder: &Folder,
-        observer: &mut dyn Observer,
-        epoch: u64,
-        grids: &mut Vec<PathBuf>,
-    ) -> Result<()> {
-        let t = &self.config.train;
+    fn epoch_end(&mut self, run: &mut Running<'_>, epoch: u64, grids: &mut Vec<PathBuf>) -> Result<()> {
+        let (t, step) = (&self.config.train, self.trainer.counters().iteration);
         let due = |every: usize| every > 0 && epoch.is_multiple_of(every as u64);
         let (eval_due, grid_due, save_due) =
             (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
+        let mut judged = None;
         if eval_due && !self.split.valid.is_empty() {
             let model = self.model()?;
             let c = self.classification(&model, &self.split.valid)?;
-            folder
+            run.folder
                 .metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
-            observer.note(&format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece));
+            let text = format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece);
+            run.observer.note(&text);
+            let valid = [("valid/accuracy", c.accuracy), ("valid/ece", c.ece)];
+            run.board.tell(run.observer, |w| w.scalars(step, &valid));
+            judged = Some(model);
         }
         if grid_due && self.config.train.p_x_weight != 0.0 {
-            grids.push(self.chain_grid(folder, epoch)?);
+            let grid = self.chain_grid(run.folder, epoch)?;
+            run.board.tell(run.observer, |w| board::picture(w, step, "chains", &grid));
+            grids.push(grid);
+        }
+        // The run's end shows its own.
+        if grid_due && step < self.total {
+            run.board
+                .tell(run.observer, |w| self.densities(w, step, &judged.map_or_else(|| self.model(), Ok)?));
         }
         if save_due {
-            self.save(folder, None)?;
+            self.save(run.folder, None)?;
         }
-        folder.curves()
+        run.folder.curves()
     }
 
     fn classification(&self, model: &Model, indices: &[u32]) -> Result<Classification> {
@@ -364,13 +374,8 @@ impl Session {
         checkpoint::save(&folder.path().join("ckpt"), step, &model, &raw, &state, false, KEEP)
     }
 
-    fn finish(
-        self,
-        folder: &Folder,
-        watch: &Watch,
-        training: f64,
-        mut grids: Vec<PathBuf>,
-    ) -> Result<Report> {
+    fn finish(self, run: Running<'_>, mut grids: Vec<PathBuf>) -> Result<Report> {
+        let Running { folder, observer, mut board, watch, training, .. } = run;
         let model = self.model()?;
         let bins = self.config.eval.ece_bins;
         let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
@@ -378,6 +383,7 @@ impl Session {
         if self.config.train.p_x_weight != 0.0 {
             self.last_grids(folder, &model, &mut grids)?;
         }
+        board.tell(observer, |w| self.last_events(w, &model, &test, grids.last()));
         let report = Report {
             folder: folder.path().to_path_buf(),
             iterations: self.trainer.counters().iteration,
@@ -392,9 +398,4 @@ impl Session {
         folder.result(&report)?;
         Ok(report)
     }
-}
-
-/// The last checkpoint of a run folder, if there is one that loads.
-pub fn last_checkpoint(folder: &Path) -> Option<PathBuf> {
-    checkpoint::load_last(&folder.join("ckpt")).ok().map(|(c, _)| c.dir)
 }

@@ -212,7 +212,7 @@ fn a_missing_model_is_answered_with_what_is_there() {
         e.to_string().replace(&dir.path().display().to_string(), "DIR")
     };
     let looked =
-        "there is no model (looked for a run's folder, a checkpoint's folder or a .safetensors file)";
+        "there is no model (looked for a run's folder, a checkpoint's folder, a .safetensors or a .pt file)";
     assert_eq!(said("train-003"), format!("DIR/train-003: {looked}; in DIR there is train-001, train-002"));
     assert_eq!(
         said("trian-001/ckpt/last"),

@@ -5,7 +5,7 @@
 //! has colour. What comes out, an error included, does not depend on the number of threads.
 
 use super::list::{Entry, SUPPORTED};
-use super::spread::spread;
+use crate::data::spread::spread;
 use crate::error::{Error, Result};
 use core::sync::atomic::{AtomicBool, Ordering};
 use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -128,6 +128,18 @@ impl Wanted<'_> {
         }
         Ok(true)
     }
+}
+
+/// Height and width of the image in a file, and its pixels as RGB.
+///
+/// # Errors
+/// [`Error::Data`] when it is damaged, of another format, too large or transparent; [`Error::Io`].
+pub(in crate::data) fn rgb(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
+    let (size, _) = read_header(path)?;
+    let [h, w] = size.map(|n| n as usize);
+    let mut out = room(h * w, 3)?;
+    Wanted { files: &[], first: path, size }.read(path, 3, &mut Vec::new(), &mut out)?;
+    Ok(([h, w], out))
 }
 
 /// `n` images of `pixels` zeros.

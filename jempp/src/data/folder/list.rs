@@ -3,7 +3,8 @@
 //! Invariants: the order of classes and files is that of their names' bytes, whatever order the system lists them in;
 //! a file is never skipped silently unless its name says that it is no part of the data.
 
-use super::spread::spread;
+use crate::data::cache::Digest;
+use crate::data::spread::spread;
 use crate::error::{Error, Result};
 use crate::files::hint;
 use std::ffi::OsString;
@@ -42,10 +43,20 @@ pub(super) struct Listing {
 }
 
 /// A file as its folder lists it.
-struct Item {
-    name: OsString,
+pub(in crate::data) struct Item {
+    /// Its name.
+    pub name: OsString,
     size: u64,
     modified: i128,
+}
+
+impl Item {
+    /// Adds all that tells it from another.
+    pub(in crate::data) fn add_to(&self, digest: &mut Digest) {
+        digest.add(self.name.as_encoded_bytes());
+        digest.add(&self.size.to_le_bytes());
+        digest.add(&self.modified.to_le_bytes());
+    }
 }
 
 /// Lists the data set in `root` on `threads` threads.
@@ -83,9 +94,7 @@ pub(super) fn list(root: &Path, threads: usize) -> Result<Listing> {
         digest.add(if k < names.len() { b"train" } else { b"test" });
         digest.add(names[usize::from(*label)].as_encoded_bytes());
         for item in items {
-            digest.add(item.name.as_encoded_bytes());
-            digest.add(&item.size.to_le_bytes());
-            digest.add(&item.modified.to_le_bytes());
+            item.add_to(&mut digest);
             files.push(Entry { path: folder.join(item.name), label: *label });
         }
         if k + 1 == names.len() {
@@ -150,7 +159,7 @@ fn class_folders(part: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The images of a class, sorted by name.
-fn class_files(folder: &Path) -> Result<Vec<Item>> {
+pub(in crate::data) fn class_files(folder: &Path) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for entry in entries(folder)? {
         let (name, about) = (entry.file_name(), about(&entry)?);
@@ -209,21 +218,4 @@ fn nanoseconds(time: SystemTime) -> i128 {
 
 fn fail<T>(path: &Path, why: &str) -> Result<T> {
     Err(Error::Data(format!("{}: {why}", path.display())))
-}
-
-/// The hash FNV-1a (Fowler, Noll & Vo) of a sequence of strings, which stays the same from version to version.
-pub(super) struct Digest(pub u64);
-
-impl Digest {
-    /// Of nothing.
-    pub(super) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    /// Appends a string and its length, so that ("ab", "c") and ("a", "bc") differ.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for b in bytes.iter().chain(&(bytes.len() as u64).to_le_bytes()) {
-            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
 }

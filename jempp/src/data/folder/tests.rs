@@ -1,10 +1,11 @@
 //! Folders of a few generated images: values, order, split, cache, threads, and every way to get it wrong.
 
-use super::*;
 use crate::config::{Config, DataConfig};
-use crate::data::{Loaded, load_with, mt19937};
+use crate::data::{Loaded, Origin, Reading, load_with, mt19937};
+use crate::error::Result;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::fs;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// A data set to spoil, and a folder for its cache beside it.
@@ -117,7 +118,8 @@ fn images_are_in_order_and_png_is_exact() {
     let summary = loaded.summary();
     let name = place.config().dataset;
     assert!(
-        summary.starts_with(&format!("data {name}: 2 classes, 5 + 2 images 5×6×3, decoded in ")),
+        summary
+            .starts_with(&format!("data {name}: image folder, 2 classes, 5 + 2 images 5×6×3, decoded in ")),
         "{summary}"
     );
 }
@@ -259,7 +261,7 @@ fn without_a_place_for_the_cache_there_is_a_warning() {
 fn the_cache_is_where_the_environment_says() {
     let at = |set: &[(&str, &str)], home: Option<&str>| {
         let var = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
-        cache::default_folder(var, home.map(PathBuf::from)).map(|p| p.display().to_string())
+        crate::data::cache::default_folder(var, home.map(PathBuf::from)).map(|p| p.display().to_string())
     };
     let (own, xdg) = (("JEMPP_CACHE_DIR", "own"), ("XDG_CACHE_HOME", "/xdg"));
     assert_eq!(at(&[own, xdg], Some("/h")).as_deref(), Some("own"));

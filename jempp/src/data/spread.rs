@@ -12,7 +12,7 @@ use std::thread;
 ///
 /// # Errors
 /// The first by index of those of `work`; later pieces may then never be done.
-pub(super) fn spread<T: Send>(
+pub(in crate::data) fn spread<T: Send>(
     threads: usize,
     n: usize,
     work: impl Fn(usize) -> Result<T> + Sync,

@@ -1,0 +1,147 @@
+//! What the readers of all formats give, and what they share.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// How many images are for what; they lie in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Parts {
+    /// For training.
+    pub train: usize,
+    /// For validation, where the data set says so itself.
+    pub valid: usize,
+    /// For the final judgement.
+    pub test: usize,
+}
+
+impl Parts {
+    /// All of them.
+    pub fn total(self) -> usize {
+        [self.valid, self.test].iter().fold(self.train, |n, m| n.saturating_add(*m))
+    }
+}
+
+/// A data set as read from its files.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Source {
+    /// What kind of data set it is, for a person.
+    pub kind: String,
+    /// Height, width and channels.
+    pub size: [usize; 3],
+    pub classes: usize,
+    /// Names of the classes, or none.
+    pub class_names: Vec<String>,
+    pub images: Vec<u8>,
+    pub labels: Vec<u16>,
+    pub parts: Parts,
+    /// What is worth worrying about.
+    pub warnings: Vec<String>,
+}
+
+/// Images of one size with their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Labelled {
+    /// N×H×W×C.
+    pub images: Vec<u8>,
+    pub labels: Vec<u16>,
+}
+
+impl Labelled {
+    /// All in a row; memory is taken once.
+    pub fn join(all: Vec<Self>) -> Self {
+        if all.len() == 1 {
+            return all.into_iter().next().unwrap_or_default();
+        }
+        let images = Vec::with_capacity(all.iter().map(|l| l.images.len()).sum());
+        let labels = Vec::with_capacity(all.iter().map(|l| l.labels.len()).sum());
+        all.into_iter().fold(Self { images, labels }, |mut joined, mut more| {
+            joined.images.append(&mut more.images);
+            joined.labels.append(&mut more.labels);
+            joined
+        })
+    }
+}
+
+/// Where something is read, for messages: a file, or a member of it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    member: Option<String>,
+}
+
+impl Place {
+    /// A file.
+    pub fn file(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), member: None }
+    }
+
+    /// A member of it.
+    pub fn member(&self, name: &str) -> Self {
+        let name = name.chars().take(80).flat_map(char::escape_default).collect();
+        Self { path: self.path.clone(), member: Some(name) }
+    }
+
+    /// Bytes that are not what the format says.
+    pub fn damaged(&self, why: impl Display) -> Error {
+        Error::Format(self.says(why))
+    }
+
+    /// Data that cannot be used.
+    pub fn unfit(&self, why: impl Display) -> Error {
+        Error::Data(self.says(why))
+    }
+
+    /// What reading it ended with: the system's fault, or that of the bytes.
+    pub fn read_error(&self, e: io::Error) -> Error {
+        match e.kind() {
+            ErrorKind::UnexpectedEof => self.damaged("it is cut short"),
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => self.damaged(e),
+            _ => Error::io(&self.path, e),
+        }
+    }
+
+    fn says(&self, why: impl Display) -> String {
+        let path = self.path.display();
+        match &self.member {
+            Some(member) => format!("{path}, member `{member}`: {why}"),
+            None => format!("{path}: {why}"),
+        }
+    }
+}
+
+/// The label in `value`, if it is below `classes`.
+pub(super) fn label(value: i64, classes: usize) -> Option<u16> {
+    u16::try_from(value).ok().filter(|l| usize::from(*l) < classes)
+}
+
+/// The error of a label out of range.
+pub(super) fn wrong_label(place: &Place, value: i64, i: usize, classes: usize) -> Error {
+    place.unfit(format!(
+        "label {value} of image {i} is not one of the {classes} classes, 0 to {}",
+        classes - 1
+    ))
+}
+
+/// Images of `size` from C×H×W planes to H×W×C, appended to `out`.
+pub(super) fn planes(image: &[u8], out: &mut Vec<u8>) {
+    let n = image.len() / 3;
+    let (r, rest) = image.split_at(n);
+    let (g, b) = rest.split_at(n);
+    let start = out.len();
+    out.resize(start + 3 * n, 0);
+    for (o, ((r, g), b)) in out[start..].chunks_exact_mut(3).zip(r.iter().zip(g).zip(b)) {
+        (o[0], o[1], o[2]) = (*r, *g, *b);
+    }
+}
+
+/// Result with an unused value dropped, for readers that look for the end.
+pub(super) fn at_end(place: &Place, from: &mut impl io::Read) -> Result<()> {
+    match from.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(place.damaged("bytes follow its data")),
+        Err(e) => Err(place.read_error(e)),
+    }
+}
