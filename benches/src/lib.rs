@@ -7,6 +7,7 @@
 
 mod ceiling;
 pub mod gpu;
+pub mod mutate;
 mod program;
 mod table;
 mod timing;
@@ -24,6 +25,9 @@ pub enum Error {
     /// A trainer that does not run.
     #[error("{0}")]
     Training(String),
+    /// A parser that panicked or took too much memory.
+    #[error("{0}")]
+    Hostile(String),
     /// A case that does not run.
     #[error(transparent)]
     Engine(#[from] engine::Error),
