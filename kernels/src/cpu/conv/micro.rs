@@ -18,6 +18,8 @@ pub(super) trait Vector: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// self + a·b
     unsafe fn fma(self, a: Self, b: Self) -> Self;
+    /// Times `leak` where below zero.
+    unsafe fn leaky(self, leak: Self) -> Self;
     /// `dst[j, i] = src[i, j]`, `LANES` each way; rows lie so far apart.
     #[inline(always)]
     unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
@@ -71,6 +73,10 @@ impl Vector for Quad {
     unsafe fn fma(self, a: Self, b: Self) -> Self {
         Self(core::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
     }
+    #[inline(always)]
+    unsafe fn leaky(self, leak: Self) -> Self {
+        Self(core::array::from_fn(|i| if self.0[i] < 0.0 { self.0[i] * leak.0[i] } else { self.0[i] }))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -79,7 +85,7 @@ mod x86 {
     use core::arch::x86_64::*;
 
     macro_rules! vector {
-        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident $(, $transpose:item)?) => {
+        ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $($own:item)*) => {
             impl Vector for $t {
                 const LANES: usize = $lanes;
                 #[inline(always)]
@@ -122,7 +128,7 @@ mod x86 {
                     // SAFETY: the caller has the instruction set.
                     unsafe { $fma(a, b, self) }
                 }
-                $($transpose)?
+                $($own)*
             }
         };
     }
@@ -137,6 +143,14 @@ mod x86 {
         _mm512_sub_ps,
         _mm512_mul_ps,
         _mm512_fmadd_ps,
+        #[inline(always)]
+        unsafe fn leaky(self, leak: Self) -> Self {
+            // SAFETY: the caller has the instruction set.
+            unsafe {
+                let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, _mm512_setzero_ps());
+                _mm512_mask_mul_ps(self, below, self, leak)
+            }
+        },
         #[inline(always)]
         unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
             // SAFETY: passed on.
@@ -153,7 +167,15 @@ mod x86 {
         _mm256_add_ps,
         _mm256_sub_ps,
         _mm256_mul_ps,
-        _mm256_fmadd_ps
+        _mm256_fmadd_ps,
+        #[inline(always)]
+        unsafe fn leaky(self, leak: Self) -> Self {
+            // SAFETY: the caller has the instruction set.
+            unsafe {
+                let below = _mm256_cmp_ps::<_CMP_LT_OQ>(self, _mm256_setzero_ps());
+                _mm256_blendv_ps(self, _mm256_mul_ps(self, leak), below)
+            }
+        }
     );
 
     /// # Safety

@@ -1,7 +1,7 @@
 //! Filters, transformed.
 
 use super::PLACES;
-use super::points::{Three, spread};
+use super::points::{Three, apart, spread};
 use crate::cpu::conv::micro::Vector;
 
 /// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
@@ -92,7 +92,7 @@ pub(super) unsafe fn transform<V: Vector>(
             unsafe {
                 let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
                 let to = to.add(c * width + v);
-                spread::<V, Three, 3, 6>((from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
+                spread::<V, Three, 3, 6>(apart(from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The forward pass and the input gradient.
 
 use super::filters::{self, GROUP, Layout};
-use super::points::{Input, ToFour, tile};
+use super::points::{Input, ToFour, apart, tile};
 use super::product::product;
 use super::tiles::{self, Slice};
 use super::wide::Wide;
@@ -206,7 +206,7 @@ impl Call<'_> {
                     // SAFETY: the tile's pixels inside the image lie in the block, and so do its lanes.
                     unsafe {
                         let bias = V::load(self.bias.as_ptr().add(k0));
-                        let y = tile::<V, ToFour, 6, 4>(from.add(v * V::LANES), 6 * place, place);
+                        let y = tile::<V, ToFour, 6, 4>(apart(from.add(v * V::LANES), 6 * place, place));
                         for (i, y) in y.iter().enumerate().take(height) {
                             for (j, y) in y.iter().enumerate().take(breadth) {
                                 let at = (pixel + i * p.ow + j) * p.k + k0;

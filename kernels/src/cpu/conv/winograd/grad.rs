@@ -1,6 +1,6 @@
 //! The filters' gradient: tiles of inputs and of output gradients, transformed, and multiplied over the tiles.
 
-use super::points::{Four, Input, ToThree, tile};
+use super::points::{Four, Input, ToThree, apart, tile};
 use super::product::outer;
 use super::tiles::{self, Slice};
 use super::{IN, OUT, PLACES, Shared};
@@ -26,7 +26,7 @@ pub(in crate::cpu::conv) struct WinogradGrad {
 const UNIT: usize = 16;
 const UNITS: usize = 4;
 /// Tiles × channels, of inputs and output gradients together, of a transformed chunk.
-const CHUNK: usize = 2048;
+const CHUNK: usize = 4096;
 /// Tiles a shard should have at least: fewer, and adding up its sums shows.
 const TILES: usize = 64;
 /// Tasks, if there are tiles enough.
@@ -207,7 +207,7 @@ impl Task<'_> {
                 // SAFETY: filter k and these channels are of the gradient; the sums were written.
                 unsafe {
                     let from = sums.as_ptr().add(k * xs.room + c);
-                    let taps = tile::<V, ToThree, 6, 3>(from, 6 * place, place);
+                    let taps = tile::<V, ToThree, 6, 3>(apart(from, 6 * place, place));
                     for (tap, y) in taps.as_flattened().iter().enumerate() {
                         let to = to.add(((self.k + k) * 9 + tap) * xs.c + self.c + c);
                         if lanes == V::LANES {

@@ -123,24 +123,22 @@ impl Map<6, 3> for ToThree {
     }
 }
 
-/// `I × I` vectors at `src + i·row + j·column` to `O × O`.
+/// `I × I` vectors, at `at(i, j)`, to `O × O`.
 ///
 /// # Safety
 /// The instruction set of `V` is present, and these vectors are readable.
 #[inline(always)]
 pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usize>(
-    src: *const f32,
-    row: usize,
-    column: usize,
+    at: impl Fn(usize, usize) -> *const f32,
 ) -> [[V; O]; O] {
-    let (src, row, column) = black_box((src, row, column));
+    // Plain loops: in a closure the vectors' instructions would not be inlined.
     // SAFETY: as promised by the caller.
     unsafe {
         let mut columns = [[V::zero(); I]; O];
         for j in 0..I {
             let mut x = [V::zero(); I];
             for i in 0..I {
-                x[i] = V::load(src.add(i * row + j * column));
+                x[i] = V::load(at(i, j));
             }
             let x = M::map::<V>(x);
             for o in 0..O {
@@ -155,20 +153,28 @@ pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usiz
     }
 }
 
+/// Where the vectors of a tile lie that are `row` and `column` elements apart. Hidden from the optimiser, which would keep
+/// 36 addresses as variables of the loop around it.
+#[inline(always)]
+pub(super) fn apart(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
+    let (src, row, column) = black_box((src, row, column));
+    move |i, j| src.wrapping_add(i * row + j * column)
+}
+
 /// [`tile`], stored `stride` elements apart.
 ///
 /// # Safety
 /// As [`tile`]; `O × O` vectors are writable there.
 #[inline(always)]
 pub(super) unsafe fn spread<V: Vector, M: Map<I, O>, const I: usize, const O: usize>(
-    (src, row, column): (*const f32, usize, usize),
+    at: impl Fn(usize, usize) -> *const f32,
     dst: *mut f32,
     stride: usize,
 ) {
     let (dst, stride) = black_box((dst, stride));
     // SAFETY: as promised by the caller.
     unsafe {
-        for (i, row) in tile::<V, M, I, O>(src, row, column).iter().enumerate() {
+        for (i, row) in tile::<V, M, I, O>(at).iter().enumerate() {
             for (j, x) in row.iter().enumerate() {
                 x.store(dst.add((i * O + j) * stride));
             }
