@@ -8,6 +8,7 @@ mod fuse;
 mod geom;
 mod micro;
 mod naive;
+mod vector;
 mod winograd;
 
 use super::{Cpu, Level, Real, Simd};
