@@ -64,7 +64,7 @@ impl Conv {
     }
 
     fn way_forward(s: &ConvShape, in_place: bool) -> Way {
-        if winograd::pays(s, (s.oh(), s.ow()), s.c) {
+        if winograd::pays(s, (s.oh(), s.ow()), s.c, winograd::DEPTH) {
             Way::Winograd(Winograd::forward(s))
         } else {
             Way::Direct(Direct { shape: *s, gather: Gather::forward(s, in_place), backward: false })
@@ -73,7 +73,7 @@ impl Conv {
 
     /// dx = the gradient of `forward` with respect to x, from dy.
     pub fn input_grad(shape: ConvShape) -> Self {
-        let way = if winograd::pays(&shape, (shape.h, shape.w), shape.k) {
+        let way = if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
             Way::Winograd(Winograd::input_grad(&shape))
         } else {
             Way::Direct(Direct { shape, gather: Gather::input_grad(&shape), backward: true })
@@ -167,11 +167,12 @@ pub struct ConvWeightGrad {
 impl ConvWeightGrad {
     /// dw = the gradient of the forward pass of `shape` with respect to w.
     pub fn new(shape: ConvShape) -> Self {
-        let way = if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k)) {
-            GradWay::Winograd(WinogradGrad::new(shape))
-        } else {
-            GradWay::Direct(DirectGrad::new(shape))
-        };
+        let way =
+            if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k), winograd::DEPTH_GRAD) {
+                GradWay::Winograd(WinogradGrad::new(shape))
+            } else {
+                GradWay::Direct(DirectGrad::new(shape))
+            };
         Self { shape, way }
     }
 
