@@ -118,8 +118,8 @@ impl Conv {
         after: Option<After<'_, T>>,
         workspace: &mut [T],
     ) {
-        let none: (&mut [T], _, &(dyn Fn(usize, &[T], &mut [T]) + Sync)) = (&mut [], 0, &|_, _, _| ());
-        let (parts, each, run) = after.map_or(none, |a| (a.parts, a.each, a.run));
+        let nothing = |_: usize, _: &[T], _: &mut [T]| ();
+        let After { parts, each, run } = after.unwrap_or(After { parts: &mut [], each: 0, run: &nothing });
         if let (Some(src), Some(w), Some(dst), Some(ws)) =
             (src.f32s(), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
         {

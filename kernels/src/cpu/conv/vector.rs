@@ -202,8 +202,8 @@ mod x86 {
         // SAFETY: as promised by the caller.
         unsafe {
             let mut r = [_mm512_setzero_ps(); 16];
-            for i in 0..16 {
-                r[i] = _mm512_loadu_ps(src.add(i * src_row));
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm512_loadu_ps(src.add(i * src_row));
             }
             let mut t = r;
             for i in (0..16).step_by(2) {
@@ -229,8 +229,8 @@ mod x86 {
                     _mm512_shuffle_f32x4::<0xdd>(even, even2),
                     _mm512_shuffle_f32x4::<0xdd>(odd, odd2),
                 ];
-                for q in 0..4 {
-                    _mm512_storeu_ps(dst.add((4 * q + j) * dst_row), columns[q]);
+                for (q, column) in columns.into_iter().enumerate() {
+                    _mm512_storeu_ps(dst.add((4 * q + j) * dst_row), column);
                 }
             }
         }

@@ -137,17 +137,16 @@ pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usiz
         let mut columns = [[V::zero(); I]; O];
         for j in 0..I {
             let mut x = [V::zero(); I];
-            for i in 0..I {
-                x[i] = V::load(at(i, j));
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = V::load(at(i, j));
             }
-            let x = M::map::<V>(x);
-            for o in 0..O {
-                columns[o][j] = x[o];
+            for (column, x) in columns.iter_mut().zip(M::map::<V>(x)) {
+                column[j] = x;
             }
         }
         let mut rows = [[V::zero(); O]; O];
-        for o in 0..O {
-            rows[o] = M::map::<V>(columns[o]);
+        for (row, column) in rows.iter_mut().zip(columns) {
+            *row = M::map::<V>(column);
         }
         rows
     }

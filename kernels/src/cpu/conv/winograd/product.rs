@@ -35,10 +35,10 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
             let mut u = u;
             for c in 0..depth {
                 let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
-                for i in 0..MR {
-                    let a = V::splat(rows[i].add(c));
-                    for j in 0..KV {
-                        acc[i][j] = acc[i][j].fma(a, b[j]);
+                for (acc, row) in acc.iter_mut().zip(&rows) {
+                    let a = V::splat(row.add(c));
+                    for (acc, &b) in acc.iter_mut().zip(&b) {
+                        *acc = acc.fma(a, b);
                     }
                 }
                 u = u.add(width);
@@ -99,27 +99,27 @@ unsafe fn outer_tile<V: Vector, const MR: usize, const KV: usize>(
     unsafe {
         let mut acc = [[V::zero(); KV]; MR];
         if !begin {
-            for i in 0..MR {
-                for j in 0..KV {
-                    acc[i][j] = V::load(sum.add(i * cs + j * V::LANES));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, a) in acc.iter_mut().enumerate() {
+                    *a = V::load(sum.add(i * cs + j * V::LANES));
                 }
             }
         }
         let (mut x, mut y) = (x, y);
         for _ in 0..tiles {
             let b: [V; KV] = core::array::from_fn(|j| V::load(x.add(j * V::LANES)));
-            for i in 0..MR {
+            for (i, acc) in acc.iter_mut().enumerate() {
                 let a = V::splat(y.add(i));
-                for j in 0..KV {
-                    acc[i][j] = acc[i][j].fma(a, b[j]);
+                for (acc, &b) in acc.iter_mut().zip(&b) {
+                    *acc = acc.fma(a, b);
                 }
             }
             x = x.add(cs);
             y = y.add(ks);
         }
-        for i in 0..MR {
-            for j in 0..KV {
-                acc[i][j].store(sum.add(i * cs + j * V::LANES));
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, a) in acc.iter().enumerate() {
+                a.store(sum.add(i * cs + j * V::LANES));
             }
         }
     }
