@@ -111,5 +111,6 @@ pub struct After<'a, T> {
     /// Values a block, at least 1.
     pub each: usize,
     /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
+    #[allow(clippy::type_complexity)]
     pub run: &'a (dyn Fn(usize, &[T], &mut [T]) + Sync),
 }

@@ -10,6 +10,7 @@ mod fuse;
 mod geom;
 mod micro;
 mod naive;
+mod vector;
 mod winograd;
 
 use super::{Cpu, Level, Products, Real, Simd};
@@ -69,7 +70,7 @@ impl Conv {
     fn way_forward(products: Products, s: &ConvShape, in_place: bool) -> Way {
         if products == Products::Bf16 {
             Way::Low(Low::new(*s, &Gather::forward(s, in_place), false))
-        } else if winograd::pays(s, (s.oh(), s.ow()), s.c) {
+        } else if winograd::pays(s, (s.oh(), s.ow()), s.c, winograd::DEPTH) {
             Way::Winograd(Winograd::forward(s))
         } else {
             Way::Direct(Direct { shape: *s, gather: Gather::forward(s, in_place), backward: false })
@@ -80,7 +81,7 @@ impl Conv {
     pub fn input_grad(products: Products, shape: ConvShape) -> Self {
         let way = if products == Products::Bf16 {
             Way::Low(Low::new(shape, &Gather::input_grad(&shape), true))
-        } else if winograd::pays(&shape, (shape.h, shape.w), shape.k) {
+        } else if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
             Way::Winograd(Winograd::input_grad(&shape))
         } else {
             Way::Direct(Direct { shape, gather: Gather::input_grad(&shape), backward: true })
@@ -128,8 +129,8 @@ impl Conv {
         after: Option<After<'_, T>>,
         workspace: &mut [T],
     ) {
-        let none: (&mut [T], _, &(dyn Fn(usize, &[T], &mut [T]) + Sync)) = (&mut [], 0, &|_, _, _| ());
-        let (parts, each, run) = after.map_or(none, |a| (a.parts, a.each, a.run));
+        let nothing = |_: usize, _: &[T], _: &mut [T]| ();
+        let After { parts, each, run } = after.unwrap_or(After { parts: &mut [], each: 0, run: &nothing });
         if let (Some(src), Some(w), Some(dst), Some(ws)) =
             (src.f32s(), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
         {
@@ -181,7 +182,7 @@ impl ConvWeightGrad {
     pub fn new(products: Products, shape: ConvShape) -> Self {
         let way = if products == Products::Bf16 {
             GradWay::Low(LowGrad(DirectGrad::new(shape)))
-        } else if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k)) {
+        } else if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k), winograd::DEPTH_GRAD) {
             GradWay::Winograd(WinogradGrad::new(shape))
         } else {
             GradWay::Direct(DirectGrad::new(shape))

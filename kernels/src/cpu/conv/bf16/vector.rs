@@ -57,16 +57,6 @@ macro_rules! as_within {
             // SAFETY: passed on.
             Self(unsafe { self.0.add(other.0) })
         }
-        #[inline(always)]
-        unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: passed on.
-            Self(unsafe { self.0.sub(other.0) })
-        }
-        #[inline(always)]
-        unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: passed on.
-            Self(unsafe { self.0.mul(other.0) })
-        }
     };
 }
 

@@ -1,8 +1,8 @@
 //! Filters, transformed.
 
 use super::PLACES;
-use super::points::{Three, spread};
-use crate::cpu::conv::micro::Vector;
+use super::points::{Three, apart, spread};
+use crate::cpu::conv::vector::Arithmetic;
 
 /// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
 /// so that places do not compete for the same sets of a cache. All blocks are two vectors wide, but the last one
@@ -47,7 +47,7 @@ const WIDTH: usize = 32;
 /// # Safety
 /// The instruction set of `V` is present; `[channels, width of the block]` is writable at each of 36 places.
 #[inline(always)]
-pub(super) unsafe fn transform<V: Vector>(
+pub(super) unsafe fn transform<V: Arithmetic>(
     layout: &Layout,
     w: &[f32],
     flipped: bool,
@@ -92,7 +92,7 @@ pub(super) unsafe fn transform<V: Vector>(
             unsafe {
                 let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
                 let to = to.add(c * width + v);
-                spread::<V, Three, 3, 6>((from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
+                spread::<V, Three, 3, 6>(apart(from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The forward pass and the input gradient.
 
 use super::filters::{self, GROUP, Layout};
-use super::points::{Input, ToFour, tile};
+use super::points::{Input, ToFour, apart, tile};
 use super::product::product;
 use super::tiles::{self, Slice};
 use super::wide::Wide;
 use super::{IN, OUT, PLACES, Shared};
-use crate::cpu::conv::micro::{Quad, Vector};
+use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
 
@@ -179,7 +179,7 @@ impl Call<'_> {
     /// # Safety
     /// The instruction set of `V` is present; `products` has these tiles, and `dst` is block `task` of the result.
     #[inline(always)]
-    pub unsafe fn outputs<V: Vector>(
+    pub unsafe fn outputs<V: Arithmetic>(
         &self,
         task: usize,
         rows: core::ops::Range<usize>,
@@ -206,7 +206,7 @@ impl Call<'_> {
                     // SAFETY: the tile's pixels inside the image lie in the block, and so do its lanes.
                     unsafe {
                         let bias = V::load(self.bias.as_ptr().add(k0));
-                        let y = tile::<V, ToFour, 6, 4>(from.add(v * V::LANES), 6 * place, place);
+                        let y = tile::<V, ToFour, 6, 4>(apart(from.add(v * V::LANES), 6 * place, place));
                         for (i, y) in y.iter().enumerate().take(height) {
                             for (j, y) in y.iter().enumerate().take(breadth) {
                                 let at = (pixel + i * p.ow + j) * p.k + k0;
@@ -226,7 +226,7 @@ impl Call<'_> {
 /// # Safety
 /// The instruction set of `V` is present; `lanes` elements are readable and writable.
 #[inline(always)]
-unsafe fn put<V: Vector>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
+unsafe fn put<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
     // SAFETY: as promised by the caller.
     unsafe {
         if lanes == V::LANES {
@@ -266,7 +266,7 @@ impl Block<'_> {
     /// # Safety
     /// The instruction set of `V` is present.
     #[inline(always)]
-    unsafe fn chunks<V: Vector, const MR: usize, const MR1: usize>(
+    unsafe fn chunks<V: Arithmetic, const MR: usize, const MR1: usize>(
         &self,
         dst: &mut [f32],
         scratch: &mut [f32],
@@ -309,7 +309,7 @@ impl Block<'_> {
     /// # Safety
     /// As [`Self::chunks`]; buffers hold so many tiles.
     #[inline(always)]
-    unsafe fn multiply<V: Vector, const MR: usize, const KV: usize>(
+    unsafe fn multiply<V: Arithmetic, const MR: usize, const KV: usize>(
         &self,
         tiles: usize,
         b: usize,

@@ -1,10 +1,10 @@
 //! The filters' gradient: tiles of inputs and of output gradients, transformed, and multiplied over the tiles.
 
-use super::points::{Four, Input, ToThree, tile};
+use super::points::{Four, Input, ToThree, apart, tile};
 use super::product::outer;
 use super::tiles::{self, Slice};
 use super::{IN, OUT, PLACES, Shared};
-use crate::cpu::conv::micro::{Quad, Vector};
+use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};
 
@@ -26,7 +26,7 @@ pub(in crate::cpu::conv) struct WinogradGrad {
 const UNIT: usize = 16;
 const UNITS: usize = 4;
 /// Tiles × channels, of inputs and output gradients together, of a transformed chunk.
-const CHUNK: usize = 2048;
+const CHUNK: usize = 4096;
 /// Tiles a shard should have at least: fewer, and adding up its sums shows.
 const TILES: usize = 64;
 /// Tasks, if there are tiles enough.
@@ -130,7 +130,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn slice<'a, V: Vector>(
+    fn slice<'a, V: Arithmetic>(
         &self,
         src: &'a [f32],
         norm: Option<&'a Norm<'a, f32>>,
@@ -144,7 +144,7 @@ impl Task<'_> {
     /// # Safety
     /// The instruction set of `V` is present; `to` is a gradient's place, and these channels of it are nobody else's.
     #[inline(always)]
-    unsafe fn run<V: Vector, const MR: usize, const MR1: usize>(
+    unsafe fn run<V: Arithmetic, const MR: usize, const MR1: usize>(
         &self,
         rows: core::ops::Range<usize>,
         to: *mut f32,
@@ -199,7 +199,7 @@ impl Task<'_> {
     /// # Safety
     /// As [`Self::run`].
     #[inline(always)]
-    unsafe fn finish<V: Vector>(&self, xs: &Slice<'_>, ys: &Slice<'_>, sums: &[f32], to: *mut f32) {
+    unsafe fn finish<V: Arithmetic>(&self, xs: &Slice<'_>, ys: &Slice<'_>, sums: &[f32], to: *mut f32) {
         let place = ys.room * xs.room + V::LANES;
         for k in 0..ys.len {
             for c in (0..xs.room).step_by(V::LANES) {
@@ -207,7 +207,7 @@ impl Task<'_> {
                 // SAFETY: filter k and these channels are of the gradient; the sums were written.
                 unsafe {
                     let from = sums.as_ptr().add(k * xs.room + c);
-                    let taps = tile::<V, ToThree, 6, 3>(from, 6 * place, place);
+                    let taps = tile::<V, ToThree, 6, 3>(apart(from, 6 * place, place));
                     for (tap, y) in taps.as_flattened().iter().enumerate() {
                         let to = to.add(((self.k + k) * 9 + tap) * xs.c + self.c + c);
                         if lanes == V::LANES {

@@ -5,7 +5,7 @@
 //! has 3.9 (64 channels of normal variates; Barabasz et al., "Error analysis and improving the accuracy of Winograd
 //! convolution for deep neural networks", 2020, say why points whose products stay near 1 are good).
 
-use crate::cpu::conv::micro::Vector;
+use crate::cpu::conv::vector::Arithmetic;
 use core::hint::black_box;
 
 const A: f32 = 0.625;
@@ -18,7 +18,7 @@ const N_A: f32 = 1.0 / (2.0 * A2 * (A2 - B2));
 const N_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
 
 #[inline(always)]
-unsafe fn of<V: Vector>(x: f32) -> V {
+unsafe fn of<V: Arithmetic>(x: f32) -> V {
     // SAFETY: a readable element; the caller has the instruction set.
     unsafe { V::splat(&x) }
 }
@@ -27,14 +27,14 @@ unsafe fn of<V: Vector>(x: f32) -> V {
 pub(super) trait Map<const I: usize, const O: usize> {
     /// # Safety
     /// The instruction set of `V` is present.
-    unsafe fn map<V: Vector>(x: [V; I]) -> [V; O];
+    unsafe fn map<V: Arithmetic>(x: [V; I]) -> [V; O];
 }
 
 /// Bᵀ: six values of the input.
 pub(super) struct Input;
 impl Map<6, 6> for Input {
     #[inline(always)]
-    unsafe fn map<V: Vector>(x: [V; 6]) -> [V; 6] {
+    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a, b, na, nb) = (of::<V>(A), of::<V>(B), of::<V>(-A), of::<V>(-B));
@@ -58,7 +58,7 @@ impl Map<6, 6> for Input {
 pub(super) struct Three;
 impl Map<3, 6> for Three {
     #[inline(always)]
-    unsafe fn map<V: Vector>(x: [V; 3]) -> [V; 6] {
+    unsafe fn map<V: Arithmetic>(x: [V; 3]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let ea = x[0].fma(of::<V>(A2), x[2]).mul(of::<V>(N_A));
@@ -74,7 +74,7 @@ impl Map<3, 6> for Three {
 pub(super) struct Four;
 impl Map<4, 6> for Four {
     #[inline(always)]
-    unsafe fn map<V: Vector>(x: [V; 4]) -> [V; 6] {
+    unsafe fn map<V: Arithmetic>(x: [V; 4]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a2, b2) = (of::<V>(A2), of::<V>(B2));
@@ -92,7 +92,7 @@ impl Map<4, 6> for Four {
 pub(super) struct ToFour;
 impl Map<6, 4> for ToFour {
     #[inline(always)]
-    unsafe fn map<V: Vector>(x: [V; 6]) -> [V; 4] {
+    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 4] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (ea, oa, eb, ob) = (x[1].add(x[2]), x[1].sub(x[2]), x[3].add(x[4]), x[3].sub(x[4]));
@@ -110,7 +110,7 @@ impl Map<6, 4> for ToFour {
 pub(super) struct ToThree;
 impl Map<6, 3> for ToThree {
     #[inline(always)]
-    unsafe fn map<V: Vector>(x: [V; 6]) -> [V; 3] {
+    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 3] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (ea, oa, eb, ob) = (x[1].add(x[2]), x[1].sub(x[2]), x[3].add(x[4]), x[3].sub(x[4]));
@@ -123,36 +123,41 @@ impl Map<6, 3> for ToThree {
     }
 }
 
-/// `I × I` vectors at `src + i·row + j·column` to `O × O`.
+/// `I × I` vectors, at `at(i, j)`, to `O × O`.
 ///
 /// # Safety
 /// The instruction set of `V` is present, and these vectors are readable.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usize>(
-    src: *const f32,
-    row: usize,
-    column: usize,
+pub(super) unsafe fn tile<V: Arithmetic, M: Map<I, O>, const I: usize, const O: usize>(
+    at: impl Fn(usize, usize) -> *const f32,
 ) -> [[V; O]; O] {
-    let (src, row, column) = black_box((src, row, column));
+    // Plain loops: in a closure the vectors' instructions would not be inlined.
     // SAFETY: as promised by the caller.
     unsafe {
         let mut columns = [[V::zero(); I]; O];
         for j in 0..I {
             let mut x = [V::zero(); I];
-            for i in 0..I {
-                x[i] = V::load(src.add(i * row + j * column));
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = V::load(at(i, j));
             }
-            let x = M::map::<V>(x);
-            for o in 0..O {
-                columns[o][j] = x[o];
+            for (column, x) in columns.iter_mut().zip(M::map::<V>(x)) {
+                column[j] = x;
             }
         }
         let mut rows = [[V::zero(); O]; O];
-        for o in 0..O {
-            rows[o] = M::map::<V>(columns[o]);
+        for (row, column) in rows.iter_mut().zip(columns) {
+            *row = M::map::<V>(column);
         }
         rows
     }
+}
+
+/// Where the vectors of a tile lie that are `row` and `column` elements apart. Hidden from the optimiser, which would keep
+/// 36 addresses as variables of the loop around it.
+#[inline(always)]
+pub(super) fn apart(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
+    let (src, row, column) = black_box((src, row, column));
+    move |i, j| src.wrapping_add(i * row + j * column)
 }
 
 /// [`tile`], stored `stride` elements apart.
@@ -160,15 +165,15 @@ pub(super) unsafe fn tile<V: Vector, M: Map<I, O>, const I: usize, const O: usiz
 /// # Safety
 /// As [`tile`]; `O × O` vectors are writable there.
 #[inline(always)]
-pub(super) unsafe fn spread<V: Vector, M: Map<I, O>, const I: usize, const O: usize>(
-    (src, row, column): (*const f32, usize, usize),
+pub(super) unsafe fn spread<V: Arithmetic, M: Map<I, O>, const I: usize, const O: usize>(
+    at: impl Fn(usize, usize) -> *const f32,
     dst: *mut f32,
     stride: usize,
 ) {
     let (dst, stride) = black_box((dst, stride));
     // SAFETY: as promised by the caller.
     unsafe {
-        for (i, row) in tile::<V, M, I, O>(src, row, column).iter().enumerate() {
+        for (i, row) in tile::<V, M, I, O>(at).iter().enumerate() {
             for (j, x) in row.iter().enumerate() {
                 x.store(dst.add((i * O + j) * stride));
             }

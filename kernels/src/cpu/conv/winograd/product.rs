@@ -1,6 +1,6 @@
 //! The matrix products in the middle.
 
-use crate::cpu::conv::micro::Vector;
+use crate::cpu::conv::vector::Arithmetic;
 
 /// m[t, 0..KV·LANES] = Σ_c v[t, c]·u[c, 0..KV·LANES] for `tiles` rows, added to what there is unless this is the
 /// beginning; each output is one chain of fused multiply-adds, however channels are cut into groups.
@@ -9,7 +9,7 @@ use crate::cpu::conv::micro::Vector;
 /// The instruction set of `V` is present; v is readable at `t·row + 0..depth`, u is `[depth, KV·LANES]`, and m is
 /// writable as `[tiles, KV·LANES]`.
 #[inline(always)]
-pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
+pub(super) unsafe fn product<V: Arithmetic, const MR: usize, const KV: usize>(
     v: *const f32,
     row: usize,
     (tiles, depth): (usize, usize),
@@ -35,10 +35,10 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
             let mut u = u;
             for c in 0..depth {
                 let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
-                for i in 0..MR {
-                    let a = V::splat(rows[i].add(c));
-                    for j in 0..KV {
-                        acc[i][j] = acc[i][j].fma(a, b[j]);
+                for (acc, row) in acc.iter_mut().zip(&rows) {
+                    let a = V::splat(row.add(c));
+                    for (acc, &b) in acc.iter_mut().zip(&b) {
+                        *acc = acc.fma(a, b);
                     }
                 }
                 u = u.add(width);
@@ -61,7 +61,7 @@ pub(super) unsafe fn product<V: Vector, const MR: usize, const KV: usize>(
 /// # Safety
 /// The instruction set of `V` is present; y, x and sum are `[tiles, ks]`, `[tiles, cs]` and `[ks, cs]`.
 #[inline(always)]
-pub(super) unsafe fn outer<V: Vector, const MR: usize, const MR1: usize>(
+pub(super) unsafe fn outer<V: Arithmetic, const MR: usize, const MR1: usize>(
     (y, ks): (*const f32, usize),
     (x, cs): (*const f32, usize),
     tiles: usize,
@@ -88,7 +88,7 @@ pub(super) unsafe fn outer<V: Vector, const MR: usize, const MR1: usize>(
 /// # Safety
 /// As [`outer`], for `MR` rows and `KV` vectors.
 #[inline(always)]
-unsafe fn outer_tile<V: Vector, const MR: usize, const KV: usize>(
+unsafe fn outer_tile<V: Arithmetic, const MR: usize, const KV: usize>(
     (y, ks): (*const f32, usize),
     (x, cs): (*const f32, usize),
     tiles: usize,
@@ -99,27 +99,27 @@ unsafe fn outer_tile<V: Vector, const MR: usize, const KV: usize>(
     unsafe {
         let mut acc = [[V::zero(); KV]; MR];
         if !begin {
-            for i in 0..MR {
-                for j in 0..KV {
-                    acc[i][j] = V::load(sum.add(i * cs + j * V::LANES));
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, a) in acc.iter_mut().enumerate() {
+                    *a = V::load(sum.add(i * cs + j * V::LANES));
                 }
             }
         }
         let (mut x, mut y) = (x, y);
         for _ in 0..tiles {
             let b: [V; KV] = core::array::from_fn(|j| V::load(x.add(j * V::LANES)));
-            for i in 0..MR {
+            for (i, acc) in acc.iter_mut().enumerate() {
                 let a = V::splat(y.add(i));
-                for j in 0..KV {
-                    acc[i][j] = acc[i][j].fma(a, b[j]);
+                for (acc, &b) in acc.iter_mut().zip(&b) {
+                    *acc = acc.fma(a, b);
                 }
             }
             x = x.add(cs);
             y = y.add(ks);
         }
-        for i in 0..MR {
-            for j in 0..KV {
-                acc[i][j].store(sum.add(i * cs + j * V::LANES));
+        for (i, acc) in acc.iter().enumerate() {
+            for (j, a) in acc.iter().enumerate() {
+                a.store(sum.add(i * cs + j * V::LANES));
             }
         }
     }

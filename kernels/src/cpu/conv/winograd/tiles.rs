@@ -1,10 +1,10 @@
 //! Tiles of images, transformed.
 
 use super::OUT;
-use super::points::{Map, spread};
+use super::points::{Map, apart, spread};
 use crate::cpu::Simd;
 use crate::cpu::conv::Norm;
-use crate::cpu::conv::micro::Vector;
+use crate::cpu::conv::vector::Arithmetic;
 
 /// Images and a slice of their channels.
 #[derive(Clone, Copy, Debug)]
@@ -22,42 +22,74 @@ pub(super) struct Slice<'a> {
 }
 
 impl Slice<'_> {
-    /// Copies a window `columns` wide, whose top left corner is at `(top, left)`, to fill `to`: normalised if there is a
-    /// norm, zeros outside the image and beyond the channels.
-    fn window(&self, image: usize, (top, left): (isize, isize), columns: usize, to: &mut [f32]) {
+    /// Copies a strip `columns` wide, whose top left corner is at `(top, −pad)`, to fill `to`: normalised if there is a norm,
+    /// zeros outside the image and beyond the channels.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is present.
+    #[inline(always)]
+    unsafe fn strip<V: Arithmetic>(
+        &self,
+        image: usize,
+        (top, pad): (isize, usize),
+        columns: usize,
+        to: &mut [f32],
+    ) {
         let size = self.h * self.w * self.c;
         let src = &self.src[image * size..(image + 1) * size];
-        let before = (-left).clamp(0, columns as isize) as usize;
-        let start = left.max(0) as usize;
-        let used = self.w.saturating_sub(start).min(columns - before);
+        let used = self.w.min(columns - pad);
         for (y, to) in to.chunks_exact_mut(columns * self.room).enumerate() {
             let y = top + y as isize;
             if y < 0 || y >= self.h as isize {
                 to.fill(0.0);
                 continue;
             }
-            let from = &src[(y as usize * self.w + start) * self.c..][..used * self.c];
-            let (zeros, rest) = to.split_at_mut(before * self.room);
+            let from = &src[y as usize * self.w * self.c..][..used * self.c];
+            let (zeros, rest) = to.split_at_mut(pad * self.room);
             let (to, after) = rest.split_at_mut(used * self.room);
             zeros.fill(0.0);
             after.fill(0.0);
-            if self.room == self.c {
-                to.copy_from_slice(from);
-                self.normalise(image, to);
-                continue;
-            }
-            for (to, from) in to.chunks_exact_mut(self.room).zip(from.chunks_exact(self.c)) {
-                let (to, after) = to.split_at_mut(self.len);
-                to.copy_from_slice(&from[self.first..][..self.len]);
-                self.normalise(image, to);
-                after.fill(0.0);
+            match self.norm {
+                // SAFETY: as promised by the caller.
+                Some(norm) if self.room == self.len => unsafe { self.normalised::<V>(norm, image, from, to) },
+                _ => self.copy(image, from, to),
             }
         }
     }
 
-    fn normalise(&self, image: usize, pixels: &mut [f32]) {
-        if let Some(norm) = self.norm {
-            norm.apply(self.simd, image, self.first..self.first + self.len, pixels);
+    fn copy(&self, image: usize, from: &[f32], to: &mut [f32]) {
+        for (to, from) in to.chunks_exact_mut(self.room).zip(from.chunks_exact(self.c)) {
+            let (to, after) = to.split_at_mut(self.len);
+            to.copy_from_slice(&from[self.first..][..self.len]);
+            if let Some(norm) = self.norm {
+                norm.apply(self.simd, image, self.first..self.first + self.len, to);
+            }
+            after.fill(0.0);
+        }
+    }
+
+    /// What [`Norm::apply`] does to a copy, in the same order, for whole vectors of channels.
+    ///
+    /// # Safety
+    /// The instruction set of `V` is present.
+    #[inline(always)]
+    unsafe fn normalised<V: Arithmetic>(&self, norm: &Norm<'_, f32>, image: usize, from: &[f32], to: &mut [f32]) {
+        let (mean, scale, shift) = norm.of(image);
+        let channels = self.first..self.first + self.len;
+        let (mean, scale, shift) = (&mean[channels.clone()], &scale[channels.clone()], &shift[channels]);
+        let pixels = (from.len() / self.c).min(to.len() / self.len);
+        for c in (0..self.len).step_by(V::LANES) {
+            // SAFETY: so many pixels of `c` and of `len` channels are there, and `len` is a multiple of the lanes.
+            unsafe {
+                let leak = V::splat(&norm.leak);
+                let at = |v: &[f32]| v.as_ptr().wrapping_add(c);
+                let (mean, scale, shift) = (V::load(at(mean)), V::load(at(scale)), V::load(at(shift)));
+                for p in 0..pixels {
+                    let x = V::load(from.as_ptr().add(p * self.c + self.first + c));
+                    let z = x.sub(mean).mul(scale).add(shift);
+                    z.leaky(leak).store(to.as_mut_ptr().add(p * self.len + c));
+                }
+            }
         }
     }
 }
@@ -73,7 +105,7 @@ pub(super) fn strip_len(size: usize, across: usize, room: usize) -> usize {
 /// # Safety
 /// The instruction set of `V` is present; `strip` has the length that `strip_len` says, and `to` is writable as described.
 #[inline(always)]
-pub(super) unsafe fn row<V: Vector, M: Map<I, 6>, const I: usize>(
+pub(super) unsafe fn row<V: Arithmetic, M: Map<I, 6>, const I: usize>(
     slice: &Slice<'_>,
     image: usize,
     (top, pad): (isize, usize),
@@ -82,26 +114,42 @@ pub(super) unsafe fn row<V: Vector, M: Map<I, 6>, const I: usize>(
     (to, place): (*mut f32, usize),
 ) {
     let room = slice.room;
-    let inside = |first: isize, end: usize| first >= 0 && first + I as isize <= end as isize;
-    let as_is = slice.norm.is_none() && room == slice.len && inside(top, slice.h);
-    let columns = across * OUT + I - OUT;
-    if !as_is {
-        slice.window(image, (top, -(pad as isize)), columns, &mut strip[..I * columns * room]);
+    if slice.norm.is_some() || room != slice.len {
+        let columns = across * OUT + I - OUT;
+        // SAFETY: as promised by the caller; tile t reads columns up to 4·t + I − 1 < columns of the strip.
+        unsafe {
+            slice.strip::<V>(image, (top, pad), columns, &mut strip[..I * columns * room]);
+            for t in 0..across {
+                for c in (0..room).step_by(V::LANES) {
+                    let from = apart(strip.as_ptr().add(t * OUT * room + c), columns * room, room);
+                    spread::<V, M, I, 6>(from, to.add(t * room + c), place);
+                }
+            }
+        }
+        return;
     }
+    let zeros = &mut strip[..room];
+    zeros.fill(0.0);
+    let src = slice.src[image * slice.h * slice.w * slice.c..][..slice.h * slice.w * slice.c].as_ptr();
     for t in 0..across {
-        let left = (t * OUT) as isize - pad as isize;
-        let (from, row, column) = if !as_is {
-            (strip[t * OUT * room..].as_ptr(), columns * room, room)
-        } else if inside(left, slice.w) {
-            let pixel = (image * slice.h + top as usize) * slice.w + left as usize;
-            (slice.src[pixel * slice.c + slice.first..].as_ptr(), slice.w * slice.c, slice.c)
-        } else {
-            slice.window(image, (top, left), I, &mut strip[..I * I * room]);
-            (strip.as_ptr(), I * room, room)
-        };
+        let mut table = [[zeros.as_ptr(); I]; I];
+        for (i, table) in table.iter_mut().enumerate() {
+            let y = top + i as isize;
+            if y < 0 || y >= slice.h as isize {
+                continue;
+            }
+            for (j, at) in table.iter_mut().enumerate() {
+                let x = (t * OUT + j).wrapping_sub(pad);
+                if x < slice.w {
+                    *at = src.wrapping_add((y as usize * slice.w + x) * slice.c + slice.first);
+                }
+            }
+        }
         for c in (0..room).step_by(V::LANES) {
-            // SAFETY: the tile lies in the strip, or inside the image.
-            unsafe { spread::<V, M, I, 6>((from.add(c), row, column), to.add(t * room + c), place) };
+            // SAFETY: all of the table points at pixels of the image or at zeros.
+            unsafe {
+                spread::<V, M, I, 6>(|i, j| table[i][j].wrapping_add(c), to.add(t * room + c), place);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::points::Input;
 use super::product::product;
 use super::{IN, OUT, PLACES, Shared, tiles};
 use crate::cpu::conv::After;
-use crate::cpu::conv::micro::{Quad, Vector};
+use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::{Level, for_parts2};
 
 /// How tiles and channels are cut.
@@ -100,7 +100,7 @@ impl Work<'_> {
     /// # Safety
     /// The instruction set of `V` is present; `to` is as large as `strides` says, `scratch` as `scratch` says.
     #[inline(always)]
-    unsafe fn inputs<V: Vector>(&self, (row, group): (usize, usize), to: *mut f32, scratch: &mut [f32]) {
+    unsafe fn inputs<V: Arithmetic>(&self, (row, group): (usize, usize), to: *mut f32, scratch: &mut [f32]) {
         let p = self.wide.plan;
         let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
         let (place, stride) = self.wide.strides(V::LANES);
@@ -122,7 +122,7 @@ impl Work<'_> {
     /// # Safety
     /// As [`Self::inputs`], which has been called for all rows and groups; `dst` are the blocks.
     #[inline(always)]
-    unsafe fn outputs<V: Vector, const MR: usize, const MR1: usize>(
+    unsafe fn outputs<V: Arithmetic, const MR: usize, const MR1: usize>(
         &self,
         b: usize,
         places: *const f32,
