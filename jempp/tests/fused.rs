@@ -121,3 +121,17 @@ fn what_can_be_fused_is_and_nothing_else() {
     assert_eq!(counts(&device, &[], true), apart);
     assert_eq!(counts(&Device::cpu(1).emulating_bf16(), &[], false), apart);
 }
+
+/// Normalised tensors are stored nowhere: with images enough to outweigh what kernels work with, a fifth of the
+/// memory is saved and more.
+#[test]
+fn fused_programs_take_less_memory() {
+    let bytes = |apart| {
+        let small = ["train.batch_size=64", "sampler.buffer_size=64"].map(str::to_owned);
+        let config = Config::from_sources("digits", None, &small).unwrap();
+        let options = Options { apart, ..Options::default() };
+        Trainer::new(&config, &Device::cpu(1), None, options).unwrap().footprint().program_bytes
+    };
+    let (fused, apart) = (bytes(false), bytes(true));
+    assert!(fused < apart * 4 / 5, "{fused} and {apart} bytes");
+}
