@@ -75,9 +75,14 @@ impl Place {
 
     /// Runs `jempp-cli` there.
     pub fn run(&self, args: &[&str]) -> Done {
+        self.run_with(&[], args)
+    }
+
+    /// The same with variables of the environment.
+    pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
         command.current_dir(self.path()).env_remove("JEMPP_SIMD").env_remove("JEMPP_DEBUG").args(args);
-        command.env("JEMPP_CACHE_DIR", self.cache());
+        command.env("JEMPP_CACHE_DIR", self.cache()).envs(variables.iter().copied());
         let o = command.output().unwrap();
         let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
         Done { code: o.status.code().unwrap_or(-1), out: text(o.stdout), err: text(o.stderr) }

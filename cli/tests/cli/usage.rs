@@ -175,6 +175,10 @@ fn ops_are_timed_beside_the_machines_ceilings() {
     assert!((number("percent") - 100.0 * number("rate") / number("ceiling")).abs() < 1e-6);
     let text = place.run(&[&base[..], &["--filter", "softmax_cross_entropy"]].concat()).ok();
     assert!(text.contains("GFLOP/s in registers") && text.contains("of ceiling"), "{text}");
+    let at =
+        |level| place.run_with(&[("JEMPP_SIMD", level)], &[&base[..], &["softmax_cross_entropy"]].concat());
+    assert!(at("portable").ok().contains("portable"));
+    assert!(at("avx3").fails(3).contains("did you mean avx2?"));
     let err = place.run(&["bench", "ops", "no_such_op"]).fails(3);
     assert!(err.contains("no_such_op") && err.contains("conv2d"), "{err}");
     place.run(&["bench", "ops", "a", "--filter", "b"]).fails(2);
