@@ -24,7 +24,7 @@ fn stems(c: &mut Criterion, device: &engine::Device, ceiling: &Ceiling) -> bench
         let failed = RefCell::new(None);
         group.bench_function(id, |b| {
             let mut program = program.borrow_mut();
-            let keep = |r: benches::Result<()>| {
+            let keep = |r: jempp::Result<()>| {
                 if let Err(e) = r {
                     failed.borrow_mut().get_or_insert(e);
                 }
@@ -52,7 +52,7 @@ fn run() -> benches::Result<()> {
     if args.iter().any(|a| a == "--bench") && plain.iter().all(|a| !a.starts_with('-')) {
         let filter = plain.first().map(|f| f.as_str());
         println!("{device}: {:.0} GFLOP/s in registers", ceiling.gflop_per_s);
-        print!("{}", render(&rows(&device, &ceiling, filter)?));
+        print!("{}", render(&rows(&device, &ceiling, filter, &mut |_, _, _| {})?));
     }
     Ok(())
 }

@@ -5,10 +5,12 @@
     venv/bin/python benches/peers/pairs.py [--pairs 5] [--setting NAME] [--precision bf16] [--json]
 
 PyTorch runs in each of its ways (channels-last or not, with bf16 as autocast, the inner loop collapsed as ours is); the fastest one
-counts. Each side warms up in a process of its own; pairs alternate so that a change of the machine's pace meets both.
+counts. Each side warms up in a process of its own; pairs alternate so that a change of the machine's pace meets both. Beside the
+times: the peak memory of each process, the smallest over the runs of the way that counts.
 """
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -24,19 +26,27 @@ SETTINGS = {
 }
 
 
-def last_json(command):
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(out.strip().splitlines()[-1])
+def measured(command):
+    """Median seconds of an iteration from the last line of JSON, and the peak memory of the process in MB."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    out = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        raise SystemExit(f"{command[0]} ended with {child.returncode}")
+    # Linux counts in units of 1024 bytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return json.loads(out.strip().splitlines()[-1])["median_s"], usage.ru_maxrss * unit / 1e6
 
 
 def ours(s, threads, precision):
     depth, width, image, batch, outer, iters = s
-    return last_json([
+    return measured([
         str(HERE.parents[1] / "target/release/jempp-cli"), "--threads", str(threads),
         "--precision", precision, "bench", "train-step",
         f"model.depth={depth}", f"model.widen_factor={width}", f"model.image_size={list(image)}",
         f"train.batch_size={batch}", f"sampler.outer_steps={outer}", "sampler.buffer_size=1000", "data.pad=0",
-        "--iters", str(iters), "--json"])["median_s"]
+        "--iters", str(iters), "--json"])
 
 
 def torch(s, threads, channels_last, precision):
@@ -45,7 +55,7 @@ def torch(s, threads, channels_last, precision):
                "--batch", batch, "--outer", outer, "--threads", threads, "--iters", iters, "--dtype", precision, "--collapsed",
                "--json"]
     command += ["--channels-last"] if channels_last else []
-    return last_json([str(c) for c in command])["median_s"]
+    return measured([str(c) for c in command])
 
 
 def main():
@@ -65,17 +75,20 @@ def main():
             mine.append(ours(s, a.threads, a.precision))
             for way in ways:
                 ways[way].append(torch(s, *way, a.precision))
-        medians = {way: statistics.median(v) for way, v in ways.items()}
+        medians = {way: statistics.median(t for t, _ in v) for way, v in ways.items()}
         best = min(medians, key=medians.get)
-        ratios = [t / m for t, m in zip(ways[best], mine)]
-        row = {"setting": name, "precision": a.precision, "jempp_s": statistics.median(mine), "torch_s": medians[best],
+        ratios = [t / m for (t, _), (m, _) in zip(ways[best], mine)]
+        memory, torch_memory = (min(mb for _, mb in side) for side in (mine, ways[best]))
+        row = {"setting": name, "precision": a.precision, "jempp_s": statistics.median(t for t, _ in mine), "torch_s": medians[best],
+               "jempp_mb": memory, "torch_mb": torch_memory, "memory_ratio": torch_memory / memory,
                "torch_way": f"{best[0]} threads, {'channels-last' if best[1] else 'NCHW'}",
                "ratio": statistics.median(ratios), "ratios": ratios}
         rows.append(row)
         if not a.json:
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"{name} {a.precision}: jempp {row['jempp_s']:.4f} s, PyTorch {row['torch_s']:.4f} s ({row['torch_way']}), "
-                  f"ratio {row['ratio']:.2f} ({spread} over {a.pairs} pairs)", flush=True)
+                  f"ratio {row['ratio']:.2f} ({spread} over {a.pairs} pairs); memory {memory:.0f} MB, "
+                  f"PyTorch {torch_memory:.0f} MB, ratio {row['memory_ratio']:.2f}", flush=True)
     if a.json:
         print(json.dumps(rows))
 

@@ -40,7 +40,7 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/data");
     let read = |name: &str| {
         let path = root.join(name);
-        fs::read(&path).map_err(|e| Error::Hostile(format!("{}: {e}", path.display())))
+        fs::read(&path).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
     };
     let all = |names: &[&str]| names.iter().map(|n| read(n)).collect::<Result<Vec<_>>>();
     match parser {
@@ -75,7 +75,7 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
 }
 
 fn tar_of(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
-    let fail = |e: std::io::Error| Error::Hostile(e.to_string());
+    let fail = |e: std::io::Error| Error::Data(e.to_string());
     let mut out = tar::Builder::new(Vec::new());
     for (name, data) in files {
         let mut header = tar::Header::new_gnu();
@@ -95,7 +95,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 /// Runs the cases `from..to` of a parser; `alloc` is the program's allocator.
 ///
 /// # Errors
-/// [`Error::Hostile`] naming the first case that panicked or took too much memory.
+/// [`Error::Data`] naming the first case that panicked or took too much memory.
 pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &PeakAlloc) -> Result<Tally> {
     let seeds = seeds(parser)?;
     let mut tally = Tally::default();
@@ -105,17 +105,17 @@ pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &Peak
         alloc.reset_peak_usage();
         let name = || format!("{parser:?}, seed {seed}, case {case}");
         let outcome = catch_unwind(AssertUnwindSafe(|| parser.run(&bytes)));
-        let outcome = outcome.map_err(|_| Error::Hostile(format!("{}: the parser panicked", name())))?;
+        let outcome = outcome.map_err(|_| Error::Data(format!("{}: the parser panicked", name())))?;
         let took = alloc.peak_usage().saturating_sub(before);
         let allowed = TIMES * bytes.len() + MORE;
         if took > allowed {
             let why = format!("{}: {took} bytes of memory for {} of input", name(), bytes.len());
-            return Err(Error::Hostile(why));
+            return Err(Error::Data(why));
         }
         if let Err(e) = &outcome
             && !matches!(e.exit_code(), 3 | 6)
         {
-            return Err(Error::Hostile(format!("{}: exit code {} for: {e}", name(), e.exit_code())));
+            return Err(Error::Data(format!("{}: exit code {} for: {e}", name(), e.exit_code())));
         }
         tally.cases += 1;
         tally.accepted += u64::from(outcome.is_ok());

@@ -15,6 +15,8 @@ pub(crate) struct Asked {
     queue: VecDeque<(Var, Values)>,
     /// Page-locked memory to use again.
     spare: Vec<Staging>,
+    /// The same of plain memory.
+    plain: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -31,7 +33,12 @@ impl Plan {
     pub fn ask<T: Element>(&mut self, v: Var) -> Result<()> {
         let view = self.output::<T>(v)?;
         let values = match &self.arena {
-            Arena::Host(a) => Values::Host(a.bytes()[view.offset..view.offset + view.len].to_vec()),
+            Arena::Host(a) => {
+                let mut bytes = self.asked.plain.pop().unwrap_or_default();
+                bytes.clear();
+                bytes.extend_from_slice(&a.bytes()[view.offset..view.offset + view.len]);
+                Values::Host(bytes)
+            }
             Arena::Gpu(gpu, arena) => {
                 let _turn = gpu.turn();
                 let fits = self.asked.spare.iter().position(|s| s.len() == view.len);
@@ -47,29 +54,32 @@ impl Plan {
         Ok(())
     }
 
-    /// The values asked for longest ago, waiting for them if need be.
+    /// The values asked for longest ago, into `values`, waiting for them if need be.
     ///
     /// # Errors
     /// If they were not asked for, or another output was asked for before; what a GPU answers.
-    pub fn take<T: Element>(&mut self, v: Var) -> Result<Vec<T>> {
+    pub fn take<T: Element>(&mut self, v: Var, values: &mut Vec<T>) -> Result<()> {
         match self.asked.queue.front() {
             Some((first, _)) if *first == v => {}
             _ => return Err(Error::Bind("the output is not the one asked for longest ago".into())),
         }
-        let mut values = Vec::new();
+        values.clear();
         match self.asked.queue.pop_front() {
-            Some((_, Values::Host(bytes))) => values = typed(&bytes),
+            Some((_, Values::Host(bytes))) => {
+                values.extend(typed::<T>(&bytes));
+                self.asked.plain.push(bytes);
+            }
             Some((_, Values::Gpu(mut staging))) => {
-                values = typed(staging.bytes()?);
+                values.extend(typed::<T>(staging.bytes()?));
                 self.asked.spare.push(staging);
             }
             None => {}
         }
-        Ok(values)
+        Ok(())
     }
 }
 
 /// The values in bytes that may lie at any address.
-fn typed<T: Element>(bytes: &[u8]) -> Vec<T> {
-    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+fn typed<T: Element>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }

@@ -50,6 +50,25 @@ impl Debugging {
     }
 }
 
+/// What `JEMPP_SIMD` may say.
+const LEVELS: [(&str, Level); 3] =
+    [("portable", Level::Portable), ("avx2", Level::Avx2), ("avx512", Level::Avx512)];
+
+/// The instruction set of a name, however it is written: `AVX-512` is `avx512`.
+fn parse_level(asked: &str) -> Result<Level, String> {
+    let plain = |s: &str| s.to_lowercase().replace(['-', '_', ' '], "");
+    if let Some((_, level)) = LEVELS.iter().find(|(name, _)| plain(asked) == *name) {
+        return Ok(*level);
+    }
+    // What an AVX of another number is nearest to, and what everything older is.
+    let near = match plain(asked) {
+        s if s.contains("512") => "avx512",
+        s if s.contains("avx") || s.contains("fma") => "avx2",
+        _ => "portable",
+    };
+    Err(format!("JEMPP_SIMD={asked}: did you mean {near}? It may be portable, avx2 or avx512"))
+}
+
 /// A device. Cloning shares its threads.
 #[derive(Clone)]
 pub struct Device {
@@ -78,18 +97,25 @@ impl Device {
         Self { kind: Kind::Cpu(Arc::new(Cpu::new(threads, limit))), emulates: false, debug }
     }
 
-    /// The CPU as the environment asks for it: `JEMPP_SIMD` (`portable`, `avx2`, `avx512`) and `JEMPP_DEBUG`.
+    /// The CPU as the environment asks for it: exactly the instruction set of `JEMPP_SIMD` (`portable`, `avx2`, `avx512`;
+    /// the best one if it is not set) and `JEMPP_DEBUG`.
     ///
     /// # Errors
-    /// A text naming the variable and the allowed values.
+    /// A text naming the variable and the allowed values, or what the machine has.
     pub fn cpu_from_env(threads: usize) -> Result<Self, String> {
-        let limit = match std::env::var("JEMPP_SIMD").as_deref() {
-            Err(_) | Ok("" | "avx512") => Level::Avx512,
-            Ok("avx2") => Level::Avx2,
-            Ok("portable") => Level::Portable,
-            Ok(other) => return Err(format!("JEMPP_SIMD={other}: use portable, avx2 or avx512")),
+        let debug = Debugging::from_env()?;
+        let Some(asked) = std::env::var("JEMPP_SIMD").ok().filter(|v| !v.is_empty()) else {
+            return Ok(Self::cpu_with(threads, Level::Avx512, debug));
         };
-        Ok(Self::cpu_with(threads, limit, Debugging::from_env()?))
+        let level = parse_level(&asked)?;
+        let device = Self::cpu_with(threads, level, debug);
+        match device.as_cpu().map(|cpu| cpu.simd.level()) {
+            Some(best) if best != level => Err(format!(
+                "JEMPP_SIMD={asked}: this machine does not have these instructions; its best is {}",
+                LEVELS.iter().find(|(_, l)| *l == best).map_or("portable", |(name, _)| *name)
+            )),
+            _ => Ok(device),
+        }
     }
 
     /// The same CPU with other products in convolutions and linear layers; a GPU is left as it is.
@@ -196,5 +222,24 @@ impl fmt::Display for Device {
         };
         let emulates = if self.emulates { ", emulating bf16" } else { "" };
         write!(f, "CPU, {t} thread{}, {level}{products}{emulates}", if t == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instruction_sets_are_named_and_wrong_names_get_a_suggestion() {
+        for (name, level) in
+            [("portable", Level::Portable), ("avx2", Level::Avx2), ("AVX-512", Level::Avx512)]
+        {
+            assert_eq!(parse_level(name), Ok(level));
+        }
+        for (name, near) in [("avx512f", "avx512"), ("avx", "avx2"), ("sse2", "portable"), ("0", "portable")]
+        {
+            let why = parse_level(name).unwrap_err();
+            assert!(why.contains(&format!("did you mean {near}?")) && why.contains(name), "{why}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub use device::{Debugging, Device, Precision, Products};
 pub use error::{Error, Result};
 pub use grad::grad;
 pub use kernels::cast::bf16;
-pub use kernels::cpu::Level;
+pub use kernels::cpu::{Cpu, Level, peak};
 pub use kernels::map::Map;
 pub use kernels::profile::{Profile, Spent};
 pub use plan::Plan;

@@ -85,11 +85,23 @@ impl Plan {
             }
             self.check_step(i, state)?;
         }
-        for k in 0..self.copies.len() {
-            let (from, to) = self.copies[k];
-            let data = self.content(state, from)?;
-            if let (Space::Slot(id), Store::Host(slots)) = (to.space, &mut state.store) {
-                slots[id as usize].bytes_mut()[to.offset..to.offset + to.len].copy_from_slice(&data);
+        let (Arena::Host(arena), Store::Host(slots)) = (&self.arena, &mut state.store) else {
+            return Err(elsewhere());
+        };
+        for (from, to) in &self.copies {
+            let range = from.offset..from.offset + from.len;
+            let Space::Slot(id) = to.space else { continue };
+            let target = to.offset..to.offset + to.len;
+            match from.space {
+                Space::Arena => slots[id as usize].bytes_mut()[target].copy_from_slice(&arena.bytes()[range]),
+                Space::Slot(source) if source == id => {
+                    slots[id as usize].bytes_mut().copy_within(range, to.offset)
+                }
+                Space::Slot(source) => {
+                    if let Ok([source, slot]) = slots.get_disjoint_mut([source as usize, id as usize]) {
+                        slot.bytes_mut()[target].copy_from_slice(&source.bytes()[range]);
+                    }
+                }
             }
         }
         Ok(())
@@ -234,20 +246,20 @@ impl Plan {
         if let Some((v, _)) = inputs.iter().find(|(v, _)| v.tape != self.tag) {
             return Err(Error::Bind(format!("variable {} belongs to another tape", v.id)));
         }
-        let mut given = Vec::with_capacity(self.binds.len());
-        for (var, name, spec, view) in &self.binds {
-            let Some((_, data)) = inputs.iter().find(|(v, _)| v == var) else {
+        let given = |var: &Var| inputs.iter().find(|(v, _)| v == var).map(|(_, data)| data.parts());
+        for (var, name, spec, _) in &self.binds {
+            let Some((dtype, len, _)) = given(var) else {
                 return Err(Error::Bind(format!("input `{name}` of {spec} is missing")));
             };
-            let (dtype, len, data) = data.parts();
             if dtype != spec.dtype || len != spec.len() {
                 return Err(Error::Bind(format!("input `{name}` is {spec}, got {len} elements of {dtype}")));
             }
-            given.push((view.offset, data));
         }
         let put = |to: &mut [u8]| {
-            for (at, data) in given {
-                to[at..at + data.len()].copy_from_slice(data);
+            for (var, _, _, view) in &self.binds {
+                if let Some((_, _, data)) = given(var) {
+                    to[view.offset..view.offset + data.len()].copy_from_slice(data);
+                }
             }
         };
         match (&mut self.arena, &mut self.staging) {

@@ -1,37 +1,93 @@
 //! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
 //!
-//! Each chunk forms its own mean and sum of squared deviations in two passes; chunks are merged in order by the
-//! formula of Chan, Golub, LeVeque (1979) in float64: Σx² − mean² would cancel.
+//! Rows are merged into the mean and the sum of squared deviations of a chunk, and chunks in order into those of a group,
+//! by the formula of Chan, Golub, LeVeque (1979), chunks in float64: Σx² − mean² would cancel.
 
 pub use crate::channels::Grouped;
-use crate::channels::{Chunk, of_block, repeat, repeats};
-use crate::cpu::{Cpu, Real, Simd, for_parts, simd::multiversion};
+use crate::channels::{BLOCK, Chunk, of_block, of_group, repeat, repeats, room};
+use crate::cpu::simd::{far, fetch_ahead, multiversion};
+use crate::cpu::{Cpu, Real, Simd, for_parts};
 
 multiversion! {
-    /// Sums of `x` (`rows × c`), or of squared deviations from `mean`, into the first `c` values of `acc`.
-    fn moments<T: Real>(x: &[T], c: usize, mean: Option<&[T]>, acc: &mut [T]) {
-        acc.fill(T::ZERO);
-        let span = acc.len();
-        match mean {
-            None => {
-                for x in x.chunks(span) {
-                    for (a, &x) in acc.iter_mut().zip(x) {
-                        *a += x;
-                    }
-                }
+    /// Mean and sum of squared deviations of `x` (`rows × c`) into the first `c` values of `mean` and `m2`, both of one
+    /// length, a multiple of c. In one pass: four rows of that length at a time are merged into what there is.
+    fn moments<T: Real>(x: &[T], c: usize, far: bool, mean: &mut [T], m2: &mut [T]) {
+        let n = mean.len();
+        let m2 = &mut m2[..n];
+        mean.fill(T::ZERO);
+        m2.fill(T::ZERO);
+        let mut blocks = x.chunks_exact(4 * n);
+        let (quarter, mut before) = (T::of(0.25), 0.0);
+        for x in &mut blocks {
+            if far {
+                fetch_ahead(x);
             }
-            Some(mean) => {
-                for x in x.chunks(span) {
-                    for ((a, &x), &m) in acc.iter_mut().zip(x).zip(mean) {
-                        *a += (x - m) * (x - m);
-                    }
-                }
+            let (x, y) = x.split_at(2 * n);
+            let ((x0, x1), (x2, x3)) = (x.split_at(n), y.split_at(n));
+            let (x1, x3) = (&x1[..n], &x3[..n]);
+            // Four of 4·before + 4 rows.
+            let (share, weight) = (T::of(1.0 / (before + 1.0)), T::of(4.0 * before / (before + 1.0)));
+            for j in 0..n {
+                let b = ((x0[j] + x1[j]) + (x2[j] + x3[j])) * quarter;
+                let (d0, d1, d2, d3) = (x0[j] - b, x1[j] - b, x2[j] - b, x3[j] - b);
+                let d = b - mean[j];
+                mean[j] += d * share;
+                m2[j] += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + d * d * weight;
+            }
+            before += 1.0;
+        }
+        let mut rows = fold_moments(c, 4.0 * before, mean, m2);
+        let (mean, m2) = (&mut mean[..c], &mut m2[..c]);
+        for x in blocks.remainder().chunks_exact(c) {
+            rows += 1.0;
+            let share = T::of(1.0 / rows);
+            for j in 0..c {
+                let d = x[j] - mean[j];
+                mean[j] += d * share;
+                m2[j] += d * (x[j] - mean[j]);
             }
         }
-        let (first, rest) = acc.split_at_mut(c);
-        for r in rest.chunks_exact(c) {
-            for (a, &r) in first.iter_mut().zip(r) {
-                *a += r;
+    }
+}
+
+/// Merges the repetitions of c channels, each of `rows` rows, into the first: how many rows these then have.
+#[inline(always)]
+fn fold_moments<T: Real>(c: usize, rows: f64, mean: &mut [T], m2: &mut [T]) -> f64 {
+    let ((mean, means), (m2, m2s)) = (mean.split_at_mut(c), m2.split_at_mut(c));
+    let mut done = rows;
+    for (b, b2) in means.chunks_exact(c).zip(m2s.chunks_exact(c)).filter(|_| rows > 0.0) {
+        let (share, weight) = (T::of(rows / (done + rows)), T::of(done * rows / (done + rows)));
+        for j in 0..c {
+            let d = b[j] - mean[j];
+            mean[j] += d * share;
+            m2[j] += b2[j] + d * d * weight;
+        }
+        done += rows;
+    }
+    done
+}
+
+multiversion! {
+    /// Merges what the chunks of a group found, in order: the parts have mean and squared deviations, `span` values each.
+    fn merged<T: Real>(parts: &[T], span: usize, chunks: &[Chunk], mean: &mut [T], var: &mut [T]) {
+        for (k, (mean, var)) in mean.chunks_mut(BLOCK).zip(var.chunks_mut(BLOCK)).enumerate() {
+            let (mut n, mut m, mut m2) = (0.0f64, [0.0f64; BLOCK], [0.0f64; BLOCK]);
+            let count = mean.len();
+            for chunk in chunks {
+                let (b, b2) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
+                let (b, b2) = (&b[k * BLOCK..][..count], &b2[k * BLOCK..][..count]);
+                let rows = (chunk.end - chunk.start) as f64;
+                let share = rows / (n + rows);
+                for ((m, m2), (b, b2)) in m.iter_mut().zip(&mut m2).zip(b.iter().zip(b2)) {
+                    let d = b.to_f64() - *m;
+                    *m += d * share;
+                    *m2 += b2.to_f64() + d * d * (n * share);
+                }
+                n += rows;
+            }
+            for ((mean, var), (m, m2)) in mean.iter_mut().zip(var).zip(m.iter().zip(&m2)) {
+                *mean = T::of(*m);
+                *var = T::of(*m2 / n);
             }
         }
     }
@@ -65,7 +121,7 @@ impl Stats {
 
     /// Elements that a block finds.
     pub fn block_part(&self) -> usize {
-        self.each * 3 * self.span()
+        self.each * 2 * self.span()
     }
 
     /// Elements of workspace.
@@ -75,71 +131,57 @@ impl Stats {
 
     /// `mean[g, c]` and biased `var[g, c]` from x.
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], mean: &mut [T], var: &mut [T], workspace: &mut [T]) {
-        let c = self.shape.c;
-        for_parts(cpu, workspace, 3 * self.span(), |t, part| {
+        let (c, far) = (self.shape.c, far::<T>(x.len()));
+        for_parts(cpu, workspace, 2 * self.span(), |t, part| {
             let Some(chunk) = self.chunks.get(t) else { return };
-            self.chunk(cpu.simd, &x[chunk.start * c..chunk.end * c], part);
+            self.chunk(cpu.simd, &x[chunk.start * c..chunk.end * c], far, part);
         });
-        self.merge(workspace, mean, var);
+        self.merge(cpu.simd, workspace, mean, var);
     }
 
-    /// Mean, sum of squared deviations and the mean repeated, from the rows of a chunk.
-    fn chunk<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
-        let (c, span) = (self.shape.c, self.span());
-        let (m, rest) = part.split_at_mut(span);
-        let (m2, means) = rest.split_at_mut(span);
-        moments(simd, x, c, None, m);
-        let rows = T::of((x.len() / c) as f64);
-        m[..c].iter_mut().for_each(|m| *m = *m / rows);
-        for r in means.chunks_exact_mut(c) {
-            r.copy_from_slice(&m[..c]);
-        }
-        moments(simd, x, c, Some(means), m2);
+    /// Mean and sum of squared deviations from the rows of a chunk, fetched ahead if x is far.
+    fn chunk<T: Real>(&self, simd: Simd, x: &[T], far: bool, part: &mut [T]) {
+        let (mean, m2) = part.split_at_mut(self.span());
+        moments(simd, x, self.shape.c, far, mean, m2);
     }
 
     /// What the block `x` that starts at element `first` gives, in its part of the workspace.
     pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], part: &mut [T]) {
         let chunks = of_block(&self.chunks, self.shape.c, first, x.len());
-        for ((_, r), part) in chunks.zip(part.chunks_exact_mut(3 * self.span())) {
-            self.chunk(simd, &x[r], part);
+        for ((_, r), part) in chunks.zip(part.chunks_exact_mut(2 * self.span())) {
+            self.chunk(simd, &x[r], false, part);
         }
     }
 
     /// `mean[g, c]` and biased `var[g, c]` from what the chunks gave.
-    pub fn merge<T: Real>(&self, workspace: &[T], mean: &mut [T], var: &mut [T]) {
+    pub fn merge<T: Real>(&self, simd: Simd, workspace: &[T], mean: &mut [T], var: &mut [T]) {
         let c = self.shape.c;
-        for g in 0..self.shape.groups.len() {
-            self.merge_group(g, workspace, &mut mean[g * c..][..c], &mut var[g * c..][..c]);
-        }
-    }
-
-    fn merge_group<T: Real>(&self, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
-        let span = self.span();
-        let first = self.chunks.partition_point(|c| c.group < group);
-        let end = self.chunks.partition_point(|c| c.group <= group);
-        for ch in 0..self.shape.c {
-            let (mut n, mut m, mut m2) = (0.0f64, 0.0f64, 0.0f64);
-            for chunk in &self.chunks[first..end] {
-                let (t, rows) = (chunk.part, (chunk.end - chunk.start) as f64);
-                let (b, b2) = (parts[t * 3 * span + ch].to_f64(), parts[(t * 3 + 1) * span + ch].to_f64());
-                let d = b - m;
-                m += d * rows / (n + rows);
-                m2 += b2 + d * d * n * rows / (n + rows);
-                n += rows;
-            }
-            mean[ch] = T::of(m);
-            var[ch] = T::of(m2 / n);
+        for (g, (mean, var)) in mean.chunks_exact_mut(c).zip(var.chunks_exact_mut(c)).enumerate() {
+            merged(simd, workspace, self.span(), of_group(&self.chunks, g), mean, var);
         }
     }
 }
 
 multiversion! {
-    fn backward<T: Real>(x: &[T], add: &[T], a: &[T], b: &[T], dx: &mut [T]) {
-        for (((dx, x), add), (a, b)) in
-            dx.chunks_mut(a.len()).zip(x.chunks(a.len())).zip(add.chunks(a.len())).zip(core::iter::repeat((a, b)))
-        {
-            for ((((dx, &x), &add), &a), &b) in dx.iter_mut().zip(x).zip(add).zip(a).zip(b) {
-                *dx = add + (a + b * x);
+    /// dx = add + (a/n + b·(x − mean)·2/n), coefficients repeated to one length.
+    fn backward<T: Real>(x: &[T], add: Option<&[T]>, mean: &[T], a: &[T], b: &[T], n: T, dx: &mut [T]) {
+        let (span, one, two) = (mean.len(), T::ONE / n, T::of(2.0) / n);
+        let (a, b) = (&a[..span], &b[..span]);
+        for (i, dx) in dx.chunks_mut(span).enumerate() {
+            let (at, len) = (i * span, dx.len());
+            let (x, mean, a, b) = (&x[at..][..len], &mean[..len], &a[..len], &b[..len]);
+            match add {
+                Some(add) => {
+                    let add = &add[at..][..len];
+                    for j in 0..len {
+                        dx[j] = add[j] + (a[j] * one + (b[j] * two) * (x[j] - mean[j]));
+                    }
+                }
+                None => {
+                    for j in 0..len {
+                        dx[j] = a[j] * one + (b[j] * two) * (x[j] - mean[j]);
+                    }
+                }
             }
         }
     }
@@ -156,24 +198,17 @@ pub fn grad_cpu<T: Real>(
     add: Option<&[T]>,
     dx: &mut [T],
 ) {
-    let (c, grain, starts) = (shape.c, shape.grain(), shape.starts());
-    let coeffs: Vec<_> = (0..shape.groups.len())
-        .map(|g| {
-            let n = T::of(shape.rows(g) as f64);
-            let at = g * c..(g + 1) * c;
-            let b: Vec<T> = dvar[at.clone()].iter().map(|&v| T::of(2.0) * v / n).collect();
-            let means = dmean[at.clone()].iter().zip(&mean[at]);
-            let a: Vec<T> = means.zip(&b).map(|((&d, &m), &b)| d / n - b * m).collect();
-            (repeat(&a), repeat(&b))
-        })
-        .collect();
-    let zeros = vec![T::ZERO; if add.is_none() { grain } else { 0 }];
+    let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
         let at = t * grain;
-        shape.pieces(&starts, at, dx.len(), |g, r| {
-            let ((a, b), dx) = (&coeffs[g], &mut dx[r.start - at..r.end - at]);
-            let add = add.map_or_else(|| &zeros[..dx.len()], |add| &add[r.clone()]);
-            backward(cpu.simd, &x[r], add, a, b, dx);
+        let (mut m, mut a, mut b) = (room(), room(), room());
+        shape.pieces(at, dx.len(), |g, r| {
+            let dx = &mut dx[r.start - at..r.end - at];
+            let of = g * c..(g + 1) * c;
+            let mean = repeat(&mean[of.clone()], &mut m);
+            let (a, b) = (repeat(&dmean[of.clone()], &mut a), repeat(&dvar[of], &mut b));
+            let n = T::of(shape.rows(g) as f64);
+            backward(cpu.simd, &x[r.clone()], add.map(|add| &add[r]), mean, a, b, n, dx);
         });
     });
 }

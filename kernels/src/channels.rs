@@ -1,7 +1,7 @@
 //! Helpers for loops over pixels × channels: per-channel coefficients repeated so that the inner loop is long
 //! enough to vectorise, and groups of images with coefficients of their own.
 
-use crate::cpu::GRAIN;
+use crate::cpu::{GRAIN, Real, simd::fetch_ahead};
 use core::ops::Range;
 
 /// Shape of a grouped per-channel operation: consecutive images belong to groups.
@@ -46,30 +46,16 @@ impl Grouped {
 
     /// Calls `f` for the pieces of elements `at..at + len` by group: the group, and the elements of the whole tensor.
     /// Groups may be small and many, so work is shared out over all of them, not group by group.
-    pub(crate) fn pieces(
-        &self,
-        starts: &[usize],
-        at: usize,
-        len: usize,
-        mut f: impl FnMut(usize, Range<usize>),
-    ) {
-        let end = at + len;
-        let mut start = at;
-        let mut group = starts.partition_point(|s| *s <= at).saturating_sub(1);
-        while start < end {
-            let stop = starts[group + 1].min(end);
-            f(group, start..stop);
-            (start, group) = (stop, group + 1);
-        }
-    }
-
-    /// First element of each group, and the number of all.
-    pub(crate) fn starts(&self) -> Vec<usize> {
-        let mut starts = vec![0];
+    pub(crate) fn pieces(&self, at: usize, len: usize, mut f: impl FnMut(usize, Range<usize>)) {
+        let (mut start, end) = (at, at + len);
+        let mut stop = 0;
         for g in 0..self.groups.len() {
-            starts.push(starts[g] + self.rows(g) * self.c);
+            stop += self.rows(g) * self.c;
+            if start < stop.min(end) {
+                f(g, start..stop.min(end));
+                start = stop;
+            }
         }
-        starts
     }
 
     /// Elements of a part: whole rows, about [`GRAIN`] values.
@@ -96,10 +82,10 @@ impl Grouped {
     /// Chunks of a tensor that comes in blocks of `len` elements (whole rows; the last may be short): each block cut
     /// where groups end. And how many a block has at most: its chunks' parts are as many numbers on end.
     pub(crate) fn chunks_of_blocks(&self, len: usize) -> (Vec<Chunk>, usize) {
-        let (starts, mut out, mut at) = (self.starts(), Vec::new(), Vec::new());
+        let (mut out, mut at) = (Vec::new(), Vec::new());
         for from in (0..self.len()).step_by(len.max(1)) {
             at.push(out.len());
-            self.pieces(&starts, from, len.min(self.len() - from), |group, r| {
+            self.pieces(from, len.min(self.len() - from), |group, r| {
                 out.push(Chunk { group, start: r.start / self.c, end: r.end / self.c, part: 0 });
             });
         }
@@ -115,17 +101,69 @@ impl Grouped {
 }
 
 /// Values a repeated coefficient vector holds at least.
-const SPAN: usize = 64;
+const SPAN: usize = 256;
+
+/// Room for what is repeated: fewer than [`SPAN`] channels, as often as needed. No vector of it crosses a cache line.
+#[repr(align(64))]
+pub(crate) struct Room<T>([T; 2 * SPAN]);
+
+/// Room that holds nothing yet.
+pub(crate) fn room<T: Real>() -> Room<T> {
+    Room([T::ZERO; 2 * SPAN])
+}
 
 /// Whole repetitions of `c` channels that give at least [`SPAN`] values.
 pub(crate) fn repeats(c: usize) -> usize {
     SPAN.div_ceil(c.max(1))
 }
 
-/// `v` repeated.
-pub(crate) fn repeat<T: Copy>(v: &[T]) -> Vec<T> {
-    v.repeat(repeats(v.len()))
+/// `v` repeated, in `room` unless it is long enough as it is.
+pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], room: &'a mut Room<T>) -> &'a [T] {
+    let c = v.len();
+    if c == 0 || c >= SPAN {
+        return v;
+    }
+    let all = &mut room.0[..c * repeats(c)];
+    all[..c].copy_from_slice(v);
+    let mut done = c;
+    while done < all.len() {
+        let more = done.min(all.len() - done);
+        all.copy_within(..more, done);
+        done += more;
+    }
+    all
 }
+
+/// `acc[j]` += Σ_i `x[i·n + j]` with n the length of `acc`, which is long enough that no addition waits for the store of
+/// the one before. `far`: see [`crate::cpu::simd::far`].
+#[inline(always)]
+pub(crate) fn add_rows<T: Real>(x: &[T], far: bool, acc: &mut [T]) {
+    let n = acc.len();
+    let mut rows = x.chunks_exact(n);
+    for x in &mut rows {
+        if far {
+            fetch_ahead(x);
+        }
+        for j in 0..n {
+            acc[j] += x[j];
+        }
+    }
+    acc.iter_mut().zip(rows.remainder()).for_each(|(a, &x)| *a += x);
+}
+
+/// Adds the repetitions of the first `c` sums to these.
+#[inline(always)]
+pub(crate) fn fold<T: Real>(c: usize, acc: &mut [T]) {
+    let (first, rest) = acc.split_at_mut(c);
+    for r in rest.chunks_exact(c) {
+        for j in 0..c {
+            first[j] += r[j];
+        }
+    }
+}
+
+/// Channels whose float64 sums are held at once.
+pub(crate) const BLOCK: usize = 64;
 
 /// The chunks of the block that starts at element `first` and has `len` elements of `c` channels: each with its
 /// elements in the block.
@@ -138,6 +176,12 @@ pub(crate) fn of_block(
     let from = chunks.partition_point(|k| k.start * c < first);
     let mine = chunks[from..].iter().take_while(move |k| k.start * c < first + len);
     mine.map(move |k| (k, k.start * c - first..k.end * c - first))
+}
+
+/// The chunks of a group.
+pub(crate) fn of_group(chunks: &[Chunk], group: usize) -> &[Chunk] {
+    let first = chunks.partition_point(|k| k.group < group);
+    &chunks[first..chunks.partition_point(|k| k.group <= group)]
 }
 
 #[cfg(test)]
@@ -170,14 +214,13 @@ mod tests {
     #[test]
     fn pieces_cover_every_part_group_by_group() {
         let shape = Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 };
-        let starts = shape.starts();
-        assert_eq!(starts, [0, 6, 24, 30, 42]);
+        let starts = [0, 6, 24, 30, 42];
         for size in (3..=42).step_by(3) {
             let mut at = 0;
             while at < 42 {
                 let len = size.min(42 - at);
                 let mut next = at;
-                shape.pieces(&starts, at, len, |g, r| {
+                shape.pieces(at, len, |g, r| {
                     assert!(
                         r.start == next && !r.is_empty() && starts[g] <= r.start && r.end <= starts[g + 1]
                     );

@@ -1,7 +1,7 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-use crate::noise::{Law, Place, quad};
+use crate::noise::{BLOCK, Law, Place, block};
 
 /// The group of four elements at which the masks of a layer begin: layers share a place, not their uniforms.
 #[must_use]
@@ -16,8 +16,8 @@ fn scale(rate: f64) -> f64 {
 
 multiversion! {
     fn thin<T: Real>(place: Place, rate: f32, scale: T, first: u64, y: &mut [T]) {
-        for (i, y) in y.chunks_mut(4).enumerate() {
-            for (y, u) in y.iter_mut().zip(quad(place, Law::Uniform, first + i as u64)) {
+        for (i, y) in y.chunks_mut(BLOCK).enumerate() {
+            for (y, u) in y.iter_mut().zip(block(place, Law::Uniform, first + (i * BLOCK / 4) as u64)) {
                 *y = if u < rate { T::ZERO } else { *y * scale };
             }
         }

@@ -23,24 +23,40 @@ pub struct Place {
     pub step: u32,
 }
 
-/// Four values: elements 4·`group` … 4·`group` + 3.
+/// Groups of four that are drawn side by side.
+const GROUPS: usize = 64;
+
+/// Values that [`block`] draws.
+pub(crate) const BLOCK: usize = 4 * GROUPS;
+
+/// Elements 4·`first` … 4·`first` + [`BLOCK`] − 1. One loop over groups without branches, so that it becomes vectors in
+/// a body of `multiversion!`.
 #[inline(always)]
-pub(crate) fn quad(place: Place, law: Law, group: u64) -> [f32; 4] {
-    let c = Counter { element: group, step: place.step, stream: place.stream };
-    let w = philox4x32_10(c.words(), place.key);
-    match law {
-        Law::Uniform => w.map(uniform),
-        Law::Normal => {
-            let ((a, b), (c, d)) = (normal_pair(w[0], w[1]), normal_pair(w[2], w[3]));
-            [a, b, c, d]
-        }
+pub(crate) fn block(place: Place, law: Law, first: u64) -> [f32; BLOCK] {
+    let mut lanes = [[0.0f32; GROUPS]; 4];
+    let [a, b, c, d] = &mut lanes;
+    for l in 0..GROUPS {
+        let at = Counter { element: first + l as u64, step: place.step, stream: place.stream };
+        let w = philox4x32_10(at.words(), place.key);
+        (a[l], b[l], c[l], d[l]) = match law {
+            Law::Uniform => (uniform(w[0]), uniform(w[1]), uniform(w[2]), uniform(w[3])),
+            Law::Normal => {
+                let ((a, b), (c, d)) = (normal_pair(w[0], w[1]), normal_pair(w[2], w[3]));
+                (a, b, c, d)
+            }
+        };
     }
+    let mut out = [0.0; BLOCK];
+    for (l, out) in out.chunks_exact_mut(4).enumerate() {
+        out.copy_from_slice(&[lanes[0][l], lanes[1][l], lanes[2][l], lanes[3][l]]);
+    }
+    out
 }
 
 multiversion! {
     fn fill<T: Real>(place: Place, law: Law, first: u64, out: &mut [T]) {
-        for (i, out) in out.chunks_mut(4).enumerate() {
-            for (o, v) in out.iter_mut().zip(quad(place, law, first + i as u64)) {
+        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+            for (o, v) in out.iter_mut().zip(block(place, law, first + (i * GROUPS) as u64)) {
                 *o = T::of(f64::from(v));
             }
         }

@@ -47,10 +47,11 @@ pub fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// A word to a uniform in the open interval (0, 1): the midpoints of 2²³ equal cells, never 0 or 1 in float32.
+/// A word to a uniform in the open interval (0, 1): the midpoints of 2²³ equal cells, never 0 or 1 in float32. By way of
+/// `i32`, whose conversion vectorises.
 #[inline(always)]
 pub fn uniform(word: u32) -> f32 {
-    ((word >> 9) as f32 + 0.5) * (1.0 / 8_388_608.0)
+    ((word >> 9) as i32 as f32 + 0.5) * (1.0 / 8_388_608.0)
 }
 
 /// Two words to two independent standard normals (Box–Muller).
@@ -94,19 +95,18 @@ fn ln(x: f32) -> f32 {
 #[inline(always)]
 fn sin_cos_turns(t: f32) -> (f32, f32) {
     // Nearest quarter turn; what is left lies in [−1/8, 1/8] of a turn.
-    let q = (t * 4.0 + 0.5).floor();
-    let a = (t - q * 0.25) * core::f32::consts::TAU;
+    let q = (t * 4.0 + 0.5) as i32;
+    let a = (t - q as f32 * 0.25) * core::f32::consts::TAU;
     let z = a * a;
     let s = (-1.951_529_6e-4_f32).mul_add(z, 8.332_161e-3).mul_add(z, -1.666_665_5e-1);
     let s = (s * z).mul_add(a, a);
     let c = 2.443_315_7e-5_f32.mul_add(z, -1.388_731_6e-3).mul_add(z, 4.166_664_6e-2);
     let c = (c * z).mul_add(z, (-0.5_f32).mul_add(z, 1.0));
-    match (q as i32) & 3 {
-        0 => (s, c),
-        1 => (c, -s),
-        2 => (-s, -c),
-        _ => (-c, s),
-    }
+    // Odd quarters swap the two; the sine is negative in quarters 2 and 3, the cosine in 1 and 2. Without branches, so
+    // that loops over it vectorise.
+    let (u, v) = if q & 1 == 0 { (s, c) } else { (c, s) };
+    let flip = |x: f32, bit: i32| f32::from_bits(x.to_bits() ^ ((bit as u32 & 2) << 30));
+    (flip(u, q), flip(v, q + 1))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-use crate::noise::{Law, Place, quad};
+use crate::noise::{BLOCK, Law, Place, block};
 
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,8 +59,8 @@ multiversion! {
 multiversion! {
     fn disturbed<T: Real>(args: Args, place: Place, first: u64, x: &mut [T]) {
         let (lo, hi, sd) = (T::of(-1.0), T::of(1.0), T::of(args.noise));
-        for (i, x) in x.chunks_mut(4).enumerate() {
-            for (x, z) in x.iter_mut().zip(quad(place, Law::Normal, first + i as u64)) {
+        for (i, x) in x.chunks_mut(BLOCK).enumerate() {
+            for (x, z) in x.iter_mut().zip(block(place, Law::Normal, first + (i * BLOCK / 4) as u64)) {
                 let v = *x + sd * T::of(f64::from(z));
                 *x = if args.clip_after_noise { v.clip(lo, hi) } else { v };
             }

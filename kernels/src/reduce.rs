@@ -1,24 +1,30 @@
 //! Sums: over all rows of a matrix, over everything, and their transposes.
 
-use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+use crate::channels::{BLOCK, add_rows, fold};
+use crate::cpu::simd::{far, multiversion};
+use crate::cpu::{Cpu, Real, for_parts};
 
 /// Rows a task adds up, so that the order of additions never depends on threads.
 const ROWS: usize = 256;
 
 multiversion! {
-    fn add_rows<T: Real>(x: &[T], c: usize, acc: &mut [T]) {
+    fn rows<T: Real>(x: &[T], c: usize, far: bool, acc: &mut [T]) {
         acc.fill(T::ZERO);
-        let span = acc.len();
-        for x in x.chunks(span) {
-            for (a, &x) in acc.iter_mut().zip(x) {
-                *a += x;
+        add_rows(x, far, acc);
+        fold(c, acc);
+    }
+}
+
+multiversion! {
+    /// Parts of `span` values each, added in order.
+    fn total<T: Real>(parts: &[T], span: usize, out: &mut [T]) {
+        for (k, out) in out.chunks_mut(BLOCK).enumerate() {
+            let mut sum = [0.0f64; BLOCK];
+            for part in parts.chunks_exact(span) {
+                let part = &part[k * BLOCK..][..out.len()];
+                sum.iter_mut().zip(part).for_each(|(s, v)| *s += v.to_f64());
             }
-        }
-        let (first, rest) = acc.split_at_mut(c);
-        for r in rest.chunks_exact(c) {
-            for (a, &r) in first.iter_mut().zip(r) {
-                *a += r;
-            }
+            out.iter_mut().zip(&sum).for_each(|(o, s)| *o = T::of(*s));
         }
     }
 }
@@ -34,15 +40,13 @@ pub fn sum_rows_workspace(rows: usize, c: usize) -> usize {
 
 /// `out[c]` = Σ_r `x[r, c]`: partial sums of fixed runs of rows, added in order in float64.
 pub fn sum_rows<T: Real>(cpu: &Cpu, c: usize, x: &[T], out: &mut [T], workspace: &mut [T]) {
-    let span = span(c);
+    let (span, far) = (span(c), far::<T>(x.len()));
     for_parts(cpu, workspace, span, |t, acc| {
         let at = (t * ROWS * c).min(x.len());
         let end = (at + ROWS * c).min(x.len());
-        add_rows(cpu.simd, &x[at..end], c, acc);
+        rows(cpu.simd, &x[at..end], c, far, acc);
     });
-    for (j, o) in out.iter_mut().enumerate() {
-        *o = T::of(workspace.chunks_exact(span).map(|w| w[j].to_f64()).sum());
-    }
+    total(cpu.simd, workspace, span, out);
 }
 
 /// `out[r, c]` = `v[c]`.

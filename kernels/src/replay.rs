@@ -2,8 +2,8 @@
 //!
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
-use crate::cpu::{Cpu, Real, for_parts};
-use crate::noise::{Law, Place, quad};
+use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
+use crate::noise::{BLOCK, Law, Place, block};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
@@ -71,49 +71,70 @@ pub fn restart<T: Real>(
     for_parts(cpu, out, row, |i, out| {
         let base = (i as u64) << 32;
         if kind[i] == Kind::Informative as i32 {
-            informative(row, data, class[i], place, base, out);
+            informative(cpu.simd, row, data, class[i], place, base, out);
         } else if kind[i] == Kind::Uniform as i32 {
-            for (g, out) in out.chunks_mut(4).enumerate() {
-                for (o, u) in out.iter_mut().zip(quad(place, Law::Uniform, base + g as u64)) {
-                    *o = T::of(f64::from(2.0 * u - 1.0));
-                }
-            }
+            uniform(cpu.simd, place, base, out);
         } else if let Some(x) = x {
             out.copy_from_slice(&x[i * row..(i + 1) * row]);
         }
     });
 }
 
-fn informative<T: Real>(row: usize, data: ByClass<'_>, class: i32, place: Place, base: u64, out: &mut [T]) {
-    let bounds = usize::try_from(class).ok().and_then(|c| Some((c, data.offsets.get(c..c + 2)?)));
-    let Some((c, &[first, end])) = bounds.and_then(|(c, b)| Some((c, <&[i32; 2]>::try_from(b).ok()?))) else {
-        out.fill(T::of(f64::NAN));
-        return;
-    };
-    if first < 0 || end < first || end as usize * row > data.images.len() {
-        out.fill(T::of(f64::NAN));
-        return;
-    }
-    let (first, n) = (first as usize, (end - first) as usize);
-    let mean = &data.means[c * row..(c + 1) * row];
-    // Σ_j z_j x_j − (Σ_j z_j) μ, accumulated in float32 over all pixels at once.
-    let mut sum = vec![0.0f32; row];
-    let mut total = 0.0f32;
-    for j in 0..n {
-        let z = quad(place, Law::Normal, base + (j / 4) as u64)[j % 4];
-        total += z;
-        let x = &data.images[(first + j) * row..(first + j + 1) * row];
-        for (s, &u) in sum.iter_mut().zip(x) {
-            *s += z * (f32::from(u) * (2.0 / 255.0) - 1.0);
+multiversion! {
+    /// Uniform on [−1, 1].
+    fn uniform<T: Real>(place: Place, base: u64, out: &mut [T]) {
+        for (k, out) in out.chunks_mut(BLOCK).enumerate() {
+            for (o, u) in out.iter_mut().zip(block(place, Law::Uniform, base + (k * BLOCK / 4) as u64)) {
+                *o = T::of(f64::from(2.0 * u - 1.0));
+            }
         }
     }
-    let factor = if n > 0 { 1.0 / (n as f32).sqrt() } else { 0.0 };
-    for (g, (out, (sum, mean))) in out.chunks_mut(4).zip(sum.chunks(4).zip(mean.chunks(4))).enumerate() {
-        // The pixel noise follows the image weights, in the upper half of the chain's elements.
-        let xi = quad(place, Law::Normal, base + (1 << 31) + g as u64);
-        for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
-            let v = m + factor * (s - total * m) + 1e-2 * xi;
-            *o = T::of(f64::from(v.clip(-1.0, 1.0)));
+}
+
+/// Pixels of a chain worked on at a time: their sums stay in the nearest cache, and the images' weights are drawn
+/// once for images of up to so many values.
+const PIXELS: usize = 4096;
+
+multiversion! {
+    fn informative<T: Real>(
+        row: usize, data: ByClass<'_>, class: i32, place: Place, base: u64, out: &mut [T],
+    ) {
+        let bounds = usize::try_from(class).ok().and_then(|c| Some((c, data.offsets.get(c..c + 2)?)));
+        let Some((c, &[first, end])) = bounds.and_then(|(c, b)| Some((c, <&[i32; 2]>::try_from(b).ok()?))) else {
+            out.fill(T::of(f64::NAN));
+            return;
+        };
+        if first < 0 || end < first || end as usize * row > data.images.len() {
+            out.fill(T::of(f64::NAN));
+            return;
+        }
+        let images = &data.images[first as usize * row..end as usize * row];
+        let n = end - first;
+        let factor = if n > 0 { 1.0 / (n as f32).sqrt() } else { 0.0 };
+        let mean = &data.means[c * row..(c + 1) * row];
+        for (part, out) in out.chunks_mut(PIXELS).enumerate() {
+            let (at, len) = (part * PIXELS, out.len());
+            // Σ_j z_j x_j − (Σ_j z_j) μ.
+            let (mut sum, mut total) = ([0.0f32; PIXELS], 0.0f32);
+            for (k, images) in images.chunks(BLOCK * row.max(1)).enumerate() {
+                let z = block(place, Law::Normal, base + (k * BLOCK / 4) as u64);
+                for (x, z) in images.chunks_exact(row.max(1)).zip(z) {
+                    total += z;
+                    for (s, &u) in sum[..len].iter_mut().zip(&x[at..]) {
+                        *s += z * (f32::from(u) * (2.0 / 255.0) - 1.0);
+                    }
+                }
+            }
+            let values = out.chunks_mut(BLOCK).zip(sum.chunks(BLOCK).zip(mean[at..].chunks(BLOCK)));
+            for (k, (out, (sum, mean))) in values.enumerate() {
+                // The pixel noise follows the image weights, in the upper half of the chain's elements.
+                let group = (at + k * BLOCK) / 4;
+                let xi = block(place, Law::Normal, base + (1 << 31) + group as u64);
+                for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
+                    let v = m + factor * (s - total * m) + 1e-2 * xi;
+                    *o = T::of(f64::from(v.clip(-1.0, 1.0)));
+                }
+            }
         }
     }
 }

@@ -7,33 +7,34 @@
 pub mod cuda;
 
 pub use crate::channels::Grouped;
-use crate::channels::{Chunk, of_block, repeat, repeats};
-use crate::cpu::{Cpu, Real, Simd, for_parts, simd::multiversion};
+use crate::channels::{BLOCK, Chunk, fold, of_block, of_group, repeat, repeats, room};
+use crate::cpu::simd::{far, fetch_ahead, multiversion};
+use crate::cpu::{Cpu, Real, Simd, for_parts};
 
-/// The coefficients of one group, each repeated to the same length.
-struct Coeffs<T> {
-    mean: Vec<T>,
-    scale: Vec<T>,
-    shift: Vec<T>,
-}
-
-impl<T: Real> Coeffs<T> {
-    fn of(mean: &[T], scale: &[T], shift: &[T], group: usize) -> Self {
-        let c = shift.len();
-        let at = |v: &[T]| repeat(if v.len() == c { v } else { &v[group * c..(group + 1) * c] });
-        Self { mean: at(mean), scale: at(scale), shift: at(shift) }
-    }
+/// The coefficients of one group, from `[groups, c]` or `[c]`.
+fn coefficient<T>(v: &[T], c: usize, group: usize) -> &[T] {
+    if v.len() == c { v } else { &v[group * c..(group + 1) * c] }
 }
 
 multiversion! {
     fn forward<T: Real>(x: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, y: &mut [T]) {
         let n = mean.len();
-        for (y, x) in y.chunks_mut(n).zip(x.chunks(n)) {
-            for ((((y, &x), &m), &a), &b) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(shift) {
-                let z = (x - m) * a + b;
-                *y = if z < T::ZERO { z * leak } else { z };
-            }
+        let (scale, shift) = (&scale[..n], &shift[..n]);
+        let (mut xs, mut ys) = (x[..y.len()].chunks_exact(n), y.chunks_exact_mut(n));
+        for (x, y) in (&mut xs).zip(&mut ys) {
+            forward_row(x, mean, scale, shift, leak, y);
         }
+        forward_row(xs.remainder(), mean, scale, shift, leak, ys.into_remainder());
+    }
+}
+
+#[inline(always)]
+fn forward_row<T: Real>(x: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, y: &mut [T]) {
+    let n = x.len();
+    let (mean, scale, shift, y) = (&mean[..n], &scale[..n], &shift[..n], &mut y[..n]);
+    for j in 0..n {
+        let z = (x[j] - mean[j]) * scale[j] + shift[j];
+        y[j] = if z < T::ZERO { z * leak } else { z };
     }
 }
 
@@ -48,35 +49,67 @@ pub fn cpu<T: Real>(
     shift: &[T],
     y: &mut [T],
 ) {
-    let (grain, starts) = (shape.grain(), shape.starts());
-    let coeffs: Vec<_> = (0..shape.groups.len()).map(|g| Coeffs::of(mean, scale, shift, g)).collect();
+    let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, y, grain, |t, y| {
         let at = t * grain;
-        shape.pieces(&starts, at, y.len(), |g, r| {
-            let (k, y) = (&coeffs[g], &mut y[r.start - at..r.end - at]);
-            forward(cpu.simd, &x[r], &k.mean, &k.scale, &k.shift, T::of(leak), y);
+        let (mut m, mut a, mut b) = (room(), room(), room());
+        let shift = repeat(shift, &mut b);
+        shape.pieces(at, y.len(), |g, r| {
+            let y = &mut y[r.start - at..r.end - at];
+            let (mean, scale) = (coefficient(mean, c, g), coefficient(scale, c, g));
+            let (mean, scale) = (repeat(mean, &mut m), repeat(scale, &mut a));
+            forward(cpu.simd, &x[r], mean, scale, shift, T::of(leak), y);
         });
     });
 }
 
 multiversion! {
+    /// With `stats` (a, b, n): dx also has a/n + 2·b·(x − mean)/n. All coefficients are repeated to one length.
     fn backward<T: Real>(
-        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], b: &[T], a: &[T], leak: T, add: &[T], dx: &mut [T],
+        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], stats: Option<(&[T], &[T], T)>, leak: T,
+        add: Option<&[T]>, dx: &mut [T],
     ) {
         let n = mean.len();
         for (i, dx) in dx.chunks_mut(n).enumerate() {
-            let len = dx.len();
-            let (x, dy, add) = (&x[i * n..][..len], &dy[i * n..][..len], &add[i * n..][..len]);
+            let (at, len) = (i * n, dx.len());
+            let (x, dy) = (&x[at..][..len], &dy[at..][..len]);
             let (mean, scale, shift) = (&mean[..len], &scale[..len], &shift[..len]);
-            let (a, b) = (&a[..len], &b[..len]);
-            for j in 0..len {
-                let d = x[j] - mean[j];
-                let z = d * scale[j] + shift[j];
-                let dz = if z > T::ZERO { dy[j] } else { dy[j] * leak };
-                dx[j] = add[j] + ((dz * scale[j] + a[j]) + b[j] * d);
+            let add = add.map(|add| &add[at..][..len]);
+            let stats = stats.map(|(a, b, n)| (&a[..len], &b[..len], T::ONE / n, T::of(2.0) / n));
+            match (add, stats) {
+                (None, None) => {
+                    for j in 0..len {
+                        dx[j] = through(x[j], dy[j], mean[j], scale[j], shift[j], leak).0;
+                    }
+                }
+                (Some(add), None) => {
+                    for j in 0..len {
+                        dx[j] = add[j] + through(x[j], dy[j], mean[j], scale[j], shift[j], leak).0;
+                    }
+                }
+                (None, Some((a, b, one, two))) => {
+                    for j in 0..len {
+                        let (dz, d) = through(x[j], dy[j], mean[j], scale[j], shift[j], leak);
+                        dx[j] = (dz + a[j] * one) + (b[j] * two) * d;
+                    }
+                }
+                (Some(add), Some((a, b, one, two))) => {
+                    for j in 0..len {
+                        let (dz, d) = through(x[j], dy[j], mean[j], scale[j], shift[j], leak);
+                        dx[j] = add[j] + ((dz + a[j] * one) + (b[j] * two) * d);
+                    }
+                }
             }
         }
     }
+}
+
+/// dz·scale with dz = leaky'(z)·dy, and x − mean.
+#[inline(always)]
+fn through<T: Real>(x: T, dy: T, mean: T, scale: T, shift: T, leak: T) -> (T, T) {
+    let d = x - mean;
+    let dz = if d * scale + shift > T::ZERO { dy } else { dy * leak };
+    (dz * scale, d)
 }
 
 /// What the gradient with respect to x needs.
@@ -101,52 +134,99 @@ pub struct GradArgs<'a, T> {
 /// dx = add + leaky'(z)·dy·scale, plus dmean/n + 2·dvar·(x − mean)/n if `stats` is given: the whole gradient of
 /// a batch norm in one pass.
 pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_, T>, dx: &mut [T]) {
-    let (c, grain, starts) = (shape.c, shape.grain(), shape.starts());
-    let coeffs: Vec<_> = (0..shape.groups.len())
-        .map(|group| {
-            let k = Coeffs::of(g.mean, g.scale, g.shift, group);
-            let n = T::of(shape.rows(group) as f64);
-            let at = group * c..(group + 1) * c;
-            let (a, b) = match g.stats {
-                Some((dmean, dvar)) => (
-                    repeat(&dmean[at.clone()].iter().map(|&d| d / n).collect::<Vec<_>>()),
-                    repeat(&dvar[at].iter().map(|&d| T::of(2.0) * d / n).collect::<Vec<_>>()),
-                ),
-                None => (vec![T::ZERO; k.mean.len()], vec![T::ZERO; k.mean.len()]),
-            };
-            (k, a, b)
-        })
-        .collect();
-    let zeros = vec![T::ZERO; if g.add.is_none() { grain } else { 0 }];
+    let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
-        let from = t * grain;
-        shape.pieces(&starts, from, dx.len(), |group, r| {
-            let ((k, a, b), dx) = (&coeffs[group], &mut dx[r.start - from..r.end - from]);
-            let add = g.add.map_or_else(|| &zeros[..dx.len()], |add| &add[r.clone()]);
-            let (x, dy) = (&g.x[r.clone()], &g.dy[r]);
-            backward(cpu.simd, x, dy, &k.mean, &k.scale, &k.shift, b, a, T::of(leak), add, dx);
+        let at = t * grain;
+        let (mut m, mut s, mut h, mut a, mut b) = (room(), room(), room(), room(), room());
+        let shift = repeat(g.shift, &mut h);
+        shape.pieces(at, dx.len(), |group, r| {
+            let dx = &mut dx[r.start - at..r.end - at];
+            let (mean, scale) = (coefficient(g.mean, c, group), coefficient(g.scale, c, group));
+            let (mean, scale) = (repeat(mean, &mut m), repeat(scale, &mut s));
+            let stats = g.stats.map(|(dmean, dvar)| {
+                let (dmean, dvar) = (coefficient(dmean, c, group), coefficient(dvar, c, group));
+                (repeat(dmean, &mut a), repeat(dvar, &mut b), T::of(shape.rows(group) as f64))
+            });
+            let (x, dy, add) = (&g.x[r.clone()], &g.dy[r.clone()], g.add.map(|add| &add[r]));
+            backward(cpu.simd, x, dy, mean, scale, shift, stats, T::of(leak), add, dx);
         });
     });
 }
 
 multiversion! {
+    /// Σ dz·(x − mean) and Σ dz of each channel, in the first values of `dscale` and `dshift`.
     fn sums<T: Real>(
-        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, dscale: &mut [T], dshift: &mut [T],
+        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, c: usize, far: bool,
+        dscale: &mut [T], dshift: &mut [T],
     ) {
         dscale.fill(T::ZERO);
         dshift.fill(T::ZERO);
         let n = mean.len();
-        for (x, dy) in x.chunks(n).zip(dy.chunks(n)) {
-            let len = x.len();
-            let (dy, mean, scale, shift) = (&dy[..len], &mean[..len], &scale[..len], &shift[..len]);
-            let (dscale, dshift) = (&mut dscale[..len], &mut dshift[..len]);
-            for j in 0..len {
-                let d = x[j] - mean[j];
-                let z = d * scale[j] + shift[j];
-                let dz = if z > T::ZERO { dy[j] } else { dy[j] * leak };
-                dscale[j] += dz * d;
-                dshift[j] += dz;
+        let coeffs = (mean, &scale[..n], &shift[..n]);
+        let (mut xs, mut dys) = (x.chunks_exact(2 * n), dy[..x.len()].chunks_exact(2 * n));
+        for (x, dy) in (&mut xs).zip(&mut dys) {
+            if far {
+                fetch_ahead(x);
+                fetch_ahead(dy);
             }
+            sums_rows(x.split_at(n), dy.split_at(n), coeffs, leak, dscale, dshift);
+        }
+        for (x, dy) in xs.remainder().chunks(n).zip(dys.remainder().chunks(n)) {
+            sums_rows((x, &[]), (dy, &[]), coeffs, leak, dscale, dshift);
+        }
+        fold(c, dscale);
+        fold(c, dshift);
+    }
+}
+
+/// Adds one row or two, which halves how often sums are loaded and stored.
+#[inline(always)]
+fn sums_rows<T: Real>(
+    (x, x2): (&[T], &[T]),
+    (dy, dy2): (&[T], &[T]),
+    (mean, scale, shift): (&[T], &[T], &[T]),
+    leak: T,
+    dscale: &mut [T],
+    dshift: &mut [T],
+) {
+    let n = x.len();
+    let (dy, mean, scale, shift) = (&dy[..n], &mean[..n], &scale[..n], &shift[..n]);
+    let (dscale, dshift) = (&mut dscale[..n], &mut dshift[..n]);
+    let of = |j: usize, x: T, dy: T| {
+        let d = x - mean[j];
+        let dz = if d * scale[j] + shift[j] > T::ZERO { dy } else { dy * leak };
+        (dz * d, dz)
+    };
+    if x2.is_empty() {
+        for j in 0..n {
+            let (a, b) = of(j, x[j], dy[j]);
+            dscale[j] += a;
+            dshift[j] += b;
+        }
+        return;
+    }
+    let (x2, dy2) = (&x2[..n], &dy2[..n]);
+    for j in 0..n {
+        let ((a, b), (a2, b2)) = (of(j, x[j], dy[j]), of(j, x2[j], dy2[j]));
+        dscale[j] += a + a2;
+        dshift[j] += b + b2;
+    }
+}
+
+multiversion! {
+    /// The sums of chunks, in order.
+    fn totals<T: Real>(parts: &[T], span: usize, chunks: &[Chunk], dscale: &mut [T], dshift: &mut [T]) {
+        for (k, (dscale, dshift)) in dscale.chunks_mut(BLOCK).zip(dshift.chunks_mut(BLOCK)).enumerate() {
+            let (mut scale, mut shift) = ([0.0f64; BLOCK], [0.0f64; BLOCK]);
+            let count = dscale.len();
+            for chunk in chunks {
+                let (a, b) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
+                let (a, b) = (&a[k * BLOCK..][..count], &b[k * BLOCK..][..count]);
+                scale.iter_mut().zip(a).for_each(|(sum, a)| *sum += a.to_f64());
+                shift.iter_mut().zip(b).for_each(|(sum, b)| *sum += b.to_f64());
+            }
+            dscale.iter_mut().zip(&scale).for_each(|(d, sum)| *d = T::of(*sum));
+            dshift.iter_mut().zip(&shift).for_each(|(d, sum)| *d = T::of(*sum));
         }
     }
 }
@@ -222,22 +302,30 @@ impl Reduce {
     ) {
         let (parts, k) = workspace.split_at_mut(self.parts());
         self.repeat(coefficients, k);
-        let (k, c) = (&*k, self.shape.c);
+        let (k, c, far) = (&*k, self.shape.c, far::<T>(x.len()));
         for_parts(cpu, parts, 2 * self.span(), |t, part| {
             let Some(chunk) = self.chunks.get(t) else { return };
             let at = chunk.start * c..chunk.end * c;
-            self.chunk(cpu.simd, chunk.group, &x[at.clone()], &dy[at], k, part);
+            self.chunk(cpu.simd, (chunk.group, far), &x[at.clone()], &dy[at], k, part);
         });
-        self.total(parts, dscale, dshift);
+        self.total(cpu.simd, parts, dscale, dshift);
     }
 
-    /// The sums of a chunk, from the repeated coefficients.
-    fn chunk<T: Real>(&self, simd: Simd, group: usize, x: &[T], dy: &[T], k: &[T], part: &mut [T]) {
+    /// The sums of a chunk, fetched ahead if x is far, from the repeated coefficients.
+    fn chunk<T: Real>(
+        &self,
+        simd: Simd,
+        (group, far): (usize, bool),
+        x: &[T],
+        dy: &[T],
+        k: &[T],
+        part: &mut [T],
+    ) {
         let span = self.span();
         let (mean, k) = k[group * 3 * span..][..3 * span].split_at(span);
         let (scale, shift) = k.split_at(span);
         let (a, b) = part.split_at_mut(span);
-        sums(simd, x, dy, mean, scale, shift, T::of(self.leak), a, b);
+        sums(simd, x, dy, mean, scale, shift, T::of(self.leak), self.shape.c, far, a, b);
     }
 
     /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.
@@ -245,27 +333,15 @@ impl Reduce {
         let x = &x[first..first + dy.len()];
         let chunks = of_block(&self.chunks, self.shape.c, first, dy.len());
         for ((chunk, r), part) in chunks.zip(part.chunks_exact_mut(2 * self.span())) {
-            self.chunk(simd, chunk.group, &x[r.clone()], &dy[r], k, part);
+            self.chunk(simd, (chunk.group, false), &x[r.clone()], &dy[r], k, part);
         }
     }
 
     /// The sums from what the chunks gave, added in order in float64.
-    pub fn total<T: Real>(&self, parts: &[T], dscale: &mut [T], dshift: &mut [T]) {
-        let (c, span) = (self.shape.c, self.span());
-        let sum = |v: &[T], ch: usize| v.iter().skip(ch).step_by(c).map(|v| v.to_f64()).sum::<f64>();
-        for g in 0..self.shape.groups.len() {
-            let first = self.chunks.partition_point(|k| k.group < g);
-            let end = self.chunks.partition_point(|k| k.group <= g);
-            for ch in 0..c {
-                let (mut scale, mut shift) = (0.0, 0.0);
-                for chunk in &self.chunks[first..end] {
-                    let (a, b) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
-                    scale += sum(a, ch);
-                    shift += sum(b, ch);
-                }
-                dscale[g * c + ch] = T::of(scale);
-                dshift[g * c + ch] = T::of(shift);
-            }
+    pub fn total<T: Real>(&self, simd: Simd, parts: &[T], dscale: &mut [T], dshift: &mut [T]) {
+        let c = self.shape.c;
+        for (g, (dscale, dshift)) in dscale.chunks_exact_mut(c).zip(dshift.chunks_exact_mut(c)).enumerate() {
+            totals(simd, parts, self.span(), of_group(&self.chunks, g), dscale, dshift);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Training on both devices from the same state, and twice on the GPU from the same seed.
 
 use super::{Allowed, Check, Found, check};
-use crate::{Error, Result};
+use crate::Result;
 use engine::{DType, Device, Precision};
 use jempp::config::Config;
 use jempp::data::Dataset;
@@ -18,19 +18,13 @@ pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
     let precision = allowed.name;
     let name = format!("{precision} WRN-10-1, 8×8, {} steps each from the CPU's state", count(allowed));
     vec![
-        check("training", name, || Ok(steps(gpu, allowed)?)),
-        check("training", format!("{precision} the same seed twice"), || Ok(twice(gpu, allowed)?)),
-        check("training", format!("{precision} one graph an iteration"), || Ok(graph(gpu, allowed)?)),
+        check("training", name, || steps(gpu, allowed)),
+        check("training", format!("{precision} the same seed twice"), || twice(gpu, allowed)),
+        check("training", format!("{precision} one graph an iteration"), || graph(gpu, allowed)),
     ]
 }
 
-impl From<jempp::Error> for Error {
-    fn from(error: jempp::Error) -> Self {
-        Self::Training(error.to_string())
-    }
-}
-
-fn trainer(device: &Device, allowed: Allowed) -> Result<Trainer, jempp::Error> {
+fn trainer(device: &Device, allowed: Allowed) -> Result<Trainer> {
     let leak = if allowed.precision == Precision::F32 { "model.leak=0.2" } else { "model.leak=0.999" };
     let keys = [
         leak,
@@ -59,7 +53,7 @@ fn batch() -> (Vec<f32>, Vec<i32>) {
     (images, (0..16).map(|i| i % 2).collect())
 }
 
-fn steps(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
+fn steps(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let cpu = Device::cpu(1);
     let cpu = if gpu.activations() == DType::BF16 { cpu.emulating_bf16() } else { cpu };
     let (mut cpu, mut gpu) = (trainer(&cpu, allowed)?, trainer(gpu, allowed)?);
@@ -87,7 +81,7 @@ fn steps(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
     Ok(Ok((text, json!({ "differences": list, "loss_differences": losses, "tolerance": most }))))
 }
 
-fn twice(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
+fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let (x, labels) = batch();
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
     let run = || {
@@ -95,7 +89,7 @@ fn twice(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
         for _ in 0..4 {
             t.step(&batch, 0.1)?;
         }
-        Ok::<_, jempp::Error>(t)
+        Ok::<_, crate::Error>(t)
     };
     let (off, name) = run()?.distance(&run()?, allowed.floor)?;
     if off != 0.0 {
@@ -105,7 +99,7 @@ fn twice(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
 }
 
 /// Iterations on picked images, replayed as one graph, against plain launches of the same programs.
-fn graph(gpu: &Device, allowed: Allowed) -> Result<Found, jempp::Error> {
+fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let mut watched = gpu.clone();
     watched.debug.nan = true;
     let (mut replayed, mut plain) = (trainer(gpu, allowed)?, trainer(&watched, allowed)?);

@@ -50,7 +50,7 @@ pub(super) fn fresh(device: &Device, precision: Precision) -> Result<Device> {
 }
 
 /// Batch 64, M = 10, N = 5, CIFAR's sizes; for a made-up device much smaller.
-pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<Session, jempp::Error> {
+pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<Session> {
     let mut keys = vec![
         format!("model.depth={}", network.depth),
         format!("model.widen_factor={}", network.widen),

@@ -6,7 +6,7 @@ mod judge;
 mod sample;
 mod train;
 
-pub use bench::{Bench, BenchCommand, TrainStep};
+pub use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
 pub use convert::{BnName, Convert, KindName, NormName};
 pub use judge::{Accuracy, Devices, Eval, EvalCommand, Inspect, SplitName};
 pub use sample::{Format, Predict, Sample, StartName};

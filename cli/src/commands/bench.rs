@@ -1,10 +1,15 @@
 //! `jempp-cli bench`.
 
 use super::{bytes, configuration, print};
-use crate::args::{Bench, BenchCommand, Global, TrainStep};
-use jempp::Result;
-use jempp::bench::{NodeTiming, StepTiming, profile, synthetic_session, train_step};
+use crate::args::{Bench, BenchCommand, Global, Ops, SampleStep, TrainStep};
+use crate::progress::Steps;
+use jempp::bench::{
+    Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
+};
+use jempp::config::Config;
+use jempp::{Error, Result};
 use serde_json::json;
+use std::path::Path;
 
 /// What the network shrinks to where no preset is named: the published one takes a minute an iteration on a laptop.
 const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
@@ -13,14 +18,72 @@ const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
 pub fn run(global: &Global, a: &Bench) -> Result<()> {
     match &a.command {
         BenchCommand::TrainStep(a) => time_train_step(global, a),
+        BenchCommand::SampleStep(a) => time_sample_step(global, a),
+        BenchCommand::Ops(a) => time_ops(global, a),
     }
 }
 
-fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
-    let whole = a.config.is_some() || a.overrides.iter().any(|o| o.trim_start().starts_with("preset"));
+/// The configuration asked for; the small network where no file and no preset is named.
+fn asked(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<Config> {
+    let whole = file.is_some() || overrides.iter().any(|o| o.trim_start().starts_with("preset"));
     let small = SMALL.iter().filter(|_| !whole).map(ToString::to_string);
-    let overrides: Vec<String> = small.chain(a.overrides.iter().cloned()).collect();
-    let config = configuration(global, "jempp", a.config.as_deref(), &overrides)?;
+    let overrides: Vec<String> = small.chain(overrides.iter().cloned()).collect();
+    configuration(global, "jempp", file, &overrides)
+}
+
+fn time_ops(global: &Global, a: &Ops) -> Result<()> {
+    let device = global.device()?;
+    let filter = a.filter.as_deref().or(a.only.as_deref());
+    if jempp::bench::cases(filter).is_empty() {
+        let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(stem, _)| stem).collect();
+        let filter = filter.unwrap_or_default();
+        return Err(Error::Config(format!("no case of any op contains `{filter}`; ops: {}", ops.join(", "))));
+    }
+    let ceiling = Ceiling::measure(&device);
+    let mut steps = Steps::new(global, "cases");
+    let mut progress = |done: usize, total: usize, _: &str| steps.step(done as u32, total as u32);
+    let rows = rows(&device, &ceiling, filter, &mut progress)?;
+    if a.json {
+        let rows: Vec<_> = rows.iter().map(Row::json).collect();
+        let all = json!({ "device": device.to_string(), "ceiling": ceiling.json(), "rows": rows });
+        return print(&format!("{all}\n"));
+    }
+    print(&format!("{device}\n{}\n\n{}", ceiling.describe(), render(&rows)))
+}
+
+fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
+    let config = asked(global, a.config.as_deref(), &a.overrides)?;
+    let device = global.device()?;
+    let mut steps = Steps::new(global, "batch sizes");
+    let total = a.batch.len() as u32;
+    let mut all = Vec::new();
+    for (done, n) in (1..).zip(&a.batch) {
+        all.push(sample_step(&config, &device, *n, a.warmup, a.steps)?);
+        steps.step(done, total);
+    }
+    if a.json {
+        return print(&format!("{}\n", json!({ "device": device.to_string(), "steps": all })));
+    }
+    let mut out = format!(
+        "device  {device}\n\n{:>6} {:>12} {:>12} {:>10} {:>9} {:>10}\n",
+        "chains", "median", "fewest", "images/s", "GFLOP/s", "memory"
+    );
+    for t in all {
+        out += &format!(
+            "{:>6} {:>9.3} ms {:>9.3} ms {:>10.1} {:>9.1} {:>10}\n",
+            t.batch,
+            1e3 * t.median_s,
+            1e3 * t.min_s,
+            t.images_per_second,
+            t.gflops,
+            bytes(t.planned_bytes)
+        );
+    }
+    print(&out)
+}
+
+fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
+    let config = asked(global, a.config.as_deref(), &a.overrides)?;
     let session = synthetic_session(&config, &global.device()?);
     let mut session = session.map_err(|e| e.with_advice(&config))?;
     if a.dump {

@@ -5,7 +5,7 @@ use super::{Place, TINY};
 #[test]
 fn every_command_has_help_with_examples() {
     let place = Place::empty();
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 13] = [
         &["train"],
         &["sample"],
         &["predict"],
@@ -16,6 +16,8 @@ fn every_command_has_help_with_examples() {
         &["devices"],
         &["bench"],
         &["bench", "train-step"],
+        &["bench", "sample-step"],
+        &["bench", "ops"],
         &["completions"],
     ];
     let all = place.run(&["--help"]).ok();
@@ -175,6 +177,59 @@ fn a_training_step_is_timed_in_one_line_of_json() {
     assert!(flops >= t["flops"].as_f64().unwrap(), "the start of the chains comes on top");
     let text = place.run(&with).ok();
     assert!(text.contains("conv2d_weight_grad") && text.contains("GFLOP/s"), "{text}");
+}
+
+#[test]
+fn ops_are_timed_beside_the_machines_ceilings() {
+    let place = Place::empty();
+    let base = ["bench", "ops", "--threads", "1"];
+    let t = place.run(&[&base[..], &["softmax_cross_entropy/loss", "--json"]].concat()).json();
+    let ceiling = &t["ceiling"];
+    assert!(ceiling["gflop_per_s"].as_f64().unwrap() > 0.0 && ceiling["threads"] == 1);
+    assert!(ceiling["copies"].as_array().unwrap().len() > 3);
+    let rows = t["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    let number = |key: &str| rows[0][key].as_f64().unwrap();
+    assert!(number("min_ms") > 0.0 && number("median_ms") >= number("min_ms"));
+    assert!((number("percent") - 100.0 * number("rate") / number("ceiling")).abs() < 1e-6);
+    let text = place.run(&[&base[..], &["--filter", "softmax_cross_entropy"]].concat()).ok();
+    assert!(text.contains("GFLOP/s in registers") && text.contains("of ceiling"), "{text}");
+    let at =
+        |level| place.run_with(&[("JEMPP_SIMD", level)], &[&base[..], &["softmax_cross_entropy"]].concat());
+    assert!(at("portable").ok().contains("portable"));
+    assert!(at("avx3").fails(3).contains("did you mean avx2?"));
+    let err = place.run(&["bench", "ops", "no_such_op"]).fails(3);
+    assert!(err.contains("no_such_op") && err.contains("conv2d"), "{err}");
+    place.run(&["bench", "ops", "a", "--filter", "b"]).fails(2);
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn a_chain_step_is_timed_at_several_batch_sizes() {
+    let place = Place::empty();
+    let base = [
+        "bench",
+        "sample-step",
+        "preset=digits",
+        "--steps",
+        "3",
+        "--threads",
+        "1",
+        "--batch",
+        "1",
+        "--batch",
+        "4",
+    ];
+    let t = place.run(&[&base[..], &["--json"]].concat()).json();
+    let steps = t["steps"].as_array().unwrap();
+    let of = |i: usize, key: &str| steps[i][key].as_f64().unwrap();
+    assert_eq!((steps.len(), of(0, "batch"), of(1, "batch")), (2, 1.0, 4.0));
+    assert!(of(0, "min_s") > 0.0 && of(0, "median_s") >= of(0, "min_s"));
+    assert!((of(1, "images_per_second") * of(1, "median_s") - 4.0).abs() < 1e-9);
+    assert!(of(1, "flops") > 3.9 * of(0, "flops"));
+    assert!(place.run(&base).ok().contains("images/s"));
+    place.run(&["bench", "sample-step", "--batch", "0"]).fails(3);
+    assert!(place.names().is_empty());
 }
 
 #[test]

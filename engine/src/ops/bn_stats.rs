@@ -164,6 +164,8 @@ pub(super) fn cases() -> Cases {
         bench: vec![
             Case::new("three groups", &[(big, F::Normal)], bench).low(&[0]),
             Case::new("three groups", &[(&[192, 8, 8, 128], F::Normal)], bench).low(&[0]),
+            Case::new("three groups", &[(&[192, 8, 8, 16], F::Normal)], bench).low(&[0]),
+            Case::new("three groups", &[(&[192, 32, 32, 160], F::Normal)], bench).low(&[0]),
         ],
     }
 }

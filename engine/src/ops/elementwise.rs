@@ -188,6 +188,7 @@ pub(super) fn cases() -> Cases {
         bench: vec![
             Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby).low(&[0, 1]),
             Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul).low(&[0, 1]),
+            Case::new("axpby", &[(&[64, 32, 32, 160], F::Normal), (&[64, 32, 32, 160], F::Normal)], axpby).low(&[0, 1]),
         ],
     }
 }

@@ -90,6 +90,7 @@ pub(super) fn cases() -> Cases {
         ],
         bench: vec![
             Case::new("forward", &[(big, F::Normal)], fwd).low(&[0]),
+            Case::new("forward", &[(&[64, 32, 32, 160], F::Normal)], fwd).low(&[0]),
             Case::new("gradient", &[(big, F::Fixed), (big, F::Normal)], bwd).low(&[0, 1]),
         ],
     }

@@ -239,6 +239,9 @@ pub(super) fn cases() -> Cases {
             Case::new("mul_rows", &[(m, F::Normal), (&[7], F::Normal)], mul),
             Case::new("row_dot", &[(m, F::Normal), (&[7, 5], F::Normal)], dot),
         ],
-        bench: vec![Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows).low(&[0])],
+        bench: vec![
+            Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows).low(&[0]),
+            Case::new("sum_rows", &[(&[192, 32, 32, 160], F::Normal)], rows).low(&[0]),
+        ],
     }
 }

@@ -241,10 +241,17 @@ pub(super) fn cases() -> Cases {
         move |t: &mut Tape, v: &[Var]| t.record(op.clone(), v)
     };
     let mut bench = Vec::new();
-    for (n, h, ch) in [(192, 32, 32), (192, 8, 128)] {
+    for (n, h, ch) in [(192, 32, 32), (192, 8, 128), (192, 8, 16), (192, 32, 160)] {
         let (x, gc, c): (&[usize], &[usize], &[usize]) = (&[n, h, h, ch], &[3, ch], &[ch]);
         let inputs = [(x, F::Normal), (gc, F::Normal), (gc, F::Positive), (c, F::Normal)];
         bench.push(Case::new(format!("{h}×{h}×{ch}"), &inputs, big(&[64, 64, 64])).low(&[0]));
+        let like = ScaleShiftLeaky { groups: vec![64; 3], leak: 0.2 };
+        let mut inputs = [&inputs[..1], &inputs].concat();
+        let sums = ScaleShiftLeakyReduce { like: like.clone() };
+        bench.push(Case::new(format!("sums {h}×{h}×{ch}"), &inputs, move |t, v| t.record(sums.clone(), v)).low(&[0, 1]));
+        inputs.extend([(gc, F::Normal), (gc, F::Normal)]);
+        let grad = ScaleShiftLeakyGrad { like, add: false, stats: true };
+        bench.push(Case::new(format!("grad {h}×{h}×{ch}"), &inputs, move |t, v| t.record(grad.clone(), v)).low(&[0, 1]));
     }
     Cases {
         small: vec![

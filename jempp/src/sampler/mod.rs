@@ -8,6 +8,7 @@ mod start;
 use crate::config::SamplerConfig;
 use crate::error::Result;
 use crate::model::{BnMode, Forward, Masks, Network, Objective};
+use arrayvec::ArrayVec;
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
 use engine::ops::counter::Advance;
@@ -186,7 +187,7 @@ impl Langevin {
     }
 
     /// The inputs of a run.
-    pub fn inputs<'a>(&self, labels: &'a [i32]) -> Vec<(Var, Host<'a>)> {
+    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, Host<'a>), 1> {
         self.labels.map(|v| (v, Host::I32(labels))).into_iter().collect()
     }
 

@@ -120,10 +120,25 @@ impl Draw {
         offsets: &[i32],
         labels: Option<&[i32]>,
     ) -> Self {
+        let mut draw = Self::default();
+        draw.again(s, n, seed, round, offsets, labels);
+        draw
+    }
+
+    /// The choices of another round, as [`Draw::new`], in the same memory.
+    pub fn again(
+        &mut self,
+        s: &SamplerConfig,
+        n: usize,
+        seed: u64,
+        round: u32,
+        offsets: &[i32],
+        labels: Option<&[i32]>,
+    ) {
         let classes = offsets.len().saturating_sub(1).max(1);
         let total = offsets.last().copied().unwrap_or(1) as u32;
         let mut rng = Philox::new(seed, Stream::Chains, round);
-        let mut draw = Self::default();
+        [&mut self.index, &mut self.kind, &mut self.class].into_iter().for_each(Vec::clear);
         for i in 0..n {
             let part = s.buffer_size / classes;
             let row = match labels {
@@ -144,11 +159,10 @@ impl Draw {
                 (None, Prior::Data) => offsets[1..].iter().take_while(|&&o| o <= image).count() as i32,
                 (None, Prior::Uniform) => rng.below(classes as u32) as i32,
             };
-            draw.index.push(row as i32);
-            draw.kind.push(kind as i32);
-            draw.class.push(class);
+            self.index.push(row as i32);
+            self.kind.push(kind as i32);
+            self.class.push(class);
         }
-        draw
     }
 }
 

@@ -22,7 +22,7 @@ use program::{Chains, Slots};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use step::{InFlight, Ready, Way};
+use step::{Feed, InFlight, Ready, Way};
 
 /// One iteration's batches, N×H×W×C in [−1, 1].
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +122,7 @@ pub struct Trainer {
     programs: Vec<Ready>,
     /// Iterations whose metrics have not been taken.
     in_flight: VecDeque<InFlight>,
+    feed: Feed,
     options: Options,
     /// What the restarts draw from, as read by the programs.
     seed: Slot,
@@ -203,6 +204,7 @@ impl Trainer {
             source,
             programs: Vec::new(),
             in_flight: VecDeque::new(),
+            feed: Feed::default(),
             options,
             seed,
             chain_step,

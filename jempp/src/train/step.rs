@@ -7,6 +7,7 @@ use super::{Batch, Picks, StepMetrics, Trainer, labelled_size};
 use crate::error::{Error, Result};
 use crate::model::set;
 use crate::sampler::Draw;
+use arrayvec::ArrayVec;
 use engine::{DType, Host, Part, Sequence, Var};
 
 /// How an iteration is fed.
@@ -36,6 +37,17 @@ pub(super) struct InFlight {
     lr: f64,
 }
 
+/// What iterations are fed with and give, kept so that the memory is asked for once.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    data: Vec<i32>,
+    labelled: Vec<i32>,
+    labels: Vec<i32>,
+    draws: [Draw; 2],
+    metrics: Vec<f32>,
+    wide: Vec<f64>,
+}
+
 /// Images of a batch, as the program takes them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Images<'a> {
@@ -55,15 +67,17 @@ impl Trainer {
             self.start_from(start)?;
         }
         let way = Way { picked: false, started: batch.chain_start.is_some() };
+        let mut draws = core::mem::take(&mut self.feed.draws);
         let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
         if self.options.dtype == DType::F64 {
             let (data, labelled) = (wide(batch.x_data), wide(batch.x_labelled));
             let images = Images { data: Host::F64(&data), labelled: Host::F64(&labelled) };
-            self.enqueue(way, images, batch.labels, lr)?;
+            self.enqueue(way, images, batch.labels, &mut draws, lr)?;
         } else {
             let images = Images { data: Host::F32(batch.x_data), labelled: Host::F32(batch.x_labelled) };
-            self.enqueue(way, images, batch.labels, lr)?;
+            self.enqueue(way, images, batch.labels, &mut draws, lr)?;
         }
+        self.feed.draws = draws;
         self.take_metrics()
     }
 
@@ -93,13 +107,23 @@ impl Trainer {
             let row = self.rows.get(*i as usize).filter(|r| **r >= 0);
             row.copied().ok_or_else(|| Error::Data(format!("image {i} is not one of the training images")))
         };
-        let data = picks.data.iter().map(row).collect::<Result<Vec<i32>>>()?;
-        let labelled = picks.labelled.iter().map(row).collect::<Result<Vec<i32>>>()?;
+        let mut feed = core::mem::take(&mut self.feed);
+        let picked = [(&mut feed.data, picks.data), (&mut feed.labelled, picks.labelled)];
+        for (rows, picks) in picked {
+            rows.clear();
+            for i in picks {
+                rows.push(row(i)?);
+            }
+        }
         // The training images lie sorted by class.
         let class = |row: &i32| self.offsets[1..].partition_point(|o| o <= row) as i32;
-        let labels: Vec<i32> = labelled.iter().map(class).collect();
-        let images = Images { data: Host::I32(&data), labelled: Host::I32(&labelled) };
-        self.enqueue(Way { picked: true, started: false }, images, &labels, lr)
+        feed.labels.clear();
+        feed.labels.extend(feed.labelled.iter().map(class));
+        let images = Images { data: Host::I32(&feed.data), labelled: Host::I32(&feed.labelled) };
+        let done =
+            self.enqueue(Way { picked: true, started: false }, images, &feed.labels, &mut feed.draws, lr);
+        self.feed = feed;
+        done
     }
 
     /// Iterations asked for whose metrics have not been taken.
@@ -115,10 +139,14 @@ impl Trainer {
         let done = self.in_flight.pop_front();
         let done = done.ok_or_else(|| Error::Internal("no iteration is under way".into()))?;
         let program = &mut self.programs[done.program].program;
-        let v: Vec<f64> = match self.options.dtype {
-            DType::F64 => program.plan.take::<f64>(program.metrics)?,
-            _ => program.plan.take::<f32>(program.metrics)?.into_iter().map(f64::from).collect(),
-        };
+        let Feed { metrics, wide: v, .. } = &mut self.feed;
+        if self.options.dtype == DType::F64 {
+            program.plan.take(program.metrics, v)?;
+        } else {
+            program.plan.take(program.metrics, metrics)?;
+            v.clear();
+            v.extend(metrics.iter().map(|v| f64::from(*v)));
+        }
         let energy = |i| v.get(i).copied().unwrap_or(f64::NAN);
         Ok(StepMetrics {
             step: done.step,
@@ -174,8 +202,8 @@ impl Trainer {
     }
 
     /// Which rows of the buffer and which restarts this round's chains are, and the numbers of the rounds.
-    fn draw(&mut self, labels: &[i32]) -> Result<([Draw; 2], [[i32; 1]; 2])> {
-        let (mut draws, mut rounds) = ([Draw::default(), Draw::default()], [[0]; 2]);
+    fn draw(&mut self, labels: &[i32], draws: &mut [Draw; 2]) -> Result<[[i32; 1]; 2]> {
+        let mut rounds = [[0]; 2];
         let chains = [(&self.begin, &self.slots.chains), (&self.begin_labelled, &self.slots.labelled_chains)];
         for (k, (begin, chains)) in chains.into_iter().enumerate() {
             let Some(chains) = chains else { continue };
@@ -185,26 +213,33 @@ impl Trainer {
             }
             let n = chains.chain.spec.first();
             let (round, seed) = (self.counters.round, self.config.seed);
-            draws[k] =
-                Draw::new(&self.config.sampler, n, seed, round, &self.offsets, (k == 1).then_some(labels));
+            let labels = (k == 1).then_some(labels);
+            draws[k].again(&self.config.sampler, n, seed, round, &self.offsets, labels);
             rounds[k] = [round as i32];
             self.counters.round = round.wrapping_add(1);
         }
-        Ok((draws, rounds))
+        Ok(rounds)
     }
 
     /// Runs the iteration as one sequence and asks for its metrics.
-    fn enqueue(&mut self, way: Way, images: Images<'_>, labels: &[i32], lr: f64) -> Result<()> {
+    fn enqueue(
+        &mut self,
+        way: Way,
+        images: Images<'_>,
+        labels: &[i32],
+        draws: &mut [Draw; 2],
+        lr: f64,
+    ) -> Result<()> {
         self.first_batch(way, images)?;
         let at = self.ready(way)?;
-        let (draws, rounds) = if way.started { Default::default() } else { self.draw(labels)? };
+        let rounds = if way.started { Default::default() } else { self.draw(labels, draws)? };
         let step = [self.counters.iteration as i32];
         let (lr64, lr32) = ([lr], [lr as f32]);
         let rate = if self.options.dtype == DType::F64 { Host::F64(&lr64) } else { Host::F32(&lr32) };
         let Ready { program, sequence, last_used, .. } = &mut self.programs[at];
         let i = program.inputs;
-        let mut binds: Vec<(Var, Host<'_>)> =
-            vec![(i.labelled, images.labelled), (i.labels, Host::I32(labels)), (i.lr, rate)];
+        let mut binds: ArrayVec<(Var, Host<'_>), 8> =
+            ArrayVec::from_iter([(i.labelled, images.labelled), (i.labels, Host::I32(labels)), (i.lr, rate)]);
         binds.extend(i.data.map(|v| (v, images.data)));
         binds.extend(i.step.map(|v| (v, Host::I32(&step))));
         binds.extend(i.chain_labels.map(|v| (v, Host::I32(labels))));
@@ -212,12 +247,11 @@ impl Trainer {
         binds.extend(i.labelled_index.map(|v| (v, Host::I32(&draws[1].index))));
 
         let begins = [&mut self.begin, &mut self.begin_labelled].map(|b| b.as_mut().filter(|_| !way.started));
-        let starts: Vec<_> =
-            (0..2).map(|k| begins[k].as_ref().map(|b| b.inputs(&draws[k], &rounds[k]))).collect();
+        let starts = [0, 1].map(|k| begins[k].as_ref().map(|b| b.inputs(&draws[k], &rounds[k])));
         let moves = [&mut self.langevin, &mut self.langevin_labelled].map(Option::as_mut);
-        let followed: Vec<_> = moves.iter().map(|l| l.as_ref().map(|l| l.inputs(labels))).collect();
+        let followed = moves.each_ref().map(|l| l.as_ref().map(|l| l.inputs(labels)));
         let times = self.config.sampler.outer_steps;
-        let mut parts = Vec::with_capacity(5);
+        let mut parts = ArrayVec::<Part<'_>, 5>::new();
         for (begin, inputs) in begins.into_iter().zip(&starts) {
             if let (Some(b), Some(inputs)) = (begin, inputs) {
                 parts.push(Part { plan: b.plan_mut(), inputs, times: 1 });
@@ -231,6 +265,7 @@ impl Trainer {
         }
         parts.push(Part { plan: &mut program.plan, inputs: &binds, times: 1 });
         sequence.run(&mut self.state, &mut parts)?;
+        drop(parts);
         match self.options.dtype {
             DType::F64 => program.plan.ask::<f64>(program.metrics)?,
             _ => program.plan.ask::<f32>(program.metrics)?,

@@ -76,7 +76,7 @@ fn check_moves<E: Element>(row: usize, start: usize, n: usize) {
     });
     let (mut embedded, mut joined) = (vec![0.0; all], vec![0.0; row * (n + 1)]);
     batch::embed(row, start, &x.f32, &mut embedded);
-    batch::concat(&[&y.f32, &x.f32], &mut joined);
+    joined.copy_from_slice(&[&y.f32[..], &x.f32].concat());
     assert_same(&format!("embed_{}", E::S), &got[0], &embedded);
     assert_same(&format!("copy_{}", E::S), &got[1], &joined);
 }

@@ -182,7 +182,8 @@ impl ConvWeightGrad {
     pub fn new(products: Products, shape: ConvShape) -> Self {
         let way = if products == Products::Bf16 {
             GradWay::Low(LowGrad(DirectGrad::new(shape)))
-        } else if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k), winograd::DEPTH_GRAD) {
+        } else if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k), winograd::DEPTH_GRAD)
+        {
             GradWay::Winograd(WinogradGrad::new(shape))
         } else {
             GradWay::Direct(DirectGrad::new(shape))

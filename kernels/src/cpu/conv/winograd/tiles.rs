@@ -73,7 +73,13 @@ impl Slice<'_> {
     /// # Safety
     /// The instruction set of `V` is present.
     #[inline(always)]
-    unsafe fn normalised<V: Arithmetic>(&self, norm: &Norm<'_, f32>, image: usize, from: &[f32], to: &mut [f32]) {
+    unsafe fn normalised<V: Arithmetic>(
+        &self,
+        norm: &Norm<'_, f32>,
+        image: usize,
+        from: &[f32],
+        to: &mut [f32],
+    ) {
         let (mean, scale, shift) = norm.of(image);
         let channels = self.first..self.first + self.len;
         let (mean, scale, shift) = (&mean[channels.clone()], &scale[channels.clone()], &shift[channels]);

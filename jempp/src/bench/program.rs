@@ -2,7 +2,7 @@
 //!
 //! What must hold: inputs lie in slots of the state, so that a run computes and copies nothing in.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use engine::op::Cost;
 use engine::ops::{Case, Fill, registry};
 use engine::rng::{Philox, Stream};
@@ -76,7 +76,7 @@ impl Program {
     /// # Errors
     /// If there is none, or it holds another type.
     pub fn input(&self, i: usize) -> Result<Vec<f32>> {
-        let slot = self.slots.get(i).ok_or_else(|| Error::Device(format!("there is no input {i}")))?;
+        let slot = self.slots.get(i).ok_or_else(|| Error::Internal(format!("there is no input {i}")))?;
         Ok(self.state.fetch(*slot)?)
     }
 
@@ -85,7 +85,7 @@ impl Program {
     /// # Errors
     /// If there is none, or it holds another type.
     pub fn output(&self, i: usize) -> Result<Vec<f32>> {
-        let var = self.outputs.get(i).ok_or_else(|| Error::Device(format!("there is no output {i}")))?;
+        let var = self.outputs.get(i).ok_or_else(|| Error::Internal(format!("there is no output {i}")))?;
         Ok(self.plan.fetch(*var)?)
     }
 

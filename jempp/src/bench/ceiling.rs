@@ -1,8 +1,7 @@
 //! What the machine can do: multiply-adds in registers and copies of memory, on the threads and with the
 //! instruction set of a device.
 
-use engine::{Device, Level};
-use kernels::cpu::{Cpu, peak};
+use engine::{Cpu, Device, Level, peak};
 use std::time::Instant;
 
 /// Bytes read and written by the copies that are measured: from one core's cache to main memory.

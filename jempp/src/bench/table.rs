@@ -1,9 +1,10 @@
 //! The table of stems: how long, how fast, and how much of what the machine can do.
 
-use crate::program::{Program, cases};
-use crate::{Ceiling, Result, device, timing};
+use super::{Ceiling, Program, cases, timing};
+use crate::error::Result;
 use engine::Device;
 use engine::op::Cost;
+use engine::ops::Case;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -25,7 +26,9 @@ pub struct Row {
     pub case: String,
     /// Shape of the largest tensor.
     pub shape: String,
-    /// Median time of a run.
+    /// Fewest milliseconds of a run.
+    pub min_ms: f64,
+    /// Median milliseconds of a run.
     pub median_ms: f64,
     /// FLOPs and bytes of a run.
     pub cost: Cost,
@@ -49,41 +52,48 @@ pub fn bound(cost: Cost, ceiling: &Ceiling) -> (Bound, f64) {
     }
 }
 
-/// Measures the ceiling on `threads` threads (0: one a core), then all bench cases whose `stem/name` contains `filter`.
-///
-/// # Errors
-/// If the environment asks for an unknown instruction set, or a case does not run.
-pub fn ops_table(threads: usize, filter: Option<&str>) -> Result<Vec<Row>> {
-    let device = device(threads)?;
-    rows(&device, &Ceiling::measure(&device), filter)
-}
-
-/// As [`ops_table`], with the device and its ceiling at hand.
+/// Times all bench cases whose `stem/name` contains `filter` on a device whose ceiling is at hand. `progress` is told
+/// before each: how many are done, of how many, and which comes.
 ///
 /// # Errors
 /// If a case does not run.
-pub fn rows(device: &Device, ceiling: &Ceiling, filter: Option<&str>) -> Result<Vec<Row>> {
-    let measure = |(stem, case): (&'static str, engine::ops::Case)| {
-        let mut program = Program::new(&case, device)?;
-        program.fill()?;
-        let seconds = timing::median(|| program.run())?;
-        let (bound, limit) = bound(program.cost, ceiling);
-        let work = if bound == Bound::Compute { program.cost.flops } else { program.cost.bytes };
-        let rate = work as f64 / seconds / 1e9;
-        let shape: Vec<String> = program.spec.shape().iter().map(ToString::to_string).collect();
-        Ok(Row {
-            stem,
-            case: case.name,
-            shape: shape.join("×"),
-            median_ms: 1e3 * seconds,
-            cost: program.cost,
-            bound,
-            rate,
-            ceiling: limit,
-            percent: 100.0 * rate / limit,
-        })
-    };
-    cases(filter).into_iter().map(measure).collect()
+pub fn rows(
+    device: &Device,
+    ceiling: &Ceiling,
+    filter: Option<&str>,
+    progress: &mut dyn FnMut(usize, usize, &str),
+) -> Result<Vec<Row>> {
+    let cases = cases(filter);
+    let total = cases.len();
+    let mut rows = Vec::with_capacity(total);
+    for (done, (stem, case)) in cases.into_iter().enumerate() {
+        progress(done, total, &format!("{stem} {}", case.name));
+        rows.push(row(device, ceiling, stem, case)?);
+    }
+    progress(total, total, "");
+    Ok(rows)
+}
+
+fn row(device: &Device, ceiling: &Ceiling, stem: &'static str, case: Case) -> Result<Row> {
+    let mut program = Program::new(&case, device)?;
+    program.fill()?;
+    let (fewest, median) = timing::seconds(|| program.run())?;
+    let (bound, limit) = bound(program.cost, ceiling);
+    let work = if bound == Bound::Compute { program.cost.flops } else { program.cost.bytes };
+    let rate = work as f64 / median / 1e9;
+    let shape: Vec<String> = program.spec.shape().iter().map(ToString::to_string).collect();
+    Ok(Row {
+        stem,
+        case: case.name,
+        shape: shape.join("×"),
+        min_ms: 1e3 * fewest,
+        median_ms: 1e3 * median,
+        cost: program.cost,
+        bound,
+        rate,
+        ceiling: limit,
+        percent: 100.0 * rate / limit,
+    })
 }
 
 impl Bound {
@@ -100,7 +110,8 @@ impl Row {
     /// As a JSON object.
     pub fn json(&self) -> Value {
         json!({
-            "stem": self.stem, "case": self.case, "shape": self.shape, "median_ms": self.median_ms,
+            "stem": self.stem, "case": self.case, "shape": self.shape, "min_ms": self.min_ms,
+            "median_ms": self.median_ms,
             "flops": self.cost.flops, "bytes": self.cost.bytes,
             "rate": self.rate, "unit": self.bound.unit(), "ceiling": self.ceiling, "percent": self.percent,
         })
@@ -116,6 +127,21 @@ impl Ceiling {
             "copies": copies.collect::<Vec<_>>(),
         })
     }
+
+    /// As a line of text.
+    pub fn describe(&self) -> String {
+        let size =
+            |b: usize| if b < 1 << 20 { format!("{} KiB", b >> 10) } else { format!("{} MiB", b >> 20) };
+        let copies: Vec<String> =
+            self.copies.iter().map(|b| format!("{:.0} at {}", b.gb_per_s, size(b.bytes))).collect();
+        let threads =
+            if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        format!(
+            "{threads}: {:.0} GFLOP/s in registers; copies, GB/s read and written: {}",
+            self.gflop_per_s,
+            copies.join(", ")
+        )
+    }
 }
 
 /// The table as text.
@@ -126,16 +152,17 @@ pub fn render(rows: &[Row]) -> String {
     let (a, b) = (wide(|r| r.stem, "stem"), wide(|r| &r.case, "case"));
     let c = wide(|r| &r.shape, "shape");
     let mut out = format!(
-        "{:a$}  {:b$}  {:c$}  {:>10}  {:>15}  of ceiling\n",
-        "stem", "case", "shape", "median", "rate"
+        "{:a$}  {:b$}  {:c$}  {:>10}  {:>10}  {:>15}  of ceiling\n",
+        "stem", "case", "shape", "fewest", "median", "rate"
     );
     for r in rows {
         let _ = writeln!(
             out,
-            "{:a$}  {:b$}  {:c$}  {:>7.3} ms  {:>7.1} {:7}  {:>8.0} %",
+            "{:a$}  {:b$}  {:c$}  {:>7.3} ms  {:>7.3} ms  {:>7.1} {:7}  {:>8.0} %",
             r.stem,
             r.case,
             r.shape,
+            r.min_ms,
             r.median_ms,
             r.rate,
             r.bound.unit(),
@@ -148,7 +175,7 @@ pub fn render(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Bandwidth;
+    use crate::bench::Bandwidth;
     use engine::Level;
 
     fn ceiling() -> Ceiling {
@@ -165,10 +192,14 @@ mod tests {
 
     #[test]
     fn rows_are_measured_and_shown() {
-        let rows = rows(&Device::cpu(1), &ceiling(), Some("softmax_cross")).unwrap();
+        let mut told = Vec::new();
+        let mut tell = |done, total, name: &str| told.push((done, total, name.to_owned()));
+        let rows = rows(&Device::cpu(1), &ceiling(), Some("softmax_cross"), &mut tell).unwrap();
         assert_eq!(rows.len(), 1);
+        let name = "softmax_cross_entropy loss".to_owned();
+        assert_eq!(told, [(0, 1, name), (1, 1, String::new())]);
         let r = &rows[0];
-        assert!(r.median_ms > 0.0 && r.rate > 0.0 && r.shape == "64×10", "{r:?}");
+        assert!(r.min_ms > 0.0 && r.median_ms >= r.min_ms && r.rate > 0.0 && r.shape == "64×10", "{r:?}");
         assert!((r.percent - 100.0 * r.rate / r.ceiling).abs() < 1e-9);
         let text = render(&rows);
         assert!(text.contains("softmax_cross_entropy") && text.lines().count() == 2, "{text}");

@@ -1,4 +1,18 @@
-//! How fast a configuration trains on this machine, measured on images that mean nothing.
+//! Measurements on this machine: whole training iterations and chain steps of a configuration, on images that mean
+//! nothing; and every stem of the engine beside the machine's ceilings.
+//!
+//! [`rows`] times the registry's bench cases; [`Ceiling`] is what they are judged by.
+
+mod ceiling;
+mod chain;
+mod program;
+mod table;
+mod timing;
+
+pub use ceiling::{Bandwidth, Ceiling};
+pub use chain::{ChainTiming, sample_step};
+pub use program::{Program, cases};
+pub use table::{Bound, Row, bound, render, rows};
 
 use crate::config::Config;
 use crate::data::{Dataset, Split};
