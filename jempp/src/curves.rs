@@ -181,14 +181,14 @@ svg {{ background: #fff }} polyline {{ fill: none; stroke-width: 1.6; stroke-lin
 }
 
 /// The next larger of 1, 2 or 5 times a power of ten.
-fn nice(v: f64) -> f64 {
+pub(crate) fn nice(v: f64) -> f64 {
     let power = 10f64.powf(v.log10().floor());
     let of = |m: f64| m * power;
     [1.0, 2.0, 5.0].map(of).into_iter().find(|s| *s >= v * (1.0 - 1e-9)).unwrap_or(10.0 * power)
 }
 
 /// With as many digits as the step has.
-fn number(v: f64, step: f64) -> String {
+pub(crate) fn number(v: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     // No −0.
     format!("{:.digits$}", if v.abs() < step / 1e6 { 0.0 } else { v })

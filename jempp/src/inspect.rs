@@ -123,7 +123,10 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 /// Values of all tensors that are trained, by the published names of those that are not.
 fn parameters(c: &Container) -> u64 {
     let fixed = |name: &str| {
-        name.starts_with("init.") || name.ends_with(".running_mean") || name.ends_with(".running_var")
+        name.starts_with("init.")
+            || name.starts_with("thresholds.")
+            || name.ends_with(".running_mean")
+            || name.ends_with(".running_var")
     };
     c.tensors.iter().filter(|t| !fixed(&t.name)).map(|t| t.data.len() as u64).sum()
 }

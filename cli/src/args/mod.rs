@@ -1,12 +1,16 @@
 //! What the command line takes. One struct a subcommand; what they mean is in `commands`.
 
 mod bench;
+mod eval;
 mod judge;
 mod sample;
 mod train;
 
 pub use bench::{Bench, BenchCommand, TrainStep};
-pub use judge::{Accuracy, Devices, Eval, EvalCommand, Inspect, SplitName};
+pub use eval::{
+    Accuracy, Attack, Calibration, Eval, EvalCommand, Judged, NormName, Ood, SplitName, Thresholds,
+};
+pub use judge::{Devices, Inspect};
 pub use sample::{Format, Predict, Sample, StartName};
 pub use train::Train;
 
