@@ -26,6 +26,8 @@ pub enum EvalCommand {
     Ood(Ood),
     /// Accuracy under attack, and whether the attack can be believed
     Attack(Attack),
+    /// All of it, and samples, with a report as one HTML file
+    All(All),
     /// Fit thresholds to decide and abstain by to validation images, and store them in the model
     Thresholds(Thresholds),
 }
@@ -197,6 +199,67 @@ pub struct Thresholds {
     #[arg(short, long, value_name = "FILE.safetensors")]
     pub output: Option<PathBuf>,
     /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `eval all`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  jempp-cli eval all --model runs/train-001                     into runs/train-001/eval and report.html
+  jempp-cli eval all --model runs/train-001 --against svhn --transfer runs/softmax-001
+  jempp-cli eval all --model model.safetensors --out judged
+
+What is finished is kept: started again after an interruption, it goes on where it was.")]
+pub struct All {
+    /// Run folder, checkpoint folder or model file
+    #[arg(short, long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// Data set, by name or path [default: that of the training]
+    #[arg(long, value_name = "NAME")]
+    pub data: Option<String>,
+    /// Only the first so many test images
+    #[arg(short, long)]
+    pub n: Option<usize>,
+    /// Test images that are attacked; 0 leaves attacks out
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub attacked: usize,
+    /// Data sets of other images, by name or path
+    #[arg(long, value_name = "NAME")]
+    pub against: Vec<String>,
+    /// Leave out the score −‖∂log p/∂x‖
+    #[arg(long)]
+    pub no_gradient: bool,
+    /// Random starts of attacks
+    #[arg(long, default_value_t = 1)]
+    pub restarts: u32,
+    /// Another model, whose adversaries are tried too
+    #[arg(long, value_name = "PATH")]
+    pub transfer: Option<PathBuf>,
+    /// Folder for everything [default: the run folder, if the model is in one]
+    #[arg(short, long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  jempp-cli report runs/train-001                               runs/train-001/report.html
+  jempp-cli report runs/jempp runs/softmax -o compared.html     side by side
+  jempp-cli report runs/train-001 --json
+
+The page shows what training has written and `eval all` has found; it needs no network and no script.")]
+pub struct Report {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Write the page here, which must not exist [default for one run: its report.html, which is replaced]
+    #[arg(short, long, value_name = "FILE.html")]
+    pub output: Option<PathBuf>,
+    /// Print the numbers as one JSON array instead of writing a page
     #[arg(long)]
     pub json: bool,
 }

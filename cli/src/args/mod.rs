@@ -8,7 +8,8 @@ mod train;
 
 pub use bench::{Bench, BenchCommand, TrainStep};
 pub use eval::{
-    Accuracy, Attack, Calibration, Eval, EvalCommand, Judged, NormName, Ood, SplitName, Thresholds,
+    Accuracy, All, Attack, Calibration, Eval, EvalCommand, Judged, NormName, Ood, Report, SplitName,
+    Thresholds,
 };
 pub use judge::{Devices, Inspect};
 pub use sample::{Format, Predict, Sample, StartName};
@@ -154,6 +155,8 @@ pub enum Command {
     Predict(Predict),
     /// Judge a trained model
     Eval(Eval),
+    /// Write what is known of runs as one HTML page
+    Report(Report),
     /// Say what a run, a checkpoint or a model file holds
     Inspect(Inspect),
     /// Say what there is to compute on

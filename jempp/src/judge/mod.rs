@@ -3,6 +3,7 @@
 //! Invariants: every number comes with its [`Protocol`]; everything random depends on (seed, use, image) alone, so that
 //! an evaluation taken up again, or run in other portions, gives the same numbers; images are held a portion at a time.
 
+pub mod all;
 pub mod attack;
 pub mod cache;
 pub mod calibration;
@@ -11,7 +12,9 @@ pub mod detection;
 pub mod images;
 pub mod ood;
 pub mod plot;
+pub mod report;
 pub mod run;
+pub mod samples;
 pub mod scores;
 
 use crate::error::{Error, Result};

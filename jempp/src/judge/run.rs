@@ -12,6 +12,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{Part, Subject};
 use crate::infer::{Model, Scores};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// A model, the data that it is judged on, and how.
@@ -56,6 +58,18 @@ impl<'a> Judge<'a> {
     /// What numbers are measured on.
     pub fn protocol(&self) -> &Protocol {
         &self.protocol
+    }
+
+    /// What `make` gives, kept as the part `name`.
+    ///
+    /// # Errors
+    /// Those of [`Cache::part`].
+    pub fn part<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        self.cache.part(name, make)
     }
 
     fn images(&self, indices: &[u32], kind: Kind) -> Result<Images<'a>> {

@@ -1,5 +1,6 @@
 //! `jempp-cli eval`.
 
+mod all;
 mod judge;
 mod text;
 mod thresholds;
@@ -18,6 +19,7 @@ pub fn run(global: &Global, a: &Eval) -> Result<()> {
         EvalCommand::Calibration(a) => judge::calibration(global, a),
         EvalCommand::Ood(a) => judge::ood(global, a),
         EvalCommand::Attack(a) => judge::attack(global, a),
+        EvalCommand::All(a) => all::run(global, a),
         EvalCommand::Thresholds(a) => thresholds::run(global, a),
     }
 }
