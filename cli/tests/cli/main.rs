@@ -6,6 +6,7 @@
 mod faults;
 mod folders;
 mod gpu;
+mod judge;
 mod runs;
 mod signals;
 mod usage;

@@ -98,6 +98,10 @@ impl Trainer {
         // The training images lie sorted by class.
         let class = |row: &i32| self.offsets[1..].partition_point(|o| o <= row) as i32;
         let labels: Vec<i32> = labelled.iter().map(class).collect();
+        if let Some(attacked) = self.attacked(&labelled, &labels)? {
+            let images = Images { data: Host::F32(&[]), labelled: Host::F32(&attacked) };
+            return self.enqueue(Way { picked: false, started: false }, images, &labels, lr);
+        }
         let images = Images { data: Host::I32(&data), labelled: Host::I32(&labelled) };
         self.enqueue(Way { picked: true, started: false }, images, &labels, lr)
     }

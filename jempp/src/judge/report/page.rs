@@ -19,9 +19,10 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
 small { color: var(--soft) }
+@media (max-width: 600px) { td small { display: block } td:first-child { white-space: normal } }
 .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)) }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); align-items: start }
-.curves { max-width: 560px }
+.curves { max-width: 560px } .charts svg { max-width: 460px }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .85rem }
 svg, img { width: 100%; height: auto; display: block } img { image-rendering: pixelated; max-width: 664px }";
 
@@ -29,9 +30,9 @@ svg, img { width: 100%; height: auto; display: block } img { image-rendering: pi
 pub(super) fn html(runs: &[Run]) -> String {
     let names: Vec<&str> = runs.iter().map(|r| r.name.as_str()).collect();
     let title = escape(&names.join(", "));
-    let mut body = format!("<h1>{title}</h1>\n");
+    let mut body = String::new();
     if runs.len() > 1 {
-        body += &comparison(runs);
+        body += &format!("<h1>{title}</h1>\n{}", comparison(runs));
     }
     for run in runs {
         body += &sections::run(run);

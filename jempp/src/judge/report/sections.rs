@@ -132,7 +132,7 @@ fn detection(d: &Detection) -> String {
 fn robustness(c: &Curve) -> String {
     let ball = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
     let head = row(&["ε", "PGD, cross-entropy", "and margin", "noise", "transfer", "all"]);
-    let mut rows = vec![vec!["0".into(), with(c.clean)]];
+    let mut rows = vec![["0".to_owned()].into_iter().chain(std::iter::repeat_n(with(c.clean), 5)).collect()];
     for p in &c.points {
         let transfer = p.transfer.map_or("–".into(), with);
         let e = format!("{:.4}", p.epsilon);
