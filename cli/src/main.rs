@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Predict(a) => commands::predict::run(global, a),
         Command::Eval(a) => commands::eval::run(global, a),
         Command::Convert(a) => commands::convert::run(global, a),
+        Command::Report(a) => commands::report::run(global, a),
         Command::Inspect(a) => commands::inspect::run(global, a),
         Command::Devices(a) => commands::devices::run(global, a),
         Command::Bench(a) => commands::bench::run(global, a),

@@ -32,7 +32,7 @@ pub fn note(global: &Global, text: &str) {
 
 /// Follows steps of a known number on standard error.
 pub struct Steps {
-    what: &'static str,
+    what: String,
     quiet: bool,
     json: bool,
     bar: Option<ProgressBar>,
@@ -42,9 +42,9 @@ pub struct Steps {
 
 impl Steps {
     /// Steps of `what`.
-    pub fn new(global: &Global, what: &'static str) -> Self {
+    pub fn new(global: &Global, what: impl Into<String>) -> Self {
         let (json, now) = (global.log_format == LogFormat::Json, Instant::now());
-        Self { what, quiet: global.quiet, json, bar: bar(global), start: now, last: now }
+        Self { what: what.into(), quiet: global.quiet, json, bar: bar(global), start: now, last: now }
     }
 
     /// `done` of `total` are done.
@@ -65,6 +65,28 @@ impl Steps {
                 eprintln!("{}  {done}/{total}  {} left", self.what, duration(left));
             }
         }
+    }
+}
+
+/// Follows work that goes from one kind of steps to another.
+pub struct Stages<'a> {
+    global: &'a Global,
+    now: Option<Steps>,
+}
+
+impl<'a> Stages<'a> {
+    /// Before the first.
+    pub fn new(global: &'a Global) -> Self {
+        Self { global, now: None }
+    }
+
+    /// `done` of `total` steps of `what` are done.
+    pub fn tell(&mut self, what: &str, done: usize, total: usize) -> bool {
+        let same = self.now.take().filter(|s| s.what == what);
+        let mut steps = same.unwrap_or_else(|| Steps::new(self.global, what));
+        steps.step(done as u32, total as u32);
+        self.now = Some(steps);
+        true
     }
 }
 

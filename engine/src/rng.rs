@@ -37,6 +37,8 @@ pub enum Stream {
     Sample = 12,
     /// Dropout masks of the chains' steps; the step is the global chain step.
     ChainDropout = 13,
+    /// Random starts of the attacks that adversarial training learns from; the step is the iteration.
+    Adversary = 14,
     /// Tests.
     Test = 999,
 }

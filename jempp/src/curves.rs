@@ -56,6 +56,11 @@ const PANELS: &[Panel] = &[
 
 /// Draws the curves from the text of a `metrics.jsonl`. `None` while there are fewer than two steps to draw.
 pub fn svg(metrics: &str) -> Option<String> {
+    svg_of_width(metrics, WIDTH)
+}
+
+/// The same in another width; letters keep their size.
+pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
     let lines: Vec<Value> = metrics.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let of = |event: &'static str| lines.iter().filter(move |l| l["event"] == event);
     let last = of("step").filter_map(|l| l["step"].as_f64()).fold(0.0, f64::max);
@@ -80,11 +85,11 @@ pub fn svg(metrics: &str) -> Option<String> {
         }
         curves.retain(|c: &(_, _, Vec<_>, _)| c.2.len() > 1 || (c.3 && !c.2.is_empty()));
         if !curves.is_empty() {
-            draw(&mut out, panel, &curves, last, 30.0 + drawn as f64 * (PANEL + GAP));
+            draw(&mut out, panel, &curves, (last, width), 30.0 + drawn as f64 * (PANEL + GAP));
             drawn += 1;
         }
     }
-    (drawn > 0 && last > 1.0).then(|| whole(&out, drawn, last))
+    (drawn > 0 && last > 1.0).then(|| whole(&out, drawn, (last, width)))
 }
 
 /// The mean of the points of each place.
@@ -101,12 +106,12 @@ fn thinned(points: &[(f64, f64)], last: f64) -> Vec<(f64, f64)> {
 
 type Curve<'a> = (&'a str, &'a str, Vec<(f64, f64)>, bool);
 
-fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], last: f64, top: f64) {
+fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], (last, width): (f64, f64), top: f64) {
     let values = curves.iter().flat_map(|c| c.2.iter().map(|p| p.1)).chain(panel.level);
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
     let step = nice((high - low).max(1e-9) / 4.0);
     let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
-    let x = |v: f64| LEFT + v / last * (WIDTH - LEFT - RIGHT);
+    let x = |v: f64| LEFT + v / last * (width - LEFT - RIGHT);
     let y = |v: f64| top + PANEL - (v - low) / (high - low) * PANEL;
     // Writing to a string cannot fail.
     let _ = writeln!(out, r#"<text class="t" x="{LEFT}" y="{:.1}">{}</text>"#, top - 10.0, panel.title);
@@ -115,7 +120,7 @@ fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], last: f64, top: f
         let _ = writeln!(
             out,
             r#"<line class="g" x1="{LEFT}" x2="{:.1}" y1="{:.1}" y2="{:.1}"/><text class="a" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-            WIDTH - RIGHT,
+            width - RIGHT,
             y(v),
             y(v),
             LEFT - 8.0,
@@ -128,10 +133,10 @@ fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], last: f64, top: f
         let _ = writeln!(
             out,
             r#"<line class="l" x1="{LEFT}" x2="{:.1}" y1="{at:.1}" y2="{at:.1}"/>"#,
-            WIDTH - RIGHT
+            width - RIGHT
         );
     }
-    let mut label = WIDTH - RIGHT;
+    let mut label = width - RIGHT;
     for (name, colour, points, marked) in curves.iter().rev() {
         let path: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
         let _ = writeln!(out, r#"<polyline points="{}" stroke="{colour}"/>"#, path.join(" "));
@@ -148,13 +153,13 @@ fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], last: f64, top: f
 }
 
 /// The picture with its x axis; readable on light and on dark pages.
-fn whole(panels: &str, drawn: usize, last: f64) -> String {
+fn whole(panels: &str, drawn: usize, (last, width): (f64, f64)) -> String {
     let height = 30.0 + drawn as f64 * (PANEL + GAP) + 6.0;
     let mut axis = String::new();
     let step = nice(last / 6.0);
     let mut v = 0.0;
     while v <= last {
-        let at = LEFT + v / last * (WIDTH - LEFT - RIGHT);
+        let at = LEFT + v / last * (width - LEFT - RIGHT);
         let _ = writeln!(
             axis,
             r#"<text class="a" x="{at:.1}" y="{:.1}" text-anchor="middle">{v}</text>"#,
@@ -163,7 +168,7 @@ fn whole(panels: &str, drawn: usize, last: f64) -> String {
         v += step;
     }
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" role="img" aria-label="Learning curves">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" role="img" aria-label="Learning curves">
 <style>
 svg {{ background: #fff }} polyline {{ fill: none; stroke-width: 1.6; stroke-linejoin: round }}
 .t {{ font-size: 14px; fill: #222 }} .a {{ font-size: 12px; fill: #555 }}
@@ -175,20 +180,20 @@ svg {{ background: #fff }} polyline {{ fill: none; stroke-width: 1.6; stroke-lin
 {panels}{axis}<text class="a" x="{:.1}" y="{:.1}" text-anchor="end">iteration</text>
 </svg>
 "#,
-        WIDTH - RIGHT,
+        width - RIGHT,
         height - 10.0
     )
 }
 
 /// The next larger of 1, 2 or 5 times a power of ten.
-fn nice(v: f64) -> f64 {
+pub(crate) fn nice(v: f64) -> f64 {
     let power = 10f64.powf(v.log10().floor());
     let of = |m: f64| m * power;
     [1.0, 2.0, 5.0].map(of).into_iter().find(|s| *s >= v * (1.0 - 1e-9)).unwrap_or(10.0 * power)
 }
 
 /// With as many digits as the step has.
-fn number(v: f64, step: f64) -> String {
+pub(crate) fn number(v: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     // No −0.
     format!("{:.digits$}", if v.abs() < step / 1e6 { 0.0 } else { v })

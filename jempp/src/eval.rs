@@ -139,11 +139,11 @@ impl Part {
         }
     }
 
-    fn of(self, split: Split) -> Vec<u32> {
+    fn of(self, split: &Split) -> &[u32] {
         match self {
-            Self::Test => split.test,
-            Self::Valid => split.valid,
-            Self::Train => split.train,
+            Self::Test => &split.test,
+            Self::Valid => &split.valid,
+            Self::Train => &split.train,
         }
     }
 }
@@ -163,14 +163,29 @@ pub struct Task {
     pub warning: Option<String>,
 }
 
-impl Task {
-    /// A part of the data set `dataset`, by default of the one that the model was trained on; bins and seed are those
-    /// of its training, unless `seed` is given.
+/// The data that a trained model is judged on.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The data set.
+    pub set: Dataset,
+    /// What its images are for.
+    pub split: Split,
+    /// Bins of the calibration error.
+    pub bins: usize,
+    /// Seed of the synthetic sets.
+    pub seed: u64,
+    /// What may make a judgement worth less.
+    pub warning: Option<String>,
+}
+
+impl Subject {
+    /// The data set `dataset`, by default the one that the model was trained on; bins and seed are those of its
+    /// training, unless `seed` is given.
     ///
     /// # Errors
-    /// [`Error::Data`] when the model does not know its data set and none is named, the part is empty, or the images
-    /// do not fit the model; those of [`data::load`].
-    pub fn of_model(model: &Model, dataset: Option<&str>, part: Part, seed: Option<u64>) -> Result<Self> {
+    /// [`Error::Data`] when the model does not know its data set and none is named, or the images do not fit the model;
+    /// those of [`data::load`].
+    pub fn of_model(model: &Model, dataset: Option<&str>, seed: Option<u64>) -> Result<Self> {
         let known = model.config()?;
         if known.is_none() && dataset.is_none() {
             return Err(Error::Data("the model does not say what it was trained on; name a data set".into()));
@@ -189,13 +204,6 @@ impl Task {
                 m.image_size, m.classes
             )));
         }
-        let indices = part.of(split);
-        if indices.is_empty() {
-            let (name, part) = (set.name(), part.name());
-            return Err(Error::Data(format!(
-                "data set `{name}` has no {part} images as it was split in training"
-            )));
-        }
         let crc = format!("{:08x}", set.crc32c());
         let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
         let warning = (other && !named).then(|| {
@@ -205,7 +213,45 @@ impl Task {
             )
         });
         let seed = seed.unwrap_or(config.seed);
-        Ok(Self { set, indices, bins: config.eval.ece_bins, seed, warning })
+        Ok(Self { set, split, bins: config.eval.ece_bins, seed, warning })
+    }
+
+    /// The images of a part, in split order.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are none.
+    pub fn part(&self, part: Part) -> Result<&[u32]> {
+        let indices = part.of(&self.split);
+        if indices.is_empty() {
+            let (name, part) = (self.set.name(), part.name());
+            return Err(Error::Data(format!(
+                "data set `{name}` has no {part} images as it was split in training"
+            )));
+        }
+        Ok(indices)
+    }
+
+    /// The labels of images.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when an index is out of range.
+    pub fn labels(&self, indices: &[u32]) -> Result<Vec<u16>> {
+        let mut labels = vec![0; indices.len()];
+        self.set.labels_of(indices, &mut labels)?;
+        Ok(labels)
+    }
+}
+
+impl Task {
+    /// A part of the data set `dataset`; see [`Subject::of_model`].
+    ///
+    /// # Errors
+    /// Those of [`Subject::of_model`] and [`Subject::part`].
+    pub fn of_model(model: &Model, dataset: Option<&str>, part: Part, seed: Option<u64>) -> Result<Self> {
+        let subject = Subject::of_model(model, dataset, seed)?;
+        let indices = subject.part(part)?.to_vec();
+        let Subject { set, bins, seed, warning, .. } = subject;
+        Ok(Self { set, indices, bins, seed, warning })
     }
 
     /// Judges the model, see [`judge`].

@@ -3,12 +3,16 @@
 //! Invariants: a model is immutable and may be used from several threads at once, each call borrowing programs from a
 //! pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes.
 
+mod losses;
+
 use crate::checkpoint::{Container, Tensor};
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
+use crate::judge::conformal::Thresholds;
 use crate::model::{BnMode, Network, Objective, get, listing};
 use engine::ops::reduce::SumAll;
 use engine::{Device, Host, Plan, Spec, State, Tape, Var, grad};
+pub use losses::Loss;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -28,12 +32,15 @@ enum Want {
     Scores,
     GradDensity,
     GradLabel,
+    GradLoss,
+    GradCotangent,
 }
 
 #[derive(Debug)]
 struct Program {
     plan: Plan,
     x: Var,
+    /// Labels, or what the logits' gradient is.
     labels: Option<Var>,
     outputs: Vec<Var>,
 }
@@ -79,6 +86,7 @@ pub struct Model {
     /// Facts about the model, by name; kept when it is saved.
     pub facts: BTreeMap<String, String>,
     bank: Option<Bank>,
+    thresholds: Option<Thresholds>,
     pool: Mutex<Vec<BTreeMap<(usize, Want), Program>>>,
 }
 
@@ -106,7 +114,7 @@ impl Model {
         }
         network.round(&mut state)?;
         let (facts, pool) = (BTreeMap::new(), Mutex::new(Vec::new()));
-        Ok(Self { device: device.clone(), state, network, facts, bank: None, pool })
+        Ok(Self { device: device.clone(), state, network, facts, bank: None, thresholds: None, pool })
     }
 
     /// Loads a model from a run folder, a checkpoint folder, a safetensors file or a published checkpoint of PyTorch.
@@ -131,6 +139,7 @@ impl Model {
         let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
         model.facts = c.meta.clone();
         model.bank = read_bank(c, &model.network)?;
+        model.thresholds = Thresholds::read(c)?;
         Ok(model)
     }
 
@@ -156,6 +165,9 @@ impl Model {
         for (k, v) in [("format", FORMAT), ("architecture", &architecture), ("preprocessing", PREPROCESSING)]
         {
             container.meta.insert(k.to_owned(), v.to_owned());
+        }
+        if let Some(t) = &self.thresholds {
+            t.write(&mut container)?;
         }
         Ok(container)
     }
@@ -195,6 +207,16 @@ impl Model {
         self.bank.as_ref()
     }
 
+    /// Gives the model thresholds to decide by.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = Some(thresholds);
+    }
+
+    /// What the model decides by, if it carries it.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.thresholds.as_ref()
+    }
+
     /// The network.
     pub fn network(&self) -> &Network {
         &self.network
@@ -208,6 +230,17 @@ impl Model {
     /// The tensors.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Checksum (CRC-32C) of weights and statistics in memory, to tell models apart.
+    ///
+    /// # Errors
+    /// None while the state is the model's own.
+    pub fn crc32c(&self) -> Result<u32> {
+        self.network.tensors().try_fold(0, |crc, (_, slot)| {
+            let values = get(&self.state, slot)?;
+            Ok(values.iter().fold(crc, |crc, v| crc32c::crc32c_append(crc, &v.to_le_bytes())))
+        })
     }
 
     /// Logits and log densities of images N×H×W×C in [−1, 1].
@@ -311,6 +344,9 @@ impl Model {
     }
 
     fn record(&self, n: usize, want: Want) -> Result<Program> {
+        if matches!(want, Want::GradLoss | Want::GradCotangent) {
+            return self.record_loss(n, want);
+        }
         let mut tape = Tape::new();
         let x = tape.input("images", self.network.images(n));
         let f = self.network.forward(&mut tape, x, &BnMode::Running)?;
@@ -320,7 +356,8 @@ impl Model {
             vec![f.heads.logits, objective]
         } else {
             let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
-            grad(&mut tape, total, &[x])?
+            let gradient = grad(&mut tape, total, &[x])?[0];
+            vec![gradient, f.heads.logits, objective]
         };
         Ok(Program { plan: tape.plan(&self.device, &outputs)?, x, labels, outputs })
     }

@@ -20,6 +20,7 @@ pub mod grid;
 pub mod images;
 pub mod infer;
 pub mod inspect;
+pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod npz;

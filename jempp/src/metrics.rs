@@ -3,6 +3,7 @@
 //! Invariant: a NaN never becomes a number: every function that could meet one returns an error instead.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// log Σ exp(x), without overflow. −∞ for no values; NaN if any is NaN or +∞.
 pub fn logsumexp(x: &[f32]) -> f64 {
@@ -117,7 +118,7 @@ impl<'a> Predictions<'a> {
 }
 
 /// Images whose confidence lies in (lo, hi].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Lower end, not in the bin.
     pub lo: f64,

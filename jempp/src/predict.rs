@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::images::read_image;
 use crate::infer::{Model, Scores};
+use crate::judge::conformal::Decision;
 use crate::metrics::{argmax, softmax};
 use crate::npz::{self, Array};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Predictions {
     pub log_density: Vec<f32>,
     /// n×H×W×C, if asked for: ∂log p(x)/∂x, or ∂f(x)\[y\]/∂x of given labels.
     pub input_grad: Option<Vec<f32>>,
+    /// n: what the model decides, if it carries thresholds.
+    pub decisions: Option<Vec<Decision>>,
 }
 
 /// Whether to give ∂/∂x, and of what.
@@ -50,7 +53,11 @@ pub fn predict(model: &Model, images: &[f32], gradient: Gradient<'_>) -> Result<
         Gradient::Labels([one]) => Some(model.input_grad(images, Some(&vec![*one; log_density.len()]))?),
         Gradient::Labels(labels) => Some(model.input_grad(images, Some(labels))?),
     };
-    Ok(Predictions { logits, probs, log_density, input_grad })
+    let decisions = model.thresholds().map(|t| {
+        let rows = logits.chunks_exact(classes).zip(&log_density);
+        rows.map(|(row, d)| t.decide(row, *d)).collect()
+    });
+    Ok(Predictions { logits, probs, log_density, input_grad, decisions })
 }
 
 impl Predictions {
@@ -71,8 +78,8 @@ impl Predictions {
         Some((label, row[label]))
     }
 
-    /// Writes `logits`, `probs`, `log_density` and, if there, `input_grad` of images of `size` as float32 to an
-    /// `.npz`, which is replaced.
+    /// Writes `logits`, `probs`, `log_density` and, if there, `input_grad` of images of `size` as float32 to an `.npz`,
+    /// which is replaced; of a model that decides also `calibrated`, `ood_p_value` and, as int64 0 or 1, `abstain`.
     ///
     /// # Errors
     /// Those of [`npz::write`].
@@ -85,6 +92,15 @@ impl Predictions {
             ("log_density", Array::F32(&line, &self.log_density)),
         ];
         arrays.extend(self.input_grad.as_ref().map(|g| ("input_grad", Array::F32(&image, g))));
+        let each =
+            |f: &dyn Fn(&Decision) -> f32| self.decisions.iter().flatten().map(f).collect::<Vec<f32>>();
+        let (calibrated, ood) = (each(&|d| d.probability), each(&|d| d.ood_p_value));
+        let abstain: Vec<i64> = self.decisions.iter().flatten().map(|d| i64::from(d.abstain)).collect();
+        if self.decisions.is_some() {
+            arrays.push(("calibrated", Array::F32(&line, &calibrated)));
+            arrays.push(("ood_p_value", Array::F32(&line, &ood)));
+            arrays.push(("abstain", Array::I64(&line, &abstain)));
+        }
         npz::write(path, &arrays)
     }
 }

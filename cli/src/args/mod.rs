@@ -2,13 +2,18 @@
 
 mod bench;
 mod convert;
+mod eval;
 mod judge;
 mod sample;
 mod train;
 
 pub use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
 pub use convert::{BnName, Convert, KindName, NormName};
-pub use judge::{Accuracy, Devices, Eval, EvalCommand, Inspect, SplitName};
+pub use eval::{
+    Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, Judged, Ood, Report, SplitName,
+    Thresholds,
+};
+pub use judge::{Devices, Inspect};
 pub use sample::{Format, Predict, Sample, StartName};
 pub use train::Train;
 
@@ -166,6 +171,8 @@ pub enum Command {
     Eval(Eval),
     /// Turn a model into another kind of file: safetensors, PyTorch, ONNX
     Convert(Convert),
+    /// Write what is known of runs as one HTML page
+    Report(Report),
     /// Say what a run, a checkpoint or a model file holds
     Inspect(Inspect),
     /// Say what there is to compute on

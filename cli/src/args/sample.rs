@@ -82,7 +82,8 @@ pub enum StartName {
   jempp-cli predict --model runs/train-001 --input images.npz --output scores.npz
 
 An input .npz holds `images`, N×H×W×C: float32 in [-1, 1] or uint8. An output .npz holds logits, probs, log_density
-and, with --input-grad, input_grad (N×H×W×C), all float32.")]
+and, with --input-grad, input_grad (N×H×W×C), all float32. A model with thresholds (`eval thresholds`) also gives the
+calibrated probability of its label, the p-value of log p(x) among data, and whether to abstain.")]
 pub struct Predict {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH")]

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod eval;
 pub mod inspect;
 pub mod predict;
+pub mod report;
 pub mod sample;
 pub mod train;
 

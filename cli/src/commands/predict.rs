@@ -61,6 +61,11 @@ fn lines(p: &Predictions, inputs: &[PathBuf]) -> String {
             if n == inputs.len() {
                 fields.insert("file".into(), json!(inputs[i].display().to_string()));
             }
+            if let Some(d) = p.decisions.as_ref().and_then(|d| d.get(i)) {
+                fields.insert("calibrated".into(), json!(d.probability));
+                fields.insert("ood_p_value".into(), json!(d.ood_p_value));
+                fields.insert("abstain".into(), json!(d.abstain));
+            }
             if let Some(g) = &p.input_grad {
                 fields.insert("input_grad".into(), json!(g[i * (g.len() / n)..(i + 1) * (g.len() / n)]));
             }

@@ -7,6 +7,7 @@ mod convert;
 mod faults;
 mod folders;
 mod gpu;
+mod judge;
 mod runs;
 mod signals;
 mod usage;

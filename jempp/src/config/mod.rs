@@ -121,6 +121,18 @@ pub enum Schedule {
     Constant,
 }
 
+/// What attacks the labelled images in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Adversary {
+    /// Nothing.
+    None,
+    /// PGD within the largest change of a value.
+    Linf,
+    /// PGD within the length of the change.
+    L2,
+}
+
 /// The training loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +176,15 @@ pub struct TrainConfig {
     pub p_y_given_x_weight: f64,
     /// Weight of the log p(x, y) term.
     pub p_x_y_weight: f64,
+    /// Whether the labelled images are attacked before the network learns from them (Madry et al., ICLR 2018), and in
+    /// which ball. Only without log p(x).
+    pub adversary: Adversary,
+    /// Radius of the ball, in units of pixels in [0, 1].
+    pub adversary_epsilon: f64,
+    /// Length of a step of the attack, in the same units.
+    pub adversary_step: f64,
+    /// Steps of the attack.
+    pub adversary_steps: usize,
     /// Where log p(x) of the data is computed.
     pub plc: Plc,
     /// Weight of meanᵢ f(x_data)ᵢ² + meanᵢ f(x_chain)ᵢ² (squares per image).

@@ -1,13 +1,13 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Config, Crop, DataConfig, EvalBn, EvalConfig, Init, LabelKind, ModelConfig, NormKind, Optimizer, Plc,
-    Prior, SamplerConfig, Schedule, TrainConfig,
+    Adversary, Config, Crop, DataConfig, EvalBn, EvalConfig, Init, LabelKind, ModelConfig, NormKind,
+    Optimizer, Plc, Prior, SamplerConfig, Schedule, TrainConfig,
 };
 use crate::error::{Error, Result};
 
 /// Names of the presets.
-pub const PRESETS: &[&str] = &["jempp", "digits", "jem", "softmax"];
+pub const PRESETS: &[&str] = &["jempp", "digits", "jem", "softmax", "pgd"];
 
 /// The defaults of preset `name`.
 pub(super) fn preset(name: &str) -> Result<Config> {
@@ -16,6 +16,7 @@ pub(super) fn preset(name: &str) -> Result<Config> {
         "digits" => Ok(digits()),
         "jem" => Ok(jem()),
         "softmax" => Ok(softmax()),
+        "pgd" => Ok(pgd()),
         _ => {
             let known = PRESETS.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
             Err(Error::Config(format!("unknown preset `{name}`; there are {known}")))
@@ -59,6 +60,10 @@ fn jempp() -> Config {
             p_x_weight: 1.0,
             p_y_given_x_weight: 1.0,
             p_x_y_weight: 0.0,
+            adversary: Adversary::None,
+            adversary_epsilon: 8.0 / 255.0,
+            adversary_step: 2.0 / 255.0,
+            adversary_steps: 7,
             plc: Plc::Alltrain1,
             energy_l2: 0.0,
             collapse_gap: 1000.0,
@@ -178,6 +183,17 @@ fn jem() -> Config {
 fn softmax() -> Config {
     let base = jempp();
     Config { preset: "softmax".to_string(), train: TrainConfig { p_x_weight: 0.0, ..base.train }, ..base }
+}
+
+/// The same, trained on images under attack (Madry et al., ICLR 2018, their setting for CIFAR-10: L∞, ε = 8/255, seven steps
+/// of 2/255).
+fn pgd() -> Config {
+    let base = softmax();
+    Config {
+        preset: "pgd".to_string(),
+        train: TrainConfig { adversary: Adversary::Linf, ..base.train },
+        ..base
+    }
 }
 
 #[cfg(test)]

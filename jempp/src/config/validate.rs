@@ -1,6 +1,6 @@
 //! The ranges of the configuration's values and the relations between them.
 
-use super::{Config, EvalBn};
+use super::{Adversary, Config, EvalBn};
 use crate::error::{Error, Result};
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -85,6 +85,7 @@ fn train(c: &Config) -> Result<()> {
             "must be above 0 when the other two weights are 0: nothing is trained",
         );
     }
+    adversary(c)?;
     real("train.energy_l2", t.energy_l2, 0.0..)?;
     real("train.collapse_gap", t.collapse_gap, 0.0..)?;
     within("train.collapse_iters", t.collapse_iters, 1..=u32::MAX as usize)?;
@@ -93,6 +94,20 @@ fn train(c: &Config) -> Result<()> {
     within("train.checkpoint_every", t.checkpoint_every, 1..=MILLION)?;
     within("train.sample_every", t.sample_every, 0..=MILLION)?;
     within("train.log_every", t.log_every, 1..=MILLION)
+}
+
+fn adversary(c: &Config) -> Result<()> {
+    let t = &c.train;
+    real("train.adversary_epsilon", t.adversary_epsilon, 0.0..=1000.0)?;
+    real("train.adversary_step", t.adversary_step, ABOVE_ZERO)?;
+    within("train.adversary_steps", t.adversary_steps, 1..=10_000)?;
+    if t.adversary != Adversary::None && (t.p_x_weight > 0.0 || t.p_x_y_weight > 0.0) {
+        let shown = format!("{:?}", t.adversary).to_lowercase();
+        let why = "must be \"none\" while train.p_x_weight or train.p_x_y_weight is above 0: chains and attacks are not \
+                   trained together";
+        return refuse("train.adversary", shown, why);
+    }
+    Ok(())
 }
 
 fn sampler(c: &Config) -> Result<()> {

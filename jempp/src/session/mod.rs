@@ -17,6 +17,8 @@ use crate::data::{self, Dataset, Loader, Reading, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
 use crate::infer::{Bank, Model, write_tensor};
+use crate::judge::conformal::{self, ALPHA, Thresholds};
+use crate::judge::run;
 use crate::model::get;
 use crate::recalibrate;
 use crate::sampler;
@@ -332,7 +334,7 @@ impl Session {
     }
 
     /// Saves a checkpoint, with what is known of the model's quality.
-    fn save(&self, folder: &Folder, judgement: Option<&Judgement>) -> Result<PathBuf> {
+    fn save(&self, folder: &Folder, judged: Option<(&Judgement, Option<Thresholds>)>) -> Result<PathBuf> {
         let trainer = &self.trainer;
         let mut model = self.model()?;
         let facts = &mut model.facts;
@@ -348,9 +350,10 @@ impl Session {
             facts.insert("bn".into(), format!("{bn:?}").to_lowercase());
         }
         facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
-        if let Some(j) = judgement {
+        if let Some((j, thresholds)) = judged {
             let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
             facts.insert("metrics".into(), text);
+            thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
         let model = model.to_container()?;
         let mut tensors = Vec::new();
@@ -379,7 +382,10 @@ impl Session {
         let model = self.model()?;
         let bins = self.config.eval.ece_bins;
         let test = eval::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
-        let checkpoint = self.save(folder, Some(&test))?;
+        let valid = &self.split.valid;
+        let fit = || run::thresholds(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _, _| true);
+        let thresholds = (valid.len() >= conformal::least(ALPHA)).then(fit).transpose()?;
+        let checkpoint = self.save(folder, Some((&test, thresholds)))?;
         if self.config.train.p_x_weight != 0.0 {
             self.last_grids(folder, &model, &mut grids)?;
         }

@@ -4,6 +4,7 @@
 
 mod actnorm;
 mod adopt;
+mod adversary;
 mod fit;
 pub mod program;
 mod step;
@@ -123,6 +124,8 @@ pub struct Trainer {
     /// Iterations whose metrics have not been taken.
     in_flight: VecDeque<InFlight>,
     feed: Feed,
+    /// What attacks the labelled images, if they are attacked.
+    adversary: Option<adversary::Attacker>,
     options: Options,
     /// What the restarts draw from, as read by the programs.
     seed: Slot,
@@ -205,13 +208,16 @@ impl Trainer {
             programs: Vec::new(),
             in_flight: VecDeque::new(),
             feed: Feed::default(),
+            adversary: None,
             options,
             seed,
             chain_step,
             counters: Counters::default(),
         };
         let data = trainer.source.is_some();
-        trainer.ready(Way { picked: data, started: !data })?;
+        trainer.adversary = trainer.attacker()?;
+        let picked = data && trainer.adversary.is_none();
+        trainer.ready(Way { picked, started: !data })?;
         Ok(trainer)
     }
 
@@ -356,7 +362,9 @@ impl Trainer {
             state_bytes: self.state.bytes() as u64,
             program_bytes: (step.map_or(0, Plan::bytes) + chain.iter().map(|p| p.bytes()).sum::<usize>())
                 as u64,
-            flops: step.map_or(0, |p| p.cost().flops) + m * chain.iter().map(|p| p.cost().flops).sum::<u64>(),
+            flops: step.map_or(0, |p| p.cost().flops)
+                + m * chain.iter().map(|p| p.cost().flops).sum::<u64>()
+                + self.adversary.as_ref().map_or(0, |a| a.flops(self.config.train.adversary_steps)),
         }
     }
 

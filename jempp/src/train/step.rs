@@ -119,11 +119,19 @@ impl Trainer {
         let class = |row: &i32| self.offsets[1..].partition_point(|o| o <= row) as i32;
         feed.labels.clear();
         feed.labels.extend(feed.labelled.iter().map(class));
-        let images = Images { data: Host::I32(&feed.data), labelled: Host::I32(&feed.labelled) };
-        let done =
-            self.enqueue(Way { picked: true, started: false }, images, &feed.labels, &mut feed.draws, lr);
+        let done = self.picked(&mut feed, lr);
         self.feed = feed;
         done
+    }
+
+    /// The iteration on the rows and labels in `feed`.
+    fn picked(&mut self, feed: &mut Feed, lr: f64) -> Result<()> {
+        let attacked = self.attacked(&feed.labelled, &feed.labels)?;
+        let (images, picked) = match &attacked {
+            Some(x) => (Images { data: Host::F32(&[]), labelled: Host::F32(x) }, false),
+            None => (Images { data: Host::I32(&feed.data), labelled: Host::I32(&feed.labelled) }, true),
+        };
+        self.enqueue(Way { picked, started: false }, images, &feed.labels, &mut feed.draws, lr)
     }
 
     /// Iterations asked for whose metrics have not been taken.

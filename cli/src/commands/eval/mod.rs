@@ -1,5 +1,10 @@
 //! `jempp-cli eval`.
 
+mod all;
+mod judge;
+mod text;
+mod thresholds;
+
 use super::{json, print};
 use crate::args::{Accuracy, Eval, EvalCommand, Global, SplitName};
 use jempp::Result;
@@ -11,16 +16,25 @@ use serde_json::Value;
 pub fn run(global: &Global, a: &Eval) -> Result<()> {
     match &a.command {
         EvalCommand::Accuracy(a) => accuracy(global, a),
+        EvalCommand::Calibration(a) => judge::calibration(global, a),
+        EvalCommand::Ood(a) => judge::ood(global, a),
+        EvalCommand::Attack(a) => judge::attack(global, a),
+        EvalCommand::All(a) => all::run(global, a),
+        EvalCommand::Thresholds(a) => thresholds::run(global, a),
+    }
+}
+
+fn part_of(name: SplitName) -> Part {
+    match name {
+        SplitName::Test => Part::Test,
+        SplitName::Valid => Part::Valid,
+        SplitName::Train => Part::Train,
     }
 }
 
 fn accuracy(global: &Global, a: &Accuracy) -> Result<()> {
     let model = Model::load(&global.device()?, &a.model)?;
-    let part = match a.split {
-        SplitName::Test => Part::Test,
-        SplitName::Valid => Part::Valid,
-        SplitName::Train => Part::Train,
-    };
+    let part = part_of(a.split);
     let task = eval::Task::of_model(&model, a.data.as_deref(), part, global.seed)?;
     if let (Some(warning), false) = (&task.warning, global.quiet) {
         eprintln!("warning: {warning}");

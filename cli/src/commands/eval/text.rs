@@ -1,0 +1,87 @@
+//! Judgements as text.
+
+use jempp::judge::Estimate;
+use jempp::judge::attack::{Curve, Norm};
+use jempp::judge::calibration::{Calibration, Reliability};
+use jempp::judge::ood::Detection;
+
+fn with(e: Estimate) -> String {
+    format!("{:.4}  [{:.4}, {:.4}]", e.value, e.low, e.high)
+}
+
+/// Calibration.
+pub fn calibration(c: &Calibration) -> String {
+    let mut out = format!("{}\n\naccuracy           {}\n", c.protocol.line(), with(c.accuracy));
+    let table = |r: &Reliability| {
+        format!(
+            "ECE, {:<3} bins      {}\nMCE                {:.4}\nNLL                {}\nBrier score        {}\n",
+            r.bins.len(),
+            with(r.ece),
+            r.mce,
+            with(r.nll),
+            with(r.brier)
+        )
+    };
+    out += &table(&c.plain);
+    match &c.scaled {
+        Some(r) => {
+            out += &format!(
+                "\ntemperature        {:.4}  (fitted on {} validation images)\n",
+                r.temperature, c.fitted_on
+            );
+            out += &table(r);
+        }
+        None => out += "\nno validation images to fit a temperature on (data.valid_size)\n",
+    }
+    out + "\nin brackets: 95 % intervals\n"
+}
+
+/// Detection.
+pub fn detection(d: &Detection) -> String {
+    let mut out = format!("{}\n\n", d.protocol.line());
+    out +=
+        "against              n      score           AUROC                      FPR95   AUPR-in  AUPR-out\n";
+    for a in &d.against {
+        for (i, s) in a.scores.iter().enumerate() {
+            let (set, n) = if i == 0 { (a.set.as_str(), a.n.to_string()) } else { ("", String::new()) };
+            let e = &s.separation;
+            out += &format!(
+                "{set:<20} {n:<6} {:<15} {}   {:.4}  {:.4}   {:.4}\n",
+                s.score,
+                with(e.auroc),
+                e.fpr95.value,
+                e.aupr_in.value,
+                e.aupr_out.value
+            );
+        }
+    }
+    out + "\nin brackets: 95 % intervals; high scores mean data\n"
+}
+
+/// A curve of robustness.
+pub fn curve(c: &Curve) -> String {
+    let ball = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
+    let mut out =
+        format!("{}\n\n{ball}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);
+    out += &c.transfer_from.as_ref().map(|t| format!(", transfer from {t}")).unwrap_or_default();
+    out += "\nε        cross-entropy  and margin                 noise    transfer  all\n";
+    out += &format!("0        {:.4}\n", c.clean.value);
+    for p in &c.points {
+        let transfer = p.transfer.map_or("-".to_owned(), |t| format!("{:.4}", t.value));
+        out += &format!(
+            "{:<7.4}  {:.4}         {}  {:.4}   {transfer:<8}  {:.4}\n",
+            p.epsilon,
+            p.cross_entropy.value,
+            with(p.white_box),
+            p.noise.value,
+            p.worst.value
+        );
+    }
+    if c.masking.is_empty() {
+        out += "no sign of gradient masking (which is no proof)\n";
+    }
+    for m in &c.masking {
+        out += &format!("gradient masking?  {m}\n");
+    }
+    out
+}

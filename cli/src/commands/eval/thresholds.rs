@@ -1,0 +1,56 @@
+//! `jempp-cli eval thresholds`.
+
+use crate::args::{Global, Thresholds};
+use crate::commands::{check_output, json, print};
+use crate::progress::{Stages, note};
+use jempp::eval::Subject;
+use jempp::infer::Model;
+use jempp::judge::conformal::store;
+use jempp::judge::run;
+use jempp::{Error, Result};
+
+/// Fits thresholds and stores them.
+pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
+    if let Some(path) = &a.output {
+        check_output(path)?;
+    } else if !a.model.join("ckpt").is_dir() {
+        return Err(Error::Config(format!(
+            "{}: no run folder; say with --output where the model with thresholds goes",
+            a.model.display()
+        )));
+    }
+    let mut model = Model::load(&global.device()?, &a.model)?;
+    let subject = Subject::of_model(&model, a.data.as_deref(), global.seed)?;
+    if let Some(warning) = &subject.warning {
+        note(global, &format!("warning: {warning}"));
+    }
+    let mut stages = Stages::new(global);
+    let data = (&subject.set, subject.split.valid.as_slice());
+    let watch = &mut |what: &str, done, all| stages.tell(what, done, all);
+    let thresholds = run::thresholds(&model, data, [a.alpha, a.ood_alpha], watch)?;
+    let facts = thresholds.facts.clone();
+    let at = match &a.output {
+        Some(path) => {
+            model.set_thresholds(thresholds);
+            model.to_container()?.write(path)?;
+            path.clone()
+        }
+        None => store(&a.model, &thresholds)?,
+    };
+    if a.json {
+        return print(&format!("{}\n", json(&facts)?));
+    }
+    let [first, second] = facts.fitted_on;
+    print(&format!(
+        "temperature        {:.4}  ({first} validation images)\n\
+         abstains           below probability {:.4} (α = {}, {second} other ones), or where two classes reach it,\n\
+         \x20                  or where the p-value of log p(x) is below {} ({} images)\n\
+         stored in          {}\n",
+        facts.temperature,
+        facts.probability,
+        facts.alpha,
+        facts.ood_alpha,
+        first + second,
+        at.display()
+    ))
+}

@@ -1,0 +1,27 @@
+//! `jempp-cli report`.
+
+use super::{check_output, json, print};
+use crate::args::{Global, Report};
+use jempp::files::write_atomic;
+use jempp::judge::report::{html, read};
+use jempp::{Error, Result};
+
+/// Writes the page.
+pub fn run(global: &Global, a: &Report) -> Result<()> {
+    let output = match (&a.output, a.runs.as_slice()) {
+        _ if a.json => None,
+        (Some(output), _) => {
+            check_output(output)?;
+            Some(output.clone())
+        }
+        (None, [run]) => Some(run.join("report.html")),
+        (None, _) => {
+            return Err(Error::Config("several runs go onto one page: say with -o FILE.html where".into()));
+        }
+    };
+    let runs = a.runs.iter().map(|r| read(r)).collect::<Result<Vec<_>>>()?;
+    let Some(output) = output else { return print(&format!("{}\n", json(&runs)?)) };
+    let page = html(&runs);
+    write_atomic(&output, |w| w.write_all(page.as_bytes()))?;
+    if global.quiet { Ok(()) } else { print(&format!("{}\n", output.display())) }
+}

@@ -1,0 +1,141 @@
+//! Metrics against scikit-learn, scipy and the definitions (judge.json), and PGD against foolbox (pgd.safetensors).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use engine::Device;
+use jempp::config::{Config, ModelConfig};
+use jempp::infer::{Loss, Model};
+use jempp::judge::attack::Norm;
+use jempp::judge::calibration::{mce, scaled, temperature};
+use jempp::judge::detection::Ranking;
+use jempp::metrics::Predictions;
+use jempp_tests::{Fixture, Tensor};
+use serde_json::Value;
+
+/// Of numbers, absolutely.
+const METRIC: f64 = 1e-9;
+/// Of temperatures, whose loss is flat at its least, relatively.
+const TEMPERATURE: f64 = 1e-6;
+/// Of the loss at that temperature: logits divided by it are rounded to float32.
+const SCALED: f64 = 1e-7;
+/// Of an iterate's values in [−1, 1]; foolbox works in float32 pixels of [0, 1].
+const ITERATE: f32 = 4e-7;
+/// Of gradients, relative to the largest of their image; the fixture keeps off the kinks.
+const GRADIENT: f32 = 1e-4;
+
+fn metrics() -> Value {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/judge.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn numbers(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+fn close(what: &str, got: f64, want: &Value, tolerance: f64) {
+    let want = want.as_f64().unwrap();
+    assert!((got - want).abs() <= tolerance, "{what}: {got} {want}");
+}
+
+#[test]
+fn detection_agrees_with_scikit_learn() {
+    let all = metrics();
+    let cases = all["detection"].as_array().unwrap();
+    assert_eq!(cases.len(), 3);
+    for c in cases {
+        let s = Ranking::new(&numbers(&c["inside"]), &numbers(&c["outside"])).unwrap().separation();
+        let named =
+            [("auroc", s.auroc), ("fpr95", s.fpr95), ("aupr_in", s.aupr_in), ("aupr_out", s.aupr_out)];
+        named.iter().for_each(|(name, got)| close(name, *got, &c[*name], METRIC));
+    }
+}
+
+#[test]
+fn calibration_agrees_with_scikit_learn_and_the_definitions() {
+    let all = metrics();
+    let cases = all["calibration"].as_array().unwrap();
+    assert_eq!(cases.len(), 2);
+    for c in cases {
+        let logits: Vec<f32> = numbers(&c["logits"]).iter().map(|v| *v as f32).collect();
+        let labels: Vec<u16> = numbers(&c["labels"]).iter().map(|v| *v as u16).collect();
+        let (classes, bins) = (c["classes"].as_u64().unwrap() as usize, c["bins"].as_u64().unwrap() as usize);
+        let p = Predictions::new(&logits, classes, &labels).unwrap();
+        let table = p.reliability(bins).unwrap();
+        let named = [
+            ("accuracy", p.accuracy()),
+            ("ece", p.ece(bins).unwrap()),
+            ("mce", mce(&table)),
+            ("nll", p.nll()),
+            ("brier", p.brier()),
+        ];
+        named.iter().for_each(|(name, got)| close(name, *got, &c[*name], METRIC));
+        let t = temperature(&logits, classes, &labels).unwrap();
+        close("temperature", t, &c["temperature"], TEMPERATURE * t);
+        let at = scaled(&logits, t);
+        close("loss", Predictions::new(&at, classes, &labels).unwrap().nll(), &c["scaled_nll"], SCALED);
+    }
+}
+
+fn images(f: &Fixture, name: &str) -> Vec<f32> {
+    f.tensor(name).unwrap_or_else(|e| panic!("{e}")).clone().channels_last().f32s()
+}
+
+/// Pixels in [0, 1] as the model takes them.
+fn wide(pixels: Vec<f32>) -> Vec<f32> {
+    pixels.into_iter().map(|p| (2.0 * f64::from(p) - 1.0) as f32).collect()
+}
+
+/// foolbox's random start, gradient and next iterate: the gradient is the network's, and the step is ours.
+#[test]
+fn steps_are_those_of_foolbox() {
+    let f = Fixture::load("pgd.safetensors").unwrap();
+    let model = fixture_model();
+    let (x0, labels) = (wide(images(&f, "images")), f.tensor("labels").unwrap().ints());
+    let px = x0.len() / labels.len();
+    for norm in [Norm::Linf, Norm::L2] {
+        let name = norm.name();
+        let fact = |key: &str| f.meta[&format!("{name}.{key}")].parse::<f64>().unwrap();
+        let (epsilon, length) = (2.0 * fact("epsilon"), 2.0 * fact("step"));
+        let mut moved = 0.0f64;
+        for k in 0..fact("steps") as usize {
+            let [x, next] = [k, k + 1].map(|k| wide(images(&f, &format!("{name}.x.{k}"))));
+            let g = images(&f, &format!("{name}.g.{k}"));
+            // A pixel of [0, 1] is half as long.
+            let (_, own) = model.loss_grad(&x, &labels, Loss::CrossEntropy).unwrap();
+            for (i, (g, own)) in g.chunks(px).zip(own.chunks(px)).enumerate() {
+                let size = g.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                let error = g.iter().zip(own).map(|(g, o)| (g - 2.0 * o).abs()).fold(0.0, f32::max);
+                assert!(size > 0.0 && error <= GRADIENT * size, "{name} {k} {i}: {error} of {size}");
+            }
+            let mut ours = x.clone();
+            for i in 0..labels.len() {
+                let row = i * px..(i + 1) * px;
+                norm.step(&mut ours[row.clone()], &g[row.clone()], length);
+                norm.project(&mut ours[row.clone()], &x0[row.clone()], epsilon);
+                moved = moved.max(norm.distance(&ours[row.clone()], &x0[row]));
+            }
+            let error = ours.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(error <= ITERATE, "{name} {k}: {error}");
+        }
+        // The ball's border was met, so that the projection was seen.
+        assert!(moved > 0.99 * epsilon, "{name}: {moved} of {epsilon}");
+    }
+}
+
+fn fixture_model() -> Model {
+    let f = Fixture::load("wrn10_1_m1.safetensors").unwrap();
+    let base = Config::preset("jempp").unwrap().model;
+    let config = ModelConfig {
+        depth: 10,
+        widen_factor: 1,
+        image_size: [16, 16, 3],
+        classes: 7,
+        bn_momentum: 0.1,
+        ..base
+    };
+    let get = |name: &str| -> Tensor {
+        let short = format!("model.{}", name.strip_prefix("f.").unwrap_or(name));
+        let name = if f.has(&short) { short } else { format!("model.{name}") };
+        f.tensor(&name).unwrap_or_else(|e| panic!("{e}")).clone().channels_last()
+    };
+    Model::new(&Device::cpu(2), &config, |name, _| Ok(get(name).f32s())).unwrap()
+}
