@@ -22,10 +22,31 @@ fn refused(parser: Parser, bytes: &[u8], what: &str) {
     assert!(matches!(e.exit_code(), 3 | 6), "{what}: {e}");
 }
 
+/// A gzipped tar archive of one member.
+fn gz_tar(name: &str, data: &[u8]) -> Vec<u8> {
+    let gz = GzEncoder::new(Vec::new(), Compression::best());
+    let mut out = tar::Builder::new(gz);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(data.len() as u64);
+    out.append_data(&mut header, name, data).unwrap();
+    out.into_inner().unwrap().finish().unwrap()
+}
+
+/// An `.npz` whose `images` are so many zeros.
+fn npz_of_zeros(n: usize) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("zeros-{}.npz", std::process::id()));
+    let shape = [n / 4 / 64, 8, 8, 1];
+    jempp::npz::write(&path, &[("images", jempp::npz::Array::F32(&shape, &vec![0.0; n / 4]))]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    bytes
+}
+
 #[test]
 fn parsers_survive_mutated_files_and_bombs() {
     for parser in Parser::ALL {
-        let tally = run(parser, 7, 0..20_000, &ALLOC).unwrap();
+        let tally = run(parser, 7, 0..100_000, &ALLOC).unwrap();
         // Some must get through, or the mutations are too coarse to reach the inner parts; most must not.
         let share = tally.accepted as f64 / tally.cases as f64;
         assert!(share > 0.001 && share < 0.8, "{parser:?}: {share}");
@@ -47,6 +68,9 @@ fn parsers_survive_mutated_files_and_bombs() {
     mat.extend(15u32.to_le_bytes().into_iter().chain((packed.len() as u32).to_le_bytes()));
     mat.extend(&packed);
     refused(Parser::Mat, &mat, "zeros in zlib");
+    refused(Parser::Npz, &npz_of_zeros(zeros.len()), "zeros in a NumPy archive");
+    let pickle = vec![b']'; 1 << 22];
+    refused(Parser::Archive, &gz_tar("data_batch_1", &pickle), "lists in gzip");
     // One instruction again and again: each kind of thing that a pickle can fill memory with.
     for unit in [
         &b"]"[..],

@@ -14,6 +14,7 @@ use std::time::Duration;
   jempp-cli train train.optimizer=adam train.lr=1e-3 train.schedule=cosine train.ema=0.99
   jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
   jempp-cli train data.dataset=photos                  images in photos/train/CLASS/ and photos/test/CLASS/
+  jempp-cli train preset=jempp data.dataset=cifar-10-binary.tar.gz
   jempp-cli train --resume                             go on with the newest unfinished run in runs/
   jempp-cli train --resume runs/train-001 train.epochs=80
   jempp-cli train --print-config > run.toml            every key with its meaning, to start from

@@ -3,6 +3,7 @@
 use super::{Done, Place, TINY};
 use image::{Rgb, RgbImage};
 use std::fs;
+use std::path::Path;
 
 /// Overrides that make a training of a small folder short.
 const SHORT: &[&str] =
@@ -54,6 +55,28 @@ fn sizes_and_classes_come_from_the_data() {
     fs::write(place.path().join("run.toml"), text).unwrap();
     place.run(&["train", "-q", "-c", "run.toml", "--dry-run"]).ok();
     assert_eq!(place.names(), ["run", "run.toml", "set"]);
+}
+
+#[test]
+fn archives_are_recognised_and_damaged_ones_are_6() {
+    let place = Place::empty();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/data/sets/cifar-100-python.tar.gz");
+    let bytes = fs::read(file).unwrap();
+    fs::write(place.path().join("c100.tar.gz"), &bytes).unwrap();
+    let print =
+        |args: &[&str]| place.run(&[&["train", "--print-config", "data.dataset=c100.tar.gz"], args].concat());
+    let done = print(&["data.valid_size=0", "data.labels=coarse"]);
+    let line = "data c100.tar.gz: CIFAR-100, Python version, coarse labels (no published archive (MD5 ";
+    assert!(
+        done.err.contains(line) && done.err.contains("20 classes, 4 + 2 images 32×32×3, decoded"),
+        "{}",
+        done.err
+    );
+    let text = done.ok();
+    assert!(text.contains("classes = 20") && text.contains("labels = \"coarse\""), "{text}");
+    fs::write(place.path().join("c100.tar.gz"), &bytes[..bytes.len() / 2]).unwrap();
+    let done = print(&[]);
+    assert!(done.code == 6 && done.err.contains("c100.tar.gz"), "{}: {}", done.code, done.err);
 }
 
 #[test]

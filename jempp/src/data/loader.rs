@@ -1,7 +1,8 @@
 //! The order in which images are seen: shuffled epochs of whole batches.
 //!
-//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, so that a loader restored from
-//! its [`Cursor`] goes on exactly as the one that was saved.
+//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, and which of its batches a process
+//! sees on its rank only, so that a loader restored from its [`Cursor`] goes on exactly as the one that was saved. Only
+//! indices are shuffled, and nothing is fetched ahead: the images lie in the device's state, where an op looks them up.
 
 use super::Dataset;
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub struct Loader {
     seed: u64,
     stream: Stream,
     next: Cursor,
+    /// Of how many processes this is which.
+    share: (usize, usize),
 }
 
 impl Loader {
@@ -39,14 +42,30 @@ impl Loader {
             return Err(Error::Config(format!("a batch of {batch} cannot be drawn from {n} images")));
         }
         let order = images.clone();
-        let mut loader = Self { images, order, batch, seed, stream, next: Cursor::default() };
+        let mut loader = Self { images, order, batch, seed, stream, next: Cursor::default(), share: (0, 1) };
         loader.shuffle();
         Ok(loader)
     }
 
+    /// The share of process `rank` of `world` that train together: of each `world` batches in a row the one of its rank.
+    /// All of them together see what one alone would, in the same order.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is no such rank, or an epoch has fewer batches than there are processes.
+    pub fn share(mut self, rank: usize, world: usize) -> Result<Self> {
+        let batches = self.images.len() / self.batch;
+        if rank >= world || world > batches {
+            return Err(Error::Config(format!(
+                "{batches} batches an epoch cannot be shared by rank {rank} of {world}"
+            )));
+        }
+        self.share = (rank, world);
+        Ok(self)
+    }
+
     /// Batches in an epoch, at least 1.
     pub fn batches_per_epoch(&self) -> usize {
-        self.images.len() / self.batch
+        self.images.len() / self.batch / self.share.1
     }
 
     /// Images in a batch.
@@ -81,7 +100,8 @@ impl Loader {
             self.next = Cursor { epoch: self.next.epoch.wrapping_add(1), batch: 0 };
             self.shuffle();
         }
-        let start = self.next.batch as usize * self.batch;
+        let (rank, world) = self.share;
+        let start = (self.next.batch as usize * world + rank) * self.batch;
         self.next.batch += 1;
         &self.order[start..start + self.batch]
     }
@@ -154,6 +174,21 @@ mod tests {
                 assert_eq!(a.cursor(), b.cursor());
             }
         }
+    }
+
+    #[test]
+    fn processes_share_the_batches_of_one() {
+        let mut one = loader(50, 4, 3);
+        let mut three = [0, 1, 2].map(|rank| loader(50, 4, 3).share(rank, 3).unwrap());
+        assert_eq!((one.batches_per_epoch(), three[0].batches_per_epoch()), (12, 4));
+        for _ in 0..3 * 12 {
+            for l in &mut three {
+                assert_eq!(l.next_batch(), one.next_batch());
+            }
+        }
+        assert_eq!(three[2].cursor(), Cursor { epoch: 8, batch: 4 });
+        assert!(loader(50, 4, 3).share(3, 3).is_err());
+        assert!(loader(50, 4, 3).share(0, 13).unwrap_err().to_string().contains("12 batches"));
     }
 
     #[test]

@@ -222,7 +222,7 @@ fn binary(
     };
     let record = before + PIXELS;
     let n = stream::fits(place, length, most)? / record;
-    if n == 0 || length % record as u64 != 0 {
+    if n == 0 || !length.is_multiple_of(record as u64) {
         return Err(place.damaged(format!("its {length} bytes are not whole records of {record}")));
     }
     let classes = version.classes(labels);
