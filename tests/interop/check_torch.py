@@ -23,7 +23,7 @@ failed = []
 
 
 def say(what, error, limit):
-    print(f"{what:<72} {error:.1e}  (limit {limit:.0e})")
+    print(f"{what:<72} {error:.1e}  (limit {limit:.1e})")
     if not error <= limit:
         failed.append(what)
 
