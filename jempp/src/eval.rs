@@ -190,7 +190,12 @@ impl Subject {
         if known.is_none() && dataset.is_none() {
             return Err(Error::Data("the model does not say what it was trained on; name a data set".into()));
         }
+        let unknown = known.is_none();
         let mut config = known.map_or_else(|| Config::preset("jempp"), Ok)?;
+        if unknown && part != Part::Valid {
+            // Nothing is known to have been held back, and small data sets cannot spare as many as the preset says.
+            config.data.valid_size = 0;
+        }
         let named = dataset.is_some_and(|d| d != config.data.dataset);
         if let Some(name) = dataset {
             name.clone_into(&mut config.data.dataset);

@@ -3,6 +3,7 @@
 //! Invariant: every test works in a folder of its own that is gone afterwards, and none depends on where it runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod board;
 mod convert;
 mod faults;
 mod folders;

@@ -273,8 +273,9 @@ impl Session {
             run.board.tell(run.observer, |w| board::picture(w, step, "chains", &grid));
             grids.push(grid);
         }
-        // The run's end shows its own.
-        if grid_due && step < self.total {
+        // The run's end shows its own. Statistics recalibrated for this alone cost too much where no chains are drawn.
+        let cheap = judged.is_some() || self.config.train.p_x_weight != 0.0;
+        if grid_due && cheap && step < self.total {
             run.board
                 .tell(run.observer, |w| self.densities(w, step, &judged.map_or_else(|| self.model(), Ok)?));
         }

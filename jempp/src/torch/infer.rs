@@ -11,7 +11,7 @@ use crate::config::{Config, ModelConfig, NormKind};
 use crate::error::Result;
 use crate::infer::{FORMAT, PREPROCESSING, REPLAY_BUFFER};
 use crate::model::listing;
-use crate::pickle::{Item, Pairs};
+use crate::pickle::{Item, Pairs, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -50,8 +50,12 @@ pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
         None => root,
     };
     let views = views(&saved, pairs)?;
-    let buffer = root.get(REPLAY_BUFFER).filter(|_| dict.is_some());
-    let buffer = buffer.and_then(|item| View::of(item).map(|v| v.map_err(|e| saved.wrong(e)))).transpose()?;
+    let buffer = root.get(REPLAY_BUFFER).filter(|i| dict.is_some() && !matches!(i.value(), Value::None));
+    let buffer = buffer.map(|item| {
+        let view = View::of(item).unwrap_or_else(|| Err(format!("it is {}, not a tensor", item.kind())));
+        view.map_err(|e| saved.wrong(format!("`{REPLAY_BUFFER}`: {e}")))
+    });
+    let buffer = buffer.transpose()?;
     let config = architecture(&saved, &views, buffer.as_ref(), hints)?;
     let tensors = tensors(&saved, views, &config, buffer)?;
     let mut container = Container::new(tensors).with_source(source);

@@ -138,9 +138,9 @@ fn tensors_that_lie_are_refused() {
         (b"class_output.weight", b"class_outptu.weight", "not a Wide-ResNet of JEM++"),
         // An alias of something else.
         (
-            b"f.layer_one.weightq\x10h\x0f",
-            b"f.layer_one.weightq\x10h\x18",
-            "`f.layer_one.weight` is not what `f.conv1.weight` is",
+            b"f.layer_one.biasq\x19h\x18",
+            b"f.layer_one.biasq\x19h\x0f",
+            "`f.layer_one.bias` is not what `f.conv1.bias` is",
         ),
         (
             b"ctorch\nFloatStorage\n",
