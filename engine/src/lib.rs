@@ -29,6 +29,7 @@ pub use error::{Error, Result};
 pub use grad::grad;
 pub use kernels::cast::bf16;
 pub use kernels::cpu::Level;
+pub use kernels::map::Mapped;
 pub use kernels::profile::{Profile, Spent};
 pub use plan::Plan;
 pub use run::Host;

@@ -1,40 +1,30 @@
 //! A trained model: logits, unnormalised log density, input gradients; the same for an image in any batch.
 //!
 //! Invariants: a model is immutable and may be used from several threads at once, each call borrowing programs from a
-//! pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes.
+//! bounded pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes. Loading reads no more
+//! than a first call needs: the bank stays in its file until chains ask for it.
 
-use crate::checkpoint::{Container, Tensor};
+mod pool;
+
+use crate::checkpoint::{Container, Tensor, View};
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
 use crate::model::{BnMode, Network, Objective, get};
 use engine::ops::reduce::SumAll;
-use engine::{Device, Host, Plan, Spec, State, Tape, Var, grad};
+use engine::{Device, Host, Spec, State, Tape, grad};
 use std::collections::BTreeMap;
+use pool::{Pool, Program, Want};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 /// What `format` says in the metadata of a model file.
 pub const FORMAT: &str = "jempp-model-1";
 /// How bytes become inputs.
 const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
+/// Names of the bank's tensors in the file: classes, means, draws.
+const BANK: [&str; 3] = ["init.classes", "init.means", "init.draws"];
 /// Images of a program, largest first: n images run as many of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
-
-/// What a program computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Want {
-    Scores,
-    GradDensity,
-    GradLabel,
-}
-
-#[derive(Debug)]
-struct Program {
-    plan: Plan,
-    x: Var,
-    labels: Option<Var>,
-    outputs: Vec<Var>,
-}
 
 /// Scores of n images.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,8 +66,10 @@ pub struct Model {
     network: Network,
     /// Facts about the model, by name; kept when it is saved.
     pub facts: BTreeMap<String, String>,
-    bank: Option<Bank>,
-    pool: Mutex<Vec<BTreeMap<(usize, Want), Program>>>,
+    bank: OnceLock<Option<Bank>>,
+    /// Where the bank is, until it is asked for.
+    file: Option<View>,
+    pool: Pool,
 }
 
 impl core::fmt::Debug for Model {
@@ -103,18 +95,47 @@ impl Model {
             state.set(slot, &values)?;
         }
         network.round(&mut state)?;
-        let (facts, pool) = (BTreeMap::new(), Mutex::new(Vec::new()));
-        Ok(Self { device: device.clone(), state, network, facts, bank: None, pool })
+        let (facts, bank, pool) = (BTreeMap::new(), OnceLock::new(), Pool::default());
+        Ok(Self { device: device.clone(), state, network, facts, bank, file: None, pool })
     }
 
-    /// Loads a model from a run folder, a checkpoint folder or a safetensors file.
+    /// Loads a model from a run folder, a checkpoint folder or a safetensors file, which is mapped: it may be replaced
+    /// or deleted while the model lives, but not written into.
     ///
     /// # Errors
-    /// If there is none, or it is corrupt, or holds values that are not finite.
+    /// [`Error::Data`] if there is none; [`Error::Format`] if it is corrupt or holds values that are not finite.
     pub fn load(device: &Device, path: &Path) -> Result<Self> {
-        let file = crate::checkpoint::resolve_model(path)?;
-        let container = crate::checkpoint::load_model(&file)?;
-        Self::from_container(device, &container)
+        Self::from_view(device, View::open(path)?)
+    }
+
+    /// Loads a model from the content of its safetensors file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_bytes(device: &Device, bytes: Vec<u8>) -> Result<Self> {
+        Self::from_view(device, View::of_bytes(bytes, "the model in memory".as_ref())?)
+    }
+
+    fn from_view(device: &Device, mut view: View) -> Result<Self> {
+        let mut words = Container::default();
+        words.meta = core::mem::take(&mut view.meta);
+        let config = architecture(&words)?;
+        let mut model = Self::new(device, &config, |name, spec| match view.has(name) {
+            true => read_tensor(&view.container(&[name])?, name, spec),
+            // All of the file, so that the message can say what is there instead.
+            false => read_tensor(&view.container(&view.names())?, name, spec),
+        })?;
+        model.facts = words.meta;
+        model.file = Some(view).filter(|v| v.has(BANK[0]));
+        Ok(model)
+    }
+
+    /// Writes the model to a safetensors file, replacing one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.to_container()?.write(path)
     }
 
     /// A model from its file's content.
@@ -122,16 +143,11 @@ impl Model {
     /// # Errors
     /// If a tensor is missing, has another shape, or holds values that are not finite.
     pub fn from_container(device: &Device, c: &Container) -> Result<Self> {
-        let format = c.text("format")?;
-        if format != FORMAT {
-            return Err(Error::Format(format!("format is `{format}`, this program reads `{FORMAT}`")));
-        }
+        let config = architecture(c)?;
         c.check_finite()?;
-        let config: ModelConfig = serde_json::from_str(c.text("architecture")?)
-            .map_err(|e| Error::Format(format!("the architecture is unreadable: {e}")))?;
         let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
         model.facts = c.meta.clone();
-        model.bank = read_bank(c, &model.network)?;
+        model.bank = OnceLock::from(read_bank(c, &model.network)?);
         Ok(model)
     }
 
@@ -144,11 +160,12 @@ impl Model {
         for (name, slot) in self.network.tensors() {
             tensors.push(write_tensor(&name, &slot.spec, &get(&self.state, slot)?)?);
         }
-        if let Some(b) = &self.bank {
+        if let Some(b) = self.bank()? {
             let [h, w, c] = self.network.config.image_size;
-            tensors.push(Tensor::images("init.means", [b.means.len() / (h * w * c), h, w, c], &b.means)?);
-            tensors.push(Tensor::images("init.draws", [b.classes.len(), h, w, c], &b.draws)?);
-            tensors.push(Tensor::i32("init.classes", [b.classes.len()], b.classes.clone()));
+            let [classes, means, draws] = BANK;
+            tensors.push(Tensor::images(means, [b.means.len() / (h * w * c), h, w, c], &b.means)?);
+            tensors.push(Tensor::images(draws, [b.classes.len(), h, w, c], &b.draws)?);
+            tensors.push(Tensor::i32(classes, [b.classes.len()], b.classes.clone()));
         }
         let mut container = Container::new(tensors);
         container.meta = self.facts.clone();
@@ -188,12 +205,20 @@ impl Model {
 
     /// Gives the model draws for chains to start from.
     pub fn set_bank(&mut self, bank: Bank) {
-        self.bank = Some(bank);
+        self.bank = OnceLock::from(Some(bank));
     }
 
-    /// The draws that chains may start from.
-    pub fn bank(&self) -> Option<&Bank> {
-        self.bank.as_ref()
+    /// The draws that chains may start from, read from the model's file at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if they are corrupt.
+    pub fn bank(&self) -> Result<Option<&Bank>> {
+        if let Some(bank) = self.bank.get() {
+            return Ok(bank.as_ref());
+        }
+        let read = |view: &View| read_bank(&view.container(&BANK)?, &self.network);
+        let bank = self.file.as_ref().map_or(Ok(None), read)?;
+        Ok(self.bank.get_or_init(|| bank).as_ref())
     }
 
     /// The network.
@@ -292,8 +317,8 @@ impl Model {
         want: Want,
         f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
     ) -> Result<()> {
-        let lock = || self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut programs = lock().pop().unwrap_or_default();
+        let mut loan = self.pool.borrow(self.device.concurrency() + 1);
+        let programs = loan.programs();
         let mut at = 0;
         while at < n {
             let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);
@@ -303,10 +328,6 @@ impl Model {
             };
             f(program, at..at + size)?;
             at += size;
-        }
-        let mut pool = lock();
-        if pool.len() < self.device.concurrency() + 1 {
-            pool.push(programs);
         }
         Ok(())
     }
@@ -343,14 +364,30 @@ pub(crate) fn write_tensor(name: &str, spec: &Spec, values: &[f32]) -> Result<Te
     }
 }
 
+/// The network that the words of a model's file describe.
+fn architecture(c: &Container) -> Result<ModelConfig> {
+    let format = c.text("format")?;
+    if format != FORMAT {
+        return Err(Error::Format(format!("format is `{format}`, this program reads `{FORMAT}`")));
+    }
+    let unreadable = |e: &dyn core::fmt::Display| Error::Format(format!("the architecture is unreadable: {e}"));
+    let model: ModelConfig = serde_json::from_str(c.text("architecture")?).map_err(|e| unreadable(&e))?;
+    let mut config = Config::preset("jempp")?;
+    config.data.pad = 0;
+    config.model = model;
+    config.validate().map_err(|e| unreadable(&e))?;
+    Ok(config.model)
+}
+
 fn read_bank(c: &Container, network: &Network) -> Result<Option<Bank>> {
-    let Some(classes) = c.get("init.classes") else { return Ok(None) };
-    let (n, [h, w, ch]) = (classes.data.len(), network.config.image_size);
-    let means = c.tensor("init.means")?.shape.first().copied().unwrap_or(0);
+    let [classes, means, draws] = BANK;
+    let Some(stored) = c.get(classes) else { return Ok(None) };
+    let (n, [h, w, ch]) = (stored.data.len(), network.config.image_size);
+    let known = c.tensor(means)?.shape.first().copied().unwrap_or(0);
     let bank = Bank {
-        means: c.images("init.means", [means, h, w, ch])?,
-        draws: c.images("init.draws", [n, h, w, ch])?,
-        classes: c.i32("init.classes", &[n])?.to_vec(),
+        means: c.images(means, [known, h, w, ch])?,
+        draws: c.images(draws, [n, h, w, ch])?,
+        classes: c.i32(classes, &[n])?.to_vec(),
     };
     let known = network.config.classes as i32;
     if bank.classes.iter().any(|c| !(0..known).contains(c)) {

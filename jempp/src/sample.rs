@@ -268,7 +268,7 @@ fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
         Start::Pool(pool) => from_pool(model, options, pool, &mut rng),
         Start::Bank => {
             let none = "the model carries no draws to start from; start from noise instead";
-            let bank = model.bank().ok_or_else(|| Error::Data(none.into()))?;
+            let bank = model.bank()?.ok_or_else(|| Error::Data(none.into()))?;
             from_bank(bank, px, options, &mut rng)
         }
     }

@@ -23,6 +23,7 @@ pub mod label;
 pub mod layer_stats;
 pub mod leaky_relu;
 pub mod logsumexp;
+pub mod map;
 pub mod memory;
 pub mod noise;
 pub mod philox;

@@ -53,13 +53,24 @@ pub fn verify(path: &Path) -> Result<u64> {
 /// # Errors
 /// Those of [`resolve_model`] and [`Container::read`].
 pub fn load_model(path: &Path) -> Result<Container> {
+    let (path, file) = checked_model(path)?;
+    let about = file.metadata().map_err(|e| Error::io(&path, e))?;
+    if !about.is_file() {
+        return Err(damaged(&path, "not a file"));
+    }
+    format::read(&mut BufReader::new(file), about.len(), &path)
+}
+
+/// Opens the model that `path` stands for, at its start; in a checkpoint its checksum is verified.
+pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
     let path = resolve_model(path)?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
-        let (file, length) = whole(&path, &manifest_in(dir)?)?;
-        return format::read(&mut BufReader::new(file), length, &path);
-    }
-    Container::read(&path)
+    let file = if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
+        whole(&path, &manifest_in(dir)?)?.0
+    } else {
+        File::open(&path).map_err(|e| Error::io(&path, e))?
+    };
+    Ok((path, file))
 }
 
 /// Reads the trainer's file beside the model that `path` stands for, see [`resolve_model`]; its checksum is verified.
