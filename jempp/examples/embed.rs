@@ -25,7 +25,8 @@ fn main() -> jempp::Result<()> {
     let best = |row: &[f32]| (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as i32;
     let right = logits.chunks(classes).zip(labels(0)).filter(|(row, y)| best(row) == *y).count();
     println!("{right} of {n} right");
-    let drawn = sample(&model, &SampleOptions { n: 4, ..SampleOptions::of_model(&model)? }, &mut |_, _| true)?;
+    let drawn =
+        sample(&model, &SampleOptions { n: 4, ..SampleOptions::of_model(&model)? }, &mut |_, _| true)?;
     println!("drew images of classes {:?}, log densities {:.2?}", drawn.labels, drawn.log_density);
     Ok(())
 }

@@ -77,9 +77,8 @@ impl Trainer {
     /// # Errors
     /// [`Error::Config`]; [`Error::Data`] if the named data set is not there; as [`Trainer::new`].
     pub fn from_toml(text: &str, seed: u64, device: &Device) -> Result<Self> {
-        let read = |overrides: &[String]| {
-            Draft::from_sources("jempp", Some((text, "the configuration")), overrides)
-        };
+        let read =
+            |overrides: &[String]| Draft::from_sources("jempp", Some((text, "the configuration")), overrides);
         let mut draft = read(&[])?;
         if seed != 0 && !draft.is_given("seed") {
             draft = read(&[format!("seed={seed}")])?;

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::model::{BnMode, Network, Objective, get};
 use engine::ops::reduce::SumAll;
 use engine::{Device, Host, Spec, State, Tape, grad};
-use std::collections::BTreeMap;
 use pool::{Pool, Program, Want};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -370,7 +370,8 @@ fn architecture(c: &Container) -> Result<ModelConfig> {
     if format != FORMAT {
         return Err(Error::Format(format!("format is `{format}`, this program reads `{FORMAT}`")));
     }
-    let unreadable = |e: &dyn core::fmt::Display| Error::Format(format!("the architecture is unreadable: {e}"));
+    let unreadable =
+        |e: &dyn core::fmt::Display| Error::Format(format!("the architecture is unreadable: {e}"));
     let model: ModelConfig = serde_json::from_str(c.text("architecture")?).map_err(|e| unreadable(&e))?;
     let mut config = Config::preset("jempp")?;
     config.data.pad = 0;

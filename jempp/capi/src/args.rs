@@ -43,8 +43,9 @@ pub(crate) unsafe fn numbers<'a, T: Number>(p: *const T, len: usize, name: &str)
 
 /// The product of numbers of elements.
 pub(crate) fn elements(n: usize, each: usize, name: &str) -> Outcome<usize> {
-    n.checked_mul(each)
-        .ok_or_else(|| Fault::argument(format!("{name}: {n} × {each} elements are more than memory can hold")))
+    n.checked_mul(each).ok_or_else(|| {
+        Fault::argument(format!("{name}: {n} × {each} elements are more than memory can hold"))
+    })
 }
 
 /// Room of the caller's for results.
@@ -54,7 +55,9 @@ impl<T: Number> Room<T> {
     /// Room for exactly `want` elements.
     pub fn new(p: *mut T, len: usize, want: usize, name: &str) -> Outcome<Self> {
         if len != want {
-            return Err(Fault::argument(format!("{name} has room for {len} elements, not the {want} needed")));
+            return Err(Fault::argument(format!(
+                "{name} has room for {len} elements, not the {want} needed"
+            )));
         }
         if len > 0 {
             check(p, len, name)?;
@@ -114,7 +117,8 @@ pub(crate) unsafe fn path(p: *const c_char, name: &str) -> Outcome<PathBuf> {
         Path::new(std::ffi::OsStr::from_bytes(bytes.to_bytes())).to_path_buf()
     };
     #[cfg(not(unix))]
-    let path = Path::new(bytes.to_str().map_err(|_| Fault::argument(format!("{name} is not UTF-8")))?).to_path_buf();
+    let path =
+        Path::new(bytes.to_str().map_err(|_| Fault::argument(format!("{name} is not UTF-8")))?).to_path_buf();
     if path.as_os_str().is_empty() {
         return Err(Fault::argument(format!("{name} is empty")));
     }
@@ -159,7 +163,9 @@ pub(crate) unsafe fn read<T: Sized32>(p: *const T, name: &str) -> Outcome<T> {
     for at in ours..theirs {
         // SAFETY: within the struct, whose size the caller answers for.
         if unsafe { p.cast::<u8>().add(at).read() } != 0 {
-            let why = format!("{name}: struct_size is {theirs}, and byte {at} is set, which this version does not know");
+            let why = format!(
+                "{name}: struct_size is {theirs}, and byte {at} is set, which this version does not know"
+            );
             return Err(Fault::argument(why));
         }
     }

@@ -63,7 +63,8 @@ fn device(name: &str, threads: i32, precision: &str) -> Outcome<Device> {
     let quiet = |debug: Debugging| Debugging { plan: false, ..debug };
     if let "auto" | "cpu" = name {
         if numbers != Precision::F32 {
-            let why = format!("precision `{precision}` is for a GPU; device `{name}` computes on the CPU, in f32");
+            let why =
+                format!("precision `{precision}` is for a GPU; device `{name}` computes on the CPU, in f32");
             return Err(Fault::argument(why));
         }
         let mut device = Device::cpu_from_env(threads).map_err(Fault::argument)?;
@@ -137,4 +138,3 @@ pub unsafe extern "C" fn jempp_context_create(
 pub extern "C" fn jempp_context_free(context: *mut jempp_context) {
     quietly(|| forget(context));
 }
-

@@ -164,9 +164,7 @@ pub unsafe extern "C" fn jempp_logits(
     out_len: usize,
 ) -> jempp_status {
     // SAFETY: the caller's arguments are as above.
-    unsafe {
-        answer(model, images, n, out, out_len, |m| m.network().config.classes, |m, x| Ok(m.logits(x)?))
-    }
+    unsafe { answer(model, images, n, out, out_len, |m| m.network().config.classes, |m, x| Ok(m.logits(x)?)) }
 }
 
 /// Unnormalised log p(x): logsumexp over the logits, or the output of the energy head.

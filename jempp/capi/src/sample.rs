@@ -97,7 +97,9 @@ pub unsafe extern "C" fn jempp_sample(
         };
         if start.map_or(o.start_len, |s| s.len().abs_diff(len)) != 0 {
             let got = o.start_len;
-            return Err(Fault::argument(format!("start_len is {got}; {n} chains start at {len} elements, or NULL and 0")));
+            return Err(Fault::argument(format!(
+                "start_len is {got}; {n} chains start at {len} elements, or NULL and 0"
+            )));
         }
         if n == 0 {
             return Ok(());
@@ -108,8 +110,7 @@ pub unsafe extern "C" fn jempp_sample(
             start: start.map_or(Start::Bank, Start::Images),
             ..constants(model, &o)?
         };
-        let mut progress =
-            |step, steps| o.progress.is_none_or(|told| told(step, steps, o.user) != 0);
+        let mut progress = |step, steps| o.progress.is_none_or(|told| told(step, steps, o.user) != 0);
         let drawn = jempp::sample(model, &options, &mut progress)?;
         // SAFETY: the caller gives room for `out_len` values.
         unsafe { room.fill(&drawn.images) }
@@ -120,11 +121,15 @@ pub unsafe extern "C" fn jempp_sample(
 fn constants(model: &Model, o: &jempp_sample_options) -> Outcome<SampleOptions<'static>> {
     let mut options = SampleOptions::of_model(model)?;
     let s = &mut options.sampler;
-    for (name, given, to) in
-        [("step_size", o.step_size, &mut s.step_size), ("clip", o.clip, &mut s.clip), ("noise", o.noise, &mut s.noise)]
-    {
+    for (name, given, to) in [
+        ("step_size", o.step_size, &mut s.step_size),
+        ("clip", o.clip, &mut s.clip),
+        ("noise", o.noise, &mut s.noise),
+    ] {
         if !given.is_finite() {
-            return Err(Fault::argument(format!("{name} is {given}; it must be finite, or negative for the model's")));
+            return Err(Fault::argument(format!(
+                "{name} is {given}; it must be finite, or negative for the model's"
+            )));
         }
         if given >= 0.0 {
             *to = f64::from(given);

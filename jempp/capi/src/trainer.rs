@@ -180,7 +180,9 @@ pub unsafe extern "C" fn jempp_trainer_step(
         let chains = elements(n_chain, pixels, "chain_start")?;
         let trained = taken.trainer.chain_count();
         if !(chain_start.is_null() && chain_end.is_null()) && n_chain != trained {
-            return Err(Fault::argument(format!("n_chain is {n_chain}; this trainer moves {trained} chains")));
+            return Err(Fault::argument(format!(
+                "n_chain is {n_chain}; this trainer moves {trained} chains"
+            )));
         }
         // SAFETY: the caller gives as many images, labels and starts as it says, and a struct as long as it says.
         let (batch, struct_size) = unsafe {
@@ -302,4 +304,13 @@ pub unsafe extern "C" fn jempp_trainer_resume(
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_trainer_free(trainer: *mut jempp_trainer) {
     quietly(|| forget(trainer));
+}
+
+/// Runs `f` while a call that changes the trainer is under way.
+#[cfg(test)]
+pub(crate) fn while_changing(trainer: *mut jempp_trainer, f: impl FnOnce()) {
+    if let Ok(object) = crate::handles::find(trainer) {
+        let _taken = object.body.change();
+        f();
+    }
 }

@@ -12,9 +12,18 @@ use std::process::Command;
 use std::time::Instant;
 
 /// valgrind's memcheck, which fails on errors and on leaks; `None` after saying why not. It knows no AVX-512, so the kernels
-/// are held to AVX2.
+/// are held to AVX2. It runs one thread at a time, so a context is given one core where that can be had: its threads would
+/// only wait for one another.
 fn memcheck() -> Option<Command> {
-    let mut command = Command::new(tool("valgrind")?);
+    let valgrind = tool("valgrind")?;
+    let mut command = match tool("taskset") {
+        Some(taskset) => {
+            let mut command = Command::new(taskset);
+            command.args(["1", &valgrind]);
+            command
+        }
+        None => Command::new(valgrind),
+    };
     command.env("JEMPP_SIMD", "avx2").args([
         "--quiet",
         "--error-exitcode=99",
@@ -94,10 +103,10 @@ fn threads_get_the_bits_of_one_and_a_trainer_is_for_one_at_a_time() {
     let Some(program) = installed.program(&here().join("tests/c/threads.c")) else { return };
     let model = dir.path().join("model");
     let start = Instant::now();
-    let said = run(Command::new(&program).arg(&model).args(["8", "10000"]));
+    let said = run(Command::new(&program).arg(&model).args(["8", "10000", "2"]));
     eprint!("{said}{:.1} s\n", start.elapsed().as_secs_f64());
     let Some(mut memcheck) = memcheck() else { return };
-    run(memcheck.arg(&program).arg(&model).args(["4", "60"]));
+    run(memcheck.arg(&program).arg(&model).args(["4", "40", "1"]));
 }
 
 /// Process start to the end of a process that classified an image: WRN-16-2, 32×32×3.

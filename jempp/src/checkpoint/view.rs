@@ -4,9 +4,9 @@
 //! of a [`Container`] that was read at once.
 
 use super::container::Container;
+use super::damaged;
 use super::format::{self, Index};
 use super::load::checked_model;
-use super::damaged;
 use crate::error::{Error, Result};
 use engine::Mapped;
 use safetensors::tensor::TensorInfo;

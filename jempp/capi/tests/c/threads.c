@@ -1,6 +1,6 @@
 /* Threads on one model give the bits of one thread; threads on one trainer get JEMPP_ERR_BUSY or an answer.
  *
- *   threads MODEL THREADS CALLS     (CALLS a thread; the digits' model) */
+ *   threads MODEL THREADS CALLS POOL     (CALLS a thread; POOL threads of the context; the digits' model) */
 #include <jempp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -79,7 +79,7 @@ static void *step(void *thread)
     static float x[8 * PIXELS];
     static const int32_t y[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     size_t t = *(size_t *)thread;
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < (calls < 200 ? calls : 200); i++) {
         jempp_status s = jempp_trainer_step(trainer, x, 8, x, y, 8, NULL, NULL, 0, NULL);
         if (s == JEMPP_ERR_BUSY)
             refused[t]++;
@@ -124,7 +124,7 @@ int main(int argc, char **argv)
     if (argc < 2 || threads < 1 || threads > 64)
         return 2;
     jempp_context_options_init(&options, sizeof options);
-    options.threads = 2;
+    options.threads = argc > 4 ? atoi(argv[4]) : 2;
     MUST(jempp_context_create(&options, &context));
     MUST(jempp_model_load(context, argv[1], &model));
     for (int i = 0; i < LARGEST * PIXELS; i++)

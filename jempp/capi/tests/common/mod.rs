@@ -98,7 +98,8 @@ impl Installed {
 pub fn digits() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (set, split) = jempp::data::digits::load().unwrap();
-    let small = ["sampler.buffer_size=200", "sampler.outer_steps=2", "train.warmup_iters=0"].map(String::from);
+    let small =
+        ["sampler.buffer_size=200", "sampler.outer_steps=2", "train.warmup_iters=0"].map(String::from);
     let config = Config::from_sources("digits", None, &small).unwrap();
     let n = config.train.batch_size;
     let (mut images, mut labels) = (vec![0.0; n * 64], vec![0; n]);
@@ -108,7 +109,8 @@ pub fn digits() -> tempfile::TempDir {
     labels.iter_mut().zip(&narrow).for_each(|(to, l)| *to = i32::from(*l));
     let csv: String = (0..set.len() as u32)
         .map(|i| {
-            let pixels = set.image(i).unwrap().iter().map(|u| format!("{},", (u32::from(*u) * 16 + 127) / 255));
+            let pixels =
+                set.image(i).unwrap().iter().map(|u| format!("{},", (u32::from(*u) * 16 + 127) / 255));
             format!("{}{}\n", pixels.collect::<String>(), set.labels()[i as usize])
         })
         .collect();
