@@ -28,7 +28,7 @@ const KEEP: usize = 3;
 ///
 /// # fn main() -> jempp::Result<()> {
 /// // A small network for 8×8 grey images in 10 classes, trained with chains from noise.
-/// let small = ["train.batch_size=4", "sampler.init=\"uniform\"", "sampler.buffer_size=100"].map(String::from);
+/// let small = ["train.batch_size=4", "train.schedule=constant", "sampler.init=uniform"].map(String::from);
 /// let config = Config::from_sources("digits", None, &small)?;
 /// let mut trainer = Trainer::new(&config, &Device::cpu(0))?;
 ///

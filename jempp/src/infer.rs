@@ -49,13 +49,12 @@ pub struct Bank {
 /// A trained model on a device.
 ///
 /// ```no_run
-/// use jempp::engine::Device;
-/// use jempp::infer::Model;
+/// use jempp::{Device, Model};
 ///
 /// # fn main() -> jempp::Result<()> {
 /// let model = Model::load(&Device::cpu(0), "runs/train-001".as_ref())?;
 /// let images = vec![0.0; 2 * 8 * 8]; // two images, N×H×W×C in [−1, 1]
-/// let scores = model.scores(&images)?;
+/// let scores = model.scores(&images)?; // or model.logits, model.log_density, model.input_grad
 /// println!("{:?} {:?}", scores.logits, scores.log_density);
 /// # Ok(())
 /// # }

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod devices;
 pub mod eval;
 pub mod inspect;
+pub mod man;
 pub mod predict;
 pub mod sample;
 pub mod train;

@@ -10,10 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIXELS = 64, BATCH = 32, MOST = 4000 };
+enum { PIXELS = 64, BATCH = 16, MOST = 4000 };
 
 static const char *CONFIG = "preset = \"digits\"\n"
-                            "[train]\nbatch_size = 32\nlr = 0.05\nwarmup_iters = 0\nschedule = \"constant\"\n"
+                            "[train]\nbatch_size = 16\nlr = 0.05\nwarmup_iters = 0\nschedule = \"constant\"\n"
                             "[sampler]\nouter_steps = 2\nbuffer_size = 200\n"
                             "[eval]\nrecalibration_batches = 4\n";
 
@@ -120,7 +120,7 @@ int main(int argc, char **argv)
     /* As another process would, later. */
     if (!status && jempp_trainer_resume(context, argv[2], &trainer))
         status = failed("resume");
-    status = status || train(trainer, n, steps, 2) || judge(trainer, n);
+    status = status || train(trainer, n, steps, 1) || judge(trainer, n);
     jempp_trainer_free(trainer);
     jempp_context_free(context);
     return status;

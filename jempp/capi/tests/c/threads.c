@@ -76,11 +76,11 @@ static size_t done[2], refused[2];
 
 static void *step(void *thread)
 {
-    static float x[8 * PIXELS];
-    static const int32_t y[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    static float x[4 * PIXELS];
+    static const int32_t y[4] = {0, 1, 2, 3};
     size_t t = *(size_t *)thread;
     for (int i = 0; i < (calls < 200 ? calls : 200); i++) {
-        jempp_status s = jempp_trainer_step(trainer, x, 8, x, y, 8, NULL, NULL, 0, NULL);
+        jempp_status s = jempp_trainer_step(trainer, x, 4, x, y, 4, NULL, NULL, 0, NULL);
         if (s == JEMPP_ERR_BUSY)
             refused[t]++;
         else {
@@ -99,15 +99,15 @@ static int busy(jempp_context *context)
     jempp_step_metrics m = {0};
     m.struct_size = sizeof m;
     MUST(jempp_trainer_create(context,
-                              "preset = \"digits\"\n[train]\nbatch_size = 8\n[sampler]\nouter_steps = 1\nbuffer_size = 50\n",
+                              "preset = \"digits\"\n[train]\nbatch_size = 4\n[sampler]\nouter_steps = 1\nbuffer_size = 50\n",
                               &trainer));
     for (int t = 0; t < 2; t++)
         pthread_create(&thread[t], NULL, step, &number[t]);
     for (int t = 0; t < 2; t++)
         pthread_join(thread[t], NULL);
-    float x[8 * PIXELS] = {0};
-    int32_t y[8] = {0};
-    MUST(jempp_trainer_step(trainer, x, 8, x, y, 8, NULL, NULL, 0, &m));
+    float x[4 * PIXELS] = {0};
+    int32_t y[4] = {0};
+    MUST(jempp_trainer_step(trainer, x, 4, x, y, 4, NULL, NULL, 0, &m));
     printf("%u steps, %u refused as busy\n", (unsigned)(done[0] + done[1]), (unsigned)(refused[0] + refused[1]));
     jempp_trainer_free(trainer);
     return m.step == done[0] + done[1] + 1 && refused[0] + refused[1] > 0 ? 0 : 1;
