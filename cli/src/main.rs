@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Devices(a) => commands::devices::run(global, a),
         Command::Bench(a) => commands::bench::run(global, a),
         Command::Completions(a) => commands::completions::run(a),
+        Command::Man(a) => commands::man::run(a),
     };
     finish(result.map(|()| ExitCode::SUCCESS))
 }

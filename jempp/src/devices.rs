@@ -65,8 +65,8 @@ pub fn cpu(device: &Device) -> Option<CpuInfo> {
     })
 }
 
-/// From Linux's `/proc/cpuinfo`.
-fn model_name() -> Option<String> {
+/// The CPU's name, from Linux's `/proc/cpuinfo`.
+pub fn model_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;
     let name = line.split_once(':')?.1.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -192,15 +192,19 @@ impl Subject {
         }
         let unknown = known.is_none();
         let mut config = known.map_or_else(|| Config::preset("jempp"), Ok)?;
-        if unknown && part != Part::Valid {
-            // Nothing is known to have been held back, and small data sets cannot spare as many as the preset says.
-            config.data.valid_size = 0;
-        }
         let named = dataset.is_some_and(|d| d != config.data.dataset);
         if let Some(name) = dataset {
             name.clone_into(&mut config.data.dataset);
         }
-        let (set, split) = data::load(&config.data, Reading::on(model.device()))?;
+        let loaded = match data::load(&config.data, Reading::on(model.device())) {
+            // Nothing is known to have been held back, and small data sets cannot spare as many as the preset says.
+            Err(Error::Config(_)) if unknown => {
+                config.data.valid_size = 0;
+                data::load(&config.data, Reading::on(model.device()))
+            }
+            loaded => loaded,
+        };
+        let (set, split) = loaded?;
         let m = &model.network().config;
         if set.size() != m.image_size || set.classes() > m.classes {
             let (name, size, classes) = (set.name(), set.size(), set.classes());

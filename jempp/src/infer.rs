@@ -1,21 +1,24 @@
 //! A trained model: logits, unnormalised log density, input gradients; the same for an image in any batch.
 //!
 //! Invariants: a model is immutable and may be used from several threads at once, each call borrowing programs from a
-//! pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes.
+//! bounded pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes. Loading reads no more
+//! than a first call needs: the bank stays in its file until chains ask for it.
 
 mod losses;
+mod pool;
 
-use crate::checkpoint::{Container, Tensor};
+use crate::checkpoint::{Container, Tensor, View};
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::judge::conformal::Thresholds;
+use crate::judge::conformal::{self, Thresholds};
 use crate::model::{BnMode, Network, Objective, get, listing};
 use engine::ops::reduce::SumAll;
-use engine::{Device, Host, Plan, Spec, State, Tape, Var, grad};
+use engine::{Device, Host, Spec, State, Tape, grad};
 pub use losses::Loss;
+use pool::{Pool, Program, Want};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 /// What `format` says in the metadata of a model file.
 pub const FORMAT: &str = "jempp-model-1";
@@ -23,27 +26,10 @@ pub const FORMAT: &str = "jempp-model-1";
 pub(crate) const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
 /// The chains of the training, n×C×H×W, in a trainer's file or, where a model was converted, in its own.
 pub(crate) const REPLAY_BUFFER: &str = "replay_buffer";
+/// Names of the bank's tensors in the file: classes, means, draws.
+const BANK: [&str; 3] = ["init.classes", "init.means", "init.draws"];
 /// Images of a program, largest first: n images run as many of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
-
-/// What a program computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Want {
-    Scores,
-    GradDensity,
-    GradLabel,
-    GradLoss,
-    GradCotangent,
-}
-
-#[derive(Debug)]
-struct Program {
-    plan: Plan,
-    x: Var,
-    /// Labels, or what the logits' gradient is.
-    labels: Option<Var>,
-    outputs: Vec<Var>,
-}
 
 /// Scores of n images.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,13 +54,12 @@ pub struct Bank {
 /// A trained model on a device.
 ///
 /// ```no_run
-/// use jempp::engine::Device;
-/// use jempp::infer::Model;
+/// use jempp::{Device, Model};
 ///
 /// # fn main() -> jempp::Result<()> {
 /// let model = Model::load(&Device::cpu(0), "runs/train-001".as_ref())?;
 /// let images = vec![0.0; 2 * 8 * 8]; // two images, N×H×W×C in [−1, 1]
-/// let scores = model.scores(&images)?;
+/// let scores = model.scores(&images)?; // or model.logits, model.log_density, model.input_grad
 /// println!("{:?} {:?}", scores.logits, scores.log_density);
 /// # Ok(())
 /// # }
@@ -85,9 +70,11 @@ pub struct Model {
     network: Network,
     /// Facts about the model, by name; kept when it is saved.
     pub facts: BTreeMap<String, String>,
-    bank: Option<Bank>,
+    bank: OnceLock<Option<Bank>>,
+    /// Where the bank is, until it is asked for.
+    file: Option<View>,
     thresholds: Option<Thresholds>,
-    pool: Mutex<Vec<BTreeMap<(usize, Want), Program>>>,
+    pool: Pool,
 }
 
 impl core::fmt::Debug for Model {
@@ -113,18 +100,49 @@ impl Model {
             state.set(slot, &values)?;
         }
         network.round(&mut state)?;
-        let (facts, pool) = (BTreeMap::new(), Mutex::new(Vec::new()));
-        Ok(Self { device: device.clone(), state, network, facts, bank: None, thresholds: None, pool })
+        let (facts, bank, pool) = (BTreeMap::new(), OnceLock::new(), Pool::default());
+        Ok(Self { device: device.clone(), state, network, facts, bank, file: None, thresholds: None, pool })
     }
 
-    /// Loads a model from a run folder, a checkpoint folder, a safetensors file or a published checkpoint of PyTorch.
+    /// Loads a model from a run folder, a checkpoint folder, a published checkpoint of PyTorch or a safetensors file, which
+    /// is mapped: it may be replaced or deleted while the model lives, but not written into.
     ///
     /// # Errors
-    /// If there is none, or it is corrupt, or holds values that are not finite.
+    /// [`Error::Data`] if there is none; [`Error::Format`] if it is corrupt or holds values that are not finite.
     pub fn load(device: &Device, path: &Path) -> Result<Self> {
-        let file = crate::checkpoint::resolve_model(path)?;
-        let container = crate::checkpoint::load_model(&file)?;
-        Self::from_container(device, &container)
+        Self::from_view(device, View::open(path)?)
+    }
+
+    /// Loads a model from the content of its safetensors file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_bytes(device: &Device, bytes: Vec<u8>) -> Result<Self> {
+        Self::from_view(device, View::of_bytes(bytes, "the model in memory".as_ref())?)
+    }
+
+    fn from_view(device: &Device, mut view: View) -> Result<Self> {
+        let mut words = Container::default();
+        words.meta = core::mem::take(&mut view.meta);
+        let config = architecture(&words)?;
+        // Before memory is taken for a network, its tensors must be there.
+        listing::tensors(&config, |name, shape| view.expect(&name, shape))?;
+        let read = |name: &str, spec: &Spec| read_tensor(&view.container(&[name])?, name, spec);
+        let mut model = Self::new(device, &config, read)?;
+        let mut thresholds = view.container(&[conformal::TENSOR])?;
+        thresholds.meta = words.meta;
+        model.thresholds = Thresholds::read(&thresholds)?;
+        model.facts = thresholds.meta;
+        model.file = Some(view).filter(|v| v.has(BANK[0]));
+        Ok(model)
+    }
+
+    /// Writes the model to a safetensors file, replacing one that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.to_container()?.write(path)
     }
 
     /// A model from its file's content.
@@ -138,7 +156,7 @@ impl Model {
         listing::tensors(&config, |name, shape| c.f32(&name, shape).map(|_| ()))?;
         let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
         model.facts = c.meta.clone();
-        model.bank = read_bank(c, &model.network)?;
+        model.bank = OnceLock::from(read_bank(c, &model.network)?);
         model.thresholds = Thresholds::read(c)?;
         Ok(model)
     }
@@ -152,11 +170,12 @@ impl Model {
         for (name, slot) in self.network.tensors() {
             tensors.push(write_tensor(&name, &slot.spec, &get(&self.state, slot)?)?);
         }
-        if let Some(b) = &self.bank {
+        if let Some(b) = self.bank()? {
             let [h, w, c] = self.network.config.image_size;
-            tensors.push(Tensor::images("init.means", [b.means.len() / (h * w * c), h, w, c], &b.means)?);
-            tensors.push(Tensor::images("init.draws", [b.classes.len(), h, w, c], &b.draws)?);
-            tensors.push(Tensor::i32("init.classes", [b.classes.len()], b.classes.clone()));
+            let [classes, means, draws] = BANK;
+            tensors.push(Tensor::images(means, [b.means.len() / (h * w * c), h, w, c], &b.means)?);
+            tensors.push(Tensor::images(draws, [b.classes.len(), h, w, c], &b.draws)?);
+            tensors.push(Tensor::i32(classes, [b.classes.len()], b.classes.clone()));
         }
         let mut container = Container::new(tensors);
         container.meta = self.facts.clone();
@@ -199,12 +218,20 @@ impl Model {
 
     /// Gives the model draws for chains to start from.
     pub fn set_bank(&mut self, bank: Bank) {
-        self.bank = Some(bank);
+        self.bank = OnceLock::from(Some(bank));
     }
 
-    /// The draws that chains may start from.
-    pub fn bank(&self) -> Option<&Bank> {
-        self.bank.as_ref()
+    /// The draws that chains may start from, read from the model's file at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if they are corrupt.
+    pub fn bank(&self) -> Result<Option<&Bank>> {
+        if let Some(bank) = self.bank.get() {
+            return Ok(bank.as_ref());
+        }
+        let read = |view: &View| read_bank(&view.container(&BANK)?, &self.network);
+        let bank = self.file.as_ref().map_or(Ok(None), read)?;
+        Ok(self.bank.get_or_init(|| bank).as_ref())
     }
 
     /// Gives the model thresholds to decide by.
@@ -324,8 +351,8 @@ impl Model {
         want: Want,
         f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
     ) -> Result<()> {
-        let lock = || self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut programs = lock().pop().unwrap_or_default();
+        let mut loan = self.pool.borrow(self.device.concurrency() + 1);
+        let programs = loan.programs();
         let mut at = 0;
         while at < n {
             let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);
@@ -335,10 +362,6 @@ impl Model {
             };
             f(program, at..at + size)?;
             at += size;
-        }
-        let mut pool = lock();
-        if pool.len() < self.device.concurrency() + 1 {
-            pool.push(programs);
         }
         Ok(())
     }
@@ -395,13 +418,14 @@ pub(crate) fn write_tensor(name: &str, spec: &Spec, values: &[f32]) -> Result<Te
 }
 
 fn read_bank(c: &Container, network: &Network) -> Result<Option<Bank>> {
-    let Some(classes) = c.get("init.classes") else { return Ok(None) };
-    let (n, [h, w, ch]) = (classes.data.len(), network.config.image_size);
-    let means = c.tensor("init.means")?.shape.first().copied().unwrap_or(0);
+    let [classes, means, draws] = BANK;
+    let Some(stored) = c.get(classes) else { return Ok(None) };
+    let (n, [h, w, ch]) = (stored.data.len(), network.config.image_size);
+    let known = c.tensor(means)?.shape.first().copied().unwrap_or(0);
     let bank = Bank {
-        means: c.images("init.means", [means, h, w, ch])?,
-        draws: c.images("init.draws", [n, h, w, ch])?,
-        classes: c.i32("init.classes", &[n])?.to_vec(),
+        means: c.images(means, [known, h, w, ch])?,
+        draws: c.images(draws, [n, h, w, ch])?,
+        classes: c.i32(classes, &[n])?.to_vec(),
     };
     let known = network.config.classes as i32;
     if bank.classes.iter().any(|c| !(0..known).contains(c)) {

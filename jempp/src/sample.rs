@@ -270,7 +270,7 @@ fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
         Start::Bank => {
             let none = "the model carries no draws to start from; start from the chains of its training (--start buffer), if its \
                         file has them, or from noise (--start noise)";
-            let bank = model.bank().ok_or_else(|| Error::Data(none.into()))?;
+            let bank = model.bank()?.ok_or_else(|| Error::Data(none.into()))?;
             from_bank(bank, px, options, &mut rng)
         }
     }

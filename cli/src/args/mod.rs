@@ -181,6 +181,9 @@ pub enum Command {
     Bench(Bench),
     /// Print a script that completes this command line in a shell
     Completions(Completions),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(Man),
 }
 
 /// Arguments of `completions`.
@@ -193,4 +196,12 @@ pub struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Args, Debug)]
+pub struct Man {
+    /// A folder that is there
+    #[arg(value_name = "FOLDER")]
+    pub folder: std::path::PathBuf,
 }

@@ -6,6 +6,7 @@ pub mod convert;
 pub mod devices;
 pub mod eval;
 pub mod inspect;
+pub mod man;
 pub mod predict;
 pub mod report;
 pub mod sample;

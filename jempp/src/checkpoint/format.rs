@@ -129,35 +129,62 @@ fn bytes_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
 /// # Errors
 /// [`Error::Io`] when reading fails; [`Error::Format`] when the bytes are not what the format says.
 pub(super) fn read(from: &mut impl Read, length: u64, source: &Path) -> Result<Container> {
-    let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
-    // A file that shrinks meanwhile is damaged; what else the system says is its own trouble.
-    let failed = |e: io::Error| match e.kind() {
-        ErrorKind::UnexpectedEof => wrong("it is cut short".to_string()),
-        _ => Error::io(source, e),
-    };
-    let (header, start) = match Header::read(from, length).map_err(failed)? {
-        Ok(found) => found,
-        Err(why) => return Err(wrong(why)),
-    };
-    let places = header.places(length - start).map_err(wrong)?;
-    let mut tensors = Vec::with_capacity(places.len());
-    for (name, info) in places {
-        let count = info.shape.iter().product();
-        let data = match info.dtype {
-            Dtype::F32 => TensorData::F32(take(from, count, f32::from_le_bytes).map_err(failed)?),
-            Dtype::I32 => TensorData::I32(take(from, count, i32::from_le_bytes).map_err(failed)?),
-            Dtype::I64 => TensorData::I64(take(from, count, i64::from_le_bytes).map_err(failed)?),
-            Dtype::U8 => TensorData::U8(take(from, count, |[b]| b).map_err(failed)?),
-            other => {
-                let known = "float32, int32, int64 and uint8 are read";
-                return Err(wrong(format!("tensor `{}` is of type {other}; {known}", shown(&name))));
-            }
-        };
-        tensors.push(Tensor { name, shape: info.shape, data });
-    }
-    let mut container = Container::new(tensors).with_source(source);
-    container.meta = header.meta;
+    let Index { meta, places, .. } = index(from, length, source)?;
+    let tensors = places.into_iter().map(|(name, info)| tensor(from, name, info, source));
+    let mut container = Container::new(tensors.collect::<Result<Vec<_>>>()?).with_source(source);
+    container.meta = meta;
     Ok(container)
+}
+
+/// What a file of `length` bytes says it holds: all but the values.
+pub(super) struct Index {
+    /// The words about the tensors.
+    pub meta: BTreeMap<String, String>,
+    /// Where the values start.
+    pub start: u64,
+    /// The tensors in the order of their places, which fill the file exactly.
+    pub places: Vec<(String, TensorInfo)>,
+}
+
+/// Reads and checks the header of a file of `length` bytes, up to where the values start.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn index(from: &mut impl Read, length: u64, source: &Path) -> Result<Index> {
+    let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
+    let found = Header::read(from, length).map_err(|e| failed(e, source))?;
+    let (header, start) = found.map_err(wrong)?;
+    let places = header.places(length - start).map_err(wrong)?;
+    Ok(Index { meta: header.meta, start, places })
+}
+
+/// A file that shrinks meanwhile is damaged; what else the system says is its own trouble.
+fn failed(e: io::Error, source: &Path) -> Error {
+    match e.kind() {
+        ErrorKind::UnexpectedEof => Error::Format(format!("{}: it is cut short", source.display())),
+        _ => Error::io(source, e),
+    }
+}
+
+/// Reads the values of a tensor of an [`Index`], of which `from` is at the first.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn tensor(from: &mut impl Read, name: String, info: TensorInfo, source: &Path) -> Result<Tensor> {
+    let failed = |e| failed(e, source);
+    let count = info.shape.iter().product();
+    let data = match info.dtype {
+        Dtype::F32 => TensorData::F32(take(from, count, f32::from_le_bytes).map_err(failed)?),
+        Dtype::I32 => TensorData::I32(take(from, count, i32::from_le_bytes).map_err(failed)?),
+        Dtype::I64 => TensorData::I64(take(from, count, i64::from_le_bytes).map_err(failed)?),
+        Dtype::U8 => TensorData::U8(take(from, count, |[b]| b).map_err(failed)?),
+        other => {
+            let (source, name) = (source.display(), shown(&name));
+            let known = "float32, int32, int64 and uint8 are read";
+            return Err(Error::Format(format!("{source}: tensor `{name}` is of type {other}; {known}")));
+        }
+    };
+    Ok(Tensor { name, shape: info.shape, data })
 }
 
 /// Reads `count` values. The caller has made sure that the file is long enough for them.

@@ -57,29 +57,38 @@ pub fn verify(path: &Path) -> Result<u64> {
 /// # Errors
 /// Those of [`resolve_model`], [`Container::read`] and [`torch::model`].
 pub fn load_model(path: &Path) -> Result<Container> {
-    let path = resolve_model(path)?;
-    let dir = path.parent().unwrap_or(Path::new(""));
-    if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
-        let (file, length) = whole(&path, &manifest_in(dir)?)?;
-        return format::read(&mut BufReader::new(file), length, &path);
+    let (path, mut file) = checked_model(path)?;
+    let fail = |e| Error::io(&path, e);
+    let about = file.metadata().map_err(fail)?;
+    if !about.is_file() {
+        return Err(damaged(&path, "not a file"));
     }
-    read_model(&path)
+    if starts_as_torch(&mut file).map_err(fail)? {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(fail)?;
+        return torch::model(&bytes, &path, torch::Hints::default());
+    }
+    format::read(&mut BufReader::new(file), about.len(), &path)
 }
 
-/// Reads a model that is in a file of its own: safetensors, or a published checkpoint of PyTorch, see [`torch::model`].
-fn read_model(path: &Path) -> Result<Container> {
-    let fail = |e| Error::io(path, e);
+/// Whether a file is one of PyTorch, by how it starts; it is left at its start.
+fn starts_as_torch(file: &mut File) -> std::io::Result<bool> {
     let mut start = Vec::new();
-    let mut file = File::open(path).map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
-        return Err(damaged(path, "not a file"));
-    }
-    (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
-    if !torch::is_torch(&start) {
-        return Container::read(path);
-    }
-    file.read_to_end(&mut start).map_err(fail)?;
-    torch::model(&start, path, torch::Hints::default())
+    file.by_ref().take(START).read_to_end(&mut start)?;
+    file.rewind()?;
+    Ok(torch::is_torch(&start))
+}
+
+/// Opens the model that `path` stands for, at its start; in a checkpoint its checksum is verified.
+pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
+    let path = resolve_model(path)?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let file = if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
+        whole(&path, &manifest_in(dir)?)?.0
+    } else {
+        File::open(&path).map_err(|e| Error::io(&path, e))?
+    };
+    Ok((path, file))
 }
 
 /// A model from the bytes of its file, as [`load_model`] reads one; messages call it `source`.

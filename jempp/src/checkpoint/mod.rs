@@ -22,6 +22,7 @@ mod manifest;
 mod names;
 mod resolve;
 mod save;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, veri
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;
+pub use view::View;
 
 /// Name of the model's file in a checkpoint.
 pub const MODEL: &str = "model.safetensors";

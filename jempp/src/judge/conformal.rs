@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Share of wrong prediction sets, and of data taken for none, that are accepted unless asked otherwise.
 pub const ALPHA: f64 = 0.05;
 /// Names in a model's file.
-const TENSOR: &str = "thresholds.log_density";
+pub(crate) const TENSOR: &str = "thresholds.log_density";
 const FACTS: &str = "thresholds";
 
 /// What a model decides by.

@@ -11,35 +11,30 @@ mod report;
 mod resume;
 mod watch;
 
-use crate::checkpoint::{self, Container};
-use crate::config::{Config, EvalBn, Init};
+use crate::checkpoint;
+use crate::config::{Config, EvalBn};
 use crate::data::{self, Dataset, Loader, Reading, Split};
 use crate::error::{Error, Result};
 use crate::eval::{self, Classification, Judgement};
-use crate::infer::{Bank, Model, write_tensor};
+use crate::infer::Model;
 use crate::judge::conformal::{self, ALPHA, Thresholds};
 use crate::judge::run;
-use crate::model::get;
-use crate::recalibrate;
-use crate::sampler;
+use crate::snapshot;
 use crate::train::{Options, Picks, StepMetrics, Trainer, check_fit};
 use board::Board;
 use core::sync::atomic::{AtomicBool, Ordering};
-use engine::rng::Stream;
-use engine::{Device, Slot};
+use engine::Device;
 pub use folder::{Folder, last_checkpoint};
 pub use report::{Observer, Outline, Progress, Report, Silent};
 pub use resume::latest_unfinished;
+pub(crate) use resume::{STATE_FORMAT, field};
 use serde_json::json;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 pub use watch::Watch;
 
 /// Checkpoints that a run keeps beside the best one.
 const KEEP: usize = 3;
-/// Draws in the bank, at most, and for each class.
-const BANK: usize = 400;
 
 /// A run about to start.
 #[derive(Debug)]
@@ -298,76 +293,28 @@ impl Session {
     /// # Errors
     /// If there are too few images to recalibrate on.
     pub fn model(&self) -> Result<Model> {
-        let (trainer, config) = (&self.trainer, &self.config);
-        let served: HashMap<String, Slot> = trainer.served().collect();
-        let mut model = Model::new(trainer.device(), &config.model, |name, _| {
-            let slot = served.get(name);
-            let slot = slot.ok_or_else(|| Error::Internal(format!("{name} is not in the trainer")))?;
-            get(trainer.state(), *slot)
-        })?;
-        if config.eval.bn == EvalBn::Recalibrated {
-            let batch = config.train.batch_size;
-            let limit = config.eval.recalibration_batches;
-            recalibrate::recalibrate(&mut model, &self.set, &self.split.train, batch, limit)?;
-        }
-        model.set_bank(self.bank()?);
-        Ok(model)
+        snapshot::model(&self.trainer, Some((&self.set, &self.split)))
     }
 
     /// The statistics that batch norm is served with, if the network has batch norm.
     fn bn(&self) -> Option<EvalBn> {
-        (!self.trainer.network().norms.is_empty()).then_some(self.config.eval.bn)
-    }
-
-    /// Class means and informative draws for hosts without the data.
-    fn bank(&self) -> Result<Bank> {
-        let (trainer, classes) = (&self.trainer, self.config.model.classes);
-        let source = trainer.source().ok_or_else(|| Error::Internal("a run without data".into()))?;
-        let n = (BANK / classes).max(1) * classes;
-        let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
-        let mut state = trainer.state().duplicate()?;
-        let place = (Stream::Sample, u32::MAX);
-        let images = trainer.network().images(1);
-        let values =
-            sampler::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;
-        let means = trainer.state().fetch::<f32>(source.means())?;
-        Ok(Bank { means, draws: values, classes: draws })
+        snapshot::bn(&self.trainer, true)
     }
 
     /// Saves a checkpoint, with what is known of the model's quality.
     fn save(&self, folder: &Folder, judged: Option<(&Judgement, Option<Thresholds>)>) -> Result<PathBuf> {
         let trainer = &self.trainer;
         let mut model = self.model()?;
-        let facts = &mut model.facts;
-        facts.insert("step".into(), trainer.counters().iteration.to_string());
-        facts.insert("dataset".into(), self.set.name().to_owned());
-        facts.insert("dataset_crc32c".into(), format!("{:08x}", self.set.crc32c()));
-        if !self.set.class_names().is_empty() {
-            facts.insert("class_names".into(), json!(self.set.class_names()).to_string());
-        }
-        facts.insert("seed".into(), self.config.seed.to_string());
-        facts.insert("config".into(), self.config.to_toml()?);
-        if let Some(bn) = self.bn() {
-            facts.insert("bn".into(), format!("{bn:?}").to_lowercase());
-        }
-        facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
+        snapshot::describe(&mut model, trainer, Some(&self.set), self.bn())?;
         if let Some((j, thresholds)) = judged {
             let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
-            facts.insert("metrics".into(), text);
+            model.facts.insert("metrics".into(), text);
             thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
-        let model = model.to_container()?;
-        let mut tensors = Vec::new();
-        for (name, slot) in trainer.network().tensors().chain(trainer.extra_slots()) {
-            tensors.push(write_tensor(&name, &slot.spec, &get(trainer.state(), slot)?)?);
-        }
-        let raw = Container::new(tensors);
-        for c in [&model, &raw] {
-            c.check_finite()
-                .map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
-        }
+        let (model, raw) = snapshot::contents(&model, trainer)
+            .map_err(|e| Error::Diverged(format!("nothing was saved: {e}\n{}", folder.advice())))?;
         let state = json!({
-            "format": resume::STATE_FORMAT,
+            "format": STATE_FORMAT,
             "counters": trainer.counters(),
             "unlabelled": self.unlabelled.cursor(),
             "labelled": self.labelled.cursor(),

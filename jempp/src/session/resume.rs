@@ -8,14 +8,14 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::data::Cursor;
 use crate::error::{Error, Result};
-use crate::infer::read_tensor;
+use crate::snapshot;
 use crate::train::Counters;
 use engine::Device;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// What `format` says in a checkpoint's `state.json`.
-pub(super) const STATE_FORMAT: &str = "jempp-state-1";
+pub(crate) const STATE_FORMAT: &str = "jempp-state-1";
 
 impl Session {
     /// The run in `folder`, at its last good checkpoint, with `overrides` to its configuration (a later end, say), and
@@ -51,13 +51,7 @@ impl Session {
     }
 
     fn restore(&mut self, c: &Checkpoint) -> Result<()> {
-        let trainer = &self.trainer;
-        let slots: Vec<_> = trainer.network().tensors().chain(trainer.extra_slots()).collect();
-        for (name, slot) in slots {
-            let values = read_tensor(&c.trainer, &name, &slot.spec)?;
-            self.trainer.state_mut().set(slot, &values)?;
-        }
-        self.trainer.round()?;
+        snapshot::restore(&mut self.trainer, &c.trainer)?;
         let counters: Counters = field(c, "counters")?;
         if counters.iteration >= self.total {
             let (done, total) = (counters.iteration, self.total);
@@ -72,7 +66,11 @@ impl Session {
     }
 }
 
-fn field<T: DeserializeOwned>(c: &Checkpoint, name: &str) -> Result<T> {
+/// What a checkpoint's `state.json` says of `name`.
+///
+/// # Errors
+/// [`Error::Format`] when it is missing or unreadable.
+pub(crate) fn field<T: DeserializeOwned>(c: &Checkpoint, name: &str) -> Result<T> {
     let value = c.state.get(name).cloned().unwrap_or_default();
     serde_json::from_value(value).map_err(|e| Error::Format(format!("{}: {name}: {e}", c.dir.display())))
 }

@@ -3,9 +3,37 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
+use crate::infer::Model;
+use crate::model::{get, set};
 use engine::{DType, bf16};
 
 impl Trainer {
+    /// Takes over the weights and running statistics of a model of the same architecture; averages of weights start from
+    /// them. Optimiser, buffer and counters stay.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the architecture is another.
+    pub fn take_model(&mut self, model: &Model) -> Result<()> {
+        let (mine, theirs) = (&self.network.config, &model.network().config);
+        // What is used in training only may differ.
+        let same = crate::config::ModelConfig {
+            dropout: mine.dropout,
+            bn_momentum: mine.bn_momentum,
+            ..theirs.clone()
+        };
+        if same != *mine {
+            let why = "the model is of another architecture than the trainer";
+            return Err(Error::Data(format!("{why}: {theirs:?}, not {mine:?}")));
+        }
+        let pairs: Vec<_> = self.network.tensors().zip(model.network().tensors()).collect();
+        for ((_, to), (_, from)) in pairs {
+            let values = get(model.state(), from)?;
+            set(&mut self.state, to, &values)?;
+        }
+        self.round()?;
+        self.slots.update.start_average(&mut self.state, &self.network)
+    }
+
     /// Takes over all tensors and counters of a trainer of the same configuration.
     ///
     /// # Errors

@@ -1,0 +1,161 @@
+//! Files that are missing, damaged, hostile; and what is saved comes back.
+
+use super::*;
+use std::fs;
+
+fn load(context: &Owned<jempp_context>, path: &Path) -> (jempp_status, Owned<jempp_model>) {
+    let mut made = null_mut();
+    // SAFETY: a text that ends, and room for a pointer.
+    let status = unsafe { jempp_model_load(context.0, c_path(path).as_ptr(), &raw mut made) };
+    (status, Owned(made, jempp_model_free))
+}
+
+fn load_memory(context: &Owned<jempp_context>, bytes: &[u8]) -> (jempp_status, Owned<jempp_model>) {
+    let mut made = null_mut();
+    // SAFETY: as many bytes as there are, and room for a pointer.
+    let status =
+        unsafe { jempp_model_load_memory(context.0, bytes.as_ptr().cast(), bytes.len(), &raw mut made) };
+    (status, Owned(made, jempp_model_free))
+}
+
+fn save(model: &Owned<jempp_model>, path: &Path) -> jempp_status {
+    // SAFETY: a text that ends.
+    unsafe { jempp_model_save(model.0, c_path(path).as_ptr()) }
+}
+
+#[test]
+fn a_model_comes_back_from_file_and_memory() {
+    let (context, model, dir) = (context(), model(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("model.safetensors");
+    well(save(&model, &path));
+    let (status, from_file) = load(&context, &path);
+    well(status);
+    let bytes = fs::read(&path).unwrap();
+    let (status, from_memory) = load_memory(&context, &bytes);
+    well(status);
+    // The file may go, even before its bank has been looked at.
+    fs::remove_file(&path).unwrap();
+    assert_eq!(logits(model.0), logits(from_file.0));
+    assert_eq!(logits(model.0), logits(from_memory.0));
+    let draw = |m: &Owned<jempp_model>| {
+        let mut out = vec![0f32; 5 * PIXELS];
+        // SAFETY: room for five images.
+        well(unsafe { jempp_sample(m.0, null(), 5, out.as_mut_ptr(), out.len()) });
+        out
+    };
+    assert!(draw(&model) == draw(&from_file) && draw(&model) == draw(&from_memory));
+    // SAFETY: zeros are a struct of size 0.
+    let mut info: jempp_model_info = unsafe { core::mem::zeroed() };
+    info.struct_size = size_of_val(&info) as u32;
+    // SAFETY: a struct as large as it says.
+    well(unsafe { jempp_model_get_info(from_file.0, &raw mut info) });
+    assert_eq!((info.height, info.width, info.channels, info.classes), (8, 8, 1, 10));
+    assert!(info.parameters > 70_000);
+    // Objects do not depend on the order in which they are freed.
+    drop(context);
+    assert_eq!(logits(model.0), logits(from_file.0));
+}
+
+#[test]
+fn what_is_not_there_is_an_io_error() {
+    let (context, dir) = (context(), tempfile::tempdir().unwrap());
+    refused(load(&context, &dir.path().join("nothing")).0, JEMPP_ERR_IO, "there is no model");
+    refused(load(&context, dir.path()).0, JEMPP_ERR_IO, "there is no model here");
+    refused(save(&model(), &dir.path().join("no/folder.safetensors")), JEMPP_ERR_IO, "No such file");
+    let mut made = null_mut();
+    // SAFETY: a text that ends, and room for a pointer.
+    let resumed = unsafe { jempp_trainer_resume(context.0, c_path(dir.path()).as_ptr(), &raw mut made) };
+    refused(resumed, JEMPP_ERR_IO, "there is no checkpoint");
+}
+
+/// Each byte of the header changed, and cuts everywhere: an answer, never a crash; and never a model of other weights by a
+/// header that is damaged.
+#[test]
+fn damaged_models_are_format_errors() {
+    let (context, model, dir) = (context(), model(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("model.safetensors");
+    well(save(&model, &path));
+    let bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for cut in (0..header).step_by(97).chain([header, bytes.len() / 2, bytes.len() - 1]) {
+        let (status, _) = load_memory(&context, &bytes[..cut]);
+        assert_eq!(status, JEMPP_ERR_FORMAT, "cut at {cut}: {}", last_error());
+        assert!(!last_error().is_empty());
+    }
+    for at in (0..header).step_by(7) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1 << (at % 8);
+        let (status, _) = load_memory(&context, &bad);
+        assert!(
+            matches!(status, JEMPP_OK | JEMPP_ERR_FORMAT | JEMPP_ERR_OUT_OF_MEMORY),
+            "{at}: {}",
+            last_error()
+        );
+    }
+    let mut nan = bytes.clone();
+    nan[header..header + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    refused(load_memory(&context, &nan).0, JEMPP_ERR_FORMAT, "is NaN");
+    refused(load_memory(&context, b"PK\x03\x04rest").0, JEMPP_ERR_FORMAT, "a PyTorch file");
+    refused(load_memory(&context, b"").0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
+    fs::write(&path, b"").unwrap();
+    refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
+    fs::write(&path, b"{}").unwrap();
+    refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "not a safetensors file");
+}
+
+/// An architecture that cannot be is refused before anything is made of it.
+#[test]
+fn a_hostile_architecture_is_a_format_error() {
+    let context = context();
+    for (key, value) in [("depth", "1000000000"), ("widen_factor", "99999999"), ("classes", "0")] {
+        let mut m = serde_json::to_value(jempp::Config::preset("digits").unwrap().model).unwrap();
+        m[key] = value.parse::<u64>().unwrap().into();
+        let mut c = jempp::checkpoint::Container::default();
+        c.meta.insert("format".into(), jempp::infer::FORMAT.into());
+        c.meta.insert("architecture".into(), m.to_string());
+        let bytes = c.to_bytes().unwrap();
+        refused(load_memory(&context, &bytes).0, JEMPP_ERR_FORMAT, &format!("model.{key}"));
+    }
+}
+
+#[test]
+fn a_trainer_goes_on_bit_by_bit_and_past_a_damaged_checkpoint() {
+    let (context, dir) = (context(), tempfile::tempdir().unwrap());
+    let first = trainer(&context, CONFIG);
+    let path = c_path(dir.path());
+    let save = |t: &Owned<jempp_trainer>| {
+        // SAFETY: a text that ends.
+        well(unsafe { jempp_trainer_save(t.0, path.as_ptr()) });
+    };
+    let resume = || {
+        let mut made = null_mut();
+        // SAFETY: a text that ends, and room for a pointer.
+        let status = unsafe { jempp_trainer_resume(context.0, path.as_ptr(), &raw mut made) };
+        (status, Owned(made, jempp_trainer_free))
+    };
+    (0..2).for_each(|_| well(step(first.0)));
+    save(&first);
+    (0..2).for_each(|_| well(step(first.0)));
+    let want = logits(snapshot(&first).0);
+    let (status, second) = resume();
+    well(status);
+    (0..2).for_each(|_| well(step(second.0)));
+    assert_eq!(logits(snapshot(&second).0), want);
+    // The folder is a model, too.
+    save(&second);
+    let (status, model) = load(&context, dir.path());
+    well(status);
+    assert_eq!(logits(model.0), want);
+    // A damaged checkpoint is passed over; where all are, that is the error.
+    let weights = |step: u32| dir.path().join(format!("ckpt/step_{step}/trainer.safetensors"));
+    fs::write(weights(4), b"damaged").unwrap();
+    let (status, third) = resume();
+    well(status);
+    (0..2).for_each(|_| well(step(third.0)));
+    assert_eq!(logits(snapshot(&third).0), want);
+    fs::write(weights(2), b"damaged").unwrap();
+    refused(resume().0, JEMPP_ERR_FORMAT, "no checkpoint is whole");
+    // Weights can be taken over alone.
+    let fresh = trainer(&context, CONFIG);
+    well(jempp_trainer_load_model(fresh.0, model.0));
+}
