@@ -49,7 +49,7 @@ pub struct Global {
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// What networks compute with: f32, bf16 or on a GPU tf32. bf16 on the CPU: convolutions and linear layers round their
-    /// factors, and all that lies in memory is f32; faster where the CPU has AVX512_BF16, slower elsewhere
+    /// factors where that saves time, and all that lies in memory is f32; without AVX512_BF16 it is slower than f32
     #[arg(long, global = true, value_enum, default_value_t = Numbers::F32, value_name = "PRECISION")]
     pub precision: Numbers,
     /// CPU threads; 0 means one a core. Results do not depend on it

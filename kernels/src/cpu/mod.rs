@@ -11,7 +11,8 @@ pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
 pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
 
-/// What the factors of convolutions and linear layers are rounded to; sums, and all that lies in memory, are float32.
+/// What the factors of convolutions (those by minimal filtering excepted) and linear layers are rounded to; sums, and all
+/// that lies in memory, are float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
     /// Float32: not at all.

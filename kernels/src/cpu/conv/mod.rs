@@ -1,5 +1,5 @@
 //! Convolutions on the CPU: 3×3 ones of stride 1 by minimal filtering where it pays, the others by their definition,
-//! and all of them so where factors are rounded to bf16.
+//! and these in bf16 if that is asked for.
 //!
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
@@ -68,10 +68,10 @@ impl Conv {
     }
 
     fn way_forward(products: Products, s: &ConvShape, in_place: bool) -> Way {
-        if products == Products::Bf16 {
-            Way::Low(Low::new(*s, &Gather::forward(s, in_place), false))
-        } else if winograd::pays(s, (s.oh(), s.ow()), s.c, winograd::DEPTH) {
+        if winograd::pays(s, (s.oh(), s.ow()), s.c, winograd::DEPTH) {
             Way::Winograd(Winograd::forward(s))
+        } else if products == Products::Bf16 {
+            Way::Low(Low::new(*s, &Gather::forward(s, in_place), false))
         } else {
             Way::Direct(Direct { shape: *s, gather: Gather::forward(s, in_place), backward: false })
         }
@@ -79,10 +79,10 @@ impl Conv {
 
     /// dx = the gradient of `forward` with respect to x, from dy.
     pub fn input_grad(products: Products, shape: ConvShape) -> Self {
-        let way = if products == Products::Bf16 {
-            Way::Low(Low::new(shape, &Gather::input_grad(&shape), true))
-        } else if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
+        let way = if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
             Way::Winograd(Winograd::input_grad(&shape))
+        } else if products == Products::Bf16 {
+            Way::Low(Low::new(shape, &Gather::input_grad(&shape), true))
         } else {
             Way::Direct(Direct { shape, gather: Gather::input_grad(&shape), backward: true })
         };
@@ -180,11 +180,11 @@ pub struct ConvWeightGrad {
 impl ConvWeightGrad {
     /// dw = the gradient of the forward pass of `shape` with respect to w.
     pub fn new(products: Products, shape: ConvShape) -> Self {
-        let way = if products == Products::Bf16 {
-            GradWay::Low(LowGrad(DirectGrad::new(shape)))
-        } else if winograd::pays(&shape, (shape.oh(), shape.ow()), shape.c.min(shape.k), winograd::DEPTH_GRAD)
-        {
+        let depth = shape.c.min(shape.k);
+        let way = if winograd::pays(&shape, (shape.oh(), shape.ow()), depth, winograd::DEPTH_GRAD) {
             GradWay::Winograd(WinogradGrad::new(shape))
+        } else if products == Products::Bf16 {
+            GradWay::Low(LowGrad(DirectGrad::new(shape)))
         } else {
             GradWay::Direct(DirectGrad::new(shape))
         };

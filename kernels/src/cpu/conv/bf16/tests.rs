@@ -1,6 +1,9 @@
 use super::super::tests::{CLOSE, close, noise, shapes, wide};
-use super::super::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source, naive};
+use super::super::{
+    Add, After, Conv, ConvShape, ConvWeightGrad, DirectGrad, GradWay, Norm, Source, Way, naive,
+};
 use super::pairs::{interleave, narrow};
+use super::{Gather, Low, LowGrad};
 use crate::cast::bf16;
 use crate::cpu::{Cpu, Level, Products};
 
@@ -22,6 +25,19 @@ fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {
     }
 }
 
+/// By the definition, whatever the shape.
+fn gathering(shape: ConvShape, gather: &Gather, backward: bool) -> Conv {
+    Conv { shape, way: Way::Low(Low::new(shape, gather, backward)), backward }
+}
+
+fn forward(s: ConvShape) -> Conv {
+    gathering(s, &Gather::forward(&s, true), false)
+}
+
+fn weight_grad(s: ConvShape) -> ConvWeightGrad {
+    ConvWeightGrad { shape: s, way: GradWay::Low(LowGrad(DirectGrad::new(s))) }
+}
+
 fn rounded(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&v| bf16::from_f32(v).to_f64()).collect()
 }
@@ -35,21 +51,21 @@ fn results_are_sums_of_products_of_rounded_factors() {
             let (dy, rx, ry) = (noise(4, s.y_len()), noise(5, s.x_len()), noise(6, s.y_len()));
             let what = format!("{level} {s:?}");
 
-            let conv = Conv::forward(Products::Bf16, s);
+            let conv = forward(s);
             let (mut y, mut ws) = (ry.clone(), vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
             let mut want = wide(&ry);
             naive::forward(&s, &rounded(&x), &rounded(&w), Some(&wide(&b)), Add::InPlace, &mut want);
             close(&format!("y {what}"), &y, &want, CLOSE);
 
-            let conv = Conv::input_grad(Products::Bf16, s);
+            let conv = gathering(s, &Gather::input_grad(&s), true);
             let (mut dx, mut ws) = (vec![f32::NAN; s.x_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
             let mut want = vec![0.0; s.x_len()];
             naive::input_grad(&s, &rounded(&dy), &rounded(&w), Add::From(&wide(&rx)), &mut want);
             close(&format!("dx {what}"), &dx, &want, CLOSE);
 
-            let conv = ConvWeightGrad::new(Products::Bf16, s);
+            let conv = weight_grad(s);
             let (mut dw, mut ws) = (vec![f32::NAN; s.w_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
             let mut want = vec![0.0; s.w_len()];
@@ -67,10 +83,10 @@ fn results_do_not_depend_on_batch_or_threads() {
         let (x, w, dy) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()));
         let run = |threads: usize, s: ConvShape, x: &[f32]| {
             let cpu = Cpu::new(threads, Level::Avx512).with_products(Products::Bf16);
-            let conv = Conv::forward(Products::Bf16, s);
+            let conv = forward(s);
             let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![0.0; conv.workspace(&cpu)]);
             conv.run(&cpu, x.into(), &w, None, Add::None, &mut y, None, &mut ws);
-            let grad = ConvWeightGrad::new(Products::Bf16, s);
+            let grad = weight_grad(s);
             let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![0.0; grad.workspace(&cpu)]);
             grad.run(&cpu, x.into(), &dy[..s.y_len()], &mut dw, &mut ws);
             (y, dw)
@@ -100,18 +116,18 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
                 conv.run(cpu, x, &w, Some(&b), Add::None, &mut y, after, &mut ws);
                 y
             };
-            let conv = Conv::forward_normed(Products::Bf16, s);
+            let conv = forward(s);
             let (size, mut parts) = (conv.block_len(), vec![0.0; 2 * conv.blocks()]);
             let look = |first: usize, block: &[f32], part: &mut [f32]| {
                 part.copy_from_slice(&[first as f32, block.iter().sum()]);
             };
             let y = run(conv, source, Some(After { parts: &mut parts, each: 2, run: &look }));
-            assert_eq!(y, run(Conv::forward(Products::Bf16, s), plain[..].into(), None), "{what}");
+            assert_eq!(y, run(forward(s), plain[..].into(), None), "{what}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{what}");
             }
             let grad = |x: Source<'_, f32>| {
-                let grad = ConvWeightGrad::new(Products::Bf16, s);
+                let grad = weight_grad(s);
                 let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![f32::NAN; grad.workspace(cpu)]);
                 grad.run(cpu, x, &dy, &mut dw, &mut ws);
                 dw
