@@ -7,7 +7,7 @@ use crate::data::{Dataset, plain_batch};
 use crate::error::{Error, Result};
 use crate::infer::Model;
 use crate::model::{BnMode, Network};
-use crate::sampler::{pixels_of, unbias};
+use crate::sampler::unbias;
 use engine::{Device, Host, State, Tape};
 
 /// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
@@ -69,9 +69,9 @@ pub fn statistics(
         return Err(Error::Data(format!("recalibration needs a batch of {batch} images, there are {n}")));
     }
     sums.chunks_exact(2)
-        .zip(&f.stats)
-        .map(|(pair, (mean, _))| {
-            let correct = unbias(&[batch * pixels_of(&tape, *mean)?])[0] / f64::from(count);
+        .enumerate()
+        .map(|(i, pair)| {
+            let correct = unbias(&[batch * f.pixels(&tape, i)?])[0] / f64::from(count);
             let mean = pair[0].iter().map(|v| (v / f64::from(count)) as f32).collect();
             Ok((mean, pair[1].iter().map(|v| (v * correct) as f32).collect()))
         })

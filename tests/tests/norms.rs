@@ -159,7 +159,7 @@ fn a_training_step_with_the_energy_head_is_that_of_pytorch() {
         let mut c = Config::preset("jempp").unwrap();
         c.model = model_config(NormKind::Layer, true);
         (c.train.batch_size, c.sampler.outer_steps, c.sampler.clip) = (labels.len(), 1, 0.02);
-        let options = Options { dtype, keep_gradients: true };
+        let options = Options { dtype, keep_gradients: true, ..Options::default() };
         let mut trainer = Trainer::new(&c, &Device::cpu(2), None, options).unwrap();
         fill(&mut trainer, |name| start(&f, "energy", name));
         let (x, chain_start) = (&images, Some(&opposite[..]));
@@ -198,7 +198,7 @@ fn the_first_batch_sets_actnorm() {
             let mut c = Config::preset("jempp").unwrap();
             c.model = model_config(NormKind::Act, false);
             (c.train.batch_size, c.train.p_x_weight, c.sampler.outer_steps) = (labels.len(), p_x, 1);
-            let options = Options { dtype, keep_gradients: false };
+            let options = Options { dtype, ..Options::default() };
             let mut trainer = Trainer::new(&c, &Device::cpu(2), None, options).unwrap();
             let tensors: Vec<_> = trainer.network().tensors().collect();
             fill(&mut trainer, |name| start(&f, "act", name));

@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
     fn new(fixture: &'a Fixture, dtype: DType, tolerance: Tolerance, change: impl Fn(&mut Config)) -> Self {
         let mut config = config(fixture);
         change(&mut config);
-        let options = Options { dtype, keep_gradients: true };
+        let options = Options { dtype, keep_gradients: true, ..Options::default() };
         let mut trainer = Trainer::new(&config, &Device::cpu(2), None, options).unwrap();
         let tensors: Vec<(String, Slot)> = trainer.network().tensors().collect();
         for (name, slot) in tensors {

@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod errors;
+mod fused;
 mod gradients;
 mod memory;
 mod picture;

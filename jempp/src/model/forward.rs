@@ -57,12 +57,21 @@ pub struct Forward {
     pub x: Var,
     /// The outputs.
     pub heads: Heads,
-    /// Output of the first convolution: where the outer point of PYLD is taken.
+    /// Output of the first convolution: where the outer point of PYLD is taken. Gradients at it lack what comes through its
+    /// batch statistics where [`Network::fused`] holds, which are then outputs beside it.
     pub first: Var,
     /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`].
     pub stats: Vec<(Var, Var)>,
     /// What each normalisation takes, N×H×W×C.
     pub(crate) normed: Vec<Var>,
+}
+
+impl Forward {
+    /// Pixels of the maps that normalisation `i` takes: an image's values behind each statistic.
+    pub(crate) fn pixels(&self, tape: &Tape, i: usize) -> Result<usize> {
+        let x = tape.spec(self.normed[i])?;
+        Ok(x.row_len() / x.last())
+    }
 }
 
 /// Whose gradient moves the chains.

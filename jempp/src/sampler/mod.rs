@@ -6,7 +6,7 @@
 mod start;
 
 use crate::config::SamplerConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{BnMode, Forward, Masks, Network, Objective};
 use arrayvec::ArrayVec;
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
@@ -49,14 +49,6 @@ impl Accumulator {
 /// n/(n − 1) for each group: from the biased variance of a batch to the unbiased one that running statistics take.
 pub(crate) fn unbias(rows: &[usize]) -> Vec<f64> {
     rows.iter().map(|&n| if n > 1 { n as f64 / (n - 1) as f64 } else { 1.0 }).collect()
-}
-
-/// Values of one channel and group behind each statistic of a batch norm whose statistic `var` belongs to maps of
-/// the size of its input.
-pub(crate) fn pixels_of(tape: &Tape, stats: Var) -> Result<usize> {
-    let node = tape.maker(stats).ok_or_else(|| Error::Internal("statistics without a maker".into()))?;
-    let x = tape.spec(node.inputs[0])?;
-    Ok(x.row_len() / x.last())
 }
 
 /// One outer step of PYLD on chains that live in a slot.
@@ -114,10 +106,10 @@ impl Langevin {
             let next = tape.one(Advance { by: 1 }, &[step])?;
             tape.assign(spec.counter, next)?;
         }
-        for ((norm, acc), (mean, var)) in
-            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats)
+        for (i, ((norm, acc), (mean, var))) in
+            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats).enumerate()
         {
-            let rows = n * pixels_of(&tape, *mean)?;
+            let rows = n * f.pixels(&tape, i)?;
             for (slot, stat, correct) in [(acc.mean, mean, vec![1.0]), (acc.var, var, unbias(&[rows]))] {
                 let momentum = network.config.bn_momentum;
                 let op = BnRunningUpdate { momentum, order: vec![Fold::Group(0)], correct };

@@ -82,11 +82,13 @@ pub struct Options {
     pub dtype: DType,
     /// Whether gradients can be read after a step.
     pub keep_gradients: bool,
+    /// Whether every op is recorded apart, as on a GPU: the oracle of [`Network::fused`].
+    pub apart: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dtype: DType::F32, keep_gradients: false }
+        Self { dtype: DType::F32, keep_gradients: false, apart: false }
     }
 }
 
@@ -152,7 +154,8 @@ impl Trainer {
         let mut state = State::on(device);
         let low = options.dtype == DType::F32;
         let activations = if low { device.activations() } else { options.dtype };
-        let network = Network::with_dtype(&mut state, &config.model, activations)?;
+        let mut network = Network::with_dtype(&mut state, &config.model, activations)?;
+        network.fused &= !options.apart;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
         let data = data.filter(|_| options.dtype == DType::F32);

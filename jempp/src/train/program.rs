@@ -6,7 +6,7 @@ use super::update;
 use crate::config::{Config, DataConfig, Plc};
 use crate::error::Result;
 use crate::model::{BnMode, Forward, Heads, Masks, Network, Objective};
-use crate::sampler::{Accumulator, Source, pixels_of, unbias};
+use crate::sampler::{Accumulator, Source, unbias};
 use engine::ops::augment::Args;
 use engine::ops::batch::{ConcatRows, Pack, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
@@ -361,7 +361,7 @@ impl Recorder<'_> {
         let chains = if eval { None } else { self.slots.chains.clone() };
         for (i, (mean, var)) in pass.stats.iter().enumerate() {
             let norm = &self.network.norms[i];
-            let pixels = pixels_of(&self.tape, *mean)?;
+            let pixels = pass.pixels(&self.tape, i)?;
             let rows: Vec<usize> = parts.iter().map(|p| p.1 * pixels).collect();
             let ones = vec![1.0; parts.len()];
             for (slot, stats, correct, of_mean) in
