@@ -1,7 +1,7 @@
 //! CelebA, aligned and cropped (Liu et al., 2015): `img_align_celeba/`, `list_attr_celeba.txt` (or `.csv`) and
 //! `list_eval_partition.txt` (or `.csv`), of which only the images must be there.
 //!
-//! Source: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
+//! Source: <https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html>.
 
 use super::resize::bilinear;
 use super::{Options, Work};

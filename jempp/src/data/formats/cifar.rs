@@ -1,6 +1,6 @@
 //! CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): the binary and the Python versions, in a folder or an archive.
 //!
-//! Source: https://www.cs.toronto.edu/~kriz/cifar.html.
+//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
 use super::stream::{self, Maybe, Summed};
 use super::{Options, Work, known, stamp};

@@ -1,6 +1,6 @@
 //! IDX files, in which MNIST (LeCun et al., 1998), Fashion-MNIST and their relatives come, also as gzip.
 //!
-//! Source: http://yann.lecun.com/exdb/mnist. Big-endian: two zeros, the type (8: bytes), the number of dimensions, the
+//! Source: <http://yann.lecun.com/exdb/mnist>. Big-endian: two zeros, the type (8: bytes), the number of dimensions, the
 //! dimensions, the values.
 
 use super::stream::{self, Maybe, Summed};

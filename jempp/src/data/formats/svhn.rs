@@ -1,6 +1,6 @@
 //! SVHN, cropped digits (Netzer et al., 2011): `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat`.
 //!
-//! Source: http://ufldl.stanford.edu/housenumbers. `X` is H×W×C×N bytes, `y` has the labels 1 to 10, of which 10 is the
+//! Source: <http://ufldl.stanford.edu/housenumbers>. `X` is H×W×C×N bytes, `y` has the labels 1 to 10, of which 10 is the
 //! digit 0.
 
 use super::stream::Summed;
