@@ -69,17 +69,21 @@ pub fn load_model(path: &Path) -> Result<Container> {
 /// Reads a model that is in a file of its own: safetensors, or a published checkpoint of PyTorch, see [`torch::model`].
 fn read_model(path: &Path) -> Result<Container> {
     let fail = |e| Error::io(path, e);
-    let mut start = Vec::new();
     let mut file = File::open(path).map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
+    let about = file.metadata().map_err(fail)?;
+    if !about.is_file() {
         return Err(damaged(path, "not a file"));
     }
-    (&mut file).take(START).read_to_end(&mut start).map_err(fail)?;
-    if !torch::is_torch(&start) {
+    let mut bytes = Vec::new();
+    (&mut file).take(START).read_to_end(&mut bytes).map_err(fail)?;
+    if !torch::is_torch(&bytes) {
         return Container::read(path);
     }
-    file.read_to_end(&mut start).map_err(fail)?;
-    torch::model(&start, path, torch::Hints::default())
+    // In one piece: a vector that grows as it is read may take twice as much.
+    let rest = usize::try_from(about.len().saturating_sub(START)).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(rest).map_err(|_| fail(ErrorKind::OutOfMemory.into()))?;
+    file.read_to_end(&mut bytes).map_err(fail)?;
+    torch::model(&bytes, path, torch::Hints::default())
 }
 
 /// A model from the bytes of its file, as [`load_model`] reads one; messages call it `source`.
