@@ -44,6 +44,7 @@ pub(crate) mod random {
     pub const INTERPOLATED: u32 = block(5);
     pub const NOISE: u32 = block(6);
     pub const BOOTSTRAP: u32 = block(7);
+    pub const SUBSET: u32 = block(8);
 }
 
 /// A number with its 95 % interval.
