@@ -70,6 +70,16 @@ impl Estimate {
         move |value| Self { value, low: low.unwrap_or(value), high: high.unwrap_or(value) }
     }
 
+    /// The same after the replicates are shifted to have their mean at the value; not below 0.
+    fn centred(draws: Vec<f64>) -> impl FnOnce(f64) -> Self {
+        let mean = draws.iter().sum::<f64>() / draws.len().max(1) as f64;
+        let whole = Self::percentiles(draws);
+        move |value| {
+            let e = whole(value);
+            Self { low: (e.low + value - mean).max(0.0), high: e.high + value - mean, ..e }
+        }
+    }
+
     /// A share of `hits` in `n` with Wilson's score interval (1927).
     pub fn share(hits: usize, n: usize) -> Self {
         const Z: f64 = 1.959_963_984_540_054;
