@@ -75,10 +75,10 @@ pub struct Judged {
     /// Which of its images
     #[arg(long, value_enum, default_value_t = SplitName::Test)]
     pub split: SplitName,
-    /// Only the first so many of them
+    /// Only so many of them, drawn by the seed
     #[arg(short, long)]
     pub n: Option<usize>,
-    /// Print one JSON object
+    /// Print one line of JSON
     #[arg(long)]
     pub json: bool,
     /// Write the numbers as JSON and pictures as SVG into this folder, and keep finished parts there, so that an
@@ -218,10 +218,10 @@ pub struct All {
     /// Data set, by name or path [default: that of the training]
     #[arg(long, value_name = "NAME")]
     pub data: Option<String>,
-    /// Only the first so many test images
+    /// Only so many test images, drawn by the seed
     #[arg(short, long)]
     pub n: Option<usize>,
-    /// Test images that are attacked; 0 leaves attacks out
+    /// Test images that are attacked, at most, drawn by the seed; 0 leaves attacks out
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub attacked: usize,
     /// Data sets of other images, by name or path

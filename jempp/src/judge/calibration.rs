@@ -47,9 +47,9 @@ pub fn mce(bins: &[Bin]) -> f64 {
     bins.iter().filter(|b| b.count > 0).map(|b| (b.accuracy - b.confidence).abs()).fold(0.0, f64::max)
 }
 
-/// The temperature T at which softmax(logits / T) has the least negative log-likelihood (Guo et al., ICML 2017). The loss is
-/// convex in 1/T: its derivative, mean(E_p[z] − z_y), is bisected. Where all images are classified right, or none, it has
-/// no least value, and the end of the range is given, e^±7.
+/// The temperature T at which softmax(logits / T) has the least negative log-likelihood (Guo et al., ICML 2017). The loss
+/// is convex in 1/T: its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. Where all images are classified right, or
+/// none, it has no least value, and the end of the range is given, e^±7.
 ///
 /// # Errors
 /// Those of [`Predictions::new`].
@@ -134,7 +134,8 @@ impl Each {
         each
     }
 
-    /// Intervals of the calibration error, the loss and the Brier score.
+    /// Intervals of the calibration error, the loss and the Brier score. Resampling adds to a sum of magnitudes, so the
+    /// replicates are shifted to have their mean at the value; of the two means this changes nothing.
     fn bootstrap(&self, bins: usize, seed: u64) -> [impl FnOnce(f64) -> Estimate + use<>; 3] {
         let n = self.bin.len();
         let mut draws: [Vec<f64>; 3] = Default::default();
@@ -154,7 +155,7 @@ impl Each {
                 all.push(v / n as f64);
             }
         }
-        draws.map(Estimate::percentiles)
+        draws.map(Estimate::centred)
     }
 }
 
@@ -212,6 +213,8 @@ mod tests {
         for e in [before.ece, before.nll, before.brier] {
             assert!(e.low < e.value && e.value < e.high, "{e:?}");
         }
+        // Calibrated, the error is nearly all chance: the interval is about it, and not above it.
+        assert!(after.ece.low < after.ece.value && after.ece.value < after.ece.high, "{:?}", after.ece);
         // The standard error of a mean, of the loss here.
         let p = Predictions::new(&logits, 4, &labels).unwrap();
         let each = Each::new(&logits, 4, &labels, &before.bins);

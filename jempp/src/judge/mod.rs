@@ -44,6 +44,7 @@ pub(crate) mod random {
     pub const INTERPOLATED: u32 = block(5);
     pub const NOISE: u32 = block(6);
     pub const BOOTSTRAP: u32 = block(7);
+    pub const SUBSET: u32 = block(8);
 }
 
 /// A number with its 95 % interval.
@@ -67,6 +68,16 @@ impl Estimate {
         };
         let (low, high) = (at(0.025), at(0.975));
         move |value| Self { value, low: low.unwrap_or(value), high: high.unwrap_or(value) }
+    }
+
+    /// The same after the replicates are shifted to have their mean at the value; not below 0.
+    fn centred(draws: Vec<f64>) -> impl FnOnce(f64) -> Self {
+        let mean = draws.iter().sum::<f64>() / draws.len().max(1) as f64;
+        let whole = Self::percentiles(draws);
+        move |value| {
+            let e = whole(value);
+            Self { low: (e.low + value - mean).max(0.0), high: e.high + value - mean, ..e }
+        }
     }
 
     /// A share of `hits` in `n` with Wilson's score interval (1927).

@@ -7,11 +7,12 @@ use super::conformal::Thresholds;
 use super::images::{Images, Kind, SYNTHETIC};
 use super::ood::{Detection, Other, detection};
 use super::scores::{Scored, score};
-use super::{Protocol, Watcher};
+use super::{Protocol, Watcher, random};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{Part, Subject};
 use crate::infer::{Model, Scores};
+use engine::rng::{Philox, Stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -22,15 +23,15 @@ pub struct Judge<'a> {
     model: &'a Model,
     subject: &'a Subject,
     part: Part,
-    indices: &'a [u32],
+    indices: Vec<u32>,
     noise: f64,
     protocol: Protocol,
     cache: Cache,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of the first `n` images of a part (all without), with normal noise of standard deviation `noise` added, in
-    /// units of [−1, 1]. Finished parts are kept in `folder`, if there is one.
+    /// A judge of `n` images of a part, drawn by the seed (all without), with normal noise of standard deviation `noise`
+    /// added, in units of [−1, 1]. Finished parts are kept in `folder`, if there is one.
     ///
     /// # Errors
     /// [`Error::Data`] when the part has no image; [`Error::Config`] for a noise that is none; [`Error::Io`].
@@ -44,8 +45,12 @@ impl<'a> Judge<'a> {
         if !(noise.is_finite() && noise >= 0.0) {
             return Err(Error::Config(format!("noise of {noise}: must be 0 or above")));
         }
-        let all = subject.part(part)?;
-        let indices = &all[..n.unwrap_or(all.len()).min(all.len())];
+        let mut indices = subject.part(part)?.to_vec();
+        if let Some(n) = n.filter(|n| *n < indices.len()) {
+            // Parts of folders are sorted by class, so their first images would not do.
+            Philox::new(subject.seed, Stream::Eval, random::SUBSET).shuffle(&mut indices);
+            indices.truncate(n);
+        }
         if indices.is_empty() {
             return Err(Error::Config("no image is nothing to judge".into()));
         }
@@ -81,7 +86,7 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// Those of [`score`].
     pub fn scores(&self, gradient: bool, watch: &mut Watcher<'_>) -> Result<Scored> {
-        let images = self.images(self.indices, Kind::Plain)?;
+        let images = self.images(&self.indices, Kind::Plain)?;
         score(self.model, &images, self.part.name(), gradient, &self.cache, watch)
     }
 
@@ -98,7 +103,7 @@ impl<'a> Judge<'a> {
                 score(self.model, &self.images(valid, Kind::Plain)?, "valid", false, &self.cache, watch)?;
             Some((scores.logits, self.subject.labels(valid)?))
         };
-        let labels = self.subject.labels(self.indices)?;
+        let labels = self.subject.labels(&self.indices)?;
         let classes = self.model.network().config.classes;
         calibration(
             self.protocol.clone(),
@@ -127,7 +132,7 @@ impl<'a> Judge<'a> {
         }
         for kind in SYNTHETIC {
             if kind != Kind::Interpolated || self.indices.len() > 1 {
-                let images = self.images(self.indices, kind)?;
+                let images = self.images(&self.indices, kind)?;
                 sets.push(Other { name: kind.name().to_owned(), images, crc32c: None });
             }
         }
@@ -142,7 +147,7 @@ impl<'a> Judge<'a> {
         if self.noise > 0.0 {
             return Err(Error::Config("attacks start from the images themselves, without noise".into()));
         }
-        let subjects = Subjects { set: &self.subject.set, indices: self.indices };
+        let subjects = Subjects { set: &self.subject.set, indices: &self.indices };
         curve(self.model, subjects, attack, self.protocol.clone(), &self.cache, watch)
     }
 }

@@ -42,7 +42,9 @@ pub fn run(global: &Global, a: &All) -> Result<()> {
     let mut watch = |what: &str, done, all| stages.tell(what, done, all);
     let summary = all((&model, &a.model), &subject, &options, &out.join(FOLDER), &mut watch)?;
     let page = out.join("report.html");
-    let html = report::html(&[report::read(&out)?]);
+    // What training wrote lies beside the model, wherever the evaluation goes.
+    let run = if a.model.is_dir() { &a.model } else { &out };
+    let html = report::html(&[report::read_with(run, &out.join(FOLDER))?]);
     write_atomic(&page, |w| w.write_all(html.as_bytes()))?;
     if a.json {
         return print(&format!("{}\n", json(&summary)?));

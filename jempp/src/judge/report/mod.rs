@@ -11,6 +11,7 @@ use crate::files::hint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// What is known of a run.
@@ -35,26 +36,33 @@ pub struct Run {
 /// # Errors
 /// [`Error::Data`] when it is none; [`Error::Format`] when a file in it is damaged; [`Error::Io`].
 pub fn read(run: &Path) -> Result<Run> {
+    read_with(run, &run.join(FOLDER))
+}
+
+/// Reads a run folder, and an evaluation that is kept elsewhere.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(run: &Path, eval: &Path) -> Result<Run> {
     let known = ["metrics.jsonl", "config.toml", FOLDER];
-    if !known.iter().any(|f| run.join(f).exists()) {
+    if !known.iter().any(|f| run.join(f).exists()) && !eval.exists() {
         let at = run.display();
         let why = format!("{at}: there is no run folder here (looked for {})", known.join(", "));
         return Err(Error::Data(why + &hint(run)));
     }
-    let text = |name: &str| match fs::read_to_string(run.join(name)) {
+    let text = |path: &Path| match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(run.join(name), e)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::io(path, e)),
     };
-    let damaged =
-        |name: &str, e: serde_json::Error| Error::Format(format!("{}: {e}", run.join(name).display()));
-    let result = text("result.json")?.map(|t| serde_json::from_str(&t)).transpose();
-    let kept = format!("{FOLDER}/{SUMMARY}");
+    let damaged = |path: &Path, e: serde_json::Error| Error::Format(format!("{}: {e}", path.display()));
+    let [ended, kept] = [run.join("result.json"), eval.join(SUMMARY)];
+    let result = text(&ended)?.map(|t| serde_json::from_str(&t)).transpose();
     let summary: Option<Summary> =
         text(&kept)?.map(|t| serde_json::from_str(&t)).transpose().map_err(|e| damaged(&kept, e))?;
     let pictures = match summary.as_ref().and_then(|s| s.samples.as_ref()) {
         Some(samples) => {
-            let file = |p: &super::samples::Picture| (run.join(FOLDER).join(&p.file), p.caption.clone());
+            let file = |p: &super::samples::Picture| (eval.join(&p.file), p.caption.clone());
             embed(samples.pictures.iter().map(file))
         }
         None => {
@@ -70,9 +78,9 @@ pub fn read(run: &Path) -> Result<Run> {
     };
     Ok(Run {
         name: run.file_name().unwrap_or(run.as_os_str()).to_string_lossy().into_owned(),
-        result: result.map_err(|e| damaged("result.json", e))?,
+        result: result.map_err(|e| damaged(&ended, e))?,
         summary,
-        metrics: text("metrics.jsonl")?.unwrap_or_default(),
+        metrics: text(&run.join("metrics.jsonl"))?.unwrap_or_default(),
         pictures,
     })
 }
