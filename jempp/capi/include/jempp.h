@@ -419,7 +419,7 @@ jempp_status jempp_model_save(const jempp_model *model, const char *path);
 jempp_status jempp_model_get_info(const jempp_model *model, jempp_model_info *info);
 
 /**
- * Logits f(x)[y]: softmax over them is p(y | x).
+ * Logits `f(x)[y]`: softmax over them is p(y | x).
  *
  * model: which. images: n x H x W x C. out: receives n x classes; out_len must be n * classes. Any number of threads at
  * once.
@@ -446,7 +446,7 @@ jempp_status jempp_log_density(const jempp_model *model,
                                size_t out_len);
 
 /**
- * Gradient by the images: of log p(x), or with labels of the logit f(x)[y].
+ * Gradient by the images: of log p(x), or with labels of the logit `f(x)[y]`.
  *
  * model: which. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C; out_len must be that. Any
  * number of threads at once.

@@ -100,7 +100,7 @@ fn cpu(struct_size: u32) -> jempp_device_info {
 /// At most 127 bytes of a name, whole characters, and zeros.
 fn name(full: &str) -> [c_char; 128] {
     let mut name = [0; 128];
-    let end = full.floor_char_boundary(127);
+    let end = (0..=full.len().min(127)).rev().find(|i| full.is_char_boundary(*i)).unwrap_or(0);
     full[..end].bytes().zip(&mut name).for_each(|(b, to)| *to = b as c_char);
     name
 }

@@ -149,7 +149,7 @@ pub unsafe extern "C" fn jempp_model_get_info(
     })
 }
 
-/// Logits f(x)[y]: softmax over them is p(y | x).
+/// Logits `f(x)[y]`: softmax over them is p(y | x).
 ///
 /// model: which. images: n x H x W x C. out: receives n x classes; out_len must be n * classes. Any number of threads at
 /// once.
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn jempp_log_density(
     unsafe { answer(model, images, n, out, out_len, |_| 1, |m, x| Ok(m.log_density(x)?)) }
 }
 
-/// Gradient by the images: of log p(x), or with labels of the logit f(x)[y].
+/// Gradient by the images: of log p(x), or with labels of the logit `f(x)[y]`.
 ///
 /// model: which. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C; out_len must be that. Any
 /// number of threads at once.

@@ -104,9 +104,9 @@ fn threads_get_the_bits_of_one_and_a_trainer_is_for_one_at_a_time() {
     let model = dir.path().join("model");
     let start = Instant::now();
     let said = run(Command::new(&program).arg(&model).args(["8", "10000", "2"]));
-    eprint!("{said}{:.1} s\n", start.elapsed().as_secs_f64());
+    eprintln!("{said}{:.1} s", start.elapsed().as_secs_f64());
     let Some(mut memcheck) = memcheck() else { return };
-    run(memcheck.arg(&program).arg(&model).args(["3", "8", "1"]));
+    run(memcheck.arg(&program).arg(&model).args(["2", "8", "1"]));
 }
 
 /// Process start to the end of a process that classified an image: WRN-16-2, 32×32×3.

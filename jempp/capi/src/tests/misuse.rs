@@ -224,6 +224,7 @@ fn a_trainer_checks_what_it_is_given() {
     let trainer = trainer(&context, CONFIG);
     let (x, mut y) = (vec![0f32; 4 * PIXELS], vec![0f32; 4 * PIXELS]);
     let (xp, labels, wrong) = (x.as_ptr(), [0i32, 1, 2, 3], [0i32, 1, 2, 10]);
+    // SAFETY: zeros are a struct of size 0.
     let mut m: jempp_step_metrics = unsafe { core::mem::zeroed() };
     // SAFETY: four images, labels and chains; smaller numbers are within them.
     unsafe {
