@@ -1,4 +1,4 @@
-//! A host program: train a little, keep a snapshot, classify, draw images. `cargo run --release -p jempp --example embed`
+// A host program: train a little, keep a snapshot, classify, draw images. `cargo run --release -p jempp --example embed`
 use jempp::{Batch, Config, Device, SampleOptions, Trainer, data, sample};
 
 fn main() -> jempp::Result<()> {
