@@ -1,7 +1,11 @@
 //! A host program: train a little, keep a snapshot, classify, draw images. `cargo run --release -p jempp --example embed`
 use jempp::{Batch, Config, Device, SampleOptions, Trainer, data, sample};
 
-fn main() -> jempp::Result<()> {
+/// All of it.
+///
+/// # Errors
+/// Those of the library.
+pub fn main() -> jempp::Result<()> {
     let device = Device::cpu(0);
     let config = Config::from_sources("digits", None, &["sampler.buffer_size=500".into()])?;
     let (n, classes) = (config.train.batch_size, config.model.classes);

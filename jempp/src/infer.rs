@@ -100,7 +100,7 @@ impl Model {
             state.set(slot, &values)?;
         }
         network.round(&mut state)?;
-        let (facts, bank, pool) = (BTreeMap::new(), OnceLock::new(), Pool::default());
+        let (facts, bank, pool) = (BTreeMap::new(), OnceLock::new(), Pool::new(device.concurrency() + 1));
         Ok(Self { device: device.clone(), state, network, facts, bank, file: None, thresholds: None, pool })
     }
 
@@ -351,8 +351,9 @@ impl Model {
         want: Want,
         f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
     ) -> Result<()> {
-        let mut loan = self.pool.borrow(self.device.concurrency() + 1);
-        let programs = loan.programs();
+        let mut loan = self.pool.borrow();
+        let gone = || Error::Internal("programs were given back too soon".into());
+        let programs = loan.programs().ok_or_else(gone)?;
         let mut at = 0;
         while at < n {
             let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);

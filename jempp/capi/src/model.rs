@@ -263,16 +263,22 @@ pub unsafe extern "C" fn jempp_decide(
             return Err(Fault::argument(format!("out has room for {out_len} elements, not the {n} needed")));
         }
         if n > 0 {
-            // SAFETY: the caller gives n images, and at least one decision as long as it says.
-            unsafe {
-                numbers(images, len, "images")?;
-                check_size(out, "out")?;
-            }
+            // SAFETY: the caller gives at least one decision as long as it says.
+            unsafe { check_size(out, "out")? };
         }
-        Err(Fault::new(
-            JEMPP_ERR_FORMAT,
-            "the model carries no thresholds to decide by; jempp_logits and jempp_log_density answer for any model",
-        ))
+        // SAFETY: the caller gives n images.
+        let images = unsafe { numbers(images, len, "images")? };
+        let decisions = model.body.decide(images)?.into_iter().map(|d| jempp_decision {
+            struct_size: size_of::<jempp_decision>() as u32,
+            label: d.label,
+            probability: d.probability,
+            log_density: d.log_density,
+            ood_p_value: d.ood_p_value,
+            abstain: i32::from(d.abstain),
+        });
+        let room = Room::new(out, out_len, n, "out")?;
+        // SAFETY: the caller gives room for n decisions.
+        unsafe { room.fill(&decisions.collect::<Vec<_>>()) }
     })
 }
 

@@ -4,7 +4,7 @@
 
 use engine::{Plan, Var};
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What a program computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,44 +28,64 @@ pub(super) struct Program {
 /// Programs of one caller, by number of images.
 pub(super) type Programs = BTreeMap<(usize, Want), Program>;
 
-/// Programs that no call is using. There are never more sets than the device can make use of, and one: who finds none
-/// waits, which costs nothing while the others keep the device busy.
-#[derive(Debug, Default)]
+/// As many sets of programs as calls may compute at once: who finds none free waits, which costs nothing while the others
+/// keep the device busy. A set that failed on the way is as good as before: each run overwrites all.
+#[derive(Debug)]
 pub(super) struct Pool {
-    free: Mutex<(Vec<Programs>, usize)>,
+    sets: Vec<Mutex<Programs>>,
+    /// Held while looking for a free set before waiting, and taken when one is given back: so no return is missed.
+    gate: Mutex<()>,
     returned: Condvar,
 }
 
-/// Programs on loan, given back when dropped. Those that failed on the way are as good as before: each run overwrites all.
-pub(super) struct Loan<'a>(&'a Pool, Programs);
+/// Programs on loan, given back when dropped.
+pub(super) struct Loan<'a>(&'a Pool, Option<MutexGuard<'a, Programs>>);
+
+fn lock(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Pool {
-    /// Programs for one call, waiting for them if `limit` sets are on loan.
-    pub fn borrow(&self, limit: usize) -> Loan<'_> {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Of at most `limit` sets, made when first used.
+    pub fn new(limit: usize) -> Self {
+        let sets = (0..limit.max(1)).map(|_| Mutex::default()).collect();
+        Self { sets, gate: Mutex::new(()), returned: Condvar::new() }
+    }
+
+    fn free(&self) -> Option<MutexGuard<'_, Programs>> {
+        self.sets.iter().find_map(|set| match set.try_lock() {
+            Ok(programs) => Some(programs),
+            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
+    /// Programs for one call, waiting for them if all are on loan.
+    pub fn borrow(&self) -> Loan<'_> {
+        if let Some(programs) = self.free() {
+            return Loan(self, Some(programs));
+        }
+        let mut gate = lock(&self.gate);
         loop {
-            if let Some(programs) = free.0.pop() {
-                return Loan(self, programs);
+            if let Some(programs) = self.free() {
+                return Loan(self, Some(programs));
             }
-            if free.1 < limit {
-                free.1 += 1;
-                return Loan(self, Programs::new());
-            }
-            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+            gate = self.returned.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 impl Loan<'_> {
-    pub fn programs(&mut self) -> &mut Programs {
-        &mut self.1
+    /// The programs, while they are on loan.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.1.as_deref_mut()
     }
 }
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        let programs = core::mem::take(&mut self.1);
-        self.0.free.lock().unwrap_or_else(PoisonError::into_inner).0.push(programs);
+        self.1 = None;
+        drop(lock(&self.0.gate));
         self.0.returned.notify_one();
     }
 }

@@ -6,7 +6,10 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// The archive `bytes` made anew: entries as `change` gives them by name and content, those that it drops left out.
-pub fn rezip(bytes: &[u8], change: &dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
+/// What becomes of an entry, by its name and content.
+pub type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
+
+pub fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
     for i in 0..from.len() {

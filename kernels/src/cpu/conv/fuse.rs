@@ -103,6 +103,9 @@ impl<'a, T: Real> Source<'a, T> {
     }
 }
 
+/// `look(first, block, part)`: the block's first element in the whole result, its values, and its own part of what is found.
+pub type Look<'a, T> = dyn Fn(usize, &[T], &mut [T]) + Sync + 'a;
+
 /// What is done with each block of a result as soon as it is written. Blocks are those of `Conv::block_len`, in order;
 /// the last may be short.
 pub struct After<'a, T> {
@@ -112,5 +115,5 @@ pub struct After<'a, T> {
     pub each: usize,
     /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
     #[allow(clippy::type_complexity)]
-    pub run: &'a (dyn Fn(usize, &[T], &mut [T]) + Sync),
+    pub run: &'a Look<'a, T>,
 }

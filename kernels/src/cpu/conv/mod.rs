@@ -16,7 +16,7 @@ mod winograd;
 use super::{Cpu, Level, Products, Real, Simd};
 use bf16::{Low, LowGrad};
 use direct::{Direct, DirectGrad};
-pub use fuse::{After, Norm, Source};
+pub use fuse::{After, Look, Norm, Source};
 pub use geom::ConvShape;
 use geom::Gather;
 use winograd::{Winograd, WinogradGrad};
