@@ -11,6 +11,7 @@ part are held back, and nothing but them decides on settings. What is finished i
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def cli(*args):
 def train(run, keys, seed):
     """Nets this small gain nothing from a second thread, so two are trained at a time."""
     if not (run / "result.json").exists():
+        shutil.rmtree(run, ignore_errors=True)  # what an interruption left
         cli("train", "-q", "--threads", 1, "--seed", seed, "--out", run, *COMMON, *keys)
     return run
 
