@@ -3,7 +3,7 @@
 use crate::args::{self, Room, Sized32, check_size, elements, numbers, path};
 use crate::call::{call, quietly};
 use crate::handles::{forget, give, jempp_context, jempp_model};
-use crate::status::{Fault, JEMPP_ERR_FORMAT, JEMPP_ERR_IO, Outcome, jempp_status};
+use crate::status::{Fault, JEMPP_ERR_IO, Outcome, jempp_status};
 use core::ffi::{c_char, c_void};
 use jempp::{Error, Model};
 
@@ -262,23 +262,31 @@ pub unsafe extern "C" fn jempp_decide(
         if out_len != n {
             return Err(Fault::argument(format!("out has room for {out_len} elements, not the {n} needed")));
         }
-        if n > 0 {
-            // SAFETY: the caller gives at least one decision as long as it says.
-            unsafe { check_size(out, "out")? };
+        if n == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller gives at least one decision as long as it says.
+        let size = unsafe { check_size(out, "out")? };
+        if !(size as usize).is_multiple_of(align_of::<jempp_decision>()) {
+            return Err(Fault::argument(format!(
+                "struct_size is {size}, which no array of decisions can have"
+            )));
         }
         // SAFETY: the caller gives n images.
         let images = unsafe { numbers(images, len, "images")? };
-        let decisions = model.body.decide(images)?.into_iter().map(|d| jempp_decision {
-            struct_size: size_of::<jempp_decision>() as u32,
-            label: d.label,
-            probability: d.probability,
-            log_density: d.log_density,
-            ood_p_value: d.ood_p_value,
-            abstain: i32::from(d.abstain),
-        });
-        let room = Room::new(out, out_len, n, "out")?;
-        // SAFETY: the caller gives room for n decisions.
-        unsafe { room.fill(&decisions.collect::<Vec<_>>()) }
+        for (i, d) in model.body.decide(images)?.into_iter().enumerate() {
+            let decision = jempp_decision {
+                struct_size: size,
+                label: d.label,
+                probability: d.probability,
+                log_density: d.log_density,
+                ood_p_value: d.ood_p_value,
+                abstain: i32::from(d.abstain),
+            };
+            // SAFETY: the caller gives n decisions, each as long as the first says, which is at least as long as ours.
+            unsafe { out.byte_add(i * size as usize).write(decision) };
+        }
+        Ok(())
     })
 }
 

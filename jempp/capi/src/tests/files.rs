@@ -95,7 +95,7 @@ fn damaged_models_are_format_errors() {
     let mut nan = bytes.clone();
     nan[header..header + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     refused(load_memory(&context, &nan).0, JEMPP_ERR_FORMAT, "is NaN");
-    refused(load_memory(&context, b"PK\x03\x04rest").0, JEMPP_ERR_FORMAT, "a PyTorch file");
+    refused(load_memory(&context, b"PK\x03\x04rest").0, JEMPP_ERR_FORMAT, "");
     refused(load_memory(&context, b"").0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
     fs::write(&path, b"").unwrap();
     refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
@@ -158,4 +158,25 @@ fn a_trainer_goes_on_bit_by_bit_and_past_a_damaged_checkpoint() {
     // Weights can be taken over alone.
     let fresh = trainer(&context, CONFIG);
     well(jempp_trainer_load_model(fresh.0, model.0));
+}
+
+/// Published files of PyTorch are models, from a path and from memory.
+#[test]
+fn a_published_checkpoint_is_a_model() {
+    let context = context();
+    for name in ["wrn10_1_official.pt", "wrn10_1_official_legacy.pt"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name);
+        let (status, by_path) = load(&context, &path);
+        well(status);
+        let (status, by_bytes) = load_memory(&context, &fs::read(&path).unwrap());
+        well(status);
+        let x: Vec<f32> = (0..32 * 32 * 3).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+        let logits = |model: *const jempp_model| {
+            let mut out = [0f32; 10];
+            // SAFETY: one image, and room for its logits.
+            well(unsafe { jempp_logits(model, x.as_ptr(), 1, out.as_mut_ptr(), 10) });
+            out
+        };
+        assert_eq!(logits(by_path.0), logits(by_bytes.0));
+    }
 }

@@ -294,3 +294,45 @@ fn a_model_without_thresholds_does_not_decide() {
     out.iter_mut().for_each(|d| d.struct_size = size_of::<jempp_decision>() as u32);
     refused(decide(&mut out), JEMPP_ERR_FORMAT, "carries no thresholds");
 }
+
+/// The decisions of a model with thresholds are the library's, whatever longer struct a newer host has.
+#[test]
+fn a_model_with_thresholds_decides() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, path) = (dir.path().join("plain.safetensors"), dir.path().join("model.safetensors"));
+    let made = model();
+    // SAFETY: a path that ends in a zero.
+    well(unsafe { jempp_model_save(made.0, c_path(&plain).as_ptr()) });
+    let device = jempp::Device::cpu(1);
+    let mut own = jempp::Model::load(&device, &plain).unwrap();
+    let images: Vec<f32> = (0..40 * PIXELS).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+    let labels: Vec<u16> = (0..40).map(|i| i % 10).collect();
+    let scores = own.scores(&images).unwrap();
+    let thresholds =
+        jempp::judge::conformal::Thresholds::fit(&scores, (10, &labels), [0.05, 0.05], "").unwrap();
+    own.set_thresholds(thresholds);
+    own.save(&path).unwrap();
+    let want = own.decide(&images[..3 * PIXELS]).unwrap();
+
+    #[repr(C)]
+    struct Newer(jempp_decision, u64);
+    let context = context();
+    let mut model = null_mut();
+    // SAFETY: a path that ends in a zero, and room for a pointer.
+    well(unsafe { jempp_model_load(context.0, c_path(&path).as_ptr(), &raw mut model) });
+    let model = Owned(model, jempp_model_free);
+    // SAFETY: zeros are decisions of size 0.
+    let mut out: [Newer; 3] = unsafe { core::mem::zeroed() };
+    out.iter_mut().for_each(|d| (d.0.struct_size, d.1) = (size_of::<Newer>() as u32, 7));
+    // SAFETY: three images and decisions, each as long as it says.
+    well(unsafe { jempp_decide(model.0, images.as_ptr(), 3, out.as_mut_ptr().cast(), 3) });
+    for (got, want) in out.iter().zip(&want) {
+        assert_eq!((got.0.label, got.0.probability), (want.label, want.probability));
+        assert_eq!((got.0.log_density, got.0.ood_p_value), (want.log_density, want.ood_p_value));
+        assert_eq!((got.0.abstain, got.1), (i32::from(want.abstain), 7));
+    }
+    out[0].0.struct_size += 1;
+    // SAFETY: as above.
+    let status = unsafe { jempp_decide(model.0, images.as_ptr(), 3, out.as_mut_ptr().cast(), 3) };
+    refused(status, ARGUMENT, "no array of decisions");
+}
