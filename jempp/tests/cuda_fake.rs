@@ -117,8 +117,10 @@ fn images(n: usize) -> Vec<f32> {
 /// suits it lets a network of six images run away.
 fn steps() {
     for (more, least, lr) in [
-        (&[][..], 3, 0.1),
-        (&["train.p_x_y_weight=1"], 3, 0.1),
+        // Minimal filtering on the CPU rounds otherwise than the definition on the device, by 2e-6: enough to bring inputs of a
+        // rectifier to the other side of its kink in every other step. Without a kink all steps must agree.
+        (&[][..], 2, 0.1),
+        (&["train.p_x_y_weight=1"], 2, 0.1),
         (&["model.leak=0.999"], 4, 0.1),
         (&["train.p_x_y_weight=1", "model.leak=0.999"], 4, 0.1),
         (&["model.norm=\"instance\"", "model.dropout=0.2", "model.leak=0.999"], 4, 0.01),
