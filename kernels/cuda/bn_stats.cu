@@ -113,7 +113,7 @@ extern "C" __global__ void bn_stats_final(const float* __restrict__ parts, const
     }
 }
 
-// dx = add + (a + b·x) with b = 2·dvar/n and a = dmean/n − b·mean; `add` may be null. dx may lie over add.
+// dx = add + (a + b·(x − mean)) with a = dmean/n and b = 2·dvar/n; `add` may be null. dx may lie over add.
 template <typename T, int V>
 __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ dmean,
                           const float* __restrict__ dvar, const T* add, const int* __restrict__ bounds, int c, T* dx)
@@ -121,12 +121,13 @@ __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mea
     const Tile t = tile_of<V>(c);
     const long long at = (long long)blockIdx.y * c;
     const float n = (float)(bounds[blockIdx.y + 1] - bounds[blockIdx.y]);
-    float a[V], b[V];
+    float a[V], b[V], m[V];
     if (t.active) {
         for (int v = 0; v < V; v++) {
             const long long j = at + t.channel + v;
-            b[v] = 2.0f * dvar[j] / n;
-            a[v] = dmean[j] / n - b[v] * mean[j];
+            a[v] = dmean[j] * (1.0f / n);
+            b[v] = dvar[j] * (2.0f / n);
+            m[v] = mean[j];
         }
     }
     Pack<T, V> in[JEMPP_AHEAD], more[JEMPP_AHEAD];
@@ -142,7 +143,7 @@ __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mea
             Pack<T, V> out;
 #pragma unroll
             for (int v = 0; v < V; v++) {
-                out.set(v, (add ? more[k].get(v) : 0.0f) + (a[v] + b[v] * in[k].get(v)));
+                out.set(v, (add ? more[k].get(v) : 0.0f) + (a[v] + b[v] * (in[k].get(v) - m[v])));
             }
             out.store(dx + to);
         });

@@ -65,8 +65,8 @@ __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mea
     float a[V], b[V];
     for (int v = 0; v < V; v++) {
         const long long j = (long long)blockIdx.y * c + t.channel + v;
-        a[v] = t.active && dmean ? dmean[j] / n : 0.0f;
-        b[v] = t.active && dvar ? 2.0f * dvar[j] / n : 0.0f;
+        a[v] = t.active && dmean ? dmean[j] * (1.0f / n) : 0.0f;
+        b[v] = t.active && dvar ? dvar[j] * (2.0f / n) : 0.0f;
     }
     Pack<T, V> in[JEMPP_AHEAD], up[JEMPP_AHEAD], more[JEMPP_AHEAD];
     each_pack_of_group(
@@ -86,7 +86,8 @@ __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mea
                 const float z = d * k.scale[v] + k.shift[v];
                 const float g = up[i].get(v);
                 const float dz = z > 0.0f ? g : g * leak;
-                out.set(v, (add ? more[i].get(v) : 0.0f) + ((dz * k.scale[v] + a[v]) + b[v] * d));
+                const float local = dz * k.scale[v];
+                out.set(v, (add ? more[i].get(v) : 0.0f) + (dmean ? (local + a[v]) + b[v] * d : local));
             }
             out.store(dx + to);
         });

@@ -10,7 +10,8 @@ use crate::cpu::{Cpu, Real, Simd, for_parts};
 
 multiversion! {
     /// Mean and sum of squared deviations of `x` (`rows × c`) into the first `c` values of `mean` and `m2`, both of one
-    /// length, a multiple of c. In one pass: four rows of that length at a time are merged into what there is.
+    /// length, a multiple of c. In one pass: four rows of that length at a time are merged into what there is. Means are
+    /// kept relative to the first row, so that a mean that is large beside the deviations costs no digits.
     fn moments<T: Real>(x: &[T], c: usize, far: bool, mean: &mut [T], m2: &mut [T]) {
         let n = mean.len();
         let m2 = &mut m2[..n];
@@ -18,11 +19,12 @@ multiversion! {
         m2.fill(T::ZERO);
         let mut blocks = x.chunks_exact(4 * n);
         let (quarter, mut before) = (T::of(0.25), 0.0);
-        for x in &mut blocks {
+        for rows in &mut blocks {
             if far {
-                fetch_ahead(x);
+                fetch_ahead(rows);
             }
-            let (x, y) = x.split_at(2 * n);
+            let first = &x[..n];
+            let (x, y) = rows.split_at(2 * n);
             let ((x0, x1), (x2, x3)) = (x.split_at(n), y.split_at(n));
             let (x1, x3) = (&x1[..n], &x3[..n]);
             // Four of 4·before + 4 rows.
@@ -30,35 +32,39 @@ multiversion! {
             for j in 0..n {
                 let b = ((x0[j] + x1[j]) + (x2[j] + x3[j])) * quarter;
                 let (d0, d1, d2, d3) = (x0[j] - b, x1[j] - b, x2[j] - b, x3[j] - b);
-                let d = b - mean[j];
+                let d = (b - first[j]) - mean[j];
                 mean[j] += d * share;
                 m2[j] += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + d * d * weight;
             }
             before += 1.0;
         }
-        let mut rows = fold_moments(c, 4.0 * before, mean, m2);
+        let mut rows = fold_moments(x, c, 4.0 * before, mean, m2);
         let (mean, m2) = (&mut mean[..c], &mut m2[..c]);
+        let first = &x[..c.min(x.len())];
         for x in blocks.remainder().chunks_exact(c) {
             rows += 1.0;
             let share = T::of(1.0 / rows);
             for j in 0..c {
-                let d = x[j] - mean[j];
+                let d = (x[j] - first[j]) - mean[j];
                 mean[j] += d * share;
-                m2[j] += d * (x[j] - mean[j]);
+                m2[j] += d * ((x[j] - first[j]) - mean[j]);
             }
         }
+        mean.iter_mut().zip(first).for_each(|(mean, first)| *mean += *first);
     }
 }
 
-/// Merges the repetitions of c channels, each of `rows` rows, into the first: how many rows these then have.
+/// Merges the repetitions of c channels, each of `rows` rows and with a mean relative to its own first row in `x`, into the
+/// first: how many rows these then have.
 #[inline(always)]
-fn fold_moments<T: Real>(c: usize, rows: f64, mean: &mut [T], m2: &mut [T]) -> f64 {
+fn fold_moments<T: Real>(x: &[T], c: usize, rows: f64, mean: &mut [T], m2: &mut [T]) -> f64 {
     let ((mean, means), (m2, m2s)) = (mean.split_at_mut(c), m2.split_at_mut(c));
     let mut done = rows;
-    for (b, b2) in means.chunks_exact(c).zip(m2s.chunks_exact(c)).filter(|_| rows > 0.0) {
+    for (k, (b, b2)) in means.chunks_exact(c).zip(m2s.chunks_exact(c)).filter(|_| rows > 0.0).enumerate() {
         let (share, weight) = (T::of(rows / (done + rows)), T::of(done * rows / (done + rows)));
+        let (first, own) = (&x[..c], &x[(k + 1) * c..][..c]);
         for j in 0..c {
-            let d = b[j] - mean[j];
+            let d = ((own[j] - first[j]) + b[j]) - mean[j];
             mean[j] += d * share;
             m2[j] += b2[j] + d * d * weight;
         }
