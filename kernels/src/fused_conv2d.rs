@@ -87,7 +87,7 @@ impl Forward {
             return;
         };
         let look = |first: usize, y: &[T], part: &mut [T]| stats.block(cpu.simd, first, y, part);
-        let after = After { parts: &mut *parts, each: stats.block_part(), run: &look };
+        let after = After { parts: &mut *parts, each: stats.block_part(), with: &[], run: &look };
         self.conv.run(cpu, source, w, Some(bias), add, y, Some(after), workspace);
         stats.merge(cpu.simd, parts, mean, var);
     }
@@ -131,7 +131,7 @@ impl InputGrad {
         let k = &*k;
         let look =
             |first: usize, dh: &[T], part: &mut [T]| self.reduce.block(cpu.simd, first, x, dh, k, part);
-        let after = After { parts: &mut *parts, each: self.reduce.block_part(), run: &look };
+        let after = After { parts: &mut *parts, each: self.reduce.block_part(), with: x, run: &look };
         self.conv.run(cpu, dy.into(), w, None, Add::None, dh, Some(after), workspace);
         self.reduce.total(cpu.simd, parts, dscale, dshift);
     }

@@ -63,7 +63,7 @@ impl Direct {
         }
         let (packed, packed_bias) = (&*packed, &*packed_bias);
         let size = g.block_len();
-        let After { parts, each, run } = after;
+        let After { parts, each, run, .. } = after;
         for_parts2_scratch(cpu, dst, size, parts, each, windows, |task, dst, part, window| {
             let block = g.block(task, n);
             let source = if g.direct {

@@ -113,6 +113,8 @@ pub struct After<'a, T> {
     pub parts: &'a mut [T],
     /// Values a block, at least 1.
     pub each: usize,
+    /// A tensor like the result that `run` reads where it reads the result, or nothing: it may be fetched meanwhile.
+    pub with: &'a [T],
     /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
     #[allow(clippy::type_complexity)]
     pub run: &'a Look<'a, T>,

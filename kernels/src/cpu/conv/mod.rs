@@ -130,7 +130,8 @@ impl Conv {
         workspace: &mut [T],
     ) {
         let nothing = |_: usize, _: &[T], _: &mut [T]| ();
-        let After { parts, each, run } = after.unwrap_or(After { parts: &mut [], each: 0, run: &nothing });
+        let nothing = After { parts: &mut [], each: 0, with: &[], run: &nothing };
+        let After { parts, each, with, run } = after.unwrap_or(nothing);
         if let (Some(src), Some(w), Some(dst), Some(ws)) =
             (src.f32s(), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
         {
@@ -142,7 +143,8 @@ impl Conv {
             let run = |first: usize, block: &[f32], part: &mut [f32]| {
                 run(first, bytemuck::cast_slice(block), bytemuck::cast_slice_mut(part));
             };
-            let after = After { parts: bytemuck::cast_slice_mut(parts), each, run: &run };
+            let with = T::f32s(with).unwrap_or_default();
+            let after = After { parts: bytemuck::cast_slice_mut(parts), each, with, run: &run };
             let bias = bias.and_then(T::f32s);
             match &self.way {
                 Way::Direct(d) => d.run(cpu, src, w, bias, add, dst, after, ws),

@@ -154,7 +154,7 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
                 part[1] = block.iter().sum();
             };
             let size = conv.block_len();
-            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, run: &look }));
+            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, with: &[], run: &look }));
             assert_eq!(y, run(Conv::forward(Products::F32, s), plain[..].into(), None), "{level:?} {s:?}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{level:?} {s:?}");

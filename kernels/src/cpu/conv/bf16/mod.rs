@@ -128,7 +128,7 @@ impl Low {
         bias: Option<&[f32]>,
         add: Add<'_, f32>,
         dst: &mut [f32],
-        After { parts, each, run }: After<'_, f32>,
+        After { parts, each, run, .. }: After<'_, f32>,
         workspace: &mut [f32],
     ) {
         let (g, n, c) = (&self.gather, self.shape.n, self.source_channels());

@@ -121,7 +121,7 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
             let look = |first: usize, block: &[f32], part: &mut [f32]| {
                 part.copy_from_slice(&[first as f32, block.iter().sum()]);
             };
-            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, run: &look }));
+            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, with: &[], run: &look }));
             assert_eq!(y, run(forward(s), plain[..].into(), None), "{what}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{what}");

@@ -3,12 +3,14 @@
 use super::filters::{self, GROUP, Layout};
 use super::points::{Input, ToFour, apart, tile};
 use super::product::product;
+use super::soon::Soon;
 use super::tiles::{self, Slice};
 use super::wide::Wide;
 use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
+use core::ops::Range;
 
 /// A prepared convolution of stride 1 by 3×3 filters.
 #[derive(Debug)]
@@ -153,9 +155,9 @@ impl Call<'_> {
         });
         let filters = &*filters;
         let size = p.block_len();
-        let After { parts, each, run } = after;
+        let After { parts, each, with, run } = after;
         for_parts2_scratch(cpu, dst, size, parts, each, scratch, |task, dst, part, scratch| {
-            let block = Block { call: self, filters, task, images: dst.len() / (p.rows * p.ow * p.k) };
+            let block = Block { call: self, filters, task, images: dst.len() / (p.rows * p.ow * p.k), with };
             block.run(dst, scratch);
             run(task * size, dst, part);
         });
@@ -182,7 +184,7 @@ impl Call<'_> {
     pub unsafe fn outputs<V: Arithmetic>(
         &self,
         task: usize,
-        rows: core::ops::Range<usize>,
+        rows: Range<usize>,
         b: usize,
         (products, place): (*const f32, usize),
         dst: *mut f32,
@@ -247,6 +249,8 @@ struct Block<'a> {
     filters: &'a [f32],
     task: usize,
     images: usize,
+    /// What is read with the result.
+    with: &'a [f32],
 }
 
 impl Block<'_> {
@@ -261,6 +265,29 @@ impl Block<'_> {
                 _ => self.chunks::<Quad, 4, 4>(dst, scratch),
             }
         }
+    }
+
+    /// What will be touched once the products of `rows` are formed: their outputs, what is added to and read with these,
+    /// and the inputs of the thread's next rows of tiles.
+    fn soon(&self, rows: &Range<usize>, dst: &[f32]) -> Soon {
+        let p = self.call.plan;
+        let (down, line) = (p.rows.div_ceil(OUT), p.ow * p.k);
+        let first = |row: usize| (row / down * p.rows + row % down * OUT).min(self.images * p.rows) * line;
+        let outputs = first(rows.start)..first(rows.end);
+        let at = self.task * p.block_len();
+        let range = at + outputs.start..at + outputs.end;
+        let added = if let Add::From(r) = self.call.add { &r[range.clone()] } else { &[] };
+        let with = self.with.get(range).unwrap_or_default();
+        let (task, row) = if rows.end < self.images * down {
+            (self.task, rows.end)
+        } else {
+            (self.task + self.call.cpu.pool.threads(), 0)
+        };
+        let (image, y) = self.call.first(task);
+        let start = ((image + row / down) * p.h + y + row % down * OUT) * p.w * p.c;
+        let src = self.call.src.x;
+        let inputs = start.min(src.len())..(start + rows.len() * OUT * p.w * p.c).min(src.len());
+        Soon::new([&dst[outputs.clone()], added, with, &src[inputs]], PLACES)
     }
 
     /// # Safety
@@ -291,12 +318,13 @@ impl Block<'_> {
                     let to = places.as_mut_ptr().add(i * across * slice.room);
                     tiles::row::<V, Input, IN>(&slice, image, corner, across, strip, (to, place));
                 }
+                let mut soon = self.soon(&rows, dst);
                 for b in 0..layout.blocks() {
                     let v = (places.as_ptr(), place, slice.room);
                     if layout.vectors(b) == 1 {
-                        self.multiply::<V, MR1, 1>(tiles, b, v, products);
+                        self.multiply::<V, MR1, 1>(tiles, b, v, &mut soon, products);
                     } else {
-                        self.multiply::<V, MR, 2>(tiles, b, v, products);
+                        self.multiply::<V, MR, 2>(tiles, b, v, &mut soon, products);
                     }
                     let m = (products.as_ptr(), (tiles * layout.vectors(b) + 1) * V::LANES);
                     self.call.outputs::<V>(self.task, rows.clone(), b, m, dst.as_mut_ptr());
@@ -314,10 +342,12 @@ impl Block<'_> {
         tiles: usize,
         b: usize,
         (places, v_place, room): (*const f32, usize, usize),
+        soon: &mut Soon,
         products: &mut [f32],
     ) {
         let layout = &self.call.layout;
         for place in 0..PLACES {
+            soon.fetch();
             // SAFETY: as promised by the caller; filters are laid out so.
             unsafe {
                 let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));

@@ -2,11 +2,13 @@
 
 use super::points::{Four, Input, ToThree, apart, tile};
 use super::product::outer;
+use super::soon::Soon;
 use super::tiles::{self, Slice};
 use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};
+use core::ops::Range;
 
 /// A prepared weight gradient of a convolution of stride 1 by 3×3 filters.
 ///
@@ -26,7 +28,7 @@ pub(in crate::cpu::conv) struct WinogradGrad {
 const UNIT: usize = 16;
 const UNITS: usize = 4;
 /// Tiles × channels, of inputs and output gradients together, of a transformed chunk.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 2048;
 /// Tiles a shard should have at least: fewer, and adding up its sums shows.
 const TILES: usize = 64;
 /// Tasks, if there are tiles enough.
@@ -42,7 +44,7 @@ impl WinogradGrad {
     pub fn new(shape: ConvShape) -> Self {
         let (cs, ks) = (block(shape.c), block(shape.k));
         let (down, across) = (shape.oh().div_ceil(OUT), shape.ow().div_ceil(OUT));
-        let chunk = (CHUNK / (cs + ks)).div_ceil(across);
+        let chunk = (CHUNK / (cs + ks)).max(32).div_ceil(across);
         let blocks = shape.c.div_ceil(cs) * shape.k.div_ceil(ks);
         // A fixed number of partial sums, so that the order of additions never depends on threads.
         let shards =
@@ -82,14 +84,16 @@ impl WinogradGrad {
         let blocks = c_blocks * k_blocks;
         cpu.pool.run(self.shards * blocks, &|t, worker| {
             let (shard, c, k) = (t / blocks, t % c_blocks * self.cs, t % blocks / c_blocks * self.ks);
-            let rows = s.n * s.oh().div_ceil(OUT);
-            let rows = shard * rows / self.shards..(shard + 1) * rows / self.shards;
+            let all = s.n * s.oh().div_ceil(OUT);
+            let rows = shard * all / self.shards..(shard + 1) * all / self.shards;
+            // Where the thread probably goes on.
+            let next = ((t + cpu.pool.threads()) / blocks * all / self.shards).min(all);
             // SAFETY: each worker has a part of the scratch of its own; each task its own shard or its own channels
             // of one; the instruction set is there, else `simd` would not say so.
             unsafe {
                 let scratch = core::slice::from_raw_parts_mut(scratch.get().add(worker * each), each);
                 let to = out.get().add(shard * s.w_len());
-                let task = Task { plan: self, simd: cpu.simd, x, dy, c, k };
+                let task = Task { plan: self, simd: cpu.simd, x, dy, c, k, next };
                 match cpu.simd.level() {
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx512 => x86::task512(&task, rows, to, scratch),
@@ -127,6 +131,8 @@ struct Task<'a> {
     /// First input channel and first filter.
     c: usize,
     k: usize,
+    /// First row of tiles of the task after.
+    next: usize,
 }
 
 impl Task<'_> {
@@ -141,12 +147,19 @@ impl Task<'_> {
         Slice { src, norm, simd: self.simd, h, w, c, first, len, room: len.next_multiple_of(V::LANES) }
     }
 
+    /// The pixels under rows of tiles, if this task needs all of their channels.
+    fn rows<'a>(&self, of: &Slice<'a>, rows: &Range<usize>) -> &'a [f32] {
+        let down = self.plan.shape.oh().div_ceil(OUT);
+        let first = |row: usize| ((row / down * of.h + row % down * OUT) * of.w * of.c).min(of.src.len());
+        if of.len == of.c { &of.src[first(rows.start)..first(rows.end)] } else { &[] }
+    }
+
     /// # Safety
     /// The instruction set of `V` is present; `to` is a gradient's place, and these channels of it are nobody else's.
     #[inline(always)]
     unsafe fn run<V: Arithmetic, const MR: usize, const MR1: usize>(
         &self,
-        rows: core::ops::Range<usize>,
+        rows: Range<usize>,
         to: *mut f32,
         scratch: &mut [f32],
     ) {
@@ -181,7 +194,11 @@ impl Task<'_> {
                     tiles::row::<V, Four, OUT>(&ys, image, (top, 0), across, y_strip, to);
                 }
                 let begin = row == rows.start;
+                let next = if end < rows.end { end } else { self.next };
+                let next = next..(next + p.chunk).min(s.n * down);
+                let mut soon = Soon::new([self.rows(&xs, &next), self.rows(&ys, &next), &[], &[]], PLACES);
                 for place in 0..PLACES {
+                    soon.fetch();
                     let x = x_places.as_ptr().add(place * x_place);
                     let y = y_places.as_ptr().add(place * y_place);
                     let sum = sums.as_mut_ptr().add(place * (ys.room * xs.room + V::LANES));

@@ -14,6 +14,7 @@ mod gather;
 mod grad;
 mod points;
 mod product;
+mod soon;
 mod tiles;
 mod wide;
 

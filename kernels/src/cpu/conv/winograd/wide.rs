@@ -63,7 +63,7 @@ impl<'a> Wide<'a> {
         let scratch = Shared(scratch.as_mut_ptr());
         let (groups, down) = (self.groups(), p.rows.div_ceil(OUT));
         let size = p.block_len();
-        let After { parts, each: part, run } = after;
+        let After { parts, each: part, run, .. } = after;
         for first in (0..p.blocks()).step_by(self.blocks) {
             let end = ((first + self.blocks) * size).min(dst.len());
             let dst = &mut dst[first * size..end];
