@@ -23,35 +23,61 @@ pub(super) unsafe fn product<V: Arithmetic, const MR: usize, const KV: usize>(
         let valid = (tiles - t).min(MR);
         // SAFETY: as promised by the caller; missing rows repeat the last one's reads.
         unsafe {
-            let rows: [*const f32; MR] = core::array::from_fn(|i| v.add((t + i.min(valid - 1)) * row));
-            let mut acc = [[V::zero(); KV]; MR];
-            if !begin {
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    for (j, a) in acc.iter_mut().enumerate() {
-                        *a = V::load(m.add((t + i.min(valid - 1)) * width + j * V::LANES));
-                    }
-                }
-            }
-            let mut u = u;
-            for c in 0..depth {
-                let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
-                for (acc, row) in acc.iter_mut().zip(&rows) {
-                    let a = V::splat(row.add(c));
-                    for (acc, &b) in acc.iter_mut().zip(&b) {
-                        *acc = acc.fma(a, b);
-                    }
-                }
-                u = u.add(width);
-            }
-            for (i, acc) in acc.iter().enumerate() {
-                if i < valid {
-                    for (j, a) in acc.iter().enumerate() {
-                        a.store(m.add((t + i) * width + j * V::LANES));
-                    }
-                }
+            let (first, m) = (v.add(t * row), m.add(t * width));
+            if valid == MR && row == V::LANES {
+                // A constant distance needs one address for all rows, where sixteen would not fit in registers.
+                let rows = core::array::from_fn(|i| first.add(i * V::LANES));
+                tile::<V, MR, KV>(rows, valid, depth, u, begin, m);
+            } else {
+                let rows = core::array::from_fn(|i| first.add(i.min(valid - 1) * row));
+                tile::<V, MR, KV>(rows, valid, depth, u, begin, m);
             }
         }
         t += MR;
+    }
+}
+
+/// `MR` rows of [`product`], of which `valid` are stored.
+///
+/// # Safety
+/// As [`product`].
+#[inline(always)]
+unsafe fn tile<V: Arithmetic, const MR: usize, const KV: usize>(
+    rows: [*const f32; MR],
+    valid: usize,
+    depth: usize,
+    mut u: *const f32,
+    begin: bool,
+    m: *mut f32,
+) {
+    let width = KV * V::LANES;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let mut acc = [[V::zero(); KV]; MR];
+        if !begin {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (j, a) in acc.iter_mut().enumerate() {
+                    *a = V::load(m.add(i.min(valid - 1) * width + j * V::LANES));
+                }
+            }
+        }
+        for c in 0..depth {
+            let b: [V; KV] = core::array::from_fn(|j| V::load(u.add(j * V::LANES)));
+            for (acc, row) in acc.iter_mut().zip(&rows) {
+                let a = V::splat(row.add(c));
+                for (acc, &b) in acc.iter_mut().zip(&b) {
+                    *acc = acc.fma(a, b);
+                }
+            }
+            u = u.add(width);
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            if i < valid {
+                for (j, a) in acc.iter().enumerate() {
+                    a.store(m.add(i * width + j * V::LANES));
+                }
+            }
+        }
     }
 }
 
