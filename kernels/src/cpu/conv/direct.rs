@@ -2,6 +2,7 @@
 
 use super::geom::{ConvShape, Gather, Phase};
 use super::micro::{self, Forward, Quad, Residual, WeightGrad};
+use super::soon::Soon;
 use super::winograd::add_up;
 use super::{Add, After, Source, lanes};
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
@@ -63,9 +64,11 @@ impl Direct {
         }
         let (packed, packed_bias) = (&*packed, &*packed_bias);
         let size = g.block_len();
-        let After { parts, each, run, .. } = after;
+        let After { parts, each, with, run } = after;
         for_parts2_scratch(cpu, dst, size, parts, each, windows, |task, dst, part, window| {
             let block = g.block(task, n);
+            let touched = (&*dst, &add, with);
+            let mut soon = g.soon((task, cpu.pool.threads(), n), (src, g.w * g.c), touched, kb);
             let source = if g.direct {
                 &src[block.0 * g.h * g.w * g.c..]
             } else {
@@ -78,7 +81,7 @@ impl Direct {
                 Add::InPlace => Residual::InPlace,
             };
             for phase in &g.phases {
-                self.block(cpu.simd, phase, block, source, packed, packed_bias, residual, dst);
+                self.block(cpu.simd, phase, block, source, (packed, packed_bias), residual, dst, &mut soon);
             }
             run(task * size, dst, part);
         });
@@ -90,14 +93,14 @@ impl Direct {
         phase: &Phase,
         (_, images, _, rows): (usize, usize, usize, usize),
         source: &[f32],
-        packed: &[f32],
-        bias: &[f32],
+        (packed, bias): (&[f32], &[f32]),
         residual: Residual,
         dst: &mut [f32],
+        soon: &mut Soon,
     ) {
         let pixels = images * rows * phase.per_row;
         let kpad = bias.len();
-        let f = Forward {
+        let mut f = Forward {
             src: source.as_ptr(),
             src_off: &phase.src_off[..pixels],
             dst_off: &phase.dst_off[..pixels],
@@ -108,6 +111,7 @@ impl Direct {
             k: self.gather.k,
             dst: dst.as_mut_ptr(),
             residual,
+            soon,
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window (or the image) and the block's outputs by construction of
@@ -116,15 +120,15 @@ impl Direct {
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, true) => x86::forward512::<1>(&f),
+                (Level::Avx512, true) => x86::forward512::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, false) => x86::forward512::<2>(&f),
+                (Level::Avx512, false) => x86::forward512::<2>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, true) => x86::forward256::<1>(&f),
+                (Level::Avx2, true) => x86::forward256::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, false) => x86::forward256::<2>(&f),
-                (_, true) => micro::forward::<Quad, 4, 1>(&f),
-                (_, false) => micro::forward::<Quad, 4, 2>(&f),
+                (Level::Avx2, false) => x86::forward256::<2>(&mut f),
+                (_, true) => micro::forward::<Quad, 4, 1>(&mut f),
+                (_, false) => micro::forward::<Quad, 4, 2>(&mut f),
             }
         }
     }
@@ -245,7 +249,7 @@ mod x86 {
     /// # Safety
     /// As [`micro::forward`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn forward512<const KV: usize>(f: &Forward<'_>) {
+    pub(super) unsafe fn forward512<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
         unsafe { micro::forward::<__m512, 8, KV>(f) }
     }
@@ -253,7 +257,7 @@ mod x86 {
     /// # Safety
     /// As [`micro::forward`].
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn forward256<const KV: usize>(f: &Forward<'_>) {
+    pub(super) unsafe fn forward256<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
         unsafe { micro::forward::<__m256, 6, KV>(f) }
     }

@@ -3,8 +3,10 @@
 //! Invariants: tables depend on the layer's shape only, never on the batch; a block is a prefix-closed list of
 //! pixels, so a short block at the end is a prefix of the table.
 
-use super::Norm;
+use super::soon::Soon;
+use super::{Add, Norm};
 use crate::cpu::Simd;
+use core::ops::Range;
 
 /// Shape of a convolution: NHWC input, KRSC filters, zero padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +109,8 @@ pub(super) struct Gather {
 const WINDOW: usize = 64 * 1024;
 /// Output pixels a block should have at least, so that tiles are full and a task is worth handing out.
 const PIXELS: usize = 256;
+/// Pixels of a tile of the widest level.
+const TILE: usize = 8;
 
 impl Gather {
     /// The forward pass; `in_place`: a source that can be read where it lies may be.
@@ -289,6 +293,38 @@ impl Gather {
     /// Number of blocks of a batch of `n` images.
     pub fn blocks(&self, n: usize) -> usize {
         n.div_ceil(self.images) * self.out_rows.div_ceil(self.rows)
+    }
+
+    /// The rows of all images that a block reads; none if there is no such block.
+    fn reads(&self, task: usize, n: usize) -> Range<usize> {
+        if task >= self.blocks(n) {
+            return 0..0;
+        }
+        let (image, images, r0, rows) = self.block(task, n);
+        let (first, last) = if self.images > 1 || self.rows == self.out_rows {
+            (0, images * self.h)
+        } else {
+            let first = (r0 * self.row_step).saturating_sub(self.top).min(self.h);
+            (first, ((r0 + rows) * self.row_step).min(self.h).max(first))
+        };
+        image * self.h + first..image * self.h + last
+    }
+
+    /// What block `task` will touch, `dst` of the result and as much of what is added and read with it; and what the thread
+    /// reads next of the source, rows of `row` elements.
+    pub fn soon(
+        &self,
+        (task, threads, n): (usize, usize, usize),
+        (src, row): (&[f32], usize),
+        (dst, add, with): (&[f32], &Add<'_, f32>, &[f32]),
+        lanes: usize,
+    ) -> Soon {
+        let own = task * self.block_len()..task * self.block_len() + dst.len();
+        let added = if let Add::From(r) = add { &r[own.clone()] } else { &[] };
+        let next = self.reads(task + threads, n);
+        let next = &src[next.start * row..next.end * row];
+        let steps = (dst.len() / self.k).div_ceil(TILE) * self.k.div_ceil(lanes);
+        Soon::new([dst, added, with.get(own).unwrap_or_default(), next], steps)
     }
 
     /// Copies the window of a block, normalised if there is a norm; zeros outside the image.

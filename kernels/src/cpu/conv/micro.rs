@@ -6,6 +6,7 @@
 //! Invariant: each output is one chain of fused multiply-adds in the order of the runs, whatever the tile it
 //! falls in; so an image's results do not depend on the batch around it.
 
+use super::soon::Soon;
 pub(super) use super::vector::{Quad, Vector};
 
 /// What is added to the sums of [`forward`].
@@ -35,13 +36,15 @@ pub(super) struct Forward<'a> {
     pub k: usize,
     pub dst: *mut f32,
     pub residual: Residual,
+    /// Fetched a part with each tile.
+    pub soon: &'a mut Soon,
 }
 
 /// # Safety
 /// The instruction set of `V` is present. Reads of `src` at `src_off[p] + runs[r] + 0..run_len`, of `weights` and
 /// `bias` as described, and writes (reads, for a residual) at `dst_off[p] + 0..k` are in bounds for every pixel.
 #[inline(always)]
-pub(super) unsafe fn forward<V: Vector, const MR: usize, const KV: usize>(f: &Forward<'_>) {
+pub(super) unsafe fn forward<V: Vector, const MR: usize, const KV: usize>(f: &mut Forward<'_>) {
     let kb = KV * V::LANES;
     let rows = f.runs.len() * f.run_len;
     let mut k0 = 0;
@@ -50,6 +53,7 @@ pub(super) unsafe fn forward<V: Vector, const MR: usize, const KV: usize>(f: &Fo
         let mut p = 0;
         while p < f.src_off.len() {
             let valid = (f.src_off.len() - p).min(MR);
+            f.soon.fetch();
             // SAFETY: as promised by the caller; a short last tile repeats its last pixel's reads.
             unsafe {
                 let acc = sums::<V, MR, KV>(f, p, valid, w, f.bias.add(k0));

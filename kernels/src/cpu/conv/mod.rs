@@ -10,6 +10,7 @@ mod fuse;
 mod geom;
 mod micro;
 mod naive;
+mod soon;
 mod vector;
 mod winograd;
 

@@ -13,6 +13,7 @@ mod vector;
 use super::direct::{DirectGrad, block_channels};
 use super::geom::{Gather, Phase};
 use super::micro::{self, Forward, Quad, Residual, WeightGrad};
+use super::soon::Soon;
 use super::winograd::add_up;
 use super::{Add, After, ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
@@ -128,7 +129,7 @@ impl Low {
         bias: Option<&[f32]>,
         add: Add<'_, f32>,
         dst: &mut [f32],
-        After { parts, each, run, .. }: After<'_, f32>,
+        After { parts, each, with, run }: After<'_, f32>,
         workspace: &mut [f32],
     ) {
         let (g, n, c) = (&self.gather, self.shape.n, self.source_channels());
@@ -150,6 +151,8 @@ impl Low {
             let block = g.block(task, n);
             let (window, row) = scratch.split_at_mut(window_len);
             let window: &mut [u32] = bytemuck::cast_slice_mut(window);
+            let touched = (&*dst, &add, with);
+            let mut soon = g.soon((task, cpu.pool.threads(), n), (src, g.w * c), touched, kb);
             g.fill_rows(block, window, |image, y, columns, to| {
                 let from = &src[(image * g.h + y) * g.w * c..][..columns * c];
                 narrow(cpu.simd, normed(cpu.simd, norm.as_ref(), image, from, row), c, to);
@@ -160,7 +163,7 @@ impl Low {
                 Add::InPlace => Residual::InPlace,
             };
             for phase in &g.phases {
-                self.block(cpu.simd, phase, block, window, packed, packed_bias, residual, dst);
+                self.block(cpu.simd, phase, block, window, (packed, packed_bias), residual, dst, &mut soon);
             }
             run(task * size, dst, part);
         });
@@ -172,13 +175,13 @@ impl Low {
         phase: &Phase,
         (_, images, _, rows): Block,
         window: &[u32],
-        packed: &[u32],
-        bias: &[f32],
+        (packed, bias): (&[u32], &[f32]),
         residual: Residual,
         dst: &mut [f32],
+        soon: &mut Soon,
     ) {
         let pixels = images * rows * phase.per_row;
-        let f = Forward {
+        let mut f = Forward {
             src: window.as_ptr().cast(),
             src_off: &phase.src_off[..pixels],
             dst_off: &phase.dst_off[..pixels],
@@ -189,6 +192,7 @@ impl Low {
             k: self.gather.k,
             dst: dst.as_mut_ptr(),
             residual,
+            soon,
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window and the block's outputs by construction of `Gather` and `paired`, whose
@@ -197,19 +201,19 @@ impl Low {
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, true) if simd.bf16() => vector::x86::forward_bf16::<16, 1>(&f),
+                (Level::Avx512, true) if simd.bf16() => vector::x86::forward_bf16::<16, 1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, false) if simd.bf16() => vector::x86::forward_bf16::<8, 2>(&f),
+                (Level::Avx512, false) if simd.bf16() => vector::x86::forward_bf16::<8, 2>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, true) => vector::x86::forward512::<1>(&f),
+                (Level::Avx512, true) => vector::x86::forward512::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx512, false) => vector::x86::forward512::<2>(&f),
+                (Level::Avx512, false) => vector::x86::forward512::<2>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, true) => vector::x86::forward256::<1>(&f),
+                (Level::Avx2, true) => vector::x86::forward256::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
-                (Level::Avx2, false) => vector::x86::forward256::<2>(&f),
-                (_, true) => micro::forward::<Split<Quad>, 4, 1>(&f),
-                (_, false) => micro::forward::<Split<Quad>, 4, 2>(&f),
+                (Level::Avx2, false) => vector::x86::forward256::<2>(&mut f),
+                (_, true) => micro::forward::<Split<Quad>, 4, 1>(&mut f),
+                (_, false) => micro::forward::<Split<Quad>, 4, 2>(&mut f),
             }
         }
     }

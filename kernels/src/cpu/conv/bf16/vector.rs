@@ -127,7 +127,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    pub(in super::super) unsafe fn forward_bf16<const MR: usize, const KV: usize>(f: &Forward<'_>) {
+    pub(in super::super) unsafe fn forward_bf16<const MR: usize, const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
         unsafe { micro::forward::<Dot, MR, KV>(f) }
     }
@@ -135,7 +135,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(in super::super) unsafe fn forward512<const KV: usize>(f: &Forward<'_>) {
+    pub(in super::super) unsafe fn forward512<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
         unsafe { micro::forward::<Split<__m512>, 8, KV>(f) }
     }
@@ -143,7 +143,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
-    pub(in super::super) unsafe fn forward256<const KV: usize>(f: &Forward<'_>) {
+    pub(in super::super) unsafe fn forward256<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
         unsafe { micro::forward::<Split<__m256>, 4, KV>(f) }
     }

@@ -3,10 +3,10 @@
 use super::filters::{self, GROUP, Layout};
 use super::points::{Input, ToFour, apart, tile};
 use super::product::product;
-use super::soon::Soon;
 use super::tiles::{self, Slice};
 use super::wide::Wide;
 use super::{IN, OUT, PLACES, Shared};
+use crate::cpu::conv::soon::Soon;
 use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};

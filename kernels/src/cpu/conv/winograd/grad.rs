@@ -2,9 +2,9 @@
 
 use super::points::{Four, Input, ToThree, apart, tile};
 use super::product::outer;
-use super::soon::Soon;
 use super::tiles::{self, Slice};
 use super::{IN, OUT, PLACES, Shared};
+use crate::cpu::conv::soon::Soon;
 use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{ConvShape, Norm, Source, lanes};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};

@@ -14,7 +14,6 @@ mod gather;
 mod grad;
 mod points;
 mod product;
-mod soon;
 mod tiles;
 mod wide;
 
