@@ -204,10 +204,23 @@ impl DirectGrad {
             for b in shard * blocks / self.shards..(shard + 1) * blocks / self.shards {
                 let block = g.block(b, s.n);
                 g.fill(cpu.simd, x, norm.as_ref(), block, window);
-                self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw);
+                // Where the thread probably goes on.
+                let end = (shard + 1) * blocks / self.shards;
+                let after = (shard + cpu.pool.threads()) * blocks / self.shards;
+                let mut soon = self.soon(x, dy, if b + 1 < end { b + 1 } else { after });
+                self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw, &mut soon);
             }
         });
         add_up(cpu, partial, dw);
+    }
+
+    /// What block `next` reads, for the tiles of filters of the block before it.
+    fn soon(&self, x: &[f32], dy: &[f32], next: usize) -> Soon {
+        let (g, len) = (&self.gather, self.gather.block_len());
+        let (rows, row) = (g.reads(next, self.shape.n), g.w * g.c);
+        let dy = &dy[(next * len).min(dy.len())..((next + 1) * len).min(dy.len())];
+        let tiles = self.shape.r * g.phases[0].run_len.div_ceil(48) * self.shape.k.div_ceil(8);
+        Soon::new([&x[rows.start * row..rows.end * row], dy, &[], &[]], tiles)
     }
 
     fn block(
@@ -217,9 +230,10 @@ impl DirectGrad {
         window: &[f32],
         dy: &[f32],
         dw: &mut [f32],
+        soon: &mut Soon,
     ) {
         let phase = &self.gather.phases[0];
-        let g = WeightGrad {
+        let mut g = WeightGrad {
             src: window.as_ptr(),
             src_off: &phase.src_off[..images * rows * phase.per_row],
             dy: dy.as_ptr(),
@@ -227,15 +241,16 @@ impl DirectGrad {
             run_len: phase.run_len,
             k: self.shape.k,
             dw: dw.as_mut_ptr(),
+            soon,
         };
         // SAFETY: as in `Conv::block`; the window ends in 64 elements of slack for whole-vector loads.
         unsafe {
             match simd.level() {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => x86::weight_grad512(&g),
+                Level::Avx512 => x86::weight_grad512(&mut g),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => x86::weight_grad256(&g),
-                _ => micro::weight_grad::<Quad, 4, 3>(&g),
+                Level::Avx2 => x86::weight_grad256(&mut g),
+                _ => micro::weight_grad::<Quad, 4, 3>(&mut g),
             }
         }
     }
@@ -265,7 +280,7 @@ mod x86 {
     /// # Safety
     /// As [`micro::weight_grad`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn weight_grad512(g: &WeightGrad<'_>) {
+    pub(super) unsafe fn weight_grad512(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
         unsafe { micro::weight_grad::<__m512, 8, 3>(g) }
     }
@@ -273,7 +288,7 @@ mod x86 {
     /// # Safety
     /// As [`micro::weight_grad`].
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn weight_grad256(g: &WeightGrad<'_>) {
+    pub(super) unsafe fn weight_grad256(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
         unsafe { micro::weight_grad::<__m256, 4, 3>(g) }
     }

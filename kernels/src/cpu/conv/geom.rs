@@ -296,7 +296,7 @@ impl Gather {
     }
 
     /// The rows of all images that a block reads; none if there is no such block.
-    fn reads(&self, task: usize, n: usize) -> Range<usize> {
+    pub fn reads(&self, task: usize, n: usize) -> Range<usize> {
         if task >= self.blocks(n) {
             return 0..0;
         }

@@ -152,20 +152,23 @@ pub(super) struct WeightGrad<'a> {
     pub k: usize,
     /// `k × runs × run_len`, added to.
     pub dw: *mut f32,
+    /// Fetched a part with each tile of filters.
+    pub soon: &'a mut Soon,
 }
 
 /// # Safety
 /// The instruction set of `V` is present. `src` is readable at `src_off[p] + runs[r] + 0..run_len` rounded up to
 /// whole vectors; `dy` and `dw` have the described sizes.
 #[inline(always)]
-pub(super) unsafe fn weight_grad<V: Vector, const MR: usize, const NV: usize>(g: &WeightGrad<'_>) {
-    let nb = NV * V::LANES;
-    for (r, &run) in g.runs.iter().enumerate() {
+pub(super) unsafe fn weight_grad<V: Vector, const MR: usize, const NV: usize>(g: &mut WeightGrad<'_>) {
+    let (nb, runs) = (NV * V::LANES, g.runs);
+    for (r, &run) in runs.iter().enumerate() {
         let mut n0 = 0;
         while n0 < g.run_len {
             let mut k0 = 0;
             while k0 < g.k {
                 let ks = (g.k - k0).min(MR);
+                g.soon.fetch();
                 // SAFETY: as promised by the caller.
                 unsafe {
                     let nv = (g.run_len - n0).div_ceil(V::LANES).min(NV);

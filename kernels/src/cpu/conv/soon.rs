@@ -6,9 +6,10 @@ use core::ops::Range;
 /// Values of a line of the cache.
 const LINE: usize = 16;
 
-/// Slices to fetch into the second-level cache, some lines at a time.
+/// Slices to fetch, or nothing, into the second-level cache, some lines at a time.
+#[derive(Default)]
 pub(super) struct Soon {
-    slices: [Range<*const f32>; 4],
+    slices: [Option<Range<*const f32>>; 4],
     /// Lines to ask for in one step.
     step: usize,
 }
@@ -17,14 +18,14 @@ impl Soon {
     /// To be fetched in so many steps.
     pub fn new(slices: [&[f32]; 4], steps: usize) -> Self {
         let lines: usize = slices.iter().map(|s| s.len().div_ceil(LINE)).sum();
-        Self { slices: slices.map(<[f32]>::as_ptr_range), step: lines.div_ceil(steps) }
+        Self { slices: slices.map(|s| Some(s.as_ptr_range())), step: lines.div_ceil(steps) }
     }
 
     /// Asks for what the next step brings. A hint: nothing is waited for.
     #[inline(always)]
     pub fn fetch(&mut self) {
         let mut left = self.step;
-        for Range { start, end } in &mut self.slices {
+        for Range { start, end } in self.slices.iter_mut().flatten() {
             while left > 0 && *start < *end {
                 #[cfg(target_arch = "x86_64")]
                 {

@@ -333,8 +333,9 @@ impl LowGrad {
     }
 
     fn block(&self, simd: Simd, (_, pairs, _, rows): Block, window: &[u32], dy: &[u32], dw: &mut [f32]) {
+        let soon = &mut Soon::default();
         let phase = &self.0.gather.phases[0];
-        let g = WeightGrad {
+        let mut g = WeightGrad {
             src: window.as_ptr().cast(),
             src_off: &phase.src_off[..pairs * rows * phase.per_row],
             dy: dy.as_ptr().cast(),
@@ -342,17 +343,18 @@ impl LowGrad {
             run_len: phase.run_len,
             k: self.0.shape.k,
             dw: dw.as_mut_ptr(),
+            soon,
         };
         // SAFETY: as in `Low::block`; the window ends in 64 elements of slack for whole-vector loads.
         unsafe {
             match simd.level() {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 if simd.bf16() => vector::x86::weight_grad_bf16(&g),
+                Level::Avx512 if simd.bf16() => vector::x86::weight_grad_bf16(&mut g),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => vector::x86::weight_grad512(&g),
+                Level::Avx512 => vector::x86::weight_grad512(&mut g),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => vector::x86::weight_grad256(&g),
-                _ => micro::weight_grad::<Split<Quad>, 4, 3>(&g),
+                Level::Avx2 => vector::x86::weight_grad256(&mut g),
+                _ => micro::weight_grad::<Split<Quad>, 4, 3>(&mut g),
             }
         }
     }

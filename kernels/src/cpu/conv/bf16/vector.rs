@@ -151,7 +151,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-    pub(in super::super) unsafe fn weight_grad_bf16(g: &WeightGrad<'_>) {
+    pub(in super::super) unsafe fn weight_grad_bf16(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
         unsafe { micro::weight_grad::<Dot, 8, 3>(g) }
     }
@@ -159,7 +159,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(in super::super) unsafe fn weight_grad512(g: &WeightGrad<'_>) {
+    pub(in super::super) unsafe fn weight_grad512(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
         unsafe { micro::weight_grad::<Split<__m512>, 8, 3>(g) }
     }
@@ -167,7 +167,7 @@ pub(super) mod x86 {
     /// # Safety
     /// As [`micro::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
-    pub(in super::super) unsafe fn weight_grad256(g: &WeightGrad<'_>) {
+    pub(in super::super) unsafe fn weight_grad256(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
         unsafe { micro::weight_grad::<Split<__m256>, 4, 3>(g) }
     }
