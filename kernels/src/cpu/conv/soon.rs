@@ -6,7 +6,7 @@ use core::ops::Range;
 /// Values of a line of the cache.
 const LINE: usize = 16;
 
-/// Slices to fetch, or nothing, into the second-level cache, some lines at a time.
+/// Slices to fetch, or nothing, some lines at a time.
 #[derive(Default)]
 pub(super) struct Soon {
     slices: [Option<Range<*const f32>>; 4],
@@ -29,9 +29,9 @@ impl Soon {
             while left > 0 && *start < *end {
                 #[cfg(target_arch = "x86_64")]
                 {
-                    use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
                     // SAFETY: a prefetch reads nothing that a program can see, and never faults.
-                    unsafe { _mm_prefetch::<_MM_HINT_T1>(start.cast()) };
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
                 }
                 *start = start.wrapping_add(LINE);
                 left -= 1;
