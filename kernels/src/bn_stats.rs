@@ -4,7 +4,7 @@
 //! by the formula of Chan, Golub, LeVeque (1979), chunks in float64: Σx² − mean² would cancel.
 
 pub use crate::channels::Grouped;
-use crate::channels::{BLOCK, Chunk, of_block, of_group, repeat, repeats, room};
+use crate::channels::{BLOCK, Chunk, of_block, of_group, on_stack, repeat, repeats, room};
 use crate::cpu::simd::{far, fetch_ahead, multiversion};
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 
@@ -147,8 +147,7 @@ impl Stats {
 
     /// Mean and sum of squared deviations from the rows of a chunk, fetched ahead if x is far.
     fn chunk<T: Real>(&self, simd: Simd, x: &[T], far: bool, part: &mut [T]) {
-        let (mean, m2) = part.split_at_mut(self.span());
-        moments(simd, x, self.shape.c, far, mean, m2);
+        on_stack(part, |mean, m2| moments(simd, x, self.shape.c, far, mean, m2));
     }
 
     /// What the block `x` that starts at element `first` gives, in its part of the workspace.

@@ -112,6 +112,23 @@ pub(crate) fn room<T: Real>() -> Room<T> {
     Room([T::ZERO; 2 * SPAN])
 }
 
+/// What `f` leaves in the halves of `part`, worked out on the stack: lines of the cache that hold the ends of two threads'
+/// parts would go back and forth with every addition.
+#[inline(always)]
+pub(crate) fn on_stack<T: Real>(part: &mut [T], f: impl FnOnce(&mut [T], &mut [T])) {
+    let (a, b) = part.split_at_mut(part.len() / 2);
+    let (mut room_a, mut room_b) = (room(), room());
+    match (room_a.0.get_mut(..a.len()), room_b.0.get_mut(..b.len())) {
+        (Some(own_a), Some(own_b)) => {
+            f(own_a, own_b);
+            a.copy_from_slice(own_a);
+            b.copy_from_slice(own_b);
+        }
+        // Long enough that ends hardly matter.
+        _ => f(a, b),
+    }
+}
+
 /// Whole repetitions of `c` channels that give at least [`SPAN`] values.
 pub(crate) fn repeats(c: usize) -> usize {
     SPAN.div_ceil(c.max(1))

@@ -7,7 +7,7 @@
 pub mod cuda;
 
 pub use crate::channels::Grouped;
-use crate::channels::{BLOCK, Chunk, fold, of_block, of_group, repeat, repeats, room};
+use crate::channels::{BLOCK, Chunk, fold, of_block, of_group, on_stack, repeat, repeats, room};
 use crate::cpu::simd::{far, fetch_ahead, multiversion};
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 
@@ -324,8 +324,8 @@ impl Reduce {
         let span = self.span();
         let (mean, k) = k[group * 3 * span..][..3 * span].split_at(span);
         let (scale, shift) = k.split_at(span);
-        let (a, b) = part.split_at_mut(span);
-        sums(simd, x, dy, mean, scale, shift, T::of(self.leak), self.shape.c, far, a, b);
+        let (leak, c) = (T::of(self.leak), self.shape.c);
+        on_stack(part, |a, b| sums(simd, x, dy, mean, scale, shift, leak, c, far, a, b));
     }
 
     /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.
