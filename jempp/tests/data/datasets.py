@@ -191,7 +191,7 @@ def celeba():
 
 
 def pictures():
-    """Files of one smooth image, 7×9, in what PIL writes of PNG, JPEG and GIF; what PIL reads out of the JPEGs."""
+    """Files of one smooth image, 7×9, in what PIL writes of PNG, JPEG and GIF; what PIL reads out of some."""
     y, x = np.meshgrid(np.arange(7), np.arange(9), indexing="ij")
     rgb = Image.fromarray(np.stack([20 + 25 * x, 230 - 30 * y, 10 * (x + y)], axis=2).astype(np.uint8))
     grey, palette = rgb.convert("L"), rgb.quantize(16)
@@ -210,8 +210,9 @@ def pictures():
     }
     for name, (image, options) in jpegs.items():
         image.save(here(name + ".jpg"), quality=90, **options)
-    read = {name: np.asarray(Image.open(here(name + ".jpg")).convert("RGB")) for name in jpegs}
-    np.savez_compressed(here("jpegs.npz"), **read)
+    names = ["palette.png"] + [name + ".jpg" for name in jpegs]
+    read = {name: np.asarray(Image.open(here(name)).convert("RGB")) for name in names}
+    np.savez_compressed(here("read.npz"), **read)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ use crate::data::{Loaded, Origin, Reading, load_with, mt19937};
 use crate::error::Result;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A data set to spoil, and a folder for its cache beside it.
@@ -141,6 +141,55 @@ fn jpeg_is_close() {
         assert!(worst.is_some_and(|w| w <= 12), "{worst:?}");
         assert_ne!(image, colour(seed, 6, 5).as_raw());
     }
+}
+
+/// What PIL writes is read as PIL reads it: PNG exactly, JPEG within the rounding of its transforms.
+#[test]
+fn pictures_are_those_of_pil() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures");
+    let rgb = |name: &str| {
+        let (size, pixels) = super::rgb(&folder.join(name)).unwrap();
+        assert_eq!(size, [7, 9], "{name}");
+        pixels
+    };
+    let at = |i: usize| [20 + 25 * (i % 9), 230 - 30 * (i / 9), 10 * (i % 9 + i / 9)].map(|v| v as u8);
+    let colours: Vec<u8> = (0..63).flat_map(at).collect();
+    assert_eq!(rgb("rgb.png"), colours);
+    assert_eq!(rgb("opaque.png"), colours);
+    // ITU-R 601-2, in the integers of PIL.
+    let grey = |[r, g, b]: [u8; 3]| {
+        (u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16
+    };
+    assert_eq!(rgb("grey.png"), (0..63).flat_map(|i| [grey(at(i)) as u8; 3]).collect::<Vec<_>>());
+    assert!(rgb("bits.png").iter().all(|v| [0, 255].contains(v)));
+    let mut read = crate::npz::Npz::open(&folder.join("read.npz")).unwrap();
+    for (name, most) in
+        [("palette.png", 0), ("grey.jpg", 1), ("full.jpg", 1), ("half.jpg", 3), ("progressive.jpg", 3)]
+    {
+        let got = rgb(name);
+        let (shape, want) = read.u8(name).unwrap();
+        let worst = got.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        println!("{name}: {worst}");
+        assert!(shape == [7, 9, 3] && got.len() == want.len() && worst <= most, "{name}: {worst}");
+    }
+}
+
+/// Small files whose pixels would be many are refused before there is room for them, alone and together.
+#[test]
+fn images_that_unpack_to_much_are_refused() {
+    // One small file of 400×400, and many that could be as large by what they hold.
+    let place = Place::coloured();
+    place.save("train/a/Y.png", &GrayImage::new(400, 400).into());
+    for i in 0..30 {
+        place.put(&format!("train/b/more{i}.png"), b"x");
+    }
+    let m = place.message();
+    assert!(m.starts_with("SET/train/a/Y.png and 36 more like it: the ") && m.contains("hostile"), "{m}");
+    let place = Place::coloured();
+    place.save("train/b/3.png", &DynamicImage::from(RgbImage::new(1000, 1000)));
+    assert!(place.message().contains("is 1000×1000"));
+    let e = super::rgb(&place.path("train/b/3.png")).unwrap_err();
+    assert!(e.exit_code() == 3 && e.to_string().contains("unpack to 3000000"), "{e}");
 }
 
 #[test]

@@ -164,7 +164,8 @@ fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a
     };
     let Some(column) = head.iter().position(|a| *a == attribute) else {
         let names: Vec<&str> = head.into_iter().filter(|a| *a != "image_id").collect();
-        let why = format!("`data.attribute` = \"{}\": must be one of {}", attribute, names.join(", "));
+        let (names, file) = (names.join(", "), path.display());
+        let why = format!("`data.attribute` = \"{attribute}\": must be one of {names}, which {file} lists");
         return Err(Error::Config(why));
     };
     // In the text file the names of the images have no heading.
@@ -175,7 +176,7 @@ fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a
             Some(&"1") => 1,
             Some(&("-1" | "0")) => 0,
             _ => {
-                let why = format!("line {i} has no 1 or -1 for {}", attribute);
+                let why = format!("line {i} has no 1 or -1 for {attribute}");
                 return Err(Place::file(path).damaged(why));
             }
         };

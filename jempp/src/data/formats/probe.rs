@@ -5,7 +5,7 @@ use crate::checkpoint::View;
 use crate::config::{Config, LabelKind};
 use crate::data::folder;
 use crate::data::source::Place;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::images::image_of;
 use crate::infer::Model;
 use crate::npz::{Npz, images};
@@ -55,6 +55,8 @@ pub enum Parser {
 }
 
 impl Parser {
+    /// What the bytes' file is called in messages.
+    pub const FILE: &str = "some/file";
     /// All of them.
     pub const ALL: [Self; 15] = [
         Self::Pickle,
@@ -79,7 +81,7 @@ impl Parser {
     /// # Errors
     /// Whatever is wrong with them.
     pub fn run(self, bytes: &[u8]) -> Result<()> {
-        let path = Path::new("bytes");
+        let path = Path::new(Self::FILE);
         let place = Place::file(path);
         let (length, packed) = (bytes.len() as u64, bytes.starts_with(&[0x1f, 0x8b]));
         match self {
@@ -119,13 +121,12 @@ impl Parser {
                 if !view.meta.contains_key("format") {
                     return Ok(());
                 }
-                let model = Model::from_bytes(&CPU, bytes.to_vec())?;
-                model.bank()?;
-                model.config().map(drop)
+                let model = Model::from_view(&CPU, view)?;
+                model.bank().map(drop)
             }
             Self::Toml => {
-                let text = str::from_utf8(bytes).map_err(|e| Error::Config(e.to_string()))?;
-                Config::from_sources("digits", Some((text, "bytes")), &[])?.to_toml().map(drop)
+                let text = str::from_utf8(bytes).map_err(|e| place.unfit(e))?;
+                Config::from_sources("digits", Some((text, Self::FILE)), &[])?.to_toml().map(drop)
             }
         }
     }

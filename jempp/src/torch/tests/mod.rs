@@ -1,7 +1,6 @@
 //! Files that PyTorch wrote, read and written again; then what nobody should have written.
 
 mod hostile;
-mod mutations;
 
 use super::*;
 use crate::checkpoint::{Container, TensorData, load_model};
