@@ -141,7 +141,7 @@ pub(in crate::data) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], 
 }
 
 /// Refuses `what`, of `length` bytes on disk, if its pixels would take more than such files honestly hold.
-fn afford(what: &str, length: u64, bytes: u64) -> Result<()> {
+pub(in crate::data) fn afford(what: &str, length: u64, bytes: u64) -> Result<()> {
     if bytes <= length.saturating_mul(TIMES).saturating_add(MORE) {
         return Ok(());
     }
@@ -314,4 +314,40 @@ fn read_file(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
 
 fn damaged(path: &Path, e: &ImageError) -> Error {
     Error::Data(format!("{}: is damaged or cut short: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What PIL writes is read as PIL reads it: PNG exactly, JPEG within the rounding of its transforms.
+    #[test]
+    fn pictures_are_those_of_pil() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures");
+        let read_rgb = |name: &str| {
+            let (size, pixels) = rgb(&folder.join(name)).unwrap();
+            assert_eq!(size, [7, 9], "{name}");
+            pixels
+        };
+        let at = |i: usize| [20 + 25 * (i % 9), 230 - 30 * (i / 9), 10 * (i % 9 + i / 9)].map(|v| v as u8);
+        let colours: Vec<u8> = (0..63).flat_map(at).collect();
+        assert_eq!(read_rgb("rgb.png"), colours);
+        assert_eq!(read_rgb("opaque.png"), colours);
+        // ITU-R 601-2, in the integers of PIL.
+        let grey = |[r, g, b]: [u8; 3]| {
+            (u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471 + 0x8000) >> 16
+        };
+        assert_eq!(read_rgb("grey.png"), (0..63).flat_map(|i| [grey(at(i)) as u8; 3]).collect::<Vec<_>>());
+        assert!(read_rgb("bits.png").iter().all(|v| [0, 255].contains(v)));
+        let mut read = crate::npz::Npz::open(&folder.join("read.npz")).unwrap();
+        for (name, most) in
+            [("palette.png", 0), ("grey.jpg", 1), ("full.jpg", 1), ("half.jpg", 3), ("progressive.jpg", 3)]
+        {
+            let got = read_rgb(name);
+            let (shape, want) = read.u8(name).unwrap();
+            let worst = got.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            println!("{name}: {worst}");
+            assert!(shape == [7, 9, 3] && got.len() == want.len() && worst <= most, "{name}: {worst}");
+        }
+    }
 }

@@ -48,7 +48,8 @@ pub(super) struct Listing {
 pub(in crate::data) struct Item {
     /// Its name.
     pub name: OsString,
-    size: u64,
+    /// Its bytes.
+    pub size: u64,
     modified: i128,
 }
 

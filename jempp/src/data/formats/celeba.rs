@@ -48,15 +48,17 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
     let mut digest = Digest::new();
     digest.add(&super::stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
     let mut files = Vec::with_capacity(items.len());
+    let mut length = 0;
     for item in items {
         item.add_to(&mut digest);
+        length += item.size;
         files.push(images.join(item.name));
     }
     let (crop, attribute) = (options.crop, options.attribute.clone());
     let [attributes, partition] = lists;
     let stamp = digest.0;
     let read = move |reading: &mut Reading<'_>| {
-        let set = Set { files, attributes, partition, crop, attribute };
+        let set = Set { files, length, attributes, partition, crop, attribute };
         set.read(reading)
     };
     Ok(Work { stamp, read: Box::new(read) })
@@ -64,6 +66,8 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
 
 struct Set {
     files: Vec<PathBuf>,
+    /// Bytes of all of them.
+    length: u64,
     attributes: Option<PathBuf>,
     partition: Option<PathBuf>,
     crop: Crop,
@@ -78,6 +82,10 @@ impl Set {
         let n = self.files.len();
         let first = small(&self.files[0], self.crop)?;
         let size = first.0;
+        // Once one by one and once in a row; tiny images would be scaled up.
+        let bytes = 2 * (n * first.1.len()) as u64;
+        let images = format!("{} and the images beside it", self.files[0].display());
+        folder::afford(&images, self.length, bytes)?;
         let progress = &mut reading.progress;
         let work = |i: usize| {
             let (here, image) = small(&self.files[i], self.crop)?;
