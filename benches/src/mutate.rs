@@ -168,7 +168,7 @@ fn zip_anew(bytes: &[u8], case: u32, change: &mut dyn FnMut(&mut Vec<u8>) -> boo
     let mut from = ZipArchive::new(Cursor::new(bytes)).ok()?;
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
     let pickle = from.file_names().position(|n| n.is_ok_and(|n| n.ends_with(".pkl")));
-    let chosen = pickle.filter(|_| case % 2 == 0).unwrap_or(case as usize / 2 % from.len());
+    let chosen = pickle.filter(|_| case.is_multiple_of(2)).unwrap_or(case as usize / 2 % from.len());
     for i in 0..from.len() {
         let mut entry = from.by_index(i).ok()?;
         let (name, method) = (entry.name().ok()?.into_owned(), entry.compression());
