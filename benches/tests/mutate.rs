@@ -1,4 +1,4 @@
-//! A hundred thousand mutated files for the parsers of data sets, and bombs. Alone in this program, since memory is
+//! A hundred thousand mutated files for every parser of files from outside, and bombs. Alone in this program, since memory is
 //! counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,14 +12,21 @@ use std::io::Write;
 #[global_allocator]
 static ALLOC: PeakAlloc = PeakAlloc;
 
-/// What `parser` takes for `bytes`, as a share of what is allowed; it must refuse them.
-fn refused(parser: Parser, bytes: &[u8], what: &str) {
+/// What `parser` says of `bytes`, for which it must not take more memory than is allowed.
+fn bounded(parser: Parser, bytes: &[u8], what: &str) -> jempp::Result<()> {
     let before = ALLOC.current_usage();
     ALLOC.reset_peak_usage();
-    let e = parser.run(bytes).unwrap_err();
+    let outcome = parser.run(bytes);
     let took = ALLOC.peak_usage() - before;
     assert!(took <= TIMES * bytes.len() + MORE, "{what}: {took} bytes for {}", bytes.len());
+    outcome
+}
+
+/// The same; it must refuse them. Why it does.
+fn refused(parser: Parser, bytes: &[u8], what: &str) -> String {
+    let e = bounded(parser, bytes, what).unwrap_err();
     assert!(matches!(e.exit_code(), 3 | 6), "{what}: {e}");
+    e.to_string()
 }
 
 /// A gzipped tar archive of one member.
@@ -43,8 +50,63 @@ fn npz_of_zeros(n: usize) -> Vec<u8> {
     bytes
 }
 
+fn zlib(data: &[u8]) -> Vec<u8> {
+    let mut out = ZlibEncoder::new(Vec::new(), Compression::best());
+    out.write_all(data).unwrap();
+    out.finish().unwrap()
+}
+
+/// A PNG of side × side black pixels of so many channels, and a chunk beside them.
+fn black_png(side: u32, channels: u32, beside: &[u8]) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8], data: &[u8]| {
+        png.extend((data.len() as u32).to_be_bytes());
+        let content = [kind, data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&content);
+        png.extend(content);
+        png.extend(crc.sum().to_be_bytes());
+    };
+    let [side_bytes, color] = [side.to_be_bytes(), [8, if channels == 3 { 2 } else { 0 }, 0, 0]];
+    chunk(b"IHDR", &[&side_bytes[..], &side_bytes, &color, &[0]].concat());
+    if !beside.is_empty() {
+        chunk(b"iCCP", &[b"x\0\0", beside].concat());
+    }
+    chunk(b"IDAT", &zlib(&vec![0; (side * (side * channels + 1)) as usize]));
+    chunk(b"IEND", &[]);
+    png
+}
+
+/// A JPEG that claims another size, and other samples of its first component.
+fn claiming(jpeg: &[u8], side: u16, samples: Option<u8>) -> Vec<u8> {
+    let mut out = jpeg.to_vec();
+    let at = jpeg.windows(2).position(|w| w[0] == 0xff && matches!(w[1], 0xc0 | 0xc2)).unwrap();
+    out[at + 5..at + 7].copy_from_slice(&side.to_be_bytes());
+    out[at + 7..at + 9].copy_from_slice(&side.to_be_bytes());
+    out[at + 11] = samples.unwrap_or(jpeg[at + 11]);
+    out
+}
+
+fn images_that_unpack_to_much_are_refused_or_bounded() {
+    let why = refused(Parser::Png, &black_png(4096, 3, &[]), "a black PNG");
+    assert!(why.contains("as hostile files do; if these are honest images"), "{why}");
+    assert!(bounded(Parser::Png, &black_png(418, 3, &[]), "418×418 of one colour").is_ok());
+    refused(Parser::Png, &black_png(500, 3, &[]), "500×500 of one colour");
+    let _ = bounded(Parser::Png, &black_png(360, 1, &zlib(&vec![0; 64 << 20])), "a colour profile of zeros");
+    for side in [64, 256, 320, 400, 512, 700, 1000, 4096, u16::MAX] {
+        for (i, jpeg) in benches::mutate::seeds(Parser::Jpeg).unwrap().iter().enumerate() {
+            for samples in [None, Some(0x11), Some(0x44), Some(0x14), Some(0x41)] {
+                let what = format!("JPEG {i} of {side}×{side}, {samples:x?}");
+                let outcome = bounded(Parser::Jpeg, &claiming(jpeg, side, samples), &what);
+                assert!(outcome.is_err() || side < 700, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn parsers_survive_mutated_files_and_bombs() {
+    images_that_unpack_to_much_are_refused_or_bounded();
     for parser in Parser::ALL {
         let tally = run(parser, 7, 0..100_000, &ALLOC).unwrap();
         // Some must get through, or the mutations are too coarse to reach the inner parts; most must not.

@@ -5,7 +5,7 @@
 
 use crate::data::value;
 use crate::error::{Error, Result};
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use std::path::Path;
 const LONGEST: u64 = 1 << 30;
 /// Memory that decoding may take for each pixel of the expected image, and in all on top.
 const BYTES_A_PIXEL: u64 = 64;
-const BYTES_MORE: u64 = 1 << 24;
+const BYTES_MORE: u64 = 1 << 19;
 
 /// Reads a PNG, JPEG or GIF of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]. A grey image becomes RGB;
 /// an RGB image becomes grey if it is.
@@ -22,26 +22,28 @@ const BYTES_MORE: u64 = 1 << 24;
 /// [`Error::Data`] when there is no such file, its size differs, it is coloured where grey is wanted, or it is not
 /// opaque; [`Error::Format`] when it is no image or damaged; [`Error::Io`].
 pub fn read_image(path: &Path, size: [usize; 3]) -> Result<Vec<f32>> {
+    image_of(path, &read(path)?, size)
+}
+
+/// The same of a file's bytes; messages call it `path`.
+pub(crate) fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>> {
     let [h, w, c] = size;
     let wrong = |why: String| Error::Data(format!("{}: {why}", path.display()));
     if c != 1 && c != 3 {
         return Err(wrong(format!("image files have 1 or 3 channels, the model takes {c}; use an .npz")));
     }
-    let bytes = read(path)?;
     let damaged = |e: image::ImageError| Error::Format(format!("{}: {e}", path.display()));
-    let reader =
-        || ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(|e| Error::io(path, e));
-    let found = reader()?.into_dimensions().map_err(damaged)?;
-    if (found.1 as usize, found.0 as usize) != (h, w) {
-        let (fw, fh) = found;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some((h * w) as u64 * BYTES_A_PIXEL + BYTES_MORE);
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|e| Error::io(path, e))?;
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(damaged)?;
+    let (fw, fh) = decoder.dimensions();
+    if (fh as usize, fw as usize) != (h, w) {
         return Err(wrong(format!("the image is {fh}×{fw} (height × width), the model takes {h}×{w}")));
     }
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(found.0), Some(found.1));
-    limits.max_alloc = Some((h * w) as u64 * BYTES_A_PIXEL + BYTES_MORE);
-    let mut reader = reader()?;
-    reader.limits(limits);
-    let pixels = rgba(&reader.decode().map_err(damaged)?);
+    let pixels = rgba(&DynamicImage::from_decoder(decoder).map_err(damaged)?);
     if let Some(i) = pixels.iter().position(|p| p[3] != 1.0) {
         return Err(wrong(format!(
             "the pixel in row {}, column {} is transparent; flatten it",

@@ -26,6 +26,8 @@ pub const FORMAT: &str = "jempp-model-1";
 pub(crate) const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
 /// The chains of the training, n×C×H×W, in a trainer's file or, where a model was converted, in its own.
 pub(crate) const REPLAY_BUFFER: &str = "replay_buffer";
+/// The fact that a converted model has where the size of images is not known but taken for granted.
+pub(crate) const IMAGE_SIZE: &str = "image_size";
 /// Names of the bank's tensors in the file: classes, means, draws.
 const BANK: [&str; 3] = ["init.classes", "init.means", "init.draws"];
 /// Images of a program, largest first: n images run as many of the first as fit, then of the next.
@@ -121,9 +123,8 @@ impl Model {
         Self::from_view(device, View::of_bytes(bytes, "the model in memory".as_ref())?)
     }
 
-    fn from_view(device: &Device, mut view: View) -> Result<Self> {
-        let mut words = Container::default();
-        words.meta = core::mem::take(&mut view.meta);
+    pub(crate) fn from_view(device: &Device, view: View) -> Result<Self> {
+        let words = view.words();
         let config = architecture(&words)?;
         // Before memory is taken for a network, its tensors must be there.
         listing::tensors(&config, |name, shape| view.expect(&name, shape))?;
@@ -430,7 +431,7 @@ fn read_bank(c: &Container, network: &Network) -> Result<Option<Bank>> {
     };
     let known = network.config.classes as i32;
     if bank.classes.iter().any(|c| !(0..known).contains(c)) {
-        return Err(Error::Format("init.classes names a class that the model lacks".into()));
+        return Err(c.wrong(format!("tensor `{classes}` names a class that the model lacks")));
     }
     Ok(Some(bank))
 }

@@ -3,7 +3,7 @@
 use crate::checkpoint::{self, Container, Tensor};
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::infer::{REPLAY_BUFFER, architecture};
+use crate::infer::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
 use crate::model::listing;
 use serde::Serialize;
 use serde_json::Value;
@@ -22,6 +22,8 @@ pub struct Inspection {
     pub checkpoints: Vec<u64>,
     /// Shape of the network.
     pub architecture: ModelConfig,
+    /// Whether the height and width in it are assumed, because a converted file did not tell.
+    pub image_size_assumed: bool,
     /// Trained values.
     pub parameters: u64,
     /// Iterations trained.
@@ -108,6 +110,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         checkpoints,
         parameters: parameters(&container, &architecture)?,
         architecture,
+        image_size_assumed: container.meta.contains_key(IMAGE_SIZE),
         step: number("step"),
         dataset: fact("dataset"),
         dataset_crc32c: fact("dataset_crc32c"),

@@ -6,81 +6,44 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use benches::gpu::{self, Check, Size};
+use clap::Parser as _;
 use engine::{Debugging, Device};
 use kernels::gpu::libs::Status;
 use kernels::gpu::selftest::{self, Outcome, Record};
 use kernels::gpu::{LibraryReport, NoCuda, Report};
 use serde_json::{Value, json};
 
-const HELP: &str = "\
-gpu-check: says what there is of CUDA on this machine and checks that the GPU computes what it should
-
-Usage: gpu-check [--device N] [--require] [--no-speed | --quick] [--no-sanitizer] [--json FILE]
-
-  --device N    the device to check [default: 0]
-  --require     a GPU must be there and every check made: else the exit code is 4
-  --no-speed    compare only, and time nothing
-  --quick       time tiny sizes only: everything runs once, and the times mean nothing
-  --no-sanitizer  do not repeat the comparisons under compute-sanitizer, where that is found
-  --json FILE   write the report to FILE too ('-': to standard output, in place of the text)
-  --help        this text
-
-Libraries are looked for in the folders that JEMPP_CUDA_PATH names (separated by colons), then on the loader's path,
-in CUDA's and the system's usual folders, and in Python environments (VIRTUAL_ENV, CONDA_PREFIX, python3 on PATH).
-
-Exit codes: 0 all is well, or there is no GPU · 1 a check failed · 2 wrong usage · 4 the device asked for is not there
-or does not open, or, with --require, there is no GPU or a check was skipped · 7 FILE could not be written
-";
-
-/// What the command line asks for.
+/// Says what there is of CUDA on this machine and checks that the GPU computes what it should.
+///
+/// Libraries are looked for in the folders that JEMPP_CUDA_PATH names (separated by colons), then on the loader's path, in
+/// CUDA's and the system's usual folders, and in Python environments (VIRTUAL_ENV, CONDA_PREFIX, python3 on PATH).
+///
+/// Exit codes: 0 all is well, or there is no GPU · 1 a check failed · 2 wrong usage · 4 the device asked for is not there or
+/// does not open, or, with --require, there is no GPU or a check was skipped · 7 FILE could not be written
+#[derive(clap::Parser)]
 struct Options {
+    /// The device to check.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     device: usize,
+    /// A GPU must be there and every check made: else the exit code is 4.
+    #[arg(long)]
     require: bool,
-    speed: Option<Size>,
-    sanitizer: bool,
+    /// Compare only, and time nothing.
+    #[arg(long)]
+    no_speed: bool,
+    /// Time tiny sizes only: everything runs once, and the times mean nothing.
+    #[arg(long, conflicts_with = "no_speed")]
+    quick: bool,
+    /// Do not repeat the comparisons under compute-sanitizer, where that is found.
+    #[arg(long)]
+    no_sanitizer: bool,
+    /// Write the report to FILE too ('-': to standard output, in place of the text).
+    #[arg(long, value_name = "FILE")]
     json: Option<String>,
 }
 
-/// `None` asks for help.
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options =
-        Options { device: 0, require: false, speed: Some(Size::Real), sanitizer: true, json: None };
-    while let Some(arg) = args.next() {
-        let (name, mut given) = match arg.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (arg, None),
-        };
-        let mut value =
-            || given.take().or_else(|| args.next()).ok_or_else(|| format!("{name} needs a value"));
-        match name.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--require" => options.require = true,
-            "--no-speed" => options.speed = None,
-            "--quick" => options.speed = Some(Size::Small),
-            "--no-sanitizer" => options.sanitizer = false,
-            "--json" => options.json = Some(value()?),
-            "--device" => {
-                let number = value()?;
-                options.device = number.parse().map_err(|_| format!("'{number}' is no device's number"))?;
-            }
-            other => return Err(format!("'{other}' is not known")),
-        }
-    }
-    Ok(Some(options))
-}
-
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Err(wrong) => {
-            eprintln!("gpu-check: {wrong}; --help shows what is");
-            return ExitCode::from(2);
-        }
-    };
+    let options = Options::parse();
 
     let report = kernels::gpu::probe();
     let devices = gpu::each_precision(|p| Device::cuda(options.device, p, Debugging::default()));
@@ -93,7 +56,8 @@ fn main() -> ExitCode {
     };
     if let Ok(devices) = &devices {
         found.checks = gpu::against_the_cpu(devices);
-        if let Some(size) = options.speed {
+        if !options.no_speed {
+            let size = if options.quick { Size::Small } else { Size::Real };
             found.checks.extend(gpu::timed(devices, size));
         }
         for note in devices.iter().filter_map(Device::as_gpu).flat_map(|gpu| gpu.notes()) {
@@ -101,7 +65,7 @@ fn main() -> ExitCode {
                 found.notes.push(note);
             }
         }
-        if let (true, Some(device)) = (options.sanitizer, devices.first()) {
+        if let (false, Some(device)) = (options.no_sanitizer, devices.first()) {
             match gpu::sanitized(device) {
                 Ok(check) => found.checks.push(check),
                 Err(why) => found.notes.push(why),
@@ -300,29 +264,9 @@ fn library_json(library: &LibraryReport) -> Value {
 mod tests {
     use super::*;
 
-    fn options(args: &[&str]) -> Result<Option<Options>, String> {
-        parse(args.iter().map(ToString::to_string))
-    }
-
     #[test]
-    fn the_command_line_is_read() {
-        for args in
-            [&["--device", "2", "--require", "--json", "x"][..], &["--json=x", "--device=2", "--require"]]
-        {
-            assert!(
-                matches!(options(args), Ok(Some(Options { device: 2, require: true, json: Some(f), .. })) if f == "x")
-            );
-        }
-        assert!(matches!(options(&["-h"]), Ok(None)));
-        assert!(matches!(
-            options(&["--no-speed"]),
-            Ok(Some(Options { speed: None, device: 0, sanitizer: true, .. }))
-        ));
-        let quick = options(&["--quick", "--no-sanitizer"]);
-        assert!(matches!(quick, Ok(Some(Options { speed: Some(Size::Small), sanitizer: false, .. }))));
-        for wrong in [&["--json"][..], &["--device", "one"], &["--what"], &["file"]] {
-            assert!(options(wrong).is_err(), "{wrong:?}");
-        }
+    fn the_command_line_is_sound() {
+        <Options as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]

@@ -37,6 +37,12 @@ fn text(i: &Inspection, all: bool) -> String {
     let shape = format!("{}-{}, images {h}×{w}×{c}, {} classes", m.depth, m.widen_factor, m.classes);
     let head = if m.energy_head { ", energy head" } else { "" };
     line(&mut out, "network", format!("Wide-ResNet {shape}, leak {}{head}", m.leak));
+    if i.image_size_assumed {
+        let why = format!(
+            "{h}×{w} is assumed: the file has no replay buffer to tell; convert --image-size H W sets it"
+        );
+        line(&mut out, "", why);
+    }
     line(&mut out, "parameters", i.parameters);
     line(&mut out, "step", i.step.map_or_else(unknown, |s| s.to_string()));
     if let (Some(run), [_, ..]) = (&i.run, i.checkpoints.as_slice()) {

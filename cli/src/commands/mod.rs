@@ -36,6 +36,9 @@ pub fn draft(global: &Global, preset: &str, file: Option<&Path>, overrides: &[St
             std::io::ErrorKind::NotFound => {
                 Error::Config(format!("{}: there is no such file", path.display()))
             }
+            std::io::ErrorKind::InvalidData => {
+                Error::Config(format!("{}: it is no text in UTF-8", path.display()))
+            }
             _ => Error::io(path, e),
         })?),
         None => None,

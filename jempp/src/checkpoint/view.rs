@@ -82,6 +82,13 @@ impl View {
         Ok(Self { bytes, meta, places, start, whole: None, source })
     }
 
+    /// What the file says beside the tensors, without them.
+    pub(crate) fn words(&self) -> Container {
+        let mut words = Container::default().with_source(&self.source);
+        words.meta = self.meta.clone();
+        words
+    }
+
     /// The tensors' names.
     pub fn names(&self) -> Vec<&str> {
         match &self.whole {

@@ -3,7 +3,7 @@
 //! Invariant: a key that a source names keeps that source's value.
 
 use super::{Config, DataConfig, merge};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
 const IMAGE_SIZE: &str = "model.image_size";
@@ -70,6 +70,13 @@ impl Draft {
     /// # Errors
     /// [`crate::Error::Config`] if it is not valid for those.
     pub fn fit(mut self, size: [usize; 3], classes: usize) -> Result<Config> {
+        if classes < 2 && !self.is_given(CLASSES) {
+            return Err(Error::Config(format!(
+                "data set `{}` has one class, and a model is trained on two at least; of CelebA, an attribute makes them \
+                 (data.attribute=Smiling, say)",
+                self.config.data.dataset
+            )));
+        }
         self.answer(size, classes);
         self.finish()
     }
@@ -123,6 +130,8 @@ mod tests {
             let c = c.fit([8, 8, 1], 10).unwrap().data;
             assert_eq!((c.pad, c.flip, c.valid_size, c.sigma), (1, false, 0, 0.03));
         }
+        let one = draft("", &["data.dataset=x"]).unwrap().fit([6, 7, 3], 1).unwrap_err().to_string();
+        assert!(one.contains("`x` has one class") && one.contains("data.attribute"), "{one}");
         // What a source settles stays as it is.
         let whole = Config::preset("digits").unwrap().to_toml().unwrap();
         assert_eq!(fit(&whole, &["data.dataset=x"]), ([8, 8, 1], 10));

@@ -178,11 +178,11 @@ impl Thresholds {
     /// Reads them from a model's file, if it has any.
     pub(crate) fn read(c: &Container) -> Result<Option<Self>> {
         let Some(text) = c.meta.get(FACTS) else { return Ok(None) };
-        let facts = serde_json::from_str(text)
-            .map_err(|e| Error::Format(format!("the thresholds are unreadable: {e}")))?;
+        let facts =
+            serde_json::from_str(text).map_err(|e| c.wrong(format!("the thresholds are unreadable: {e}")))?;
         let n = c.tensor(TENSOR)?.data.len();
         let read = Self { facts, log_density: c.f32(TENSOR, &[n])?.to_vec() };
-        read.check().map_err(Error::Format)?;
+        read.check().map_err(|why| c.wrong(why))?;
         Ok(Some(read))
     }
 }

@@ -51,7 +51,11 @@ impl Images {
 /// [`Error::Io`]; [`Error::Format`] when the file is no archive or damaged; [`Error::Data`] when a member is missing
 /// or of the wrong kind or shape, or a value is NaN or more than 10⁻³ outside [−1, 1].
 pub fn read_images(path: &Path) -> Result<Images> {
-    let mut npz = Npz::open(path)?;
+    images(Npz::open(path)?)
+}
+
+/// The same of an open archive.
+pub(crate) fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
     let (shape, values) = npz.read("images", "float32, float64 or uint8", |d| match d.scalar {
         Scalar::U8 => Some(|b, _| value(b[0])),
         _ => float(d),

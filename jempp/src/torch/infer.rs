@@ -9,7 +9,7 @@ use super::storage::View;
 use crate::checkpoint::{Container, Tensor, TensorData};
 use crate::config::{Config, ModelConfig, NormKind};
 use crate::error::Result;
-use crate::infer::{FORMAT, PREPROCESSING, REPLAY_BUFFER};
+use crate::infer::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
 use crate::model::listing;
 use crate::pickle::{Item, Pairs, Value};
 use std::collections::BTreeMap;
@@ -57,6 +57,7 @@ pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
     });
     let buffer = buffer.transpose()?;
     let config = architecture(&saved, &views, buffer.as_ref(), hints)?;
+    let assumed = buffer.is_none() && hints.image_size.is_none();
     let tensors = tensors(&saved, views, &config, buffer)?;
     let mut container = Container::new(tensors).with_source(source);
     let json = |v: &ModelConfig| serde_json::to_string(v).map_err(|e| saved.wrong(e));
@@ -65,6 +66,9 @@ pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
     fact("architecture", json(&config)?);
     fact("preprocessing", PREPROCESSING.to_owned());
     fact("source", format!("PyTorch checkpoint ({})", saved.form()));
+    if assumed {
+        fact(IMAGE_SIZE, "assumed".to_owned());
+    }
     if config.norm == NormKind::Batch {
         fact("bn", "running".to_owned());
     }

@@ -25,6 +25,7 @@ use storage::{Declared, View};
 use tensor::Raw;
 
 pub use infer::{Hints, model};
+pub(crate) use moments::floats;
 pub use moments::{Moments, moments};
 pub use write::write;
 
@@ -131,6 +132,17 @@ impl<'a> Saved<'a> {
     fn read(&self, name: &str, view: &View) -> Result<Tensor> {
         Ok(tensor::read(name, view, &self.raw(name, view)?))
     }
+}
+
+/// Every tensor of a dict, whatever they are.
+pub(crate) fn tensors(bytes: &[u8], source: &Path) -> Result<Vec<Tensor>> {
+    let saved = Saved::open(bytes, source)?;
+    let pairs = saved.root().as_pairs().ok_or_else(|| saved.wrong("it holds no dict"))?;
+    let read = |(name, item): (Item<'_>, Item<'_>)| {
+        let view = View::of(item).unwrap_or_else(|| Err(format!("{}, not a tensor", item.kind())));
+        saved.read(name.as_str().unwrap_or("?"), &view.map_err(|e| saved.wrong(e))?)
+    };
+    pairs.iter().map(read).collect()
 }
 
 /// All storages that a pickle names.

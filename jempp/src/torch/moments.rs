@@ -45,7 +45,7 @@ pub fn moments(mean: (&[u8], &Path), covariance: (&[u8], &Path)) -> Result<Momen
 }
 
 /// The values of the one tensor in a file, and its shape.
-fn floats((bytes, source): (&[u8], &Path)) -> Result<(Vec<f32>, Vec<usize>)> {
+pub(crate) fn floats((bytes, source): (&[u8], &Path)) -> Result<(Vec<f32>, Vec<usize>)> {
     let saved = Saved::open(bytes, source)?;
     let tensor = saved.read("the tensor", &infer::lone(&saved)?)?;
     let TensorData::F32(values) = tensor.data else { return Err(saved.wrong("a tensor of whole numbers")) };

@@ -190,9 +190,35 @@ def celeba():
     )
 
 
+def pictures():
+    """Files of one smooth image, 7×9, in what PIL writes of PNG, JPEG and GIF; what PIL reads out of some."""
+    y, x = np.meshgrid(np.arange(7), np.arange(9), indexing="ij")
+    rgb = Image.fromarray(np.stack([20 + 25 * x, 230 - 30 * y, 10 * (x + y)], axis=2).astype(np.uint8))
+    grey, palette = rgb.convert("L"), rgb.quantize(16)
+    here = lambda name: path("..", "pictures", name)
+    grey.save(here("grey.png"))
+    rgb.save(here("rgb.png"))
+    palette.save(here("palette.png"))
+    rgb.convert("1").save(here("bits.png"))
+    rgb.convert("RGBA").save(here("opaque.png"), icc_profile=bytes(range(256)) * 4)
+    palette.save(here("palette.gif"))
+    jpegs = {
+        "grey": (grey, {}),
+        "full": (rgb, {"subsampling": "4:4:4"}),
+        "half": (rgb, {"subsampling": "4:2:0"}),
+        "progressive": (rgb, {"progressive": True}),
+    }
+    for name, (image, options) in jpegs.items():
+        image.save(here(name + ".jpg"), quality=90, **options)
+    names = ["palette.png"] + [name + ".jpg" for name in jpegs]
+    read = {name: np.asarray(Image.open(here(name)).convert("RGB")) for name in names}
+    np.savez_compressed(here("read.npz"), **read)
+
+
 if __name__ == "__main__":
     cifar()
     svhn()
     mnist()
     npz()
     celeba()
+    pictures()

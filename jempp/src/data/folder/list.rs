@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub path: PathBuf,
     /// Its class.
     pub label: u16,
+    /// Its bytes, when it was listed.
+    pub length: u64,
 }
 
 /// The files of a data set: those of `train` class by class, then those of `test`.
@@ -46,7 +48,8 @@ pub(super) struct Listing {
 pub(in crate::data) struct Item {
     /// Its name.
     pub name: OsString,
-    size: u64,
+    /// Its bytes.
+    pub size: u64,
     modified: i128,
 }
 
@@ -95,7 +98,7 @@ pub(super) fn list(root: &Path, threads: usize) -> Result<Listing> {
         digest.add(names[usize::from(*label)].as_encoded_bytes());
         for item in items {
             item.add_to(&mut digest);
-            files.push(Entry { path: folder.join(item.name), label: *label });
+            files.push(Entry { path: folder.join(item.name), label: *label, length: item.size });
         }
         if k + 1 == names.len() {
             count = files.len();

@@ -15,7 +15,7 @@ use super::source::{Parts, Source};
 use crate::error::Result;
 use std::path::Path;
 
-pub(super) use decode::rgb;
+pub(super) use decode::{afford, rgb, rgb_of};
 use list::Listing;
 pub(super) use list::class_files;
 

@@ -143,6 +143,24 @@ fn jpeg_is_close() {
     }
 }
 
+/// Small files whose pixels would be many are refused before there is room for them, alone and together.
+#[test]
+fn images_that_unpack_to_much_are_refused() {
+    // One small file of 400×400, and many that could be as large by what they hold.
+    let place = Place::coloured();
+    place.save("train/a/Y.png", &GrayImage::new(400, 400).into());
+    for i in 0..30 {
+        place.put(&format!("train/b/more{i}.png"), b"x");
+    }
+    let m = place.message();
+    assert!(m.starts_with("SET/train/a/Y.png and 36 more like it: the ") && m.contains("hostile"), "{m}");
+    let place = Place::coloured();
+    place.save("train/b/3.png", &DynamicImage::from(RgbImage::new(1000, 1000)));
+    assert!(place.message().contains("is 1000×1000"));
+    let e = super::rgb(&place.path("train/b/3.png")).unwrap_err();
+    assert!(e.exit_code() == 3 && e.to_string().contains("unpack to 3000000"), "{e}");
+}
+
 #[test]
 fn grey_stays_grey_until_there_is_colour() {
     let place = Place::new(|i| grey(i, 6, 5).into());

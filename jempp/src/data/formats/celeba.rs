@@ -48,15 +48,17 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
     let mut digest = Digest::new();
     digest.add(&super::stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
     let mut files = Vec::with_capacity(items.len());
+    let mut length = 0;
     for item in items {
         item.add_to(&mut digest);
+        length += item.size;
         files.push(images.join(item.name));
     }
     let (crop, attribute) = (options.crop, options.attribute.clone());
     let [attributes, partition] = lists;
     let stamp = digest.0;
     let read = move |reading: &mut Reading<'_>| {
-        let set = Set { files, attributes, partition, crop, attribute };
+        let set = Set { files, length, attributes, partition, crop, attribute };
         set.read(reading)
     };
     Ok(Work { stamp, read: Box::new(read) })
@@ -64,6 +66,8 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
 
 struct Set {
     files: Vec<PathBuf>,
+    /// Bytes of all of them.
+    length: u64,
     attributes: Option<PathBuf>,
     partition: Option<PathBuf>,
     crop: Crop,
@@ -78,6 +82,10 @@ impl Set {
         let n = self.files.len();
         let first = small(&self.files[0], self.crop)?;
         let size = first.0;
+        // Once one by one and once in a row; tiny images would be scaled up.
+        let bytes = 2 * (n * first.1.len()) as u64;
+        let images = format!("{} and the images beside it", self.files[0].display());
+        folder::afford(&images, self.length, bytes)?;
         let progress = &mut reading.progress;
         let work = |i: usize| {
             let (here, image) = small(&self.files[i], self.crop)?;
@@ -112,14 +120,7 @@ impl Set {
             return Ok(Parts { train: n - test, valid: 0, test });
         };
         let text = text(path)?;
-        let mut rows = HashMap::new();
-        for (i, fields) in lines(&text) {
-            if let [name, part @ ("0" | "1" | "2")] = fields.as_slice() {
-                rows.insert(*name, part.as_bytes()[0] - b'0');
-            } else if i > 1 {
-                return Err(Place::file(path).damaged(format!("line {i} is not a name and 0, 1 or 2")));
-            }
-        }
+        let rows = partition(path, &text)?;
         let mut parts: [Vec<PathBuf>; 3] = Default::default();
         for file in std::mem::take(&mut self.files) {
             let part = *find_row(path, &rows, &file)?;
@@ -144,33 +145,58 @@ impl Set {
             return Err(Error::Config(why));
         };
         let text = text(path)?;
-        let is_head = |f: &Vec<&str>| f.len() > 1 && f.iter().all(|f| f.parse::<i64>().is_err());
-        let Some((at, head)) = lines(&text).take(3).find(|(_, f)| is_head(f)) else {
-            return Err(Place::file(path).damaged("its first lines do not name the attributes"));
-        };
-        let Some(column) = head.iter().position(|a| *a == self.attribute) else {
-            let names: Vec<&str> = head.into_iter().filter(|a| *a != "image_id").collect();
-            let why =
-                format!("`data.attribute` = \"{}\": must be one of {}", self.attribute, names.join(", "));
-            return Err(Error::Config(why));
-        };
-        // In the text file the names of the images have no heading.
-        let column = column + usize::from(head[0] != "image_id");
-        let mut rows = HashMap::new();
-        for (i, fields) in lines(&text).filter(|(i, _)| *i > at) {
-            let value = match fields.get(column) {
-                Some(&"1") => 1,
-                Some(&("-1" | "0")) => 0,
-                _ => {
-                    let why = format!("line {i} has no 1 or -1 for {}", self.attribute);
-                    return Err(Place::file(path).damaged(why));
-                }
-            };
-            rows.insert(fields[0], value);
-        }
+        let rows = column(path, &text, &self.attribute)?;
         let labels = self.files.iter().map(|f| find_row(path, &rows, f).copied()).collect::<Result<_>>()?;
         Ok((labels, vec![format!("not {}", self.attribute), self.attribute.clone()]))
     }
+}
+
+/// The part of each image in a partition.
+fn partition<'a>(path: &Path, text: &'a str) -> Result<HashMap<&'a str, u8>> {
+    let mut rows = HashMap::new();
+    for (i, fields) in lines(text) {
+        if let [name, part @ ("0" | "1" | "2")] = fields.as_slice() {
+            rows.insert(*name, part.as_bytes()[0] - b'0');
+        } else if i > 1 {
+            return Err(Place::file(path).damaged(format!("line {i} is not a name and 0, 1 or 2")));
+        }
+    }
+    Ok(rows)
+}
+
+/// Whether each image in a list of attributes has this one.
+fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a str, u16>> {
+    let is_head = |f: &Vec<&str>| f.len() > 1 && f.iter().all(|f| f.parse::<i64>().is_err());
+    let Some((at, head)) = lines(text).take(3).find(|(_, f)| is_head(f)) else {
+        return Err(Place::file(path).damaged("its first lines do not name the attributes"));
+    };
+    let Some(column) = head.iter().position(|a| *a == attribute) else {
+        let names: Vec<&str> = head.into_iter().filter(|a| *a != "image_id").collect();
+        let (names, file) = (names.join(", "), path.display());
+        let why = format!("`data.attribute` = \"{attribute}\": must be one of {names}, which {file} lists");
+        return Err(Error::Config(why));
+    };
+    // In the text file the names of the images have no heading.
+    let column = column + usize::from(head[0] != "image_id");
+    let mut rows = HashMap::new();
+    for (i, fields) in lines(text).filter(|(i, _)| *i > at) {
+        let value = match fields.get(column) {
+            Some(&"1") => 1,
+            Some(&("-1" | "0")) => 0,
+            _ => {
+                let why = format!("line {i} has no 1 or -1 for {attribute}");
+                return Err(Place::file(path).damaged(why));
+            }
+        };
+        rows.insert(fields[0], value);
+    }
+    Ok(rows)
+}
+
+/// Reads the bytes of a partition or of a list of attributes.
+pub(super) fn lists(path: &Path, bytes: &[u8]) -> Result<()> {
+    let text = str::from_utf8(bytes).map_err(|e| Place::file(path).damaged(e))?;
+    partition(path, text).map(drop).or_else(|_| column(path, text, "Smiling").map(drop))
 }
 
 /// The row about a file, which may have been converted to another format.

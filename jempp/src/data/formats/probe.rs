@@ -1,13 +1,23 @@
-//! The parsers by name, for tests that feed them mutated bytes.
+//! The parsers by name, for tests that feed them mutated bytes: of data sets, images, models and configurations.
 
-use super::{cifar, idx, npz, stream, svhn};
-use crate::config::LabelKind;
+use super::{celeba, cifar, idx, npz, stream, svhn};
+use crate::checkpoint::View;
+use crate::config::{Config, LabelKind};
+use crate::data::folder;
 use crate::data::source::Place;
 use crate::error::Result;
-use crate::npz::Npz;
+use crate::images::image_of;
+use crate::infer::Model;
+use crate::npz::{Npz, images};
 use crate::pickle::{Pairs, Pickle, numpy};
+use crate::torch;
+use engine::Device;
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::LazyLock;
+
+/// Where models are put.
+static CPU: LazyLock<Device> = LazyLock::new(|| Device::cpu(1));
 
 /// A parser of bytes that are taken for hostile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,20 +30,59 @@ pub enum Parser {
     Idx,
     /// A MATLAB file of SVHN.
     Mat,
-    /// A NumPy archive.
+    /// A NumPy archive as a data set.
     Npz,
+    /// A NumPy archive of images to predict for.
+    Inputs,
+    /// CelebA's lists.
+    Lists,
+    /// A PNG, as an image of a data set and as one to predict for.
+    Png,
+    /// The same of a JPEG.
+    Jpeg,
+    /// A GIF to predict for.
+    Gif,
+    /// A zip archive of `torch.save`: all tensors in it, and the model.
+    Torch,
+    /// The same of the form before PyTorch 1.6.
+    Legacy,
+    /// Means or covariances of PyTorch.
+    Moments,
+    /// A safetensors file: all tensors, and the model with what it carries.
+    Safetensors,
+    /// A configuration.
+    Toml,
 }
 
 impl Parser {
+    /// What the bytes' file is called in messages.
+    pub const FILE: &str = "some/file";
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Pickle, Self::Archive, Self::Idx, Self::Mat, Self::Npz];
+    pub const ALL: [Self; 15] = [
+        Self::Pickle,
+        Self::Archive,
+        Self::Idx,
+        Self::Mat,
+        Self::Npz,
+        Self::Inputs,
+        Self::Lists,
+        Self::Png,
+        Self::Jpeg,
+        Self::Gif,
+        Self::Torch,
+        Self::Legacy,
+        Self::Moments,
+        Self::Safetensors,
+        Self::Toml,
+    ];
 
     /// Parses `bytes`, and drops what comes out.
     ///
     /// # Errors
     /// Whatever is wrong with them.
     pub fn run(self, bytes: &[u8]) -> Result<()> {
-        let place = Place::file(Path::new("bytes"));
+        let path = Path::new(Self::FILE);
+        let place = Place::file(path);
         let (length, packed) = (bytes.len() as u64, bytes.starts_with(&[0x1f, 0x8b]));
         match self {
             Self::Pickle => {
@@ -52,11 +101,45 @@ impl Parser {
                 let most = from.left();
                 idx::parse(&place, &mut from, 3, most).map(drop)
             }
-            Self::Npz => {
-                let path = Path::new("bytes");
-                npz::read(Npz::of(path, Cursor::new(bytes), length)?, path).map(drop)
-            }
             Self::Mat => svhn::parse(&place, &mut { bytes }, length).map(drop),
+            Self::Npz => npz::read(Npz::of(path, Cursor::new(bytes), length)?, path).map(drop),
+            Self::Inputs => images(Npz::of(path, Cursor::new(bytes), length)?).map(drop),
+            Self::Lists => celeba::lists(path, bytes),
+            Self::Png | Self::Jpeg => {
+                let decoded = folder::rgb_of(path, bytes).map(drop);
+                either(decoded, || image_of(path, bytes, SIZE).map(drop))
+            }
+            Self::Gif => image_of(path, bytes, SIZE).map(drop),
+            Self::Torch | Self::Legacy => {
+                let all = torch::tensors(bytes, path).map(drop);
+                either(all, || torch::model(bytes, path, torch::Hints::default()).map(drop))
+            }
+            Self::Moments => torch::floats((bytes, path)).map(drop),
+            Self::Safetensors => {
+                let view = View::of_bytes(bytes.to_vec(), path)?;
+                view.container(&view.names())?;
+                if !view.meta.contains_key("format") {
+                    return Ok(());
+                }
+                let model = Model::from_view(&CPU, view)?;
+                model.bank().map(drop)
+            }
+            Self::Toml => {
+                let text = str::from_utf8(bytes).map_err(|e| place.unfit(e))?;
+                Config::from_sources("digits", Some((text, Self::FILE)), &[])?.to_toml().map(drop)
+            }
         }
+    }
+}
+
+/// Height, width and channels of the images in the tests.
+const SIZE: [usize; 3] = [7, 9, 3];
+
+/// Fine if one of two readings is; an error that is not of the bytes is never hidden.
+fn either(one: Result<()>, other: impl FnOnce() -> Result<()>) -> Result<()> {
+    match (one, other()) {
+        (Ok(()), other) if other.as_ref().is_err_and(|e| !matches!(e.exit_code(), 3 | 6)) => other,
+        (Err(e), Ok(())) if matches!(e.exit_code(), 3 | 6) => Ok(()),
+        (one, _) => one,
     }
 }

@@ -188,7 +188,10 @@ pub fn fits(place: &Place, length: u64, most: u64) -> Result<usize> {
     match usize::try_from(length) {
         Ok(n) if length <= most => Ok(n),
         _ => {
-            Err(place.damaged(format!("claims {length} bytes, more than {RATIO} times the archive's length")))
+            let why = format!(
+                "claims {length} bytes, more than {RATIO} times the archive's length; cut short or damaged"
+            );
+            Err(place.damaged(why))
         }
     }
 }

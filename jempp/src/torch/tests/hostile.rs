@@ -212,5 +212,27 @@ fn what_shapes_cannot_tell_is_asked_for() {
     let back = model(&bytes, Path::new("x.pt"), hints).unwrap();
     let config = crate::infer::architecture(&back).unwrap();
     assert_eq!((config.norm, config.image_size), (crate::config::NormKind::Layer, [28, 20, 3]));
+    assert!(!back.meta.contains_key("image_size"));
     assert!(Model::from_container(&Device::cpu(1), &back).is_ok());
+}
+
+#[test]
+fn a_size_that_nothing_tells_is_said_to_be_assumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let assumed = |name: &str, bytes: &[u8], hints| {
+        let c = model(bytes, Path::new("x.pt"), hints).unwrap();
+        let file = dir.path().join(name);
+        c.write(&file).unwrap();
+        crate::inspect::inspect(&file).unwrap().image_size_assumed
+    };
+    let whole = official(OFFICIAL[0]);
+    assert!(!assumed("a", &whole, Hints::default()));
+    let mut c = model(&whole, Path::new("x.pt"), Hints::default()).unwrap();
+    c.tensors.retain(|t| t.name != "replay_buffer");
+    let path = dir.path().join("bare.pt");
+    write(&path, &c).unwrap();
+    let bare = fs::read(&path).unwrap();
+    assert!(assumed("b", &bare, Hints::default()));
+    assert!(!assumed("c", &bare, Hints { image_size: Some([32, 32]), ..Hints::default() }));
+    assert!(crate::inspect::inspect(&path).unwrap().image_size_assumed);
 }

@@ -1,7 +1,6 @@
 //! Files that PyTorch wrote, read and written again; then what nobody should have written.
 
 mod hostile;
-mod mutations;
 
 use super::*;
 use crate::checkpoint::{Container, TensorData, load_model};
@@ -31,22 +30,10 @@ fn official(name: &str) -> Vec<u8> {
     read_file("../tests/fixtures", name)
 }
 
-/// Reads every tensor of a dict; all that a file may do to a reader happens on the way.
-fn read_all(bytes: &[u8]) -> Result<Vec<Tensor>> {
-    let saved = Saved::open(bytes, Path::new("x.pt"))?;
-    let pairs = saved.root().as_pairs().ok_or_else(|| saved.wrong("no dict"))?;
-    let mut out = Vec::new();
-    for (name, item) in pairs.iter() {
-        let view = View::of(item).ok_or_else(|| saved.wrong("no tensor"))?.map_err(|e| saved.wrong(e))?;
-        out.push(saved.read(name.as_str().unwrap_or("?"), &view)?);
-    }
-    Ok(out)
-}
-
 #[test]
 fn values_of_every_type_and_view_are_pytorchs() {
     for name in ["values.pt", "values_legacy.pt"] {
-        let all = read_all(&data(name)).unwrap();
+        let all = tensors(&data(name), Path::new("x.pt")).unwrap();
         assert_eq!(all.len(), 17, "{name}");
         let get = |key: &str| all.iter().find(|t| t.name == key).unwrap();
         let floats = |key: &str, shape: &[usize], at: &[usize]| {
