@@ -186,6 +186,37 @@ impl Subject {
     /// [`Error::Data`] when the model does not know its data set and none is named, or the images do not fit the model;
     /// those of [`data::load`].
     pub fn of_model(model: &Model, dataset: Option<&str>, seed: Option<u64>) -> Result<Self> {
+        let subject = Self::load(model, dataset, seed)?;
+        let (set, m) = (&subject.set, &model.network().config);
+        if set.size() != m.image_size || set.classes() > m.classes {
+            let (name, size, classes) = (set.name(), set.size(), set.classes());
+            return Err(Error::Data(format!(
+                "data set `{name}` has images of {size:?} and {classes} classes, the model takes {:?} and {}",
+                m.image_size, m.classes
+            )));
+        }
+        Ok(subject)
+    }
+
+    /// The test images of another data set, whatever its classes, as images that the model does not know: scaled to the
+    /// model's size ([`Dataset::fitted`]) if they have another. With its name, which says so.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are no test images, or of other channels than 1 and 3; those of [`data::load`].
+    pub fn outside(model: &Model, dataset: &str, seed: Option<u64>) -> Result<(String, Self)> {
+        let mut subject = Self::load(model, Some(dataset), seed)?;
+        let (from, to) = (subject.set.size(), model.network().config.image_size);
+        let name = subject.set.name().to_owned();
+        if from == to {
+            return Ok((name, subject));
+        }
+        subject.set = subject.set.fitted(subject.part(Part::Test)?, to)?;
+        let test = (0..subject.set.len() as u32).collect();
+        subject.split = Split { train: Vec::new(), valid: Vec::new(), test };
+        Ok((format!("{name}, scaled from {}×{}×{}", from[0], from[1], from[2]), subject))
+    }
+
+    fn load(model: &Model, dataset: Option<&str>, seed: Option<u64>) -> Result<Self> {
         let known = model.config()?;
         if known.is_none() && dataset.is_none() {
             return Err(Error::Data("the model does not say what it was trained on; name a data set".into()));
@@ -197,22 +228,14 @@ impl Subject {
             name.clone_into(&mut config.data.dataset);
         }
         let loaded = match data::load(&config.data, Reading::on(model.device())) {
-            // Nothing is known to have been held back, and small data sets cannot spare as many as the preset says.
-            Err(Error::Config(_)) if unknown => {
+            // Nothing is known to have been held back, and small data sets cannot spare as many as is configured.
+            Err(Error::Config(_)) if unknown || named => {
                 config.data.valid_size = 0;
                 data::load(&config.data, Reading::on(model.device()))
             }
             loaded => loaded,
         };
         let (set, split) = loaded?;
-        let m = &model.network().config;
-        if set.size() != m.image_size || set.classes() > m.classes {
-            let (name, size, classes) = (set.name(), set.size(), set.classes());
-            return Err(Error::Data(format!(
-                "data set `{name}` has images of {size:?} and {classes} classes, the model takes {:?} and {}",
-                m.image_size, m.classes
-            )));
-        }
         let crc = format!("{:08x}", set.crc32c());
         let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
         let warning = (other && !named).then(|| {

@@ -113,7 +113,7 @@ pub struct Calibration {
   jempp-cli eval ood --model runs/train-001 --against svhn --against cifar100 --out judged
 
 Against synthetic sets made of the judged images (shuffled pixels, means of two, blurred) or as many of noise and
-constants, and against the test images of the data sets named. High scores mean data.")]
+constants, and against the test images of the data sets named, scaled if they have another size. High scores mean data.")]
 pub struct Ood {
     /// What is judged, on what.
     #[command(flatten)]

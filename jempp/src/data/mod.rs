@@ -162,6 +162,34 @@ impl Dataset {
         Ok(())
     }
 
+    /// These images, scaled to `size` as PIL's bilinear filter does, grey ones repeated for three channels, and coloured
+    /// ones made grey for one channel as PIL's mode L is; with their labels.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when channels are not 1 or 3, or there is no such image.
+    pub fn fitted(&self, indices: &[u32], size: [usize; 3]) -> Result<Self> {
+        let [h, w, c] = size;
+        if ![1, 3].contains(&self.channels) || ![1, 3].contains(&c) {
+            let (name, from) = (&self.name, self.channels);
+            return Err(Error::Data(format!(
+                "images of `{name}` have {from} channels and cannot be given {c}"
+            )));
+        }
+        let mut images = Vec::with_capacity(indices.len() * h * w * c);
+        for &i in indices {
+            let image = self.image(i).ok_or_else(|| self.no_image(i))?;
+            let scaled = formats::bilinear(image, [self.height, self.width], self.channels, [h, w]);
+            match (self.channels, c) {
+                (3, 1) => images.extend(scaled.chunks_exact(3).map(grey)),
+                (1, 3) => images.extend(scaled.iter().flat_map(|v| [*v; 3])),
+                _ => images.extend(scaled),
+            }
+        }
+        let mut labels = vec![0; indices.len()];
+        self.labels_of(indices, &mut labels)?;
+        Self::new(&self.name, size, self.classes, images, labels)
+    }
+
     /// Checksum (CRC-32C) of sizes, images and labels, to tell data sets of one name apart.
     pub fn crc32c(&self) -> u32 {
         self.crc32c
@@ -170,6 +198,12 @@ impl Dataset {
     fn no_image(&self, i: u32) -> Error {
         Error::Data(format!("data set `{}` has {} images, so none of index {i}", self.name, self.len()))
     }
+}
+
+/// Luma of red, green and blue in PIL's fixed-point arithmetic (ITU-R 601-2).
+fn grey(rgb: &[u8]) -> u8 {
+    let sum: u32 = rgb.iter().zip([19_595, 38_470, 7_471]).map(|(v, weight)| u32::from(*v) * weight).sum();
+    ((sum + (1 << 15)) >> 16) as u8
 }
 
 /// Takes `valid_size` of `pool` for validation: (validation, training), in the order of the published code,
@@ -234,6 +268,21 @@ mod tests {
         assert_eq!(out, [value(51), value(204), -1.0, 1.0]);
         assert!(plain_batch(&set, &[1], &mut out).unwrap_err().to_string().contains("do not fit 4"));
         assert!(plain_batch(&set, &[2, 0], &mut out).unwrap_err().to_string().contains("index 2"));
+    }
+
+    #[test]
+    fn images_are_fitted_as_pil_does() {
+        // np.array(im.resize((3, 3), Image.BILINEAR).convert("L")), im = Image.fromarray(images of shape [2, 2, 3]).
+        let image = vec![10, 200, 30, 255, 0, 128, 0, 0, 0, 255, 255, 255];
+        let set = Dataset::new("x", [2, 2, 3], 2, [vec![7; 12], image.clone()].concat(), vec![0, 1]).unwrap();
+        let grey = set.fitted(&[1], [3, 3, 1]).unwrap();
+        assert_eq!(grey.images(), [124, 107, 91, 62, 118, 173, 0, 128, 255]);
+        assert_eq!((grey.labels(), grey.size(), grey.name()), (&[1][..], [3, 3, 1], "x"));
+        let wide = grey.fitted(&[0], [3, 3, 3]).unwrap();
+        assert_eq!(&wide.images()[3..9], [107, 107, 107, 91, 91, 91]);
+        assert_eq!(set.fitted(&[1, 0], [2, 2, 3]).unwrap().image(0).unwrap(), image);
+        assert!(set.fitted(&[2], [2, 2, 3]).unwrap_err().to_string().contains("index 2"));
+        assert!(set.fitted(&[0], [2, 2, 4]).unwrap_err().to_string().contains("3 channels"));
     }
 
     #[test]

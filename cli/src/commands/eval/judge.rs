@@ -83,11 +83,7 @@ pub fn ood(global: &Global, a: &Ood) -> Result<()> {
 
 /// The data sets named, with what is left of their paths as names.
 pub fn others(model: &Model, names: &[String], global: &Global) -> Result<Vec<(String, Subject)>> {
-    let one = |name: &String| {
-        let subject = Subject::of_model(model, Some(name), global.seed)?;
-        Ok((subject.set.name().to_owned(), subject))
-    };
-    names.iter().map(one).collect()
+    names.iter().map(|name| Subject::outside(model, name, global.seed)).collect()
 }
 
 /// The plans of the balls asked for.

@@ -17,6 +17,8 @@ mod svhn;
 #[cfg(test)]
 mod tests;
 
+pub use resize::bilinear;
+
 use super::cache::Digest;
 use super::source::Source;
 use super::{Reading, folder};
