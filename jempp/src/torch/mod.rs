@@ -15,7 +15,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::Tensor;
+use crate::checkpoint::{Container, Tensor};
 use crate::error::{Error, Result};
 use crate::pickle::{Item, Pickle};
 use archive::Archive;
@@ -131,6 +131,25 @@ impl<'a> Saved<'a> {
     fn read(&self, name: &str, view: &View) -> Result<Tensor> {
         Ok(tensor::read(name, view, &self.raw(name, view)?))
     }
+}
+
+/// The tensors of a state dict, by the names and in the shapes that they have there.
+///
+/// # Errors
+/// [`Error::Format`] when the file is damaged or holds something else.
+pub(crate) fn state_dict(bytes: &[u8], source: &Path) -> Result<Container> {
+    let saved = Saved::open(bytes, source)?;
+    let tensor = |(key, item): (Item<'_>, Item<'_>)| {
+        let name = key.as_str().ok_or_else(|| saved.wrong("a name in the state dict is no string"))?;
+        let view = View::of(item).unwrap_or_else(|| Err(format!("it is {}, not a tensor", item.kind())));
+        saved.read(name, &view.map_err(|e| saved.wrong(format!("`{}`: {e}", archive::shown(name))))?)
+    };
+    let pairs = saved.root().as_pairs().ok_or_else(|| {
+        let kind = saved.root().kind();
+        saved.wrong(format!("it holds {kind}, not a state dict; save model.state_dict() instead"))
+    })?;
+    let tensors = pairs.iter().map(tensor).collect::<Result<Vec<_>>>()?;
+    Ok(Container::new(tensors).with_source(source))
 }
 
 /// All storages that a pickle names.

@@ -1,0 +1,84 @@
+//! FID and Inception score, by weights that are noise.
+
+use super::Place;
+use serde_json::{Map, Value};
+
+/// Writes weights of FID's network, with the names and shapes that the fixture of its parity test holds.
+fn weights(place: &Place) {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/inception.safetensors");
+    let bytes = std::fs::read(fixture).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let shapes: Map<String, Value> =
+        serde_json::from_str(header["__metadata__"]["fid"].as_str().unwrap()).unwrap();
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state as f32 / u32::MAX as f32 - 0.5
+    };
+    let tensors = shapes.iter().map(|(name, shape)| {
+        let shape: Vec<usize> =
+            shape.as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect();
+        let fan = shape.iter().skip(1).product::<usize>() as f32;
+        let at = if name.ends_with("running_var") || name.ends_with("bn.weight") { 1.0 } else { 0.0 };
+        let values =
+            (0..shape.iter().product()).map(|_| at + noise() * (24.0 / fan.max(24.0)).sqrt()).collect();
+        jempp::checkpoint::Tensor::f32(name.as_str(), shape, values)
+    });
+    let container = jempp::checkpoint::Container::new(tensors.collect::<Vec<_>>());
+    container.write(&place.path().join("w.safetensors")).unwrap();
+}
+
+#[test]
+fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
+    let place = Place::empty();
+    place.train("run");
+    weights(&place);
+    let eval = |args: &[&str]| {
+        let common = ["eval", "fid", "--model", "run", "--inception", "w.safetensors", "--resize", "torch"];
+        place.run(&[&common[..], args].concat())
+    };
+    let chains = ["-n", "12", "--reference-n", "10", "--out", "judged", "--json"];
+    let first = eval(&chains).json();
+    let (fid, score) = (first["fid"].as_f64().unwrap(), first["inception_score"]["mean"].as_f64().unwrap());
+    assert!(fid > 0.0 && (1.0..1008.0).contains(&score), "{first}");
+    assert_eq!((&first["n"], &first["reference"]["n"]), (&12.into(), &10.into()));
+    assert_eq!((&first["variant"], &first["resize"]), (&"fid".into(), &"torch".into()));
+    assert_eq!(first["reference"]["split"], "train");
+    assert_eq!(first["warnings"].as_array().unwrap().len(), 2, "{first}");
+    // Finished portions are not made again.
+    let part = place.path().join("judged/parts/inception-samples-0000.safetensors");
+    let made = || std::fs::metadata(&part).unwrap().modified().unwrap();
+    let before = made();
+    assert_eq!(eval(&chains).json(), first);
+    assert_eq!(made(), before);
+    // The same chains from a file, against the statistics kept.
+    place.run(&["sample", "-q", "--model", "run", "-n", "12", "-o", "s.npz"]).ok();
+    let again = eval(&["--samples", "s.npz", "--reference", "judged/reference.npz", "--json"]).json();
+    for key in ["fid", "inception_score", "samples_crc32c"] {
+        assert_eq!(again[key], first[key], "{key}");
+    }
+    assert_eq!(again["reference"]["n"], 10);
+    let all =
+        ["--attacked", "0", "--no-gradient", "-n", "20", "--sampled", "2", "--inception", "w.safetensors"];
+    let more = ["--reference", "judged/reference.npz", "--resize", "torch"];
+    let text = place.run(&[&["eval", "all", "--model", "run"], &all[..], &more].concat()).ok();
+    assert!(text.contains("none of fewer than 10 images") && text.contains("bilinear"), "{text}");
+    let page = std::fs::read_to_string(place.path().join("run/report.html")).unwrap();
+    assert!(page.contains("FID and Inception score"));
+}
+
+#[test]
+fn what_is_no_inception_is_refused() {
+    let place = Place::empty();
+    place.train("run");
+    let eval = |args: &[&str]| place.run(&[&["eval", "fid", "--model", "run"], args].concat());
+    let e = eval(&["--inception", "nowhere.pth"]).fails(3);
+    assert!(e.contains("nowhere.pth: there is no such file"), "{e}");
+    let e = eval(&["--inception", "run/ckpt/last/model.safetensors"]).fails(6);
+    assert!(e.contains("no tensor `fc.weight`"), "{e}");
+    let e = eval(&["--inception", "x", "-n", "1"]).fails(3);
+    assert!(e.contains("no covariance"), "{e}");
+    assert!(eval(&[]).fails(2).contains("--inception"));
+    assert!(eval(&["--inception", "x", "--samples", "a.npz", "-n", "3"]).fails(2).contains("cannot be used"));
+}
