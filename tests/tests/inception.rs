@@ -232,7 +232,7 @@ fn speed() {
     let best = (0..5)
         .map(|_| time(&mut || drop(net.see(&images, [32, 32, 3], Resize::Pil))))
         .fold(f64::MAX, f64::min);
-    println!("{:?}: {:.2} images/s", device, 16.0 / best);
+    println!("{device:?}: {:.2} images/s, {net:?}", 16.0 / best);
     let x: Vec<f32> = noise("features", 3000 * 2048).iter().map(|v| *v as f32).collect();
     let mut m = Moments::new(2048);
     println!("moments of 3000 images: {:.2} s", time(&mut || m.add(&x)));

@@ -34,38 +34,35 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
     let place = Place::empty();
     place.train("run");
     weights(&place);
-    let eval = |args: &[&str]| {
-        let common = ["eval", "fid", "--model", "run", "--inception", "w.safetensors", "--resize", "torch"];
-        place.run(&[&common[..], args].concat())
-    };
-    let chains = ["-n", "12", "--reference-n", "10", "--out", "judged", "--json"];
-    let first = eval(&chains).json();
-    let (fid, score) = (first["fid"].as_f64().unwrap(), first["inception_score"]["mean"].as_f64().unwrap());
-    assert!(fid > 0.0 && (1.0..1008.0).contains(&score), "{first}");
-    assert_eq!((&first["n"], &first["reference"]["n"]), (&12.into(), &10.into()));
-    assert_eq!((&first["variant"], &first["resize"]), (&"fid".into(), &"torch".into()));
-    assert_eq!(first["reference"]["split"], "train");
-    assert_eq!(first["warnings"].as_array().unwrap().len(), 2, "{first}");
-    // Finished portions are not made again.
-    let part = place.path().join("judged/parts/inception-samples-0000.safetensors");
-    let made = || std::fs::metadata(&part).unwrap().modified().unwrap();
-    let before = made();
-    assert_eq!(eval(&chains).json(), first);
-    assert_eq!(made(), before);
-    // The same chains from a file, against the statistics kept.
-    place.run(&["sample", "-q", "--model", "run", "-n", "12", "-o", "s.npz"]).ok();
-    let again = eval(&["--samples", "s.npz", "--reference", "judged/reference.npz", "--json"]).json();
-    for key in ["fid", "inception_score", "samples_crc32c"] {
-        assert_eq!(again[key], first[key], "{key}");
-    }
-    assert_eq!(again["reference"]["n"], 10);
+    let settings = ["--resize", "torch", "--inception", "w.safetensors", "--reference-n", "7"];
     let all =
-        ["--attacked", "0", "--no-gradient", "-n", "20", "--sampled", "2", "--inception", "w.safetensors"];
-    let more = ["--reference", "judged/reference.npz", "--resize", "torch"];
-    let text = place.run(&[&["eval", "all", "--model", "run"], &all[..], &more].concat()).ok();
+        ["eval", "all", "--model", "run", "--attacked", "0", "--no-gradient", "-n", "20", "--sampled", "8"];
+    let text = place.run(&[&all[..], &settings].concat()).ok();
     assert!(text.contains("none of fewer than 10 images") && text.contains("bilinear"), "{text}");
     let page = std::fs::read_to_string(place.path().join("run/report.html")).unwrap();
     assert!(page.contains("FID and Inception score"));
+    // Finished portions are not made again.
+    let part = place.path().join("run/eval/parts/inception-samples-0000.safetensors");
+    let made = || std::fs::metadata(&part).unwrap().modified().unwrap();
+    let before = made();
+    let eval = ["eval", "fid", "--model", "run", "--json"];
+    let kept = place.run(&[&eval[..], &["-n", "8", "--out", "run/eval"], &settings].concat()).json();
+    assert_eq!(made(), before);
+    assert!(kept["fid"].as_f64().unwrap() > 0.0, "{kept}");
+    assert_eq!((&kept["n"], &kept["reference"]["n"]), (&8.into(), &7.into()));
+    assert_eq!((&kept["variant"], &kept["resize"]), (&"fid".into(), &"torch".into()));
+    assert_eq!((&kept["inception_score"], &kept["reference"]["split"]), (&Value::Null, &"train".into()));
+    assert_eq!(kept["warnings"].as_array().unwrap().len(), 2, "{kept}");
+    let summary = std::fs::read_to_string(place.path().join("run/eval/summary.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["fid"], kept);
+    // The same chains from a file, against the statistics kept.
+    place.run(&["sample", "-q", "--model", "run", "-n", "8", "-o", "s.npz"]).ok();
+    let file = ["--samples", "s.npz", "--reference", "run/eval/reference.npz"];
+    let again = place.run(&[&eval[..], &settings[..4], &file].concat()).json();
+    for key in ["fid", "samples_crc32c"] {
+        assert_eq!(again[key], kept[key], "{key}");
+    }
+    assert_eq!(again["reference"]["n"], 7);
 }
 
 #[test]

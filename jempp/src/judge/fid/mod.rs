@@ -27,7 +27,7 @@ use std::path::Path;
 /// Images of a portion: seen, and kept, together.
 const PORTION: usize = 512;
 /// Images between looks at the watcher.
-const STEP: usize = 16;
+const STEP: usize = 64;
 
 /// The images that are judged.
 #[derive(Clone, Debug)]
