@@ -12,9 +12,9 @@ __device__ __forceinline__ float divisor(const Windows& v, int pads, int row, in
     return (float)(pads ? v.size * v.size : (rows.end - rows.start) * (columns.end - columns.start));
 }
 
-extern "C" __global__ void avg_pool2d(const float* x, WINDOWS, int pads, float* y)
+extern "C" __global__ void avg_pool2d(const float* x, WINDOWS_SHAPE, int pads, float* y)
 {
-    const Windows v = GIVEN;
+    const Windows v = WINDOWS_GIVEN;
     each_run<1>(n * oh * ow * c, [&](long long i, int) {
         const int channel = (int)(i % c), o = (int)(i / c % ow), r = (int)(i / c / ow % oh);
         const float* image = x + i / c / ow / oh * h * w * c + channel;
@@ -29,9 +29,9 @@ extern "C" __global__ void avg_pool2d(const float* x, WINDOWS, int pads, float* 
     });
 }
 
-extern "C" __global__ void avg_pool2d_grad(const float* dy, WINDOWS, int pads, float* dx)
+extern "C" __global__ void avg_pool2d_grad(const float* dy, WINDOWS_SHAPE, int pads, float* dx)
 {
-    const Windows v = GIVEN;
+    const Windows v = WINDOWS_GIVEN;
     each_run<1>(n * h * w * c, [&](long long i, int) {
         const int channel = (int)(i % c), column = (int)(i / c % w), row = (int)(i / c / w % h);
         const float* windows = dy + i / c / w / h * oh * ow * c + channel;

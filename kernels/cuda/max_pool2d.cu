@@ -24,9 +24,9 @@ __device__ __forceinline__ int largest(const Windows& v, const float* image, int
     return from;
 }
 
-extern "C" __global__ void max_pool2d(const float* x, WINDOWS, float* y)
+extern "C" __global__ void max_pool2d(const float* x, WINDOWS_SHAPE, float* y)
 {
-    const Windows v = GIVEN;
+    const Windows v = WINDOWS_GIVEN;
     each_run<1>(n * oh * ow * c, [&](long long i, int) {
         const int channel = (int)(i % c), o = (int)(i / c % ow), r = (int)(i / c / ow % oh);
         const float* image = x + i / c / ow / oh * h * w * c + channel;
@@ -34,9 +34,9 @@ extern "C" __global__ void max_pool2d(const float* x, WINDOWS, float* y)
     });
 }
 
-extern "C" __global__ void max_pool2d_grad(const float* x, const float* dy, WINDOWS, float* dx)
+extern "C" __global__ void max_pool2d_grad(const float* x, const float* dy, WINDOWS_SHAPE, float* dx)
 {
-    const Windows v = GIVEN;
+    const Windows v = WINDOWS_GIVEN;
     each_run<1>(n * h * w * c, [&](long long i, int) {
         const int channel = (int)(i % c), column = (int)(i / c % w), row = (int)(i / c / w % h);
         const long long number = i / c / w / h;

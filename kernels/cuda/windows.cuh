@@ -6,8 +6,8 @@ struct Windows {
     int h, w, c, size, stride, pad, oh, ow;
 };
 
-#define WINDOWS long long n, int h, int w, int c, int size, int stride, int pad, int oh, int ow
-#define GIVEN {h, w, c, size, stride, pad, oh, ow}
+#define WINDOWS_SHAPE long long n, int h, int w, int c, int size, int stride, int pad, int oh, int ow
+#define WINDOWS_GIVEN {h, w, c, size, stride, pad, oh, ow}
 
 struct Side {
     int start, end;
