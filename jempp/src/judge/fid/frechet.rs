@@ -112,9 +112,12 @@ pub fn distance(a: &Statistics, b: &Statistics) -> Result<f64> {
             b.mean.len()
         )));
     }
+    // Eigenvalues of what is not finite are no error to the crate that computes them.
+    if ![a, b].iter().all(|s| s.mean.iter().chain(&s.covariance).all(|v| v.is_finite())) {
+        return Err(Error::Data("statistics hold values that are not finite".into()));
+    }
     let matrix = |s: &Statistics| Mat::from_fn(d, d, |i, j| s.covariance[i * d + j]);
-    let none =
-        |_| Error::Data("the covariances have no eigenvalues: they hold values that are not finite".into());
+    let none = |e| Error::Internal(format!("eigenvalues of a covariance: {e:?}"));
     let (first, second) = (matrix(a), matrix(b));
     let eigen = first.self_adjoint_eigen(Side::Lower).map_err(none)?;
     let values: Vec<f64> = eigen.S().column_vector().iter().copied().collect();

@@ -99,9 +99,6 @@ fn read(path: &Path) -> Result<Statistics> {
              statistics of InceptionV3's last pooling"
         )));
     }
-    if !mean.iter().chain(&covariance).all(|v| v.is_finite()) {
-        return Err(Error::Data(format!("{}: a value is not finite", path.display())));
-    }
     let n = if npz.has(n) { npz.i64(n)?.1.first().and_then(|n| usize::try_from(*n).ok()) } else { None };
     Ok(Statistics { n, mean, covariance })
 }
