@@ -17,7 +17,8 @@ const TRACKED: &str = ".num_batches_tracked";
 /// Reads a state dict: safetensors, or a file of `torch.save`.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Data`] when there is no file, [`Error::Format`] when it is damaged or holds something else.
+/// [`crate::Error::Io`]; [`crate::Error::Data`] when there is no file; [`crate::Error::Format`] when it is damaged or
+/// holds something else.
 pub fn read(path: &Path) -> Result<Container> {
     let bytes = std::fs::read(path).map_err(|e| missing_or(path, e))?;
     let dict = if torch::is_torch(&bytes) {
