@@ -6,12 +6,14 @@
 
 pub mod adam;
 pub mod augment;
+pub mod avg_pool2d;
 pub mod batch;
 pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;
 pub mod cast;
 pub mod channels;
+pub mod concat;
 pub mod conv2d;
 pub mod counter;
 pub mod cpu;
@@ -25,6 +27,7 @@ pub mod layer_stats;
 pub mod leaky_relu;
 pub mod logsumexp;
 pub mod map;
+pub mod max_pool2d;
 pub mod memory;
 pub mod noise;
 pub mod philox;
@@ -35,3 +38,4 @@ pub mod replay;
 pub mod scale_shift_leaky;
 pub mod sgd;
 pub mod softmax_cross_entropy;
+pub mod windows;

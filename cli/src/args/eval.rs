@@ -1,5 +1,6 @@
 //! Arguments of `eval` and `report`.
 
+use super::{Fid, Seeing};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +27,8 @@ pub enum EvalCommand {
     Ood(Ood),
     /// Accuracy under attack, and whether the attack can be believed
     Attack(Attack),
+    /// FID and Inception score of samples, by InceptionV3 weights that you supply
+    Fid(Fid),
     /// All of it, and samples, with a report as one HTML file
     All(All),
     /// Fit thresholds to decide and abstain by to validation images, and store them in the model
@@ -209,6 +212,7 @@ pub struct Thresholds {
   jempp-cli eval all --model runs/train-001                     into runs/train-001/eval and report.html
   jempp-cli eval all --model runs/train-001 --against svhn --transfer runs/softmax-001
   jempp-cli eval all --model model.safetensors --out judged
+  jempp-cli eval all --model runs/train-001 --inception W       FID and Inception score too
 
 What is finished is kept: started again after an interruption, it goes on where it was.")]
 pub struct All {
@@ -236,6 +240,15 @@ pub struct All {
     /// Another model, whose adversaries are tried too
     #[arg(long, value_name = "PATH")]
     pub transfer: Option<PathBuf>,
+    /// Weights of InceptionV3: FID and Inception score of samples are found too (see `eval fid`)
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<PathBuf>,
+    /// Chains that these are of
+    #[arg(long, default_value_t = 10_000, value_name = "N", requires = "inception")]
+    pub sampled: usize,
+    /// How images are seen, and what they are compared with.
+    #[command(flatten)]
+    pub seeing: Seeing,
     /// Folder for everything [default: the run folder, if the model is in one]
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,

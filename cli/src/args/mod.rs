@@ -3,6 +3,7 @@
 mod bench;
 mod convert;
 mod eval;
+mod fid;
 mod judge;
 mod sample;
 mod train;
@@ -13,6 +14,7 @@ pub use eval::{
     Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, Judged, Ood, Report, SplitName,
     Thresholds,
 };
+pub use fid::{Fid, ResizeName, Seeing, VariantName};
 pub use judge::{Devices, Inspect};
 pub use sample::{Format, Predict, Sample, StartName};
 pub use train::Train;

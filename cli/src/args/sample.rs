@@ -74,6 +74,18 @@ pub enum StartName {
     Noise,
 }
 
+impl StartName {
+    /// Its name in results.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Bank => "class draws of the model",
+            Self::Buffer => "the replay buffer",
+            Self::Data => "class draws of the training images",
+            Self::Noise => "uniform noise",
+        }
+    }
+}
+
 /// Arguments of `predict`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:

@@ -36,17 +36,8 @@ pub fn run(global: &Global, a: &Sample) -> Result<()> {
     let (labels, columns) = labels(a, model.network().config.classes)?;
     let n = labels.as_ref().map_or(a.n, Vec::len);
     let config = constants(global, a, &model)?;
-    let images = match a.start {
-        StartName::Buffer => replay_buffer(&a.model, &model)?,
-        StartName::Data => draws_from_data(&model, &config, n, labels.as_deref(), config.seed)?,
-        _ => Vec::new(),
-    };
-    let start = match a.start {
-        StartName::Bank => Start::Bank,
-        StartName::Noise => Start::Noise,
-        StartName::Buffer => Start::Pool(&images),
-        StartName::Data => Start::Images(&images),
-    };
+    let images = pool(a.start, (&model, &a.model), &config, (n, labels.as_deref()))?;
+    let start = start(a.start, &images);
     let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
     options.steps = a.steps.unwrap_or(options.steps);
     let mut film = film(a, &options)?;
@@ -64,6 +55,30 @@ pub fn run(global: &Global, a: &Sample) -> Result<()> {
         report(&samples, &options);
     }
     Ok(())
+}
+
+/// The images that a start of this name needs.
+pub fn pool(
+    name: StartName,
+    (model, path): (&Model, &Path),
+    config: &Config,
+    (n, labels): (usize, Option<&[i32]>),
+) -> Result<Vec<f32>> {
+    match name {
+        StartName::Buffer => replay_buffer(path, model),
+        StartName::Data => draws_from_data(model, config, n, labels, config.seed),
+        StartName::Bank | StartName::Noise => Ok(Vec::new()),
+    }
+}
+
+/// The start of this name, given them.
+pub fn start(name: StartName, images: &[f32]) -> Start<'_> {
+    match name {
+        StartName::Bank => Start::Bank,
+        StartName::Noise => Start::Noise,
+        StartName::Buffer => Start::Pool(images),
+        StartName::Data => Start::Images(images),
+    }
 }
 
 /// What takes the frames of the animation, if one is wanted.

@@ -6,6 +6,7 @@
 mod board;
 mod convert;
 mod faults;
+mod fid;
 mod folders;
 mod gpu;
 mod judge;

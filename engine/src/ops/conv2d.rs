@@ -251,12 +251,16 @@ impl Op for Conv2dWeightGrad {
 type Dims = (usize, usize, usize, usize, usize, usize, usize, usize);
 
 fn three(d: Dims) -> Vec<Case> {
-    let (n, h, w, c, k, f, stride, pad) = d;
+    oblong(d, d.5)
+}
+
+/// The same with filters of another width.
+fn oblong((n, h, w, c, k, f, stride, pad): Dims, width: usize) -> Vec<Case> {
     let geometry = Geometry { stride, pad };
     let x = [n, h, w, c];
-    let ws = [k, f, f, c];
-    let y = [n, (h + 2 * pad - f) / stride + 1, (w + 2 * pad - f) / stride + 1, k];
-    let what = format!("{n}×{h}×{w}×{c}→{k} {f}×{f}/{stride}");
+    let ws = [k, f, width, c];
+    let y = [n, (h + 2 * pad - f) / stride + 1, (w + 2 * pad - width) / stride + 1, k];
+    let what = format!("{n}×{h}×{w}×{c}→{k} {f}×{width}/{stride}");
     vec![
         Case::new(
             format!("forward {what}"),
@@ -288,6 +292,7 @@ pub(super) fn cases() -> Cases {
         (2, 3, 3, 5, 4, 1, 1, 0),
         (1, 6, 7, 2, 18, 3, 2, 1),
     ];
+    let (across, down) = (oblong((2, 5, 9, 3, 4, 1, 1, 0), 7), oblong((2, 9, 6, 2, 3, 4, 2, 1), 1));
     let bench = [
         (64, 32, 32, 3, 16, 3, 1, 1),
         (64, 32, 32, 32, 32, 3, 1, 1),
@@ -309,7 +314,7 @@ pub(super) fn cases() -> Cases {
         (8, 8, 8, 640, 640, 3, 1, 1),
     ];
     Cases {
-        small: small.into_iter().flat_map(three).collect(),
+        small: small.into_iter().flat_map(three).chain(across).chain(down).collect(),
         misfits: vec![
             Case::new("channels", &[(&[1, 4, 4, 3], F::Normal), (&[2, 3, 3, 2], F::Normal)], go),
             Case::new("rank", &[(&[4, 4, 3], F::Normal), (&[2, 3, 3, 3], F::Normal)], go),

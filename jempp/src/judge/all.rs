@@ -6,6 +6,7 @@
 use super::attack::{Attack, Curve, Plan};
 use super::calibration::Calibration;
 use super::conformal::Facts;
+use super::fid::Fid;
 use super::ood::Detection;
 use super::plot::picture;
 use super::run::Judge;
@@ -39,6 +40,8 @@ pub struct Options<'a> {
     pub against: &'a [(String, Subject)],
     /// Whether ‖∂log p/∂x‖ is a score too.
     pub gradient: bool,
+    /// FID and Inception score, found before, to be kept with the rest.
+    pub fid: Option<Fid>,
 }
 
 /// All that was found.
@@ -60,6 +63,9 @@ pub struct Summary {
     pub attacks: Vec<Curve>,
     /// What it draws; absent where images are no pictures.
     pub samples: Option<Samples>,
+    /// FID and Inception score, where weights were supplied.
+    #[serde(default)]
+    pub fid: Option<Fid>,
     /// What it decides by, if it carries thresholds.
     pub thresholds: Option<Facts>,
 }
@@ -103,6 +109,7 @@ pub fn all(
         detection,
         attacks,
         samples,
+        fid: o.fid.clone(),
         thresholds: model.thresholds().map(|t| t.facts.clone()),
     };
     write(&summary, folder)?;

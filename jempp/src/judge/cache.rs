@@ -3,11 +3,15 @@
 //! Invariant: a part is used again only if it was made by the same program version from the same model, data and
 //! settings, all of which its stamp names; a part that cannot be read is made anew.
 
+use crate::checkpoint::Container;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// What says in a file of tensors what they were made of.
+const STAMP: &str = "stamp";
 
 /// Where parts are kept, if anywhere.
 #[derive(Clone, Debug, Default)]
@@ -63,11 +67,29 @@ impl Cache {
         write_atomic(&path, |w| w.write_all(&bytes))?;
         Ok(kept.value)
     }
+
+    /// The same for tensors, which are many numbers.
+    ///
+    /// # Errors
+    /// As [`Cache::part`].
+    pub fn tensors(&self, name: &str, make: impl FnOnce() -> Result<Container>) -> Result<Container> {
+        let Some(folder) = &self.folder else { return make() };
+        let path = folder.join(format!("{name}.safetensors"));
+        let kept = Container::read(&path).ok().filter(|c| c.meta.get(STAMP) == Some(&self.stamp));
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let mut made = make()?;
+        made.meta.insert(STAMP.to_owned(), self.stamp.clone());
+        made.write(&path)?;
+        Ok(made)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Tensor;
 
     #[test]
     fn parts_are_made_once_for_each_stamp() {
@@ -91,6 +113,16 @@ mod tests {
         part(&Cache::none());
         part(&Cache::none());
         assert_eq!(made.get(), 5);
+        let tensors = |cache: &Cache| {
+            let make = || {
+                made.set(made.get() + 1);
+                Ok(Container::new([Tensor::f32("x", [2], vec![0.1, 2.0])]))
+            };
+            cache.tensors("t", make).unwrap().f32("x", &[2]).unwrap().to_vec()
+        };
+        assert_eq!((tensors(&cache), tensors(&cache), made.get()), (vec![0.1, 2.0], vec![0.1, 2.0], 6));
+        tensors(&cache.with("other settings"));
+        assert_eq!(made.get(), 7);
         let failed: Result<u8> = cache.part("q", || Err(Error::Cancelled));
         assert!(failed.is_err() && !dir.path().join("parts/q.json").exists());
     }

@@ -129,6 +129,18 @@ impl<R: Read + Seek> Npz<R> {
         self.read(name, "float32 or float64", float)
     }
 
+    /// The same with all digits.
+    ///
+    /// # Errors
+    /// As [`Npz::f32`].
+    pub fn f64(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
+        self.read(name, "float32 or float64", |d| match d.scalar {
+            Scalar::F32 => Some(|b, big| f64::from(f32::from_le_bytes(little(b, big)))),
+            Scalar::F64 => Some(|b, big| f64::from_le_bytes(little(b, big))),
+            _ => None,
+        })
+    }
+
     /// Shape and values, last index fastest, of an array of integers of any width.
     ///
     /// # Errors

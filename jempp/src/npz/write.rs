@@ -12,6 +12,8 @@ use std::path::Path;
 pub enum Array<'a> {
     /// float32.
     F32(&'a [usize], &'a [f32]),
+    /// float64.
+    F64(&'a [usize], &'a [f64]),
     /// int64.
     I64(&'a [usize], &'a [i64]),
 }
@@ -20,6 +22,7 @@ impl Array<'_> {
     fn agrees(&self) -> bool {
         let (shape, n) = match self {
             Self::F32(shape, values) => (shape, values.len()),
+            Self::F64(shape, values) => (shape, values.len()),
             Self::I64(shape, values) => (shape, values.len()),
         };
         shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)) == Some(n)
@@ -50,6 +53,7 @@ fn fill(sink: &mut dyn Sink, arrays: &[(&str, Array<'_>)]) -> io::Result<()> {
     for (name, array) in arrays {
         match array {
             Array::F32(shape, values) => member(&mut npz, name, shape, values)?,
+            Array::F64(shape, values) => member(&mut npz, name, shape, values)?,
             Array::I64(shape, values) => member(&mut npz, name, shape, values)?,
         }
     }

@@ -134,15 +134,22 @@ impl<'a> Saved<'a> {
     }
 }
 
-/// Every tensor of a dict, whatever they are.
+/// The tensors of a dict, by the names and in the shapes that they have there.
+///
+/// # Errors
+/// [`Error::Format`] when the file is damaged or holds something else.
 pub(crate) fn tensors(bytes: &[u8], source: &Path) -> Result<Vec<Tensor>> {
     let saved = Saved::open(bytes, source)?;
-    let pairs = saved.root().as_pairs().ok_or_else(|| saved.wrong("it holds no dict"))?;
-    let read = |(name, item): (Item<'_>, Item<'_>)| {
-        let view = View::of(item).unwrap_or_else(|| Err(format!("{}, not a tensor", item.kind())));
-        saved.read(name.as_str().unwrap_or("?"), &view.map_err(|e| saved.wrong(e))?)
+    let tensor = |(key, item): (Item<'_>, Item<'_>)| {
+        let name = key.as_str().ok_or_else(|| saved.wrong("a name in the dict is no string"))?;
+        let view = View::of(item).unwrap_or_else(|| Err(format!("it is {}, not a tensor", item.kind())));
+        saved.read(name, &view.map_err(|e| saved.wrong(format!("`{}`: {e}", archive::shown(name))))?)
     };
-    pairs.iter().map(read).collect()
+    let pairs = saved.root().as_pairs().ok_or_else(|| {
+        let kind = saved.root().kind();
+        saved.wrong(format!("it holds {kind}, not a dict of tensors; save model.state_dict()"))
+    })?;
+    pairs.iter().map(tensor).collect()
 }
 
 /// All storages that a pickle names.

@@ -8,6 +8,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("philox.cuh", include_str!("../../cuda/philox.cuh")),
     ("rows.cuh", include_str!("../../cuda/rows.cuh")),
     ("softmax.cuh", include_str!("../../cuda/softmax.cuh")),
+    ("windows.cuh", include_str!("../../cuda/windows.cuh")),
 ];
 
 macro_rules! sources {
@@ -18,8 +19,8 @@ macro_rules! sources {
 
 /// Every file of kernels, by name.
 pub const SOURCES: &[(&str, &str)] = sources![
-    "adam" "augment" "batch" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "conv2d" "counter" "dropout"
-    "elementwise" "global_avg_pool" "label" "layer_stats" "leaky_relu" "logsumexp" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
+    "adam" "augment" "avg_pool2d" "batch" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "concat" "conv2d" "counter" "dropout"
+    "elementwise" "global_avg_pool" "label" "layer_stats" "leaky_relu" "logsumexp" "max_pool2d" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
     "sgd" "softmax_cross_entropy"
 ];
 

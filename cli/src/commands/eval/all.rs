@@ -1,7 +1,7 @@
 //! `jempp-cli eval all`.
 
-use super::{judge, text};
-use crate::args::{All, Global};
+use super::{fid, judge, text};
+use crate::args::{All, Global, SplitName, StartName};
 use crate::commands::{json, print};
 use crate::progress::{Stages, note};
 use jempp::eval::Subject;
@@ -27,10 +27,17 @@ pub fn run(global: &Global, a: &All) -> Result<()> {
     if let Some(warning) = &subject.warning {
         note(global, &format!("warning: {warning}"));
     }
+    let eval = out.join(FOLDER);
     let against = judge::others(&model, &a.against, global)?;
     let source = a.transfer.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;
     let name = a.transfer.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let seen = |weights: &PathBuf| {
+        let drawn = fid::Drawn { n: a.sampled, steps: None, start: StartName::Bank, samples: None };
+        let places = (a.model.as_path(), weights.as_path(), Some(eval.as_path()));
+        fid::judge(global, (&model, Some(&subject), SplitName::Train), places, &a.seeing, &drawn)
+    };
     let options = Options {
+        fid: a.inception.as_ref().map(seen).transpose()?,
         n: a.n,
         attacked: a.attacked,
         plans: &plans,
@@ -40,11 +47,11 @@ pub fn run(global: &Global, a: &All) -> Result<()> {
     };
     let mut stages = Stages::new(global);
     let mut watch = |what: &str, done, all| stages.tell(what, done, all);
-    let summary = all((&model, &a.model), &subject, &options, &out.join(FOLDER), &mut watch)?;
+    let summary = all((&model, &a.model), &subject, &options, &eval, &mut watch)?;
     let page = out.join("report.html");
     // What training wrote lies beside the model, wherever the evaluation goes.
     let run = if a.model.is_dir() { &a.model } else { &out };
-    let html = report::html(&[report::read_with(run, &out.join(FOLDER))?]);
+    let html = report::html(&[report::read_with(run, &eval)?]);
     write_atomic(&page, |w| w.write_all(html.as_bytes()))?;
     if a.json {
         return print(&format!("{}\n", json(&summary)?));
@@ -78,5 +85,6 @@ fn lines(s: &Summary) -> String {
         out += "\n";
         out += &text::curve(c);
     }
+    out += &s.fid.as_ref().map(|f| format!("\n{}", text::fid(f))).unwrap_or_default();
     out + "\n"
 }

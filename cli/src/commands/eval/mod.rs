@@ -1,6 +1,7 @@
 //! `jempp-cli eval`.
 
 mod all;
+mod fid;
 mod judge;
 mod text;
 mod thresholds;
@@ -19,6 +20,7 @@ pub fn run(global: &Global, a: &Eval) -> Result<()> {
         EvalCommand::Calibration(a) => judge::calibration(global, a),
         EvalCommand::Ood(a) => judge::ood(global, a),
         EvalCommand::Attack(a) => judge::attack(global, a),
+        EvalCommand::Fid(a) => fid::run(global, a),
         EvalCommand::All(a) => all::run(global, a),
         EvalCommand::Thresholds(a) => thresholds::run(global, a),
     }

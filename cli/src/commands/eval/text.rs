@@ -3,6 +3,7 @@
 use jempp::judge::Estimate;
 use jempp::judge::attack::{Curve, Norm};
 use jempp::judge::calibration::{Calibration, Reliability};
+use jempp::judge::fid::Fid;
 use jempp::judge::ood::Detection;
 
 fn with(e: Estimate) -> String {
@@ -56,6 +57,14 @@ pub fn detection(d: &Detection) -> String {
         }
     }
     out + "\nin brackets: 95 % intervals; high scores mean data\n"
+}
+
+/// FID and Inception score.
+pub fn fid(f: &Fid) -> String {
+    let score = f.inception_score.map_or("none of fewer than 10 images".to_owned(), |s| {
+        format!("{:.4} ± {:.4}  (standard deviation of {} parts)", s.mean, s.std, s.splits)
+    });
+    format!("{}\nFID                {:.4}\nInception score    {score}\n", f.lines(), f.fid)
 }
 
 /// A curve of robustness.

@@ -6,6 +6,7 @@ use crate::curves;
 use crate::judge::all::Summary;
 use crate::judge::attack::{Curve, Norm};
 use crate::judge::calibration::Calibration;
+use crate::judge::fid::Fid;
 use crate::judge::ood::Detection;
 use crate::judge::plot::{escape, picture};
 use crate::judge::samples::Samples;
@@ -62,6 +63,7 @@ fn judged(s: &Summary) -> String {
     for curve in &s.attacks {
         out += &robustness(curve);
     }
+    out += &s.fid.as_ref().map(inception).unwrap_or_default();
     if let Some(t) = &s.thresholds {
         out += &format!(
             "<h3>Deciding</h3>\n<p>Temperature {:.4}. Abstains where no class alone reaches probability {:.4} (α = {}) or \
@@ -77,6 +79,13 @@ fn judged(s: &Summary) -> String {
         );
     }
     out
+}
+
+fn inception(f: &Fid) -> String {
+    let score = f.inception_score.map_or("none".to_owned(), |s| format!("{:.3} ± {:.3}", s.mean, s.std));
+    let rows = [vec![format!("{:.3}", f.fid), score, f.n.to_string()]];
+    let head = row(&["FID", "Inception score", "samples"]);
+    format!("<h3>FID and Inception score</h3>\n{}{}", note(&f.lines()), table(&head, &rows))
 }
 
 fn calibration(c: &Calibration) -> String {

@@ -13,6 +13,7 @@ mod elementwise;
 mod harness;
 mod layer_norm;
 mod optimiser;
+mod pool;
 mod random;
 mod reduce;
 mod replay;
