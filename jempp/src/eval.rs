@@ -7,6 +7,7 @@ use crate::infer::{Model, Scores};
 use crate::metrics::{Predictions, auroc};
 use engine::rng::{Philox, Stream};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How well classes are told apart, and how honestly.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,7 +207,8 @@ impl Subject {
     pub fn outside(model: &Model, dataset: &str, seed: Option<u64>) -> Result<(String, Self)> {
         let mut subject = Self::load(model, Some(dataset), seed)?;
         let (from, to) = (subject.set.size(), model.network().config.image_size);
-        let name = subject.set.name().to_owned();
+        let name = Path::new(subject.set.name()).file_name();
+        let name = name.map_or(subject.set.name().into(), |n| n.to_string_lossy()).into_owned();
         if from == to {
             return Ok((name, subject));
         }

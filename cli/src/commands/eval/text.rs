@@ -40,14 +40,17 @@ pub fn calibration(c: &Calibration) -> String {
 /// Detection.
 pub fn detection(d: &Detection) -> String {
     let mut out = format!("{}\n\n", d.protocol.line());
-    out +=
-        "against              n      score           AUROC                      FPR95   AUPR-in  AUPR-out\n";
+    let width = d.against.iter().map(|a| a.set.chars().count()).max().unwrap_or_default().max(20);
+    let title = "against";
+    out += &format!(
+        "{title:<width$} n      score           AUROC                      FPR95   AUPR-in  AUPR-out\n"
+    );
     for a in &d.against {
         for (i, s) in a.scores.iter().enumerate() {
             let (set, n) = if i == 0 { (a.set.as_str(), a.n.to_string()) } else { ("", String::new()) };
             let e = &s.separation;
             out += &format!(
-                "{set:<20} {n:<6} {:<15} {}   {:.4}  {:.4}   {:.4}\n",
+                "{set:<width$} {n:<6} {:<15} {}   {:.4}  {:.4}   {:.4}\n",
                 s.score,
                 with(e.auroc),
                 e.fpr95.value,
