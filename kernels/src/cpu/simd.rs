@@ -154,7 +154,7 @@ real!(f64);
 /// Bytes from which on a tensor is not expected in a cache.
 const FAR: usize = 16 << 20;
 /// How far ahead a tensor is fetched that is not, in bytes.
-const AHEAD: usize = 8192;
+const AHEAD: usize = 4096;
 
 /// Whether loops that only read should fetch a tensor of `len` values ahead: the processor's own guesses stop at every
 /// page and leave half of what memory can deliver. In a cache it would cost as much as it brings.
