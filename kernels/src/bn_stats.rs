@@ -1,87 +1,101 @@
 //! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
 //!
-//! Rows are merged into the mean and the sum of squared deviations of a chunk, and chunks in order into those of a group,
-//! by the formula of Chan, Golub, LeVeque (1979), chunks in float64: Σx² − mean² would cancel.
+//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a chunk
+//! deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of Chan,
+//! Golub, LeVeque (1979).
 
 pub use crate::channels::Grouped;
-use crate::channels::{BLOCK, Chunk, of_block, of_group, on_stack, repeat, repeats, room};
-use crate::cpu::simd::{far, fetch_ahead, multiversion};
+use crate::channels::{BLOCK, Chunks, repeat, room};
+use crate::cpu::columns::{self, Term};
+use crate::cpu::simd::multiversion;
+use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 
-multiversion! {
-    /// Mean and sum of squared deviations of `x` (`rows × c`) into the first `c` values of `mean` and `m2`, both of one
-    /// length, a multiple of c. In one pass: four rows of that length at a time are merged into what there is. Means are
-    /// kept relative to the first row, so that a mean that is large beside the deviations costs no digits.
-    fn moments<T: Real>(x: &[T], c: usize, far: bool, mean: &mut [T], m2: &mut [T]) {
-        let n = mean.len();
-        let m2 = &mut m2[..n];
-        mean.fill(T::ZERO);
-        m2.fill(T::ZERO);
-        let mut blocks = x.chunks_exact(4 * n);
-        let (quarter, mut before) = (T::of(0.25), 0.0);
-        for rows in &mut blocks {
-            if far {
-                fetch_ahead(rows);
-            }
-            let first = &x[..n];
-            let (x, y) = rows.split_at(2 * n);
-            let ((x0, x1), (x2, x3)) = (x.split_at(n), y.split_at(n));
-            let (x1, x3) = (&x1[..n], &x3[..n]);
-            // Four of 4·before + 4 rows.
-            let (share, weight) = (T::of(1.0 / (before + 1.0)), T::of(4.0 * before / (before + 1.0)));
-            for j in 0..n {
-                let b = ((x0[j] + x1[j]) + (x2[j] + x3[j])) * quarter;
-                let (d0, d1, d2, d3) = (x0[j] - b, x1[j] - b, x2[j] - b, x3[j] - b);
-                let d = (b - first[j]) - mean[j];
-                mean[j] += d * share;
-                m2[j] += ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)) + d * d * weight;
-            }
-            before += 1.0;
+/// x − shift and its square.
+#[derive(Clone, Copy)]
+struct Deviations<'a, T> {
+    x: &'a [T],
+    shift: &'a [T],
+}
+
+// SAFETY: lanes are read from x and shift at i and j, as in `one`.
+unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
+    fn len(&self) -> usize {
+        self.x.len()
+    }
+    #[inline(always)]
+    fn one(&self, i: usize, j: usize) -> [T; 2] {
+        let d = self.x[i] - self.shift[j];
+        [d, d * d]
+    }
+    #[inline(always)]
+    fn tensors(&self) -> [Option<*const T>; 2] {
+        [Some(self.x.as_ptr()), None]
+    }
+    #[inline(always)]
+    unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [sum, squares]: [V; 2]) -> [V; 2] {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let (x, shift) = (self.x.as_ptr().add(i).cast(), self.shift.as_ptr().add(j).cast());
+            let d = V::load(x).sub(V::load(shift));
+            [sum.add(d), squares.fma(d, d)]
         }
-        let mut rows = fold_moments(x, c, 4.0 * before, mean, m2);
-        let (mean, m2) = (&mut mean[..c], &mut m2[..c]);
-        let first = &x[..c.min(x.len())];
-        for x in blocks.remainder().chunks_exact(c) {
-            rows += 1.0;
-            let share = T::of(1.0 / rows);
-            for j in 0..c {
-                let d = (x[j] - first[j]) - mean[j];
-                mean[j] += d * share;
-                m2[j] += d * ((x[j] - first[j]) - mean[j]);
-            }
-        }
-        mean.iter_mut().zip(first).for_each(|(mean, first)| *mean += *first);
     }
 }
 
-/// Merges the repetitions of c channels, each of `rows` rows and with a mean relative to its own first row in `x`, into the
-/// first: how many rows these then have.
-#[inline(always)]
-fn fold_moments<T: Real>(x: &[T], c: usize, rows: f64, mean: &mut [T], m2: &mut [T]) -> f64 {
-    let ((mean, means), (m2, m2s)) = (mean.split_at_mut(c), m2.split_at_mut(c));
-    let mut done = rows;
-    for (k, (b, b2)) in means.chunks_exact(c).zip(m2s.chunks_exact(c)).filter(|_| rows > 0.0).enumerate() {
-        let (share, weight) = (T::of(rows / (done + rows)), T::of(done * rows / (done + rows)));
-        let (first, own) = (&x[..c], &x[(k + 1) * c..][..c]);
-        for j in 0..c {
-            let d = ((own[j] - first[j]) + b[j]) - mean[j];
-            mean[j] += d * share;
-            m2[j] += b2[j] + d * d * weight;
+/// Rows whose mean the deviations of a chunk are first taken from.
+const FIRST: usize = 4;
+/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits are
+/// lost. Where they are larger still, deviations are taken anew.
+const LOST: f64 = 16.0;
+
+multiversion! {
+    /// The mean of the first rows of c channels, exact where they are all the same, over and over in `shift`.
+    fn first_mean<T: Real>(x: &[T], c: usize, shift: &mut [T]) {
+        let rows = FIRST.min(x.len() / c);
+        let (first, more) = x[..rows * c].split_at(c);
+        let (mean, rest) = shift.split_at_mut(c);
+        mean.fill(T::ZERO);
+        for x in more.chunks_exact(c) {
+            for j in 0..c {
+                mean[j] += x[j] - first[j];
+            }
         }
-        done += rows;
+        let share = T::of(1.0 / rows as f64);
+        for j in 0..c {
+            mean[j] = mean[j] * share + first[j];
+        }
+        rest.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(mean));
     }
-    done
+}
+
+multiversion! {
+    /// Turns sums and sums of squares of deviations of `rows` rows from `shift` into means and squared deviations from
+    /// these. Whether the latter lost no more than [`LOST`].
+    fn centred<T: Real>(rows: f64, shift: &[T], sum: &mut [T], squares: &mut [T]) -> bool {
+        let (share, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
+        let (shift, squares) = (&shift[..n], &mut squares[..n]);
+        let mut worst = T::ZERO;
+        for j in 0..n {
+            let d = sum[j] * share;
+            let m2 = squares[j] - sum[j] * d;
+            let left = squares[j] - m2 * lost;
+            worst = if left > worst { left } else { worst };
+            sum[j] = shift[j] + d;
+            squares[j] = if m2 < T::ZERO { T::ZERO } else { m2 };
+        }
+        worst > T::ZERO
+    }
 }
 
 multiversion! {
     /// Merges what the chunks of a group found, in order: the parts have mean and squared deviations, `span` values each.
-    fn merged<T: Real>(parts: &[T], span: usize, chunks: &[Chunk], mean: &mut [T], var: &mut [T]) {
+    fn merged<T: Real>(chunks: &Chunks, span: usize, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         for (k, (mean, var)) in mean.chunks_mut(BLOCK).zip(var.chunks_mut(BLOCK)).enumerate() {
             let (mut n, mut m, mut m2) = (0.0f64, [0.0f64; BLOCK], [0.0f64; BLOCK]);
             let count = mean.len();
-            for chunk in chunks {
-                let (b, b2) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
-                let (b, b2) = (&b[k * BLOCK..][..count], &b2[k * BLOCK..][..count]);
+            for (chunk, part) in chunks.found(group, parts) {
+                let (b, b2) = (&part[k * BLOCK..][..count], &part[span + k * BLOCK..][..count]);
                 let rows = (chunk.end - chunk.start) as f64;
                 let share = rows / (n + rows);
                 for ((m, m2), (b, b2)) in m.iter_mut().zip(&mut m2).zip(b.iter().zip(b2)) {
@@ -102,67 +116,66 @@ multiversion! {
 /// Prepared: the fixed chunks of the shape.
 #[derive(Debug)]
 pub struct Stats {
-    shape: Grouped,
-    chunks: Vec<Chunk>,
-    /// Chunks a block has at most.
-    each: usize,
+    chunks: Chunks,
+    span: usize,
 }
 
 impl Stats {
     /// For a shape.
     pub fn new(shape: Grouped) -> Self {
-        let chunks = shape.chunks();
-        Self { shape, chunks, each: 1 }
+        let span = columns::span(shape.c);
+        Self { chunks: Chunks::new(shape, 3 * span), span }
     }
 
     /// For a tensor that is seen in blocks of `len` elements, whole rows, by [`Stats::block`].
     pub fn of_blocks(shape: Grouped, len: usize) -> Self {
-        let (chunks, each) = shape.chunks_of_blocks(len);
-        Self { shape, chunks, each }
-    }
-
-    fn span(&self) -> usize {
-        self.shape.c * repeats(self.shape.c)
+        let span = columns::span(shape.c);
+        Self { chunks: Chunks::of_blocks(shape, len, 3 * span), span }
     }
 
     /// Elements that a block finds.
     pub fn block_part(&self) -> usize {
-        self.each * 2 * self.span()
+        self.chunks.block_part()
     }
 
     /// Elements of workspace.
     pub fn workspace(&self) -> usize {
-        self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
+        self.chunks.parts()
     }
 
     /// `mean[g, c]` and biased `var[g, c]` from x.
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], mean: &mut [T], var: &mut [T], workspace: &mut [T]) {
-        let (c, far) = (self.shape.c, far::<T>(x.len()));
-        for_parts(cpu, workspace, 2 * self.span(), |t, part| {
-            let Some(chunk) = self.chunks.get(t) else { return };
-            self.chunk(cpu.simd, &x[chunk.start * c..chunk.end * c], far, part);
-        });
+        self.chunks.run(cpu, workspace, |_, r, part| self.moments(cpu.simd, &x[r], part));
         self.merge(cpu.simd, workspace, mean, var);
     }
 
-    /// Mean and sum of squared deviations from the rows of a chunk, fetched ahead if x is far.
-    fn chunk<T: Real>(&self, simd: Simd, x: &[T], far: bool, part: &mut [T]) {
-        on_stack(part, |mean, m2| moments(simd, x, self.shape.c, far, mean, m2));
+    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`. Deviations are taken from a guess, so that rows are read once and a mean that is large
+    /// beside them costs no digits; from the mean itself where the guess turns out to be bad.
+    fn moments<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
+        let c = self.chunks.shape().c;
+        let (sums, shift) = part.split_at_mut(2 * self.span);
+        first_mean(simd, x, c, shift);
+        for again in [false, true] {
+            columns::sums(simd, &Deviations { x, shift: &*shift }, c, self.chunks.far() && !again, sums);
+            let (sum, squares) = sums.split_at_mut(self.span);
+            let (sum, rows) = (&mut sum[..c], (x.len() / c) as f64);
+            if !centred(simd, rows, shift, sum, squares) {
+                return;
+            }
+            shift.chunks_exact_mut(c).for_each(|shift| shift.copy_from_slice(sum));
+        }
     }
 
     /// What the block `x` that starts at element `first` gives, in its part of the workspace.
     pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], part: &mut [T]) {
-        let chunks = of_block(&self.chunks, self.shape.c, first, x.len());
-        for ((_, r), part) in chunks.zip(part.chunks_exact_mut(2 * self.span())) {
-            self.chunk(simd, &x[r], false, part);
-        }
+        self.chunks.block(first, x.len(), part, |_, r, part| self.moments(simd, &x[r], part));
     }
 
     /// `mean[g, c]` and biased `var[g, c]` from what the chunks gave.
     pub fn merge<T: Real>(&self, simd: Simd, workspace: &[T], mean: &mut [T], var: &mut [T]) {
-        let c = self.shape.c;
+        let c = self.chunks.shape().c;
         for (g, (mean, var)) in mean.chunks_exact_mut(c).zip(var.chunks_exact_mut(c)).enumerate() {
-            merged(simd, workspace, self.span(), of_group(&self.chunks, g), mean, var);
+            merged(simd, &self.chunks, self.span, g, workspace, mean, var);
         }
     }
 }
@@ -322,5 +335,73 @@ pub mod cuda {
         // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
         // it writes as many rows.
         unsafe { Launch::new(gpu, "bn_stats", name, size, params) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+
+    /// Mean and variance of each channel by `Stats`, and in float64 in two passes.
+    fn both(level: Level, c: usize, x: &[f32]) -> [Vec<(f64, f64)>; 2] {
+        let rows = x.len() / c;
+        let stats = Stats::new(Grouped { groups: vec![rows], pixels: 1, c });
+        let (mut mean, mut var, mut ws) =
+            (vec![0.0f32; c], vec![0.0f32; c], vec![f32::NAN; stats.workspace()]);
+        stats.run(&Cpu::new(1, level), x, &mut mean, &mut var, &mut ws);
+        let got = mean.iter().zip(&var).map(|(&m, &v)| (m.into(), v.into())).collect();
+        let want = (0..c).map(|j| {
+            let column = || x[j..].iter().step_by(c).map(|&v| f64::from(v));
+            let mean = column().sum::<f64>() / rows as f64;
+            (mean, column().map(|v| (v - mean) * (v - mean)).sum::<f64>() / rows as f64)
+        });
+        [got, want.collect()]
+    }
+
+    #[test]
+    fn first_rows_that_tell_nothing_of_the_others_cost_no_digits() {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            for (c, rows) in [(3, 500), (16, 1000), (160, 300), (640, 60)] {
+                // Around 1000, but for the first rows of the first chunk.
+                let x: Vec<f32> = (0..rows * c)
+                    .map(|i| if i < FIRST * c { -3e4 } else { 1000.0 + (i * 7919 % 1009) as f32 / 1009.0 })
+                    .collect();
+                // In the second chunk, where there is one, they are like the others.
+                let [got, want] = both(level, c, &x);
+                for ((mean, var), (mean2, var2)) in got.iter().zip(&want) {
+                    assert!(
+                        (mean - mean2).abs() < 1e-6 * (mean2.abs() + var2.sqrt()),
+                        "{level:?} {c}: mean {mean} {mean2}"
+                    );
+                    assert!((var - var2).abs() < 1e-5 * var2, "{level:?} {c}: variance {var} {var2}");
+                }
+                // The same without the many: all that deviates is a few rows, far from the first.
+                let x: Vec<f32> = (0..rows * c)
+                    .map(|i| if i < FIRST * c { 5.0 } else { 2000.0 + (i / c % 5) as f32 / 4.0 })
+                    .skip(FIRST * c - c)
+                    .collect();
+                let [got, want] = both(level, c, &x);
+                assert!(got.iter().zip(&want).all(|(a, b)| (a.1 - b.1).abs() < 1e-5 * b.1), "{level:?} {c}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_constant_has_no_variance_and_its_own_mean_and_nan_stays_in_its_channel() {
+        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
+            for c in [1, 16, 48, 160] {
+                let mut x = vec![0.1f32; 700 * c];
+                let [got, _] = both(level, c, &x);
+                assert!(
+                    got.iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0),
+                    "{level:?} {c}: {got:?}"
+                );
+                x[333 * c] = f32::NAN;
+                let [got, _] = both(level, c, &x);
+                assert!(got[0].0.is_nan() && got[0].1.is_nan(), "{level:?} {c}: {:?}", got[0]);
+                assert!(got[1..].iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0));
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Helpers for loops over pixels × channels: per-channel coefficients repeated so that the inner loop is long
 //! enough to vectorise, and groups of images with coefficients of their own.
 
-use crate::cpu::{GRAIN, Real, simd::fetch_ahead};
+use crate::cpu::{Cpu, GRAIN, Real, Simd, for_parts, simd::multiversion};
 use core::ops::Range;
 
 /// Shape of a grouped per-channel operation: consecutive images belong to groups.
@@ -27,6 +27,10 @@ pub(crate) struct Chunk {
 
 /// Elements a chunk holds at most: 64 KiB of float32.
 const CHUNK: usize = 16 * 1024;
+/// The same of a tensor that is not expected in a cache: where a chunk ends, fetching ahead falters.
+const FAR_CHUNK: usize = 4 * CHUNK;
+/// Elements of such a tensor, at least: 16 MiB of float32.
+const FAR: usize = 4 << 20;
 
 impl Grouped {
     /// Number of values.
@@ -37,6 +41,13 @@ impl Grouped {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the tensor is not expected in a cache, so that loops that only read should fetch it ahead: the processor's
+    /// own guesses stop at every page and leave half of what memory can deliver. In a cache it would cost as much as it
+    /// brings.
+    fn far(&self) -> bool {
+        self.len() >= FAR
     }
 
     /// Rows of group `g`.
@@ -65,7 +76,8 @@ impl Grouped {
 
     /// Fixed chunks, each in one group; they depend on the shape only.
     pub(crate) fn chunks(&self) -> Vec<Chunk> {
-        let size = (CHUNK / self.c.max(1)).max(1);
+        let chunk = if self.far() { FAR_CHUNK } else { CHUNK };
+        let size = (chunk / self.c.max(1)).max(1);
         let mut out = Vec::new();
         let mut row = 0;
         for (group, &images) in self.groups.iter().enumerate() {
@@ -112,23 +124,6 @@ pub(crate) fn room<T: Real>() -> Room<T> {
     Room([T::ZERO; 2 * SPAN])
 }
 
-/// What `f` leaves in the halves of `part`, worked out on the stack: lines of the cache that hold the ends of two threads'
-/// parts would go back and forth with every addition.
-#[inline(always)]
-pub(crate) fn on_stack<T: Real>(part: &mut [T], f: impl FnOnce(&mut [T], &mut [T])) {
-    let (a, b) = part.split_at_mut(part.len() / 2);
-    let (mut room_a, mut room_b) = (room(), room());
-    match (room_a.0.get_mut(..a.len()), room_b.0.get_mut(..b.len())) {
-        (Some(own_a), Some(own_b)) => {
-            f(own_a, own_b);
-            a.copy_from_slice(own_a);
-            b.copy_from_slice(own_b);
-        }
-        // Long enough that ends hardly matter.
-        _ => f(a, b),
-    }
-}
-
 /// Whole repetitions of `c` channels that give at least [`SPAN`] values.
 pub(crate) fn repeats(c: usize) -> usize {
     SPAN.div_ceil(c.max(1))
@@ -151,54 +146,123 @@ pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], room: &'a mut Room<T>) -> &'a [T] 
     all
 }
 
-/// `acc[j]` += Σ_i `x[i·n + j]` with n the length of `acc`, which is long enough that no addition waits for the store of
-/// the one before. `far`: see [`crate::cpu::simd::far`].
-#[inline(always)]
-pub(crate) fn add_rows<T: Real>(x: &[T], far: bool, acc: &mut [T]) {
-    let n = acc.len();
-    let mut rows = x.chunks_exact(n);
-    for x in &mut rows {
-        if far {
-            fetch_ahead(x);
-        }
-        for j in 0..n {
-            acc[j] += x[j];
-        }
-    }
-    acc.iter_mut().zip(rows.remainder()).for_each(|(a, &x)| *a += x);
-}
-
-/// Adds the repetitions of the first `c` sums to these.
-#[inline(always)]
-pub(crate) fn fold<T: Real>(c: usize, acc: &mut [T]) {
-    let (first, rest) = acc.split_at_mut(c);
-    for r in rest.chunks_exact(c) {
-        for j in 0..c {
-            first[j] += r[j];
-        }
-    }
-}
-
 /// Channels whose float64 sums are held at once.
 pub(crate) const BLOCK: usize = 64;
 
-/// The chunks of the block that starts at element `first` and has `len` elements of `c` channels: each with its
-/// elements in the block.
-pub(crate) fn of_block(
-    chunks: &[Chunk],
-    c: usize,
-    first: usize,
-    len: usize,
-) -> impl Iterator<Item = (&Chunk, Range<usize>)> {
-    let from = chunks.partition_point(|k| k.start * c < first);
-    let mine = chunks[from..].iter().take_while(move |k| k.start * c < first + len);
-    mine.map(move |k| (k, k.start * c - first..k.end * c - first))
+/// A tensor cut into [`Chunk`]s, each of which leaves what it finds in a part of a workspace.
+#[derive(Debug)]
+pub(crate) struct Chunks {
+    shape: Grouped,
+    chunks: Vec<Chunk>,
+    /// Chunks a block has at most.
+    each: usize,
+    /// Elements of a part.
+    part: usize,
+    /// Whether chunks are to be fetched ahead.
+    far: bool,
 }
 
-/// The chunks of a group.
-pub(crate) fn of_group(chunks: &[Chunk], group: usize) -> &[Chunk] {
-    let first = chunks.partition_point(|k| k.group < group);
-    &chunks[first..chunks.partition_point(|k| k.group <= group)]
+/// Chunks that a thread takes on end from a tensor that is fetched ahead, so that this is for itself.
+const RUN: usize = 2;
+
+impl Chunks {
+    /// Of a shape, with parts of so many elements.
+    pub fn new(shape: Grouped, part: usize) -> Self {
+        let (chunks, far) = (shape.chunks(), shape.far());
+        Self { shape, chunks, each: 1, part, far }
+    }
+
+    /// Of a tensor that is seen in blocks of `len` elements, whole rows, by [`Chunks::block`].
+    pub fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
+        let (chunks, each) = shape.chunks_of_blocks(len);
+        Self { shape, chunks, each, part, far: false }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Grouped {
+        &self.shape
+    }
+
+    /// Whether chunks are to be fetched ahead.
+    pub fn far(&self) -> bool {
+        self.far
+    }
+
+    /// Elements that a block finds.
+    pub fn block_part(&self) -> usize {
+        self.each * self.part
+    }
+
+    /// Elements of all parts.
+    pub fn parts(&self) -> usize {
+        self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
+    }
+
+    /// Calls `f` for each chunk with its elements and its part.
+    pub fn run<T: Real>(
+        &self,
+        cpu: &Cpu,
+        parts: &mut [T],
+        f: impl Fn(&Chunk, Range<usize>, &mut [T]) + Sync,
+    ) {
+        let run = if self.far { RUN } else { 1 };
+        for_parts(cpu, parts, run * self.part, |t, parts| {
+            for (chunk, part) in self.chunks.iter().skip(t * run).zip(parts.chunks_exact_mut(self.part)) {
+                f(chunk, chunk.start * self.shape.c..chunk.end * self.shape.c, part);
+            }
+        });
+    }
+
+    /// Calls `f` for each chunk of the block that starts at element `first` and has `len` elements, with its elements
+    /// in the block and its part among those of the block.
+    pub fn block<T>(
+        &self,
+        first: usize,
+        len: usize,
+        parts: &mut [T],
+        mut f: impl FnMut(&Chunk, Range<usize>, &mut [T]),
+    ) {
+        let c = self.shape.c;
+        let from = self.chunks.partition_point(|k| k.start * c < first);
+        let mine = self.chunks[from..].iter().take_while(|k| k.start * c < first + len);
+        for (k, part) in mine.zip(parts.chunks_exact_mut(self.part)) {
+            f(k, k.start * c - first..k.end * c - first, part);
+        }
+    }
+
+    /// What each chunk of a group found, in order.
+    pub fn found<'a, T>(
+        &'a self,
+        group: usize,
+        parts: &'a [T],
+    ) -> impl Iterator<Item = (&'a Chunk, &'a [T])> + Clone {
+        let first = self.chunks.partition_point(|k| k.group < group);
+        let chunks = &self.chunks[first..self.chunks.partition_point(|k| k.group <= group)];
+        chunks.iter().map(|k| (k, &parts[k.part * self.part..][..self.part]))
+    }
+
+    /// Adds what the chunks of each group found, in order, in float64: sum k, of the values from `k·span` on of each part,
+    /// into `out[k][g, c]`.
+    pub fn total<T: Real, const N: usize>(&self, simd: Simd, span: usize, parts: &[T], out: [&mut [T]; N]) {
+        for (k, out) in out.into_iter().enumerate() {
+            for (g, out) in out.chunks_exact_mut(self.shape.c.max(1)).enumerate() {
+                total(simd, self, g, k * span, parts, out);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn total<T: Real>(chunks: &Chunks, group: usize, at: usize, parts: &[T], out: &mut [T]) {
+        for (k, out) in out.chunks_mut(BLOCK).enumerate() {
+            let mut sums = [0.0f64; BLOCK];
+            for (_, part) in chunks.found(group, parts) {
+                let part = &part[at + k * BLOCK..][..out.len()];
+                sums.iter_mut().zip(part).for_each(|(sum, v)| *sum += v.to_f64());
+            }
+            out.iter_mut().zip(&sums).for_each(|(o, sum)| *o = T::of(*sum));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,20 +273,20 @@ mod tests {
     fn chunks_of_blocks_cover_each_block_and_have_parts_of_their_own() {
         let (shape, starts) = (Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 }, [0, 6, 24, 30, 42]);
         for (len, most) in [(6, 1), (12, 2), (18, 3), (30, 3), (42, 4), (60, 4)] {
-            let (chunks, each) = shape.chunks_of_blocks(len);
-            assert_eq!(each, most);
-            let mut parts: Vec<_> = chunks.iter().map(|k| k.part).collect();
+            let chunks = Chunks::of_blocks(shape.clone(), len, 1);
+            assert_eq!(chunks.block_part(), most);
+            let mut parts: Vec<_> = chunks.chunks.iter().map(|k| k.part).collect();
             parts.dedup();
-            assert_eq!(parts.len(), chunks.len());
+            assert_eq!(parts.len(), chunks.chunks.len());
             for (block, first) in (0..42).step_by(len).enumerate() {
                 let size = len.min(42 - first);
                 let mut next = 0;
-                for (chunk, r) in of_block(&chunks, 3, first, size) {
-                    assert_eq!((r.start, chunk.part / each), (next, block));
+                chunks.block(first, size, &mut vec![0; most], |chunk, r, _| {
+                    assert_eq!((r.start, chunk.part / most), (next, block));
                     assert!(starts[chunk.group] <= first + r.start);
                     assert!(first + r.end <= starts[chunk.group + 1]);
                     next = r.end;
-                }
+                });
                 assert_eq!(next, size);
             }
         }

@@ -1,52 +1,57 @@
 //! Sums: over all rows of a matrix, over everything, and their transposes.
 
-use crate::channels::{BLOCK, add_rows, fold};
-use crate::cpu::simd::{far, multiversion};
-use crate::cpu::{Cpu, Real, for_parts};
+use crate::channels::{Chunks, Grouped};
+use crate::cpu::columns::{self, Term};
+use crate::cpu::vector::Arithmetic;
+use crate::cpu::{Cpu, Real};
 
-/// Rows a task adds up, so that the order of additions never depends on threads.
-const ROWS: usize = 256;
+/// The elements themselves.
+#[derive(Clone, Copy)]
+struct Elements<'a, T>(&'a [T]);
 
-multiversion! {
-    fn rows<T: Real>(x: &[T], c: usize, far: bool, acc: &mut [T]) {
-        acc.fill(T::ZERO);
-        add_rows(x, far, acc);
-        fold(c, acc);
+// SAFETY: lanes are read at i, as in `one`.
+unsafe impl<T: Real> Term<T, 1> for Elements<'_, T> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    #[inline(always)]
+    fn one(&self, i: usize, _: usize) -> [T; 1] {
+        [self.0[i]]
+    }
+    #[inline(always)]
+    fn tensors(&self) -> [Option<*const T>; 2] {
+        [Some(self.0.as_ptr()), None]
+    }
+    #[inline(always)]
+    unsafe fn add<V: Arithmetic>(&self, i: usize, _: usize, [sum]: [V; 1]) -> [V; 1] {
+        // SAFETY: as promised by the caller.
+        unsafe { [sum.add(V::load(self.0.as_ptr().add(i).cast()))] }
     }
 }
 
-multiversion! {
-    /// Parts of `span` values each, added in order.
-    fn total<T: Real>(parts: &[T], span: usize, out: &mut [T]) {
-        for (k, out) in out.chunks_mut(BLOCK).enumerate() {
-            let mut sum = [0.0f64; BLOCK];
-            for part in parts.chunks_exact(span) {
-                let part = &part[k * BLOCK..][..out.len()];
-                sum.iter_mut().zip(part).for_each(|(s, v)| *s += v.to_f64());
-            }
-            out.iter_mut().zip(&sum).for_each(|(o, s)| *o = T::of(*s));
-        }
+/// Prepared sums over the rows of a matrix: `out[c]` = Σ_r `x[r, c]`, chunks of rows added in order in float64.
+#[derive(Debug)]
+pub struct SumRows(Chunks);
+
+impl SumRows {
+    /// Of a matrix of so many rows and channels.
+    pub fn new(rows: usize, c: usize) -> Self {
+        Self(Chunks::new(Grouped { groups: vec![rows], pixels: 1, c }, columns::span(c)))
     }
-}
 
-fn span(c: usize) -> usize {
-    c * crate::channels::repeats(c)
-}
+    /// Elements of workspace.
+    pub fn workspace(&self) -> usize {
+        self.0.parts()
+    }
 
-/// Elements of workspace of [`sum_rows`].
-pub fn sum_rows_workspace(rows: usize, c: usize) -> usize {
-    rows.div_ceil(ROWS) * span(c)
-}
-
-/// `out[c]` = Σ_r `x[r, c]`: partial sums of fixed runs of rows, added in order in float64.
-pub fn sum_rows<T: Real>(cpu: &Cpu, c: usize, x: &[T], out: &mut [T], workspace: &mut [T]) {
-    let (span, far) = (span(c), far::<T>(x.len()));
-    for_parts(cpu, workspace, span, |t, acc| {
-        let at = (t * ROWS * c).min(x.len());
-        let end = (at + ROWS * c).min(x.len());
-        rows(cpu.simd, &x[at..end], c, far, acc);
-    });
-    total(cpu.simd, workspace, span, out);
+    /// The sums.
+    pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], out: &mut [T], workspace: &mut [T]) {
+        let c = out.len();
+        self.0.run(cpu, workspace, |_, r, part| {
+            columns::sums(cpu.simd, &Elements(&x[r]), c, self.0.far(), part);
+        });
+        self.0.total(cpu.simd, columns::span(c), workspace, [out]);
+    }
 }
 
 /// `out[r, c]` = `v[c]`.

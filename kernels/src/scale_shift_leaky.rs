@@ -7,8 +7,10 @@
 pub mod cuda;
 
 pub use crate::channels::Grouped;
-use crate::channels::{BLOCK, Chunk, fold, of_block, of_group, on_stack, repeat, repeats, room};
-use crate::cpu::simd::{far, fetch_ahead, multiversion};
+use crate::channels::{Chunks, repeat, room};
+use crate::cpu::columns::{self, Term};
+use crate::cpu::simd::multiversion;
+use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 
 /// The coefficients of one group, from `[groups, c]` or `[c]`.
@@ -153,80 +155,45 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_,
     });
 }
 
-multiversion! {
-    /// Σ dz·(x − mean) and Σ dz of each channel, in the first values of `dscale` and `dshift`.
-    fn sums<T: Real>(
-        x: &[T], dy: &[T], mean: &[T], scale: &[T], shift: &[T], leak: T, c: usize, far: bool,
-        dscale: &mut [T], dshift: &mut [T],
-    ) {
-        dscale.fill(T::ZERO);
-        dshift.fill(T::ZERO);
-        let n = mean.len();
-        let coeffs = (mean, &scale[..n], &shift[..n]);
-        let (mut xs, mut dys) = (x.chunks_exact(2 * n), dy[..x.len()].chunks_exact(2 * n));
-        for (x, dy) in (&mut xs).zip(&mut dys) {
-            if far {
-                fetch_ahead(x);
-                fetch_ahead(dy);
-            }
-            sums_rows(x.split_at(n), dy.split_at(n), coeffs, leak, dscale, dshift);
-        }
-        for (x, dy) in xs.remainder().chunks(n).zip(dys.remainder().chunks(n)) {
-            sums_rows((x, &[]), (dy, &[]), coeffs, leak, dscale, dshift);
-        }
-        fold(c, dscale);
-        fold(c, dshift);
-    }
-}
-
-/// Adds one row or two, which halves how often sums are loaded and stored.
-#[inline(always)]
-fn sums_rows<T: Real>(
-    (x, x2): (&[T], &[T]),
-    (dy, dy2): (&[T], &[T]),
-    (mean, scale, shift): (&[T], &[T], &[T]),
+/// dz·(x − mean) and dz, dz = leaky'(z)·dy; coefficients of each column.
+#[derive(Clone, Copy)]
+struct Slopes<'a, T> {
+    x: &'a [T],
+    dy: &'a [T],
+    mean: &'a [T],
+    scale: &'a [T],
+    shift: &'a [T],
     leak: T,
-    dscale: &mut [T],
-    dshift: &mut [T],
-) {
-    let n = x.len();
-    let (dy, mean, scale, shift) = (&dy[..n], &mean[..n], &scale[..n], &shift[..n]);
-    let (dscale, dshift) = (&mut dscale[..n], &mut dshift[..n]);
-    let of = |j: usize, x: T, dy: T| {
-        let d = x - mean[j];
-        let dz = if d * scale[j] + shift[j] > T::ZERO { dy } else { dy * leak };
-        (dz * d, dz)
-    };
-    if x2.is_empty() {
-        for j in 0..n {
-            let (a, b) = of(j, x[j], dy[j]);
-            dscale[j] += a;
-            dshift[j] += b;
-        }
-        return;
-    }
-    let (x2, dy2) = (&x2[..n], &dy2[..n]);
-    for j in 0..n {
-        let ((a, b), (a2, b2)) = (of(j, x[j], dy[j]), of(j, x2[j], dy2[j]));
-        dscale[j] += a + a2;
-        dshift[j] += b + b2;
-    }
 }
 
-multiversion! {
-    /// The sums of chunks, in order.
-    fn totals<T: Real>(parts: &[T], span: usize, chunks: &[Chunk], dscale: &mut [T], dshift: &mut [T]) {
-        for (k, (dscale, dshift)) in dscale.chunks_mut(BLOCK).zip(dshift.chunks_mut(BLOCK)).enumerate() {
-            let (mut scale, mut shift) = ([0.0f64; BLOCK], [0.0f64; BLOCK]);
-            let count = dscale.len();
-            for chunk in chunks {
-                let (a, b) = parts[chunk.part * 2 * span..][..2 * span].split_at(span);
-                let (a, b) = (&a[k * BLOCK..][..count], &b[k * BLOCK..][..count]);
-                scale.iter_mut().zip(a).for_each(|(sum, a)| *sum += a.to_f64());
-                shift.iter_mut().zip(b).for_each(|(sum, b)| *sum += b.to_f64());
-            }
-            dscale.iter_mut().zip(&scale).for_each(|(d, sum)| *d = T::of(*sum));
-            dshift.iter_mut().zip(&shift).for_each(|(d, sum)| *d = T::of(*sum));
+// SAFETY: lanes are read from the tensors at i and from the coefficients at j, as in `one`; leak is one value.
+unsafe impl<T: Real> Term<T, 2> for Slopes<'_, T> {
+    fn len(&self) -> usize {
+        self.x.len()
+    }
+    #[inline(always)]
+    fn one(&self, i: usize, j: usize) -> [T; 2] {
+        let d = self.x[i] - self.mean[j];
+        let dy = self.dy[i];
+        let dz = if d * self.scale[j] + self.shift[j] > T::ZERO { dy } else { dy * self.leak };
+        [dz * d, dz]
+    }
+    #[inline(always)]
+    fn tensors(&self) -> [Option<*const T>; 2] {
+        [Some(self.x.as_ptr()), Some(self.dy.as_ptr())]
+    }
+    #[inline(always)]
+    unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [dscale, dshift]: [V; 2]) -> [V; 2] {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let (x, dy) = (self.x.as_ptr().add(i), self.dy.as_ptr().add(i));
+            let (mean, scale) = (self.mean.as_ptr().add(j), self.scale.as_ptr().add(j));
+            let shift = self.shift.as_ptr().add(j);
+            let d = V::load(x.cast()).sub(V::load(mean.cast()));
+            // Rounded twice, as in the forward pass.
+            let z = d.mul(V::load(scale.cast())).add(V::load(shift.cast()));
+            let dz = V::load(dy.cast()).through(z, V::splat((&raw const self.leak).cast()));
+            [dscale.fma(dz, d), dshift.add(dz)]
         }
     }
 }
@@ -234,43 +201,37 @@ multiversion! {
 /// Prepared sums over each group: dscale[g, c] = Σ dz·(x − mean) and dshift[g, c] = Σ dz, dz = leaky'(z)·dy.
 #[derive(Debug)]
 pub struct Reduce {
-    shape: Grouped,
-    chunks: Vec<Chunk>,
-    /// Chunks a block has at most.
-    each: usize,
+    chunks: Chunks,
+    span: usize,
     leak: f64,
 }
 
 impl Reduce {
     /// For a shape.
     pub fn new(shape: Grouped, leak: f64) -> Self {
-        let chunks = shape.chunks();
-        Self { shape, chunks, each: 1, leak }
+        let span = columns::span(shape.c);
+        Self { chunks: Chunks::new(shape, 2 * span), span, leak }
     }
 
     /// For tensors that are seen in blocks of `len` elements, whole rows, by [`Reduce::block`].
     pub fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
-        let (chunks, each) = shape.chunks_of_blocks(len);
-        Self { shape, chunks, each, leak }
-    }
-
-    fn span(&self) -> usize {
-        self.shape.c * repeats(self.shape.c)
+        let span = columns::span(shape.c);
+        Self { chunks: Chunks::of_blocks(shape, len, 2 * span), span, leak }
     }
 
     /// Elements that a block finds.
     pub fn block_part(&self) -> usize {
-        self.each * 2 * self.span()
+        self.chunks.block_part()
     }
 
     /// Elements of workspace for what the chunks find.
     pub fn parts(&self) -> usize {
-        self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
+        self.chunks.parts()
     }
 
     /// Elements of workspace for the repeated coefficients.
     pub fn coefficients(&self) -> usize {
-        self.shape.groups.len() * 3 * self.span()
+        self.chunks.shape().groups.len() * 3 * self.span
     }
 
     /// Elements of workspace of [`Reduce::run`].
@@ -280,10 +241,10 @@ impl Reduce {
 
     /// Mean, scale and shift of each group, each repeated to the same length.
     pub fn repeat<T: Real>(&self, (mean, scale, shift): (&[T], &[T], &[T]), to: &mut [T]) {
-        let (c, span) = (self.shape.c, self.span());
-        for (g, to) in to.chunks_exact_mut(3 * span).enumerate() {
-            for (v, to) in [mean, scale, shift].into_iter().zip(to.chunks_exact_mut(span)) {
-                let v = if v.len() == c { v } else { &v[g * c..][..c] };
+        let c = self.chunks.shape().c;
+        for (g, to) in to.chunks_exact_mut(3 * self.span).enumerate() {
+            for (v, to) in [mean, scale, shift].into_iter().zip(to.chunks_exact_mut(self.span)) {
+                let v = coefficient(v, c, g);
                 to.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(v));
             }
         }
@@ -302,47 +263,32 @@ impl Reduce {
     ) {
         let (parts, k) = workspace.split_at_mut(self.parts());
         self.repeat(coefficients, k);
-        let (k, c, far) = (&*k, self.shape.c, far::<T>(x.len()));
-        for_parts(cpu, parts, 2 * self.span(), |t, part| {
-            let Some(chunk) = self.chunks.get(t) else { return };
-            let at = chunk.start * c..chunk.end * c;
-            self.chunk(cpu.simd, (chunk.group, far), &x[at.clone()], &dy[at], k, part);
+        let k = &*k;
+        self.chunks.run(cpu, parts, |chunk, r, part| {
+            self.chunk(cpu.simd, chunk.group, &x[r.clone()], &dy[r], k, part);
         });
         self.total(cpu.simd, parts, dscale, dshift);
     }
 
-    /// The sums of a chunk, fetched ahead if x is far, from the repeated coefficients.
-    fn chunk<T: Real>(
-        &self,
-        simd: Simd,
-        (group, far): (usize, bool),
-        x: &[T],
-        dy: &[T],
-        k: &[T],
-        part: &mut [T],
-    ) {
-        let span = self.span();
-        let (mean, k) = k[group * 3 * span..][..3 * span].split_at(span);
-        let (scale, shift) = k.split_at(span);
-        let (leak, c) = (T::of(self.leak), self.shape.c);
-        on_stack(part, |a, b| sums(simd, x, dy, mean, scale, shift, leak, c, far, a, b));
+    /// The sums of a chunk, from the repeated coefficients.
+    fn chunk<T: Real>(&self, simd: Simd, group: usize, x: &[T], dy: &[T], k: &[T], part: &mut [T]) {
+        let (mean, k) = k[group * 3 * self.span..][..3 * self.span].split_at(self.span);
+        let (scale, shift) = k.split_at(self.span);
+        let terms = Slopes { x, dy, mean, scale, shift, leak: T::of(self.leak) };
+        columns::sums(simd, &terms, self.chunks.shape().c, self.chunks.far(), part);
     }
 
     /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.
     pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], dy: &[T], k: &[T], part: &mut [T]) {
         let x = &x[first..first + dy.len()];
-        let chunks = of_block(&self.chunks, self.shape.c, first, dy.len());
-        for ((chunk, r), part) in chunks.zip(part.chunks_exact_mut(2 * self.span())) {
-            self.chunk(simd, (chunk.group, false), &x[r.clone()], &dy[r], k, part);
-        }
+        self.chunks.block(first, dy.len(), part, |chunk, r, part| {
+            self.chunk(simd, chunk.group, &x[r.clone()], &dy[r], k, part);
+        });
     }
 
     /// The sums from what the chunks gave, added in order in float64.
     pub fn total<T: Real>(&self, simd: Simd, parts: &[T], dscale: &mut [T], dshift: &mut [T]) {
-        let c = self.shape.c;
-        for (g, (dscale, dshift)) in dscale.chunks_exact_mut(c).zip(dshift.chunks_exact_mut(c)).enumerate() {
-            totals(simd, parts, self.span(), of_group(&self.chunks, g), dscale, dshift);
-        }
+        self.chunks.total(simd, self.span, parts, [dscale, dshift]);
     }
 }
 

@@ -27,10 +27,10 @@ impl Op for SumRows {
         x[0].len() as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let (rows, c) = (x[0].rows(), x[0].last());
-        let ws = reduce::sum_rows_workspace(rows, c) * x[0].dtype.size();
+        let sum = reduce::SumRows::new(x[0].rows(), x[0].last());
+        let ws = sum.workspace() * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
-            reduce::sum_rows(cpu, c, io.input::<T>(0)?, io.output::<T>(0)?, io.workspace::<T>()?);
+            sum.run(cpu, io.input::<T>(0)?, io.output::<T>(0)?, io.workspace::<T>()?);
             Ok(())
         }))
     }

@@ -1,10 +1,12 @@
 //! What the CPU arms stand on: a thread pool, the instruction set, and safe ways to split work.
 
+pub(crate) mod columns;
 pub mod conv;
 pub mod peak;
 pub mod pool;
 pub mod simd;
 mod split;
+pub(crate) mod vector;
 
 use crate::profile::Profile;
 pub use pool::Pool;

@@ -151,29 +151,6 @@ macro_rules! real {
 real!(f32);
 real!(f64);
 
-/// Bytes from which on a tensor is not expected in a cache.
-const FAR: usize = 16 << 20;
-/// How far ahead a tensor is fetched that is not, in bytes.
-const AHEAD: usize = 4096;
-
-/// Whether loops that only read should fetch a tensor of `len` values ahead: the processor's own guesses stop at every
-/// page and leave half of what memory can deliver. In a cache it would cost as much as it brings.
-pub(crate) fn far<T>(len: usize) -> bool {
-    len * size_of::<T>() >= FAR
-}
-
-/// Asks for the values that lie [`AHEAD`] bytes behind those of `x`, whatever they are: a hint.
-#[inline(always)]
-pub(crate) fn fetch_ahead<T: Real>(x: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in x.chunks(64 / size_of::<T>()) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program can see, and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast::<i8>().wrapping_add(AHEAD)) };
-    }
-    let _ = x;
-}
-
 /// Compiles one generic body for each [`Level`] and calls the one for `simd`.
 ///
 /// The body must be plain Rust on slices: the compiler vectorises it for each level. It should not use

@@ -27,8 +27,9 @@ fn check_rows<E: Element>(rows: usize, c: usize) {
         vec![out.read()]
     });
     let mut want = vec![0.0f64; c];
-    let mut workspace = vec![0.0; reduce::sum_rows_workspace(rows, c)];
-    reduce::sum_rows(&cpu(), c, &x.f64(), &mut want, &mut workspace);
+    let sum = reduce::SumRows::new(rows, c);
+    let mut workspace = vec![0.0; sum.workspace()];
+    sum.run(&cpu(), &x.f64(), &mut want, &mut workspace);
     let scale = vec![0.5 * rows as f64; c];
     assert_near(&format!("sum_rows_{}", E::S), &got[0], &want, Some(&scale), SUM);
 }

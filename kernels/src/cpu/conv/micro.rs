@@ -7,7 +7,7 @@
 //! falls in; so an image's results do not depend on the batch around it.
 
 use super::soon::Soon;
-pub(super) use super::vector::{Quad, Vector};
+pub(super) use crate::cpu::vector::{Quad, Vector};
 
 /// What is added to the sums of [`forward`].
 #[derive(Clone, Copy)]

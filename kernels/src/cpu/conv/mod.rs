@@ -11,7 +11,6 @@ mod geom;
 mod micro;
 mod naive;
 mod soon;
-mod vector;
 mod winograd;
 
 use super::{Cpu, Level, Products, Real, Simd};

@@ -2,7 +2,7 @@
 
 use super::PLACES;
 use super::points::{Three, apart, spread};
-use crate::cpu::conv::vector::Arithmetic;
+use crate::cpu::vector::Arithmetic;
 
 /// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
 /// so that places do not compete for the same sets of a cache. All blocks are two vectors wide, but the last one

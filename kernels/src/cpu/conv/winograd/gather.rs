@@ -7,8 +7,8 @@ use super::tiles::{self, Slice};
 use super::wide::Wide;
 use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::soon::Soon;
-use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{Add, After, ConvShape, Source, lanes};
+use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
 use core::ops::Range;
 

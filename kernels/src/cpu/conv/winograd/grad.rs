@@ -5,8 +5,8 @@ use super::product::outer;
 use super::tiles::{self, Slice};
 use super::{IN, OUT, PLACES, Shared};
 use crate::cpu::conv::soon::Soon;
-use crate::cpu::conv::vector::{Arithmetic, Quad};
 use crate::cpu::conv::{ConvShape, Norm, Source, lanes};
+use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};
 use core::ops::Range;
 

@@ -5,7 +5,7 @@
 //! has 3.9 (64 channels of normal variates; Barabasz et al., "Error analysis and improving the accuracy of Winograd
 //! convolution for deep neural networks", 2020, say why points whose products stay near 1 are good).
 
-use crate::cpu::conv::vector::Arithmetic;
+use crate::cpu::vector::Arithmetic;
 use core::hint::black_box;
 
 const A: f32 = 0.625;

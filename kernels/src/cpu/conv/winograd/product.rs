@@ -1,6 +1,6 @@
 //! The matrix products in the middle.
 
-use crate::cpu::conv::vector::Arithmetic;
+use crate::cpu::vector::Arithmetic;
 
 /// m[t, 0..KV·LANES] = Σ_c v[t, c]·u[c, 0..KV·LANES] for `tiles` rows, added to what there is unless this is the
 /// beginning; each output is one chain of fused multiply-adds, however channels are cut into groups.

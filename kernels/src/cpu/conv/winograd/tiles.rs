@@ -4,7 +4,7 @@ use super::OUT;
 use super::points::{Map, apart, spread};
 use crate::cpu::Simd;
 use crate::cpu::conv::Norm;
-use crate::cpu::conv::vector::Arithmetic;
+use crate::cpu::vector::Arithmetic;
 
 /// Images and a slice of their channels.
 #[derive(Clone, Copy, Debug)]

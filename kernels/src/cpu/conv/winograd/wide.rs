@@ -7,7 +7,7 @@ use super::points::Input;
 use super::product::product;
 use super::{IN, OUT, PLACES, Shared, tiles};
 use crate::cpu::conv::After;
-use crate::cpu::conv::vector::{Arithmetic, Quad};
+use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Level, for_parts2};
 
 /// How tiles and channels are cut.

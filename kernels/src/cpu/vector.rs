@@ -1,7 +1,7 @@
 //! Vectors of float32 at each level of instructions.
 
 /// A vector of float32. All methods require the instruction set of the implementing type.
-pub(super) trait Vector: Copy {
+pub(crate) trait Vector: Copy {
     const LANES: usize;
     unsafe fn zero() -> Self;
     unsafe fn splat(x: *const f32) -> Self;
@@ -12,12 +12,18 @@ pub(super) trait Vector: Copy {
     unsafe fn fma(self, a: Self, b: Self) -> Self;
 }
 
-/// What transforms need besides.
-pub(super) trait Arithmetic: Vector {
+/// What transforms and sums need besides.
+pub(crate) trait Arithmetic: Vector {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     /// Times `leak` where below zero.
-    unsafe fn leaky(self, leak: Self) -> Self;
+    #[inline(always)]
+    unsafe fn leaky(self, leak: Self) -> Self {
+        // SAFETY: passed on.
+        unsafe { self.through(self, leak) }
+    }
+    /// Times `leak` where `z` is not above zero: with z = self the leaky rectifier, otherwise its gradient at z.
+    unsafe fn through(self, z: Self, leak: Self) -> Self;
     /// `dst[j, i] = src[i, j]`, `LANES` each way; rows lie so far apart.
     unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize);
 }
@@ -35,7 +41,7 @@ unsafe fn transpose<const N: usize>(src: *const f32, src_row: usize, dst: *mut f
 
 /// Four lanes without instruction-set requirements.
 #[derive(Clone, Copy)]
-pub(super) struct Quad(pub(super) [f32; 4]);
+pub(crate) struct Quad(pub(crate) [f32; 4]);
 
 impl Vector for Quad {
     const LANES: usize = 4;
@@ -78,8 +84,8 @@ impl Arithmetic for Quad {
         Self(core::array::from_fn(|i| self.0[i] * o.0[i]))
     }
     #[inline(always)]
-    unsafe fn leaky(self, leak: Self) -> Self {
-        Self(core::array::from_fn(|i| if self.0[i] < 0.0 { self.0[i] * leak.0[i] } else { self.0[i] }))
+    unsafe fn through(self, z: Self, leak: Self) -> Self {
+        Self(core::array::from_fn(|i| if z.0[i] > 0.0 { self.0[i] } else { self.0[i] * leak.0[i] }))
     }
     #[inline(always)]
     unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
@@ -95,7 +101,7 @@ mod x86 {
 
     macro_rules! vector {
         ($t:ty, $lanes:expr, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
-            $fma:ident, $leaky:ident, $transpose:ident) => {
+            $fma:ident, $transpose:ident, |$x:ident, $z:ident, $leak:ident| $through:expr) => {
             impl Vector for $t {
                 const LANES: usize = $lanes;
                 #[inline(always)]
@@ -141,9 +147,10 @@ mod x86 {
                     unsafe { $mul(self, other) }
                 }
                 #[inline(always)]
-                unsafe fn leaky(self, leak: Self) -> Self {
+                unsafe fn through(self, $z: Self, $leak: Self) -> Self {
+                    let $x = self;
                     // SAFETY: the caller has the instruction set.
-                    unsafe { $leaky(self, leak) }
+                    unsafe { $through }
                 }
                 #[inline(always)]
                 unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
@@ -164,8 +171,13 @@ mod x86 {
         _mm512_sub_ps,
         _mm512_mul_ps,
         _mm512_fmadd_ps,
-        leaky16,
-        transpose16
+        transpose16,
+        |x, z, leak| _mm512_mask_mul_ps(
+            x,
+            _mm512_cmp_ps_mask::<_CMP_NGT_UQ>(z, _mm512_setzero_ps()),
+            x,
+            leak
+        )
     );
     vector!(
         __m256,
@@ -178,23 +190,13 @@ mod x86 {
         _mm256_sub_ps,
         _mm256_mul_ps,
         _mm256_fmadd_ps,
-        leaky8,
-        transpose8
+        transpose8,
+        |x, z, leak| _mm256_blendv_ps(
+            _mm256_mul_ps(x, leak),
+            x,
+            _mm256_cmp_ps::<_CMP_GT_OQ>(z, _mm256_setzero_ps())
+        )
     );
-
-    /// [`Vector::leaky`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn leaky16(x: __m512, leak: __m512) -> __m512 {
-        let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, _mm512_setzero_ps());
-        _mm512_mask_mul_ps(x, below, x, leak)
-    }
-
-    /// [`Vector::leaky`].
-    #[target_feature(enable = "avx2,fma")]
-    fn leaky8(x: __m256, leak: __m256) -> __m256 {
-        let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_setzero_ps());
-        _mm256_blendv_ps(x, _mm256_mul_ps(x, leak), below)
-    }
 
     /// # Safety
     /// As [`Arithmetic::transpose`].
