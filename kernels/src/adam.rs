@@ -4,7 +4,7 @@
 //!
 //! The number of steps done lies in memory beside the moments, so that a captured program needs nothing from the host.
 
-use crate::cpu::{Cpu, GRAIN, Real, for_parts3, simd::multiversion};
+use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts3, simd::multiversion};
 
 /// The constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,11 +67,6 @@ pub fn cpu<T: Real>(
     done: i32,
     [w_out, m_out, v_out]: [&mut [T]; 3],
 ) {
-    for (old, out) in [(w, &mut *w_out), (m, &mut *m_out), (v, &mut *v_out)] {
-        if let Some(old) = old {
-            out.copy_from_slice(old);
-        }
-    }
     let t = (done as u32).wrapping_add(1);
     let shares = |beta: f64| [T::of(beta), T::of(1.0 - beta)];
     let constants = Step {
@@ -82,8 +77,11 @@ pub fn cpu<T: Real>(
         rate: T::of(lr.to_f64() / (1.0 - power(args.beta1, t))),
         root: T::of((1.0 - power(args.beta2, t)).sqrt()),
     };
-    for_parts3(cpu, w_out, GRAIN, m_out, GRAIN, v_out, GRAIN, |t, w, m, v| {
-        step(cpu.simd, constants, &g[t * GRAIN..], w, m, v);
+    for_parts3(cpu, w_out, GRAIN, m_out, GRAIN, v_out, GRAIN, |t, w_out, m_out, v_out| {
+        for (old, out) in [(w, &mut *w_out), (m, &mut *m_out), (v, &mut *v_out)] {
+            bring(old, t * GRAIN, out);
+        }
+        step(cpu.simd, constants, &g[t * GRAIN..], w_out, m_out, v_out);
     });
 }
 

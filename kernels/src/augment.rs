@@ -2,12 +2,11 @@
 //!
 //! Invariants: what happens to the image at a position of a batch depends on the place (seed, stream, step) and the
 //! position only, and each position owns the same number of words of the random sequence, whatever is done with them:
-//! 4·(1 + ⌈pixels/4⌉) where there is noise, 4 where there is none. The noise uses only IEEE additions, multiplications,
-//! divisions and square roots, in a fixed order and without fused multiply-adds, so that the bits are the same on every
-//! device and at every SIMD level.
+//! 4·(1 + ⌈pixels/4⌉) where there is noise, 4 where there is none. Bits are the same on every device and at every SIMD
+//! level, as `philox` has it.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
-use crate::noise::Place;
+use crate::noise::{Law, Place, draw};
 use crate::philox::{Counter, philox4x32_10};
 
 /// Training augmentation, image by image: reflected border and random crop, mirroring, noise.
@@ -20,9 +19,6 @@ pub struct Args {
     /// Standard deviation of the normal noise, in units of [−1, 1]; the sum is not clipped.
     pub sigma: f32,
 }
-
-/// Normals made at a time; a multiple of four, the words of a Philox block.
-const CHUNK: usize = 256;
 
 /// The value in [−1, 1] of each byte, rounded to float32 after each operation, as `ToTensor` and `Normalize` do.
 const VALUE: [f32; 256] = {
@@ -99,75 +95,10 @@ fn reflect(i: isize, n: usize) -> usize {
 }
 
 multiversion! {
-    /// Adds σ·N(0, 1) to each of `out`, from the words of block `first` on; each chunk takes as many words as it is
-    /// long, rounded up to whole blocks.
+    /// Adds σ·N(0, 1) to each of `out`, from the words of block `first` on.
     fn add_normals<T: Real>(place: Place, first: u64, sigma: f32, out: &mut [T]) {
-        let mut words = [0u32; CHUNK];
-        let mut normals = [0f32; CHUNK];
-        for (k, part) in out.chunks_mut(CHUNK).enumerate() {
-            let n = part.len().next_multiple_of(4);
-            for (i, w) in words[..n].chunks_exact_mut(4).enumerate() {
-                w.copy_from_slice(&block(place, first + (k * CHUNK / 4 + i) as u64));
-            }
-            let (a, b) = words[..n].split_at(n / 2);
-            let (x, y) = normals[..n].split_at_mut(n / 2);
-            for (((a, b), x), y) in a.iter().zip(b).zip(x).zip(y) {
-                (*x, *y) = normal_pair(*a, *b);
-            }
-            for (o, z) in part.iter_mut().zip(&normals) {
-                *o += T::of(f64::from(sigma * z));
-            }
-        }
+        draw(place, Law::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
     }
-}
-
-/// Two words to two independent standard normals (Box & Muller, 1958).
-#[inline(always)]
-fn normal_pair(a: u32, b: u32) -> (f32, f32) {
-    let r = (-2.0 * ln(uniform(a))).sqrt();
-    let (s, c) = sin_cos_turns(uniform(b));
-    (r * c, r * s)
-}
-
-/// A word to the midpoint of one of 2²³ cells of (0, 1). By way of `i32`, whose conversion vectorises.
-#[inline(always)]
-fn uniform(word: u32) -> f32 {
-    ((word >> 9) as i32 as f32 + 0.5) * (1.0 / 8_388_608.0)
-}
-/// Natural logarithm of a normal positive number (the polynomial of Cephes' `logf`).
-#[inline(always)]
-fn ln(x: f32) -> f32 {
-    // Mantissa in [√½, √2): the exponent boundary is shifted by the bits of √½.
-    let shifted = x.to_bits().wrapping_sub(0x3F35_04F3) as i32 >> 23;
-    let m = f32::from_bits(x.to_bits().wrapping_sub((shifted << 23) as u32)) - 1.0;
-    let e = shifted as f32;
-    let p = 7.037_683_6e-2;
-    let p = p * m - 1.151_461e-1;
-    let p = p * m + 1.167_699_9e-1;
-    let p = p * m - 1.242_014_1e-1;
-    let p = p * m + 1.424_932_3e-1;
-    let p = p * m - 1.666_805_8e-1;
-    let p = p * m + 2.000_071_4e-1;
-    let p = p * m - 2.499_999_4e-1;
-    let p = p * m + 3.333_333e-1;
-    let z = m * m;
-    let y = p * m * z - 2.121_944_4e-4 * e - 0.5 * z;
-    m + y + 0.693_359_4 * e
-}
-
-/// (sin 2πt, cos 2πt) for t in [0, 1).
-#[inline(always)]
-fn sin_cos_turns(t: f32) -> (f32, f32) {
-    // Nearest quarter turn; what is left lies in [−1/8, 1/8] of a turn.
-    let q = (t * 4.0 + 0.5) as i32;
-    let a = (t - q as f32 * 0.25) * core::f32::consts::TAU;
-    let z = a * a;
-    let s = ((-1.951_529_6e-4 * z + 8.332_161e-3) * z - 1.666_665_5e-1) * z * a + a;
-    let c = ((2.443_315_7e-5 * z - 1.388_731_6e-3) * z + 4.166_664_6e-2) * z * z - 0.5 * z + 1.0;
-    // Odd quarters swap the two; the sine is negative in quarters 2 and 3, the cosine in 1 and 2.
-    let (u, v) = if q & 1 == 0 { (s, c) } else { (c, s) };
-    let flip = |x: f32, bit: i32| f32::from_bits(x.to_bits() ^ ((bit as u32 & 2) << 30));
-    (flip(u, q), flip(v, q + 1))
 }
 
 /// The CUDA arm: `cuda/augment.cu`.
@@ -209,7 +140,7 @@ pub mod cuda {
         ];
         // SAFETY: the kernel reads n indices, images only where the index lies inside, two words of the seed and one of
         // the step; it writes n images.
-        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_by_row(pixels.div_ceil(8), n), params) }
+        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_by_row(pixels.div_ceil(4), n), params) }
     }
 }
 
@@ -293,20 +224,6 @@ mod tests {
         let noisy = run(Args { sigma: 0.5, ..Args::default() }, [8, 8, 1], &all);
         let square: f64 = noisy.iter().zip(&plain).map(|(a, b)| f64::from(a - b).powi(2)).sum();
         assert!((square / plain.len() as f64 - 0.25).abs() < 0.01);
-    }
-
-    #[test]
-    fn elementary_functions_are_accurate() {
-        for i in 0..100_000u32 {
-            let u = uniform(i.wrapping_mul(42_949) ^ (i << 13));
-            assert!(u > 0.0 && u < 1.0);
-            let exact = f64::from(u).ln();
-            assert!((f64::from(ln(u)) - exact).abs() <= 4e-7 * exact.abs().max(1e-2), "ln({u})");
-            let (s, c) = sin_cos_turns(u);
-            let (es, ec) = (f64::from(u) * core::f64::consts::TAU).sin_cos();
-            assert!((f64::from(s) - es).abs() < 5e-7 && (f64::from(c) - ec).abs() < 5e-7, "sincos({u})");
-        }
-        assert!(ln(uniform(u32::MAX)) < 0.0 && ln(uniform(0)).is_finite());
     }
 
     #[test]

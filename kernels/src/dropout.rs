@@ -1,7 +1,7 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
-use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-use crate::noise::{BLOCK, Law, Place, block};
+use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
+use crate::noise::{Law, Place, draw};
 
 /// The group of four elements at which the masks of a layer begin: layers share a place, not their uniforms.
 #[must_use]
@@ -16,11 +16,7 @@ fn scale(rate: f64) -> f64 {
 
 multiversion! {
     fn thin<T: Real>(place: Place, rate: f32, scale: T, first: u64, y: &mut [T]) {
-        for (i, y) in y.chunks_mut(BLOCK).enumerate() {
-            for (y, u) in y.iter_mut().zip(block(place, Law::Uniform, first + (i * BLOCK / 4) as u64)) {
-                *y = if u < rate { T::ZERO } else { *y * scale };
-            }
-        }
+        draw(place, Law::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
     }
 }
 
@@ -28,9 +24,7 @@ multiversion! {
 /// holds x. The uniforms are drawn in float32 whatever T.
 pub fn cpu<T: Real>(cpu: &Cpu, place: Place, layer: u32, rate: f64, x: Option<&[T]>, y: &mut [T]) {
     for_parts(cpu, y, GRAIN, |t, y| {
-        if let Some(x) = x {
-            y.copy_from_slice(&x[t * GRAIN..][..y.len()]);
-        }
+        bring(x, t * GRAIN, y);
         let first = first_group(layer) + (t * GRAIN / 4) as u64;
         thin(cpu.simd, place, rate as f32, T::of(scale(rate)), first, y);
     });

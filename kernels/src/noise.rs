@@ -1,7 +1,7 @@
 //! Philox uniforms and normals, by element.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-use crate::philox::{Counter, normal_pair, philox4x32_10, uniform};
+use crate::philox::{Counter, GROUPS, normal_pair, uniform, words};
 
 /// Which law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,42 +23,46 @@ pub struct Place {
     pub step: u32,
 }
 
-/// Groups of four that are drawn side by side.
-const GROUPS: usize = 64;
-
 /// Values that [`block`] draws.
 pub(crate) const BLOCK: usize = 4 * GROUPS;
 
-/// Elements 4·`first` … 4·`first` + [`BLOCK`] − 1. One loop over groups without branches, so that it becomes vectors in
-/// a body of `multiversion!`.
+/// Elements 4·`first` … 4·`first` + [`BLOCK`] − 1. Loops without branches, so that they become vectors in a body of
+/// `multiversion!`.
 #[inline(always)]
 pub(crate) fn block(place: Place, law: Law, first: u64) -> [f32; BLOCK] {
-    let mut lanes = [[0.0f32; GROUPS]; 4];
-    let [a, b, c, d] = &mut lanes;
-    for l in 0..GROUPS {
-        let at = Counter { element: first + l as u64, step: place.step, stream: place.stream };
-        let w = philox4x32_10(at.words(), place.key);
-        (a[l], b[l], c[l], d[l]) = match law {
-            Law::Uniform => (uniform(w[0]), uniform(w[1]), uniform(w[2]), uniform(w[3])),
-            Law::Normal => {
-                let ((a, b), (c, d)) = (normal_pair(w[0], w[1]), normal_pair(w[2], w[3]));
-                (a, b, c, d)
-            }
+    let first = Counter { element: first, step: place.step, stream: place.stream };
+    let words = words(first, place.key);
+    let mut out = [[0.0f32; 2]; BLOCK / 2];
+    for (out, &[a, b]) in out.iter_mut().zip(&words) {
+        *out = match law {
+            Law::Uniform => [uniform(a), uniform(b)],
+            Law::Normal => normal_pair(a, b).into(),
         };
     }
-    let mut out = [0.0; BLOCK];
-    for (l, out) in out.chunks_exact_mut(4).enumerate() {
-        out.copy_from_slice(&[lanes[0][l], lanes[1][l], lanes[2][l], lanes[3][l]]);
+    bytemuck::cast(out)
+}
+
+/// Calls `f` with each element of `x` and the value drawn for it, from value 4·`first` on; whole blocks apart from the rest,
+/// so that they become vectors.
+#[inline(always)]
+pub(crate) fn draw<T>(place: Place, law: Law, first: u64, x: &mut [T], f: impl Fn(&mut T, f32)) {
+    let (blocks, rest) = x.as_chunks_mut::<BLOCK>();
+    let last = first + (blocks.len() * GROUPS) as u64;
+    for (i, x) in blocks.iter_mut().enumerate() {
+        x.iter_mut().zip(block(place, law, first + (i * GROUPS) as u64)).for_each(|(x, z)| f(x, z));
     }
-    out
+    if !rest.is_empty() {
+        rest.iter_mut().zip(block(place, law, last)).for_each(|(x, z)| f(x, z));
+    }
 }
 
 multiversion! {
     fn fill<T: Real>(place: Place, law: Law, first: u64, out: &mut [T]) {
-        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-            for (o, v) in out.iter_mut().zip(block(place, law, first + (i * GROUPS) as u64)) {
-                *o = T::of(f64::from(v));
-            }
+        let put = |o: &mut T, z: f32| *o = T::of(f64::from(z));
+        // A law that is known where it is drawn by: otherwise both are.
+        match law {
+            Law::Uniform => draw(place, Law::Uniform, first, out, put),
+            Law::Normal => draw(place, Law::Normal, first, out, put),
         }
     }
 }

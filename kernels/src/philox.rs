@@ -41,6 +41,37 @@ pub fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
     c
 }
 
+/// The same for many counters at once: c[i] and k in 64-bit lanes, of which the lower halves count. So loops over counters
+/// become vectors that multiply without putting halves together first.
+#[inline(always)]
+fn philox_wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
+    const LOW: u64 = u32::MAX as u64;
+    for _ in 0..10 {
+        let (p0, p1) = (u64::from(M0) * (a & LOW), u64::from(M1) * (c & LOW));
+        (a, b, c, d) = ((p1 >> 32) ^ b ^ u64::from(k0), p1, (p0 >> 32) ^ d ^ u64::from(k1), p0);
+        (k0, k1) = (k0.wrapping_add(W0), k1.wrapping_add(W1));
+    }
+    [a & LOW, b & LOW, c & LOW, d & LOW]
+}
+
+/// Counters whose words are drawn side by side.
+pub(crate) const GROUPS: usize = 64;
+
+/// The words of the counters from `first` on, two and two: four of each, one after the other. A loop without branches, so
+/// that it becomes vectors in a body of `multiversion!`.
+#[inline(always)]
+pub(crate) fn words(first: Counter, key: [u32; 2]) -> [[u32; 2]; 2 * GROUPS] {
+    let mut out = [[0u64; 2]; GROUPS];
+    let (step, stream) = (u64::from(first.step), u64::from(first.stream));
+    for (l, out) in out.iter_mut().enumerate() {
+        let element = first.element.wrapping_add(l as u64);
+        let [a, b, c, d] = philox_wide([element, element >> 32, step, stream], key);
+        *out = [a | b << 32, c | d << 32].map(u64::to_le);
+    }
+    let out: [[u32; 2]; 2 * GROUPS] = bytemuck::cast(out);
+    out.map(|two| two.map(u32::from_le))
+}
+
 /// The key of a 64-bit seed.
 #[inline(always)]
 pub fn key(seed: u64) -> [u32; 2] {
@@ -127,6 +158,12 @@ mod tests {
         ];
         for (c, k, want) in cases {
             assert_eq!(philox4x32_10(c, k), want);
+            let [low, high, step, stream] = c;
+            let first = Counter { element: u64::from(high) << 32 | u64::from(low), step, stream };
+            let all = words(first, k);
+            assert_eq!(all[..2].as_flattened(), want);
+            let next = Counter { element: first.element.wrapping_add(1), ..first };
+            assert_eq!(all[2..4].as_flattened(), philox4x32_10(next.words(), k));
         }
     }
 
@@ -143,6 +180,7 @@ mod tests {
             assert!((f64::from(s) - es).abs() < 4e-7 && (f64::from(c) - ec).abs() < 4e-7, "sincos({u})");
         }
         assert!(uniform(u32::MAX) < 1.0 && uniform(0) > 0.0);
+        assert!(ln(uniform(u32::MAX)) < 0.0 && ln(uniform(0)).is_finite());
     }
 
     #[test]

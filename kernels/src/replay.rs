@@ -3,7 +3,7 @@
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
-use crate::noise::{BLOCK, Law, Place, block};
+use crate::noise::{BLOCK, Law, Place, block, draw};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
@@ -83,11 +83,7 @@ pub fn restart<T: Real>(
 multiversion! {
     /// Uniform on [−1, 1].
     fn uniform<T: Real>(place: Place, base: u64, out: &mut [T]) {
-        for (k, out) in out.chunks_mut(BLOCK).enumerate() {
-            for (o, u) in out.iter_mut().zip(block(place, Law::Uniform, base + (k * BLOCK / 4) as u64)) {
-                *o = T::of(f64::from(2.0 * u - 1.0));
-            }
-        }
+        draw(place, Law::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum and weight decay, in the form of PyTorch's `torch.optim.SGD`:
 //! d = g + λ·w; v ← μ·v + d; w ← w − lr·v (v starts at zero).
 
-use crate::cpu::{Cpu, GRAIN, Real, for_parts2, simd::multiversion};
+use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts2, simd::multiversion};
 
 multiversion! {
     fn step<T: Real>(g: &[T], lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
@@ -25,14 +25,10 @@ pub fn cpu<T: Real>(
     w_out: &mut [T],
     v_out: &mut [T],
 ) {
-    if let Some(w) = w {
-        w_out.copy_from_slice(w);
-    }
-    if let Some(v) = v {
-        v_out.copy_from_slice(v);
-    }
-    for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w, v| {
-        step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w, v);
+    for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w_out, v_out| {
+        bring(w, t * GRAIN, w_out);
+        bring(v, t * GRAIN, v_out);
+        step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w_out, v_out);
     });
 }
 

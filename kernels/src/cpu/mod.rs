@@ -11,7 +11,7 @@ pub(crate) mod vector;
 use crate::profile::Profile;
 pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
-pub(crate) use split::{for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
+pub(crate) use split::{bring, for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
 
 /// What the factors of convolutions (those by minimal filtering excepted) and linear layers are rounded to; sums, and all
 /// that lies in memory, are float32.

@@ -71,6 +71,13 @@ pub(crate) fn for_parts3<A: Send, B: Send, C: Send>(
     });
 }
 
+/// Copies what belongs into the part `out`, which begins at element `at`, from `old`; `None` means that it lies there.
+pub(crate) fn bring<T: Copy>(old: Option<&[T]>, at: usize, out: &mut [T]) {
+    if let Some(old) = old {
+        out.copy_from_slice(&old[at..][..out.len()]);
+    }
+}
+
 /// One task for each part of `a`, with the worker's own part of `scratch`: `f(task, part, scratch)`.
 pub(crate) fn for_parts_scratch<A: Send, S: Send>(
     cpu: &Cpu,

@@ -35,7 +35,7 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
             Arg::U32(STREAM),
             out.arg(),
         ];
-        way.go(&format!("augment_{}", E::S), [pixels.div_ceil(2048) as u32, 4, 1], 256, &args);
+        way.go(&format!("augment_{}", E::S), [pixels.div_ceil(1024) as u32, 4, 1], 256, &args);
         vec![floats(&out)]
     });
     let mut want = vec![0.0; n * pixels];
