@@ -2,9 +2,9 @@
 
 use super::{Ceiling, Program, cases, timing};
 use crate::error::Result;
-use engine::Device;
 use engine::op::Cost;
 use engine::ops::Case;
+use engine::{Device, peak};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -16,6 +16,10 @@ pub enum Bound {
     /// Memory traffic.
     Memory,
 }
+
+/// From so many bytes on a case is timed in turn with copies of as many, for what main memory delivers changes from minute
+/// to minute on some machines.
+const BESIDE: u64 = 64 << 20;
 
 /// One case of one stem.
 #[derive(Clone, Debug)]
@@ -77,8 +81,14 @@ pub fn rows(
 fn row(device: &Device, ceiling: &Ceiling, stem: &'static str, case: Case) -> Result<Row> {
     let mut program = Program::new(&case, device)?;
     program.fill()?;
-    let (fewest, median) = timing::seconds(|| program.run())?;
-    let (bound, limit) = bound(program.cost, ceiling);
+    let (fewest, mut median) = timing::seconds(|| program.run())?;
+    let (bound, mut limit) = bound(program.cost, ceiling);
+    if let (Bound::Memory, Some(cpu), BESIDE..) = (bound, device.as_cpu(), program.cost.bytes) {
+        let n = program.cost.bytes as usize / 8;
+        let (src, mut dst) = (vec![1.0f32; n], vec![0.0f32; n]);
+        let (own, copy) = timing::in_turn(|| program.run(), || peak::copy(cpu, &src, &mut dst))?;
+        (median, limit) = (own, (8 * n) as f64 / copy / 1e9);
+    }
     let work = if bound == Bound::Compute { program.cost.flops } else { program.cost.bytes };
     let rate = work as f64 / median / 1e9;
     let shape: Vec<String> = program.spec.shape().iter().map(ToString::to_string).collect();

@@ -32,6 +32,28 @@ pub(crate) fn seconds<E>(mut f: impl FnMut() -> Result<(), E>) -> Result<(f64, f
     Ok((seconds[0], seconds[seconds.len() / 2]))
 }
 
+/// Median seconds of one call of `f`, and of one of `g` that follows it each time; both take long enough for the clock.
+///
+/// # Errors
+/// The first of `f`.
+pub(crate) fn in_turn<E>(mut f: impl FnMut() -> Result<(), E>, mut g: impl FnMut()) -> Result<(f64, f64), E> {
+    let begin = Instant::now();
+    let (mut of_f, mut of_g) = (Vec::new(), Vec::new());
+    while of_f.len() < FEWEST || (of_f.len() < MOST && begin.elapsed() < 2 * BUDGET) {
+        let start = Instant::now();
+        f()?;
+        let between = Instant::now();
+        g();
+        of_f.push((between - start).as_secs_f64());
+        of_g.push(between.elapsed().as_secs_f64());
+    }
+    let median = |mut seconds: Vec<f64>| {
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    };
+    Ok((median(of_f), median(of_g)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +67,13 @@ mod tests {
         let (fewest, median) = slept.unwrap();
         assert!(fewest >= 2e-3 && median >= fewest);
         assert_eq!(seconds(|| Err("no")), Err("no"));
+        let sleep = |ms| std::thread::sleep(Duration::from_millis(ms));
+        let one = || {
+            sleep(1);
+            Ok::<(), ()>(())
+        };
+        let both = in_turn(one, || sleep(4)).unwrap();
+        assert!(both.0 >= 1e-3 && both.1 >= 4e-3 && both.0 < both.1);
+        assert_eq!(in_turn(|| Err("no"), || ()), Err("no"));
     }
 }
