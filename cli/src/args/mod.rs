@@ -30,7 +30,7 @@ use jempp::{Error, Result};
 #[command(name = "jempp-cli", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Start with:
-  jempp-cli train                 train a small model on the built-in digits (about a minute)
+  jempp-cli train                 train a small model on the built-in digits (half a minute)
   jempp-cli train --help          all that training takes
 
 Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 configuration or data, 4 device, 5 diverged,

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Arguments of `train`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli train                                      the built-in digits, about a minute on two cores
+  jempp-cli train                                      the built-in digits, half a minute on two cores
   jempp-cli train --seed 1 train.epochs=20             shorter, another seed
   jempp-cli train preset=softmax data.dataset=photos   the plain classifier of the same size, without chains
   jempp-cli train preset=jem data.dataset=photos       JEM as published: 20 steps of SGLD, Adam
