@@ -31,20 +31,14 @@ const W1: u32 = 0xBB67_AE85;
 
 /// Ten rounds of Philox4x32 on counter `c` under key `k`.
 #[inline(always)]
-pub fn philox4x32_10(mut c: [u32; 4], mut k: [u32; 2]) -> [u32; 4] {
-    for _ in 0..10 {
-        let p0 = u64::from(M0) * u64::from(c[0]);
-        let p1 = u64::from(M1) * u64::from(c[2]);
-        c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
-        k = [k[0].wrapping_add(W0), k[1].wrapping_add(W1)];
-    }
-    c
+pub fn philox4x32_10(c: [u32; 4], k: [u32; 2]) -> [u32; 4] {
+    wide(c.map(u64::from), k).map(|word| word as u32)
 }
 
-/// The same for many counters at once: c[i] and k in 64-bit lanes, of which the lower halves count. So loops over counters
-/// become vectors that multiply without putting halves together first.
+/// The same in 64-bit lanes, of which the lower halves count: so loops over counters become vectors that multiply without
+/// putting halves together first.
 #[inline(always)]
-fn philox_wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
+fn wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
     const LOW: u64 = u32::MAX as u64;
     for _ in 0..10 {
         let (p0, p1) = (u64::from(M0) * (a & LOW), u64::from(M1) * (c & LOW));
@@ -65,7 +59,7 @@ pub(crate) fn words(first: Counter, key: [u32; 2]) -> [[u32; 2]; 2 * GROUPS] {
     let (step, stream) = (u64::from(first.step), u64::from(first.stream));
     for (l, out) in out.iter_mut().enumerate() {
         let element = first.element.wrapping_add(l as u64);
-        let [a, b, c, d] = philox_wide([element, element >> 32, step, stream], key);
+        let [a, b, c, d] = wide([element, element >> 32, step, stream], key);
         *out = [a | b << 32, c | d << 32].map(u64::to_le);
     }
     let out: [[u32; 2]; 2 * GROUPS] = bytemuck::cast(out);
