@@ -7,10 +7,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use kernels::conv2d::ConvShape;
 use kernels::gpu::fused::{PATTERNS, Pattern, Real, plans_for};
 use kernels::gpu::libs::{Id, Status};
 use kernels::gpu::{GpuError, probe};
+use kernels::ops::conv2d::ConvShape;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

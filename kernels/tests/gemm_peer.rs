@@ -1,8 +1,8 @@
 //! 1×1 convolutions and linear layers beside the `gemm` crate, in turn, at the shapes of Wide-ResNets:
 //! `cargo test --release -p jempp-kernels --test gemm_peer -- --ignored --nocapture`.
 
-use kernels::conv2d::{Add, Conv, ConvShape};
 use kernels::cpu::{Cpu, Level, Products};
+use kernels::ops::conv2d::{Add, Conv, ConvShape};
 use std::time::Instant;
 
 /// Least seconds of some runs.

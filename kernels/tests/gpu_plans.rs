@@ -6,9 +6,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kernels::conv2d::ConvShape;
-use kernels::conv2d::cuda::{Conv, Gives};
 use kernels::gpu::{Float, Gpu, GpuError, Precision, open};
+use kernels::ops::conv2d::ConvShape;
+use kernels::ops::conv2d::cuda::{Conv, Gives};
 
 #[path = "fake/mod.rs"]
 mod fake;

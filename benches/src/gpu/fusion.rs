@@ -12,9 +12,9 @@ use engine::ops::leaky_relu::LeakyReluGrad;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
 use engine::ops::{Case, Fill};
 use engine::{Device, Precision, Spec, Tape, Var};
-use kernels::conv2d::ConvShape;
 use kernels::gpu::fused::{Fused, PATTERNS, Pattern, Real};
 use kernels::gpu::{Buffer, Gpu, GpuError};
+use kernels::ops::conv2d::ConvShape;
 use serde_json::{Value, json};
 
 const LEAK: f64 = 0.2;

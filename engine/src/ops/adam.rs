@@ -6,7 +6,7 @@ use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-pub use kernels::adam::Args;
+pub use kernels::ops::adam::Args;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Op for Adam {
             let old = [io.input_or_place::<T>(0, 0)?, io.input_or_place(1, 1)?, io.input_or_place(2, 2)?];
             let (g, lr, done) = (io.input::<T>(3)?, io.input::<T>(4)?[0], io.input::<i32>(5)?[0]);
             let (w, m, v) = (io.output::<T>(0)?, io.output(1)?, io.output(2)?);
-            kernels::adam::cpu(cpu, op.args, old, g, lr, done, [&mut *w, m, v]);
+            kernels::ops::adam::cpu(cpu, op.args, old, g, lr, done, [&mut *w, m, v]);
             if op.copy {
                 // Rounded by who asked for bf16.
                 io.output::<T>(3)?.copy_from_slice(w);
@@ -54,7 +54,7 @@ impl Op for Adam {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        cuda_launch(gpu, x, y, kernels::adam::cuda::step(gpu, self.args, self.copy, x[0].len())?)
+        cuda_launch(gpu, x, y, kernels::ops::adam::cuda::step(gpu, self.args, self.copy, x[0].len())?)
     }
 }
 

@@ -6,13 +6,13 @@ use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::augment;
-pub use kernels::augment::{Args, value};
+use kernels::ops::augment;
+pub use kernels::ops::augment::{Args, value};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// Images by index, cropped, mirrored and with noise: see [`kernels::augment`]. No gradient.
+/// Images by index, cropped, mirrored and with noise: see [`kernels::ops::augment`]. No gradient.
 ///
 /// Inputs: images `u8[N, H·W·C]`; index `i32[n]`; seed `i32[2]`; step `i32[1]`. Result: `f32[n, H, W, C]`, in [−1, 1] but
 /// for the noise; an image of NaN where the index is out of range.

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::avg_pool2d;
+use kernels::ops::avg_pool2d;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
-use kernels::windows::Windows;
+use kernels::ops::windows::Windows;
 use std::sync::Arc;
 
 /// The windows of a pooling.

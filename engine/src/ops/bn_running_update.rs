@@ -4,7 +4,7 @@ use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
-pub use kernels::bn_running_update::Fold;
+pub use kernels::ops::bn_running_update::Fold;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -45,13 +45,13 @@ impl Op for BnRunningUpdate {
             let (r, s) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
             let acc = if acc { Some(io.input::<T>(2)?) } else { None };
             let out = io.output::<T>(0)?;
-            kernels::bn_running_update::cpu(op.momentum, &op.order, &op.correct, r, s, acc, out);
+            kernels::ops::bn_running_update::cpu(op.momentum, &op.order, &op.correct, r, s, acc, out);
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
         let c = x[0].len();
-        let launch = kernels::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
+        let launch = kernels::ops::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
         let acc = x.len() > 2;
         cuda_kernel(gpu, 0, move |gpu, io| {
             let acc = if acc { Some(io.gpu_input(2)?) } else { None };

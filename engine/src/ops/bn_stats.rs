@@ -6,7 +6,7 @@ use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, ensure, flo
 use crate::ops::scale_shift_leaky::ScaleShiftLeakyGrad;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::bn_stats::{self, Grouped, Stats};
+use kernels::ops::bn_stats::{self, Grouped, Stats};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, cuda_launch, ensure, mixed, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::cast;
+use kernels::ops::cast;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

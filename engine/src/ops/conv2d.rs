@@ -8,7 +8,7 @@ use crate::ops::cast::like;
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::counter;
+use kernels::ops::counter;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::cpu::Cpu;
-use kernels::dropout;
+use kernels::ops::dropout;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 

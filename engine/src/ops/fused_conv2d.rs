@@ -11,9 +11,9 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensu
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::conv2d::Add;
+use kernels::ops::conv2d::Add;
 use kernels::cpu::Cpu;
-use kernels::fused_conv2d::{self as kernel, Normalise, cuda};
+use kernels::ops::fused_conv2d::{self as kernel, Normalise, cuda};
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 

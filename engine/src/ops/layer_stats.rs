@@ -8,7 +8,7 @@ use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
-use kernels::layer_stats;
+use kernels::ops::layer_stats;
 use std::sync::Arc;
 
 fn alike(x: &[Spec]) -> core::result::Result<(), String> {

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, ensure, float, mixed, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::leaky_relu;
+use kernels::ops::leaky_relu;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensu
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::{Float, Gpu};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensu
 use crate::ops::reduce::MulRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::logsumexp;
+use kernels::ops::logsumexp;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
-use kernels::max_pool2d;
+use kernels::ops::max_pool2d;
 use std::sync::Arc;
 
 /// N×H×W×C → the largest value of each window; the margin is never the largest.

@@ -6,8 +6,8 @@ use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::memory::{Io, MemoryError};
-pub use kernels::noise::Law;
-use kernels::noise::Place;
+pub use kernels::ops::noise::Law;
+use kernels::ops::noise::Place;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -59,12 +59,12 @@ impl Op for Noise {
         let op = *self;
         real!(self.spec, T => cpu_kernel(cpu, 0, move |cpu, io| {
             let at = place(io, 0, op.stream)?;
-            kernels::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
+            kernels::ops::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let launch = kernels::noise::cuda::fill(gpu, self.law, self.stream as u32, y[0].len())?;
+        let launch = kernels::ops::noise::cuda::fill(gpu, self.law, self.stream as u32, y[0].len())?;
         cuda_launch(gpu, x, y, launch)
     }
 }

@@ -6,7 +6,7 @@ use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure, float, mixed, rea
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
-pub use kernels::pyld_step::Args;
+pub use kernels::ops::pyld_step::Args;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -44,12 +44,12 @@ impl Op for PyldStep {
         real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
             let at = if op.args.noise > 0.0 { Some(place(io, 2, op.stream)?) } else { None };
             let (x, g) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
-            kernels::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);
+            kernels::ops::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let launch = kernels::pyld_step::cuda::step(gpu, float(&x[1]), self.args, self.stream as u32, y[0].len())?;
+        let launch = kernels::ops::pyld_step::cuda::step(gpu, float(&x[1]), self.args, self.stream as u32, y[0].len())?;
         cuda_launch(gpu, x, y, launch)
     }
 }

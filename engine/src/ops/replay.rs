@@ -6,8 +6,8 @@ use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, cuda_kernel, ensur
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::replay::{self, ByClass};
-pub use kernels::replay::Kind;
+use kernels::ops::replay::{self, ByClass};
+pub use kernels::ops::replay::Kind;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Op for ScatterRows {
     }
 }
 
-/// Chains that restart by kind and class; see [`kernels::replay::restart`]. No gradient.
+/// Chains that restart by kind and class; see [`kernels::ops::replay::restart`]. No gradient.
 ///
 /// Inputs: x n×H×W×C; kind `i32[n]` (a [`Kind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
 /// offsets `i32[classes + 1]`; means `f32[classes, H·W·C]`; seed `i32[2]`; step `i32[1]`.

@@ -9,7 +9,7 @@ use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
-use kernels::scale_shift_leaky::{self, GradArgs, Reduce, cuda};
+use kernels::ops::scale_shift_leaky::{self, GradArgs, Reduce, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;

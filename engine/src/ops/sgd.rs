@@ -43,7 +43,7 @@ impl Op for Sgd {
             let (w, v) = (io.input_or_place::<T>(0, 0)?, io.input_or_place::<T>(1, 1)?);
             let (g, lr) = (io.input::<T>(2)?, io.input::<T>(3)?[0]);
             let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);
-            kernels::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
+            kernels::ops::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
             if op.copy {
                 // Rounded by who asked for bf16.
                 io.output::<T>(2)?.copy_from_slice(w_out);
@@ -52,7 +52,7 @@ impl Op for Sgd {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let step = kernels::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
+        let step = kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
         cuda_launch(gpu, x, y, step?)
     }
 }

@@ -10,8 +10,8 @@ use cudarc::driver::LaunchConfig;
 
 use super::context::{Arg, Buffer, Gpu, Kernel};
 use super::error::GpuError;
-use crate::channels::Grouped;
 use crate::memory::Span;
+use crate::ops::channels::Grouped;
 
 /// Threads of a block in most kernels (`JEMPP_BLOCK`).
 pub(crate) const BLOCK: usize = 256;

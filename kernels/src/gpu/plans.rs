@@ -15,8 +15,8 @@ use super::error::GpuError;
 use super::launch::Float;
 use super::libs::{Id, Status, libraries};
 use super::store;
-use crate::cast::bf16;
 use crate::cpu::conv::ConvShape;
+use crate::ops::cast::bf16;
 
 /// More workspace than this is not asked for.
 const MOST_WORKSPACE: usize = 256 << 20;

@@ -13,7 +13,7 @@ use super::launch::Float;
 use super::nvrtc::Compiler;
 use super::reference as plain;
 use crate::cpu::conv::ConvShape;
-use crate::logsumexp::cuda::logsumexp;
+use crate::ops::logsumexp::cuda::logsumexp;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

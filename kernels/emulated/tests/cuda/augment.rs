@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::augment::{self, Args};
+use kernels::ops::augment::{self, Args};
 
 use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
 use crate::{Element, assert_same, every_way, floats, skipped};

@@ -2,10 +2,10 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::bn_running_update::Fold;
-use kernels::bn_stats::{self, Grouped, Stats};
-use kernels::scale_shift_leaky::{self, GradArgs, Reduce};
-use kernels::{bn_coeffs, bn_running_update};
+use kernels::ops::bn_running_update::Fold;
+use kernels::ops::bn_stats::{self, Grouped, Stats};
+use kernels::ops::scale_shift_leaky::{self, GradArgs, Reduce};
+use kernels::ops::{bn_coeffs, bn_running_update};
 
 use crate::random::cpu;
 use crate::{

@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer, kernels};
 use half::bf16;
-use kernels::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
 
 use crate::random::cpu;
 use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_way, floats, random, skipped};

@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::{batch, counter, elementwise, leaky_relu};
+use kernels::ops::{batch, counter, elementwise, leaky_relu};
 
 use crate::random::cpu;
 use crate::{Data, Element, assert_same, blocks, every_way, floats, random, skipped, with_extremes};

@@ -1,7 +1,7 @@
 //! layer_stats.
 
 use emulated::{Arg, Buffer};
-use kernels::layer_stats;
+use kernels::ops::layer_stats;
 
 use crate::{SUM, assert_near, doubles, every_way, random, skipped};
 

@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::adam;
+use kernels::ops::adam;
 
 use crate::random::cpu;
 use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
@@ -35,7 +35,7 @@ fn check_sgd<E: Element>(n: usize, place: bool, low: bool) {
     let got = every_way(|way| sgd_on(way, &w, &v, &g, place, low));
     let (mut new_w, mut new_v) = (vec![0.0f32; n], vec![0.0; n]);
     let decay = f64::from(4e-4f32);
-    kernels::sgd::cpu(
+    kernels::ops::sgd::cpu(
         &cpu(),
         f64::from(0.9f32),
         decay,

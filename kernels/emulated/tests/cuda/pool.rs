@@ -1,9 +1,9 @@
 //! Pooling, and channels side by side: the twins' bits.
 
 use emulated::{Arg, Buffer};
-use kernels::concat::{Frame, Inside};
-use kernels::windows::Windows;
-use kernels::{avg_pool2d, concat, max_pool2d};
+use kernels::ops::concat::{Frame, Inside};
+use kernels::ops::windows::Windows;
+use kernels::ops::{avg_pool2d, concat, max_pool2d};
 
 use crate::random::cpu;
 use crate::{assert_same, blocks, every_way, random, skipped, with_extremes};

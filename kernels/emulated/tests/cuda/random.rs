@@ -3,8 +3,8 @@
 use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::cpu::{Cpu, Level};
-use kernels::noise::{self, Law, Place};
-use kernels::{dropout, pyld_step};
+use kernels::ops::noise::{self, Law, Place};
+use kernels::ops::{dropout, pyld_step};
 
 use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
 
@@ -123,7 +123,7 @@ fn check_step<E: Element>(case: &Case, n: usize) {
     }
     if let Some(index) = &case.index {
         let mut buffer = vec![0.0; old.len()];
-        kernels::replay::scatter(case.row, Some(&old), index, &want, &mut buffer);
+        kernels::ops::replay::scatter(case.row, Some(&old), index, &want, &mut buffer);
         assert_same("  its rows in the buffer", &got[2], &buffer);
     }
 }

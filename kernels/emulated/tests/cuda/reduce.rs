@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::{global_avg_pool, reduce};
+use kernels::ops::{global_avg_pool, reduce};
 
 use crate::batch_norm::tile;
 use crate::random::cpu;

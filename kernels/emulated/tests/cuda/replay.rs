@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::replay::{self, ByClass};
+use kernels::ops::replay::{self, ByClass};
 
 use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
 use crate::{

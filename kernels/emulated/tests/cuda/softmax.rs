@@ -2,7 +2,7 @@
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::{label, logsumexp, softmax_cross_entropy};
+use kernels::ops::{label, logsumexp, softmax_cross_entropy};
 
 use crate::{Data, EXP, Element, assert_near, assert_same, blocks, every_way, floats, random, skipped};
 

@@ -4,8 +4,8 @@ use super::super::{
 };
 use super::pairs::{interleave, narrow};
 use super::{Gather, Low, LowGrad};
-use crate::cast::bf16;
 use crate::cpu::{Cpu, Level, Products};
+use crate::ops::cast::bf16;
 
 /// Each instruction set that this machine has, and AVX-512 once more without AVX512_BF16.
 fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {

@@ -6,14 +6,14 @@ use crate::cpu::Real;
 pub fn cpu<T: Real>(c: usize, x: &[T], label: &[i32], loss: &mut [T]) {
     for ((loss, x), &l) in loss.iter_mut().zip(x.chunks_exact(c)).zip(label) {
         let logit = usize::try_from(l).ok().and_then(|l| x.get(l)).copied();
-        let (m, rest) = crate::logsumexp::parts(x);
+        let (m, rest) = crate::ops::logsumexp::parts(x);
         *loss = (m - logit.unwrap_or(T::of(f64::NAN))) + rest;
     }
 }
 
 /// `dx[n, c]` = `dloss[n]`·(softmax(x)`[n, c]` − [c = `label[n]`]).
 pub fn grad_cpu<T: Real>(c: usize, x: &[T], label: &[i32], dloss: &[T], dx: &mut [T]) {
-    crate::logsumexp::softmax(c, x, dx);
+    crate::ops::logsumexp::softmax(c, x, dx);
     for ((dx, &l), &g) in dx.chunks_exact_mut(c).zip(label).zip(dloss) {
         match usize::try_from(l).ok().and_then(|l| dx.get_mut(l)) {
             Some(p) => *p = *p - T::ONE,

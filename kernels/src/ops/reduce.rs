@@ -1,9 +1,9 @@
 //! Sums: over all rows of a matrix, over everything, and their transposes.
 
-use crate::channels::{Chunks, Grouped};
 use crate::cpu::columns::{self, Term};
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real};
+use crate::ops::channels::{Chunks, Grouped};
 
 /// The elements themselves.
 #[derive(Clone, Copy)]

@@ -6,12 +6,12 @@
 
 pub mod cuda;
 
-pub use crate::channels::Grouped;
-use crate::channels::{Chunks, repeat, room};
 use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
+pub use crate::ops::channels::Grouped;
+use crate::ops::channels::{Chunks, repeat, room};
 
 /// The coefficients of one group, from `[groups, c]` or `[c]`.
 fn coefficient<T>(v: &[T], c: usize, group: usize) -> &[T] {

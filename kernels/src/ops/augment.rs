@@ -6,7 +6,7 @@
 //! level, as `philox` has it.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
-use crate::noise::{Law, Place, draw};
+use crate::ops::noise::{Law, Place, draw};
 use crate::philox::{Counter, philox4x32_10};
 
 /// Training augmentation, image by image: reflected border and random crop, mirroring, noise.

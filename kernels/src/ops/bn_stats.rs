@@ -4,12 +4,12 @@
 //! deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of Chan,
 //! Golub, LeVeque (1979).
 
-pub use crate::channels::Grouped;
-use crate::channels::{BLOCK, Chunks, repeat, room};
 use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
+pub use crate::ops::channels::Grouped;
+use crate::ops::channels::{BLOCK, Chunks, repeat, room};
 
 /// x − shift and its square.
 #[derive(Clone, Copy)]

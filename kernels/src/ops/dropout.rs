@@ -1,7 +1,7 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
 use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::noise::{Law, Place, draw};
+use crate::ops::noise::{Law, Place, draw};
 
 /// The group of four elements at which the masks of a layer begin: layers share a place, not their uniforms.
 #[must_use]

@@ -6,11 +6,11 @@
 
 pub mod cuda;
 
-use crate::bn_stats::Stats;
-pub use crate::channels::Grouped;
-use crate::conv2d::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
 use crate::cpu::{Cpu, Products, Real};
-use crate::scale_shift_leaky::Reduce;
+use crate::ops::bn_stats::Stats;
+pub use crate::ops::channels::Grouped;
+use crate::ops::conv2d::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
+use crate::ops::scale_shift_leaky::Reduce;
 
 /// What is prepared of a normalisation on load: y = leaky((x − mean)·scale + shift).
 #[derive(Clone, Debug)]

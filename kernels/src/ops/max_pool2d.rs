@@ -3,7 +3,7 @@
 //! Invariant: a NaN is larger than any number; of equal values the first counts, row by row, as in PyTorch.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-pub use crate::windows::Windows;
+pub use crate::ops::windows::Windows;
 use core::ops::Range;
 
 /// Channels looked at together in the gradient.

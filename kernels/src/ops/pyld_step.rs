@@ -6,7 +6,7 @@
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::noise::{Law, Place, draw};
+use crate::ops::noise::{Law, Place, draw};
 
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]

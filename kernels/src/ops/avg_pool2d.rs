@@ -1,7 +1,7 @@
 //! Means over windows of pixels, and their gradient.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
-pub use crate::windows::Windows;
+pub use crate::ops::windows::Windows;
 
 /// What a window's sum is divided by.
 #[inline(always)]

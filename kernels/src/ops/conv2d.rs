@@ -10,13 +10,13 @@ pub use crate::cpu::conv::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, So
 /// Of type `float` are images, filters and outputs and the gradients of images; biases and gradients of filters are float32.
 pub mod cuda {
     use super::ConvShape;
-    use crate::cast;
     use crate::gpu::blas::Product;
     use crate::gpu::cudnn::Convolution;
     pub use crate::gpu::cudnn::Gives;
     use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, maybe, of, threads};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::{ALIGN, Span};
+    use crate::ops::cast;
 
     enum Way {
         Product(Product),

@@ -1,12 +1,12 @@
 //! The CUDA arm, in float32: the plain ops one after another, a normalised copy in the workspace between them.
 
 use super::{input, result};
-use crate::bn_stats::cuda::Stats;
-use crate::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
 use crate::gpu::launch::{Float, Launch};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::{ALIGN, Span};
-use crate::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
+use crate::ops::bn_stats::cuda::Stats;
+use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
+use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
 
 /// Groups of images, whether mean and scale are shared by all of them, and the slope below zero.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
-use crate::noise::{BLOCK, Law, Place, block, draw};
+use crate::ops::noise::{BLOCK, Law, Place, block, draw};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {

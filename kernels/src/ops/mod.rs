@@ -1,0 +1,33 @@
+//! The ops, one file each: arguments, CPU arm and CUDA arm side by side.
+//!
+//! [`channels`] and [`windows`] are what several of them share.
+
+pub mod adam;
+pub mod augment;
+pub mod avg_pool2d;
+pub mod batch;
+pub mod bn_coeffs;
+pub mod bn_running_update;
+pub mod bn_stats;
+pub mod cast;
+pub mod channels;
+pub mod concat;
+pub mod conv2d;
+pub mod counter;
+pub mod dropout;
+pub mod elementwise;
+pub mod fused_conv2d;
+pub mod global_avg_pool;
+pub mod label;
+pub mod layer_stats;
+pub mod leaky_relu;
+pub mod logsumexp;
+pub mod max_pool2d;
+pub mod noise;
+pub mod pyld_step;
+pub mod reduce;
+pub mod replay;
+pub mod scale_shift_leaky;
+pub mod sgd;
+pub mod softmax_cross_entropy;
+pub mod windows;
