@@ -53,6 +53,20 @@ pub enum Error {
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<jempp_formats::Error> for Error {
+    fn from(e: jempp_formats::Error) -> Self {
+        use jempp_formats::Error as E;
+        match e {
+            E::Config(why) => Self::Config(why),
+            E::Data(why) => Self::Data(why),
+            E::Format(why) => Self::Format(why),
+            E::Io { path, source } => Self::Io { path, source },
+            E::Internal(why) => Self::Internal(why),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
 impl Error {
     /// The operating system's `source` about `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {

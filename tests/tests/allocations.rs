@@ -7,8 +7,8 @@
 use engine::Device;
 use engine::rng::Stream;
 use jempp::config::Config;
-use jempp::data::{Dataset, Loader};
 use jempp::train::{Options, Picks, Trainer};
+use jempp_data::{Dataset, Loader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 

@@ -3,9 +3,9 @@
 use super::{Check, Found, Size, check};
 use crate::{Error, Result};
 use engine::{Debugging, Device, Precision};
-use jempp::bench::{synthetic_session, train_step};
 use jempp::config::Config;
-use jempp::session::Session;
+use jempp::run::Session;
+use jempp_bench::{synthetic_session, train_step};
 use serde_json::json;
 
 /// How products are formed: `--precision` of the command line.

@@ -5,10 +5,10 @@ use crate::args::{Global, Train};
 use crate::progress::{Follower, Steps, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, Draft};
-use jempp::data::{Loaded, Origin, Reading, load_with};
 use jempp::devices::{keep_choices, recall_choices};
-use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
+use jempp::run::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
+use jempp_data::{Loaded, Origin, Reading, load_with};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     session.limit(&limits(a));
     if a.dry_run {
         let free = jempp::engine::shortage::free_bytes(&device);
-        let seconds = jempp::bench::iteration_seconds(&mut session)?;
+        let seconds = jempp_bench::iteration_seconds(&mut session)?;
         print(&outline(&session.outline(), seconds, free))?;
         return Ok(ExitCode::SUCCESS);
     }

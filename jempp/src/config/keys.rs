@@ -3,6 +3,7 @@
 //! Messages, suggestions and the written TOML come from here; a test holds it to the structs.
 
 use super::presets::PRESETS;
+use jempp_formats::edit::distance;
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -149,39 +150,9 @@ pub fn suggest(name: &str) -> Option<&'static str> {
     (cost(best) <= 1.max(given.chars().count() / 3)).then_some(best.name)
 }
 
-/// Edit distance with insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
-pub(crate) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let same = usize::from(a[i - 1] != b[j - 1]);
-            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + same);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        before = last;
-        last = row;
-    }
-    last[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, d) in
-            [("", "", 0), ("lr", "", 2), ("lrr", "lr", 1), ("trian", "train", 1), ("kitten", "sitting", 3)]
-        {
-            assert_eq!(distance(a, b), d, "{a} {b}");
-            assert_eq!(distance(b, a), d, "{b} {a}");
-        }
-    }
 
     #[test]
     fn suggestions() {

@@ -1,8 +1,8 @@
 //! The presets: complete sets of defaults.
 
 use super::{
-    Adversary, Config, Crop, DataConfig, EvalBn, EvalConfig, Init, LabelKind, ModelConfig, NormKind,
-    Optimizer, Plc, Prior, SamplerConfig, Schedule, TrainConfig,
+    Adversary, Config, DataConfig, EvalBn, EvalConfig, Init, ModelConfig, NormKind, Optimizer, Plc, Prior,
+    SamplerConfig, Schedule, TrainConfig,
 };
 use crate::error::{Error, Result};
 
@@ -91,19 +91,7 @@ fn jempp() -> Config {
             init_prior: Prior::Data,
             literal: false,
         },
-        data: DataConfig {
-            dataset: "digits".to_string(),
-            sigma: 0.03,
-            labels_per_class: 0,
-            pad: 4,
-            flip: true,
-            p_x_augment: true,
-            valid_size: 5000,
-            labels: LabelKind::Fine,
-            extra: false,
-            crop: Crop::Square,
-            attribute: String::new(),
-        },
+        data: DataConfig::default(),
         eval: EvalConfig { bn: EvalBn::Recalibrated, recalibration_batches: 0, ece_bins: 20, batch_size: 64 },
     }
 }
