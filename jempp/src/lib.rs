@@ -16,6 +16,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+mod codecs;
 pub mod config;
 pub mod convert;
 pub mod curves;
