@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use engine::Device;
 use engine::rng::{Philox, Stream};
-use rand::Rng;
+use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Images of the synthetic data set, unless a batch or the classes need more.
