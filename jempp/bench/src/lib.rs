@@ -20,7 +20,7 @@ use jempp::config::Config;
 use jempp::run::Session;
 use jempp::{Error, Result};
 use jempp_data::{Dataset, Split};
-use rand::Rng;
+use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 /// Images of the synthetic data set, unless a batch or the classes need more.

@@ -1,10 +1,10 @@
 //! Images of a model's making, side by side in a PNG or, on their way there, in a GIF.
 
+use crate::codecs::Animation;
+pub use crate::codecs::Picture;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage};
-use std::io::{self, Cursor};
+use std::io;
 use std::path::Path;
 
 /// Images are enlarged by a whole factor until their shorter side has at least as many pixels.
@@ -12,14 +12,12 @@ const LEAST_SIDE: usize = 40;
 /// Pixels between images and around them.
 const GAP: usize = 2;
 /// Colour of the gaps: light, so that black images stand out from it.
-const PAPER: Rgb<u8> = Rgb([240, 240, 236]);
+const PAPER: [u8; 3] = [240, 240, 236];
 /// Largest side of a grid in pixels.
 const MOST_SIDE: usize = 65_000;
-/// How long a frame of an animation stays, and its last one.
-const FRAME_MS: u32 = 100;
-const LAST_FRAME_MS: u32 = 1500;
-/// From 1, the best choice of 256 colours, to 30; up to 256 colours, as of grey images, are kept as they are.
-const GIF_SPEED: i32 = 10;
+/// Hundredths of a second that a frame of an animation stays, and its last one.
+const FRAME: u16 = 10;
+const LAST_FRAME: u16 = 150;
 
 /// Puts images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) row by row into a grid of `columns`.
 ///
@@ -29,7 +27,7 @@ const GIF_SPEED: i32 = 10;
 /// # Errors
 /// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would
 /// be larger than 65,000 pixels a side.
-pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<RgbImage> {
+pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
     let pixels = pixels_of(size);
     if pixels == 0 || images.is_empty() || !images.len().is_multiple_of(pixels) {
         let n = images.len();
@@ -43,7 +41,7 @@ pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<R
 ///
 /// # Errors
 /// As [`render_grid`].
-pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<RgbImage> {
+pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
     let ([h, w, c], pixels) = (size, pixels_of(size));
     let whole = cells.iter().flatten().all(|image| image.len() == pixels);
     if pixels == 0 || columns == 0 || cells.is_empty() || !whole || (c != 1 && c != 3) {
@@ -58,7 +56,7 @@ pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) 
             "{places} images of {length}·{scale} pixels are too wide or high for a grid"
         ))),
     };
-    let mut out = RgbImage::from_pixel(side(columns, w)?, side(cells.len().div_ceil(columns), h)?, PAPER);
+    let mut out = Picture::filled([side(cells.len().div_ceil(columns), h)?, side(columns, w)?], PAPER);
     for (i, image) in cells.iter().enumerate().filter_map(|(i, image)| Some((i, (*image)?))) {
         if let Some(at) = image.iter().position(|v| v.is_nan()) {
             return Err(Error::Data(format!("image {i} holds a NaN at value {at}")));
@@ -68,7 +66,7 @@ pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) 
         for (y, x) in (0..h * scale).flat_map(|y| (0..w * scale).map(move |x| (y, x))) {
             let at = &image[((y / scale) * w + x / scale) * c..][..c];
             let colour = if c == 3 { [at[0], at[1], at[2]] } else { [at[0]; 3] };
-            out.put_pixel((left + x) as u32, (top + y) as u32, Rgb(colour.map(byte)));
+            out.set((top + y) as u32, (left + x) as u32, colour.map(byte));
         }
     }
     Ok(out)
@@ -99,27 +97,27 @@ pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], colum
 /// # Errors
 /// As [`save_grid`], or if there is no frame.
 pub fn save_animation(path: &Path, frames: &[Vec<f32>], size: [usize; 3], columns: usize) -> Result<()> {
-    let fail = |e: image::ImageError| Error::io(path, io::Error::other(e));
-    if frames.is_empty() {
-        return Err(Error::Data("no frames are no animation".into()));
-    }
-    let mut bytes = Vec::new();
-    let mut encoder = GifEncoder::new_with_speed(&mut bytes, GIF_SPEED);
-    encoder.set_repeat(Repeat::Infinite).map_err(fail)?;
+    let fail = |e: String| Error::io(path, io::Error::other(e));
+    let mut animation: Option<Animation> = None;
     for (i, frame) in frames.iter().enumerate() {
-        let grid = DynamicImage::ImageRgb8(render_grid(frame, size, columns)?).into_rgba8();
-        let ms = if i + 1 == frames.len() { LAST_FRAME_MS } else { FRAME_MS };
-        let frame = Frame::from_parts(grid, 0, 0, Delay::from_numer_denom_ms(ms, 1));
-        encoder.encode_frame(frame).map_err(fail)?;
+        let grid = render_grid(frame, size, columns)?;
+        let open = match animation.take() {
+            Some(open) => open,
+            None => Animation::new(grid.size()).map_err(fail)?,
+        };
+        let stay = if i + 1 == frames.len() { LAST_FRAME } else { FRAME };
+        animation.insert(open).add(&grid, stay).map_err(fail)?;
     }
-    drop(encoder);
+    let Some(animation) = animation else {
+        return Err(Error::Data("no frames are no animation".into()));
+    };
+    let bytes = animation.finish().map_err(fail)?;
     write_atomic(path, |w| w.write_all(&bytes))
 }
 
-fn write_png(path: &Path, grid: &RgbImage) -> Result<()> {
-    let mut bytes = Cursor::new(Vec::new());
-    grid.write_to(&mut bytes, ImageFormat::Png).map_err(|e| Error::io(path, io::Error::other(e)))?;
-    write_atomic(path, |w| w.write_all(bytes.get_ref()))
+fn write_png(path: &Path, grid: &Picture) -> Result<()> {
+    let bytes = grid.to_png().map_err(|e| Error::io(path, io::Error::other(e)))?;
+    write_atomic(path, |w| w.write_all(&bytes))
 }
 
 /// The byte nearest to a value in [−1, 1].
@@ -137,19 +135,20 @@ mod tests {
         let mut images = vec![-1.0; 5 * 64];
         images[4 * 64 + 8 + 2] = 1.0;
         let g = render_grid(&images, [8, 8, 1], 3).unwrap();
-        assert_eq!(g.dimensions(), (3 * 42 + 2, 2 * 42 + 2));
-        assert_eq!(*g.get_pixel(0, 0), PAPER);
-        assert_eq!(*g.get_pixel(2, 2), Rgb([0, 0, 0]));
+        assert_eq!(g.size(), [2 * 42 + 2, 3 * 42 + 2]);
+        let at = |g: &Picture, x: u32, y: u32| g.pixel(y, x).unwrap();
+        assert_eq!(at(&g, 0, 0), PAPER);
+        assert_eq!(at(&g, 2, 2), [0, 0, 0]);
         let (left, top) = (2 + 42, 2 + 42);
         for (x, y, white) in [(10, 5, true), (14, 9, true), (15, 9, false), (9, 5, false), (10, 4, false)] {
             let want = if white { 255 } else { 0 };
-            assert_eq!(*g.get_pixel(left + x, top + y), Rgb([want; 3]), "{x} {y}");
+            assert_eq!(at(&g, left + x, top + y), [want; 3], "{x} {y}");
         }
-        assert_eq!(*g.get_pixel(2 + 84 + 10, top + 10), PAPER);
+        assert_eq!(at(&g, 2 + 84 + 10, top + 10), PAPER);
         let blank = [Some(&images[..64]), None, Some(&images[256..])];
         let g = render_cells(&blank, [8, 8, 1], 2).unwrap();
-        assert_eq!((*g.get_pixel(left, 2), *g.get_pixel(2, 2)), (PAPER, Rgb([0; 3])));
-        assert_eq!(*g.get_pixel(2 + 10, top + 5), Rgb([255; 3]));
+        assert_eq!((at(&g, left, 2), at(&g, 2, 2)), (PAPER, [0; 3]));
+        assert_eq!(at(&g, 2 + 10, top + 5), [255; 3]);
         assert!(render_cells(&[Some(&images[..63])], [8, 8, 1], 1).is_err());
     }
 
@@ -180,11 +179,13 @@ mod tests {
         let got = image::codecs::gif::GifDecoder::new(file).unwrap().into_frames().collect_frames().unwrap();
         assert_eq!(got.len(), 3);
         for (got, want) in got.iter().zip(&frames) {
-            let want = DynamicImage::ImageRgb8(render_grid(want, [8, 8, 1], 2).unwrap()).into_rgba8();
-            assert!(*got.buffer() == want);
+            let want = render_grid(want, [8, 8, 1], 2).unwrap();
+            let opaque: Vec<u8> =
+                want.bytes().as_chunks::<3>().0.iter().flat_map(|[r, g, b]| [*r, *g, *b, 255]).collect();
+            assert!(*got.buffer().as_raw() == opaque);
         }
         let ms: Vec<u32> = got.iter().map(|f| f.delay().numer_denom_ms().0).collect();
-        assert_eq!(ms, [FRAME_MS, FRAME_MS, LAST_FRAME_MS]);
+        assert_eq!(ms, [100, 100, 1500]);
         assert!(save_animation(&path, &[], [8, 8, 1], 2).is_err());
         // In colours.
         save_animation(&path, &[vec![0.5; 4 * 192]], [8, 8, 3], 2).unwrap();

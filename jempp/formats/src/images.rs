@@ -3,10 +3,9 @@
 //! Invariants: a file is taken for hostile: its size is checked before a pixel is decoded, and decoding is bounded in
 //! memory. Nothing is guessed: no file is scaled, cropped, or loses colour or transparency that it has.
 
+use crate::codecs::{Decoder, Format, Pixel};
 use crate::error::{Error, Result};
 use crate::pixels::value;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
-use std::io::Cursor;
 use std::path::Path;
 
 /// Longest file that is read.
@@ -32,18 +31,18 @@ pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>>
     if c != 1 && c != 3 {
         return Err(wrong(format!("image files have 1 or 3 channels, the model takes {c}; use an .npz")));
     }
-    let damaged = |e: image::ImageError| Error::Format(format!("{}: {e}", path.display()));
-    let mut limits = Limits::default();
-    limits.max_alloc = Some((h * w) as u64 * BYTES_A_PIXEL + BYTES_MORE);
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|e| Error::io(path, e))?;
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(damaged)?;
-    let (fw, fh) = decoder.dimensions();
+    let damaged = |e: String| Error::Format(format!("{}: {e}", path.display()));
+    let limit = (h * w) as u64 * BYTES_A_PIXEL + BYTES_MORE;
+    let format = Format::of(bytes).ok_or_else(|| damaged("is no PNG, JPEG or GIF".into()))?;
+    let decoder = Decoder::new(format, bytes, limit).map_err(damaged)?;
+    let [fh, fw] = decoder.size;
     if (fh as usize, fw as usize) != (h, w) {
         return Err(wrong(format!("the image is {fh}×{fw} (height × width), the model takes {h}×{w}")));
     }
-    let pixels = rgba(&DynamicImage::from_decoder(decoder).map_err(damaged)?);
+    let pixel = decoder.pixel;
+    let mut raw = vec![0; h * w * pixel.bytes()];
+    decoder.read(&mut raw).map_err(damaged)?;
+    let pixels = rgba(&raw, pixel);
     if let Some(i) = pixels.iter().position(|p| p[3] != 1.0) {
         return Err(wrong(format!(
             "the pixel in row {}, column {} is transparent; flatten it",
@@ -64,12 +63,21 @@ pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>>
 }
 
 /// Channels as inputs of a model; bytes exactly as in a data set, deeper channels to float32.
-fn rgba(image: &DynamicImage) -> Vec<[f32; 4]> {
-    use image::ColorType::{L8, La8, Rgb8, Rgba8};
-    match image.color() {
-        L8 | La8 | Rgb8 | Rgba8 => image.to_rgba8().pixels().map(|p| p.0.map(value)).collect(),
-        _ => image.to_rgba32f().pixels().map(|p| p.0.map(|v| (v - 0.5) / 0.5)).collect(),
-    }
+fn rgba(raw: &[u8], pixel: Pixel) -> Vec<[f32; 4]> {
+    let scaled = |bytes: &[u8]| match *bytes {
+        [byte] => value(byte),
+        [high, low, ..] => (f32::from(u16::from_be_bytes([high, low])) / f32::from(u16::MAX) - 0.5) / 0.5,
+        [] => 0.0,
+    };
+    let width = 1 + usize::from(pixel.deep);
+    let convert = |bytes: &[u8]| {
+        let mut channels = bytes.chunks_exact(width).map(scaled);
+        let mut next = || channels.next().unwrap_or(1.0);
+        let first = next();
+        let [green, blue] = if pixel.coloured { [next(), next()] } else { [first; 2] };
+        [first, green, blue, next()]
+    };
+    raw.chunks_exact(pixel.bytes()).map(convert).collect()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -101,6 +109,11 @@ mod tests {
         assert_eq!(read_image(&path, [4, 5, 1]).unwrap(), want);
         RgbaImage::from_pixel(5, 4, Rgba([9, 8, 7, 255])).save(&path).unwrap();
         assert_eq!(read_image(&path, [4, 5, 3]).unwrap()[..4], [9, 8, 7, 9].map(value));
+        let deep = image::ImageBuffer::from_fn(5, 4, |x, y| Rgb([(9999 * x) as u16, 65_535, (3 * y) as u16]));
+        deep.save(&path).unwrap();
+        let scale = |v: &u16| (f32::from(*v) / 65_535.0 - 0.5) / 0.5;
+        let want: Vec<f32> = deep.as_raw().iter().map(scale).collect();
+        assert_eq!(read_image(&path, [4, 5, 3]).unwrap(), want);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use crate::place::Place;
 use crate::{Error, Result};
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
-use md5::{Digest, Md5};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Component, Path};
@@ -19,13 +18,13 @@ pub const MORE: u64 = 1 << 16;
 /// A file that keeps the checksum of what has been read of it.
 pub struct Summed {
     file: File,
-    sum: Md5,
+    sum: md5::Context,
 }
 
 impl Read for Summed {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(out)?;
-        self.sum.update(&out[..n]);
+        self.sum.consume(&out[..n]);
         Ok(n)
     }
 }
@@ -35,14 +34,14 @@ impl Summed {
     pub fn open(path: &Path) -> Result<(Self, u64)> {
         let open = File::open(path).and_then(|f| f.metadata().map(|m| (f, m.len())));
         let (file, length) = open.map_err(|e| Error::io(path, e))?;
-        Ok((Self { file, sum: Md5::new() }, length))
+        Ok((Self { file, sum: md5::Context::new() }, length))
     }
 
     /// The MD5 of the whole file, in hexadecimal.
     pub fn finish(mut self, path: &Path) -> Result<String> {
         let mut rest = vec![0; 1 << 16];
         while self.read(&mut rest).map_err(|e| Error::io(path, e))? > 0 {}
-        Ok(self.sum.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        Ok(format!("{:x}", self.sum.finalize()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: nothing here ends or changes a run. What fails is a warning, once, and then nothing more is written.
 
 use super::{Observer, Session};
+use jempp_formats::codecs::{Decoder, Format};
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Judgement};
 use crate::model::Model;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Images, and chains, whose log densities a histogram shows.
 const SHOWN: usize = 256;
+/// Memory for what is not pixels in a PNG of our own making.
+const MOST_MEMORY: u64 = 1 << 20;
 
 /// The event file of a run, if it has one.
 pub(super) struct Board {
@@ -72,9 +75,9 @@ pub(super) fn iteration(w: &mut EventWriter, m: &StepMetrics, images_per_second:
 /// The picture in a PNG file.
 pub(super) fn picture(w: &mut EventWriter, step: u64, tag: &str, path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let (width, height) =
-        image::image_dimensions(path).map_err(|e| Error::io(path, std::io::Error::other(e)))?;
-    Ok(w.image(step, tag, bytes, [height, width])?)
+    let size = Decoder::new(Format::Png, &bytes, MOST_MEMORY).map(|d| d.size);
+    let size = size.map_err(|e| Error::io(path, std::io::Error::other(e)))?;
+    Ok(w.image(step, tag, bytes, size)?)
 }
 
 impl Session {

@@ -7,10 +7,10 @@
 use super::list::{Entry, SUPPORTED};
 use crate::spread::spread;
 use core::sync::atomic::{AtomicBool, Ordering};
-use image::{ColorType, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use jempp_formats::codecs::{self, Decoder, Format, Pixel};
 use jempp_formats::{Error, Result};
 use std::fs::File;
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -109,7 +109,7 @@ impl Wanted<'_> {
                 self.first.display()
             )));
         }
-        if channels == 1 && image.decoder.color_type().has_color() {
+        if channels == 1 && image.decoder.pixel.coloured {
             return Ok(false);
         }
         image.afford(channels)?;
@@ -168,14 +168,14 @@ fn read_header(path: &Path) -> Result<([u32; 2], bool)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
     let image = Opened::of(path, &bytes)?;
-    Ok((image.size, !image.decoder.color_type().has_color()))
+    Ok((image.size, !image.decoder.pixel.coloured))
 }
 
 /// An image of 8 bits a channel at most, of which the header has been read.
 struct Opened<'a> {
     path: &'a Path,
     length: u64,
-    decoder: Box<dyn ImageDecoder + 'a>,
+    decoder: Decoder<'a>,
     /// Height and width.
     size: [u32; 2],
     /// Bytes a pixel that the decoder takes beside the pixels.
@@ -185,32 +185,27 @@ struct Opened<'a> {
 impl<'a> Opened<'a> {
     fn of(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
         let wrong = |why: &str| Error::Data(format!("{}: {why}", path.display()));
-        let format = match image::guess_format(bytes) {
-            Ok(f @ (ImageFormat::Png | ImageFormat::Jpeg)) => f,
-            Ok(f) => return Err(wrong(&format!("holds a {f:?} image; {SUPPORTED}"))),
-            Err(_) if bytes.is_empty() => return Err(wrong("is empty")),
-            Err(_) => return Err(wrong(&format!("is no image that is read here; {SUPPORTED}"))),
+        let format = match (Format::of(bytes), codecs::name(bytes)) {
+            (Some(f @ (Format::Png | Format::Jpeg)), _) => f,
+            (_, Some(other)) => return Err(wrong(&format!("holds a {other} image; {SUPPORTED}"))),
+            (_, None) if bytes.is_empty() => return Err(wrong("is empty")),
+            (_, None) => return Err(wrong(&format!("is no image that is read here; {SUPPORTED}"))),
         };
         let length = bytes.len() as u64;
-        // A limit on the sides would make the decoder's message of what is said better below.
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(length.saturating_mul(BESIDE[0]).saturating_add(BESIDE[1]));
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        reader.limits(limits);
-        let decoder = Box::new(reader.into_decoder().map_err(|e| damaged(path, &e))?);
-        let (w, h) = decoder.dimensions();
+        let limit = length.saturating_mul(BESIDE[0]).saturating_add(BESIDE[1]);
+        let decoder = Decoder::new(format, bytes, limit).map_err(|e| damaged(path, &e))?;
+        let [h, w] = decoder.size;
         if w.max(h) > LARGEST {
             return Err(wrong(&format!("is {h}×{w} (height × width); at most {LARGEST}×{LARGEST} is read")));
         }
         if w.min(h) == 0 {
             return Err(wrong("has no pixels"));
         }
-        let color = decoder.color_type();
-        if u16::from(color.bytes_per_pixel()) != u16::from(color.channel_count()) {
+        if decoder.pixel.deep {
             return Err(wrong("has more than 8 bits a channel; convert it to 8"));
         }
         let kept = match format {
-            ImageFormat::Png => bytes.windows(PNG_END.len()).rev().any(|w| w == PNG_END).then_some(0),
+            Format::Png => bytes.windows(PNG_END.len()).rev().any(|w| w == PNG_END).then_some(0),
             _ => whole_jpeg(bytes),
         };
         let Some(kept) = kept else {
@@ -221,12 +216,13 @@ impl<'a> Opened<'a> {
 
     /// Whether its pixels can be decoded straight to `channels` channels.
     fn is_direct(&self, channels: usize) -> bool {
-        matches!((self.decoder.color_type(), channels), (ColorType::L8, 1) | (ColorType::Rgb8, 3))
+        let Pixel { coloured, alpha, .. } = self.decoder.pixel;
+        !alpha && channels == if coloured { 3 } else { 1 }
     }
 
     /// Refuses it if decoding it to `channels` channels would take more memory than its file has a right to.
     fn afford(&self, channels: usize) -> Result<()> {
-        let copy = if self.is_direct(channels) { 0 } else { self.decoder.total_bytes() };
+        let copy = if self.is_direct(channels) { 0 } else { self.decoder.total() };
         let pixels = u64::from(self.size[0]) * u64::from(self.size[1]);
         let bytes = pixels * (channels as u64 + self.kept) + copy;
         afford(&self.path.display().to_string(), self.length, bytes)
@@ -235,18 +231,18 @@ impl<'a> Opened<'a> {
     /// Writes its pixels to `out`; grey becomes RGB where `channels` are 3.
     fn write(self, channels: usize, out: &mut [u8]) -> Result<()> {
         let path = self.path;
-        let color = self.decoder.color_type();
+        let pixel = self.decoder.pixel;
         if self.is_direct(channels) {
-            return self.decoder.read_image_boxed(out).map_err(|e| damaged(path, &e));
+            return self.decoder.read(out).map_err(|e| damaged(path, &e));
         }
-        let planes = usize::from(color.channel_count());
+        let planes = pixel.channels();
         let mut raw = vec![0; out.len() / channels * planes];
-        self.decoder.read_image_boxed(&mut raw).map_err(|e| damaged(path, &e))?;
+        self.decoder.read(&mut raw).map_err(|e| damaged(path, &e))?;
         for (o, p) in out.chunks_exact_mut(channels).zip(raw.chunks_exact(planes)) {
-            if color.has_alpha() && p[planes - 1] != u8::MAX {
+            if pixel.alpha && p[planes - 1] != u8::MAX {
                 return Err(Error::Data(format!("{}: is transparent in places; flatten it", path.display())));
             }
-            if color.has_color() {
+            if pixel.coloured {
                 o.copy_from_slice(&p[..channels]);
             } else {
                 o.fill(p[0]);
@@ -312,7 +308,7 @@ fn read_file(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
     }
 }
 
-fn damaged(path: &Path, e: &ImageError) -> Error {
+fn damaged(path: &Path, e: &str) -> Error {
     Error::Data(format!("{}: is damaged or cut short: {e}", path.display()))
 }
 

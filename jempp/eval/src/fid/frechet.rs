@@ -2,8 +2,7 @@
 //!
 //! Invariant: statistics depend on the features and their order, not on the portions that they are added in.
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::{Accum, Mat, Par, Side};
+use super::symmetric::{add_product, eigenvalues, eigenvectors};
 use jempp::{Error, Result};
 
 /// Rows that are multiplied together, however they come.
@@ -27,8 +26,8 @@ pub struct Moments {
     origin: Vec<f64>,
     n: usize,
     sum: Vec<f64>,
-    /// Its lower triangle.
-    products: Mat<f64>,
+    /// d×d sums of products; only the lower triangle counts.
+    products: Vec<f64>,
     /// Features that make no whole [`ROWS`] yet.
     rest: Vec<f64>,
 }
@@ -36,7 +35,7 @@ pub struct Moments {
 impl Moments {
     /// Of no features yet, of `d` values each.
     pub fn new(d: usize) -> Self {
-        Self { origin: Vec::new(), n: 0, sum: vec![0.0; d], products: Mat::zeros(d, d), rest: Vec::new() }
+        Self { origin: Vec::new(), n: 0, sum: vec![0.0; d], products: vec![0.0; d * d], rest: Vec::new() }
     }
 
     /// Adds features, n×d.
@@ -60,19 +59,7 @@ impl Moments {
         for row in rows.chunks_exact(d) {
             self.sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
         }
-        let columns = faer::MatRef::from_column_major_slice(rows, d, rows.len() / d);
-        let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(
-            self.products.as_mut(),
-            lower,
-            Accum::Add,
-            columns,
-            whole,
-            columns.transpose(),
-            whole,
-            1.0,
-            Par::Seq,
-        );
+        add_product(&mut self.products, rows, d, rows, d, true);
     }
 
     /// Mean and covariance.
@@ -91,7 +78,7 @@ impl Moments {
         }
         let entry = |i: usize, j: usize| {
             let (i, j) = (i.max(j), i.min(j));
-            (self.products[(i, j)] - self.sum[i] * self.sum[j] / n) / (n - 1.0)
+            (self.products[i * d + j] - self.sum[i] * self.sum[j] / n) / (n - 1.0)
         };
         let covariance = (0..d * d).map(|at| entry(at / d, at % d)).collect();
         let mean = self.sum.iter().zip(&self.origin).map(|(s, o)| o + s / n).collect();
@@ -112,24 +99,27 @@ pub fn distance(a: &Statistics, b: &Statistics) -> Result<f64> {
             b.mean.len()
         )));
     }
-    // Eigenvalues of what is not finite are no error to the crate that computes them.
     if ![a, b].iter().all(|s| s.mean.iter().chain(&s.covariance).all(|v| v.is_finite())) {
         return Err(Error::Data("statistics hold values that are not finite".into()));
     }
-    let matrix = |s: &Statistics| Mat::from_fn(d, d, |i, j| s.covariance[i * d + j]);
-    let none = |e| Error::Internal(format!("eigenvalues of a covariance: {e:?}"));
-    let (first, second) = (matrix(a), matrix(b));
-    let eigen = first.self_adjoint_eigen(Side::Lower).map_err(none)?;
-    let values: Vec<f64> = eigen.S().column_vector().iter().copied().collect();
-    // S₁ = VΛVᵀ, so S₁S₂ has the eigenvalues of RᵀS₂R with R = VΛ^½, which is symmetric.
-    let roots: Vec<f64> = positive(&values).collect();
-    let vectors = eigen.U();
-    let r = Mat::from_fn(d, d, |i, j| vectors[(i, j)] * roots[j]);
-    let product = r.transpose() * (&second * &r);
-    let cross: f64 = positive(&product.self_adjoint_eigenvalues(Side::Lower).map_err(none)?).sum();
+    // S₁ = VᵀΛV, so S₁S₂ has the eigenvalues of RS₂Rᵀ with R = Λ^½V, which is symmetric.
+    let (values, mut r) = eigenvectors(a.covariance.clone(), d)?;
+    for (row, root) in r.chunks_exact_mut(d.max(1)).zip(positive(&values)) {
+        row.iter_mut().for_each(|v| *v *= root);
+    }
+    let r = transposed(&r, d);
+    let mut half = vec![0.0; d * d];
+    add_product(&mut half, &transposed(&b.covariance, d), d, &r, d, false);
+    let mut product = vec![0.0; d * d];
+    add_product(&mut product, &r, d, &half, d, true);
+    let cross: f64 = positive(&eigenvalues(product, d)?).sum();
     let apart: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b) * (a - b)).sum();
     let trace = |s: &Statistics| (0..d).map(|i| s.covariance[i * (d + 1)]).sum::<f64>();
     Ok(apart + trace(a) + trace(b) - 2.0 * cross)
+}
+
+fn transposed(a: &[f64], d: usize) -> Vec<f64> {
+    (0..d * d).map(|at| a[at % d * d + at / d]).collect()
 }
 
 /// Roots of eigenvalues that cannot be negative: those within rounding of zero are zero.

@@ -6,6 +6,7 @@
 mod frechet;
 mod reference;
 mod score;
+mod symmetric;
 
 use super::cache::Cache;
 use super::inception::{FEATURES, Inception, Resize, Seen};

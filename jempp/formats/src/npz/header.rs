@@ -26,6 +26,37 @@ pub(super) enum Scalar {
     F64,
 }
 
+impl Scalar {
+    const ALL: [Self; 10] = [
+        Self::I8,
+        Self::U8,
+        Self::I16,
+        Self::U16,
+        Self::I32,
+        Self::U32,
+        Self::I64,
+        Self::U64,
+        Self::F32,
+        Self::F64,
+    ];
+
+    /// NumPy's name: kind and bytes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::I8 => "i1",
+            Self::U8 => "u1",
+            Self::I16 => "i2",
+            Self::U16 => "u2",
+            Self::I32 => "i4",
+            Self::U32 => "u4",
+            Self::I64 => "i8",
+            Self::U64 => "u8",
+            Self::F32 => "f4",
+            Self::F64 => "f8",
+        }
+    }
+}
+
 /// A type of number and its byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dtype {
@@ -54,19 +85,7 @@ impl Dtype {
             '=' => cfg!(target_endian = "big"),
             _ => return None,
         };
-        let scalar = match name {
-            "i1" => Scalar::I8,
-            "u1" => Scalar::U8,
-            "i2" => Scalar::I16,
-            "u2" => Scalar::U16,
-            "i4" => Scalar::I32,
-            "u4" => Scalar::U32,
-            "i8" => Scalar::I64,
-            "u8" => Scalar::U64,
-            "f4" => Scalar::F32,
-            "f8" => Scalar::F64,
-            _ => return None,
-        };
+        let scalar = Scalar::ALL.into_iter().find(|s| s.name() == name)?;
         Some(Self { scalar, big })
     }
 }

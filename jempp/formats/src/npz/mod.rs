@@ -12,10 +12,10 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::pixels::value;
 use header::{Dtype, Header, Scalar};
-use npyz::npz::NpzArchive;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
+use zip::ZipArchive;
 
 pub use write::{Array, write};
 
@@ -84,7 +84,7 @@ pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
 /// An open archive.
 pub struct Npz<R: Read + Seek = BufReader<File>> {
     path: PathBuf,
-    archive: NpzArchive<R>,
+    archive: ZipArchive<R>,
     /// Its length in bytes.
     length: u64,
 }
@@ -104,21 +104,22 @@ impl Npz {
 impl<R: Read + Seek> Npz<R> {
     /// The archive of `length` bytes that `from` reads; `path` is for messages.
     pub fn of(path: &Path, from: R, length: u64) -> Result<Self> {
-        let archive = NpzArchive::new(from)
+        let archive = ZipArchive::new(from)
             .map_err(|e| Error::Format(format!("{}: not an .npz archive: {e}", path.display())))?;
         Ok(Self { path: path.to_path_buf(), archive, length })
     }
 
     /// Names of the arrays, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.archive.array_names().map(str::to_string).collect();
+        let members = self.archive.file_names().filter_map(|name| name.ok());
+        let mut names: Vec<String> = members.filter_map(|m| array_of(&m).map(str::to_string)).collect();
         names.sort();
         names
     }
 
     /// Whether there is an array `name`.
     pub fn has(&self, name: &str) -> bool {
-        self.archive.array_names().any(|n| n == name)
+        self.archive.file_names().any(|member| member.is_ok_and(|m| array_of(&m) == Some(name)))
     }
 
     /// Shape and values, last index fastest, of an array of float32 or float64.
@@ -186,9 +187,7 @@ impl<R: Read + Seek> Npz<R> {
         let path = self.path.clone();
         let context = |why: String| format!("{}: member `{name}`: {why}", path.display());
         let damaged = |why: String| Error::Format(context(why));
-        let file_name = npyz::npz::file_name_from_array_name(name);
-        let zip = self.archive.zip_archive();
-        let mut entry = zip.by_name(&file_name).map_err(|e| damaged(e.to_string()))?;
+        let mut entry = self.archive.by_name(&member_of(name)).map_err(|e| damaged(e.to_string()))?;
         let size = entry.size();
         let header = Header::read(&mut entry).map_err(damaged)?;
         let Some(dtype) = header.dtype else {
@@ -236,6 +235,16 @@ impl<R: Read + Seek> Npz<R> {
     fn wrong(&self, name: &str, why: String) -> Error {
         Error::Data(format!("{}: member `{name}`: {why}", self.path.display()))
     }
+}
+
+/// The array in a member of this name, as NumPy sees it.
+fn array_of(member: &str) -> Option<&str> {
+    member.split('\0').next()?.strip_suffix(".npy")
+}
+
+/// The member that holds an array.
+fn member_of(array: &str) -> String {
+    format!("{array}.npy")
 }
 
 /// Reads `count` values, then makes sure that the member ends there, which also verifies its checksum.

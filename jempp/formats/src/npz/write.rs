@@ -1,11 +1,19 @@
 //! Writing archives.
 
+use super::{Scalar, member_of};
 use crate::error::{Error, Result};
 use crate::files::{Sink, write_atomic};
-use npyz::WriterBuilder;
-use npyz::npz::NpzWriter;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// Values are handed to the compressor in portions of this many.
+const PORTION: usize = 4096;
+/// A header's length, with what stands before it, is a multiple of it.
+const ALIGNMENT: usize = 64;
+/// How an array begins: NumPy's mark and version 1.0.
+const START: &[u8] = b"\x93NUMPY\x01\x00";
 
 /// An array to write: its shape and its values, last index fastest.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +37,8 @@ impl Array<'_> {
     }
 }
 
-/// Writes named arrays as a compressed archive, whole or not at all; an existing file is replaced.
+/// Writes named arrays as a compressed archive, whole or not at all; an existing file is replaced. Equal arrays give equal
+/// bytes.
 ///
 /// # Errors
 /// [`Error::Data`] when a shape does not go with the number of values or a name comes twice; [`Error::Io`], also for
@@ -49,26 +58,53 @@ pub fn write(path: &Path, arrays: &[(&str, Array<'_>)]) -> Result<()> {
 }
 
 fn fill(sink: &mut dyn Sink, arrays: &[(&str, Array<'_>)]) -> io::Result<()> {
-    let mut npz = NpzWriter::new(sink);
+    let mut zip = ZipWriter::new(sink);
+    // These options name no time: equal arrays give equal bytes.
+    let options = SimpleFileOptions::DEFAULT.compression_method(CompressionMethod::Deflated);
     for (name, array) in arrays {
+        zip.start_file(member_of(name), options).map_err(io::Error::other)?;
         match array {
-            Array::F32(shape, values) => member(&mut npz, name, shape, values)?,
-            Array::F64(shape, values) => member(&mut npz, name, shape, values)?,
-            Array::I64(shape, values) => member(&mut npz, name, shape, values)?,
+            Array::F32(shape, values) => {
+                zip.write_all(&header(Scalar::F32, shape)?)?;
+                body(&mut zip, values, |v| v.to_le_bytes())?;
+            }
+            Array::F64(shape, values) => {
+                zip.write_all(&header(Scalar::F64, shape)?)?;
+                body(&mut zip, values, |v| v.to_le_bytes())?;
+            }
+            Array::I64(shape, values) => {
+                zip.write_all(&header(Scalar::I64, shape)?)?;
+                body(&mut zip, values, |v| v.to_le_bytes())?;
+            }
         }
     }
-    npz.zip_writer().finish().map_err(io::Error::other)?;
+    zip.finish().map_err(io::Error::other)?;
     Ok(())
 }
 
-fn member<T: npyz::AutoSerialize + Copy>(
-    npz: &mut NpzWriter<&mut dyn Sink>,
-    name: &str,
-    shape: &[usize],
+/// All that stands before an array's values, in NumPy's version 1.0.
+fn header(scalar: Scalar, shape: &[usize]) -> io::Result<Vec<u8>> {
+    const BEFORE: usize = START.len() + size_of::<u16>();
+    let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
+    let mut text = format!("{{'descr': '<{}', 'fortran_order': False, 'shape': ({dims}), }}", scalar.name())
+        .into_bytes();
+    let whole = (BEFORE + text.len() + 1).next_multiple_of(ALIGNMENT);
+    text.resize(whole - BEFORE - 1, b' ');
+    text.push(b'\n');
+    let length = u16::try_from(text.len()).map_err(io::Error::other)?;
+    Ok([START, &length.to_le_bytes(), &text].concat())
+}
+
+fn body<T: Copy, const N: usize>(
+    to: &mut impl Write,
     values: &[T],
+    bytes: fn(T) -> [u8; N],
 ) -> io::Result<()> {
-    let shape: Vec<u64> = shape.iter().map(|d| *d as u64).collect();
-    let mut writer = npz.array(name, Default::default())?.default_dtype().shape(&shape).begin_nd()?;
-    writer.extend(values.iter().copied())?;
-    writer.finish()
+    let mut portion = Vec::with_capacity(PORTION.min(values.len()) * N);
+    for values in values.chunks(PORTION) {
+        portion.clear();
+        values.iter().for_each(|v| portion.extend(bytes(*v)));
+        to.write_all(&portion)?;
+    }
+    Ok(())
 }
