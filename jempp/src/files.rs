@@ -1,7 +1,7 @@
 //! Writing files so that a reader sees the old one or the whole new one, never a part; hints about paths that lead
 //! nowhere.
 
-use crate::config::keys::distance;
+use crate::config::spelling::distance;
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};

@@ -4,7 +4,7 @@
 use core::sync::atomic::AtomicBool;
 use engine::Device;
 use jempp::checkpoint;
-use jempp::config::Draft;
+use jempp::config::ConfigBuilder;
 use jempp::data::{self, Reading};
 use jempp::infer::Model;
 use jempp::recalibrate;
@@ -20,9 +20,9 @@ const SMALL: [&str; 5] = [
 
 fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
     let overrides: Vec<String> = SMALL.iter().chain(more).map(|s| (*s).to_owned()).collect();
-    let draft = Draft::from_sources(preset, None, &overrides).unwrap();
-    let data = data::load_with(&draft.data(), Reading::default()).unwrap();
-    let config = draft.fit(data.set.size(), data.set.classes()).unwrap();
+    let builder = ConfigBuilder::from_sources(preset, None, &overrides).unwrap();
+    let data = data::load_with(&builder.data(), Reading::default()).unwrap();
+    let config = builder.fit(data.set.size(), data.set.classes()).unwrap();
     assert_eq!((config.model.image_size, config.model.classes, config.data.flip), ([8, 8, 1], 10, false));
     let session = Session::with_data(&config, &Device::cpu(0), data.set, data.split).unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use crate::progress::Steps;
 use jempp::bench::{
     Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
 };
-use jempp::config::Config;
+use jempp::config::{Config, with_advice};
 use jempp::{Error, Result};
 use serde_json::json;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = asked(global, a.config.as_deref(), &a.overrides)?;
     let session = synthetic_session(&config, &global.device()?);
-    let mut session = session.map_err(|e| e.with_advice(&config))?;
+    let mut session = session.map_err(|e| with_advice(e, &config))?;
     if a.dump {
         let dump = session.trainer().dump();
         if a.json { eprintln!("{dump}") } else { print(&dump)? }

@@ -4,7 +4,7 @@
 //! tensor, what was expected and what is there.
 
 use super::format;
-use crate::config::keys::distance;
+use crate::config::spelling::distance;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
