@@ -2,7 +2,6 @@
 //!
 //! Invariant: the exit codes are part of the command line's interface and never change their meaning.
 
-use crate::config::Config;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -73,32 +72,6 @@ impl Error {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
-    /// The same; where memory ran out for training as `config` says, with a batch size that would fit.
-    #[must_use]
-    pub fn with_advice(self, config: &Config) -> Self {
-        let Self::Engine(engine::Error::OutOfMemory(shortage)) = self else { return self };
-        let mut text = format!("{shortage}.");
-        let batch = config.train.batch_size.max(config.train.labelled_batch_size);
-        match shortage.batch_that_fits(batch) {
-            Some(fits) => {
-                text += &format!(
-                    "\nMemory grows with the batch: train.batch_size={fits} may fit (it is {batch})"
-                );
-                text += if config.train.labelled_batch_size > 0 {
-                    "; lower train.labelled_batch_size too."
-                } else {
-                    "."
-                };
-            }
-            None if shortage.program_bytes == 0 => {
-                text += "\nState holds weights, optimiser, images and replay buffer: lower sampler.buffer_size or \
-                         model.widen_factor, or use another device.";
-            }
-            None => text += "\nNo batch would fit: use a smaller model or another device.",
-        }
-        Self::OutOfMemory(text)
-    }
-
     /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or its memory, 5 diverged,
     /// 6 corrupt file, 7 input/output, 130 stopped. (0 is success and 2 is wrong usage, which never get here.)
     pub fn exit_code(&self) -> u8 {
@@ -137,29 +110,6 @@ mod tests {
         for (error, code) in cases {
             assert_eq!(error.exit_code(), code, "{error}");
         }
-    }
-
-    #[test]
-    fn a_shortage_comes_with_a_batch_that_fits() {
-        let config = Config::from_sources("jempp", None, &[]).unwrap();
-        let shortage = |program_bytes, free| engine::shortage::Shortage {
-            device: "it".into(),
-            wanted: 800,
-            free: Some(free),
-            program_bytes,
-            state_bytes: 1,
-            largest: Vec::new(),
-        };
-        let said = |s| Error::Engine(engine::Error::OutOfMemory(Box::new(s))).with_advice(&config);
-        let text = said(shortage(800, 400)).to_string();
-        assert!(
-            text.contains("800 B wanted, 400 B free") && text.contains("train.batch_size=24 may fit"),
-            "{text}"
-        );
-        assert!(said(shortage(0, 400)).to_string().contains("sampler.buffer_size"));
-        assert!(said(shortage(800, 1)).to_string().contains("No batch would fit"));
-        assert_eq!(said(shortage(0, 1)).exit_code(), 4);
-        assert!(matches!(Error::Cancelled.with_advice(&config), Error::Cancelled));
     }
 
     #[test]

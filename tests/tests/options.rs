@@ -4,11 +4,11 @@
 use core::sync::atomic::AtomicBool;
 use engine::Device;
 use jempp::checkpoint;
-use jempp::config::Draft;
+use jempp::config::ConfigBuilder;
 use jempp::model::Model;
 use jempp::run::{Folder, Report, Session, Silent};
 use jempp::train::recalibrate;
-use jempp_data::{self, Reading};
+use jempp_data::Reading;
 
 const SMALL: [&str; 5] = [
     "data.dataset=digits",
@@ -20,9 +20,9 @@ const SMALL: [&str; 5] = [
 
 fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
     let overrides: Vec<String> = SMALL.iter().chain(more).map(|s| (*s).to_owned()).collect();
-    let draft = Draft::from_sources(preset, None, &overrides).unwrap();
-    let data = jempp_data::load_with(&draft.data(), Reading::default()).unwrap();
-    let config = draft.fit(data.set.size(), data.set.classes()).unwrap();
+    let builder = ConfigBuilder::from_sources(preset, None, &overrides).unwrap();
+    let data = jempp_data::load_with(&builder.data(), Reading::default()).unwrap();
+    let config = builder.fit(data.set.size(), data.set.classes()).unwrap();
     assert_eq!((config.model.image_size, config.model.classes, config.data.flip), ([8, 8, 1], 10, false));
     let session = Session::with_data(&config, &Device::cpu(0), data.set, data.split).unwrap();
     let dir = tempfile::tempdir().unwrap();

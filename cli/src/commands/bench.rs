@@ -3,7 +3,7 @@
 use super::{bytes, configuration, print};
 use crate::args::{Bench, BenchCommand, Global, Ops, SampleStep, TrainStep};
 use crate::progress::Steps;
-use jempp::config::Config;
+use jempp::config::{Config, with_advice};
 use jempp::{Error, Result};
 use jempp_bench::{
     Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
@@ -85,7 +85,7 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = asked(global, a.config.as_deref(), &a.overrides)?;
     let session = synthetic_session(&config, &global.device()?);
-    let mut session = session.map_err(|e| e.with_advice(&config))?;
+    let mut session = session.map_err(|e| with_advice(e, &config))?;
     if a.dump {
         let dump = session.trainer().dump();
         if a.json { eprintln!("{dump}") } else { print(&dump)? }

@@ -400,7 +400,7 @@ pub(crate) fn architecture(c: &Container) -> Result<ModelConfig> {
     if format != FORMAT {
         return Err(c.wrong(format!("its format is `{format}`, this program reads `{FORMAT}`")).into());
     }
-    let config: ModelConfig = serde_json::from_str(c.text("architecture")?)
+    let config = ModelConfig::from_json(c.text("architecture")?)
         .map_err(|e| c.wrong(format!("the architecture is unreadable: {e}")))?;
     listing::check(&config).map_err(|e| c.wrong(format!("the architecture cannot be: {e}")))?;
     Ok(config)

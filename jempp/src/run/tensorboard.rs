@@ -3,11 +3,11 @@
 //! Invariant: nothing here ends or changes a run. What fails is a warning, once, and then nothing more is written.
 
 use super::{Observer, Session};
-use jempp_formats::codecs::{Decoder, Format};
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Judgement};
 use crate::model::Model;
 use crate::train::StepMetrics;
+use jempp_formats::codecs::{Decoder, Format};
 use jempp_formats::tensorboard::EventWriter;
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@
 //! statistics only; no image of it is trained on unless the host gives it.
 
 use crate::checkpoint;
-use crate::config::{Config, Draft, Init, Schedule};
+use crate::config::{Config, ConfigBuilder, Init, Schedule};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::run::{Folder, STATE_FORMAT, field};
@@ -78,17 +78,16 @@ impl Trainer {
     /// # Errors
     /// [`Error::Config`]; [`Error::Data`] if the named data set is not there; as [`Trainer::new`].
     pub fn from_toml(text: &str, seed: u64, device: &Device) -> Result<Self> {
-        let read =
-            |overrides: &[String]| Draft::from_sources("jempp", Some((text, "the configuration")), overrides);
-        let mut draft = read(&[])?;
-        if seed != 0 && !draft.is_given("seed") {
-            draft = read(&[format!("seed={seed}")])?;
+        let mut builder = ConfigBuilder::from_sources("jempp", Some((text, "the configuration")), &[])?;
+        if seed != 0 {
+            builder = builder.default_seed(seed);
         }
-        if !draft.is_given("data.dataset") && draft.config().preset != "digits" {
-            return Self::new(&draft.finish()?, device);
+        if !builder.is_given("data.dataset") && builder.config().preset != "digits" {
+            return Self::new(&builder.finish()?, device);
         }
-        let (set, split) = jempp_data::load(&draft.data(), Reading::on(device))?;
-        let config = if draft.is_open() { draft.fit(set.size(), set.classes())? } else { draft.finish()? };
+        let (set, split) = jempp_data::load(&builder.data(), Reading::on(device))?;
+        let config =
+            if builder.is_open() { builder.fit(set.size(), set.classes())? } else { builder.finish()? };
         Self::with_data(&config, device, set, split)
     }
 
