@@ -82,7 +82,7 @@ pub struct SampleStep {
     /// Print one JSON object
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
-    /// Configuration overrides, such as model.depth=28 or preset=digits
+    /// Configuration overrides, such as model.depth=28
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }
@@ -115,13 +115,15 @@ pub struct TrainStep {
     /// Also time each op, over as many further iterations
     #[arg(long)]
     pub profile: bool,
-    /// Print the compiled programs first (with --json: on standard error)
+    /// Print the compiled programs first
+    ///
+    /// With --json they go to standard error.
     #[arg(long, alias = "dump", help_heading = OUTPUT)]
     pub print_plan: bool,
     /// Print one JSON object
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
-    /// Configuration overrides, such as train.batch_size=16 or preset=digits
+    /// Configuration overrides, such as train.batch_size=16
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }

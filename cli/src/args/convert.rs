@@ -26,37 +26,39 @@ Published checkpoints need not be converted: every command that takes a model re
 buffer`. They hold a replay buffer but no class Gaussians to start chains from (--mean and --cov add them), and running
 statistics of batch norm, which --recalibrate replaces by those of clean training images.")]
 pub struct Convert {
-    /// Run folder, checkpoint folder, .safetensors, or .pt as torch.save wrote it
+    /// Run folder, checkpoint folder or model file (.safetensors, .pt)
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// File to write
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// Output format: safetensors, pt or onnx [default: by OUT's extension]
+    /// safetensors, pt or onnx [default: by OUT's extension]
     ///
-    /// safetensors is the native format, pt is for PyTorch, onnx for onnxruntime and others.
+    /// The output format. safetensors is the native format, pt is for PyTorch, onnx for onnxruntime and others.
     #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
     pub to: Option<FileFormat>,
     /// Overwrite OUT if it exists
     #[arg(long)]
     pub force: bool,
-    /// Batch norm in ONNX: fold into convolutions, or keep
+    /// Batch norm in ONNX: fold or keep
     ///
     /// fold makes it part of the convolutions where possible, else a scale and a shift; keep writes BatchNormalization
     /// nodes.
     #[arg(long, value_enum, default_value_t = BatchNormForm::Fold, value_name = "FORM")]
     #[arg(hide_possible_values = true)]
     pub onnx_bn: BatchNormForm,
-    /// Recompute batch norm statistics on the training images of DATA
+    /// Recompute batch norm statistics on this data set
+    ///
+    /// By name or path; its training images are used.
     #[arg(long, value_name = "DATA")]
     pub recalibrate: Option<String>,
-    /// Published class means, to start chains from (with --cov)
+    /// Class means, to start chains from (with --cov)
     #[arg(long, value_name = "FILE.pt", requires = "cov", help_heading = PUBLISHED)]
     pub mean: Option<PathBuf>,
-    /// Published class covariances (with --mean)
+    /// Class covariances (with --mean)
     #[arg(long, value_name = "FILE.pt", requires = "mean", help_heading = PUBLISHED)]
     pub cov: Option<PathBuf>,
-    /// Norm of the network, if its shapes are ambiguous: instance or layer
+    /// Norm, where shapes are ambiguous: instance or layer
     #[arg(long, value_enum, hide_possible_values = true, help_heading = PUBLISHED)]
     pub norm: Option<NormName>,
     /// Image size, if IN has no replay buffer [default: 32 32]

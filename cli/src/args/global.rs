@@ -7,39 +7,46 @@ use clap::{ArgAction, Args, ValueEnum};
 #[derive(Args, Debug)]
 #[command(next_help_heading = GLOBAL)]
 pub struct Global {
-    /// Where to compute: auto (the CPU), cpu or cuda:N
+    /// Device: auto (the CPU), cpu or cuda:N
     ///
     /// GPU support has so far been tested by emulation only, so auto is the CPU and a GPU must be named. `jempp-cli
     /// devices` lists what is available.
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Arithmetic of the network: f32, bf16, or tf32 on a GPU
+    /// f32, bf16, or tf32 on a GPU
     ///
+    /// What the network computes with:
     /// - f32:  float32
-    /// - bf16: on the CPU, convolutions and linear layers round their inputs to bfloat16 where that is
-    ///         faster, and everything in memory is float32; without AVX512_BF16 it is slower than f32.
-    ///         On a GPU, activations and filters are bfloat16
+    /// - bf16: bfloat16 inputs to convolutions and linear layers
     /// - tf32: TensorFloat-32 products, on a GPU
+    ///
+    /// On the CPU, bf16 rounds inputs only where that is faster, and memory holds
+    /// float32; without AVX512_BF16 it is slower than f32. On a GPU, activations and
+    /// filters are stored in bfloat16.
     ///
     /// Sums, statistics, energies, losses and master weights are always float32.
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32, value_name = "PRECISION")]
     #[arg(hide_possible_values = true, verbatim_doc_comment)]
     pub precision: Precision,
-    /// CPU threads; 0 uses every core. Results do not depend on it
+    /// CPU threads; 0 for all cores
+    ///
+    /// Results do not depend on it.
     #[arg(long, global = true, default_value_t = 0, value_name = "N")]
     pub threads: usize,
-    /// Seed of all random numbers [default: the configuration's]
+    /// Random seed [default: the configuration's]
     ///
     /// For `train`, the same as the override seed=N.
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
-    /// Log more to standard error; -vv for debug messages
+    /// Log more messages; -vv for debug messages
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Format of progress and log messages: text or json
+    /// Log format: text or json
+    ///
+    /// Applies to progress and messages on standard error.
     ///
     /// - text: a progress bar on a terminal, plain lines elsewhere
     /// - json: one JSON object per line on standard error

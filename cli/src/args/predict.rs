@@ -21,23 +21,25 @@ pub struct Predict {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH")]
     pub model: PathBuf,
-    /// Image archives (.npz) or image files (PNG, JPEG) of the model's size
+    /// Image files (PNG, JPEG) or archives (.npz)
+    ///
+    /// Images must have the size that the model was trained on.
     #[arg(short, long, value_name = "FILE", num_args = 1.., required = true)]
     pub input: Vec<PathBuf>,
-    /// Also give the gradient of log p(x) with respect to each image
+    /// Also give ∂log p(x)/∂x for each image
     #[arg(long)]
     pub input_grad: bool,
-    /// Take the gradient for class K instead: one for all images, or one each
+    /// Gradient for class K instead; one K, or one per image
     ///
-    /// This is the gradient of the logit of class K, or, for a model with an energy head, of log p(x) + log p(K|x).
+    /// That is the gradient of the logit of class K, or, for a model with an energy head, of log p(x) + log p(K|x).
     #[arg(long, value_name = "K", num_args = 1.., requires = "input_grad")]
     pub label: Vec<i32>,
     /// Write to this new file instead of standard output
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
-    /// Format: jsonl or npz [default: by file name; jsonl on standard output]
+    /// jsonl or npz [default: by the extension of --output]
     ///
-    /// jsonl is one JSON object per image and line, npz a NumPy archive of arrays.
+    /// jsonl is one JSON object per image and line, npz an archive of NumPy arrays. On standard output it is jsonl.
     #[arg(long, value_enum, hide_possible_values = true, help_heading = OUTPUT)]
     pub format: Option<Format>,
 }

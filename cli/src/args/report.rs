@@ -18,9 +18,9 @@ pub struct Report {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// Write the page here; must not exist [default, for one run: its report.html]
+    /// Page to write (a new file) [default: RUN/report.html]
     ///
-    /// Without it, a report.html that is already in the run folder is replaced.
+    /// Required for several runs. The default replaces a report.html that is already there.
     #[arg(short, long, value_name = "FILE.html")]
     pub output: Option<PathBuf>,
     /// Print the numbers as one JSON array instead of writing a page

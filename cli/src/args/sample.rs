@@ -32,12 +32,12 @@ pub struct Sample {
     /// Sample this class, from p(x, y), instead of from p(x)
     #[arg(long, value_name = "K", conflicts_with = "by_class")]
     pub class: Option<i32>,
-    /// Draw the same number of images of every class, one grid row each
+    /// As many images of every class, one grid row each
     ///
     /// -n is rounded up to a multiple of the number of classes.
     #[arg(long)]
     pub by_class: bool,
-    /// Where chains start: informative, buffer, data or noise
+    /// Chain starts: informative, buffer, data, noise
     ///
     /// - informative: samples of the class Gaussians stored in the model
     /// - buffer:      the replay buffer of the checkpoint
@@ -55,24 +55,24 @@ pub struct Sample {
     /// Size of an inner step [default: as in training]
     #[arg(long, value_name = "SIZE", help_heading = SAMPLING)]
     pub step_size: Option<f64>,
-    /// Bound on each gradient component; 0 for none [default: as in training]
+    /// Gradient component bound; 0: none [default: as in training]
     #[arg(long, value_name = "BOUND", help_heading = SAMPLING)]
     pub clip: Option<f64>,
-    /// Std. dev. of the noise after the inner steps [default: as in training]
+    /// Noise std. dev. after inner steps [default: as in training]
     #[arg(long, value_name = "STD", help_heading = SAMPLING)]
     pub noise: Option<f64>,
-    /// Write a PNG grid of the images; the file must not exist
+    /// Write a grid of the images (a new file)
     ///
     /// Without --grid, --output and --gif, the grid is written to samples-NNN.png in the current folder.
     #[arg(long, value_name = "FILE.png", help_heading = OUTPUT)]
     pub grid: Option<PathBuf>,
-    /// Write images and scores as NumPy arrays; the file must not exist
+    /// Write images and scores as arrays (a new file)
     #[arg(short, long, value_name = "FILE.npz", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
-    /// Write an animation of the chains; the file must not exist
+    /// Write an animation of the chains (a new file)
     #[arg(long, value_name = "FILE.gif", help_heading = OUTPUT)]
     pub gif: Option<PathBuf>,
-    /// Langevin steps between frames [default: at most 51 frames in all]
+    /// Steps between frames [default: at most 51 frames in all]
     #[arg(long, value_name = "N", requires = "gif", help_heading = OUTPUT)]
     pub gif_every: Option<u32>,
 }

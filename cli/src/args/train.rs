@@ -25,19 +25,21 @@ use std::time::Duration;
   jempp-cli train --print-config > run.toml      every key, with its meaning
   jempp-cli train --dry-run model.widen_factor=4 what a wider network would cost")]
 pub struct Train {
-    /// Configuration file in TOML; keys left out keep the preset's values
+    /// Configuration file in TOML
+    ///
+    /// Keys that it leaves out have the values of its preset, by default jempp.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Resume a run from its last checkpoint [without DIR: the newest unfinished one]
+    /// Resume a run [without DIR: the newest unfinished one]
     ///
-    /// Takes a run folder, or `auto` for the newest unfinished run in runs/. Overrides apply, such as a larger
+    /// Training continues from the last checkpoint. Takes a run folder, or `auto` for the newest unfinished run in runs/. Overrides apply, such as a larger
     /// train.epochs.
     #[arg(
         long, value_name = "DIR", num_args = 0..=1, default_missing_value = "auto", require_equals = false,
         conflicts_with_all = ["config", "out", "dry_run", "print_config"]
     )]
     pub resume: Option<PathBuf>,
-    /// Stop after this time (90s, 15m, 2h); the model is evaluated and saved
+    /// Stop after this time (90s, 15m, 2h), evaluate and save
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_time: Option<Duration>,
     /// Run at most N iterations per epoch
@@ -46,10 +48,10 @@ pub struct Train {
     /// Print the resolved configuration and exit
     #[arg(long)]
     pub print_config: bool,
-    /// Print parameters, memory, FLOPs and time per epoch, and exit
+    /// Print parameters, memory, FLOPs and time, and exit
     #[arg(long)]
     pub dry_run: bool,
-    /// Run folder to create; it must not exist [default: the next runs/train-NNN]
+    /// Run folder to create [default: the next runs/train-NNN]
     #[arg(short, long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
     /// Print the result as one JSON object on standard output

@@ -24,26 +24,28 @@ pub struct All {
     /// Data set, by name or path [default: the one trained on]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     pub data: Option<String>,
-    /// Evaluate only N test images, drawn at random with the seed
+    /// Evaluate only N test images, drawn at random
     #[arg(short, long, help_heading = DATA)]
     pub n: Option<usize>,
-    /// Out-of-distribution data set, by name or path; repeatable
+    /// Out-of-distribution data set; repeatable
+    ///
+    /// By name or path; its test images are used. More than one can be given.
     #[arg(long, alias = "against", value_name = "NAME", help_heading = "Detection and attacks")]
     pub ood_data: Vec<String>,
     /// Skip the detection score −‖∂log p/∂x‖
     #[arg(long, help_heading = "Detection and attacks")]
     pub no_gradient: bool,
-    /// Attack at most N test images, drawn with the seed; 0 skips attacks
+    /// Test images to attack, at most; 0 for none
     #[arg(long, alias = "attacked", default_value_t = 1000, value_name = "N")]
     #[arg(help_heading = "Detection and attacks")]
     pub attack_n: usize,
     /// Random restarts of attacks
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Detection and attacks")]
     pub restarts: u32,
-    /// Also try adversarial examples of this model
+    /// Also attack with adversarial examples of this model
     #[arg(long, alias = "transfer", value_name = "PATH", help_heading = "Detection and attacks")]
     pub transfer_from: Option<PathBuf>,
-    /// InceptionV3 weights; adds FID and Inception score (see eval fid)
+    /// InceptionV3 weights; needed for FID (see eval fid)
     #[arg(long, value_name = "FILE", help_heading = "FID")]
     pub inception: Option<PathBuf>,
     /// Samples to draw for FID

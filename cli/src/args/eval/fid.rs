@@ -26,7 +26,7 @@ pub struct Fid {
     /// Reference data set, by name or path [default: the one trained on]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     pub data: Option<String>,
-    /// Split of the reference images: test, valid or train
+    /// Reference split: test, valid or train
     #[arg(long, value_enum, default_value_t = SplitName::Train)]
     #[arg(hide_possible_values = true, help_heading = DATA)]
     pub split: SplitName,
@@ -36,11 +36,15 @@ pub struct Fid {
     /// Langevin steps per chain [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub steps: Option<u32>,
-    /// Where chains start: informative, buffer, data or noise
+    /// Chain starts: informative, buffer, data, noise
+    ///
+    /// `jempp-cli sample --help` explains them.
     #[arg(long, value_enum, default_value_t = StartName::Informative)]
     #[arg(hide_possible_values = true, help_heading = "Sampling")]
     pub start: StartName,
-    /// Evaluate the `images` of this archive instead of drawing samples
+    /// Evaluate these images instead of drawing samples
+    ///
+    /// An archive with `images`, as `jempp-cli sample -o` writes it.
     #[arg(long, value_name = "FILE.npz", conflicts_with_all = ["n", "steps", "start"])]
     #[arg(help_heading = "Sampling")]
     pub samples: Option<PathBuf>,
@@ -62,23 +66,23 @@ pub struct Fid {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "FID")]
 pub struct InceptionOptions {
-    /// Origin of the weights: fid or torchvision [default: detected]
+    /// Network: fid or torchvision [default: detected]
     ///
     /// fid is the network ported from TensorFlow (pytorch-fid, clean-fid), with 1008 classes; torchvision's has 1000.
     #[arg(long, value_enum, value_name = "NETWORK", hide_possible_values = true)]
     pub variant: Option<VariantName>,
-    /// Resizing to 299×299: pil (as clean-fid) or torch (as pytorch-fid)
+    /// pil (as clean-fid) or torch (as pytorch-fid)
     ///
-    /// pil is PIL's bicubic filter, torch is bilinear with align_corners=False. FIDs of the two are not comparable.
+    /// How images are resized to 299×299 pixels. pil is PIL's bicubic filter, torch is bilinear with align_corners=False. FIDs of the two are not comparable.
     #[arg(long, value_enum, default_value_t = ResizeName::Pil, value_name = "FILTER")]
     #[arg(hide_possible_values = true)]
     pub resize: ResizeName,
-    /// Reference statistics (`mu`, `sigma`), used instead of images
+    /// Reference statistics, used instead of images
     ///
-    /// An archive as pytorch-fid and clean-fid write it, made with the same network and resizing.
+    /// An archive with `mu` and `sigma` as pytorch-fid and clean-fid write it, made with the same network and resizing.
     #[arg(long, value_name = "FILE.npz")]
     pub reference: Option<PathBuf>,
-    /// Use only N reference images, drawn at random with the seed
+    /// Use only N reference images, drawn at random
     #[arg(long, value_name = "N", conflicts_with = "reference")]
     pub reference_n: Option<usize>,
 }

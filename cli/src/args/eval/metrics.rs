@@ -40,12 +40,12 @@ pub struct Calibration {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
-    /// Confidence bins [default: eval.ece_bins of the model, 20]
+    /// Confidence bins [default: the model's eval.ece_bins, or 20]
     #[arg(long, value_name = "N", help_heading = "Calibration")]
     pub bins: Option<usize>,
-    /// Std. dev. of Gaussian noise added to the images, in units of [-1, 1]
+    /// Std. dev. of Gaussian noise added to the images
     ///
-    /// The scripts published with JEM use 0.03.
+    /// Pixels are in [-1, 1]. The scripts published with JEM use 0.03.
     #[arg(long, value_name = "STD", default_value_t = 0.0, help_heading = "Calibration")]
     pub noise: f64,
     /// Where the numbers go.
@@ -70,13 +70,17 @@ pub struct Ood {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
-    /// Out-of-distribution data set, by name or path; repeatable
+    /// Out-of-distribution data set; repeatable
+    ///
+    /// By name or path; its test images are used. More than one can be given.
     #[arg(long, alias = "against", value_name = "NAME", help_heading = "Detection")]
     pub ood_data: Vec<String>,
-    /// Skip the score −‖∂log p/∂x‖, which takes two thirds of the time
+    /// Skip the score −‖∂log p/∂x‖ (two thirds of the time)
     #[arg(long, help_heading = "Detection")]
     pub no_gradient: bool,
-    /// Std. dev. of Gaussian noise added to all images, in units of [-1, 1]
+    /// Std. dev. of Gaussian noise added to all images
+    ///
+    /// Pixels are in [-1, 1].
     #[arg(long, value_name = "STD", default_value_t = 0.0, help_heading = "Detection")]
     pub noise: f64,
     /// Where the numbers go.
@@ -102,10 +106,12 @@ pub struct Attack {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
-    /// Norm that bounds the perturbation: linf or l2 [default: both]
+    /// Norm of the perturbation: linf or l2 [default: both]
     #[arg(long, value_enum, hide_possible_values = true, help_heading = "Attack")]
     pub norm: Vec<AttackNorm>,
-    /// Radii, comma-separated [default: L∞ 2/255 to 32/255, L2 0.25 to 2]
+    /// Radii [default: L∞ 2/255 to 32/255, L2 0.25 to 2]
+    ///
+    /// Increasing, separated by commas, in units of pixels in [0, 1].
     #[arg(long, value_name = "ε", value_delimiter = ',', help_heading = "Attack")]
     pub epsilon: Vec<f64>,
     /// PGD steps [default: L∞ 40, L2 50]
@@ -117,10 +123,10 @@ pub struct Attack {
     /// Random restarts
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Attack")]
     pub restarts: u32,
-    /// Skip the second attack, on the margin (DLR) loss
+    /// Skip the attack on the margin (DLR) loss
     #[arg(long, help_heading = "Attack")]
     pub no_margin: bool,
-    /// Also try adversarial examples of this model (transfer attack)
+    /// Also attack with adversarial examples of this model
     #[arg(long, alias = "transfer", value_name = "PATH", help_heading = "Attack")]
     pub transfer_from: Option<PathBuf>,
     /// Where the numbers go.
@@ -155,17 +161,17 @@ pub struct Thresholds {
     /// Data set, by name or path [default: the one trained on]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     pub data: Option<String>,
-    /// Largest probability that the prediction set misses the label
+    /// Allowed rate of prediction sets without the label
     ///
     /// α of split conformal prediction.
     #[arg(long, default_value_t = jempp::judge::conformal::ALPHA, help_heading = "Thresholds")]
     pub alpha: f64,
-    /// Largest probability that an in-distribution image is rejected
+    /// Allowed rate of rejected in-distribution images
     #[arg(long, value_name = "ALPHA", default_value_t = jempp::judge::conformal::ALPHA)]
     #[arg(help_heading = "Thresholds")]
     pub ood_alpha: f64,
-    /// Write the model to this new file, not to the run's last checkpoint
-    #[arg(short, long, value_name = "FILE.safetensors", help_heading = OUTPUT)]
+    /// New model file [default: store in the run's last checkpoint]
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
     pub output: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long, help_heading = OUTPUT)]

@@ -67,7 +67,7 @@ pub struct EvalTarget {
     /// Split to evaluate: test, valid or train
     #[arg(long, value_enum, default_value_t = SplitName::Test, hide_possible_values = true)]
     pub split: SplitName,
-    /// Evaluate only N images, drawn at random with the seed
+    /// Evaluate only N images, drawn at random
     #[arg(short, long)]
     pub n: Option<usize>,
 }
