@@ -179,7 +179,7 @@ fn summary(r: &Report) -> String {
     out += &format!(
         "\nNext:\n\
          \x20 jempp-cli sample --model {run}             draw new images\n\
-         \x20 jempp-cli eval all --model {run}           evaluate it in full\n\
+         \x20 jempp-cli eval accuracy --model {run}      evaluate it again\n\
          \x20 jempp-cli inspect {run}                    show what the model contains\n"
     );
     out
