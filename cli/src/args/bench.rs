@@ -23,19 +23,19 @@ pub enum BenchCommand {
     TrainStep(TrainStep),
     /// Time one Langevin step at several batch sizes
     SampleStep(SampleStep),
-    /// Time each op at the shapes of real networks, against the machine's limits
+    /// Time each op against the limits of the machine
     Ops(Ops),
 }
 
 /// Arguments of `bench ops`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli bench ops                     every op
-  jempp-cli bench ops conv2d/forward      only cases whose op/case contains this
+  jempp-cli bench ops                  every op
+  jempp-cli bench ops conv2d/forward   only cases whose op/case contains this
   JEMPP_SIMD=avx2 jempp-cli bench ops linear --threads 1 --json")]
 #[command(after_long_help = "Examples:
-  jempp-cli bench ops                     every op
-  jempp-cli bench ops conv2d/forward      only cases whose op/case contains this
+  jempp-cli bench ops                  every op
+  jempp-cli bench ops conv2d/forward   only cases whose op/case contains this
   JEMPP_SIMD=avx2 jempp-cli bench ops linear --threads 1 --json
 
 Shapes are those of WRN-16-2, WRN-28-10 and the digits network. Rates are in GFLOP/s where arithmetic is the limit and in
@@ -56,11 +56,11 @@ pub struct Ops {
 /// Arguments of `bench sample-step`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli bench sample-step                   WRN-16-2, 32×32 images, 1 to 128 chains
+  jempp-cli bench sample-step   WRN-16-2, 1 to 128 chains
   jempp-cli bench sample-step preset=digits --batch 64
   jempp-cli bench sample-step preset=jempp --steps 3 --json")]
 #[command(after_long_help = "Examples:
-  jempp-cli bench sample-step                   WRN-16-2, 32×32 images, 1 to 128 chains
+  jempp-cli bench sample-step   WRN-16-2, 1 to 128 chains
   jempp-cli bench sample-step preset=digits --batch 64
   jempp-cli bench sample-step preset=jempp --steps 3 --json
 
@@ -90,13 +90,13 @@ pub struct SampleStep {
 /// Arguments of `bench train-step`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli bench train-step                            WRN-16-2, 32×32 images
-  jempp-cli bench train-step preset=jempp --iters 3     as published: WRN-28-10
-  jempp-cli bench train-step --profile                  time per op, too")]
+  jempp-cli bench train-step                          WRN-16-2, 32×32 images
+  jempp-cli bench train-step preset=jempp --iters 3   as published: WRN-28-10
+  jempp-cli bench train-step --profile                time per op, too")]
 #[command(after_long_help = "Examples:
-  jempp-cli bench train-step                            WRN-16-2, 32×32 images
-  jempp-cli bench train-step preset=jempp --iters 3     as published: WRN-28-10
-  jempp-cli bench train-step --profile                  time per op, too
+  jempp-cli bench train-step                          WRN-16-2, 32×32 images
+  jempp-cli bench train-step preset=jempp --iters 3   as published: WRN-28-10
+  jempp-cli bench train-step --profile                time per op, too
   jempp-cli bench train-step preset=digits --threads 1
   jempp-cli bench train-step train.batch_size=16 sampler.outer_steps=5 --json
 

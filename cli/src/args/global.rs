@@ -15,18 +15,14 @@ pub struct Global {
     pub device: String,
     /// f32, bf16, or tf32 on a GPU
     ///
-    /// What the network computes with:
-    /// - f32:  float32
-    /// - bf16: bfloat16 inputs to convolutions and linear layers
-    /// - tf32: TensorFloat-32 products, on a GPU
+    /// What the network computes with. f32 is float32; tf32 is TensorFloat-32 products, on a GPU.
     ///
-    /// On the CPU, bf16 rounds inputs only where that is faster, and memory holds
-    /// float32; without AVX512_BF16 it is slower than f32. On a GPU, activations and
-    /// filters are stored in bfloat16.
+    /// bf16 on the CPU rounds the inputs of convolutions and linear layers to bfloat16 where that is faster, and keeps
+    /// float32 in memory; without AVX512_BF16 it is slower than f32. On a GPU, activations and filters are bfloat16.
     ///
     /// Sums, statistics, energies, losses and master weights are always float32.
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32, value_name = "PRECISION")]
-    #[arg(hide_possible_values = true, verbatim_doc_comment)]
+    #[arg(hide_possible_values = true)]
     pub precision: Precision,
     /// CPU threads; 0 for all cores
     ///
@@ -46,12 +42,10 @@ pub struct Global {
     pub quiet: bool,
     /// Log format: text or json
     ///
-    /// Applies to progress and messages on standard error.
-    ///
-    /// - text: a progress bar on a terminal, plain lines elsewhere
-    /// - json: one JSON object per line on standard error
+    /// For progress and messages on standard error: text is a progress bar on a terminal and plain lines elsewhere,
+    /// json one JSON object per line.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
-    #[arg(hide_possible_values = true, verbatim_doc_comment)]
+    #[arg(hide_possible_values = true)]
     pub log_format: LogFormat,
     /// Print help; --help says more
     #[arg(short, long, global = true, action = ArgAction::Help)]

@@ -22,7 +22,7 @@ pub struct Inspect {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli devices
-  JEMPP_CUDA_PATH=/opt/cuda jempp-cli devices   look for CUDA's libraries there first")]
+  JEMPP_CUDA_PATH=/opt/cuda jempp-cli devices   search there first")]
 pub struct Devices {
     /// Print one JSON object
     #[arg(long)]

@@ -44,15 +44,15 @@ const OUTPUT: &str = "Output";
 #[command(disable_help_flag = true, disable_version_flag = true)]
 #[command(after_help = "\
 Examples:
-  jempp-cli train                         train on the built-in digits (half a minute)
-  jempp-cli sample -m runs/train-001      draw new images from that model
-  jempp-cli train --help                  all options of a command, with examples")]
+  jempp-cli train                      train on the built-in digits
+  jempp-cli sample -m runs/train-001   draw new images from that model
+  jempp-cli train --help               all options of a command")]
 #[command(after_long_help = "\
 Examples:
-  jempp-cli train                         train on the built-in digits (half a minute)
-  jempp-cli sample -m runs/train-001      draw new images from that model
-  jempp-cli eval all -m runs/train-001    evaluate it, with an HTML report
-  jempp-cli train --help                  all options of a command, with examples
+  jempp-cli train                        train on the built-in digits
+  jempp-cli sample -m runs/train-001     draw new images from that model
+  jempp-cli eval all -m runs/train-001   evaluate it, with an HTML report
+  jempp-cli train --help                 all options of a command
 
 Exit codes:
     0  success                          5  training or sampling diverged
@@ -72,11 +72,11 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model; without arguments, a small one on the built-in digits
+    /// Train a model; without arguments, on the built-in digits
     Train(Train),
     /// Draw new images from a trained model
     Sample(Sample),
-    /// Classify images: logits, probabilities, log p(x) and input gradients
+    /// Classify images: logits, p(y|x), log p(x), input gradients
     Predict(Predict),
     /// Evaluate a trained model
     Eval(Eval),

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 /// Arguments of `predict`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli predict -m runs/train-001 -i digit.png           one line of JSON
+  jempp-cli predict -m runs/train-001 -i digit.png   one line of JSON
   jempp-cli predict -m runs/train-001 -i images.npz -o scores.npz")]
 #[command(after_long_help = "Examples:
-  jempp-cli predict -m runs/train-001 -i digit.png           one line of JSON
+  jempp-cli predict -m runs/train-001 -i digit.png   one line of JSON
   jempp-cli predict -m runs/train-001 -i images.npz -o scores.npz
   jempp-cli predict -m runs/train-001 -i a.png b.png --input-grad --label 3
 

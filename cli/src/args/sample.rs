@@ -10,13 +10,13 @@ const SAMPLING: &str = "Sampling";
 /// Arguments of `sample`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli sample -m runs/train-001                100 images, as samples-001.png
-  jempp-cli sample -m runs/train-001 --by-class     one row per class")]
+  jempp-cli sample -m runs/train-001              100 images, as samples-001.png
+  jempp-cli sample -m runs/train-001 --by-class   one row per class")]
 #[command(after_long_help = "Examples:
-  jempp-cli sample -m runs/train-001                100 images, as samples-001.png
-  jempp-cli sample -m runs/train-001 --by-class     one row per class
+  jempp-cli sample -m runs/train-001                  100 images, as samples-001.png
+  jempp-cli sample -m runs/train-001 --by-class       one row per class
   jempp-cli sample -m runs/train-001 --class 3 -n 20 --grid threes.png
-  jempp-cli sample -m runs/train-001 --start buffer continue the chains of training
+  jempp-cli sample -m runs/train-001 --start buffer   chains of training
   jempp-cli sample -m runs/train-001 --start noise --steps 100 --gif digits.gif
   jempp-cli sample -m model.safetensors -n 5000 -o samples.npz
 
@@ -39,12 +39,15 @@ pub struct Sample {
     pub by_class: bool,
     /// Chain starts: informative, buffer, data, noise
     ///
-    /// - informative: samples of the class Gaussians stored in the model
-    /// - buffer:      the replay buffer of the checkpoint
-    /// - data:        fresh samples of Gaussians fitted to the training images of each class
-    /// - noise:       uniform noise
+    /// informative: samples of the class Gaussians stored in the model (informative initialization of JEM++).
+    ///
+    /// buffer: images of the replay buffer in the checkpoint.
+    ///
+    /// data: fresh samples of Gaussians fitted to the training images of each class.
+    ///
+    /// noise: uniform noise.
     #[arg(long, value_enum, default_value_t = StartName::Informative, help_heading = SAMPLING)]
-    #[arg(hide_possible_values = true, verbatim_doc_comment)]
+    #[arg(hide_possible_values = true)]
     pub start: StartName,
     /// Langevin steps, one gradient each [default: as in training]
     #[arg(long, value_name = "N", help_heading = SAMPLING)]

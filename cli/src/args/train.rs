@@ -8,22 +8,22 @@ use std::time::Duration;
 /// Arguments of `train`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli train                                the built-in digits, half a minute
+  jempp-cli train            the built-in digits
   jempp-cli train preset=jempp data.dataset=cifar-10-binary.tar.gz
-  jempp-cli train --resume                       continue the newest unfinished run")]
+  jempp-cli train --resume   the newest unfinished run")]
 #[command(after_long_help = "Examples:
-  jempp-cli train                                the built-in digits, half a minute
-  jempp-cli train --seed 1 train.epochs=20       shorter, with another seed
-  jempp-cli train -c run.toml train.lr=0.05      a configuration with one change
-  jempp-cli train data.dataset=photos            photos/train/CLASS/, photos/test/CLASS/
+  jempp-cli train                                      the built-in digits
+  jempp-cli train --seed 1 train.epochs=20             shorter, another seed
+  jempp-cli train -c run.toml train.lr=0.05            one change to a file
+  jempp-cli train data.dataset=photos                  a folder of images
   jempp-cli train preset=jempp data.dataset=cifar-10-binary.tar.gz
-  jempp-cli train preset=jem data.dataset=photos     JEM as published: SGLD, Adam
-  jempp-cli train preset=softmax data.dataset=photos the classifier alone, no chains
+  jempp-cli train preset=jem data.dataset=photos       JEM: SGLD, Adam
+  jempp-cli train preset=softmax data.dataset=photos   classifier alone
   jempp-cli train train.optimizer=adam train.lr=1e-3 train.ema=0.99
-  jempp-cli train --resume                       continue the newest unfinished run
+  jempp-cli train --resume                             the newest unfinished run
   jempp-cli train --resume runs/train-001 train.epochs=80
-  jempp-cli train --print-config > run.toml      every key, with its meaning
-  jempp-cli train --dry-run model.widen_factor=4 what a wider network would cost")]
+  jempp-cli train --print-config > run.toml            every key, explained
+  jempp-cli train --dry-run model.widen_factor=4       cost of a wider one")]
 pub struct Train {
     /// Configuration file in TOML
     ///
@@ -32,8 +32,8 @@ pub struct Train {
     pub config: Option<PathBuf>,
     /// Resume a run [without DIR: the newest unfinished one]
     ///
-    /// Training continues from the last checkpoint. Takes a run folder, or `auto` for the newest unfinished run in runs/. Overrides apply, such as a larger
-    /// train.epochs.
+    /// Training continues from the last checkpoint. Takes a run folder, or `auto` for the newest
+    /// unfinished run in runs/. Overrides apply, such as a larger train.epochs.
     #[arg(
         long, value_name = "DIR", num_args = 0..=1, default_missing_value = "auto", require_equals = false,
         conflicts_with_all = ["config", "out", "dry_run", "print_config"]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[command(after_long_help = "Examples:
   jempp-cli eval fid -m runs/train-001 --inception inception.pth --out results
   jempp-cli eval fid -m runs/train-001 --inception inception.pth --samples s.npz
-  jempp-cli eval fid -m RUN --inception W --start buffer --steps 0     the replay buffer
+  jempp-cli eval fid -m RUN --inception W --start buffer --steps 0
   jempp-cli eval fid -m RUN --inception W --reference results/reference.npz
 
 InceptionV3 weights are not included: pass a state dict of pytorch-fid or torchvision, as safetensors or as torch.save wrote

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Arguments of `eval accuracy`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli eval accuracy -m runs/train-001       on the test images of its data set
+  jempp-cli eval accuracy -m runs/train-001   on the test images of its data set
   jempp-cli eval accuracy -m runs/train-001 --split train --json")]
 pub struct Accuracy {
     /// Run folder, checkpoint folder or model file
@@ -92,11 +92,11 @@ pub struct Ood {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/train-001 --norm l2 --epsilon 0.5,1,2 --restarts 5
+  jempp-cli eval attack -m runs/jempp --norm l2 --epsilon 0.5,1,2 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001")]
 #[command(after_long_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/train-001 --norm l2 --epsilon 0.5,1,2 --restarts 5
+  jempp-cli eval attack -m runs/jempp --norm l2 --epsilon 0.5,1,2 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001
 
 PGD from random starts on the cross-entropy; images that survive are attacked again on the margin (DLR) loss. ε and step
@@ -146,10 +146,10 @@ pub enum AttackNorm {
 /// Arguments of `eval thresholds`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli eval thresholds -m runs/train-001      stored in its last checkpoint
+  jempp-cli eval thresholds -m runs/train-001   stored in its last checkpoint
   jempp-cli eval thresholds -m model.safetensors -o with-thresholds.safetensors")]
 #[command(after_long_help = "Examples:
-  jempp-cli eval thresholds -m runs/train-001      stored in its last checkpoint
+  jempp-cli eval thresholds -m runs/train-001   stored in its last checkpoint
   jempp-cli eval thresholds -m model.safetensors -o with-thresholds.safetensors
 
 Training does this at its end if there are at least 40 validation images (data.valid_size). With thresholds, `predict` also

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli eval accuracy -m runs/train-001
-  jempp-cli eval all -m runs/train-001      everything, and runs/train-001/report.html
-  jempp-cli eval attack --help              options of one evaluation, with examples")]
+  jempp-cli eval all -m runs/train-001   everything, with an HTML report
+  jempp-cli eval attack --help           options of one evaluation")]
 pub struct Eval {
     /// What to evaluate.
     #[command(subcommand)]
@@ -27,19 +27,19 @@ pub struct Eval {
 /// The evaluations.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Accuracy, calibration error, and out-of-distribution AUROC of log p(x)
+    /// Accuracy, ECE, and out-of-distribution AUROC of log p(x)
     Accuracy(Accuracy),
-    /// Calibration errors and proper scores, with and without temperature scaling
+    /// Calibration and proper scores, with temperature scaling
     Calibration(Calibration),
     /// Out-of-distribution detection: AUROC, FPR95 and AUPR
     Ood(Ood),
-    /// Accuracy under adversarial attack (PGD), with checks for gradient masking
+    /// Accuracy under PGD attack, with checks for gradient masking
     Attack(Attack),
     /// FID and Inception score of samples; needs InceptionV3 weights
     Fid(Fid),
     /// All of the above and samples, in one HTML report
     All(All),
-    /// Fit abstention thresholds on validation images and store them in the model
+    /// Fit abstention thresholds and store them in the model
     Thresholds(Thresholds),
 }
 
