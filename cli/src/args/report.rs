@@ -6,10 +6,10 @@ use std::path::PathBuf;
 /// Arguments of `report`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli report runs/train-001                             runs/train-001/report.html
+  jempp-cli report runs/train-001                             its report.html
   jempp-cli report runs/jempp runs/softmax -o compared.html   side by side")]
 #[command(after_long_help = "Examples:
-  jempp-cli report runs/train-001                             runs/train-001/report.html
+  jempp-cli report runs/train-001                             its report.html
   jempp-cli report runs/jempp runs/softmax -o compared.html   side by side
   jempp-cli report runs/train-001 --json
 

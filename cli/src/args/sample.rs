@@ -10,10 +10,10 @@ const SAMPLING: &str = "Sampling";
 /// Arguments of `sample`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli sample -m runs/train-001              100 images, as samples-001.png
+  jempp-cli sample -m runs/train-001              a hundred images
   jempp-cli sample -m runs/train-001 --by-class   one row per class")]
 #[command(after_long_help = "Examples:
-  jempp-cli sample -m runs/train-001                  100 images, as samples-001.png
+  jempp-cli sample -m runs/train-001                  a hundred images
   jempp-cli sample -m runs/train-001 --by-class       one row per class
   jempp-cli sample -m runs/train-001 --class 3 -n 20 --grid threes.png
   jempp-cli sample -m runs/train-001 --start buffer   chains of training

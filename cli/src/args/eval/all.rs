@@ -7,14 +7,14 @@ use std::path::PathBuf;
 /// Arguments of `eval all`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli eval all -m runs/train-001   writes runs/train-001/report.html
+  jempp-cli eval all -m runs/train-001   report.html
   jempp-cli eval all -m runs/jempp --ood-data svhn --transfer-from runs/softmax
   jempp-cli eval all -m model.safetensors --out results --attack-n 100")]
 #[command(after_long_help = "Examples:
-  jempp-cli eval all -m runs/train-001                             writes runs/train-001/report.html
+  jempp-cli eval all -m runs/train-001                             report.html
   jempp-cli eval all -m runs/jempp --ood-data svhn --transfer-from runs/softmax
   jempp-cli eval all -m model.safetensors --out results --attack-n 100
-  jempp-cli eval all -m runs/train-001 --inception inception.pth   FID, too
+  jempp-cli eval all -m runs/train-001 --inception inception.pth   and FID
 
 Finished parts are kept: started again after an interruption, it continues where it stopped.")]
 pub struct All {
