@@ -45,7 +45,7 @@ pub struct Global {
     /// For progress and messages on standard error: text is a progress bar on a terminal and plain lines elsewhere,
     /// json one JSON object per line.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
-    #[arg(hide_possible_values = true)]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
     pub log_format: LogFormat,
     /// Print help; --help says more
     #[arg(short, long, global = true, action = ArgAction::Help)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Width that `-h` is laid out for: a wider terminal changes nothing.
 const WIDTH: usize = 100;
 /// Lines of `-h`, at most: one screen of a terminal that is not small.
-const LINES: usize = 42;
+const LINES: usize = 40;
 /// Columns of an example, at most, so that it stays on one line of a narrow terminal.
 const EXAMPLE: usize = 83;
 

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 /// Arguments of `eval fid`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli eval fid -m runs/train-001 --inception inception.pth --out results
-  jempp-cli eval fid -m runs/train-001 --inception inception.pth --samples s.npz")]
+  jempp-cli eval fid -m runs/train-001 --inception inception.pth --out results")]
 #[command(after_long_help = "Examples:
   jempp-cli eval fid -m runs/train-001 --inception inception.pth --out results
   jempp-cli eval fid -m runs/train-001 --inception inception.pth --samples s.npz
@@ -69,7 +68,7 @@ pub struct InceptionOptions {
     /// Network: fid or torchvision [default: detected]
     ///
     /// fid is the network ported from TensorFlow (pytorch-fid, clean-fid), with 1008 classes; torchvision's has 1000.
-    #[arg(long, value_enum, value_name = "NETWORK", hide_possible_values = true)]
+    #[arg(long, value_enum, value_name = "NETWORK", hide_possible_values = true, hide_short_help = true)]
     pub variant: Option<VariantName>,
     /// pil (as clean-fid) or torch (as pytorch-fid)
     ///
@@ -83,7 +82,7 @@ pub struct InceptionOptions {
     #[arg(long, value_name = "FILE.npz")]
     pub reference: Option<PathBuf>,
     /// Use only N reference images, drawn at random
-    #[arg(long, value_name = "N", conflicts_with = "reference")]
+    #[arg(long, value_name = "N", conflicts_with = "reference", hide_short_help = true)]
     pub reference_n: Option<usize>,
 }
 
