@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 pub use grad::grad;
 pub use kernels::cpu::{Cpu, Level, peak};
 pub use kernels::map::Map;
-pub use kernels::ops::cast::bf16;
+pub use kernels::dtype::bf16;
 pub use kernels::profile::{Profile, Spent};
 pub use plan::Plan;
 pub use run::Host;

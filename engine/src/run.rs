@@ -9,7 +9,7 @@ use crate::tape::Var;
 use bytemuck::cast_slice;
 use kernels::gpu::Gpu;
 use kernels::memory::{Memory, Space, Span, View};
-use kernels::ops::cast::bf16;
+use kernels::dtype::bf16;
 use std::sync::Arc;
 use std::time::Instant;
 

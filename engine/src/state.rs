@@ -7,7 +7,7 @@ use crate::spec::{DType, Spec};
 use bytemuck::Pod;
 use kernels::gpu::{self, Gpu};
 use kernels::memory::Buffer;
-use kernels::ops::cast::bf16;
+use kernels::dtype::bf16;
 use std::borrow::Cow;
 use std::sync::Arc;
 

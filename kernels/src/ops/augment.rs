@@ -104,7 +104,7 @@ multiversion! {
 /// The CUDA arm: `cuda/augment.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Launch, f32, i32, int, of, threads_by_row, u32};
+    use crate::gpu::launch::{Launch, f32, i32, int, of, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// n images out of `count` of h×w×c, augmented. Spans: images, index, seed (2 words), step (1), the result.
@@ -140,7 +140,7 @@ pub mod cuda {
         ];
         // SAFETY: the kernel reads n indices, images only where the index lies inside, two words of the seed and one of
         // the step; it writes n images.
-        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_by_row(pixels.div_ceil(4), n), params) }
+        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_per_row(pixels.div_ceil(4), n), params) }
     }
 }
 

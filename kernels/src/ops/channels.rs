@@ -50,6 +50,11 @@ impl Grouped {
         self.len() >= FAR
     }
 
+    /// Rows of each group, in order.
+    pub(crate) fn rows_per_group(&self) -> Vec<usize> {
+        (0..self.groups.len()).map(|g| self.rows(g)).collect()
+    }
+
     /// Rows of group `g`.
     pub fn rows(&self, g: usize) -> usize {
         self.groups[g] * self.pixels

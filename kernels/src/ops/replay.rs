@@ -137,7 +137,7 @@ multiversion! {
 
 /// The CUDA arm: `cuda/replay.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_by_row, u32};
+    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -155,7 +155,7 @@ pub mod cuda {
             of::<f32>("out", n * row),
         ];
         // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
-        unsafe { Launch::new(gpu, "replay", "replay_gather_f32", threads_by_row(row.div_ceil(4), n), params) }
+        unsafe { Launch::new(gpu, "replay", "replay_gather_f32", threads_per_row(row.div_ceil(4), n), params) }
     }
 
     /// Rows written back into a buffer of `rows` × `row` elements by n indices.
@@ -179,7 +179,7 @@ pub mod cuda {
             let find = unsafe { Launch::new(gpu, "replay", "replay_slots", threads(n), params)? };
             let params =
                 vec![of::<f32>("x", n * row), i64(row), slots, count, of::<f32>("buffer", rows * row)];
-            let size = threads_by_row(row.div_ceil(4), n);
+            let size = threads_per_row(row.div_ceil(4), n);
             // SAFETY: the kernel reads n slots and rows and writes rows of the buffer that the slots name.
             let write = unsafe { Launch::new(gpu, "replay", "replay_scatter_f32", size, params)? };
             Ok(Self { slots: find, write, workspace: n * size_of::<i32>() })

@@ -19,28 +19,28 @@ const SHAPES: [ConvShape; 6] = [
 ];
 
 #[derive(Clone, Copy, Debug)]
-enum Gives {
-    Output,
-    Input,
-    Filters,
+enum ConvPass {
+    Forward,
+    InputGrad,
+    WeightGrad,
 }
 
 /// The twin, which float64 runs plainly.
-fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
+fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
     let add = begin.map_or(Add::None, Add::From);
     let cpu = cpu();
-    match gives {
-        Gives::Output => {
+    match pass {
+        ConvPass::Forward => {
             let (conv, mut y) = (Conv::forward(cpu.products, s), vec![0.0; s.y_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut y, None, &mut vec![0.0; conv.workspace(&cpu)]);
             y
         }
-        Gives::Input => {
+        ConvPass::InputGrad => {
             let (conv, mut dx) = (Conv::input_grad(cpu.products, s), vec![0.0; s.x_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut dx, None, &mut vec![0.0; conv.workspace(&cpu)]);
             dx
         }
-        Gives::Filters => {
+        ConvPass::WeightGrad => {
             let (conv, mut dw) = (ConvWeightGrad::new(cpu.products, s), vec![0.0; s.w_len()]);
             conv.run(&cpu, a.into(), b, &mut dw, &mut vec![0.0; conv.workspace(&cpu)]);
             begin.into_iter().for_each(|begin| dw.iter_mut().zip(begin).for_each(|(d, b)| *d += b));
@@ -50,11 +50,11 @@ fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>)
 }
 
 /// One kernel on one shape, from nothing or added to what there is, the result of type `O`.
-fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
-    let (name, lengths) = match gives {
-        Gives::Output => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
-        Gives::Input => ("conv2d_input_grad", [s.y_len(), s.w_len(), s.x_len()]),
-        Gives::Filters => ("conv2d_weight_grad", [s.x_len(), s.y_len(), s.w_len()]),
+fn check<E: Element, O: Element>(pass: ConvPass, s: ConvShape, more: bool) {
+    let (name, lengths) = match pass {
+        ConvPass::Forward => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
+        ConvPass::InputGrad => ("conv2d_input_grad", [s.y_len(), s.w_len(), s.x_len()]),
+        ConvPass::WeightGrad => ("conv2d_weight_grad", [s.x_len(), s.y_len(), s.w_len()]),
     };
     let name = format!("{name}_{}", E::S);
     let (a, b) = (Data::<E>::new(&random(lengths[0], 1.0, 81)), Data::<E>::new(&random(lengths[1], 1.0, 82)));
@@ -71,9 +71,9 @@ fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
     });
     let begin = begin.f64();
     let begin = more.then_some(&begin[..]);
-    let want = twin(gives, s, &a.f64(), &b.f64(), begin);
+    let want = twin(pass, s, &a.f64(), &b.f64(), begin);
     let size = |v: &[f64]| v.iter().map(|v| v.abs()).collect::<Vec<_>>();
-    let magnitudes = twin(gives, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
+    let magnitudes = twin(pass, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
     // A sum in float32, rounded once. Where no tap meets the image both are exactly nothing.
     let bound = |(m, w): (&f64, &f64)| SUM * m + O::ROUNDING * w.abs();
     let bounds: Vec<f64> = magnitudes.iter().zip(&want).map(bound).collect();
@@ -83,9 +83,9 @@ fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
 fn every<E: Element>() {
     for s in SHAPES {
         for more in [false, true] {
-            check::<E, E>(Gives::Output, s, more);
-            check::<E, E>(Gives::Input, s, more);
-            check::<E, f32>(Gives::Filters, s, more);
+            check::<E, E>(ConvPass::Forward, s, more);
+            check::<E, E>(ConvPass::InputGrad, s, more);
+            check::<E, f32>(ConvPass::WeightGrad, s, more);
         }
         begin::<E>(s);
     }

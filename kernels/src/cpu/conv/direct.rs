@@ -1,6 +1,7 @@
 //! Convolutions by their definition: windows of the input copied with their zero padding, then register-blocked loops.
 
-use super::geom::{ConvShape, Gather, Phase};
+use super::geom::{Gather, Phase};
+use crate::conv_shape::ConvShape;
 use super::micro::{self, Forward, Quad, Residual, WeightGrad};
 use super::soon::Soon;
 use super::winograd::add_up;

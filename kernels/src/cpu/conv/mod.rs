@@ -14,10 +14,10 @@ mod soon;
 mod winograd;
 
 use super::{Cpu, Level, Products, Real, Simd};
+use crate::conv_shape::ConvShape;
 use bf16::{Low, LowGrad};
 use direct::{Direct, DirectGrad};
 pub use fuse::{After, Look, Norm, Source};
-pub use geom::ConvShape;
 use geom::Gather;
 use winograd::{Winograd, WinogradGrad};
 

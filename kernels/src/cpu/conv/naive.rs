@@ -1,6 +1,7 @@
 //! The plain form of the convolutions: the definition, for any float; the oracle of the fast ones.
 
-use super::{Add, ConvShape};
+use super::Add;
+use crate::conv_shape::ConvShape;
 use crate::cpu::Real;
 
 /// Calls `f(input offset, output offset, filter offset)` for each pixel and tap inside the image, with the

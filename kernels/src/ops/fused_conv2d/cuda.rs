@@ -5,7 +5,7 @@ use crate::gpu::launch::{Float, Launch};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::{ALIGN, Span};
 use crate::ops::bn_stats::cuda::Stats;
-use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
+use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::ConvPass};
 use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
 
 /// Groups of images, whether mean and scale are shared by all of them, and the slope below zero.
@@ -76,7 +76,7 @@ impl Forward {
         stats: Option<&[usize]>,
     ) -> Result<Self, GpuError> {
         let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
-        let conv = Conv::new(gpu, Gives::Output, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape)?;
         let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
         Ok(Self { copy, conv, stats: stats.transpose()? })
     }
@@ -131,7 +131,7 @@ impl InputGrad {
     /// # Errors
     /// What compiling, loading and a library give.
     pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
-        let conv = Conv::new(gpu, Gives::Input, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::InputGrad, Float::F32, shape)?;
         let grouped = input(&shape, norm.groups);
         let reduce = Reduce::new(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { conv, reduce })
@@ -176,7 +176,7 @@ impl WeightGrad {
     /// What compiling, loading and a library give.
     pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
         let copy = Copy::new(gpu, &shape, norm)?;
-        Ok(Self { copy, conv: Conv::new(gpu, Gives::Filters, Float::F32, shape)? })
+        Ok(Self { copy, conv: Conv::new(gpu, ConvPass::WeightGrad, Float::F32, shape)? })
     }
 
     /// Bytes of workspace.

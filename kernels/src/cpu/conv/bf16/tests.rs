@@ -5,7 +5,7 @@ use super::super::{
 use super::pairs::{interleave, narrow};
 use super::{Gather, Low, LowGrad};
 use crate::cpu::{Cpu, Level, Products};
-use crate::ops::cast::bf16;
+use crate::dtype::bf16;
 
 /// Each instruction set that this machine has, and AVX-512 once more without AVX512_BF16.
 fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {

@@ -20,7 +20,7 @@ mod wide;
 pub(super) use gather::Winograd;
 pub(super) use grad::{WinogradGrad, add_up};
 
-use super::ConvShape;
+use crate::conv_shape::ConvShape;
 
 /// Places of a transformed tile.
 const PLACES: usize = 36;
