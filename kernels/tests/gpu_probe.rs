@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kernels::gpu::libraries::{Folder, Id, KNOWN, PATH_VARIABLE, Search, Status};
-use kernels::gpu::{Gpu, GpuError, NoCuda, open, probe, probe_with};
+use kernels::gpu::{Buffer, Gpu, GpuError, NoCuda, open, probe, probe_with};
 use kernels::ops::logsumexp;
 
 #[path = "fake/mod.rs"]
@@ -104,8 +104,7 @@ fn launch_and_capture(gpu: &Gpu) {
         kernel => kernel.unwrap(),
     };
     let (x, mut out) = (gpu.upload(&x).unwrap(), gpu.zeros::<f32>(SHAPE.0).unwrap());
-    let run =
-        |out| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
+    let run = |out: &Buffer<f32>| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
     run(&out).unwrap();
     let launched = gpu.read(&out).unwrap();
     for (got, want) in launched.iter().zip(&want) {
@@ -125,8 +124,7 @@ fn launch_and_capture(gpu: &Gpu) {
 #[test]
 fn no_library_at_all() {
     let scratch = Scratch::new("empty");
-    let folder =
-        |path: &Path| Folder { path: path.to_path_buf(), from: "the test's folder" };
+    let folder = |path: &Path| Folder { path: path.to_path_buf(), from: "the test's folder" };
     let search = Search {
         first: vec![folder(&scratch.0)],
         loader: false,

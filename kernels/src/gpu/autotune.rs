@@ -69,9 +69,8 @@ pub(super) fn fastest(seconds: &[f64]) -> Option<usize> {
 
 /// `n` values to time candidates on. Not zeros, which devices multiply faster than other numbers.
 pub(super) fn operand(gpu: &Gpu, float: Float, n: usize, seed: u64) -> Result<Buffer<u8>, GpuError> {
-    let words = (0..DRAWN.div_ceil(4) as u64).flat_map(|element| {
-        philox4x32_10(Counter { element, step: 0, stream: 0 }.words(), key(seed))
-    });
+    let words = (0..DRAWN.div_ceil(4) as u64)
+        .flat_map(|element| philox4x32_10(Counter { element, step: 0, stream: 0 }.words(), key(seed)));
     let drawn: Vec<f32> = words.map(|word| 2.0 * uniform(word) - 1.0).collect();
     let bytes: Vec<Vec<u8>> = drawn
         .iter()

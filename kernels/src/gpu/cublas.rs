@@ -197,7 +197,8 @@ impl Gpu {
         out: Span<'_>,
     ) -> Result<(), GpuError> {
         let values = n.saturating_mul(n);
-        for (what, span) in [("product: first factor", a), ("product: second factor", b), ("product: result", out)]
+        for (what, span) in
+            [("product: first factor", a), ("product: second factor", b), ("product: result", out)]
         {
             float.exact(what, span, values)?;
         }

@@ -6,7 +6,7 @@
 //! level, as `philox` has it.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::ops::noise::{Distribution, Place, draw};
 use crate::philox::{Counter, philox4x32_10};
 
 /// Training augmentation, image by image: reflected border and random crop, mirroring, noise.
@@ -97,7 +97,7 @@ fn reflect(i: isize, n: usize) -> usize {
 multiversion! {
     /// Adds σ·N(0, 1) to each of `out`, from the words of block `first` on.
     fn add_normals<T: Real>(place: Place, first: u64, sigma: f32, out: &mut [T]) {
-        draw(place, Law::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
+        draw(place, Distribution::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
     }
 }
 

@@ -8,8 +8,8 @@ use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
-pub use crate::ops::channels::Grouped;
-use crate::ops::channels::{BLOCK, Chunks, repeat, room};
+pub use crate::ops::grouped::Grouped;
+use crate::ops::grouped::{BLOCK, Chunks, repeat, room};
 
 /// x − shift and its square.
 #[derive(Clone, Copy)]

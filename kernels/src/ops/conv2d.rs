@@ -4,7 +4,7 @@
 //! The CPU arms are prepared objects; see [`crate::cpu::conv`] for how they work.
 
 pub use crate::conv_shape::ConvShape;
-pub use crate::cpu::conv::{Add, After, Conv, ConvWeightGrad, Norm, Source};
+pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, Prologue};
 
 /// The CUDA arm: cuBLAS for what is a matrix product in float32, else cuDNN, and `cuda/conv2d.cu` where they are missing.
 ///
@@ -19,7 +19,7 @@ pub mod cuda {
     use crate::memory::{ALIGN, Span};
     use crate::ops::cast;
 
-    enum Way {
+    enum Algorithm {
         Product(Product),
         Cudnn(Box<Convolution>),
         /// From nothing, and added to what there is.
@@ -36,23 +36,23 @@ pub mod cuda {
     /// A prepared convolution or one of its gradients.
     pub struct Conv {
         pass: ConvPass,
-        way: Way,
+        algorithm: Algorithm,
         begin: Launch,
         widen: Option<Widen>,
     }
 
     impl Conv {
-        /// By the best way there is on this device.
+        /// By the best algorithm there is on this device.
         ///
         /// # Errors
         /// What compiling and loading give; what a library answers that is there and fails.
         pub fn new(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
             let tried = match product(pass, shape).filter(|_| float == Float::F32) {
-                Some(product) => gpu.cublas().map(|_| Way::Product(product)),
-                None => Convolution::new(gpu, pass, float, shape).map(|c| Way::Cudnn(Box::new(c))),
+                Some(product) => gpu.cublas().map(|_| Algorithm::Product(product)),
+                None => Convolution::new(gpu, pass, float, shape).map(|c| Algorithm::Cudnn(Box::new(c))),
             };
-            let way = match tried {
-                Ok(way) => way,
+            let algorithm = match tried {
+                Ok(algorithm) => algorithm,
                 Err(why) => {
                     let why = match &why {
                         GpuError::NoCuda(why) => why.brief(),
@@ -62,14 +62,14 @@ pub mod cuda {
                     direct(gpu, pass, float, shape)?
                 }
             };
-            let widen = match &way {
-                Way::Cudnn(conv) if (pass, float) == (ConvPass::WeightGrad, Float::Bf16) => {
+            let widen = match &algorithm {
+                Algorithm::Cudnn(conv) if (pass, float) == (ConvPass::WeightGrad, Float::Bf16) => {
                     let (at, n) = (conv.workspace().next_multiple_of(ALIGN), shape.w_len());
                     Some(Widen { cast: cast::cuda::to_f32(gpu, n)?, at, bytes: n * float.size() })
                 }
                 _ => None,
             };
-            Ok(Self { pass, way, begin: begin(gpu, pass, float, shape)?, widen })
+            Ok(Self { pass, algorithm, begin: begin(gpu, pass, float, shape)?, widen })
         }
 
         /// By the project's own kernel: the oracle of the other ways.
@@ -77,15 +77,15 @@ pub mod cuda {
         /// # Errors
         /// What compiling and loading give.
         pub fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
-            let (way, begin) = (direct(gpu, pass, float, shape)?, begin(gpu, pass, float, shape)?);
-            Ok(Self { pass, way, begin, widen: None })
+            let (algorithm, begin) = (direct(gpu, pass, float, shape)?, begin(gpu, pass, float, shape)?);
+            Ok(Self { pass, algorithm, begin, widen: None })
         }
 
         /// Bytes of workspace.
         pub fn workspace(&self) -> usize {
-            match (&self.way, &self.widen) {
+            match (&self.algorithm, &self.widen) {
                 (_, Some(widen)) => widen.at + widen.bytes,
-                (Way::Cudnn(conv), None) => conv.workspace(),
+                (Algorithm::Cudnn(conv), None) => conv.workspace(),
                 _ => 0,
             }
         }
@@ -111,12 +111,12 @@ pub mod cuda {
             if bias.is_some() || (more && !in_place) {
                 self.begin.run(gpu, &[add, bias, Some(out)])?;
             }
-            match &self.way {
-                Way::Product(product) => {
+            match &self.algorithm {
+                Algorithm::Product(product) => {
                     let (a, b) = if self.pass == ConvPass::WeightGrad { (b, a) } else { (a, b) };
                     gpu.cublas()?.product(gpu, *product, (a, b), more, out)
                 }
-                Way::Cudnn(conv) => match &self.widen {
+                Algorithm::Cudnn(conv) => match &self.widen {
                     None => conv.run(gpu, (a, b), more, out, workspace),
                     Some(_) if more => {
                         Err(GpuError::shape("conv2d", "nothing is added to bf16 filters' gradient"))
@@ -131,19 +131,19 @@ pub mod cuda {
                         widen.cast.run(gpu, &[Some(low), Some(out)])
                     }
                 },
-                Way::Direct(launch) => launch[usize::from(more)].run(gpu, &[a, b, out].map(Some)),
+                Algorithm::Direct(launch) => launch[usize::from(more)].run(gpu, &[a, b, out].map(Some)),
             }
         }
     }
 
     impl core::fmt::Debug for Conv {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            let way = match &self.way {
-                Way::Product(product) => format!("cuBLAS, {product:?}"),
-                Way::Cudnn(conv) => format!("cuDNN, {}", conv.algorithm()),
-                Way::Direct(_) => "direct".to_owned(),
+            let algorithm = match &self.algorithm {
+                Algorithm::Product(product) => format!("cuBLAS, {product:?}"),
+                Algorithm::Cudnn(conv) => format!("cuDNN, {}", conv.algorithm()),
+                Algorithm::Direct(_) => "direct".to_owned(),
             };
-            write!(f, "Conv({:?}, {way})", self.pass)
+            write!(f, "Conv({:?}, {algorithm})", self.pass)
         }
     }
 
@@ -182,7 +182,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_begin"), threads(n), params) }
     }
 
-    fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Way, GpuError> {
+    fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Algorithm, GpuError> {
         let (x, w, y) =
             (float.of("x", shape.x_len()), float.of("w", shape.w_len()), float.of("y", shape.y_len()));
         let dw = of::<f32>("dw", shape.w_len());
@@ -202,6 +202,6 @@ pub mod cuda {
             // outside an image are passed over.
             unsafe { Launch::new(gpu, "conv2d", name, threads(n), params) }
         };
-        Ok(Way::Direct([launch(0)?, launch(1)?]))
+        Ok(Algorithm::Direct([launch(0)?, launch(1)?]))
     }
 }

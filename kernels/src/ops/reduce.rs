@@ -3,7 +3,7 @@
 use crate::cpu::columns::{self, Term};
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real};
-use crate::ops::channels::{Chunks, Grouped};
+use crate::ops::grouped::{Chunks, Grouped};
 
 /// The elements themselves.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use half::bf16;
 use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
 
 use crate::random::cpu;
-use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_way, floats, random, skipped};
+use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_schedule, floats, random, skipped};
 
 /// Odd and unequal sizes, strides that leave rows over, filters that are no square, 1×1, an image smaller than its
 /// padded filter.
@@ -60,13 +60,13 @@ fn check<E: Element, O: Element>(pass: ConvPass, s: ConvShape, more: bool) {
     let (a, b) = (Data::<E>::new(&random(lengths[0], 1.0, 81)), Data::<E>::new(&random(lengths[1], 1.0, 82)));
     let begin = Data::<O>::new(&random(lengths[2], 1.0, 83));
     let sizes = [s.n, s.h, s.w, s.c, s.k, s.r, s.s, s.stride, s.pad, s.oh(), s.ow()];
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (a, b) = (a.buffer(), b.buffer());
         let out = if more { begin.buffer() } else { Buffer::<O>::unwritten(lengths[2]) };
         let mut args = vec![a.arg(), b.arg(), Arg::I32(i32::from(more))];
         args.extend(sizes.map(|n| Arg::I32(n as i32)));
         args.push(out.arg());
-        way.go(&name, [blocks(lengths[2]), 1, 1], 256, &args);
+        schedule.go(&name, [blocks(lengths[2]), 1, 1], 256, &args);
         vec![floats(&out)]
     });
     let begin = begin.f64();
@@ -103,7 +103,7 @@ fn begin<E: Element>(s: ConvShape) {
         (true, true, false),
         (true, true, true),
     ] {
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (from, b, other) = (add.buffer(), Buffer::from(&bias), Buffer::<E>::unwritten(n));
             let out = if in_place { &from } else { &other };
             let args = [
@@ -113,7 +113,7 @@ fn begin<E: Element>(s: ConvShape) {
                 Arg::I32(k as i32),
                 out.arg(),
             ];
-            way.go(&name, [blocks(n), 1, 1], 256, &args);
+            schedule.go(&name, [blocks(n), 1, 1], 256, &args);
             vec![floats(out)]
         });
         let of = |i: usize| {

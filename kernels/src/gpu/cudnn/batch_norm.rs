@@ -97,14 +97,32 @@ fn space(
     // SAFETY: the handle and the descriptors are good; null is allowed where plain batch norm has no descriptor.
     let status = unsafe {
         sys::cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
-            handle, mode, PLAIN, x, none, x, p, plain, &mut forward,
+            handle,
+            mode,
+            PLAIN,
+            x,
+            none,
+            x,
+            p,
+            plain,
+            &mut forward,
         )
     };
     check("querying a batch norm's workspace", status)?;
     // SAFETY: as above.
     let status = unsafe {
         sys::cudnnGetBatchNormalizationBackwardExWorkspaceSize(
-            handle, mode, PLAIN, x, none, x, none, x, p, plain, &mut backward,
+            handle,
+            mode,
+            PLAIN,
+            x,
+            none,
+            x,
+            none,
+            x,
+            p,
+            plain,
+            &mut backward,
         )
     };
     check("querying a batch norm gradient's workspace", status)?;
@@ -160,7 +178,12 @@ impl BatchNorm {
     ///
     /// # Errors
     /// [`GpuError::Shape`] when lengths do not fit; cuDNN's error.
-    pub fn forward(&self, gpu: &Gpu, at: Forward<'_>, [space, reserve]: [Span<'_>; 2]) -> Result<(), GpuError> {
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        at: Forward<'_>,
+        [space, reserve]: [Span<'_>; 2],
+    ) -> Result<(), GpuError> {
         self.check(&[at.x, at.y], &[at.gamma, at.beta, at.mean, at.inverse], [space, reserve])?;
         let cudnn = gpu.cudnn()?;
         gpu.bind()?;

@@ -44,7 +44,13 @@ impl Pattern {
                 ("sum of squares", s.k, Float::F32),
             ],
             Self::LeakyConv => {
-                vec![("x", x, float), ("s", s.c, Float::F32), ("b", s.c, Float::F32), ("w", w, float), ("result", y, float)]
+                vec![
+                    ("x", x, float),
+                    ("s", s.c, Float::F32),
+                    ("b", s.c, Float::F32),
+                    ("w", w, float),
+                    ("result", y, float),
+                ]
             }
             Self::InputGradLeaky => {
                 vec![("dy", y, float), ("w", w, float), ("z", x, float), ("result", x, float)]

@@ -76,7 +76,11 @@ impl Plans {
 }
 
 /// The engine configurations that one of cuDNN's heuristics proposes.
-fn propose(target: &Target, graph: &Descriptor, mode: sys::cudnnBackendHeurMode_t) -> Result<Vec<Descriptor>, GpuError> {
+fn propose(
+    target: &Target,
+    graph: &Descriptor,
+    mode: sys::cudnnBackendHeurMode_t,
+) -> Result<Vec<Descriptor>, GpuError> {
     let heuristic = Descriptor::new(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?
         .with(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[graph.0])?
         .with(Name::CUDNN_ATTR_ENGINEHEUR_MODE, &[mode])?;

@@ -64,7 +64,7 @@ impl<'a> Driver<'a> {
         self.check("cuDeviceGetCount", code)?;
         match usize::try_from(count) {
             Ok(count) if count > 0 => Ok(count),
-                // Usually a driver without a device fails to initialise; this one says so here.
+            // Usually a driver without a device fails to initialise; this one says so here.
             _ => Err(self.error("cuDeviceGetCount", 100)),
         }
     }

@@ -57,7 +57,11 @@ impl Gpu {
     }
 
     /// Finds a kernel in a loaded module.
-    pub(in crate::gpu) fn function(&self, module: &Arc<CudaModule>, kernel: &str) -> Result<Kernel, GpuError> {
+    pub(in crate::gpu) fn function(
+        &self,
+        module: &Arc<CudaModule>,
+        kernel: &str,
+    ) -> Result<Kernel, GpuError> {
         let function = module.load_function(kernel);
         let function = function.map_err(|e| GpuError::driver(format!("finding the kernel {kernel}"), e))?;
         Ok(Kernel { loaded: Arc::new(LoadedKernel { function, stream: self.stream().clone() }) })

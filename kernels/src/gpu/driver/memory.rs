@@ -68,7 +68,12 @@ impl Gpu {
             }
             _ => GpuError::driver(format!("allocating {bytes} bytes"), e),
         })?;
-        Ok(Buffer { memory: Arc::new(memory), capture: self.capture_state().clone(), len, element: PhantomData })
+        Ok(Buffer {
+            memory: Arc::new(memory),
+            capture: self.capture_state().clone(),
+            len,
+            element: PhantomData,
+        })
     }
 
     /// Allocates a buffer and copies `values` into it.
@@ -100,7 +105,11 @@ impl Gpu {
         // SAFETY: the buffer has room for as many bytes as `values` has, is alive for this call, and the copy is waited
         // for below, so that `values` outlives it.
         unsafe {
-            result::memcpy_htod_async(pointer, bytemuck::cast_slice::<T, u8>(values), self.stream().cu_stream())
+            result::memcpy_htod_async(
+                pointer,
+                bytemuck::cast_slice::<T, u8>(values),
+                self.stream().cu_stream(),
+            )
         }
         .map_err(fail)?;
         self.stream().synchronize().map_err(fail)

@@ -19,8 +19,7 @@ fn the_lists_are_complete() {
             let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
             &rest[..end]
         });
-        let is_type =
-            |name: &str| name.ends_with("_t") || ["nvrtcProgram", "nvrtcResult"].contains(&name);
+        let is_type = |name: &str| name.ends_with("_t") || ["nvrtcProgram", "nvrtcResult"].contains(&name);
         let functions: Vec<&str> = named.filter(|n| n.starts_with(prefix) && !is_type(n)).collect();
         assert!(!functions.is_empty(), "{functions:?}");
         for function in functions {

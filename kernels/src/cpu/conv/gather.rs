@@ -3,8 +3,8 @@
 //! Invariants: tables depend on the layer's shape only, never on the batch; a block is a prefix-closed list of
 //! pixels, so a short block at the end is a prefix of the table.
 
-use super::soon::Soon;
-use super::{Add, Norm};
+use super::prefetch::Prefetch;
+use super::{Add, Prologue};
 use crate::conv_shape::ConvShape;
 use crate::cpu::Simd;
 use core::ops::Range;
@@ -28,7 +28,7 @@ pub(super) struct Phase {
 /// A gather convolution: windows of a zero-padded source, outputs through tables.
 #[derive(Clone, Debug)]
 pub(super) struct Gather {
-    /// Source image.
+    /// ConvInput image.
     pub h: usize,
     pub w: usize,
     pub c: usize,
@@ -45,7 +45,7 @@ pub(super) struct Gather {
     /// Images in a block, or output rows in a block when a block is part of an image.
     pub images: usize,
     pub rows: usize,
-    /// Source rows between the windows of successive output rows.
+    /// ConvInput rows between the windows of successive output rows.
     pub row_step: usize,
     /// The source can be read in place.
     pub direct: bool,
@@ -259,27 +259,27 @@ impl Gather {
 
     /// What block `task` will touch, `dst` of the result and as much of what is added and read with it; and what the thread
     /// reads next of the source, rows of `row` elements.
-    pub fn soon(
+    pub fn prefetch(
         &self,
         (task, threads, n): (usize, usize, usize),
         (src, row): (&[f32], usize),
-        (dst, add, with): (&[f32], &Add<'_, f32>, &[f32]),
+        (dst, add, also_read): (&[f32], &Add<'_, f32>, &[f32]),
         lanes: usize,
-    ) -> Soon {
+    ) -> Prefetch {
         let own = task * self.block_len()..task * self.block_len() + dst.len();
         let added = if let Add::From(r) = add { &r[own.clone()] } else { &[] };
         let next = self.reads(task + threads, n);
         let next = &src[next.start * row..next.end * row];
         let steps = (dst.len() / self.k).div_ceil(TILE) * self.k.div_ceil(lanes);
-        Soon::new([dst, added, with.get(own).unwrap_or_default(), next], steps)
+        Prefetch::new([dst, added, also_read.get(own).unwrap_or_default(), next], steps)
     }
 
-    /// Copies the window of a block, normalised if there is a norm; zeros outside the image.
+    /// Copies the window of a block, normalised if there is a prologue; zeros outside the image.
     pub fn fill(
         &self,
         simd: Simd,
         src: &[f32],
-        norm: Option<&Norm<'_, f32>>,
+        prologue: Option<&Prologue<'_, f32>>,
         (i0, images, r0, _): (usize, usize, usize, usize),
         window: &mut [f32],
     ) {
@@ -297,8 +297,8 @@ impl Gather {
                 let (l, cols) = (self.left * self.c, self.w.min(self.win_w - self.left) * self.c);
                 to[..l].fill(0.0);
                 to[l..l + cols].copy_from_slice(&from[..cols]);
-                if let Some(norm) = norm {
-                    norm.apply(simd, i0 + i, 0..self.c, &mut to[l..l + cols]);
+                if let Some(prologue) = prologue {
+                    prologue.apply(simd, i0 + i, 0..self.c, &mut to[l..l + cols]);
                 }
                 to[l + cols..].fill(0.0);
             }

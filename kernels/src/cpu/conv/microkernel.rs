@@ -6,7 +6,7 @@
 //! Invariant: each output is one chain of fused multiply-adds in the order of the runs, whatever the tile it
 //! falls in; so an image's results do not depend on the batch around it.
 
-use super::soon::Soon;
+use super::prefetch::Prefetch;
 pub(super) use crate::cpu::vector::{Quad, Vector};
 
 /// What is added to the sums of [`forward`].
@@ -37,7 +37,7 @@ pub(super) struct Forward<'a> {
     pub dst: *mut f32,
     pub residual: Residual,
     /// Fetched a part with each tile.
-    pub soon: &'a mut Soon,
+    pub prefetch: &'a mut Prefetch,
 }
 
 /// # Safety
@@ -53,7 +53,7 @@ pub(super) unsafe fn forward<V: Vector, const MR: usize, const KV: usize>(f: &mu
         let mut p = 0;
         while p < f.src_off.len() {
             let valid = (f.src_off.len() - p).min(MR);
-            f.soon.fetch();
+            f.prefetch.fetch();
             // SAFETY: as promised by the caller; a short last tile repeats its last pixel's reads.
             unsafe {
                 let acc = sums::<V, MR, KV>(f, p, valid, w, f.bias.add(k0));
@@ -153,7 +153,7 @@ pub(super) struct WeightGrad<'a> {
     /// `k × runs × run_len`, added to.
     pub dw: *mut f32,
     /// Fetched a part with each tile of filters.
-    pub soon: &'a mut Soon,
+    pub prefetch: &'a mut Prefetch,
 }
 
 /// # Safety
@@ -168,7 +168,7 @@ pub(super) unsafe fn weight_grad<V: Vector, const MR: usize, const NV: usize>(g:
             let mut k0 = 0;
             while k0 < g.k {
                 let ks = (g.k - k0).min(MR);
-                g.soon.fetch();
+                g.prefetch.fetch();
                 // SAFETY: as promised by the caller.
                 unsafe {
                     let nv = (g.run_len - n0).div_ceil(V::LANES).min(NV);

@@ -1,14 +1,14 @@
 //! The forward pass and the input gradient.
 
 use super::filters::{self, GROUP, Layout};
-use super::points::{Input, ToFour, apart, tile};
+use super::many_channels::ManyChannels;
 use super::product::product;
 use super::tiles::{self, Slice};
-use super::wide::Wide;
+use super::transforms::{InputTransform, OutputTransform, strided, transform_tile};
 use super::{IN, OUT, PLACES, Shared};
-use crate::cpu::conv::soon::Soon;
 use crate::conv_shape::ConvShape;
-use crate::cpu::conv::{Add, After, Source, lanes};
+use crate::cpu::conv::prefetch::Prefetch;
+use crate::cpu::conv::{Add, ConvInput, Epilogue, lanes};
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
 use core::ops::Range;
@@ -17,7 +17,7 @@ use core::ops::Range;
 #[derive(Debug)]
 pub(in crate::cpu::conv) struct Winograd {
     pub(super) n: usize,
-    /// Source image, output image, zeros before the first row and column.
+    /// ConvInput image, output image, zeros before the first row and column.
     pub(super) h: usize,
     pub(super) w: usize,
     pub(super) c: usize,
@@ -93,7 +93,7 @@ impl Winograd {
     pub fn workspace(&self, cpu: &Cpu) -> usize {
         let lanes = lanes(cpu.simd);
         let bias = self.k.next_multiple_of(2 * lanes);
-        if let Some(wide) = Wide::new(self) {
+        if let Some(wide) = ManyChannels::new(self) {
             return bias + wide.workspace(lanes, cpu.pool.threads());
         }
         self.layout(lanes).len() + bias + cpu.pool.threads() * self.scratch(lanes).iter().sum::<usize>()
@@ -102,12 +102,12 @@ impl Winograd {
     pub fn run(
         &self,
         cpu: &Cpu,
-        src: Source<'_, f32>,
+        src: ConvInput<'_, f32>,
         w: &[f32],
         bias: Option<&[f32]>,
         add: &Add<'_, f32>,
         dst: &mut [f32],
-        after: After<'_, f32>,
+        epilogue: Epilogue<'_, f32>,
         workspace: &mut [f32],
     ) {
         assert_eq!(
@@ -122,9 +122,9 @@ impl Winograd {
             packed_bias[..self.k].copy_from_slice(b);
         }
         let call = Call { plan: self, cpu, src, w, bias: packed_bias, add, layout };
-        match Wide::new(self) {
-            Some(wide) => wide.run(&call, dst, after, workspace),
-            None => call.run(dst, after, workspace),
+        match ManyChannels::new(self) {
+            Some(wide) => wide.run(&call, dst, epilogue, workspace),
+            None => call.run(dst, epilogue, workspace),
         }
     }
 }
@@ -133,7 +133,7 @@ impl Winograd {
 pub(super) struct Call<'a> {
     pub plan: &'a Winograd,
     pub cpu: &'a Cpu,
-    pub src: Source<'a, f32>,
+    pub src: ConvInput<'a, f32>,
     pub w: &'a [f32],
     /// Filled up to whole blocks.
     pub bias: &'a [f32],
@@ -142,7 +142,7 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run(&self, dst: &mut [f32], after: After<'_, f32>, workspace: &mut [f32]) {
+    fn run(&self, dst: &mut [f32], epilogue: Epilogue<'_, f32>, workspace: &mut [f32]) {
         let (p, cpu, layout) = (self.plan, self.cpu, &self.layout);
         let (filters, scratch) = workspace.split_at_mut(layout.len());
         let groups = p.c.div_ceil(GROUP);
@@ -156,9 +156,10 @@ impl Call<'_> {
         });
         let filters = &*filters;
         let size = p.block_len();
-        let After { parts, each, with, run } = after;
-        for_parts2_scratch(cpu, dst, size, parts, each, scratch, |task, dst, part, scratch| {
-            let block = Block { call: self, filters, task, images: dst.len() / (p.rows * p.ow * p.k), with };
+        let Epilogue { parts, part_len, also_read, run } = epilogue;
+        for_parts2_scratch(cpu, dst, size, parts, part_len, scratch, |task, dst, part, scratch| {
+            let block =
+                Block { call: self, filters, task, images: dst.len() / (p.rows * p.ow * p.k), also_read };
             block.run(dst, scratch);
             run(task * size, dst, part);
         });
@@ -172,8 +173,8 @@ impl Call<'_> {
 
     pub fn slice(&self, first: usize, len: usize) -> Slice<'_> {
         let (p, room) = (self.plan, len.next_multiple_of(self.layout.lanes));
-        let (src, norm, simd) = (self.src.x, self.src.norm.as_ref(), self.cpu.simd);
-        Slice { src, norm, simd, h: p.h, w: p.w, c: p.c, first, len, room }
+        let (src, prologue, simd) = (self.src.x, self.src.prologue.as_ref(), self.cpu.simd);
+        Slice { src, prologue, simd, h: p.h, w: p.w, c: p.c, first, len, room }
     }
 
     /// Transforms the products of rows of tiles and of a block of channels back, and adds what is to be added. `place`
@@ -209,11 +210,20 @@ impl Call<'_> {
                     // SAFETY: the tile's pixels inside the image lie in the block, and so do its lanes.
                     unsafe {
                         let bias = V::load(self.bias.as_ptr().add(k0));
-                        let y = tile::<V, ToFour, 6, 4>(apart(from.add(v * V::LANES), 6 * place, place));
+                        let y = transform_tile::<V, OutputTransform, 6, 4>(strided(
+                            from.add(v * V::LANES),
+                            6 * place,
+                            place,
+                        ));
                         for (i, y) in y.iter().enumerate().take(height) {
                             for (j, y) in y.iter().enumerate().take(breadth) {
                                 let at = (pixel + i * p.ow + j) * p.k + k0;
-                                put::<V>(residual.map(|r| r.add(at)), dst.add(at), lanes, y.add(bias));
+                                store_output::<V>(
+                                    residual.map(|r| r.add(at)),
+                                    dst.add(at),
+                                    lanes,
+                                    y.add(bias),
+                                );
                             }
                         }
                     }
@@ -229,7 +239,7 @@ impl Call<'_> {
 /// # Safety
 /// The instruction set of `V` is present; `lanes` elements are readable and writable.
 #[inline(always)]
-unsafe fn put<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
+unsafe fn store_output<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
     // SAFETY: as promised by the caller.
     unsafe {
         if lanes == V::LANES {
@@ -251,7 +261,7 @@ struct Block<'a> {
     task: usize,
     images: usize,
     /// What is read with the result.
-    with: &'a [f32],
+    also_read: &'a [f32],
 }
 
 impl Block<'_> {
@@ -270,7 +280,7 @@ impl Block<'_> {
 
     /// What will be touched once the products of `rows` are formed: their outputs, what is added to and read with these,
     /// and the inputs of the thread's next rows of tiles.
-    fn soon(&self, rows: &Range<usize>, dst: &[f32]) -> Soon {
+    fn prefetch(&self, rows: &Range<usize>, dst: &[f32]) -> Prefetch {
         let p = self.call.plan;
         let (down, line) = (p.rows.div_ceil(OUT), p.ow * p.k);
         let first = |row: usize| (row / down * p.rows + row % down * OUT).min(self.images * p.rows) * line;
@@ -278,7 +288,7 @@ impl Block<'_> {
         let at = self.task * p.block_len();
         let range = at + outputs.start..at + outputs.end;
         let added = if let Add::From(r) = self.call.add { &r[range.clone()] } else { &[] };
-        let with = self.with.get(range).unwrap_or_default();
+        let also_read = self.also_read.get(range).unwrap_or_default();
         let (task, row) = if rows.end < self.images * down {
             (self.task, rows.end)
         } else {
@@ -288,7 +298,7 @@ impl Block<'_> {
         let start = ((image + row / down) * p.h + y + row % down * OUT) * p.w * p.c;
         let src = self.call.src.x;
         let inputs = start.min(src.len())..(start + rows.len() * OUT * p.w * p.c).min(src.len());
-        Soon::new([&dst[outputs.clone()], added, with, &src[inputs]], PLACES)
+        Prefetch::new([&dst[outputs.clone()], added, also_read, &src[inputs]], PLACES)
     }
 
     /// # Safety
@@ -317,15 +327,15 @@ impl Block<'_> {
                     let (image, y) = (first.0 + row / down, first.1 + row % down * OUT);
                     let corner = (y as isize - p.pad as isize, p.pad);
                     let to = places.as_mut_ptr().add(i * across * slice.room);
-                    tiles::row::<V, Input, IN>(&slice, image, corner, across, strip, (to, place));
+                    tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, strip, (to, place));
                 }
-                let mut soon = self.soon(&rows, dst);
+                let mut prefetch = self.prefetch(&rows, dst);
                 for b in 0..layout.blocks() {
                     let v = (places.as_ptr(), place, slice.room);
                     if layout.vectors(b) == 1 {
-                        self.multiply::<V, MR1, 1>(tiles, b, v, &mut soon, products);
+                        self.multiply::<V, MR1, 1>(tiles, b, v, &mut prefetch, products);
                     } else {
-                        self.multiply::<V, MR, 2>(tiles, b, v, &mut soon, products);
+                        self.multiply::<V, MR, 2>(tiles, b, v, &mut prefetch, products);
                     }
                     let m = (products.as_ptr(), (tiles * layout.vectors(b) + 1) * V::LANES);
                     self.call.outputs::<V>(self.task, rows.clone(), b, m, dst.as_mut_ptr());
@@ -343,12 +353,12 @@ impl Block<'_> {
         tiles: usize,
         b: usize,
         (places, v_place, room): (*const f32, usize, usize),
-        soon: &mut Soon,
+        prefetch: &mut Prefetch,
         products: &mut [f32],
     ) {
         let layout = &self.call.layout;
         for place in 0..PLACES {
-            soon.fetch();
+            prefetch.fetch();
             // SAFETY: as promised by the caller; filters are laid out so.
             unsafe {
                 let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));

@@ -1,14 +1,14 @@
-//! What a convolution does besides: normalising its input as it loads it, and looking at its result while that
-//! is still in the cache.
+//! What is fused into a convolution: the prologue, which normalises its input as it is loaded, and the epilogue, which
+//! reads its result while that is still in the cache.
 //!
-//! Invariant: the fused forms give what the plain ones give on a normalised copy, bit for bit.
+//! Invariant: the fused forms give what the separate ones give on a normalised copy, bit for bit.
 
 use crate::cpu::{Real, simd::multiversion};
 
 /// leaky((x − mean)·scale + shift), by the group of the image: what is done to an input while it is loaded. The
 /// padding of the convolution is zero after it.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a, T> {
+pub struct Prologue<'a, T> {
     /// Images before the end of each group, ascending.
     pub ends: &'a [usize],
     /// `[groups, c]`, or `[c]` for all groups.
@@ -34,7 +34,7 @@ multiversion! {
     }
 }
 
-impl<'a, T: Real> Norm<'a, T> {
+impl<'a, T: Real> Prologue<'a, T> {
     /// Mean, scale and shift of an image, c values each.
     pub(super) fn of(&self, image: usize) -> (&'a [T], &'a [T], &'a [T]) {
         let c = self.shift.len();
@@ -58,45 +58,50 @@ impl<'a, T: Real> Norm<'a, T> {
     }
 
     /// As float32, if T is that.
-    pub(super) fn f32s(&self) -> Option<Norm<'a, f32>> {
+    pub(super) fn f32s(&self) -> Option<Prologue<'a, f32>> {
         let [leak] = *T::f32s(&[self.leak])? else { return None };
         let (mean, scale, shift) = (T::f32s(self.mean)?, T::f32s(self.scale)?, T::f32s(self.shift)?);
-        Some(Norm { ends: self.ends, mean, scale, shift, leak })
+        Some(Prologue { ends: self.ends, mean, scale, shift, leak })
     }
 }
 
 /// The input of a convolution.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a, T> {
+pub struct ConvInput<'a, T> {
     /// N×H×W×C.
     pub x: &'a [T],
     /// What is done to it first.
-    pub norm: Option<Norm<'a, T>>,
+    pub prologue: Option<Prologue<'a, T>>,
 }
 
-impl<'a, T> From<&'a [T]> for Source<'a, T> {
+impl<'a, T> From<&'a [T]> for ConvInput<'a, T> {
     fn from(x: &'a [T]) -> Self {
-        Self { x, norm: None }
+        Self { x, prologue: None }
     }
 }
 
-impl<'a, T: Real> Source<'a, T> {
+impl<'a, T: Real> ConvInput<'a, T> {
     /// As float32, if T is that.
-    pub(super) fn f32s(&self) -> Option<Source<'a, f32>> {
-        let norm = match &self.norm {
-            Some(norm) => Some(norm.f32s()?),
+    pub(super) fn f32s(&self) -> Option<ConvInput<'a, f32>> {
+        let prologue = match &self.prologue {
+            Some(prologue) => Some(prologue.f32s()?),
             None => None,
         };
-        Some(Source { x: T::f32s(self.x)?, norm })
+        Some(ConvInput { x: T::f32s(self.x)?, prologue })
     }
 
     /// A normalised copy: the plain form.
     pub(super) fn plain(&self, images: usize) -> Vec<T> {
         let mut x = self.x.to_vec();
-        if let Some(norm) = &self.norm {
+        if let Some(prologue) = &self.prologue {
             let size = (x.len() / images.max(1)).max(1);
             for (i, x) in x.chunks_mut(size).enumerate() {
-                norm.apply(crate::cpu::Simd::detect(crate::cpu::Level::Portable), i, 0..norm.shift.len(), x);
+                prologue.apply(
+                    crate::cpu::Simd::detect(crate::cpu::Level::Portable),
+                    i,
+                    0..prologue.shift.len(),
+                    x,
+                );
             }
         }
         x
@@ -104,18 +109,18 @@ impl<'a, T: Real> Source<'a, T> {
 }
 
 /// `look(first, block, part)`: the block's first element in the whole result, its values, and its own part of what is found.
-pub type Look<'a, T> = dyn Fn(usize, &[T], &mut [T]) + Sync + 'a;
+pub type EpilogueFn<'a, T> = dyn Fn(usize, &[T], &mut [T]) + Sync + 'a;
 
-/// What is done with each block of a result as soon as it is written. Blocks are those of `Conv::block_len`, in order;
+/// What is done with each block of a result as prefetch as it is written. Blocks are those of `Conv::block_len`, in order;
 /// the last may be short.
-pub struct After<'a, T> {
+pub struct Epilogue<'a, T> {
     /// Where blocks put what they find: `each` values a block.
     pub parts: &'a mut [T],
     /// Values a block, at least 1.
-    pub each: usize,
+    pub part_len: usize,
     /// A tensor like the result that `run` reads where it reads the result, or nothing: it may be fetched meanwhile.
-    pub with: &'a [T],
+    pub also_read: &'a [T],
     /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
     #[allow(clippy::type_complexity)]
-    pub run: &'a Look<'a, T>,
+    pub run: &'a EpilogueFn<'a, T>,
 }

@@ -1,12 +1,12 @@
 //! The filters' gradient: tiles of inputs and of output gradients, transformed, and multiplied over the tiles.
 
-use super::points::{Four, Input, ToThree, apart, tile};
 use super::product::outer;
 use super::tiles::{self, Slice};
+use super::transforms::{FilterGradTransform, GradTransform, InputTransform, strided, transform_tile};
 use super::{IN, OUT, PLACES, Shared};
-use crate::cpu::conv::soon::Soon;
 use crate::conv_shape::ConvShape;
-use crate::cpu::conv::{Norm, Source, lanes};
+use crate::cpu::conv::prefetch::Prefetch;
+use crate::cpu::conv::{ConvInput, Prologue, lanes};
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, GRAIN, Level, Simd, for_parts};
 use core::ops::Range;
@@ -74,7 +74,7 @@ impl WinogradGrad {
         self.partial_len() + cpu.pool.threads() * self.scratch(lanes(cpu.simd)).iter().sum::<usize>()
     }
 
-    pub fn run(&self, cpu: &Cpu, x: Source<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+    pub fn run(&self, cpu: &Cpu, x: ConvInput<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
         let s = &self.shape;
         assert_eq!((x.x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
         let (partial, scratch) = workspace.split_at_mut(self.partial_len());
@@ -105,13 +105,13 @@ impl WinogradGrad {
             }
         });
         if self.shards > 1 {
-            add_up(cpu, partial, dw);
+            sum_shards(cpu, partial, dw);
         }
     }
 }
 
 /// Adds shards in order.
-pub(in crate::cpu::conv) fn add_up(cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
+pub(in crate::cpu::conv) fn sum_shards(cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
     let len = dw.len();
     for_parts(cpu, dw, GRAIN, |t, dw| {
         let at = t * GRAIN;
@@ -127,7 +127,7 @@ pub(in crate::cpu::conv) fn add_up(cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
 struct Task<'a> {
     plan: &'a WinogradGrad,
     simd: Simd,
-    x: Source<'a, f32>,
+    x: ConvInput<'a, f32>,
     dy: &'a [f32],
     /// First input channel and first filter.
     c: usize,
@@ -140,12 +140,12 @@ impl Task<'_> {
     fn slice<'a, V: Arithmetic>(
         &self,
         src: &'a [f32],
-        norm: Option<&'a Norm<'a, f32>>,
+        prologue: Option<&'a Prologue<'a, f32>>,
         (h, w, c): (usize, usize, usize),
         (first, most): (usize, usize),
     ) -> Slice<'a> {
         let len = (c - first).min(most);
-        Slice { src, norm, simd: self.simd, h, w, c, first, len, room: len.next_multiple_of(V::LANES) }
+        Slice { src, prologue, simd: self.simd, h, w, c, first, len, room: len.next_multiple_of(V::LANES) }
     }
 
     /// The pixels under rows of tiles, if this task needs all of their channels.
@@ -170,7 +170,7 @@ impl Task<'_> {
         let (y_strip, rest) = rest.split_at_mut(y_strip);
         let (x_places, rest) = rest.split_at_mut(x_places);
         let (y_places, sums) = rest.split_at_mut(y_places);
-        let xs = self.slice::<V>(self.x.x, self.x.norm.as_ref(), (s.h, s.w, s.c), (self.c, p.cs));
+        let xs = self.slice::<V>(self.x.x, self.x.prologue.as_ref(), (s.h, s.w, s.c), (self.c, p.cs));
         let ys = self.slice::<V>(self.dy, None, (s.oh(), s.ow(), s.k), (self.k, p.ks));
         let (down, across) = (s.oh().div_ceil(OUT), s.ow().div_ceil(OUT));
         let mut row = rows.start;
@@ -183,7 +183,7 @@ impl Task<'_> {
                 for (i, row) in (row..end).enumerate() {
                     let (image, top) = (row / down, (row % down * OUT) as isize);
                     let to = (x_places.as_mut_ptr().add(i * across * xs.room), x_place);
-                    tiles::row::<V, Input, IN>(
+                    tiles::row::<V, InputTransform, IN>(
                         &xs,
                         image,
                         (top - s.pad as isize, s.pad),
@@ -192,14 +192,15 @@ impl Task<'_> {
                         to,
                     );
                     let to = (y_places.as_mut_ptr().add(i * across * ys.room), y_place);
-                    tiles::row::<V, Four, OUT>(&ys, image, (top, 0), across, y_strip, to);
+                    tiles::row::<V, GradTransform, OUT>(&ys, image, (top, 0), across, y_strip, to);
                 }
                 let begin = row == rows.start;
                 let next = if end < rows.end { end } else { self.next };
                 let next = next..(next + p.chunk).min(s.n * down);
-                let mut soon = Soon::new([self.rows(&xs, &next), self.rows(&ys, &next), &[], &[]], PLACES);
+                let mut prefetch =
+                    Prefetch::new([self.rows(&xs, &next), self.rows(&ys, &next), &[], &[]], PLACES);
                 for place in 0..PLACES {
-                    soon.fetch();
+                    prefetch.fetch();
                     let x = x_places.as_ptr().add(place * x_place);
                     let y = y_places.as_ptr().add(place * y_place);
                     let sum = sums.as_mut_ptr().add(place * (ys.room * xs.room + V::LANES));
@@ -225,7 +226,8 @@ impl Task<'_> {
                 // SAFETY: filter k and these channels are of the gradient; the sums were written.
                 unsafe {
                     let from = sums.as_ptr().add(k * xs.room + c);
-                    let taps = tile::<V, ToThree, 6, 3>(apart(from, 6 * place, place));
+                    let taps =
+                        transform_tile::<V, FilterGradTransform, 6, 3>(strided(from, 6 * place, place));
                     for (tap, y) in taps.as_flattened().iter().enumerate() {
                         let to = to.add(((self.k + k) * 9 + tap) * xs.c + self.c + c);
                         if lanes == V::LANES {

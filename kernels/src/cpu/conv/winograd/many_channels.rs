@@ -1,18 +1,18 @@
 //! Many channels: filters are transformed a part at a time and used at once for many tiles, because all of them
 //! transformed would be four times as many and have to come from memory for each chunk of tiles.
 
+use super::conv::{Call, Winograd};
 use super::filters::{self, GROUP};
-use super::gather::{Call, Winograd};
-use super::points::Input;
 use super::product::product;
+use super::transforms::InputTransform;
 use super::{IN, OUT, PLACES, Shared, tiles};
-use crate::cpu::conv::After;
+use crate::cpu::conv::Epilogue;
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Level, for_parts2};
 
 /// How tiles and channels are cut.
-pub(super) struct Wide<'a> {
-    plan: &'a Winograd,
+pub(super) struct ManyChannels<'a> {
+    conv: &'a Winograd,
     /// Blocks of outputs transformed at once, and their tiles.
     blocks: usize,
     tiles: usize,
@@ -25,16 +25,20 @@ const TILES: usize = 128;
 /// Input channels whose filters are transformed at once: a multiple of `GROUP`.
 const DEPTH: usize = 64;
 
-impl<'a> Wide<'a> {
+impl<'a> ManyChannels<'a> {
     /// None if the filters are few. Either way gives the same bits.
-    pub fn new(plan: &'a Winograd) -> Option<Self> {
-        let each = plan.images * plan.rows.div_ceil(OUT) * plan.ow.div_ceil(OUT);
-        let blocks = (TILES / each).clamp(1, plan.blocks().max(1));
-        (plan.c * plan.k > NARROW && each <= 2 * TILES).then_some(Self { plan, blocks, tiles: blocks * each })
+    pub fn new(conv: &'a Winograd) -> Option<Self> {
+        let tiles = conv.images * conv.rows.div_ceil(OUT) * conv.ow.div_ceil(OUT);
+        let blocks = (TILES / tiles).clamp(1, conv.blocks().max(1));
+        (conv.c * conv.k > NARROW && tiles <= 2 * TILES).then_some(Self {
+            conv,
+            blocks,
+            tiles: blocks * tiles,
+        })
     }
 
     fn groups(&self) -> usize {
-        self.plan.c.div_ceil(DEPTH)
+        self.conv.c.div_ceil(DEPTH)
     }
 
     /// Elements between places of tiles, and between groups of channels of them.
@@ -46,7 +50,7 @@ impl<'a> Wide<'a> {
     /// Elements of a thread's strip, filters and products.
     fn scratch(&self, lanes: usize) -> [usize; 3] {
         [
-            tiles::strip_len(IN, self.plan.ow.div_ceil(OUT), DEPTH),
+            tiles::strip_len(IN, self.conv.ow.div_ceil(OUT), DEPTH),
             PLACES * (2 * DEPTH + 1) * lanes,
             PLACES * (2 * self.tiles + 1) * lanes,
         ]
@@ -56,19 +60,19 @@ impl<'a> Wide<'a> {
         self.groups() * self.strides(lanes).1 + threads * self.scratch(lanes).iter().sum::<usize>()
     }
 
-    pub fn run(&self, call: &Call<'_>, dst: &mut [f32], after: After<'_, f32>, workspace: &mut [f32]) {
-        let (p, cpu, lanes) = (self.plan, call.cpu, call.layout.lanes);
+    pub fn run(&self, call: &Call<'_>, dst: &mut [f32], epilogue: Epilogue<'_, f32>, workspace: &mut [f32]) {
+        let (p, cpu, lanes) = (self.conv, call.cpu, call.layout.lanes);
         let (places, scratch) = workspace.split_at_mut(self.groups() * self.strides(lanes).1);
         let each = scratch.len() / cpu.pool.threads();
         let scratch = Shared(scratch.as_mut_ptr());
         let (groups, down) = (self.groups(), p.rows.div_ceil(OUT));
         let size = p.block_len();
-        let After { parts, each: part, run, .. } = after;
+        let Epilogue { parts, part_len, run, .. } = epilogue;
         for first in (0..p.blocks()).step_by(self.blocks) {
             let end = ((first + self.blocks) * size).min(dst.len());
             let dst = &mut dst[first * size..end];
             let rows = dst.len() / (p.rows * p.ow * p.k) * down;
-            let work = Work { wide: self, call, first, rows };
+            let work = Work { plan: self, call, first, rows };
             let (to, out) = (Shared(places.as_mut_ptr()), Shared(dst.as_mut_ptr()));
             // SAFETY: each worker has scratch of its own; tasks write their own tiles and channels of them.
             cpu.pool.run(rows * groups, &|t, worker| unsafe {
@@ -80,15 +84,15 @@ impl<'a> Wide<'a> {
                 let scratch = core::slice::from_raw_parts_mut(scratch.get().add(worker * each), each);
                 work.outputs_by_level(b, to.get(), out.get(), scratch);
             });
-            let parts = parts.get_mut(first * part..).unwrap_or_default();
-            for_parts2(cpu, dst, size, parts, part, |t, dst, part| run((first + t) * size, dst, part));
+            let parts = parts.get_mut(first * part_len..).unwrap_or_default();
+            for_parts2(cpu, dst, size, parts, part_len, |t, dst, part| run((first + t) * size, dst, part));
         }
     }
 }
 
 /// Some blocks of outputs, as many rows of tiles.
 struct Work<'a> {
-    wide: &'a Wide<'a>,
+    plan: &'a ManyChannels<'a>,
     call: &'a Call<'a>,
     first: usize,
     rows: usize,
@@ -101,9 +105,9 @@ impl Work<'_> {
     /// The instruction set of `V` is present; `to` is as large as `strides` says, `scratch` as `scratch` says.
     #[inline(always)]
     unsafe fn inputs<V: Arithmetic>(&self, (row, group): (usize, usize), to: *mut f32, scratch: &mut [f32]) {
-        let p = self.wide.plan;
+        let p = self.plan.conv;
         let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
-        let (place, stride) = self.wide.strides(V::LANES);
+        let (place, stride) = self.plan.strides(V::LANES);
         let first = group * DEPTH;
         let slice = self.call.slice(first, (p.c - first).min(DEPTH));
         let per_block = p.images * down;
@@ -113,7 +117,7 @@ impl Work<'_> {
         // SAFETY: as promised by the caller.
         unsafe {
             let to = to.add(group * stride + row * across * slice.room);
-            tiles::row::<V, Input, IN>(&slice, image, corner, across, scratch, (to, place));
+            tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, scratch, (to, place));
         }
     }
 
@@ -129,14 +133,14 @@ impl Work<'_> {
         dst: *mut f32,
         scratch: &mut [f32],
     ) {
-        let (p, layout) = (self.wide.plan, &self.call.layout);
+        let (p, layout) = (self.plan.conv, &self.call.layout);
         let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
-        let [strip, filters, _] = self.wide.scratch(V::LANES);
+        let [strip, filters, _] = self.plan.scratch(V::LANES);
         let (filters, products) = scratch[strip..].split_at_mut(filters);
         let (tiles, width) = (self.rows * across, layout.vectors(b) * V::LANES);
         let (u_place, m_place) = (DEPTH * width + V::LANES, tiles * width + V::LANES);
-        let (v_place, stride) = self.wide.strides(V::LANES);
-        for group in 0..self.wide.groups() {
+        let (v_place, stride) = self.plan.strides(V::LANES);
+        for group in 0..self.plan.groups() {
             let depth = (p.c - group * DEPTH).min(DEPTH);
             // SAFETY: as promised by the caller; buffers have the sizes that `scratch` says.
             unsafe {

@@ -24,17 +24,17 @@ unsafe fn of<V: Arithmetic>(x: f32) -> V {
 }
 
 /// A linear map of `I` to `O` vectors, lane by lane, applied to columns and then to rows of a tile.
-pub(super) trait Map<const I: usize, const O: usize> {
+pub(super) trait TileTransform<const I: usize, const O: usize> {
     /// # Safety
     /// The instruction set of `V` is present.
-    unsafe fn map<V: Arithmetic>(x: [V; I]) -> [V; O];
+    unsafe fn apply<V: Arithmetic>(x: [V; I]) -> [V; O];
 }
 
 /// Bᵀ: six values of the input.
-pub(super) struct Input;
-impl Map<6, 6> for Input {
+pub(super) struct InputTransform;
+impl TileTransform<6, 6> for InputTransform {
     #[inline(always)]
-    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 6] {
+    unsafe fn apply<V: Arithmetic>(x: [V; 6]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a, b, na, nb) = (of::<V>(A), of::<V>(B), of::<V>(-A), of::<V>(-B));
@@ -55,10 +55,10 @@ impl Map<6, 6> for Input {
 }
 
 /// G: three taps of a filter.
-pub(super) struct Three;
-impl Map<3, 6> for Three {
+pub(super) struct FilterTransform;
+impl TileTransform<3, 6> for FilterTransform {
     #[inline(always)]
-    unsafe fn map<V: Arithmetic>(x: [V; 3]) -> [V; 6] {
+    unsafe fn apply<V: Arithmetic>(x: [V; 3]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let ea = x[0].fma(of::<V>(A2), x[2]).mul(of::<V>(N_A));
@@ -71,10 +71,10 @@ impl Map<3, 6> for Three {
 }
 
 /// G for four taps: what output gradients are to the weight gradient.
-pub(super) struct Four;
-impl Map<4, 6> for Four {
+pub(super) struct GradTransform;
+impl TileTransform<4, 6> for GradTransform {
     #[inline(always)]
-    unsafe fn map<V: Arithmetic>(x: [V; 4]) -> [V; 6] {
+    unsafe fn apply<V: Arithmetic>(x: [V; 4]) -> [V; 6] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (a2, b2) = (of::<V>(A2), of::<V>(B2));
@@ -89,10 +89,10 @@ impl Map<4, 6> for Four {
 }
 
 /// Aᵀ to four outputs.
-pub(super) struct ToFour;
-impl Map<6, 4> for ToFour {
+pub(super) struct OutputTransform;
+impl TileTransform<6, 4> for OutputTransform {
     #[inline(always)]
-    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 4] {
+    unsafe fn apply<V: Arithmetic>(x: [V; 6]) -> [V; 4] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (ea, oa, eb, ob) = (x[1].add(x[2]), x[1].sub(x[2]), x[3].add(x[4]), x[3].sub(x[4]));
@@ -107,10 +107,10 @@ impl Map<6, 4> for ToFour {
 }
 
 /// Aᵀ to three taps.
-pub(super) struct ToThree;
-impl Map<6, 3> for ToThree {
+pub(super) struct FilterGradTransform;
+impl TileTransform<6, 3> for FilterGradTransform {
     #[inline(always)]
-    unsafe fn map<V: Arithmetic>(x: [V; 6]) -> [V; 3] {
+    unsafe fn apply<V: Arithmetic>(x: [V; 6]) -> [V; 3] {
         // SAFETY: the caller has the instruction set.
         unsafe {
             let (ea, oa, eb, ob) = (x[1].add(x[2]), x[1].sub(x[2]), x[3].add(x[4]), x[3].sub(x[4]));
@@ -128,7 +128,7 @@ impl Map<6, 3> for ToThree {
 /// # Safety
 /// The instruction set of `V` is present, and these vectors are readable.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Arithmetic, M: Map<I, O>, const I: usize, const O: usize>(
+pub(super) unsafe fn transform_tile<V: Arithmetic, M: TileTransform<I, O>, const I: usize, const O: usize>(
     at: impl Fn(usize, usize) -> *const f32,
 ) -> [[V; O]; O] {
     // Plain loops: in a closure the vectors' instructions would not be inlined.
@@ -140,32 +140,37 @@ pub(super) unsafe fn tile<V: Arithmetic, M: Map<I, O>, const I: usize, const O: 
             for (i, x) in x.iter_mut().enumerate() {
                 *x = V::load(at(i, j));
             }
-            for (column, x) in columns.iter_mut().zip(M::map::<V>(x)) {
+            for (column, x) in columns.iter_mut().zip(M::apply::<V>(x)) {
                 column[j] = x;
             }
         }
         let mut rows = [[V::zero(); O]; O];
         for (row, column) in rows.iter_mut().zip(columns) {
-            *row = M::map::<V>(column);
+            *row = M::apply::<V>(column);
         }
         rows
     }
 }
 
-/// Where the vectors of a tile lie that are `row` and `column` elements apart. Hidden from the optimiser, which would keep
+/// Where the vectors of a tile lie that are `row` and `column` elements strided. Hidden from the optimiser, which would keep
 /// 36 addresses as variables of the loop around it.
 #[inline(always)]
-pub(super) fn apart(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
+pub(super) fn strided(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
     let (src, row, column) = black_box((src, row, column));
     move |i, j| src.wrapping_add(i * row + j * column)
 }
 
-/// [`tile`], stored `stride` elements apart.
+/// [`transform_tile`], stored `stride` elements apart.
 ///
 /// # Safety
-/// As [`tile`]; `O × O` vectors are writable there.
+/// As [`transform_tile`]; `O × O` vectors are writable there.
 #[inline(always)]
-pub(super) unsafe fn spread<V: Arithmetic, M: Map<I, O>, const I: usize, const O: usize>(
+pub(super) unsafe fn transform_tile_to<
+    V: Arithmetic,
+    M: TileTransform<I, O>,
+    const I: usize,
+    const O: usize,
+>(
     at: impl Fn(usize, usize) -> *const f32,
     dst: *mut f32,
     stride: usize,
@@ -173,7 +178,7 @@ pub(super) unsafe fn spread<V: Arithmetic, M: Map<I, O>, const I: usize, const O
     let (dst, stride) = black_box((dst, stride));
     // SAFETY: as promised by the caller.
     unsafe {
-        for (i, row) in tile::<V, M, I, O>(at).iter().enumerate() {
+        for (i, row) in transform_tile::<V, M, I, O>(at).iter().enumerate() {
             for (j, x) in row.iter().enumerate() {
                 x.store(dst.add((i * O + j) * stride));
             }

@@ -72,7 +72,7 @@ pub(crate) fn for_parts3<A: Send, B: Send, C: Send>(
 }
 
 /// Copies what belongs into the part `out`, which begins at element `at`, from `old`; `None` means that it lies there.
-pub(crate) fn bring<T: Copy>(old: Option<&[T]>, at: usize, out: &mut [T]) {
+pub(crate) fn copy_unless_in_place<T: Copy>(old: Option<&[T]>, at: usize, out: &mut [T]) {
     if let Some(old) = old {
         out.copy_from_slice(&old[at..][..out.len()]);
     }

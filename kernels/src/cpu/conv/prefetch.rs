@@ -1,4 +1,4 @@
-//! Memory that will be needed soon, asked for while there is arithmetic to do: transforms touch short pieces of many
+//! Memory that will be needed prefetch, asked for while there is arithmetic to do: transforms touch short pieces of many
 //! rows, too short for the processor's own guesses, and would wait for each.
 
 use core::ops::Range;
@@ -8,13 +8,13 @@ const LINE: usize = 16;
 
 /// Slices to fetch, or nothing, some lines at a time.
 #[derive(Default)]
-pub(super) struct Soon {
+pub(super) struct Prefetch {
     slices: [Option<Range<*const f32>>; 4],
     /// Lines to ask for in one step.
     step: usize,
 }
 
-impl Soon {
+impl Prefetch {
     /// To be fetched in so many steps.
     pub fn new(slices: [&[f32]; 4], steps: usize) -> Self {
         let lines: usize = slices.iter().map(|s| s.len().div_ceil(LINE)).sum();
