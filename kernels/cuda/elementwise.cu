@@ -1,4 +1,4 @@
-// a·x + b·y and x·y, elementwise: the twin of elementwise.rs.
+// a·x + b·y and x·y, elementwise: the CUDA counterpart of elementwise.rs.
 //
 // What must hold: no fused multiply-add; results do not depend on the grid. `out` may lie over x or y.
 //

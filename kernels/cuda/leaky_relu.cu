@@ -1,4 +1,4 @@
-// y = x for x ≥ 0, leak·x below, and its gradient: the twin of leaky_relu.rs.
+// y = x for x ≥ 0, leak·x below, and its gradient: the CUDA counterpart of leaky_relu.rs.
 //
 // What must hold: the slope at zero is the leak, as in PyTorch; results do not depend on the grid. y may lie over x,
 // dx over x or dy.

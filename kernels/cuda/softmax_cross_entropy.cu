@@ -1,4 +1,4 @@
-// −log p(label) under the softmax of the logits, and its gradient; one warp a row. The twin of
+// −log p(label) under the softmax of the logits, and its gradient; one warp per row. The CUDA counterpart of
 // softmax_cross_entropy.rs.
 //
 // What must hold: a label outside 0..cols gives NaN; large logits cancel before small terms are added.

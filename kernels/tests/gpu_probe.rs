@@ -104,7 +104,8 @@ fn launch_and_capture(gpu: &Gpu) {
         kernel => kernel.unwrap(),
     };
     let (x, mut out) = (gpu.upload(&x).unwrap(), gpu.zeros::<f32>(SHAPE.0).unwrap());
-    let run = |out: &Buffer<f32>| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
+    let run =
+        |out: &Buffer<f32>| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
     run(&out).unwrap();
     let launched = gpu.read(&out).unwrap();
     for (got, want) in launched.iter().zip(&want) {
@@ -203,7 +204,7 @@ fn a_made_up_device() {
     }
 }
 
-/// The same with code compiled by the real NVRTC, where there is one.
+/// Like the test above, with code compiled by the real NVRTC, if it is installed.
 #[test]
 fn a_made_up_device_with_the_real_compiler() {
     if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::RealCompiler) {

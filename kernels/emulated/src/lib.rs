@@ -24,7 +24,7 @@ pub enum Order {
     Ascending,
     /// From the last down, each warp as far as it comes without the others.
     Descending,
-    /// The same in random order, by a seed.
+    /// Warp by warp in random order, by a seed.
     Random(u64),
 }
 

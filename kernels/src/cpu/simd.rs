@@ -1,4 +1,4 @@
-//! Which instruction set the CPU arms use, chosen at run time.
+//! The instruction set that the CPU backends use, chosen at run time.
 //!
 //! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and says `bf16` only
 //! where these are there too; that is what makes the calls in `multiversion!` and in the convolutions sound.
@@ -54,14 +54,14 @@ impl Simd {
         self.bf16
     }
 
-    /// The same level as on a machine without instructions for products of bf16.
+    /// This level, without instructions for products of bf16.
     #[must_use]
     pub fn without_bf16(self) -> Self {
         Self { bf16: false, ..self }
     }
 }
 
-/// Numbers the CPU arms are generic over.
+/// The number types that the CPU backends are generic over.
 pub trait Real:
     Copy
     + Send
@@ -95,7 +95,7 @@ pub trait Real:
     fn larger(self, other: Self) -> Self;
     /// Clips to [lo, hi]; NaN stays NaN.
     fn clip(self, lo: Self, hi: Self) -> Self;
-    /// The slice itself if this type is float32: the way to the hand-written arms.
+    /// The slice itself if this type is float32: the way to the hand-vectorised code.
     fn f32s(x: &[Self]) -> Option<&[f32]> {
         bytemuck::try_cast_slice(x)
             .ok()

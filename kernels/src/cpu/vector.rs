@@ -210,7 +210,7 @@ mod x86 {
     /// As [`Arithmetic::transpose`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     unsafe fn transpose16(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let mut r = [_mm512_setzero_ps(); 16];
             for (i, r) in r.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
-//! The ops, one file each: arguments, CPU arm and CUDA arm side by side.
+//! The ops, one file each: arguments, CPU backend and CUDA backend side by side.
 //!
-//! [`grouped`] and [`windows`] are what several of them share.
+//! [`grouped`] and [`windows`] hold what several ops use.
 
 pub mod adam;
 pub mod augment;

@@ -25,7 +25,7 @@ enum ConvPass {
     WeightGrad,
 }
 
-/// The twin, which float64 runs plainly.
+/// The Rust counterpart, in float64 by the reference implementation.
 fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
     let add = begin.map_or(Add::None, Add::From);
     let cpu = cpu();

@@ -1,4 +1,4 @@
-//! The CUDA arm: `cuda/scale_shift_leaky.cu`.
+//! The CUDA kernels: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
 use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, of};
@@ -30,7 +30,7 @@ impl Given {
 /// y from x. `shared`: mean and scale are `[c]`, else `[groups, c]`. Spans: x, mean, scale, shift, y.
 ///
 /// # Errors
-/// What compiling and loading give.
+/// Errors of compiling and loading the kernel.
 pub fn forward(
     gpu: &Gpu,
     float: Float,
@@ -50,10 +50,10 @@ pub fn forward(
 }
 
 /// dx. `stats`: with the gradient through the statistics. Spans: x, dy, mean, scale, shift; with it dmean
-/// and dvar; what to add or none; dx.
+/// and dvar; what to add (optional); dx.
 ///
 /// # Errors
-/// If statistics are shared and have a gradient; what compiling and loading give.
+/// If statistics are shared and have a gradient; errors of compiling and loading the kernel.
 pub fn grad(
     gpu: &Gpu,
     float: Float,
@@ -97,10 +97,10 @@ pub struct Inputs<'a> {
 }
 
 impl Reduce {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
         let g = Given::new(gpu, float, shape, shared)?;
         let rows = &g.rows;
@@ -129,10 +129,10 @@ impl Reduce {
         self.workspace
     }
 
-    /// Asks for one run.
+    /// Submits one run.
     ///
     /// # Errors
-    /// If lengths do not fit; what the driver answers.
+    /// If lengths do not fit; a driver error.
     pub fn run(
         &self,
         gpu: &Gpu,

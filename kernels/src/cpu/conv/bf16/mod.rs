@@ -1,4 +1,4 @@
-//! Convolutions of float32 tensors whose factors are rounded to bf16, two products a lane.
+//! Convolutions of float32 tensors whose factors are rounded to bf16, two products per lane.
 //!
 //! Invariants: factors are rounded once, to nearest, ties to even, after the prologue if there is one; sums are float32. Two
 //! factors that meet in a lane lie in 32 bits, so that tables, windows and loops are those of float32 with a pair in place of
@@ -158,11 +158,7 @@ impl Bf16Conv {
                 let from = &src[(image * g.h + y) * g.w * c..][..columns * c];
                 narrow(cpu.simd, normed(cpu.simd, prologue.as_ref(), image, from, row), c, to);
             });
-            let residual = match &add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
+            let residual = Residual::new(&add, task * size);
             for phase in &g.phases {
                 self.block(
                     cpu.simd,
@@ -207,7 +203,7 @@ impl Bf16Conv {
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window and the block's outputs by construction of `Gather` and `paired`, whose
         // sizes `run` checked; the packed buffers have the length `sizes` says; a pair is as large as a float32;
-        // and the instruction set is there, else `simd` would not say so.
+        // and the instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,11 @@
 //! Vectors whose factors are pairs of bf16: a multiply-add adds two products to each lane.
 //!
-//! Invariant: a product of two bf16 is exact in float32, so arms differ only in how they round the two sums, and in denormals,
-//! which AVX512_BF16 takes and gives as zero.
+//! Invariant: a product of two bf16 is exact in float32, so backends differ only in how they round the two sums, and in denormals,
+//! which AVX512_BF16 flushes to zero on input and output.
 
 use super::super::microkernel::{Quad, Vector};
 
-/// A vector whose bits can be taken for pairs of bf16. All methods require its instruction set.
+/// A vector whose bits can be interpreted as pairs of bf16. All methods require its instruction set.
 pub(super) trait Halves: Vector {
     /// The lower halves of the lanes as float32.
     unsafe fn low(self) -> Self;
@@ -24,11 +24,11 @@ impl Halves for Quad {
     }
 }
 
-/// Sums of float32 to which products of pairs are added one after the other: without instructions for it.
+/// Float32 sums to which the two products of a pair are added one after the other, for machines without bf16 instructions.
 #[derive(Clone, Copy)]
 pub(super) struct Split<V>(V);
 
-/// All but `fma`, as the vector within does it.
+/// All methods but `fma`, forwarded to the inner vector.
 macro_rules! as_within {
     ($lanes:expr, $v:ty) => {
         const LANES: usize = $lanes;
@@ -75,7 +75,7 @@ pub(super) mod x86 {
     use super::{Halves, Split};
     use core::arch::x86_64::*;
 
-    /// Sums of float32 to which both products of a pair are added at once.
+    /// Float32 sums to which both products of a pair are added by one instruction.
     #[derive(Clone, Copy)]
     struct Dot(__m512);
 

@@ -1,13 +1,12 @@
 //! The forward pass and the input gradient.
 
+use super::block::Block;
 use super::filters::{self, GROUP, Layout};
 use super::many_channels::ManyChannels;
-use super::product::product;
 use super::tiles::{self, Slice};
-use super::transforms::{InputTransform, OutputTransform, strided, transform_tile};
+use super::transforms::{OutputTransform, strided, transform_tile};
 use super::{IN, OUT, PLACES, Shared};
 use crate::conv_shape::ConvShape;
-use crate::cpu::conv::prefetch::Prefetch;
 use crate::cpu::conv::{Add, ConvInput, Epilogue, lanes};
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
@@ -25,13 +24,13 @@ pub(in crate::cpu::conv) struct Winograd {
     pub(super) ow: usize,
     pub(super) k: usize,
     pub(super) pad: usize,
-    /// Filters are turned, and their channels exchanged.
+    /// Whether filters are rotated by 180° and their channels exchanged, for the input gradient.
     pub(super) backward: bool,
     /// Images in a block, or output rows in a block when a block is part of an image.
     pub(super) images: usize,
     pub(super) rows: usize,
     /// Rows of tiles transformed at once.
-    chunk: usize,
+    pub(super) chunk: usize,
 }
 
 /// Tiles × channels of a transformed chunk, so that it and its products stay in the second-level cache.
@@ -80,7 +79,7 @@ impl Winograd {
     }
 
     /// Elements of a thread's strip, transformed chunk, and products.
-    fn scratch(&self, lanes: usize) -> [usize; 3] {
+    pub(super) fn scratch(&self, lanes: usize) -> [usize; 3] {
         let room = self.c.next_multiple_of(lanes);
         let tiles = self.chunk * self.ow.div_ceil(OUT);
         [
@@ -129,7 +128,7 @@ impl Winograd {
     }
 }
 
-/// What a run is given.
+/// The arguments of a run.
 pub(super) struct Call<'a> {
     pub plan: &'a Winograd,
     pub cpu: &'a Cpu,
@@ -240,7 +239,7 @@ impl Call<'_> {
 /// The instruction set of `V` is present; `lanes` elements are readable and writable.
 #[inline(always)]
 unsafe fn store_output<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         if lanes == V::LANES {
             residual.map_or(y, |r| y.add(V::load(r))).store(to);
@@ -254,128 +253,13 @@ unsafe fn store_output<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32
     }
 }
 
-/// A block of outputs.
-struct Block<'a> {
-    call: &'a Call<'a>,
-    filters: &'a [f32],
-    task: usize,
-    images: usize,
-    /// What is read with the result.
-    also_read: &'a [f32],
-}
-
-impl Block<'_> {
-    fn run(&self, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: the instruction set is there, else `simd` would not say so.
-        unsafe {
-            match self.call.cpu.simd.level() {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => x86::block512(self, dst, scratch),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => x86::block256(self, dst, scratch),
-                _ => self.chunks::<Quad, 4, 4>(dst, scratch),
-            }
-        }
-    }
-
-    /// What will be touched once the products of `rows` are formed: their outputs, what is added to and read with these,
-    /// and the inputs of the thread's next rows of tiles.
-    fn prefetch(&self, rows: &Range<usize>, dst: &[f32]) -> Prefetch {
-        let p = self.call.plan;
-        let (down, line) = (p.rows.div_ceil(OUT), p.ow * p.k);
-        let first = |row: usize| (row / down * p.rows + row % down * OUT).min(self.images * p.rows) * line;
-        let outputs = first(rows.start)..first(rows.end);
-        let at = self.task * p.block_len();
-        let range = at + outputs.start..at + outputs.end;
-        let added = if let Add::From(r) = self.call.add { &r[range.clone()] } else { &[] };
-        let also_read = self.also_read.get(range).unwrap_or_default();
-        let (task, row) = if rows.end < self.images * down {
-            (self.task, rows.end)
-        } else {
-            (self.task + self.call.cpu.pool.threads(), 0)
-        };
-        let (image, y) = self.call.first(task);
-        let start = ((image + row / down) * p.h + y + row % down * OUT) * p.w * p.c;
-        let src = self.call.src.x;
-        let inputs = start.min(src.len())..(start + rows.len() * OUT * p.w * p.c).min(src.len());
-        Prefetch::new([&dst[outputs.clone()], added, also_read, &src[inputs]], PLACES)
-    }
-
-    /// # Safety
-    /// The instruction set of `V` is present.
-    #[inline(always)]
-    unsafe fn chunks<V: Arithmetic, const MR: usize, const MR1: usize>(
-        &self,
-        dst: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let (p, layout) = (self.call.plan, &self.call.layout);
-        let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
-        let total = self.images * down;
-        let [strip, places, _] = p.scratch(V::LANES);
-        let (strip, rest) = scratch.split_at_mut(strip);
-        let (places, products) = rest.split_at_mut(places);
-        let (slice, first) = (self.call.slice(0, p.c), self.call.first(self.task));
-        let mut row = 0;
-        while row < total {
-            let rows = row..(row + p.chunk).min(total);
-            let tiles = rows.len() * across;
-            let place = tiles * slice.room + V::LANES;
-            // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
-            unsafe {
-                for (i, row) in rows.clone().enumerate() {
-                    let (image, y) = (first.0 + row / down, first.1 + row % down * OUT);
-                    let corner = (y as isize - p.pad as isize, p.pad);
-                    let to = places.as_mut_ptr().add(i * across * slice.room);
-                    tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, strip, (to, place));
-                }
-                let mut prefetch = self.prefetch(&rows, dst);
-                for b in 0..layout.blocks() {
-                    let v = (places.as_ptr(), place, slice.room);
-                    if layout.vectors(b) == 1 {
-                        self.multiply::<V, MR1, 1>(tiles, b, v, &mut prefetch, products);
-                    } else {
-                        self.multiply::<V, MR, 2>(tiles, b, v, &mut prefetch, products);
-                    }
-                    let m = (products.as_ptr(), (tiles * layout.vectors(b) + 1) * V::LANES);
-                    self.call.outputs::<V>(self.task, rows.clone(), b, m, dst.as_mut_ptr());
-                }
-            }
-            row += p.chunk;
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::chunks`]; buffers hold so many tiles.
-    #[inline(always)]
-    unsafe fn multiply<V: Arithmetic, const MR: usize, const KV: usize>(
-        &self,
-        tiles: usize,
-        b: usize,
-        (places, v_place, room): (*const f32, usize, usize),
-        prefetch: &mut Prefetch,
-        products: &mut [f32],
-    ) {
-        let layout = &self.call.layout;
-        for place in 0..PLACES {
-            prefetch.fetch();
-            // SAFETY: as promised by the caller; filters are laid out so.
-            unsafe {
-                let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));
-                let m = products.as_mut_ptr().add(place * (tiles * KV + 1) * V::LANES);
-                product::<V, MR, KV>(places.add(place * v_place), room, (tiles, layout.depth), u, true, m);
-            }
-        }
-    }
-}
-
 /// [`filters::transform`] for the call's filters.
 ///
 /// # Safety
 /// As [`filters::transform`], with the lanes of the call's instruction set.
 unsafe fn transform(call: &Call<'_>, part: (usize, usize), to: (*mut f32, usize)) {
     let (layout, w, flipped) = (&call.layout, call.w, call.plan.backward);
-    // SAFETY: as promised by the caller; the instruction set is there, else `simd` would not say so.
+    // SAFETY: as the caller guarantees; the instruction set is present, since `simd` was detected.
     unsafe {
         match call.cpu.simd.level() {
             #[cfg(target_arch = "x86_64")]
@@ -389,24 +273,8 @@ unsafe fn transform(call: &Call<'_>, part: (usize, usize), to: (*mut f32, usize)
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, Layout, filters};
+    use super::{Layout, filters};
     use core::arch::x86_64::{__m256, __m512};
-
-    /// # Safety
-    /// As `Block::chunks`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn block512(b: &Block<'_>, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: passed on.
-        unsafe { b.chunks::<__m512, 8, 16>(dst, scratch) }
-    }
-
-    /// # Safety
-    /// As `Block::chunks`.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn block256(b: &Block<'_>, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: passed on.
-        unsafe { b.chunks::<__m256, 6, 8>(dst, scratch) }
-    }
 
     /// # Safety
     /// As `filters::transform`.

@@ -1,4 +1,4 @@
-//! Filters, transformed.
+//! Transforming filters.
 
 use super::PLACES;
 use super::transforms::{FilterTransform, strided, transform_tile_to};
@@ -36,7 +36,7 @@ impl Layout {
     }
 }
 
-/// InputTransform channels a task transforms.
+/// Input channels that a task transforms.
 pub(super) const GROUP: usize = 16;
 /// Output channels of a block at most.
 const WIDTH: usize = 32;

@@ -1,5 +1,5 @@
-//! Many channels: filters are transformed a part at a time and used at once for many tiles, because all of them
-//! transformed would be four times as many and have to come from memory for each chunk of tiles.
+//! Convolutions of many channels: filters are transformed a part at a time and used at once for many tiles, because all the
+//! transformed filters together are four times as large and would be read from memory again for each chunk of tiles.
 
 use super::conv::{Call, Winograd};
 use super::filters::{self, GROUP};
@@ -10,7 +10,7 @@ use crate::cpu::conv::Epilogue;
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Level, for_parts2};
 
-/// How tiles and channels are cut.
+/// How tiles and channels are partitioned.
 pub(super) struct ManyChannels<'a> {
     conv: &'a Winograd,
     /// Blocks of outputs transformed at once, and their tiles.
@@ -18,7 +18,7 @@ pub(super) struct ManyChannels<'a> {
     tiles: usize,
 }
 
-/// Products of channels, of which all filters transformed still lie in a part of the third-level cache.
+/// The largest product of input and output channels whose transformed filters fit in part of the third-level cache.
 const NARROW: usize = 200 * 200;
 /// Tiles transformed at once.
 const TILES: usize = 128;
@@ -26,7 +26,7 @@ const TILES: usize = 128;
 const DEPTH: usize = 64;
 
 impl<'a> ManyChannels<'a> {
-    /// None if the filters are few. Either way gives the same bits.
+    /// `None` if the filters are small enough to be transformed all at once. Both ways give the same bits.
     pub fn new(conv: &'a Winograd) -> Option<Self> {
         let tiles = conv.images * conv.rows.div_ceil(OUT) * conv.ow.div_ceil(OUT);
         let blocks = (TILES / tiles).clamp(1, conv.blocks().max(1));
@@ -114,7 +114,7 @@ impl Work<'_> {
         let (image, y) = self.call.first(self.first + row / per_block);
         let (image, y) = (image + row % per_block / down, y + row % down * OUT);
         let corner = (y as isize - p.pad as isize, p.pad);
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let to = to.add(group * stride + row * across * slice.room);
             tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, scratch, (to, place));
@@ -142,7 +142,7 @@ impl Work<'_> {
         let (v_place, stride) = self.plan.strides(V::LANES);
         for group in 0..self.plan.groups() {
             let depth = (p.c - group * DEPTH).min(DEPTH);
-            // SAFETY: as promised by the caller; buffers have the sizes that `scratch` says.
+            // SAFETY: as the caller guarantees; buffers have the sizes that `scratch` says.
             unsafe {
                 for part in 0..depth.div_ceil(GROUP) {
                     let to = filters.as_mut_ptr().add(part * GROUP * width);
@@ -165,7 +165,7 @@ impl Work<'_> {
         let per_block = p.images * down;
         for (i, row) in (0..self.rows).step_by(per_block).enumerate() {
             let rows = 0..(self.rows - row).min(per_block);
-            // SAFETY: as promised by the caller.
+            // SAFETY: as the caller guarantees.
             unsafe {
                 let from = products.as_ptr().add(row * across * width);
                 let dst = dst.add(i * p.block_len());
@@ -177,7 +177,7 @@ impl Work<'_> {
     /// # Safety
     /// As [`Self::inputs`], with the lanes of the call's instruction set.
     unsafe fn inputs_by_level(&self, part: (usize, usize), to: *mut f32, scratch: &mut [f32]) {
-        // SAFETY: passed on; the instruction set is there, else `simd` would not say so.
+        // SAFETY: passed on; the instruction set is present, since `simd` was detected.
         unsafe {
             match self.call.cpu.simd.level() {
                 #[cfg(target_arch = "x86_64")]
@@ -192,7 +192,7 @@ impl Work<'_> {
     /// # Safety
     /// As [`Self::outputs`], with the lanes of the call's instruction set.
     unsafe fn outputs_by_level(&self, b: usize, places: *const f32, dst: *mut f32, scratch: &mut [f32]) {
-        // SAFETY: passed on; the instruction set is there, else `simd` would not say so.
+        // SAFETY: passed on; the instruction set is present, since `simd` was detected.
         unsafe {
             match self.call.cpu.simd.level() {
                 #[cfg(target_arch = "x86_64")]

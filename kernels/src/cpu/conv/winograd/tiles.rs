@@ -1,4 +1,4 @@
-//! Tiles of images, transformed.
+//! Transforming tiles of images.
 
 use super::OUT;
 use super::transforms::{TileTransform, strided, transform_tile_to};
@@ -50,7 +50,7 @@ impl Slice<'_> {
             zeros.fill(0.0);
             after.fill(0.0);
             match self.prologue {
-                // SAFETY: as promised by the caller.
+                // SAFETY: as the caller guarantees.
                 Some(prologue) if self.room == self.len => unsafe {
                     self.normalised::<V>(prologue, image, from, to)
                 },
@@ -124,7 +124,7 @@ pub(super) unsafe fn row<V: Arithmetic, M: TileTransform<I, 6>, const I: usize>(
     let room = slice.room;
     if slice.prologue.is_some() || room != slice.len {
         let columns = across * OUT + I - OUT;
-        // SAFETY: as promised by the caller; tile t reads columns up to 4·t + I − 1 < columns of the strip.
+        // SAFETY: as the caller guarantees; tile t reads columns up to 4·t + I − 1 < columns of the strip.
         unsafe {
             slice.strip::<V>(image, (top, pad), columns, &mut strip[..I * columns * room]);
             for t in 0..across {

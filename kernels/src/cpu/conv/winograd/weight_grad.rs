@@ -30,7 +30,7 @@ const UNIT: usize = 16;
 const UNITS: usize = 4;
 /// Tiles × channels, of inputs and output gradients together, of a transformed chunk.
 const CHUNK: usize = 2048;
-/// Tiles a shard should have at least: fewer, and adding up its sums shows.
+/// The least tiles of a shard: with fewer, adding up the shards' sums takes noticeable time.
 const TILES: usize = 64;
 /// Tasks, if there are tiles enough.
 const TASKS: usize = 32;
@@ -87,10 +87,10 @@ impl WinogradGrad {
             let (shard, c, k) = (t / blocks, t % c_blocks * self.cs, t % blocks / c_blocks * self.ks);
             let all = s.n * s.oh().div_ceil(OUT);
             let rows = shard * all / self.shards..(shard + 1) * all / self.shards;
-            // Where the thread probably goes on.
+            // The task that this thread will probably take next.
             let next = ((t + cpu.pool.threads()) / blocks * all / self.shards).min(all);
             // SAFETY: each worker has a part of the scratch of its own; each task its own shard or its own channels
-            // of one; the instruction set is there, else `simd` would not say so.
+            // of one; the instruction set is present, since `simd` was detected.
             unsafe {
                 let scratch = core::slice::from_raw_parts_mut(scratch.get().add(worker * each), each);
                 let to = out.get().add(shard * s.w_len());
@@ -110,7 +110,7 @@ impl WinogradGrad {
     }
 }
 
-/// Adds shards in order.
+/// Adds the partial sums of all shards, in order.
 pub(in crate::cpu::conv) fn sum_shards(cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
     let len = dw.len();
     for_parts(cpu, dw, GRAIN, |t, dw| {
@@ -132,7 +132,7 @@ struct Task<'a> {
     /// First input channel and first filter.
     c: usize,
     k: usize,
-    /// First row of tiles of the task after.
+    /// First row of tiles of the thread's next task, for prefetching.
     next: usize,
 }
 
@@ -209,7 +209,7 @@ impl Task<'_> {
             }
             row = end;
         }
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe { self.finish::<V>(&xs, &ys, sums, to) };
     }
 
