@@ -5,7 +5,7 @@
 //! it, its CUDA backend.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod conv_shape;
+pub(crate) mod conv_shape;
 pub mod cpu;
 pub mod dtype;
 pub mod gpu;

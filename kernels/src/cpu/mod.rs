@@ -1,11 +1,11 @@
 //! The basis of the CPU backends: a thread pool, the instruction set, and safe ways to split work.
 
 pub(crate) mod columns;
-pub mod conv;
+pub(crate) mod conv;
 mod parallel;
 pub mod peak;
-pub mod pool;
-pub mod simd;
+pub(crate) mod pool;
+pub(crate) mod simd;
 pub(crate) mod vector;
 
 use crate::profile::Profile;

@@ -55,8 +55,8 @@ impl Simd {
     }
 
     /// This level, without instructions for products of bf16.
-    #[must_use]
-    pub fn without_bf16(self) -> Self {
+    #[cfg(test)]
+    pub(crate) fn without_bf16(self) -> Self {
         Self { bf16: false, ..self }
     }
 }

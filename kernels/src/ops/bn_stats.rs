@@ -128,13 +128,13 @@ impl Stats {
     }
 
     /// Prepares the statistics of a tensor that [`Stats::block`] is given in blocks of `len` elements, whole rows.
-    pub fn of_blocks(shape: Grouped, len: usize) -> Self {
+    pub(crate) fn of_blocks(shape: Grouped, len: usize) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::of_blocks(shape, len, 3 * span), span }
     }
 
     /// Elements of the parts of a block.
-    pub fn block_part(&self) -> usize {
+    pub(crate) fn block_part(&self) -> usize {
         self.chunks.block_part()
     }
 

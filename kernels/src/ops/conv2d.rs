@@ -4,7 +4,7 @@
 //! On the CPU they are prepared objects; see [`crate::cpu::conv`] for how they work.
 
 pub use crate::conv_shape::ConvShape;
-pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, Prologue};
+pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, EpilogueFn, Prologue};
 
 /// The CUDA backend: cuBLAS where the convolution is a float32 matrix product, else cuDNN; `cuda/conv2d.cu` where these are missing.
 ///

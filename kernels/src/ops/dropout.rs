@@ -6,7 +6,7 @@ use crate::ops::noise::{Distribution, Place, draw};
 /// The group of four elements at which the masks of a layer begin: layers use the same stream and step, but different
 /// uniforms.
 #[must_use]
-pub fn first_group(layer: u32) -> u64 {
+pub(crate) fn first_group(layer: u32) -> u64 {
     u64::from(layer) << 32
 }
 

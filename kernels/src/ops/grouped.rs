@@ -172,39 +172,39 @@ const RUN: usize = 2;
 
 impl Chunks {
     /// The chunks of a shape, with parts of `part` elements.
-    pub fn new(shape: Grouped, part: usize) -> Self {
+    pub(crate) fn new(shape: Grouped, part: usize) -> Self {
         let (chunks, far) = (shape.chunks(), shape.far());
         Self { shape, chunks, each: 1, part, far }
     }
 
     /// The chunks of a tensor that [`Chunks::block`] is given in blocks of `len` elements, whole rows.
-    pub fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
+    pub(crate) fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
         let (chunks, each) = shape.chunks_of_blocks(len);
         Self { shape, chunks, each, part, far: false }
     }
 
     /// The shape.
-    pub fn shape(&self) -> &Grouped {
+    pub(crate) fn shape(&self) -> &Grouped {
         &self.shape
     }
 
     /// Whether chunks are prefetched.
-    pub fn far(&self) -> bool {
+    pub(crate) fn far(&self) -> bool {
         self.far
     }
 
     /// Elements of the parts of a block.
-    pub fn block_part(&self) -> usize {
+    pub(crate) fn block_part(&self) -> usize {
         self.each * self.part
     }
 
     /// Elements of all parts.
-    pub fn parts(&self) -> usize {
+    pub(crate) fn parts(&self) -> usize {
         self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
     }
 
     /// Calls `f` for each chunk with its elements and its part.
-    pub fn run<T: Real>(
+    pub(crate) fn run<T: Real>(
         &self,
         cpu: &Cpu,
         parts: &mut [T],
@@ -220,7 +220,7 @@ impl Chunks {
 
     /// Calls `f` for each chunk of the block that starts at element `first` and has `len` elements, with its elements
     /// in the block and its part among those of the block.
-    pub fn block<T>(
+    pub(crate) fn block<T>(
         &self,
         first: usize,
         len: usize,
@@ -236,7 +236,7 @@ impl Chunks {
     }
 
     /// The parts of a group's chunks, in order.
-    pub fn found<'a, T>(
+    pub(crate) fn found<'a, T>(
         &'a self,
         group: usize,
         parts: &'a [T],
@@ -248,7 +248,13 @@ impl Chunks {
 
     /// Adds the parts of each group's chunks, in order, in float64: `out[k][g, c]` is the sum of the values from `k·span` on
     /// of each part.
-    pub fn total<T: Real, const N: usize>(&self, simd: Simd, span: usize, parts: &[T], out: [&mut [T]; N]) {
+    pub(crate) fn total<T: Real, const N: usize>(
+        &self,
+        simd: Simd,
+        span: usize,
+        parts: &[T],
+        out: [&mut [T]; N],
+    ) {
         for (k, out) in out.into_iter().enumerate() {
             for (g, out) in out.chunks_exact_mut(self.shape.c.max(1)).enumerate() {
                 total(simd, self, g, k * span, parts, out);

@@ -214,13 +214,13 @@ impl Reduce {
     }
 
     /// For tensors that are seen in blocks of `len` elements, whole rows, by [`Reduce::block`].
-    pub fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
+    pub(crate) fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::of_blocks(shape, len, 2 * span), span, leak }
     }
 
     /// Elements that a block finds.
-    pub fn block_part(&self) -> usize {
+    pub(crate) fn block_part(&self) -> usize {
         self.chunks.block_part()
     }
 

@@ -63,7 +63,7 @@ impl Conv {
     }
 
     /// Prepares y = prologue(x) ∗ w: `run` accepts a [`Prologue`].
-    pub fn forward_normed(products: Products, shape: ConvShape) -> Self {
+    pub(crate) fn forward_normed(products: Products, shape: ConvShape) -> Self {
         Self { shape, algorithm: Self::forward_algorithm(products, &shape, false), backward: false }
     }
 
@@ -99,7 +99,7 @@ impl Conv {
     }
 
     /// Elements of the result in a block; the last block may be short.
-    pub fn block_len(&self) -> usize {
+    pub(crate) fn block_len(&self) -> usize {
         match &self.algorithm {
             Algorithm::Direct(d) => d.gather.block_len(),
             Algorithm::Winograd(w) => w.block_len(),
@@ -107,8 +107,9 @@ impl Conv {
         }
     }
 
-    /// Blocks of the result.
-    pub fn blocks(&self) -> usize {
+    /// Number of blocks of the result.
+    #[cfg(test)]
+    fn blocks(&self) -> usize {
         match &self.algorithm {
             Algorithm::Direct(d) => d.gather.blocks(self.shape.n),
             Algorithm::Winograd(w) => w.blocks(),
