@@ -113,7 +113,7 @@ extern "C" __global__ void bn_stats_final(const float* __restrict__ parts, const
     }
 }
 
-// dx = add + (a + b·(x − mean)) with a = dmean/n and b = 2·dvar/n; `add` may be null. dx may lie over add.
+// dx = add + (a + b·(x − mean)) with a = dmean/n and b = 2·dvar/n; `add` may be null. dx may alias add.
 template <typename T, int V>
 __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ dmean,
                           const float* __restrict__ dvar, const T* add, const int* __restrict__ bounds, int c, T* dx)

@@ -52,7 +52,7 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
 
 // ---- Packs: V neighbouring elements, loaded and stored at once --------------------------------------------------------------
 
-// V neighbouring elements as floats, and how they lie in memory. V times the element's size is 16 bytes, or 8, or V
+// V neighbouring elements as floats, and their layout in memory. V times the element's size is 16 bytes, or 8, or V
 // is 1.
 template <typename T, int V> struct Pack;
 

@@ -25,7 +25,7 @@ __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 #define SHAPE int n, int h, int w_, int c, int k, int r, int s, int stride, int pad, int oh, int ow
 #define GIVEN {n, h, w_, c, k, r, s, stride, pad, oh, ow}
 
-// y[row, channel] = add[row, channel] + bias[channel]; null stands for zeros. y may lie over add.
+// y[row, channel] = add[row, channel] + bias[channel]; null stands for zeros. y may alias add.
 template <typename T>
 __device__ void begin_body(const T* add, const float* __restrict__ bias, long long rows, int k, T* y)
 {

@@ -19,7 +19,7 @@ __device__ void forward_body(const T* __restrict__ x, float* __restrict__ out, l
     });
 }
 
-// p = softmax(x)·u[row]: the gradient of the logsumexp; a null `u` stands for ones. p may lie over x.
+// p = softmax(x)·u[row]: the gradient of the logsumexp; a null `u` stands for ones. p may alias x.
 template <typename T>
 __device__ void softmax_body(const T* x, const float* __restrict__ u, T* p, long long rows, long long cols)
 {
@@ -35,7 +35,7 @@ __device__ void softmax_body(const T* x, const float* __restrict__ u, T* p, long
     });
 }
 
-// dx = p·(u − Σ u·p): the gradient of the softmax p from u = dp. dx may lie over u.
+// dx = p·(u − Σ u·p): the gradient of the softmax p from u = dp. dx may alias u.
 template <typename T>
 __device__ void softmax_grad_body(const T* p, const T* u, T* dx, long long rows, long long cols)
 {

@@ -51,7 +51,7 @@ __device__ void forward_body(const T* x, const float* __restrict__ mean, const f
 }
 
 // dx = add + ((dz·scale + dmean/n) + (2·dvar/n)·(x − mean)), dz = leaky'(z)·dy. `add`, and `dmean` with `dvar`, may be
-// null, which stands for zeros. dx may lie over x, dy or add.
+// null, which stands for zeros. dx may alias x, dy or add.
 template <typename T, int V>
 __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mean, const float* __restrict__ scale,
                           const float* __restrict__ shift, const float* __restrict__ dmean,

@@ -1,8 +1,7 @@
-//! The probe and the wrappers over the driver on machines that have no GPU, a broken driver, or one made up by the
-//! tests.
+//! The probe and the driver's wrappers on machines without a GPU, with a broken driver, or with a fake driver.
 //!
-//! A process can load one driver only, so each made-up one is met in a child process: this program again, told what
-//! to do by a variable.
+//! A process can load one driver only, so each fake one is loaded in a child process: this program again, told what to
+//! do by an environment variable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

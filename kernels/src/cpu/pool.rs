@@ -16,7 +16,7 @@ type Job = *const (dyn Fn(usize, usize) + Sync);
 struct Shared {
     /// Number of the open job, 0 while none is open. Workers may enter only an open job.
     open: AtomicU64,
-    /// Workers inside the open job (or just looking at it).
+    /// Workers inside the open job (or checking whether it is open).
     inside: AtomicUsize,
     next: AtomicUsize,
     tasks: AtomicUsize,
@@ -83,13 +83,13 @@ impl Pool {
         Self { shared, workers, caller: Mutex::new(0) }
     }
 
-    /// Threads that may compute at once, the caller included.
+    /// Number of threads, the caller included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
     /// Calls `f(task, worker)` once for each task in `0..tasks`; `worker < self.threads()`, and no two calls
-    /// at the same time within this job share a worker number. Nested and concurrent calls run all their tasks on the calling thread.
+    /// at the same time within this job have the same worker number. Nested and concurrent calls run all their tasks on the calling thread.
     ///
     /// # Panics
     /// If a task panicked.
@@ -154,7 +154,7 @@ fn work(s: &Shared, worker: usize) {
         let open = s.open.load(Ordering::SeqCst);
         if open != 0 && open != last {
             s.inside.fetch_add(1, Ordering::SeqCst);
-            // The job may have closed, or another opened, in between: only what is seen now counts.
+            // The job may have closed, or another opened, in between: only the value read now counts.
             let open = s.open.load(Ordering::SeqCst);
             if open != 0 {
                 last = open;

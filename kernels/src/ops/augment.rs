@@ -1,9 +1,9 @@
 //! From image bytes to the network's input: x = (u/255 − ½)/½, with crops, mirroring and noise in training.
 //!
 //! Invariants: what happens to the image at a position of a batch depends on the place (seed, stream, step) and the
-//! position only, and each position owns the same number of words of the random sequence, whatever is done with them:
+//! position only, and each position owns the same number of words of the random sequence, used or not:
 //! 4·(1 + ⌈pixels/4⌉) where there is noise, 4 if there is none. Bits are the same on every device and at every SIMD
-//! level, as `philox` has it.
+//! level, like those of `philox`.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
 use crate::ops::noise::{Distribution, Place, draw};
@@ -88,7 +88,7 @@ fn crop(source: &[u8], [h, w, c]: [usize; 3], shift: [isize; 2], mirror: bool, o
     }
 }
 
-/// The index in `0..n` that `i`, at most n − 1 outside, is the reflection of.
+/// The index in `0..n` whose reflection is `i`, which is at most n − 1 outside.
 fn reflect(i: isize, n: usize) -> usize {
     let last = n as isize - 1;
     (last - (last - i.abs()).abs()) as usize

@@ -16,7 +16,7 @@ pub mod cuda {
     /// Copies elements `at..at + n` of `x_len` to `out_at..` of `out_len`. Spans: x, out.
     ///
     /// # Errors
-    /// If they do not lie inside; errors of compiling and loading the kernel.
+    /// If they are out of bounds; errors of compiling and loading the kernel.
     pub fn copy(
         gpu: &Gpu,
         float: Float,
@@ -36,7 +36,7 @@ pub mod cuda {
     /// `n` elements at `at` of `out_len`, zeros elsewhere. Spans: x, out.
     ///
     /// # Errors
-    /// If they do not lie inside; errors of compiling and loading the kernel.
+    /// If they are out of bounds; errors of compiling and loading the kernel.
     pub fn embed(gpu: &Gpu, float: Float, n: usize, at: usize, out_len: usize) -> Result<Launch, GpuError> {
         if at + n > out_len {
             return Err(GpuError::shape("embed", format!("{n} at {at} of {out_len}")));

@@ -6,7 +6,7 @@ use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
 pub use crate::ops::windows::Windows;
 use core::ops::Range;
 
-/// Channels looked at together in the gradient.
+/// Channels processed together in the gradient.
 const LANES: usize = 16;
 
 /// Whether `x` takes the place of the largest so far.
@@ -81,7 +81,7 @@ multiversion! {
     }
 }
 
-/// y = the largest value of each window in each channel; what lies outside of the image is not looked at.
+/// y = the largest value of each window in each channel; padding pixels are ignored.
 pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, x: &[T], y: &mut [T]) {
     let (oh, len, image) = (v.oh(), v.ow() * v.c, v.h * v.w * v.c);
     let rows = (GRAIN / len.max(1)).max(1);

@@ -2,7 +2,7 @@
 //!
 //! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
 //! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
-//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
+//! first the point is in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};

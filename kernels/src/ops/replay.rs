@@ -88,7 +88,7 @@ multiversion! {
 }
 
 /// Pixels of a chain worked on at a time: their sums stay in the nearest cache, and the images' weights are drawn
-/// once for images of up to so many values.
+/// once for images of up to that many values.
 const PIXELS: usize = 4096;
 
 multiversion! {

@@ -47,9 +47,9 @@ pub mod cuda {
         let (x, label) = (of::<f32>("x", rows * cols), of::<i32>("label", rows));
         let (dloss, dx) = (of::<f32>("dloss", rows), of::<f32>("dx", rows * cols));
         let params = vec![x, label, dloss, dx, i64(rows), i64(cols)];
-        let (stem, name) = ("softmax_cross_entropy", "softmax_cross_entropy_grad_f32");
+        let (op, name) = ("softmax_cross_entropy", "softmax_cross_entropy_grad_f32");
         // SAFETY: the kernel reads rows × cols logits, rows labels and gradients, and writes rows × cols values.
-        unsafe { Launch::new(gpu, stem, name, warps(rows), params) }
+        unsafe { Launch::new(gpu, op, name, warps(rows), params) }
     }
 }
 

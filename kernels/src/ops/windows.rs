@@ -59,11 +59,11 @@ impl Windows {
     /// The parameters of the CUDA kernels: n, and h, w, c, size, stride, pad, oh, ow.
     pub(crate) fn params(
         &self,
-        stem: &'static str,
+        op: &'static str,
     ) -> Result<Vec<crate::gpu::launch::Param>, crate::gpu::GpuError> {
         use crate::gpu::launch::{i32, i64, int};
         let sizes = [self.h, self.w, self.c, self.size, self.stride, self.pad, self.oh(), self.ow()];
-        let sizes = sizes.into_iter().map(|v| int(stem, v).map(i32));
+        let sizes = sizes.into_iter().map(|v| int(op, v).map(i32));
         std::iter::once(Ok(i64(self.n))).chain(sizes).collect()
     }
 }

@@ -118,8 +118,8 @@ pub fn gpu(keep: &Path, with: With) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// cuBLAS and cuDNN: made up of loops, or with nothing in them; found before any real one of this machine, which could
-/// not work with the fake driver.
+/// cuBLAS and cuDNN: either plain loops or empty; found before the real ones of this machine, which could not work with
+/// the fake driver.
 fn libraries(folder: &Path, full: bool) {
     let bare = folder.join("bare.cpp");
     fs::write(&bare, "").unwrap();

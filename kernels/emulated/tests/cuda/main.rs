@@ -191,7 +191,7 @@ pub fn assert_near(name: &str, got: &[f32], want: &[f64], scale: Option<&[f64]>,
     println!("{name:<34} {:>7} values, error {largest:.1e} (allowed {allowed:.1e})", got.len());
 }
 
-/// Blocks for so many threads.
+/// Blocks for `n` threads.
 pub fn blocks(threads: usize) -> u32 {
     threads.div_ceil(256).max(1) as u32
 }

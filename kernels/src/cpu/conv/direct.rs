@@ -13,7 +13,7 @@ pub(super) fn block_channels(simd: Simd, k: usize) -> usize {
     if k <= lanes(simd) { lanes(simd) } else { 2 * lanes(simd) }
 }
 
-/// A prepared convolution that gathers: the forward pass or the input gradient.
+/// A prepared direct convolution: the forward pass or the input gradient.
 #[derive(Debug)]
 pub(super) struct Direct {
     pub shape: ConvShape,
@@ -124,8 +124,8 @@ impl Direct {
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window (or the image) and the block's outputs by construction of
-        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len` says; and the
-        // instruction set is there, else `simd` would not say so.
+        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len`; and the
+        // instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
@@ -142,7 +142,7 @@ impl Direct {
         }
     }
 
-    /// Filters to blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [f32]) {
         let g = &self.gather;
         let s = &self.shape;

@@ -28,7 +28,7 @@ pub(super) struct Phase {
 /// A gather convolution: windows of a zero-padded source, outputs through tables.
 #[derive(Clone, Debug)]
 pub(super) struct Gather {
-    /// ConvInput image.
+    /// Source image: height, width, channels.
     pub h: usize,
     pub w: usize,
     pub c: usize,
@@ -45,14 +45,14 @@ pub(super) struct Gather {
     /// Images in a block, or output rows in a block when a block is part of an image.
     pub images: usize,
     pub rows: usize,
-    /// ConvInput rows between the windows of successive output rows.
+    /// Source rows between the windows of successive output rows.
     pub row_step: usize,
-    /// The source can be read in place.
+    /// Whether the source is read in place.
     pub direct: bool,
     pub phases: Vec<Phase>,
 }
 
-/// Elements a window may hold, so that it stays in the second-level cache.
+/// The most elements of a window, so that it stays in the second-level cache.
 const WINDOW: usize = 64 * 1024;
 /// The least output pixels of a block, so that tiles are full and a task is worth scheduling.
 const PIXELS: usize = 256;
@@ -71,7 +71,7 @@ impl Gather {
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), false)
     }
 
-    /// Windows with padding of their own (the input gradient at stride 1 is a flipped forward pass).
+    /// Windows with the given padding (the input gradient at stride 1 is a flipped forward pass).
     fn windows(
         s: &ConvShape,
         (pad_h, pad_w): (usize, usize),
@@ -239,7 +239,7 @@ impl Gather {
         n.div_ceil(self.images) * self.out_rows.div_ceil(self.rows)
     }
 
-    /// The rows of all images that a block reads; none if there is no such block.
+    /// The rows of all images that a block reads; empty if there is no such block.
     pub fn reads(&self, task: usize, n: usize) -> Range<usize> {
         if task >= self.blocks(n) {
             return 0..0;

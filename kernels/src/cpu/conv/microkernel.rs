@@ -1,7 +1,7 @@
 //! The register-blocked inner loops of all convolutions and linear layers.
 //!
-//! Two loops: `forward` forms outputs as sums over runs of contiguous input (the taps of one filter row lie
-//! side by side in NHWC), `weight_grad` forms filter rows as sums over pixels. Both are generic over the vector.
+//! Two loops: `forward` computes outputs as sums over runs of contiguous input (the taps of one filter row are
+//! adjacent in NHWC), `weight_grad` computes filter rows as sums over pixels. Both are generic over the vector.
 //!
 //! Invariant: each output is one chain of fused multiply-adds in the order of the runs, independent of its tile, so an image's
 //! results do not depend on the batch around it.
@@ -127,7 +127,7 @@ unsafe fn finish<V: Vector, const MR: usize, const KV: usize>(
         if i >= valid {
             break;
         }
-        // SAFETY: bounds as promised by `forward`'s caller; the last channel block goes by single elements.
+        // SAFETY: bounds as promised by `forward`'s caller; the last channel block is stored element by element.
         unsafe {
             let at = *f.dst_off.get_unchecked(p + i) as usize + k0;
             let residual = match f.residual {
@@ -184,7 +184,7 @@ pub(super) unsafe fn weight_grad<V: Vector, const MR: usize, const NV: usize>(g:
                 // SAFETY: as the caller guarantees.
                 unsafe {
                     let nv = (g.run_len - n0).div_ceil(V::LANES).min(NV);
-                    // The common widths have loops of their own, so that no lane is wasted.
+                    // Separate loops for the common widths, so that no lane is wasted.
                     if nv == NV {
                         filter_tile::<V, MR, NV>(g, run + n0, k0, ks, r, n0);
                     } else if nv == 2 {

@@ -113,14 +113,14 @@ impl Reduce {
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
         params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
         let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
-        let stem = "scale_shift_leaky";
+        let op = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
-        let parts = unsafe { Launch::new(gpu, stem, name, grid, params)? };
+        let parts = unsafe { Launch::new(gpu, op, name, grid, params)? };
         let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
         params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
         let grid = final_sums(rows.c, rows.groups);
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
-        let last = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_final", grid, params)? };
+        let last = unsafe { Launch::new(gpu, op, "scale_shift_leaky_sums_final", grid, params)? };
         Ok(Self { parts, last, workspace: n * size_of::<f32>() })
     }
 

@@ -83,7 +83,7 @@ pub(super) mod x86 {
         as_within!(16, __m512);
         #[inline(always)]
         unsafe fn fma(self, a: Self, b: Self) -> Self {
-            // SAFETY: the caller has the instruction set; all types are 512 bits, of which all patterns are values.
+            // SAFETY: the caller has the instruction set; all types are 512 bits, all of whose bit patterns are valid.
             unsafe {
                 let pairs = |x: __m512| core::mem::transmute::<__m512, __m512bh>(x);
                 Self(_mm512_dpbf16_ps(self.0, pairs(a.0), pairs(b.0)))

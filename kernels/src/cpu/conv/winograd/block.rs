@@ -4,7 +4,7 @@
 use super::conv::Call;
 use super::product::product;
 use super::transforms::InputTransform;
-use super::{IN, OUT, PLACES, tiles};
+use super::{IN, OUT, POSITIONS, tiles};
 use crate::cpu::Level;
 use crate::cpu::conv::Add;
 use crate::cpu::conv::prefetch::Prefetch;
@@ -55,7 +55,7 @@ impl Block<'_> {
         let start = ((image + row / down) * p.h + y + row % down * OUT) * p.w * p.c;
         let src = self.call.src.x;
         let inputs = start.min(src.len())..(start + rows.len() * OUT * p.w * p.c).min(src.len());
-        Prefetch::new([&dst[outputs.clone()], added, also_read, &src[inputs]], PLACES)
+        Prefetch::new([&dst[outputs.clone()], added, also_read, &src[inputs]], POSITIONS)
     }
 
     /// # Safety
@@ -69,26 +69,26 @@ impl Block<'_> {
         let (p, layout) = (self.call.plan, &self.call.layout);
         let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
         let total = self.images * down;
-        let [strip, places, _] = p.scratch(V::LANES);
+        let [strip, positions, _] = p.scratch(V::LANES);
         let (strip, rest) = scratch.split_at_mut(strip);
-        let (places, products) = rest.split_at_mut(places);
+        let (positions, products) = rest.split_at_mut(positions);
         let (slice, first) = (self.call.slice(0, p.c), self.call.first(self.task));
         let mut row = 0;
         while row < total {
             let rows = row..(row + p.chunk).min(total);
             let tiles = rows.len() * across;
-            let place = tiles * slice.room + V::LANES;
+            let position = tiles * slice.room + V::LANES;
             // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
             unsafe {
                 for (i, row) in rows.clone().enumerate() {
                     let (image, y) = (first.0 + row / down, first.1 + row % down * OUT);
                     let corner = (y as isize - p.pad as isize, p.pad);
-                    let to = places.as_mut_ptr().add(i * across * slice.room);
-                    tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, strip, (to, place));
+                    let to = positions.as_mut_ptr().add(i * across * slice.room);
+                    tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, strip, (to, position));
                 }
                 let mut prefetch = self.prefetch(&rows, dst);
                 for b in 0..layout.blocks() {
-                    let v = (places.as_ptr(), place, slice.room);
+                    let v = (positions.as_ptr(), position, slice.room);
                     if layout.vectors(b) == 1 {
                         self.multiply::<V, MR1, 1>(tiles, b, v, &mut prefetch, products);
                     } else {
@@ -103,24 +103,31 @@ impl Block<'_> {
     }
 
     /// # Safety
-    /// As [`Self::chunks`]; buffers hold so many tiles.
+    /// As [`Self::chunks`]; buffers hold `tiles` tiles.
     #[inline(always)]
     unsafe fn multiply<V: Arithmetic, const MR: usize, const KV: usize>(
         &self,
         tiles: usize,
         b: usize,
-        (places, v_place, room): (*const f32, usize, usize),
+        (positions, v_stride, room): (*const f32, usize, usize),
         prefetch: &mut Prefetch,
         products: &mut [f32],
     ) {
         let layout = &self.call.layout;
-        for place in 0..PLACES {
+        for position in 0..POSITIONS {
             prefetch.fetch();
             // SAFETY: as the caller guarantees; filters are laid out so.
             unsafe {
-                let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));
-                let m = products.as_mut_ptr().add(place * (tiles * KV + 1) * V::LANES);
-                product::<V, MR, KV>(places.add(place * v_place), room, (tiles, layout.depth), u, true, m);
+                let u = self.filters.as_ptr().add(layout.at(b) + position * layout.position_len(KV));
+                let m = products.as_mut_ptr().add(position * (tiles * KV + 1) * V::LANES);
+                product::<V, MR, KV>(
+                    positions.add(position * v_stride),
+                    room,
+                    (tiles, layout.depth),
+                    u,
+                    true,
+                    m,
+                );
             }
         }
     }

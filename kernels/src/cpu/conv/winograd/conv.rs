@@ -5,7 +5,7 @@ use super::filters::{self, GROUP, Layout};
 use super::many_channels::ManyChannels;
 use super::tiles::{self, Slice};
 use super::transforms::{OutputTransform, strided, transform_tile};
-use super::{IN, OUT, PLACES, Shared};
+use super::{IN, OUT, POSITIONS, Shared};
 use crate::conv_shape::ConvShape;
 use crate::cpu::conv::{Add, ConvInput, Epilogue, lanes};
 use crate::cpu::vector::{Arithmetic, Quad};
@@ -16,7 +16,7 @@ use core::ops::Range;
 #[derive(Debug)]
 pub(in crate::cpu::conv) struct Winograd {
     pub(super) n: usize,
-    /// ConvInput image, output image, zeros before the first row and column.
+    /// Source image; output image; padding before the first row and column.
     pub(super) h: usize,
     pub(super) w: usize,
     pub(super) c: usize,
@@ -35,7 +35,7 @@ pub(in crate::cpu::conv) struct Winograd {
 
 /// Tiles × channels of a transformed chunk, so that it and its products stay in the second-level cache.
 const CHUNK: usize = 4096;
-/// Tiles that a chunk should have at least and at most.
+/// The least and the most tiles of a chunk, if the shape allows.
 const TILES: (usize, usize) = (16, 32);
 
 impl Winograd {
@@ -84,8 +84,8 @@ impl Winograd {
         let tiles = self.chunk * self.ow.div_ceil(OUT);
         [
             tiles::strip_len(IN, self.ow.div_ceil(OUT), room),
-            PLACES * (tiles * room + lanes),
-            PLACES * (tiles * self.layout(lanes).vectors(0) + 1) * lanes,
+            POSITIONS * (tiles * room + lanes),
+            POSITIONS * (tiles * self.layout(lanes).vectors(0) + 1) * lanes,
         ]
     }
 
@@ -134,7 +134,7 @@ pub(super) struct Call<'a> {
     pub cpu: &'a Cpu,
     pub src: ConvInput<'a, f32>,
     pub w: &'a [f32],
-    /// Filled up to whole blocks.
+    /// Padded to whole blocks.
     pub bias: &'a [f32],
     pub add: &'a Add<'a, f32>,
     pub layout: Layout,
@@ -150,8 +150,8 @@ impl Call<'_> {
             let (b, group) = (t / groups, t % groups);
             let vectors = layout.vectors(b);
             let at = layout.at(b) + group * GROUP * vectors * layout.lanes;
-            // SAFETY: the filters are laid out so; each task has its own channels, and `simd` what it says.
-            unsafe { transform(self, (b, group), (to.get().add(at), layout.place(vectors))) };
+            // SAFETY: filters have this layout; each task has its own channels, and the instruction set was detected.
+            unsafe { transform(self, (b, group), (to.get().add(at), layout.position_len(vectors))) };
         });
         let filters = &*filters;
         let size = p.block_len();
@@ -176,8 +176,8 @@ impl Call<'_> {
         Slice { src, prologue, simd, h: p.h, w: p.w, c: p.c, first, len, room }
     }
 
-    /// Transforms the products of rows of tiles and of a block of channels back, and adds what is to be added. `place`
-    /// elements lie between places of `products`.
+    /// Transforms the products of rows of tiles and a block of channels back, and adds bias and addend. Positions of
+    /// `products` are `position` elements apart.
     ///
     /// # Safety
     /// The instruction set of `V` is present; `products` has these tiles, and `dst` is block `task` of the result.
@@ -187,7 +187,7 @@ impl Call<'_> {
         task: usize,
         rows: Range<usize>,
         b: usize,
-        (products, place): (*const f32, usize),
+        (products, position): (*const f32, usize),
         dst: *mut f32,
     ) {
         let p = self.plan;
@@ -211,8 +211,8 @@ impl Call<'_> {
                         let bias = V::load(self.bias.as_ptr().add(k0));
                         let y = transform_tile::<V, OutputTransform, 6, 4>(strided(
                             from.add(v * V::LANES),
-                            6 * place,
-                            place,
+                            6 * position,
+                            position,
                         ));
                         for (i, y) in y.iter().enumerate().take(height) {
                             for (j, y) in y.iter().enumerate().take(breadth) {
@@ -233,7 +233,7 @@ impl Call<'_> {
     }
 }
 
-/// Stores `lanes` lanes of y and of what is added to it.
+/// Stores `lanes` lanes of y plus the residual.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `lanes` elements are readable and writable.

@@ -3,7 +3,7 @@
 //!
 //! A tile of 6×6 inputs gives 4×4 outputs: y = Aᵀ[(Bᵀ x B) ⊙ (G w Gᵀ)]A (Lavin and Gray, "Fast algorithms for
 //! convolutional neural networks", 2016). Summed over channels the product ⊙ is one matrix product for each of the 36
-//! places of a transformed tile. Chunks of tiles are transformed, multiplied and transformed back while they are in
+//! positions of a transformed tile. Chunks of tiles are transformed, multiplied and transformed back while they are in
 //! the second-level cache.
 //!
 //! Invariants: a tile's result depends on its image only, never on the chunk that it is in; whether this algorithm is used
@@ -24,7 +24,7 @@ pub(super) use weight_grad::{WinogradGrad, sum_shards};
 use crate::conv_shape::ConvShape;
 
 /// Places of a transformed tile.
-const PLACES: usize = 36;
+const POSITIONS: usize = 36;
 /// Width of a tile of outputs, and of the inputs it needs.
 const OUT: usize = 4;
 const IN: usize = 6;

@@ -70,7 +70,7 @@ impl TileTransform<3, 6> for FilterTransform {
     }
 }
 
-/// G for four taps: the output gradients take the place of filters in the weight gradient.
+/// G for four taps: the output gradients take the position of filters in the weight gradient.
 pub(super) struct GradTransform;
 impl TileTransform<4, 6> for GradTransform {
     #[inline(always)]
