@@ -7,7 +7,7 @@ use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::memory::{Io, MemoryError};
 pub use kernels::ops::noise::Distribution;
-use kernels::ops::noise::Place;
+use kernels::ops::noise::RandomSequence;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> Result<(), String> {
 }
 
 /// Where to draw, from inputs `seed` and `seed` + 1.
-pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<Place, MemoryError> {
+pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<RandomSequence, MemoryError> {
     let (key, step) = (io.input::<i32>(seed)?, io.input::<i32>(seed + 1)?);
-    Ok(Place { key: [key[0] as u32, key[1] as u32], stream: stream as u32, step: step[0] as u32 })
+    Ok(RandomSequence { key: [key[0] as u32, key[1] as u32], stream: stream as u32, step: step[0] as u32 })
 }
 
 /// The words of a seed, as the ops take them.

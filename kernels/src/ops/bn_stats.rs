@@ -61,9 +61,9 @@ multiversion! {
                 mean[j] += x[j] - first[j];
             }
         }
-        let share = T::of(1.0 / rows as f64);
+        let inverse = T::of(1.0 / rows as f64);
         for j in 0..c {
-            mean[j] = mean[j] * share + first[j];
+            mean[j] = mean[j] * inverse + first[j];
         }
         rest.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(mean));
     }
@@ -73,11 +73,11 @@ multiversion! {
     /// Turns sums and sums of squares of deviations of `rows` rows from `shift` into means and squared deviations from
     /// these. Whether the latter lost no more than [`LOST`].
     fn centred<T: Real>(rows: f64, shift: &[T], sum: &mut [T], squares: &mut [T]) -> bool {
-        let (share, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
+        let (inverse, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
         let (shift, squares) = (&shift[..n], &mut squares[..n]);
         let mut worst = T::ZERO;
         for j in 0..n {
-            let d = sum[j] * share;
+            let d = sum[j] * inverse;
             let m2 = squares[j] - sum[j] * d;
             let left = squares[j] - m2 * lost;
             worst = if left > worst { left } else { worst };
@@ -97,11 +97,11 @@ multiversion! {
             for (chunk, part) in chunks.found(group, parts) {
                 let (b, b2) = (&part[k * BLOCK..][..count], &part[span + k * BLOCK..][..count]);
                 let rows = (chunk.end - chunk.start) as f64;
-                let share = rows / (n + rows);
+                let fraction = rows / (n + rows);
                 for ((m, m2), (b, b2)) in m.iter_mut().zip(&mut m2).zip(b.iter().zip(b2)) {
                     let d = b.to_f64() - *m;
-                    *m += d * share;
-                    *m2 += b2.to_f64() + d * d * (n * share);
+                    *m += d * fraction;
+                    *m2 += b2.to_f64() + d * d * (n * fraction);
                 }
                 n += rows;
             }

@@ -137,7 +137,7 @@ impl Launch {
     ///
     /// # Safety
     /// `params` must match the kernel's parameters in order and type; and at this launch size, with these values, the kernel
-    /// must access nothing outside the spans and tables as long as `params` says.
+    /// must not access anything outside the spans, as long as `params` says, and the tables.
     ///
     /// # Errors
     /// Errors of compiling and loading.
