@@ -1,4 +1,5 @@
-// From bytes on the device to the network's input, with crops, mirroring and noise: the CUDA counterpart of augment.rs, with the same bits.
+// From bytes on the device to the network's input, with crops, mirroring and noise: the CUDA counterpart of augment.rs,
+// with the same bits.
 //
 // What must hold: position i of a batch owns the words from 4·i·q of the sequence on, q = 1 + ⌈pixels/4⌉ groups of four
 // where there is noise and q = 1 if there is none. The first four words are the crop's row and column, the

@@ -17,7 +17,8 @@ struct Words {
 };
 
 // The sequence whose seed and step are in device memory; `offset` is added to the step.
-__device__ __forceinline__ RandomSequence sequence_at(const int* seed, const int* step, unsigned stream, unsigned offset)
+__device__ __forceinline__ RandomSequence sequence_at(const int* seed, const int* step, unsigned stream,
+                                                      unsigned offset)
 {
     RandomSequence p;
     p.key0 = (unsigned)seed[0];

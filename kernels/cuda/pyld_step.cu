@@ -1,4 +1,5 @@
-// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the CUDA counterpart of pyld_step.rs, with the same bits.
+// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the CUDA counterpart of pyld_step.rs,
+// with the same bits.
 //
 // What must hold: chains are float32, the gradient is of type S; results do not depend on the grid; element i takes
 // normal i of the sequence. `out` may be x. Seed (2 words) and step (1 word) are in device memory, so that a captured

@@ -137,8 +137,8 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     }
 }
 
-// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN if there is no such class, or if its images are
-// not all among the `count` images), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
+// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN if there is no such class, or if its images
+// are not all among the `count` images), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
 // sequence. `out` may be x.
 extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     replay_restart(const float* x, const int* __restrict__ kind, const int* __restrict__ cls,

@@ -1,9 +1,9 @@
 //! From image bytes to the network's input: x = (u/255 − ½)/½, with crops, mirroring and noise in training.
 //!
-//! Invariants: what happens to the image at a position of a batch depends on the random sequence (seed, stream, step) and the
-//! position only, and each position owns the same number of words of the random sequence, used or not:
-//! 4·(1 + ⌈pixels/4⌉) where there is noise, 4 if there is none. Bits are the same on every device and at every SIMD
-//! level, like those of `philox`.
+//! Invariants: what happens to the image at a position of a batch depends on the random sequence (seed, stream, step)
+//! and the position only, and each position owns the same number of words of the random sequence, used or not: 4·(1 +
+//! ⌈pixels/4⌉) where there is noise, 4 if there is none. Bits are the same on every device and at every SIMD level,
+//! like those of `philox`.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
 use crate::ops::noise::{Distribution, RandomSequence, draw};

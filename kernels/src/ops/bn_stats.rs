@@ -1,8 +1,8 @@
 //! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
 //!
-//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a chunk
-//! deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of Chan,
-//! Golub, LeVeque (1979).
+//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a
+//! chunk deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of
+//! Chan, Golub, LeVeque (1979).
 
 use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
@@ -45,8 +45,8 @@ unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
 
 /// Rows whose mean the deviations of a chunk are first taken from.
 const FIRST: usize = 4;
-/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits are
-/// lost. Where they are larger still, deviations are taken anew.
+/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits
+/// are lost. Where they are larger still, deviations are taken anew.
 const LOST: f64 = 16.0;
 
 multiversion! {
@@ -149,8 +149,9 @@ impl Stats {
         self.merge(cpu.simd, workspace, mean, var);
     }
 
-    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`. Deviations are taken from a guess, so that rows are read once and a mean that is large
-    /// beside them costs no digits; from the mean itself where the guess turns out to be bad.
+    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`.
+    /// Deviations are taken from a guess, so that rows are read once and a mean that is large beside them costs no
+    /// digits; from the mean itself where the guess turns out to be bad.
     fn moments<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
         let c = self.chunks.shape().c;
         let (sums, shift) = part.split_at_mut(2 * self.span);
@@ -332,8 +333,8 @@ pub mod cuda {
             float.of("dx", n),
         ];
         let (name, size) = (kernel!(float, "bn_stats_grad"), rows.fill_device(gpu));
-        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
-        // it writes as many rows.
+        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c
+        // statistics; it writes as many rows.
         unsafe { Launch::new(gpu, "bn_stats", name, size, params) }
     }
 }

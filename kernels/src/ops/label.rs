@@ -1,5 +1,5 @@
-//! Gathering the logit of the label, its transpose, and counting correct predictions. A label outside `0..c` gives NaN (and
-//! counts as wrong).
+//! Gathering the logit of the label, its transpose, and counting correct predictions. A label outside `0..c` gives NaN
+//! (and counts as wrong).
 
 use crate::cpu::Real;
 

@@ -91,7 +91,8 @@ pub mod cuda {
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
+    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then
+    /// x', which may be x.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

@@ -55,9 +55,9 @@ pub struct ByClass<'a> {
 /// `out[i, ·]` = `x[i, ·]`, or a fresh start by `kind[i]` and `class[i]`.
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
-/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
-/// forming Σ. Chain i draws elements `i·2³²…` of the sequence. A class without images starts from its mean alone; where
-/// there is no such class, or its offsets do not lie in order among the images, the row is NaN.
+/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without
+/// ever forming Σ. Chain i draws elements `i·2³²…` of the sequence. A class without images starts from its mean alone;
+/// where there is no such class, or its offsets do not lie in order among the images, the row is NaN.
 pub fn restart<T: Real>(
     cpu: &Cpu,
     row: usize,
@@ -154,7 +154,8 @@ pub mod cuda {
             i32(int("gather", n)?),
             of::<f32>("out", n * row),
         ];
-        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
+        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n
+        // rows.
         unsafe {
             Launch::new(gpu, "replay", "replay_gather_f32", threads_per_row(row.div_ceil(4), n), params)
         }

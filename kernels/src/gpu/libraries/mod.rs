@@ -3,8 +3,8 @@
 //! What must hold: loading never panics; a library counts as found only when it opens, exports every symbol that this
 //! crate calls and is new enough; the copy that is checked is the one that `cudarc` will open by name.
 //!
-//! A library found by path is opened with `RTLD_GLOBAL`, after the libraries of its folder that it depends on, so that a
-//! later opening by its SONAME gives the same copy. Libraries inside a Python environment therefore work without
+//! A library found by path is opened with `RTLD_GLOBAL`, after the libraries of its folder that it depends on, so that
+//! a later opening by its SONAME gives the same copy. Libraries inside a Python environment therefore work without
 //! `LD_LIBRARY_PATH`.
 
 mod known;
