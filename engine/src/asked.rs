@@ -46,7 +46,7 @@ impl Plan {
                     Some(i) => self.asked.spare.swap_remove(i),
                     None => gpu.staging(view.len)?,
                 };
-                staging.ask(gpu, arena, view.offset)?;
+                staging.receive(gpu, arena, view.offset)?;
                 Values::Gpu(staging)
             }
         };

@@ -7,9 +7,9 @@ use crate::spec::DType;
 use crate::state::{Element, State, Store};
 use crate::tape::Var;
 use bytemuck::cast_slice;
+use kernels::dtype::bf16;
 use kernels::gpu::Gpu;
 use kernels::memory::{Memory, Space, Span, View};
-use kernels::ops::cast::bf16;
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Philox noise of a given law, by element.
+//! Philox noise of a given distribution, by element.
 
 use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
@@ -6,8 +6,8 @@ use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::memory::{Io, MemoryError};
-pub use kernels::ops::noise::Law;
-use kernels::ops::noise::Place;
+pub use kernels::ops::noise::Distribution;
+use kernels::ops::noise::RandomSequence;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> Result<(), String> {
 }
 
 /// Where to draw, from inputs `seed` and `seed` + 1.
-pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<Place, MemoryError> {
+pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<RandomSequence, MemoryError> {
     let (key, step) = (io.input::<i32>(seed)?, io.input::<i32>(seed + 1)?);
-    Ok(Place { key: [key[0] as u32, key[1] as u32], stream: stream as u32, step: step[0] as u32 })
+    Ok(RandomSequence { key: [key[0] as u32, key[1] as u32], stream: stream as u32, step: step[0] as u32 })
 }
 
 /// The words of a seed, as the ops take them.
@@ -35,8 +35,8 @@ pub fn seed_words(seed: u64) -> [i32; 2] {
 pub struct Noise {
     /// Spec of the result; float32 or float64.
     pub spec: Spec,
-    /// The law.
-    pub law: Law,
+    /// The distribution.
+    pub distribution: Distribution,
     /// Which use of randomness.
     pub stream: Stream,
 }
@@ -59,29 +59,29 @@ impl Op for Noise {
         let op = *self;
         real!(self.spec, T => cpu_kernel(cpu, 0, move |cpu, io| {
             let at = place(io, 0, op.stream)?;
-            kernels::ops::noise::cpu(cpu, at, op.law, io.output::<T>(0)?);
+            kernels::ops::noise::cpu(cpu, at, op.distribution, io.output::<T>(0)?);
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let launch = kernels::ops::noise::cuda::fill(gpu, self.law, self.stream as u32, y[0].len())?;
+        let launch = kernels::ops::noise::cuda::fill(gpu, self.distribution, self.stream as u32, y[0].len())?;
         cuda_launch(gpu, x, y, launch)
     }
 }
 
 pub(super) fn cases() -> Cases {
-    let draw = |shape: &[usize], law| {
+    let draw = |shape: &[usize], distribution| {
         let spec = Spec::f32(shape);
-        move |t: &mut Tape, x: &[Var]| t.record(Noise { spec, law, stream: Stream::Test }, x)
+        move |t: &mut Tape, x: &[Var]| t.record(Noise { spec, distribution, stream: Stream::Test }, x)
     };
     let seed = (&[2usize][..], F::Ints(vec![7, -3]));
     let step = (&[1usize][..], F::Ints(vec![5]));
     Cases {
         small: vec![
-            Case::new("normal", &[seed.clone(), step.clone()], draw(&[3, 5, 7], Law::Normal)),
-            Case::new("uniform", &[seed.clone(), step.clone()], draw(&[2, 9], Law::Uniform)),
+            Case::new("normal", &[seed.clone(), step.clone()], draw(&[3, 5, 7], Distribution::Normal)),
+            Case::new("uniform", &[seed.clone(), step.clone()], draw(&[2, 9], Distribution::Uniform)),
         ],
-        misfits: vec![Case::new("seed", &[step.clone(), step.clone()], draw(&[3], Law::Normal))],
-        bench: vec![Case::new("normal", &[seed, step], draw(&[64, 32, 32, 3], Law::Normal))],
+        misfits: vec![Case::new("seed", &[step.clone(), step.clone()], draw(&[3], Distribution::Normal))],
+        bench: vec![Case::new("normal", &[seed, step], draw(&[64, 32, 32, 3], Distribution::Normal))],
     }
 }

@@ -8,7 +8,7 @@
 use super::bytes::Bytes;
 use super::source::Parts;
 use crate::Dataset;
-use engine::Map;
+use engine::Mmap;
 use jempp_formats::files::write_atomic;
 use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ impl Cache {
         if file.metadata()?.len() < FIXED as u64 {
             return Err(short());
         }
-        let map = Map::of(&file)?;
+        let map = Mmap::map(&file)?;
         let word = |i: usize| u32::from_le_bytes([map[i], map[i + 1], map[i + 2], map[i + 3]]);
         if map[..8] != *MAGIC {
             return Err(bad("it is no cache of a data set"));

@@ -7,7 +7,7 @@ use super::names::{LAST, dotted, entries, step_of, steps, target};
 use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, resolve_model};
 use crate::error::{Error, Result};
 use crate::interop::torch;
-use engine::Map;
+use engine::Mmap;
 use jempp_formats::container::Container;
 use jempp_formats::container::format;
 use std::fs::File;
@@ -66,7 +66,7 @@ pub fn load_model(path: &Path) -> Result<Container> {
         return Err(damaged(&path, "not a file"));
     }
     if starts_as_torch(&mut file).map_err(fail)? {
-        return torch::model(&Map::of(&file).map_err(fail)?, &path, torch::Hints::default());
+        return torch::model(&Mmap::map(&file).map_err(fail)?, &path, torch::Hints::default());
     }
     Ok(format::read(&mut BufReader::new(file), about.len(), &path)?)
 }

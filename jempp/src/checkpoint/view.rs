@@ -7,7 +7,7 @@ use super::damaged;
 use super::load::checked_model;
 use crate::error::{Error, Result};
 use crate::interop::torch;
-use engine::Map;
+use engine::Mmap;
 use jempp_formats::container::Container;
 use jempp_formats::container::format::{self, Index};
 use safetensors::tensor::TensorInfo;
@@ -29,7 +29,7 @@ pub struct View {
 
 #[derive(Debug)]
 enum Bytes {
-    Mapped(Map),
+    Mapped(Mmap),
     Owned(Vec<u8>),
 }
 
@@ -56,7 +56,7 @@ impl View {
         // Nothing can be mapped of an empty file.
         let bytes = match about.len() {
             0 => Bytes::Owned(Vec::new()),
-            _ => Bytes::Mapped(Map::of(&file).map_err(|e| Error::io(&path, e))?),
+            _ => Bytes::Mapped(Mmap::map(&file).map_err(|e| Error::io(&path, e))?),
         };
         Self::of(bytes, path)
     }
