@@ -1,14 +1,14 @@
 //! Adam.
 
-use super::elementwise::Mul;
 use super::counter::Advance;
+use super::elementwise::Mul;
 use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-pub use kernels::ops::adam::Args;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::adam::Args;
 use std::sync::Arc;
 
 /// New weight and moments from weight, first and second moment, gradient, the learning rate (one value) and the number of

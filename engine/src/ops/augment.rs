@@ -6,10 +6,10 @@ use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::ops::augment;
-pub use kernels::ops::augment::{Args, value};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::augment;
+pub use kernels::ops::augment::{Args, value};
 use std::sync::Arc;
 
 /// Images by index, cropped, mirrored and with noise: see [`kernels::ops::augment`]. No gradient.

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::avg_pool2d;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::avg_pool2d;
 use kernels::ops::windows::Windows;
 use std::sync::Arc;
 
@@ -37,7 +37,10 @@ impl Pool {
         let &[n, h, w, c] = x.shape() else { return Err(format!("needs N×H×W×C, got {x}")) };
         ensure!(size > 0 && stride > 0, "windows of {size} pixels and steps of {stride} are none");
         ensure!(2 * pad <= size, "a margin of {pad} is more than half a window of {size}");
-        ensure!(h + 2 * pad >= size && w + 2 * pad >= size, "a window of {size} is larger than {x} with its margin");
+        ensure!(
+            h + 2 * pad >= size && w + 2 * pad >= size,
+            "a window of {size} is larger than {x} with its margin"
+        );
         let v = self.over(x);
         Ok(x.with_shape(&[n, v.oh(), v.ow(), c]))
     }

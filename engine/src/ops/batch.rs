@@ -2,12 +2,14 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, float, mixed, real,
+};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::batch;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::batch;
 use std::sync::Arc;
 
 /// Rows `start..start + rows` of the first axis.
@@ -174,7 +176,8 @@ pub(super) fn cases() -> Cases {
         small: vec![
             Case::new("slice", &[(s, F::Normal)], cut).low(&[0]),
             Case::new("embed", &[(s, F::Normal)], embed).low(&[0]),
-            Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join).low(&[0, 1, 2]),
+            Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join)
+                .low(&[0, 1, 2]),
             Case::new("pack", &[(&[], F::Fixed), (&[1], F::Fixed), (&[], F::Fixed)], pack),
         ],
         misfits: vec![
@@ -183,6 +186,9 @@ pub(super) fn cases() -> Cases {
             Case::new("concat", &[(s, F::Normal), (&[2, 4, 2], F::Normal)], join),
             Case::new("pack", &[(&[], F::Fixed), (&[2], F::Fixed)], pack),
         ],
-        bench: vec![Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join).low(&[0, 1, 2])],
+        bench: vec![
+            Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join)
+                .low(&[0, 1, 2]),
+        ],
     }
 }

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::bn_coeffs;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::bn_coeffs;
 use std::sync::Arc;
 
 /// `scale[G, C]` = `gamma[C]` / √(`var[G, C]` + eps); var may be `[C]` as well.
@@ -18,7 +18,10 @@ pub struct BnCoeffs {
 }
 
 fn fits(var: &Spec, gamma: &Spec) -> core::result::Result<(), String> {
-    ensure!(gamma.rank() == 1 && var.rank() >= 1 && var.last() == gamma.len(), "{var} and {gamma} do not pair");
+    ensure!(
+        gamma.rank() == 1 && var.rank() >= 1 && var.last() == gamma.len(),
+        "{var} and {gamma} do not pair"
+    );
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
-pub use kernels::ops::bn_running_update::Fold;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::bn_running_update::Fold;
 use std::sync::Arc;
 
 /// r' from `r[C]`, the group statistics `s[G, C]`, and an accumulator `[C]` if the order has [`Fold::Steps`]. No gradient.
@@ -51,7 +51,8 @@ impl Op for BnRunningUpdate {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
         let c = x[0].len();
-        let launch = kernels::ops::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
+        let launch =
+            kernels::ops::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
         let acc = x.len() > 2;
         cuda_kernel(gpu, 0, move |gpu, io| {
             let acc = if acc { Some(io.gpu_input(2)?) } else { None };

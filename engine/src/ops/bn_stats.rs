@@ -6,16 +6,20 @@ use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, ensure, flo
 use crate::ops::scale_shift_leaky::ScaleShiftLeakyGrad;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::bn_stats::{self, Grouped, Stats};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::bn_stats::{self, Grouped, Stats};
 use std::sync::Arc;
 
 /// The grouped shape of N×H×W×C; the groups must share out the images.
 pub(crate) fn grouped(x: &Spec, groups: &[usize]) -> core::result::Result<Grouped, String> {
     ensure!(x.rank() == 4, "needs N×H×W×C, got {x}");
     ensure!(!groups.contains(&0), "a group is empty: {groups:?}");
-    ensure!(groups.iter().sum::<usize>() == x.first(), "groups {groups:?} do not share out {} images", x.first());
+    ensure!(
+        groups.iter().sum::<usize>() == x.first(),
+        "groups {groups:?} do not share out {} images",
+        x.first()
+    );
     Ok(Grouped { groups: groups.to_vec(), pixels: x.row_len() / x.last(), c: x.last() })
 }
 
@@ -110,7 +114,10 @@ impl Op for BnStatsGrad {
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         mixed(x, 4..=5, &[], |i| i == 0 || i == 4)?;
         grouped(&x[0], &self.groups)?;
-        ensure!(x[1..4].iter().all(|s| s.shape() == [self.groups.len(), x[0].last()]), "statistics do not fit");
+        ensure!(
+            x[1..4].iter().all(|s| s.shape() == [self.groups.len(), x[0].last()]),
+            "statistics do not fit"
+        );
         ensure!(x.len() < 5 || x[4] == x[0], "the tensor to add is not like x");
         Ok(vec![x[0]])
     }

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, cuda_launch, ensure, mixed, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::cast;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::cast;
 use std::sync::Arc;
 
 /// x in another type: from float32 to bf16, from bf16 to float32, or the type it has.
@@ -28,7 +28,12 @@ impl Op for Cast {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         mixed(x, 1..=1, &[], |_| true)?;
-        ensure!(self.to.wide() == x[0].dtype.wide(), "goes between f32 and bf16, not from {} to {}", x[0], self.to);
+        ensure!(
+            self.to.wide() == x[0].dtype.wide(),
+            "goes between f32 and bf16, not from {} to {}",
+            x[0],
+            self.to
+        );
         Ok(vec![x[0].with_dtype(self.to)])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-pub use kernels::ops::concat::Frame;
-use kernels::ops::concat::{self, Inside};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::concat::Frame;
+use kernels::ops::concat::{self, Inside};
 use std::sync::Arc;
 
 /// N×H×W×C images, alike but for their channels, beside each other in the order of the inputs, with zeros around.
@@ -93,7 +93,11 @@ impl Cut {
     fn inside(&self, x: &Spec) -> core::result::Result<Inside, String> {
         let Frame { rows, columns, before, after } = self.frame;
         let &[n, h, w, c] = x.shape() else { return Err(format!("needs N×H×W×C, got {x}")) };
-        ensure!(h > 2 * rows && w > 2 * columns && c > before + after, "nothing of {x} is inside {:?}", self.frame);
+        ensure!(
+            h > 2 * rows && w > 2 * columns && c > before + after,
+            "nothing of {x} is inside {:?}",
+            self.frame
+        );
         Ok(Inside { n, h: h - 2 * rows, w: w - 2 * columns, c: c - before - after, frame: self.frame })
     }
 }
@@ -122,7 +126,8 @@ impl Op for Cut {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let fits = self.inside(&x[0]);
-        let v = fits.map_err(|_| crate::Error::Unsupported { op: self.name(), why: "its shapes do not fit" })?;
+        let v =
+            fits.map_err(|_| crate::Error::Unsupported { op: self.name(), why: "its shapes do not fit" })?;
         cuda_launch(gpu, x, y, concat::cuda::cut(gpu, &v)?)
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {

@@ -8,9 +8,9 @@ use crate::ops::cast::like;
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use std::sync::Arc;
 
 /// Geometry of a convolution.
@@ -29,7 +29,10 @@ impl Geometry {
         };
         ensure!(c == wc, "the image has {c} channels, the filters {wc}");
         ensure!(self.stride > 0, "the stride is 0");
-        ensure!(h + 2 * self.pad >= r && wd + 2 * self.pad >= s, "filters {w} are larger than the padded image {x}");
+        ensure!(
+            h + 2 * self.pad >= r && wd + 2 * self.pad >= s,
+            "filters {w} are larger than the padded image {x}"
+        );
         Ok(ConvShape { n, h, w: wd, c, k, r, s, stride: self.stride, pad: self.pad })
     }
 }
@@ -135,7 +138,14 @@ pub struct Conv2dInputGrad {
 }
 
 impl Conv2dInputGrad {
-    pub(crate) fn record(t: &mut Tape, geometry: Geometry, x: Spec, dy: Var, w: Var, add: Option<Var>) -> Result<Var> {
+    pub(crate) fn record(
+        t: &mut Tape,
+        geometry: Geometry,
+        x: Spec,
+        dy: Var,
+        w: Var,
+        add: Option<Var>,
+    ) -> Result<Var> {
         let inputs: Vec<Var> = [dy, w].into_iter().chain(add).collect();
         t.one(Self { geometry, x }, &inputs)
     }
@@ -268,10 +278,14 @@ fn oblong((n, h, w, c, k, f, stride, pad): Dims, width: usize) -> Vec<Case> {
             move |t, x| t.record(Conv2d { geometry, bias: true, residual: true }, x),
         )
         .low(&[0, 1, 3]),
-        Case::new(format!("input_grad {what}"), &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)], move |t, v| {
-            let x = t.spec(v[2])?;
-            t.record(Conv2dInputGrad { geometry, x }, v)
-        })
+        Case::new(
+            format!("input_grad {what}"),
+            &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)],
+            move |t, v| {
+                let x = t.spec(v[2])?;
+                t.record(Conv2dInputGrad { geometry, x }, v)
+            },
+        )
         .low(&[0, 1, 2]),
         Case::new(format!("weight_grad {what}"), &[(&x, F::Normal), (&y, F::Normal)], move |t, v| {
             let w = t.spec(v[0])?.with_shape(&ws);

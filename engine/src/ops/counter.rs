@@ -4,9 +4,9 @@ use super::{Case, Cases, Fill as F};
 use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::ops::counter;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::counter;
 use std::sync::Arc;
 
 /// x + by for `i32` x of any shape, wrapping. No gradient.

@@ -8,8 +8,8 @@ use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use kernels::cpu::Cpu;
-use kernels::ops::dropout;
 use kernels::gpu::Gpu;
+use kernels::ops::dropout;
 use std::sync::Arc;
 
 /// y = x/(1 − rate) where the uniform of the element is not below the rate, else 0. Inputs: x, which may be bf16, seed `i32[2]`, step
@@ -50,7 +50,8 @@ impl Op for Dropout {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        let launch = dropout::cuda::forward(gpu, float(&x[0]), self.stream as u32, self.layer, self.rate, x[0].len())?;
+        let launch =
+            dropout::cuda::forward(gpu, float(&x[0]), self.stream as u32, self.layer, self.rate, x[0].len())?;
         cuda_launch(gpu, x, y, launch)
     }
     fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {

@@ -2,12 +2,14 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, cuda_launch, ensure, float, mixed, real,
+};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::elementwise;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::elementwise;
 use std::sync::Arc;
 
 /// y = x, in memory of its own.
@@ -188,7 +190,8 @@ pub(super) fn cases() -> Cases {
         bench: vec![
             Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby).low(&[0, 1]),
             Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul).low(&[0, 1]),
-            Case::new("axpby", &[(&[64, 32, 32, 160], F::Normal), (&[64, 32, 32, 160], F::Normal)], axpby).low(&[0, 1]),
+            Case::new("axpby", &[(&[64, 32, 32, 160], F::Normal), (&[64, 32, 32, 160], F::Normal)], axpby)
+                .low(&[0, 1]),
         ],
     }
 }

@@ -11,10 +11,10 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensu
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::Add;
 use kernels::cpu::Cpu;
-use kernels::ops::fused_conv2d::{self as kernel, Normalise, cuda};
 use kernels::gpu::Gpu;
+use kernels::ops::conv2d::Add;
+use kernels::ops::fused_conv2d::{self as kernel, Normalise, cuda};
 use std::sync::Arc;
 
 /// y = x' ∗ w + bias + residual. Inputs: x, w, `bias[K]`; with `norm` mean, scale and shift, by which x' is x normalised,
@@ -358,7 +358,11 @@ pub(super) fn cases() -> Cases {
             block_case(&[2, 3], [5, 3, 4, 2, 3], 3, true),
             block_case(&[1; 4], [4, 3, 3, 2, 17], 1, true),
         ],
-        misfits: vec![misfit("bias", 3, &[2, 3], 3), misfit("mean", 2, &[3, 3], 3), misfit("shift", 2, &[2, 3], 2)],
+        misfits: vec![
+            misfit("bias", 3, &[2, 3], 3),
+            misfit("mean", 2, &[3, 3], 3),
+            misfit("shift", 2, &[2, 3], 2),
+        ],
         bench: vec![
             whole(&[64, 64, 64], false, (192, 32, 32, 32, 32, 3, 1, 1)),
             whole(&[64, 64, 64], false, (192, 16, 16, 64, 64, 3, 1, 1)),

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, float, mixed, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::global_avg_pool;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::global_avg_pool;
 use std::sync::Arc;
 
 /// N×H×W×C → N×C, in float32 if x is bf16.

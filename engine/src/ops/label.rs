@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::label;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::label;
 use std::sync::Arc;
 
 fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {

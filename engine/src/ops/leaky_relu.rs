@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, ensure, float, mixed, real};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::leaky_relu;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::leaky_relu;
 use std::sync::Arc;
 
 /// y = x for x ≥ 0, leak·x below.

@@ -6,9 +6,9 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensu
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::{Float, Gpu};
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use std::sync::Arc;
 
 fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> {
@@ -110,10 +110,7 @@ impl Op for LinearInputGrad {
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (dy, w) = (node.inputs[0], node.inputs[1]);
-        Ok(vec![
-            want.add(0, || t.one(Linear, &[u, w]))?,
-            want.add(1, || t.one(LinearWeightGrad, &[u, dy]))?,
-        ])
+        Ok(vec![want.add(0, || t.one(Linear, &[u, w]))?, want.add(1, || t.one(LinearWeightGrad, &[u, dy]))?])
     }
 }
 
@@ -131,7 +128,8 @@ impl Op for LinearWeightGrad {
         2 * (x[0].first() * y[0].len()) as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let grad = ConvWeightGrad::new(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
+        let grad =
+            ConvWeightGrad::new(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
         let ws = grad.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             grad.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
@@ -145,10 +143,7 @@ impl Op for LinearWeightGrad {
     fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, dy) = (node.inputs[0], node.inputs[1]);
-        Ok(vec![
-            want.add(0, || t.one(LinearInputGrad, &[dy, u]))?,
-            want.add(1, || t.one(Linear, &[x, u]))?,
-        ])
+        Ok(vec![want.add(0, || t.one(LinearInputGrad, &[dy, u]))?, want.add(1, || t.one(Linear, &[x, u]))?])
     }
 }
 
@@ -156,7 +151,11 @@ fn three(n: usize, c: usize, k: usize) -> Vec<Case> {
     let (x, w, y): (&[usize], &[usize], &[usize]) = (&[n, c], &[k, c], &[n, k]);
     let forward = |t: &mut Tape, x: &[Var]| t.record(Linear, x);
     vec![
-        Case::new(format!("forward {n}×{c}→{k}"), &[(x, F::Normal), (w, F::Normal), (&[k], F::Normal)], forward),
+        Case::new(
+            format!("forward {n}×{c}→{k}"),
+            &[(x, F::Normal), (w, F::Normal), (&[k], F::Normal)],
+            forward,
+        ),
         Case::new(format!("input_grad {n}×{c}→{k}"), &[(y, F::Normal), (w, F::Normal)], |t, x| {
             t.record(LinearInputGrad, x)
         }),

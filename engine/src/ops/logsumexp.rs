@@ -6,9 +6,9 @@ use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensu
 use crate::ops::reduce::MulRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::logsumexp;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::logsumexp;
 use std::sync::Arc;
 
 fn logits(x: &[Spec]) -> core::result::Result<(), String> {

@@ -82,9 +82,8 @@ pub(super) fn cases() -> Cases {
     let case = |name: &str, shape: &[usize], op: MaxPool2d| {
         Case::new(name, &[(shape, F::Normal)], move |t, x| t.record(op, x))
     };
-    let grad = |t: &mut Tape, x: &[Var]| {
-        t.record(MaxPool2dGrad { pool: Pool { size: 3, stride: 2, pad: 0 } }, x)
-    };
+    let grad =
+        |t: &mut Tape, x: &[Var]| t.record(MaxPool2dGrad { pool: Pool { size: 3, stride: 2, pad: 0 } }, x);
     Cases {
         small: vec![
             case("margin", &[2, 5, 6, 3], of(3, 1, 1)),

@@ -3,6 +3,35 @@
 //! The list at the end is the registry: a stem named in it must give its test cases, and with them gets its tests
 //! (shape errors, float64 gradient check, SIMD levels against the plain form) and its benchmark.
 
+pub mod adam;
+pub mod augment;
+pub mod avg_pool2d;
+pub mod batch;
+pub mod bn_coeffs;
+pub mod bn_running_update;
+pub mod bn_stats;
+pub mod cast;
+pub mod concat;
+pub mod conv2d;
+pub mod counter;
+pub mod dropout;
+pub mod elementwise;
+pub mod fused_conv2d;
+pub mod global_avg_pool;
+pub mod label;
+pub mod layer_stats;
+pub mod leaky_relu;
+pub mod linear;
+pub mod logsumexp;
+pub mod max_pool2d;
+pub mod noise;
+pub mod pyld_step;
+pub mod reduce;
+pub mod replay;
+pub mod scale_shift_leaky;
+pub mod sgd;
+pub mod softmax_cross_entropy;
+
 use crate::error::Result;
 use crate::spec::DType;
 use crate::tape::{Tape, Var};
@@ -86,44 +115,42 @@ pub struct Cases {
     pub bench: Vec<Case>,
 }
 
-macro_rules! stems {
-    ($($stem:ident),* $(,)?) => {
-        $(pub mod $stem;)*
-
-        /// Every stem with its cases.
-        pub fn registry() -> Vec<(&'static str, Cases)> {
-            vec![$((stringify!($stem), $stem::cases())),*]
-        }
+macro_rules! registry {
+    ($($op:ident),* $(,)?) => {
+        vec![$((stringify!($op), $op::cases())),*]
     };
 }
 
-stems![
-    adam,
-    augment,
-    avg_pool2d,
-    batch,
-    bn_coeffs,
-    bn_running_update,
-    bn_stats,
-    cast,
-    concat,
-    conv2d,
-    counter,
-    dropout,
-    elementwise,
-    fused_conv2d,
-    global_avg_pool,
-    label,
-    layer_stats,
-    leaky_relu,
-    linear,
-    logsumexp,
-    max_pool2d,
-    noise,
-    pyld_step,
-    reduce,
-    replay,
-    scale_shift_leaky,
-    sgd,
-    softmax_cross_entropy,
-];
+/// The name of every file of this folder that defines ops, with its cases.
+pub fn registry() -> Vec<(&'static str, Cases)> {
+    registry![
+        adam,
+        augment,
+        avg_pool2d,
+        batch,
+        bn_coeffs,
+        bn_running_update,
+        bn_stats,
+        cast,
+        concat,
+        conv2d,
+        counter,
+        dropout,
+        elementwise,
+        fused_conv2d,
+        global_avg_pool,
+        label,
+        layer_stats,
+        leaky_relu,
+        linear,
+        logsumexp,
+        max_pool2d,
+        noise,
+        pyld_step,
+        reduce,
+        replay,
+        scale_shift_leaky,
+        sgd,
+        softmax_cross_entropy,
+    ]
+}

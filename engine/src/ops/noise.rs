@@ -5,11 +5,11 @@ use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
+use kernels::cpu::Cpu;
+use kernels::gpu::Gpu;
 use kernels::memory::{Io, MemoryError};
 pub use kernels::ops::noise::Law;
 use kernels::ops::noise::Place;
-use kernels::cpu::Cpu;
-use kernels::gpu::Gpu;
 use std::sync::Arc;
 
 /// Checks a seed (i32[2]: the words of the 64-bit seed) and a step (i32[1]).

@@ -6,9 +6,9 @@ use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure, float, mixed, rea
 use crate::rng::Stream;
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
-pub use kernels::ops::pyld_step::Args;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::pyld_step::Args;
 use std::sync::Arc;
 
 /// x' from x and g = ∂f/∂x, which may be bf16; with noise also seed `i32[2]` and step `i32[1]`. No gradient.
@@ -49,13 +49,27 @@ impl Op for PyldStep {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let launch = kernels::ops::pyld_step::cuda::step(gpu, float(&x[1]), self.args, self.stream as u32, y[0].len())?;
+        let launch = kernels::ops::pyld_step::cuda::step(
+            gpu,
+            float(&x[1]),
+            self.args,
+            self.stream as u32,
+            y[0].len(),
+        )?;
         cuda_launch(gpu, x, y, launch)
     }
 }
 
 pub(super) fn cases() -> Cases {
-    let quiet = Args { inner: 5, step_size: 0.2, clip: 1.0, boxed: true, sgld_lr: 0.0, noise: 0.0, clip_after_noise: false };
+    let quiet = Args {
+        inner: 5,
+        step_size: 0.2,
+        clip: 1.0,
+        boxed: true,
+        sgld_lr: 0.0,
+        noise: 0.0,
+        clip_after_noise: false,
+    };
     let noisy = Args { sgld_lr: 0.3, noise: 0.05, ..quiet };
     let sgld = Args { inner: 1, step_size: 1.0, clip: 0.0, boxed: false, noise: 0.01, ..quiet };
     let go = |args: Args| move |t: &mut Tape, x: &[Var]| t.record(PyldStep { args, stream: Stream::Test }, x);
@@ -65,8 +79,10 @@ pub(super) fn cases() -> Cases {
     Cases {
         small: vec![
             Case::new("quiet", &[(x, F::Fixed), (x, F::Fixed)], go(quiet)).low(&[1]),
-            Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy)).low(&[1]),
-            Case::new("sgld", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(sgld)).low(&[1]),
+            Case::new("noisy", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(noisy))
+                .low(&[1]),
+            Case::new("sgld", &[(x, F::Fixed), (x, F::Fixed), seed.clone(), step.clone()], go(sgld))
+                .low(&[1]),
         ],
         misfits: vec![
             Case::new("shapes", &[(x, F::Fixed), (&[3, 5], F::Fixed)], go(quiet)),

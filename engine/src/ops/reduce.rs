@@ -2,12 +2,14 @@
 
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, float, mixed, real,
+};
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::reduce;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::reduce;
 use std::sync::Arc;
 
 /// `out[c]` = Σ over all axes but the last.
@@ -71,7 +73,12 @@ impl Op for BroadcastRows {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::broadcast_rows(gpu, float(&self.to), self.to.rows(), self.to.last())?)
+        cuda_launch(
+            gpu,
+            x,
+            y,
+            reduce::cuda::broadcast_rows(gpu, float(&self.to), self.to.rows(), self.to.last())?,
+        )
     }
     fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

@@ -2,14 +2,14 @@
 
 use super::noise::{place, seed_and_step};
 use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
+use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::ops::replay::{self, ByClass};
-pub use kernels::ops::replay::Kind;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::replay::Kind;
+use kernels::ops::replay::{self, ByClass};
 use std::sync::Arc;
 
 /// Rows of a buffer by index: buffer B×…, index `i32[n]` → n×…. No gradient.
@@ -106,8 +106,15 @@ impl Op for Restart {
         ensure!(x.len() == 8, "takes 8 inputs, got {}", x.len());
         let (n, row) = (x[0].first(), x[0].row_len());
         ensure!(x[0].dtype == DType::F32 && x[0].rank() == 4, "needs f32 N×H×W×C images, got {}", x[0]);
-        ensure!(x[1] == Spec::i32(&[n]) && x[2] == Spec::i32(&[n]), "needs a kind and a class for each image");
-        ensure!(x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row, "{} is no list of images", x[3]);
+        ensure!(
+            x[1] == Spec::i32(&[n]) && x[2] == Spec::i32(&[n]),
+            "needs a kind and a class for each image"
+        );
+        ensure!(
+            x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row,
+            "{} is no list of images",
+            x[3]
+        );
         ensure!(x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1, "{} are no offsets", x[4]);
         ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} are no class means", x[5]);
         seed_and_step(&x[6], &x[7])?;

@@ -3,15 +3,17 @@
 use super::bn_stats::{fit, grouped};
 use super::{Case, Cases, Fill as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, cuda_launch, ensure, float, mixed, real,
+};
 use crate::ops::elementwise::{Axpby, Mul};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{NodeRef, Tape, Var};
 use core::any::Any;
-use kernels::ops::scale_shift_leaky::{self, GradArgs, Reduce, cuda};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::scale_shift_leaky::{self, GradArgs, Reduce, cuda};
 use std::sync::Arc;
 
 /// y = leaky((x − mean)·scale + shift). Inputs: x N×H×W×C, mean and scale `[G, C]` (`[C]`: the same for all groups),
@@ -115,7 +117,13 @@ pub struct ScaleShiftLeakyGrad {
 impl ScaleShiftLeakyGrad {
     /// If `v` is this op's gradient of `x` normalised by `mean` in the same groups: the op that also includes the gradient through the
     /// statistics, and its inputs but the last two (dmean, dvar).
-    pub(crate) fn with_stats(t: &Tape, v: Var, x: Var, mean: Var, groups: &[usize]) -> Option<(Self, Vec<Var>)> {
+    pub(crate) fn with_stats(
+        t: &Tape,
+        v: Var,
+        x: Var,
+        mean: Var,
+        groups: &[usize],
+    ) -> Option<(Self, Vec<Var>)> {
         let node = t.maker(v)?;
         let op: &dyn Any = &*node.op;
         let op = op.downcast_ref::<Self>()?;
@@ -133,7 +141,10 @@ impl Op for ScaleShiftLeakyGrad {
         mixed(x, n..=n, &[], |i| i < 2 || (self.add && i == 5))?;
         self.like.fits(&[x[0], x[2], x[3], x[4]])?;
         ensure!(x[1] == x[0] && (!self.add || x[5] == x[0]), "dy or the tensor to add is not like x");
-        ensure!(!self.stats || (x[n - 2] == x[2] && x[n - 1] == x[2] && x[2].rank() == 2), "statistics do not fit");
+        ensure!(
+            !self.stats || (x[n - 2] == x[2] && x[n - 1] == x[2] && x[2].rank() == 2),
+            "statistics do not fit"
+        );
         Ok(vec![x[0]])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -162,7 +173,8 @@ impl Op for ScaleShiftLeakyGrad {
         let shared = x[2].rank() == 1;
         let launch = cuda::grad(gpu, float(&x[0]), &shape, shared, stats, self.like.leak)?;
         cuda_kernel(gpu, 0, move |gpu, io| {
-            let mut spans = (0..5).map(|i| io.gpu_input(i).map(Some)).collect::<core::result::Result<Vec<_>, _>>()?;
+            let mut spans =
+                (0..5).map(|i| io.gpu_input(i).map(Some)).collect::<core::result::Result<Vec<_>, _>>()?;
             if stats {
                 spans.extend([Some(io.gpu_input(n - 2)?), Some(io.gpu_input(n - 1)?)]);
             }
@@ -235,7 +247,8 @@ pub(super) fn cases() -> Cases {
     let (gc, c): (&[usize], &[usize]) = (&[2, 7], &[7]);
     let op = ScaleShiftLeaky { groups: vec![2, 3], leak: 0.2 };
     let go = move |t: &mut Tape, x: &[Var]| t.record(op.clone(), x);
-    let whole = |groups: &'static [usize]| move |t: &mut Tape, v: &[Var]| batch_norm(t, groups, v[0], v[1], v[2]);
+    let whole =
+        |groups: &'static [usize]| move |t: &mut Tape, v: &[Var]| batch_norm(t, groups, v[0], v[1], v[2]);
     let big = |groups: &'static [usize]| {
         let op = ScaleShiftLeaky { groups: groups.to_vec(), leak: 0.2 };
         move |t: &mut Tape, v: &[Var]| t.record(op.clone(), v)
@@ -248,30 +261,55 @@ pub(super) fn cases() -> Cases {
         let like = ScaleShiftLeaky { groups: vec![64; 3], leak: 0.2 };
         let mut inputs = [&inputs[..1], &inputs].concat();
         let sums = ScaleShiftLeakyReduce { like: like.clone() };
-        bench.push(Case::new(format!("sums {h}×{h}×{ch}"), &inputs, move |t, v| t.record(sums.clone(), v)).low(&[0, 1]));
+        bench.push(
+            Case::new(format!("sums {h}×{h}×{ch}"), &inputs, move |t, v| t.record(sums.clone(), v))
+                .low(&[0, 1]),
+        );
         inputs.extend([(gc, F::Normal), (gc, F::Normal)]);
         let grad = ScaleShiftLeakyGrad { like, add: false, stats: true };
-        bench.push(Case::new(format!("grad {h}×{h}×{ch}"), &inputs, move |t, v| t.record(grad.clone(), v)).low(&[0, 1]));
+        bench.push(
+            Case::new(format!("grad {h}×{h}×{ch}"), &inputs, move |t, v| t.record(grad.clone(), v))
+                .low(&[0, 1]),
+        );
     }
     Cases {
         small: vec![
-            Case::new("groups", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone())
-                .low(&[0]),
-            Case::new("shared", &[(x, F::Normal), (c, F::Normal), (c, F::Normal), (c, F::Normal)], go.clone())
-                .low(&[0]),
-            Case::new("batch norm", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], whole(&[2, 3])).low(&[0]),
-            Case::new("batch norm, residual use", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], |t, v| {
-                let y = batch_norm(t, &[5], v[0], v[1], v[2])?;
-                t.record(Mul, &[y[0], v[0]])
-            })
+            Case::new(
+                "groups",
+                &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (c, F::Normal)],
+                go.clone(),
+            )
             .low(&[0]),
-            Case::new("batch norm in packs", &[(&[5, 3, 2, 16], F::Normal), (&[16], F::Positive), (&[16], F::Normal)], {
-                whole(&[2, 3])
-            })
+            Case::new(
+                "shared",
+                &[(x, F::Normal), (c, F::Normal), (c, F::Normal), (c, F::Normal)],
+                go.clone(),
+            )
+            .low(&[0]),
+            Case::new("batch norm", &[(x, F::Normal), (c, F::Positive), (c, F::Normal)], whole(&[2, 3]))
+                .low(&[0]),
+            Case::new(
+                "batch norm, residual use",
+                &[(x, F::Normal), (c, F::Positive), (c, F::Normal)],
+                |t, v| {
+                    let y = batch_norm(t, &[5], v[0], v[1], v[2])?;
+                    t.record(Mul, &[y[0], v[0]])
+                },
+            )
+            .low(&[0]),
+            Case::new(
+                "batch norm in packs",
+                &[(&[5, 3, 2, 16], F::Normal), (&[16], F::Positive), (&[16], F::Normal)],
+                { whole(&[2, 3]) },
+            )
             .low(&[0]),
         ],
         misfits: vec![
-            Case::new("mean", &[(x, F::Normal), (&[3, 7], F::Normal), (gc, F::Normal), (c, F::Normal)], go.clone()),
+            Case::new(
+                "mean",
+                &[(x, F::Normal), (&[3, 7], F::Normal), (gc, F::Normal), (c, F::Normal)],
+                go.clone(),
+            ),
             Case::new("shift", &[(x, F::Normal), (gc, F::Normal), (gc, F::Normal), (&[6], F::Normal)], go),
         ],
         bench,

@@ -52,7 +52,8 @@ impl Op for Sgd {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let step = kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
+        let step =
+            kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
         cuda_launch(gpu, x, y, step?)
     }
 }
