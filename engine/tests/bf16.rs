@@ -1,15 +1,15 @@
-//! bf16 on the CPU, the oracle of the GPU's: every op that takes it, against float32.
+//! bf16 on the CPU, the reference for a GPU's: every op that takes bf16, against float32.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
 
-use cases::{close, differentiable, each, record, rounded};
-use engine::ops::Fill;
+use cases::{close, each, record, rounded, spec};
 use engine::ops::cast::Cast;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::elementwise::Axpby;
 use engine::ops::sgd::Sgd;
-use engine::{DType, Debugging, Device, Error, Host, Level, Plan, Spec, State, Tape, Var, bf16};
+use engine::testing::{CaseProgram, FillWith};
+use engine::{DType, Debugging, Device, Error, HostTensor, Level, Plan, Spec, State, Tape, Var, bf16};
 
 /// What rounding to bf16 adds, relative to the largest value: half of 2⁻⁷.
 const ONCE: f64 = 0.00391;
@@ -27,13 +27,13 @@ fn every_case_follows_float32() {
     let device = checked();
     let (mut cases, mut exact) = (0, 0);
     each(|what, case| {
-        if case.low.is_empty() {
+        if case.bf16.is_empty() {
             return;
         }
         let data = rounded(case);
         let go = |dtype| {
-            let p = record(case, dtype, differentiable(case)).unwrap();
-            let results = p.run(&device, &data, dtype);
+            let p = record(case, dtype).unwrap();
+            let results = p.run(&device, &data, dtype).unwrap();
             (p, results)
         };
         let ((low, got), (_, want)) = (go(DType::BF16), go(DType::F32));
@@ -41,7 +41,7 @@ fn every_case_follows_float32() {
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
             let what = format!("{what}, result {i}");
             match low.outputs.get(i) {
-                Some(v) if low.spec(*v).dtype == DType::F32 => {
+                Some(v) if spec(&low, *v).dtype == DType::F32 => {
                     close(&what, got, want, 0.0);
                     exact += 1;
                 }
@@ -59,13 +59,15 @@ fn every_case_follows_float32() {
 fn other_inputs_are_refused_in_bf16() {
     let mut refused = 0;
     each(|what, case| {
-        let real = |i: &usize| !matches!(case.inputs[*i].1, Fill::Below(_) | Fill::Ints(_) | Fill::Bytes);
+        let real = |i: &usize| {
+            !matches!(case.inputs[*i].1, FillWith::Below(_) | FillWith::Ints(_) | FillWith::Bytes)
+        };
         let all: Vec<usize> = (0..case.inputs.len()).filter(real).collect();
-        if all == case.low {
+        if all == case.bf16 {
             return;
         }
-        let everything = case.clone().low(&all);
-        match record(&everything, DType::BF16, false) {
+        let everything = case.clone().bf16(&all);
+        match CaseProgram::record(&everything, DType::BF16, false) {
             Err(Error::Shape { .. }) => refused += 1,
             Err(e) => panic!("{what}: {e}"),
             Ok(_) => panic!("{what}: taken in bf16"),
@@ -74,7 +76,7 @@ fn other_inputs_are_refused_in_bf16() {
     assert!(refused > 30, "{refused}");
 }
 
-fn run(tape: &Tape, read: &[Var], state: &mut State, binds: &[(Var, Host<'_>)]) -> Plan {
+fn run(tape: &Tape, read: &[Var], state: &mut State, binds: &[(Var, HostTensor<'_>)]) -> Plan {
     let mut plan = tape.plan(&checked(), read).unwrap();
     plan.run(state, binds).unwrap();
     plan
@@ -94,7 +96,7 @@ fn casts_round_to_nearest_even() {
     let narrow = tape.one(Cast { to: DType::BF16 }, &[v]).unwrap();
     let wide = tape.one(Cast { to: DType::F32 }, &[narrow]).unwrap();
     let mut plan = tape.plan(&Device::cpu(1), &[narrow, wide]).unwrap();
-    plan.run(&mut State::new(), &[(v, Host::F32(&x))]).unwrap();
+    plan.run(&mut State::new(), &[(v, HostTensor::F32(&x))]).unwrap();
     assert_eq!(plan.fetch::<bf16>(narrow).unwrap(), low(&want));
     let back = plan.fetch::<f32>(wide).unwrap();
     assert!(back.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-45 || *a == b), "{back:?}");
@@ -119,7 +121,12 @@ fn values_in_place_are_those_out_of_place() {
         tape.assign(slot, new).unwrap();
         let kept = tape.one(Axpby { a: 1.0, b: 0.0 }, &[old]).unwrap();
         let read: &[Var] = if keep { &[kept] } else { &[] };
-        run(&tape, read, &mut state, &[(x, Host::BF16(&low(&start))), (w, Host::BF16(&low(&filters)))]);
+        run(
+            &tape,
+            read,
+            &mut state,
+            &[(x, HostTensor::BF16(&low(&start))), (w, HostTensor::BF16(&low(&filters)))],
+        );
         state.fetch::<bf16>(slot).unwrap()
     };
     let (in_place, apart) = (go(false), go(true));
@@ -153,7 +160,7 @@ fn sgd_rounds_its_copy_once() {
         for (slot, v) in slots.into_iter().chain([third]).zip(&new) {
             tape.assign(slot, *v).unwrap();
         }
-        run(&tape, &[], &mut state, &[(g, Host::F32(&values(2.1))), (lr, Host::F32(&[0.1]))]);
+        run(&tape, &[], &mut state, &[(g, HostTensor::F32(&values(2.1))), (lr, HostTensor::F32(&[0.1]))]);
         let masters = slots.map(|s| state.fetch::<f32>(s).unwrap());
         (masters, state.fetch::<bf16>(third).unwrap())
     };
@@ -169,7 +176,7 @@ fn what_is_not_finite_in_bf16_is_found() {
     let y = tape.one(Cast { to: DType::BF16 }, &[x]).unwrap();
     let mut plan = tape.plan(&checked(), &[y]).unwrap();
     // The largest float32 rounds to infinity.
-    match plan.run(&mut State::new(), &[(x, Host::F32(&[1.0, f32::MAX, 2.0]))]) {
+    match plan.run(&mut State::new(), &[(x, HostTensor::F32(&[1.0, f32::MAX, 2.0]))]) {
         Err(Error::NonFinite { op: "cast", index: 1, value, .. }) => assert!(value.is_infinite()),
         other => panic!("{other:?}"),
     }

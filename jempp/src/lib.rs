@@ -41,6 +41,7 @@ pub mod sample;
 pub mod sampler;
 pub mod session;
 pub mod snapshot;
+pub mod streams;
 pub mod tensorboard;
 pub mod torch;
 pub mod train;

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::infer::Model;
 use crate::model::{BnMode, Network};
 use crate::sampler::unbias;
-use engine::{Device, Host, State, Tape};
+use engine::{Device, HostTensor, State, Tape};
 
 /// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
 pub type Statistics = Vec<(Vec<f32>, Vec<f32>)>;
@@ -56,7 +56,7 @@ pub fn statistics(
     let mut count = 0;
     for chunk in indices.chunks_exact(batch).take(limit) {
         plain_batch(set, chunk, &mut images)?;
-        plan.run_shared(state, &[(x, Host::F32(&images))])?;
+        plan.run_shared(state, &[(x, HostTensor::F32(&images))])?;
         for (sum, v) in sums.iter_mut().zip(&outputs) {
             let stats = plan.fetch::<f32>(*v)?;
             sum.resize(stats.len(), 0.0);

@@ -10,9 +10,9 @@ use crate::infer::{Bank, Model, read_tensor, write_tensor};
 use crate::model::get;
 use crate::recalibrate;
 use crate::sampler::{self, Source};
+use crate::streams;
 use crate::train::Trainer;
 use engine::Slot;
-use engine::rng::Stream;
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ fn bank(trainer: &Trainer, source: Source) -> Result<Bank> {
     let n = (BANK / classes).max(1) * classes;
     let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
     let mut state = trainer.state().duplicate()?;
-    let place = (Stream::Sample, u32::MAX);
+    let place = (streams::SAMPLE, u32::MAX);
     let images = trainer.network().images(1);
     let values =
         sampler::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;

@@ -1,8 +1,8 @@
 //! The replay buffer and fresh chains.
 
 use super::noise::{place, seed_and_step};
-use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
+use crate::case::{Case, Cases, FillWith as F};
+use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
@@ -21,7 +21,7 @@ impl Op for GatherRows {
         "gather_rows"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[1])?;
+        check_inputs(x, 2..=2, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         Ok(vec![x[0].with_first(x[1].len())])
     }
@@ -53,7 +53,7 @@ impl Op for ScatterRows {
         "scatter_rows"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 3..=3, &[1])?;
+        check_inputs(x, 3..=3, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         ensure!(x[2] == x[0].with_first(x[1].len()), "the rows {} do not fit", x[2]);
         Ok(vec![x[0]])
@@ -134,7 +134,7 @@ impl Op for Restart {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
         let (chains, data) = ((x[0].first(), x[0].row_len()), (x[3].first(), x[4].len() - 1));
-        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream as u32)?)
+        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream.number())?)
     }
 }
 
@@ -153,7 +153,7 @@ fn restart_case(n: usize, images: usize, side: usize, kinds: Vec<i32>) -> Case {
             (&[2], F::Ints(vec![1, 2])),
             (&[1], F::Ints(vec![3])),
         ],
-        |t, x| t.record(Restart { stream: Stream::Test }, x),
+        |t, x| t.record(Restart { stream: Stream::TEST }, x),
     )
 }
 
@@ -171,7 +171,7 @@ pub(super) fn cases() -> Cases {
             Case::new("scatter", &[(b, F::Fixed), (&[4], F::Ints(vec![3, 8, 3, 0])), (x, F::Fixed)], scatter),
             restart_case(4, 10, 3, vec![0, 1, 2, 1]),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("gather", &[(b, F::Fixed), (&[4], F::Fixed)], gather),
             Case::new("scatter", &[(b, F::Fixed), (&[3], F::Below(9)), (x, F::Fixed)], scatter),
         ],

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::Network;
 use crate::sampler::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use crate::streams;
 use engine::rng::{Philox, Stream};
 use engine::{Device, State};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ pub fn sample_step(
     let network = Network::with_dtype(&mut state, &config.model, device.activations())?;
     network.initialise(&mut state, config.seed)?;
     let chain = state.add("chains", network.images(batch))?;
-    let mut rng = Philox::new(config.seed, Stream::Test, 0);
+    let mut rng = Philox::new(config.seed, Stream::TEST, 0);
     let start: Vec<f32> = (0..chain.spec.len()).map(|_| 2.0 * rng.uniform() - 1.0).collect();
     state.set(chain, &start)?;
     let (seed, counter) = (seed_slot(&mut state, config.seed)?, counter_slot(&mut state, 0)?);
@@ -60,7 +61,7 @@ pub fn sample_step(
         counter,
         conditional: false,
         accumulate: None,
-        stream: Stream::Langevin,
+        stream: streams::LANGEVIN,
     };
     let mut langevin = Langevin::new(device, &network, &spec)?;
     let mut step = || -> Result<f64> {

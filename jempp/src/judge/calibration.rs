@@ -4,7 +4,8 @@ use super::detection::REPLICATES;
 use super::{Estimate, Protocol, random};
 use crate::error::Result;
 use crate::metrics::{Bin, Predictions, ece, logsumexp, softmax};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use serde::{Deserialize, Serialize};
 
 /// Temperatures are looked for within e^±this.
@@ -141,7 +142,7 @@ impl Each {
         let mut draws: [Vec<f64>; 3] = Default::default();
         let mut gaps = vec![0.0; bins];
         for r in 0..REPLICATES {
-            let mut rng = Philox::new(seed, Stream::Eval, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
             gaps.fill(0.0);
             let (mut nll, mut brier) = (0.0, 0.0);
             for _ in 0..n {
@@ -184,10 +185,11 @@ pub fn calibration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
 
     /// Labels drawn from softmax(z); the model says 3·z.
     fn overconfident(n: usize) -> (Vec<f32>, Vec<u16>) {
-        let mut rng = Philox::new(8, Stream::Test, 1);
+        let mut rng = Philox::new(8, Stream::TEST, 1);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..4).map(|_| 2.0 * rng.normal()).collect();

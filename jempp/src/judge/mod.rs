@@ -33,7 +33,7 @@ pub(crate) fn tell(watch: &mut Watcher<'_>, what: &str, done: usize, all: usize)
     if watch(what, done, all) { Ok(()) } else { Err(Error::Cancelled) }
 }
 
-/// Uses of [`engine::rng::Stream::Eval`]: the step is one of these plus the number of an image or a replicate, both
+/// Uses of [`crate::streams::EVAL`]: the step is one of these plus the number of an image or a replicate, both
 /// below 2²⁴. Steps below 2²⁴ are those of `eval.rs`, blocks from 16 on those of attacks.
 pub(crate) mod random {
     const fn block(i: u32) -> u32 {

@@ -12,7 +12,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::{Part, Subject};
 use crate::infer::{Model, Scores};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -48,7 +49,7 @@ impl<'a> Judge<'a> {
         let mut indices = subject.part(part)?.to_vec();
         if let Some(n) = n.filter(|n| *n < indices.len()) {
             // Parts of folders are sorted by class, so their first images would not do.
-            Philox::new(subject.seed, Stream::Eval, random::SUBSET).shuffle(&mut indices);
+            Philox::new(subject.seed, streams::EVAL, random::SUBSET).shuffle(&mut indices);
             indices.truncate(n);
         }
         if indices.is_empty() {

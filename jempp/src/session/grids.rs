@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::grid::{save_cells, save_grid};
 use crate::infer::Model;
 use crate::sample::by_predicted_class;
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -61,7 +62,7 @@ impl Session {
         let buffer = self.trainer.buffer()?;
         let buffer = buffer.ok_or_else(|| Error::Internal("a grid without a replay buffer".into()))?;
         let mut rows: Vec<usize> = (0..buffer.len() / self.set.pixels()).collect();
-        Philox::new(self.config.seed, Stream::Sample, step).shuffle(&mut rows);
+        Philox::new(self.config.seed, streams::SAMPLE, step).shuffle(&mut rows);
         Ok((buffer, rows))
     }
 }

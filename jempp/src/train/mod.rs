@@ -15,7 +15,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::model::{Network, get};
 use crate::sampler::{Begin, Langevin, LangevinSpec, Source, counter_slot, fill_buffer, seed_slot};
-use engine::rng::Stream;
+use crate::streams;
 use engine::{DType, Device, Plan, Slot, State};
 pub use fit::check_fit;
 use fit::make_slots;
@@ -182,7 +182,7 @@ impl Trainer {
                 counter: chain_step,
                 conditional,
                 accumulate: None,
-                stream: Stream::Langevin,
+                stream: streams::LANGEVIN,
             };
             chains
                 .as_ref()
@@ -370,8 +370,8 @@ impl Trainer {
 
     /// The plans as text, for debugging.
     pub fn dump(&self) -> String {
-        let chain = self.langevin.as_ref().map(|l| l.plan().dump()).unwrap_or_default();
-        let step = self.programs.first().map(|r| r.program.plan.dump()).unwrap_or_default();
+        let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();
+        let step = self.programs.first().map(|r| r.program.plan.to_string()).unwrap_or_default();
         format!("Langevin step\n{chain}\nTraining step\n{step}")
     }
 }

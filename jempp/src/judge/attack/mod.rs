@@ -13,7 +13,8 @@ use crate::data::{Dataset, plain_batch};
 use crate::error::{Error, Result};
 use crate::infer::{Loss, Model};
 use crate::metrics::argmax;
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use pgd::{MOST_RESTARTS, Pgd, Targets};
 use serde::{Deserialize, Serialize};
 pub use step::Norm;
@@ -323,7 +324,7 @@ impl One<'_> {
             tick()?;
             let px = x.len() / labels.len();
             let noisy = |(i, image): (&u32, &[f32])| {
-                let mut rng = Philox::new(self.seed, Stream::Eval, NOISE + (draw << 24) + i);
+                let mut rng = Philox::new(self.seed, streams::EVAL, NOISE + (draw << 24) + i);
                 norm.random(image, 2.0 * self.epsilon, &mut rng)
             };
             let moved: Vec<f32> =

@@ -8,8 +8,9 @@ use crate::judge::images::{Images, Kind};
 use crate::judge::inception::FEATURES;
 use crate::judge::{Watcher, random};
 use crate::npz::{self, Array, Npz};
+use crate::streams;
 use core::ops::Range;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use std::path::Path;
 
 /// Name of the statistics in an evaluation's folder: an archive as pytorch-fid writes them.
@@ -64,7 +65,7 @@ fn chosen(subject: &Subject, part: Part, n: Option<usize>, seed: u64) -> Result<
     let mut indices = subject.part(part)?.to_vec();
     if let Some(n) = n.filter(|n| *n < indices.len()) {
         // Parts of folders are sorted by class, so their first images would not do.
-        Philox::new(seed, Stream::Eval, random::SUBSET).shuffle(&mut indices);
+        Philox::new(seed, streams::EVAL, random::SUBSET).shuffle(&mut indices);
         indices.truncate(n);
     }
     Ok(indices)

@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::infer::Model;
 use crate::sample::{SampleOptions, Start, sample};
 use crate::sampler::Draw;
+use crate::streams;
 use engine::ops::replay::Kind;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use serde::{Deserialize, Serialize};
 
 /// Chains that are moved on to see how far they go.
@@ -86,7 +87,7 @@ pub(super) fn describe(model: &Model, config: &Config, buffer: &[f32], seed: u64
     let px = model.network().pixels();
     let n = buffer.len() / px;
     let mut order: Vec<usize> = (0..n).collect();
-    Philox::new(seed, Stream::Sample, u32::MAX - 3).shuffle(&mut order);
+    Philox::new(seed, streams::SAMPLE, u32::MAX - 3).shuffle(&mut order);
     let some: Vec<f32> =
         order.iter().take(MOVED).flat_map(|i| buffer[i * px..(i + 1) * px].iter().copied()).collect();
     let options =
