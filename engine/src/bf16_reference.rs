@@ -6,8 +6,9 @@
 use crate::error::{KernelError, Result};
 use crate::op::{Kernel, Prepared};
 use crate::spec::{DType, Spec};
+use kernels::dtype::bf16;
 use kernels::memory::{ALIGN, Access, Io, Memory, MemoryError, Space, View};
-use kernels::ops::cast::{bf16, narrow, widen};
+use kernels::ops::cast::{narrow, widen};
 
 /// Wraps `float32`, an op's float32 kernel, for inputs `x` and outputs `y` of which some are bf16.
 ///

@@ -10,9 +10,9 @@ use crate::spec::DType;
 use crate::state::{Element, State, Store};
 use crate::tape::Var;
 use bytemuck::cast_slice;
+use kernels::dtype::bf16;
 use kernels::gpu::{Gpu, GpuError};
 use kernels::memory::{Memory, Space, Span, View};
-use kernels::ops::cast::bf16;
 use std::time::Instant;
 
 /// Data in the host's memory that is given to an input, in row-major order.

@@ -44,7 +44,7 @@ impl Readback {
                     Some(i) => self.staging.swap_remove(i),
                     None => gpu.staging(view.len)?,
                 };
-                staging.ask(gpu, arena, view.offset)?;
+                staging.receive(gpu, arena, view.offset)?;
                 Values::Gpu(staging)
             }
         };

@@ -5,9 +5,9 @@ use crate::error::{Error, Result, explain_out_of_memory};
 use crate::out_of_memory::largest;
 use crate::spec::{DType, Spec};
 use bytemuck::Pod;
+use kernels::dtype::bf16;
 use kernels::gpu::{self, Gpu};
 use kernels::memory::Buffer;
-use kernels::ops::cast::bf16;
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::rng::{Philox, Stream};
 use crate::spec::{DType, Spec};
 use crate::state::State;
 use crate::tape::{Tape, Var};
-use kernels::ops::cast::bf16;
+use kernels::dtype::bf16;
 
 /// Largest difference that [`check_gradients`] allows, relative to the largest element of the gradient.
 pub const GRADIENT_TOLERANCE: f64 = 1e-6;

@@ -4,10 +4,12 @@
 //! in this crate. [`ops`] has one file an op: its arguments, its CPU arm and (beside it) its CUDA arm.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod conv_shape;
 pub mod cpu;
+pub mod dtype;
 pub mod gpu;
-pub mod map;
 pub mod memory;
+pub mod mmap;
 pub mod ops;
 pub mod philox;
 pub mod profile;

@@ -10,11 +10,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kernels::gpu::known::KNOWN;
-use kernels::gpu::libs::{Id, Status};
-use kernels::gpu::search::{PATH_VARIABLE, Search};
-use kernels::gpu::selftest::{Outcome, run_own};
-use kernels::gpu::{GpuError, NoCuda, open, probe, probe_with};
+use kernels::gpu::libraries::{Folder, Id, KNOWN, PATH_VARIABLE, Search, Status};
+use kernels::gpu::{Buffer, Gpu, GpuError, NoCuda, open, probe, probe_with};
+use kernels::ops::logsumexp;
 
 #[path = "fake/mod.rs"]
 mod fake;
@@ -91,18 +89,43 @@ fn work_on_the_fake() {
     graph.unwrap().replay(&gpu).unwrap();
     gpu.synchronize().unwrap();
 
-    for record in run_own(Ok(&gpu)) {
-        println!("{}: {} ({}) in {:.0} ms", record.name, record.status.as_str(), record.detail, record.ms);
-        assert_ne!(record.status, Outcome::Failed);
-    }
+    launch_and_capture(&gpu);
     println!("work done");
+}
+
+/// A kernel gives the CPU's values, launched and replayed; needs NVRTC.
+fn launch_and_capture(gpu: &Gpu) {
+    const SHAPE: (usize, usize) = (33, 100);
+    let x: Vec<f32> = (0u16..3300).map(|i| f32::from(i * 37 % 801) / 100.0 - 4.0).collect();
+    let mut want = vec![0.0f32; SHAPE.0];
+    logsumexp::cpu(SHAPE.1, &x, &mut want);
+    let kernel = match logsumexp::cuda::logsumexp(gpu, SHAPE.0, SHAPE.1) {
+        Err(GpuError::NoCuda(why)) => return println!("logsumexp: skipped, {why}"),
+        kernel => kernel.unwrap(),
+    };
+    let (x, mut out) = (gpu.upload(&x).unwrap(), gpu.zeros::<f32>(SHAPE.0).unwrap());
+    let run =
+        |out: &Buffer<f32>| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
+    run(&out).unwrap();
+    let launched = gpu.read(&out).unwrap();
+    for (got, want) in launched.iter().zip(&want) {
+        assert!((got - want).abs() <= 2e-6 * want.abs().max(1.0), "{got} and not {want}");
+    }
+    let zeros = vec![0.0f32; SHAPE.0];
+    gpu.write(&mut out, &zeros).unwrap();
+    let graph = gpu.capture(|| run(&out)).unwrap();
+    assert_eq!(gpu.read(&out).unwrap(), zeros, "nothing runs while it is captured");
+    for _ in 0..2 {
+        gpu.write(&mut out, &zeros).unwrap();
+        graph.replay(gpu).unwrap();
+        assert_eq!(gpu.read(&out).unwrap(), launched, "a replay gives the launch's bits");
+    }
 }
 
 #[test]
 fn no_library_at_all() {
     let scratch = Scratch::new("empty");
-    let folder =
-        |path: &Path| kernels::gpu::search::Folder { path: path.to_path_buf(), from: "the test's folder" };
+    let folder = |path: &Path| Folder { path: path.to_path_buf(), from: "the test's folder" };
     let search = Search {
         first: vec![folder(&scratch.0)],
         loader: false,
@@ -132,7 +155,7 @@ fn no_library_at_all() {
 fn a_file_that_is_no_library() {
     let scratch = Scratch::new("text");
     fs::write(scratch.0.join("libnvrtc.so.13"), "not a library").unwrap();
-    let first = vec![kernels::gpu::search::Folder { path: scratch.0.clone(), from: "the test's folder" }];
+    let first = vec![Folder { path: scratch.0.clone(), from: "the test's folder" }];
     let search =
         Search { first, loader: false, then: Vec::new(), libraries: KNOWN.to_vec(), notes: Vec::new() };
     let report = probe_with(&search);

@@ -12,8 +12,8 @@ use engine::ops::leaky_relu::LeakyReluGrad;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
 use engine::testing::{Case, FillWith};
 use engine::{Device, Precision, Spec, Tape, Var};
-use kernels::gpu::fused::{Fused, PATTERNS, Pattern, Real};
-use kernels::gpu::{Buffer, Gpu, GpuError};
+use kernels::gpu::cudnn_graph::{Fused, PATTERNS, Pattern};
+use kernels::gpu::{Buffer, Float, Gpu, GpuError};
 use kernels::ops::conv2d::ConvShape;
 use serde_json::{Value, json};
 
@@ -61,10 +61,10 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     let runs = shape.n / part.n;
     let fused = |dtype, values: Option<&[Vec<f32>]>| theirs(gpu, pattern, part, dtype, values, runs);
     let wanted = results(&program, pattern, part)?;
-    let inputs = (0..pattern.tensors(part, Real::F32).len() - pattern.results())
+    let inputs = (0..pattern.tensors(part, Float::F32).len() - pattern.results())
         .map(|i| program.input(i))
         .collect::<Result<Vec<_>>>()?;
-    let single = match fused(Real::F32, Some(&inputs))? {
+    let single = match fused(Float::F32, Some(&inputs))? {
         Ok(single) => single,
         // That is a finding, and no fault: run-time engines differ by version and device.
         Err(why) => {
@@ -76,7 +76,7 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     if off.is_nan() || off > TOLERANCE {
         return Ok(Err(format!("the largest difference is {off:.1e}, allowed {TOLERANCE:.0e}")));
     }
-    let half = fused(Real::Bf16, None)?;
+    let half = fused(Float::Bf16, None)?;
     let winner = if single.seconds < own { "cuDNN's graph" } else { "own kernels" };
     let half_text = match &half {
         Ok(half) => format!("{:.1} µs", half.seconds * 1e6),
@@ -143,7 +143,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
 fn results(program: &Program, pattern: Pattern, part: ConvShape) -> Result<Vec<Vec<f32>>> {
     let mut out = vec![program.output(0)?];
     let (_, len, _) =
-        pattern.tensors(part, Real::F32)[pattern.tensors(part, Real::F32).len() - pattern.results()];
+        pattern.tensors(part, Float::F32)[pattern.tensors(part, Float::F32).len() - pattern.results()];
     out[0].truncate(len);
     if pattern == Pattern::ConvSums {
         let rows = (part.n * part.oh() * part.ow()) as f64;
@@ -178,7 +178,7 @@ fn theirs(
     gpu: &Gpu,
     pattern: Pattern,
     shape: ConvShape,
-    dtype: Real,
+    dtype: Float,
     values: Option<&[Vec<f32>]>,
     runs: usize,
 ) -> Result<Result<Theirs, String>> {

@@ -5,17 +5,21 @@
 mod fusion;
 mod norm;
 mod parity;
+mod peak;
+mod reference;
 mod roofline;
 mod sanitizer;
+pub mod selftest;
 mod speed;
 mod training;
 mod whole;
 
 use crate::Result;
 use engine::{Device, Precision};
-use kernels::gpu::selftest::Outcome;
 use serde_json::{Value, json};
 use std::time::Instant;
+
+use selftest::Outcome;
 
 /// What a device may differ by from the CPU.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use engine::ops::reduce::SumAll;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
 use engine::testing::{Case, FillWith};
 use engine::{Tape, Var, grad};
-use kernels::gpu::batch_norm::{Backward, BatchNorm, Forward, Mode};
+use kernels::gpu::cudnn::batch_norm::{Backward, BatchNorm, Forward, Mode};
 use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
 

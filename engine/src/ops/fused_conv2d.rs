@@ -39,8 +39,8 @@ impl ScaleShiftLeaky {
         Normalise::new(&self.groups, self.leak)
     }
 
-    fn on_gpu(&self, mean: &Spec) -> cuda::Norm<'_> {
-        cuda::Norm { groups: &self.groups, shared: mean.rank() == 1, leak: self.leak }
+    fn on_gpu(&self, mean: &Spec) -> cuda::NormOptions<'_> {
+        cuda::NormOptions { groups: &self.groups, shared: mean.rank() == 1, leak: self.leak }
     }
 }
 

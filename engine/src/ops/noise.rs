@@ -8,7 +8,7 @@ use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use kernels::memory::{Io, MemoryError};
-pub use kernels::ops::noise::Law as Distribution;
+pub use kernels::ops::noise::Distribution;
 use kernels::ops::noise::Place;
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use super::names::{LAST, dotted, entries, step_of, steps, target};
 use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, format, resolve_model};
 use crate::error::{Error, Result};
 use crate::torch;
-use engine::Map;
+use engine::Mmap;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ pub fn load_model(path: &Path) -> Result<Container> {
         return Err(damaged(&path, "not a file"));
     }
     if starts_as_torch(&mut file).map_err(fail)? {
-        return torch::model(&Map::of(&file).map_err(fail)?, &path, torch::Hints::default());
+        return torch::model(&Mmap::map(&file).map_err(fail)?, &path, torch::Hints::default());
     }
     format::read(&mut BufReader::new(file), about.len(), &path)
 }

@@ -9,7 +9,7 @@ use super::format::{self, Index};
 use super::load::checked_model;
 use crate::error::{Error, Result};
 use crate::torch;
-use engine::Map;
+use engine::Mmap;
 use safetensors::tensor::TensorInfo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub struct View {
 
 #[derive(Debug)]
 enum Bytes {
-    Mapped(Map),
+    Mapped(Mmap),
     Owned(Vec<u8>),
 }
 
@@ -56,7 +56,7 @@ impl View {
         // Nothing can be mapped of an empty file.
         let bytes = match about.len() {
             0 => Bytes::Owned(Vec::new()),
-            _ => Bytes::Mapped(Map::of(&file).map_err(|e| Error::io(&path, e))?),
+            _ => Bytes::Mapped(Mmap::map(&file).map_err(|e| Error::io(&path, e))?),
         };
         Self::of(bytes, path)
     }

@@ -1,6 +1,6 @@
 //! The bytes of images, in memory or in a file that is mapped.
 
-use engine::Map;
+use engine::Mmap;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ pub struct Bytes(Kind);
 enum Kind {
     Own(Arc<Vec<u8>>),
     /// A map, and where in it they begin.
-    Mapped(Arc<Map>, usize),
+    Mapped(Arc<Mmap>, usize),
 }
 
 impl Bytes {
     /// Those of `map` from `start` on; none if it is shorter.
-    pub(super) fn mapped(map: Map, start: usize) -> Self {
+    pub(super) fn mapped(map: Mmap, start: usize) -> Self {
         Self(Kind::Mapped(Arc::new(map), start))
     }
 }

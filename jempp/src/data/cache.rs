@@ -10,7 +10,7 @@ use super::source::Parts;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
-use engine::Map;
+use engine::Mmap;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -120,7 +120,7 @@ impl Cache {
         if file.metadata()?.len() < FIXED as u64 {
             return Err(short());
         }
-        let map = Map::of(&file)?;
+        let map = Mmap::map(&file)?;
         let word = |i: usize| u32::from_le_bytes([map[i], map[i + 1], map[i + 2], map[i + 3]]);
         if map[..8] != *MAGIC {
             return Err(bad("it is no cache of a data set"));

@@ -2,16 +2,18 @@
 
 pub(crate) mod columns;
 pub mod conv;
+mod parallel;
 pub mod peak;
 pub mod pool;
 pub mod simd;
-mod split;
 pub(crate) mod vector;
 
 use crate::profile::Profile;
+pub(crate) use parallel::{
+    copy_unless_in_place, for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3,
+};
 pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
-pub(crate) use split::{bring, for_parts, for_parts_scratch, for_parts2, for_parts2_scratch, for_parts3};
 
 /// What the factors of convolutions (those by minimal filtering excepted) and linear layers are rounded to; sums, and all
 /// that lies in memory, are float32.

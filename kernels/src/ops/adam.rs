@@ -4,7 +4,7 @@
 //!
 //! The number of steps done lies in memory beside the moments, so that a captured program needs nothing from the host.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts3, simd::multiversion};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts3, simd::multiversion};
 
 /// The constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,7 +79,7 @@ pub fn cpu<T: Real>(
     };
     for_parts3(cpu, w_out, GRAIN, m_out, GRAIN, v_out, GRAIN, |t, w_out, m_out, v_out| {
         for (old, out) in [(w, &mut *w_out), (m, &mut *m_out), (v, &mut *v_out)] {
-            bring(old, t * GRAIN, out);
+            copy_unless_in_place(old, t * GRAIN, out);
         }
         step(cpu.simd, constants, &g[t * GRAIN..], w_out, m_out, v_out);
     });

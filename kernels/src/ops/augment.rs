@@ -6,7 +6,7 @@
 //! level, as `philox` has it.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::ops::noise::{Distribution, Place, draw};
 use crate::philox::{Counter, philox4x32_10};
 
 /// Training augmentation, image by image: reflected border and random crop, mirroring, noise.
@@ -97,14 +97,14 @@ fn reflect(i: isize, n: usize) -> usize {
 multiversion! {
     /// Adds σ·N(0, 1) to each of `out`, from the words of block `first` on.
     fn add_normals<T: Real>(place: Place, first: u64, sigma: f32, out: &mut [T]) {
-        draw(place, Law::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
+        draw(place, Distribution::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
     }
 }
 
 /// The CUDA arm: `cuda/augment.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Launch, f32, i32, int, of, threads_by_row, u32};
+    use crate::gpu::launch::{Launch, f32, i32, int, of, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// n images out of `count` of h×w×c, augmented. Spans: images, index, seed (2 words), step (1), the result.
@@ -140,7 +140,7 @@ pub mod cuda {
         ];
         // SAFETY: the kernel reads n indices, images only where the index lies inside, two words of the seed and one of
         // the step; it writes n images.
-        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_by_row(pixels.div_ceil(4), n), params) }
+        unsafe { Launch::new(gpu, "augment", "augment_f32", threads_per_row(pixels.div_ceil(4), n), params) }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
-pub use crate::ops::channels::Grouped;
-use crate::ops::channels::{BLOCK, Chunks, repeat, room};
+pub use crate::ops::grouped::Grouped;
+use crate::ops::grouped::{BLOCK, Chunks, repeat, room};
 
 /// x − shift and its square.
 #[derive(Clone, Copy)]
@@ -234,7 +234,7 @@ pub fn grad_cpu<T: Real>(
 /// The CUDA arm: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
-    use crate::gpu::launch::{Float, Launch, Rows, finals, i32, int, kernel, of};
+    use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -255,7 +255,7 @@ pub mod cuda {
         /// # Errors
         /// What compiling and loading give.
         pub fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
-            let rows = Rows::grouped(gpu, float, shape)?;
+            let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
             let chunk_rows = HELD * rows.tiling.rows;
             let chunks = rows.chunks(chunk_rows);
             let n = rows.groups * chunks * 2 * rows.c;
@@ -270,7 +270,7 @@ pub mod cuda {
                 size.clone(),
                 of::<f32>("parts", n),
             ];
-            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.by_chunk(chunks));
+            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.chunk_blocks(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
             // group and chunk; a chunk has no more rows than the threads of a block hold.
             let parts = unsafe { Launch::new(gpu, "bn_stats", name, grid, params)? };
@@ -287,7 +287,7 @@ pub mod cuda {
             // SAFETY: the kernel reads the parts that the first wrote and writes groups × c means and variances; the
             // block is 32 × 32.
             let last = unsafe {
-                Launch::new(gpu, "bn_stats", "bn_stats_final", finals(rows.c, rows.groups), params)?
+                Launch::new(gpu, "bn_stats", "bn_stats_final", final_sums(rows.c, rows.groups), params)?
             };
             Ok(Self { parts, last, workspace: n * size_of::<f32>() })
         }
@@ -319,7 +319,7 @@ pub mod cuda {
     /// # Errors
     /// What compiling and loading give.
     pub fn grad(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Launch, GpuError> {
-        let rows = Rows::grouped(gpu, float, shape)?;
+        let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let (n, stats) = (rows.len(), rows.stats());
         let params = vec![
             float.of("x", n),
@@ -331,7 +331,7 @@ pub mod cuda {
             i32(int("bn_stats", rows.c)?),
             float.of("dx", n),
         ];
-        let (name, size) = (kernel!(float, "bn_stats_grad"), rows.shared_out(gpu));
+        let (name, size) = (kernel!(float, "bn_stats_grad"), rows.fill_device(gpu));
         // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
         // it writes as many rows.
         unsafe { Launch::new(gpu, "bn_stats", name, size, params) }

@@ -1,6 +1,6 @@
 //! Changes of type between float32 and bf16, the upper half of a float32: to nearest, ties to even.
 
-pub use half::bf16;
+use crate::dtype::bf16;
 
 /// Rounds each value.
 pub fn narrow(x: &[f32], out: &mut [bf16]) {

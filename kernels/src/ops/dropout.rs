@@ -1,7 +1,7 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
+use crate::ops::noise::{Distribution, Place, draw};
 
 /// The group of four elements at which the masks of a layer begin: layers share a place, not their uniforms.
 #[must_use]
@@ -16,7 +16,7 @@ fn scale(rate: f64) -> f64 {
 
 multiversion! {
     fn thin<T: Real>(place: Place, rate: f32, scale: T, first: u64, y: &mut [T]) {
-        draw(place, Law::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
+        draw(place, Distribution::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
     }
 }
 
@@ -24,7 +24,7 @@ multiversion! {
 /// holds x. The uniforms are drawn in float32 whatever T.
 pub fn cpu<T: Real>(cpu: &Cpu, place: Place, layer: u32, rate: f64, x: Option<&[T]>, y: &mut [T]) {
     for_parts(cpu, y, GRAIN, |t, y| {
-        bring(x, t * GRAIN, y);
+        copy_unless_in_place(x, t * GRAIN, y);
         let first = first_group(layer) + (t * GRAIN / 4) as u64;
         thin(cpu.simd, place, rate as f32, T::of(scale(rate)), first, y);
     });

@@ -5,8 +5,8 @@
 //! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
+use crate::ops::noise::{Distribution, Place, draw};
 
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,7 @@ multiversion! {
 multiversion! {
     fn disturbed<T: Real>(args: Args, place: Place, first: u64, x: &mut [T]) {
         let (lo, hi, sd) = (T::of(-1.0), T::of(1.0), T::of(args.noise));
-        draw(place, Law::Normal, first, x, |x, z| {
+        draw(place, Distribution::Normal, first, x, |x, z| {
             let v = *x + sd * T::of(f64::from(z));
             *x = if args.clip_after_noise { v.clip(lo, hi) } else { v };
         });
@@ -70,7 +70,7 @@ multiversion! {
 pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Option<Place>, out: &mut [T]) {
     for_parts(cpu, out, GRAIN, |t, out| {
         let at = t * GRAIN;
-        bring(x, at, out);
+        copy_unless_in_place(x, at, out);
         moved(cpu.simd, args, &g[at..], out);
         if let (true, Some(place)) = (args.noise > 0.0, place) {
             disturbed(cpu.simd, args, place, (at / 4) as u64, out);

@@ -3,7 +3,7 @@
 use crate::cpu::columns::{self, Term};
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real};
-use crate::ops::channels::{Chunks, Grouped};
+use crate::ops::grouped::{Chunks, Grouped};
 
 /// The elements themselves.
 #[derive(Clone, Copy)]
@@ -82,8 +82,8 @@ pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
 
 /// The CUDA arm: `cuda/reduce.cu`.
 pub mod cuda {
-    use crate::gpu::context::Arg;
-    use crate::gpu::launch::{Float, Launch, Param, Rows, blocks, finals, threads, warps};
+    use crate::gpu::driver::Arg;
+    use crate::gpu::launch::{Float, Launch, Param, Rows, blocks, final_sums, threads, warps};
     use crate::gpu::launch::{f32, i32, i64, int, kernel, of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
@@ -105,7 +105,7 @@ pub mod cuda {
         /// # Errors
         /// What compiling and loading give.
         pub fn rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Self, GpuError> {
-            let rows = Rows::of(gpu, float, &[rows], c)?;
+            let rows = Rows::new(gpu, float, &[rows], c)?;
             let chunk_rows = 32 * rows.tiling.rows;
             let chunks = rows.chunks(chunk_rows);
             let n = chunks * c;
@@ -118,12 +118,12 @@ pub mod cuda {
                 i32(int("sum_rows", chunk_rows)?),
                 of::<f32>("parts", n),
             ];
-            let (name, grid) = (kernel!(float, "sum_rows_parts"), rows.by_chunk(chunks));
+            let (name, grid) = (kernel!(float, "sum_rows_parts"), rows.chunk_blocks(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, all of x, and writes c parts for each chunk.
             let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
             let params = vec![of::<f32>("parts", n), channels, count, of::<f32>("out", c)];
             // SAFETY: the kernel reads the parts and writes c sums; the block is 32 × 32.
-            let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", finals(c, 1), params)? };
+            let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", final_sums(c, 1), params)? };
             Ok(Self { parts, last, workspace: n * size_of::<f32>() })
         }
 

@@ -3,7 +3,7 @@
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
-use crate::ops::noise::{BLOCK, Law, Place, block, draw};
+use crate::ops::noise::{BLOCK, Distribution, Place, block, draw};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
@@ -35,13 +35,13 @@ pub fn scatter<T: Real>(row: usize, buffer: Option<&[T]>, index: &[i32], x: &[T]
 pub enum Kind {
     /// The chain goes on.
     Keep = 0,
-    /// It restarts from the informative law of its class.
+    /// It restarts from the informative distribution of its class.
     Informative = 1,
     /// It restarts from uniform noise in [−1, 1].
     Uniform = 2,
 }
 
-/// The training images behind the informative law, sorted by class.
+/// The training images behind the informative distribution, sorted by class.
 #[derive(Clone, Copy, Debug)]
 pub struct ByClass<'a> {
     /// N × row bytes; a byte u is the value (u/255 − 0.5)/0.5.
@@ -55,7 +55,7 @@ pub struct ByClass<'a> {
 /// `out[i, ·]` = `x[i, ·]`, or a fresh start by `kind[i]` and `class[i]`.
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
-/// class, clipped to ±1: given the data its law is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
+/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
 /// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone; where
 /// there is no such class, or its offsets do not lie in order among the images, the row is NaN.
 pub fn restart<T: Real>(
@@ -83,7 +83,7 @@ pub fn restart<T: Real>(
 multiversion! {
     /// Uniform on [−1, 1].
     fn uniform<T: Real>(place: Place, base: u64, out: &mut [T]) {
-        draw(place, Law::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
+        draw(place, Distribution::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
     }
 }
 
@@ -113,7 +113,7 @@ multiversion! {
             // Σ_j z_j x_j − (Σ_j z_j) μ.
             let (mut sum, mut total) = ([0.0f32; PIXELS], 0.0f32);
             for (k, images) in images.chunks(BLOCK * row.max(1)).enumerate() {
-                let z = block(place, Law::Normal, base + (k * BLOCK / 4) as u64);
+                let z = block(place, Distribution::Normal, base + (k * BLOCK / 4) as u64);
                 for (x, z) in images.chunks_exact(row.max(1)).zip(z) {
                     total += z;
                     for (s, &u) in sum[..len].iter_mut().zip(&x[at..]) {
@@ -125,7 +125,7 @@ multiversion! {
             for (k, (out, (sum, mean))) in values.enumerate() {
                 // The pixel noise follows the image weights, in the upper half of the chain's elements.
                 let group = (at + k * BLOCK) / 4;
-                let xi = block(place, Law::Normal, base + (1 << 31) + group as u64);
+                let xi = block(place, Distribution::Normal, base + (1 << 31) + group as u64);
                 for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
                     let v = m + factor * (s - total * m) + 1e-2 * xi;
                     *o = T::of(f64::from(v.clip(-1.0, 1.0)));
@@ -137,7 +137,7 @@ multiversion! {
 
 /// The CUDA arm: `cuda/replay.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_by_row, u32};
+    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -155,7 +155,9 @@ pub mod cuda {
             of::<f32>("out", n * row),
         ];
         // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
-        unsafe { Launch::new(gpu, "replay", "replay_gather_f32", threads_by_row(row.div_ceil(4), n), params) }
+        unsafe {
+            Launch::new(gpu, "replay", "replay_gather_f32", threads_per_row(row.div_ceil(4), n), params)
+        }
     }
 
     /// Rows written back into a buffer of `rows` × `row` elements by n indices.
@@ -179,7 +181,7 @@ pub mod cuda {
             let find = unsafe { Launch::new(gpu, "replay", "replay_slots", threads(n), params)? };
             let params =
                 vec![of::<f32>("x", n * row), i64(row), slots, count, of::<f32>("buffer", rows * row)];
-            let size = threads_by_row(row.div_ceil(4), n);
+            let size = threads_per_row(row.div_ceil(4), n);
             // SAFETY: the kernel reads n slots and rows and writes rows of the buffer that the slots name.
             let write = unsafe { Launch::new(gpu, "replay", "replay_scatter_f32", size, params)? };
             Ok(Self { slots: find, write, workspace: n * size_of::<i32>() })

@@ -10,8 +10,8 @@ use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
-pub use crate::ops::channels::Grouped;
-use crate::ops::channels::{Chunks, repeat, room};
+pub use crate::ops::grouped::Grouped;
+use crate::ops::grouped::{Chunks, repeat, room};
 
 /// The coefficients of one group, from `[groups, c]` or `[c]`.
 fn coefficient<T>(v: &[T], c: usize, group: usize) -> &[T] {

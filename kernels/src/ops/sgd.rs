@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum and weight decay, in the form of PyTorch's `torch.optim.SGD`:
 //! d = g + λ·w; v ← μ·v + d; w ← w − lr·v (v starts at zero).
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts2, simd::multiversion};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts2, simd::multiversion};
 
 multiversion! {
     fn step<T: Real>(g: &[T], lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
@@ -26,8 +26,8 @@ pub fn cpu<T: Real>(
     v_out: &mut [T],
 ) {
     for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w_out, v_out| {
-        bring(w, t * GRAIN, w_out);
-        bring(v, t * GRAIN, v_out);
+        copy_unless_in_place(w, t * GRAIN, w_out);
+        copy_unless_in_place(v, t * GRAIN, v_out);
         step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w_out, v_out);
     });
 }

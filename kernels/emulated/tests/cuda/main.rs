@@ -126,12 +126,12 @@ pub fn with_extremes(mut v: Vec<f32>) -> Vec<f32> {
 
 /// One way of running: the order of threads, and how many of the blocks in x that a launch would like.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct Schedule {
     order: Order,
     blocks: fn(u32) -> u32,
 }
 
-impl Way {
+impl Schedule {
     /// Launches; a launch that goes wrong fails the test.
     pub fn go(self, name: &str, grid: [u32; 3], block: u32, args: &[Arg<'_>]) {
         let grid = [(self.blocks)(grid[0]), grid[1], grid[2]];
@@ -143,19 +143,23 @@ impl Way {
     }
 }
 
-/// The results of `f`, which must be the same bits each way.
-pub fn every_way(f: impl Fn(Way) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    let ways = [
-        Way { order: Order::Ascending, blocks: |n| n },
-        Way { order: Order::Descending, blocks: |_| 1 },
-        Way { order: Order::Random(7), blocks: |n| n.min(3) },
+/// The results of `f`, which must be the same bits for every schedule.
+pub fn every_schedule(f: impl Fn(Schedule) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    let schedules = [
+        Schedule { order: Order::Ascending, blocks: |n| n },
+        Schedule { order: Order::Descending, blocks: |_| 1 },
+        Schedule { order: Order::Random(7), blocks: |n| n.min(3) },
     ];
     let bits = |r: &Vec<Vec<f32>>| -> Vec<Vec<u32>> {
         r.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
     };
-    let first = f(ways[0]);
-    for way in &ways[1..] {
-        assert!(bits(&f(*way)) == bits(&first), "{:?} gives other bits than ascending order", way.order);
+    let first = f(schedules[0]);
+    for schedule in &schedules[1..] {
+        assert!(
+            bits(&f(*schedule)) == bits(&first),
+            "{:?} gives other bits than ascending order",
+            schedule.order
+        );
     }
     first
 }

@@ -5,12 +5,12 @@ use crate::gpu::launch::{Float, Launch};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::{ALIGN, Span};
 use crate::ops::bn_stats::cuda::Stats;
-use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
+use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::ConvPass};
 use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
 
 /// Groups of images, whether mean and scale are shared by all of them, and the slope below zero.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub struct NormOptions<'a> {
     /// Images of each group.
     pub groups: &'a [usize],
     /// `[c]`, else `[groups, c]`.
@@ -27,7 +27,7 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(gpu: &Gpu, shape: &ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu, shape: &ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
         let grouped = input(shape, norm.groups);
         let launch = forward(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { launch, bytes: shape.x_len() * size_of::<f32>() })
@@ -72,11 +72,11 @@ impl Forward {
     pub fn new(
         gpu: &Gpu,
         shape: ConvShape,
-        norm: Option<Norm<'_>>,
+        norm: Option<NormOptions<'_>>,
         stats: Option<&[usize]>,
     ) -> Result<Self, GpuError> {
         let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
-        let conv = Conv::new(gpu, Gives::Output, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape)?;
         let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
         Ok(Self { copy, conv, stats: stats.transpose()? })
     }
@@ -130,8 +130,8 @@ impl InputGrad {
     ///
     /// # Errors
     /// What compiling, loading and a library give.
-    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
-        let conv = Conv::new(gpu, Gives::Input, Float::F32, shape)?;
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
+        let conv = Conv::new(gpu, ConvPass::InputGrad, Float::F32, shape)?;
         let grouped = input(&shape, norm.groups);
         let reduce = Reduce::new(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { conv, reduce })
@@ -174,9 +174,9 @@ impl WeightGrad {
     ///
     /// # Errors
     /// What compiling, loading and a library give.
-    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
         let copy = Copy::new(gpu, &shape, norm)?;
-        Ok(Self { copy, conv: Conv::new(gpu, Gives::Filters, Float::F32, shape)? })
+        Ok(Self { copy, conv: Conv::new(gpu, ConvPass::WeightGrad, Float::F32, shape)? })
     }
 
     /// Bytes of workspace.

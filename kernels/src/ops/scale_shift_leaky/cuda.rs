@@ -1,7 +1,7 @@
 //! The CUDA arm: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
-use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, finals, i32, int, kernel, of};
+use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, of};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::Span;
 
@@ -15,7 +15,7 @@ struct Given {
 
 impl Given {
     fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool) -> Result<Self, GpuError> {
-        let rows = Rows::grouped(gpu, float, shape)?;
+        let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let c = int("scale_shift_leaky", rows.c)?;
         let stats = if shared { rows.c } else { rows.stats() };
         Ok(Self { rows, stats, c: i32(c), per_group: i32(if shared { 0 } else { c }) })
@@ -43,7 +43,7 @@ pub fn forward(
     let mut params = vec![float.of("x", n)];
     params.extend(g.coefficients());
     params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("y", n)]);
-    let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.shared_out(gpu));
+    let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.fill_device(gpu));
     // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and the coefficients of each group
     // (at 0 for all where they are shared); it writes as many rows.
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
@@ -72,7 +72,7 @@ pub fn grad(
     params.extend(g.coefficients());
     params.extend([stat("dmean"), stat("dvar"), float.maybe("add", n)]);
     params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("dx", n)]);
-    let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.shared_out(gpu));
+    let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.fill_device(gpu));
     // SAFETY: as the forward pass; dmean and dvar are [groups, c], or both null, and then read by no one.
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
@@ -112,13 +112,13 @@ impl Reduce {
         params.extend(g.coefficients());
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
         params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
-        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.by_chunk(chunks));
+        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
         let stem = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
         let parts = unsafe { Launch::new(gpu, stem, name, grid, params)? };
         let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
         params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
-        let grid = finals(rows.c, rows.groups);
+        let grid = final_sums(rows.c, rows.groups);
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
         let last = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_final", grid, params)? };
         Ok(Self { parts, last, workspace: n * size_of::<f32>() })

@@ -3,7 +3,7 @@
 //! Invariant: a product of two bf16 is exact in float32, so arms differ only in how they round the two sums, and in denormals,
 //! which AVX512_BF16 takes and gives as zero.
 
-use super::super::micro::{Quad, Vector};
+use super::super::microkernel::{Quad, Vector};
 
 /// A vector whose bits can be taken for pairs of bf16. All methods require its instruction set.
 pub(super) trait Halves: Vector {
@@ -71,7 +71,7 @@ impl<V: Halves> Vector for Split<V> {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use super::super::super::micro::{self, Forward, Vector, WeightGrad};
+    use super::super::super::microkernel::{self, Forward, Vector, WeightGrad};
     use super::{Halves, Split};
     use core::arch::x86_64::*;
 
@@ -125,50 +125,50 @@ pub(super) mod x86 {
     );
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(in super::super) unsafe fn forward_bf16<const MR: usize, const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Dot, MR, KV>(f) }
+        unsafe { microkernel::forward::<Dot, MR, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(in super::super) unsafe fn forward512<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Split<__m512>, 8, KV>(f) }
+        unsafe { microkernel::forward::<Split<__m512>, 8, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
     pub(in super::super) unsafe fn forward256<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Split<__m256>, 4, KV>(f) }
+        unsafe { microkernel::forward::<Split<__m256>, 4, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(in super::super) unsafe fn weight_grad_bf16(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Dot, 8, 3>(g) }
+        unsafe { microkernel::weight_grad::<Dot, 8, 3>(g) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(in super::super) unsafe fn weight_grad512(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Split<__m512>, 8, 3>(g) }
+        unsafe { microkernel::weight_grad::<Split<__m512>, 8, 3>(g) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
     pub(in super::super) unsafe fn weight_grad256(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Split<__m256>, 4, 3>(g) }
+        unsafe { microkernel::weight_grad::<Split<__m256>, 4, 3>(g) }
     }
 }

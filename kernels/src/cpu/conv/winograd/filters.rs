@@ -1,7 +1,7 @@
 //! Filters, transformed.
 
 use super::PLACES;
-use super::points::{Three, apart, spread};
+use super::transforms::{FilterTransform, strided, transform_tile_to};
 use crate::cpu::vector::Arithmetic;
 
 /// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
@@ -36,7 +36,7 @@ impl Layout {
     }
 }
 
-/// Input channels a task transforms.
+/// InputTransform channels a task transforms.
 pub(super) const GROUP: usize = 16;
 /// Output channels of a block at most.
 const WIDTH: usize = 32;
@@ -92,7 +92,11 @@ pub(super) unsafe fn transform<V: Arithmetic>(
             unsafe {
                 let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
                 let to = to.add(c * width + v);
-                spread::<V, Three, 3, 6>(apart(from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
+                transform_tile_to::<V, FilterTransform, 3, 6>(
+                    strided(from, 3 * GROUP * WIDTH, GROUP * WIDTH),
+                    to,
+                    place,
+                );
             }
         }
     }

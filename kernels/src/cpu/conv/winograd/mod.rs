@@ -9,18 +9,18 @@
 //! Invariants: what is computed for a tile depends on its image only, never on the chunk it falls in; shapes alone
 //! decide what is done this way.
 
+mod conv;
 mod filters;
-mod gather;
-mod grad;
-mod points;
+mod many_channels;
 mod product;
 mod tiles;
-mod wide;
+mod transforms;
+mod weight_grad;
 
-pub(super) use gather::Winograd;
-pub(super) use grad::{WinogradGrad, add_up};
+pub(super) use conv::Winograd;
+pub(super) use weight_grad::{WinogradGrad, sum_shards};
 
-use super::ConvShape;
+use crate::conv_shape::ConvShape;
 
 /// Places of a transformed tile.
 const PLACES: usize = 36;
