@@ -1,13 +1,13 @@
 //! Measurements: criterion over every stem of the registry, and the check of a GPU. What they measure with is
-//! [`jempp::bench`].
+//! [`jempp_bench`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod gpu;
 pub mod mutate;
 
-pub use jempp::bench::{Bound, Ceiling, Program, bound, cases, render, rows};
 pub use jempp::{Error, Result};
+pub use jempp_bench::{Bound, Ceiling, Program, bound, cases, render, rows};
 
 /// The CPU as `JEMPP_SIMD` and `JEMPP_DEBUG` ask for it; 0 threads: one a core.
 ///

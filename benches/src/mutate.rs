@@ -4,14 +4,15 @@
 //! would end every attempt early (checksums, compression, the lengths of headers) is made right again in half of the
 //! cases. A case is named by parser, seed and number, so that it can be had again.
 
+pub mod probe;
 mod seeds;
 
 use crate::{Error, Result};
 use engine::rng::{Philox, Stream};
 use flate2::read::GzDecoder;
 use flate2::{Compression, Crc, write::GzEncoder};
-use jempp::data::Parser;
 use peak_alloc::PeakAlloc;
+use probe::Parser;
 use std::io::{Cursor, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use zip::write::SimpleFileOptions;
@@ -42,15 +43,16 @@ pub struct Tally {
 /// than 3 or 6 or without the file's name.
 pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &PeakAlloc) -> Result<Tally> {
     let seeds = seeds(parser)?;
-    // What is made once for all files is none's.
-    let _ = parser.run(&seeds[0]);
+    let device = engine::Device::cpu(1);
+    // What is allocated once for all files counts for none of them.
+    let _ = parser.run(&device, &seeds[0]);
     let mut tally = Tally::default();
     for case in cases {
         let bytes = mutant(&seeds, seed, case);
         let before = alloc.current_usage();
         alloc.reset_peak_usage();
         let name = || format!("{parser:?}, seed {seed}, case {case}");
-        let outcome = catch_unwind(AssertUnwindSafe(|| parser.run(&bytes)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| parser.run(&device, &bytes)));
         let outcome = outcome.map_err(|_| Error::Data(format!("{}: the parser panicked", name())))?;
         let took = alloc.peak_usage().saturating_sub(before);
         let allowed = TIMES * bytes.len() + MORE;

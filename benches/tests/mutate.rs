@@ -2,10 +2,10 @@
 //! counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use benches::mutate::probe::Parser;
 use benches::mutate::{MORE, TIMES, run};
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use jempp::data::Parser;
 use peak_alloc::PeakAlloc;
 use std::io::Write;
 
@@ -16,7 +16,7 @@ static ALLOC: PeakAlloc = PeakAlloc;
 fn bounded(parser: Parser, bytes: &[u8], what: &str) -> jempp::Result<()> {
     let before = ALLOC.current_usage();
     ALLOC.reset_peak_usage();
-    let outcome = parser.run(bytes);
+    let outcome = parser.run(&engine::Device::cpu(1), bytes);
     let took = ALLOC.peak_usage() - before;
     assert!(took <= TIMES * bytes.len() + MORE, "{what}: {took} bytes for {}", bytes.len());
     outcome
@@ -44,7 +44,11 @@ fn npz_of_zeros(n: usize) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join(format!("zeros-{}.npz", std::process::id()));
     let shape = [n / 4 / 64, 8, 8, 1];
-    jempp::npz::write(&path, &[("images", jempp::npz::Array::F32(&shape, &vec![0.0; n / 4]))]).unwrap();
+    jempp_formats::npz::write(
+        &path,
+        &[("images", jempp_formats::npz::Array::F32(&shape, &vec![0.0; n / 4]))],
+    )
+    .unwrap();
     let bytes = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     bytes

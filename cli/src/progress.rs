@@ -3,7 +3,7 @@
 use crate::args::{Global, LogFormat};
 use crate::commands::duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jempp::session::{Folder, Observer, Outline, Progress};
+use jempp::run::{Folder, Observer, Outline, Progress};
 use std::io::IsTerminal;
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! The CPU that programs run on, and what a run keeps of its GPU. What there is of CUDA says [`engine::gpu::probe()`].
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
 use engine::{Device, Level};
+use jempp_formats::files::write_atomic;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
         return Ok(());
     }
     let text = serde_json::to_string_pretty(&choices).map_err(|e| Error::Internal(e.to_string()))?;
-    write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))
+    Ok(write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))?)
 }
 
 /// Takes over what a run kept, for programs planned from now on; returns how many choices there were. A file that is

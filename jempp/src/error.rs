@@ -2,7 +2,6 @@
 //!
 //! Invariant: the exit codes are part of the command line's interface and never change their meaning.
 
-use crate::config::Config;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -53,36 +52,24 @@ pub enum Error {
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<jempp_formats::Error> for Error {
+    fn from(e: jempp_formats::Error) -> Self {
+        use jempp_formats::Error as E;
+        match e {
+            E::Config(why) => Self::Config(why),
+            E::Data(why) => Self::Data(why),
+            E::Format(why) => Self::Format(why),
+            E::Io { path, source } => Self::Io { path, source },
+            E::Internal(why) => Self::Internal(why),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
 impl Error {
     /// The operating system's `source` about `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source }
-    }
-
-    /// The same; where memory ran out for training as `config` says, with a batch size that would fit.
-    #[must_use]
-    pub fn with_advice(self, config: &Config) -> Self {
-        let Self::Engine(engine::Error::OutOfMemory(memory)) = self else { return self };
-        let mut text = format!("{memory}.");
-        let batch = config.train.batch_size.max(config.train.labelled_batch_size);
-        match memory.batch_that_fits(batch) {
-            Some(fits) => {
-                text += &format!(
-                    "\nMemory grows with the batch: train.batch_size={fits} may fit (it is {batch})"
-                );
-                text += if config.train.labelled_batch_size > 0 {
-                    "; lower train.labelled_batch_size too."
-                } else {
-                    "."
-                };
-            }
-            None if memory.program_bytes == 0 => {
-                text += "\nState holds weights, optimiser, images and replay buffer: lower sampler.buffer_size or \
-                         model.widen_factor, or use another device.";
-            }
-            None => text += "\nNo batch would fit: use a smaller model or another device.",
-        }
-        Self::OutOfMemory(text)
     }
 
     /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or its memory, 5 diverged,
@@ -123,29 +110,6 @@ mod tests {
         for (error, code) in cases {
             assert_eq!(error.exit_code(), code, "{error}");
         }
-    }
-
-    #[test]
-    fn out_of_memory_comes_with_a_batch_that_fits() {
-        let config = Config::from_sources("jempp", None, &[]).unwrap();
-        let out_of_memory = |program_bytes, free| engine::OutOfMemory {
-            device: "it".into(),
-            wanted: 800,
-            free: Some(free),
-            program_bytes,
-            state_bytes: 1,
-            largest: Vec::new(),
-        };
-        let said = |s| Error::Engine(engine::Error::OutOfMemory(Box::new(s))).with_advice(&config);
-        let text = said(out_of_memory(800, 400)).to_string();
-        assert!(
-            text.contains("800 B wanted, 400 B free") && text.contains("train.batch_size=24 may fit"),
-            "{text}"
-        );
-        assert!(said(out_of_memory(0, 400)).to_string().contains("sampler.buffer_size"));
-        assert!(said(out_of_memory(800, 1)).to_string().contains("No batch would fit"));
-        assert_eq!(said(out_of_memory(0, 1)).exit_code(), 4);
-        assert!(matches!(Error::Cancelled.with_advice(&config), Error::Cancelled));
     }
 
     #[test]

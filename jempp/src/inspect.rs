@@ -1,10 +1,11 @@
 //! What a run, a checkpoint or a model file holds, without running it.
 
-use crate::checkpoint::{self, Container, Tensor};
+use crate::checkpoint;
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::infer::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
-use crate::model::listing;
+use crate::model::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
+use crate::network::listing;
+use jempp_formats::container::{Container, Tensor};
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -4,12 +4,13 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::{DType, Device, Products, bf16};
-use jempp::checkpoint::{self, TensorData};
+use jempp::checkpoint;
 use jempp::config::Config;
-use jempp::data::{self, Reading, plain_batch};
-use jempp::infer::Model;
-use jempp::session::{Folder, Observer, Progress, Session, Silent};
+use jempp::model::Model;
+use jempp::run::{Folder, Observer, Progress, Session, Silent};
 use jempp::train::{Batch, Options, StepMetrics, Trainer};
+use jempp_data::{self, Reading, plain_batch};
+use jempp_formats::container::TensorData;
 use std::path::Path;
 
 const STEPS: usize = 10;
@@ -32,7 +33,7 @@ fn low(threads: usize) -> [Device; 2] {
 
 fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, Trainer) {
     let config = config(more);
-    let (set, split) = data::load(&config.data, Reading::on(device)).unwrap();
+    let (set, split) = jempp_data::load(&config.data, Reading::on(device)).unwrap();
     let mut t = Trainer::new(&config, device, Some((&set, &split.train)), Options::default()).unwrap();
     let n = config.train.batch_size;
     let mut x = vec![0.0; n * set.pixels()];
@@ -89,7 +90,7 @@ fn ten_steps_on_digits_follow_float32() {
 fn bf16_products_do_not_depend_on_threads() {
     let after = |threads| {
         let (_, t) = train(&low(threads)[0], &[]);
-        let values = |p: &jempp::model::Parameter| t.state().fetch::<f32>(p.slot).unwrap();
+        let values = |p: &jempp::network::Parameter| t.state().fetch::<f32>(p.slot).unwrap();
         t.network().parameters.iter().flat_map(values).map(f32::to_bits).collect::<Vec<_>>()
     };
     let one = after(1);

@@ -6,10 +6,10 @@ mod fake;
 
 use engine::{Debugging, Device, Precision};
 use jempp::config::Config;
-use jempp::data::Dataset;
-use jempp::infer::Model;
-use jempp::recalibrate;
+use jempp::model::Model;
+use jempp::train::recalibrate;
 use jempp::train::{Batch, Options, Picks, Trainer};
+use jempp_data::Dataset;
 use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";

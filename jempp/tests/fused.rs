@@ -3,8 +3,8 @@
 
 use engine::{DType, Device};
 use jempp::config::Config;
-use jempp::data::Dataset;
 use jempp::train::{Batch, Options, Trainer};
+use jempp_data::Dataset;
 
 /// Largest |a − b| of gradients and tensors after an iteration, relative to the largest value or the floor, fused against
 /// apart: sums whose chunks end elsewhere, which is a few units in the last place times what norms and products make of

@@ -5,7 +5,7 @@
 
 use jempp::checkpoint::model_from_bytes;
 use jempp::engine::Device;
-use jempp::infer::Model;
+use jempp::model::Model;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;

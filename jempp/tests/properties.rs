@@ -4,11 +4,11 @@
 use engine::rng::Stream;
 use engine::{Device, Spec, State};
 use jempp::config::{Config, Init};
-use jempp::data::Dataset;
-use jempp::model::Network;
-use jempp::sampler::{self, Draw, Langevin, LangevinSpec, Source};
+use jempp::network::Network;
+use jempp::sampling::{self, Draw, Langevin, LangevinSpec, Source};
 use jempp::streams;
 use jempp::train::{Batch, Counters, Options, Picks, Trainer};
+use jempp_data::Dataset;
 use proptest::prelude::*;
 
 /// 40 random 2×3 grey images of two classes, 15 and 25 of each, with correlated pixels.
@@ -32,7 +32,7 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
     let all: Vec<u32> = (0..40).collect();
     let device = Device::cpu(2);
     let mut state = State::new();
-    let seed = sampler::seed_slot(&mut state, 7).unwrap();
+    let seed = sampling::seed_slot(&mut state, 7).unwrap();
     let (source, rows) = Source::new(&mut state, &set, &all, seed).unwrap();
     assert!(rows.len() == 40 && (0..40).all(|row| rows.contains(&row)));
     let n = 40_000;
@@ -48,7 +48,7 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
         let place = (Stream::TEST, u32::from(class));
         let spec = Spec::f32(&[1, 2, 3, 1]);
         let draws =
-            sampler::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
+            sampling::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
         let at = |i: usize, p: usize| f64::from(draws[i * 6 + p]);
         for p in 0..6 {
             let m = (0..n).map(|i| at(i, p)).sum::<f64>() / n as f64;
@@ -77,9 +77,9 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
         let mut state = State::new();
         let network = Network::new(&mut state, &config.model).unwrap();
         network.initialise(&mut state, 1).unwrap();
-        let seed = sampler::seed_slot(&mut state, 1).unwrap();
+        let seed = sampling::seed_slot(&mut state, 1).unwrap();
         let chain = state.add("chain", network.images(5)).unwrap();
-        let counter = sampler::counter_slot(&mut state, 3).unwrap();
+        let counter = sampling::counter_slot(&mut state, 3).unwrap();
         let spec = LangevinSpec {
             sampler: &s,
             chain,
@@ -201,7 +201,7 @@ fn picked_images_are_augmented_as_asked() {
     let picks = Picks { data: &[3, 29, 0, 7, 7, 12], labelled: &[5, 1, 28, 2, 0, 9] };
     let plain = ["data.sigma=0", "data.flip=false"];
     let values = |set: &Dataset, of: &[u32]| -> Vec<f32> {
-        of.iter().flat_map(|i| set.image(*i).unwrap()).map(|u| jempp::data::value(*u)).collect()
+        of.iter().flat_map(|i| set.image(*i).unwrap()).map(|u| jempp_formats::pixels::value(*u)).collect()
     };
     let (mut given, set) = tiny_trainer(&plain);
     let (x, y) = (values(&set, picks.data), values(&set, picks.labelled));

@@ -5,8 +5,8 @@ use engine::ops::pyld_step::{Args, PyldStep};
 use engine::rng::Stream;
 use engine::{DType, Device, HostTensor, Slot, Spec, State, Tape};
 use jempp::config::Config;
-use jempp::data::Dataset;
 use jempp::train::{Batch, Counters, Options, Trainer};
+use jempp_data::Dataset;
 
 const LABELS: [i32; 6] = [0, 1, 0, 1, 0, 1];
 

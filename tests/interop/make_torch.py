@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the files of torch.save that the tests read, into jempp/tests/data/torch.
+"""Writes the files of torch.save that the tests read, into jempp/tests/torch.
 
     venv/bin/python make_torch.py        # torch; made with 2.15.0
 

@@ -6,9 +6,9 @@
 
 use engine::Device;
 use jempp::config::Config;
-use jempp::data::{Dataset, Loader};
 use jempp::streams;
 use jempp::train::{Options, Picks, Trainer};
+use jempp_data::{Dataset, Loader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 

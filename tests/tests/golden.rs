@@ -5,9 +5,9 @@ use core::sync::atomic::AtomicBool;
 use engine::Device;
 use jempp::checkpoint;
 use jempp::config::Config;
-use jempp::infer::Model;
 use jempp::metrics::{Predictions, argmax};
-use jempp::session::{Folder, Report, Session, Silent};
+use jempp::model::Model;
+use jempp::run::{Folder, Report, Session, Silent};
 
 fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
     let config = Config::from_sources("digits", None, overrides).unwrap();

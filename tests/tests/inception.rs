@@ -7,9 +7,9 @@ use engine::ops::elementwise::Mul;
 use engine::ops::max_pool2d::MaxPool2d;
 use engine::ops::reduce::SumAll;
 use engine::{DType, Device, HostTensor, Spec, State, Tape, grad};
-use jempp::checkpoint::{Container, Tensor};
-use jempp::judge::fid::{Moments, Scoring, distance};
-use jempp::judge::inception::{Inception, Resize, SIDE, Variant};
+use jempp_eval::fid::{Moments, Scoring, distance};
+use jempp_eval::inception::{Inception, Resize, SIDE, Variant};
+use jempp_formats::container::{Container, Tensor};
 use jempp_tests::Fixture;
 use std::time::Instant;
 

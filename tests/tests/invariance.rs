@@ -4,8 +4,8 @@
 use engine::Device;
 use engine::rng::{Philox, Stream};
 use jempp::config::Config;
-use jempp::infer::Model;
-use jempp::session::Session;
+use jempp::model::Model;
+use jempp::run::Session;
 
 fn config(overrides: &[&str]) -> Config {
     let small = ["sampler.buffer_size=200", "sampler.outer_steps=3"];

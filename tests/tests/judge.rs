@@ -3,11 +3,12 @@
 
 use engine::Device;
 use jempp::config::{Config, ModelConfig};
-use jempp::infer::{Loss, Model};
-use jempp::judge::attack::Norm;
-use jempp::judge::calibration::{mce, scaled, temperature};
-use jempp::judge::detection::Ranking;
 use jempp::metrics::Predictions;
+use jempp::metrics::{scaled, temperature};
+use jempp::model::{Loss, Model};
+use jempp_eval::attack::Norm;
+use jempp_eval::calibration::mce;
+use jempp_eval::detection::Ranking;
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 

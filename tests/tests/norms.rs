@@ -5,11 +5,11 @@ use engine::ops::elementwise::Axpby;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use engine::{DType, Device, HostTensor, Plan, State, Tape, Var, grad};
-use jempp::checkpoint::Container;
 use jempp::config::{Config, ModelConfig, NormKind};
-use jempp::infer::Model;
-use jempp::model::{BnMode, Network, Objective};
+use jempp::model::Model;
+use jempp::network::{BnMode, Network, Objective};
 use jempp::train::{Batch, Options, Trainer};
+use jempp_formats::container::Container;
 use jempp_tests::{Fixture, Tensor};
 
 /// Largest error relative to the largest element of a tensor, by float type. The fixture keeps the inputs of all leaky

@@ -4,11 +4,11 @@
 use core::sync::atomic::AtomicBool;
 use engine::Device;
 use jempp::checkpoint;
-use jempp::config::Draft;
-use jempp::data::{self, Reading};
-use jempp::infer::Model;
-use jempp::recalibrate;
-use jempp::session::{Folder, Report, Session, Silent};
+use jempp::config::ConfigBuilder;
+use jempp::model::Model;
+use jempp::run::{Folder, Report, Session, Silent};
+use jempp::train::recalibrate;
+use jempp_data::Reading;
 
 const SMALL: [&str; 5] = [
     "data.dataset=digits",
@@ -20,9 +20,9 @@ const SMALL: [&str; 5] = [
 
 fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
     let overrides: Vec<String> = SMALL.iter().chain(more).map(|s| (*s).to_owned()).collect();
-    let draft = Draft::from_sources(preset, None, &overrides).unwrap();
-    let data = data::load_with(&draft.data(), Reading::default()).unwrap();
-    let config = draft.fit(data.set.size(), data.set.classes()).unwrap();
+    let builder = ConfigBuilder::from_sources(preset, None, &overrides).unwrap();
+    let data = jempp_data::load_with(&builder.data(), Reading::default()).unwrap();
+    let config = builder.fit(data.set.size(), data.set.classes()).unwrap();
     assert_eq!((config.model.image_size, config.model.classes, config.data.flip), ([8, 8, 1], 10, false));
     let session = Session::with_data(&config, &Device::cpu(0), data.set, data.split).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -73,7 +73,7 @@ fn the_average_of_the_weights_is_what_is_served() {
     }
     // Batch norm's statistics are those that the averages have.
     let config = model.config().unwrap().unwrap();
-    let (set, split) = data::load(&config.data, Reading::default()).unwrap();
+    let (set, split) = jempp_data::load(&config.data, Reading::default()).unwrap();
     let network = model.network();
     let want = recalibrate::statistics(&device, network, model.state(), &set, &split.train, 64, 0).unwrap();
     assert!(!want.is_empty());

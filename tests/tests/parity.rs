@@ -4,7 +4,7 @@
 use engine::ops::reduce::SumAll;
 use engine::{DType, Device, HostTensor, Slot, Spec, Tape, grad};
 use jempp::config::Config;
-use jempp::model::{BnMode, Objective};
+use jempp::network::{BnMode, Objective};
 use jempp::train::{Batch, Options, Trainer};
 use jempp_tests::{Fixture, Tensor};
 

@@ -7,7 +7,7 @@ use engine::rng::{Philox, Stream};
 use jempp::Error;
 use jempp::checkpoint;
 use jempp::config::Config;
-use jempp::session::{Folder, Limits, Observer, Progress, Report, Session, Silent, latest_unfinished};
+use jempp::run::{Folder, Limits, Observer, Progress, Report, Session, Silent, latest_unfinished};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

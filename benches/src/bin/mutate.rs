@@ -1,8 +1,8 @@
 //! `mutate`: a million mutated files for every parser of files from outside.
 
 use benches::mutate;
+use benches::mutate::probe::Parser;
 use clap::Parser as _;
-use jempp::data::Parser;
 use peak_alloc::PeakAlloc;
 use std::process::ExitCode;
 use std::time::Instant;

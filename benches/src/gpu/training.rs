@@ -4,8 +4,8 @@ use super::{Allowed, Check, Found, check};
 use crate::Result;
 use engine::{DType, Device, Precision};
 use jempp::config::Config;
-use jempp::data::Dataset;
 use jempp::train::{Batch, Options, Picks, Trainer};
+use jempp_data::Dataset;
 use serde_json::json;
 
 /// Steps in float32; in other precisions half as many.

@@ -3,9 +3,9 @@
 use super::{Check, Found, Size, check};
 use crate::{Error, Result};
 use engine::{Debugging, Device, Precision};
-use jempp::bench::{synthetic_session, train_step};
-use jempp::config::Config;
-use jempp::session::Session;
+use jempp::config::{Config, with_advice};
+use jempp::run::Session;
+use jempp_bench::{synthetic_session, train_step};
 use serde_json::json;
 
 /// How products are formed: `--precision` of the command line.
@@ -64,7 +64,7 @@ pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<
         keys.extend(small.map(str::to_owned));
     }
     let config = Config::from_sources("jempp", None, &keys)?;
-    synthetic_session(&config, device).map_err(|e| e.with_advice(&config))
+    synthetic_session(&config, device).map_err(|e| with_advice(e, &config))
 }
 
 fn one(device: &Device, network: &Network, precision: &str, how: Precision, size: Size) -> Result<Found> {

@@ -1,18 +1,18 @@
 //! The good files that are changed: small ones of the tests, most made by the formats' own tools.
 
 use super::gzip;
+use super::probe::Parser;
 use crate::{Error, Result};
 use engine::Device;
-use jempp::checkpoint::{Container, Tensor};
-use jempp::data::Parser;
-use jempp::infer::{Bank, Scores};
-use jempp::judge::conformal::Thresholds;
+use jempp::model::thresholds::Thresholds;
+use jempp::model::{Bank, Scores};
 use jempp::{Config, Model};
+use jempp_formats::container::{Container, Tensor};
 use std::fs;
 use std::path::Path;
 
 fn read(name: &str) -> Result<Vec<u8>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/data").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp").join(name);
     fs::read(&path).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
 }
 
@@ -26,34 +26,38 @@ fn all(folder: &str, names: &[&str], ending: &str) -> Result<Vec<Vec<u8>>> {
 /// # Errors
 /// If they cannot be read.
 pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
-    let official = |name: &str| read(&format!("../../../tests/fixtures/{name}.pt"));
+    let official = |name: &str| read(&format!("../tests/fixtures/{name}.pt"));
     match parser {
         Parser::Pickle => {
             let numpy =
                 ["numpy1-0", "numpy1-2", "numpy1-4", "numpy2-3", "numpy2-5", "python2-0", "python2-2"];
-            let mut files = all("pickle", &numpy, ".pkl")?;
-            files.extend(all("pickle", &["values-0", "values-4", "cifar-2"], ".pkl")?);
+            let mut files = all("formats/tests/pickle", &numpy, ".pkl")?;
+            files.extend(all("formats/tests/pickle", &["values-0", "values-4", "cifar-2"], ".pkl")?);
             Ok(files)
         }
         Parser::Archive => archives(),
-        Parser::Idx => all("sets/mnist", &["t10k-images-idx3-ubyte", "train-images-idx3-ubyte.gz"], ""),
-        Parser::Mat => all("sets", &["svhn-big/test", "svhn-big/train", "svhn/extra"], "_32x32.mat"),
-        Parser::Npz => all("sets", &["plain", "keras", "med"], ".npz"),
-        Parser::Inputs => Ok(vec![inputs()?, read("sets/plain.npz")?]),
-        Parser::Lists => all("sets/celeba", &["list_attr_celeba", "list_eval_partition"], ".txt"),
-        Parser::Png => all("pictures", &["grey", "rgb", "palette", "bits", "opaque"], ".png"),
-        Parser::Jpeg => all("pictures", &["grey", "full", "half", "progressive"], ".jpg"),
-        Parser::Gif => all("pictures", &["palette"], ".gif"),
+        Parser::Idx => {
+            all("data/tests/sets/mnist", &["t10k-images-idx3-ubyte", "train-images-idx3-ubyte.gz"], "")
+        }
+        Parser::Mat => {
+            all("data/tests/sets", &["svhn-big/test", "svhn-big/train", "svhn/extra"], "_32x32.mat")
+        }
+        Parser::Npz => all("data/tests/sets", &["plain", "keras", "med"], ".npz"),
+        Parser::Inputs => Ok(vec![inputs()?, read("data/tests/sets/plain.npz")?]),
+        Parser::Lists => all("data/tests/sets/celeba", &["list_attr_celeba", "list_eval_partition"], ".txt"),
+        Parser::Png => all("data/tests/pictures", &["grey", "rgb", "palette", "bits", "opaque"], ".png"),
+        Parser::Jpeg => all("data/tests/pictures", &["grey", "full", "half", "progressive"], ".jpg"),
+        Parser::Gif => all("data/tests/pictures", &["palette"], ".gif"),
         // Whole models are long and slow: one in four.
         Parser::Torch => {
-            let values = read("torch/values.pt")?;
+            let values = read("formats/tests/torch/values.pt")?;
             Ok(vec![values.clone(), values.clone(), values, official("wrn10_1_official")?])
         }
         Parser::Legacy => {
-            let values = read("torch/values_legacy.pt")?;
+            let values = read("formats/tests/torch/values_legacy.pt")?;
             Ok(vec![values.clone(), values.clone(), values, official("wrn10_1_official_legacy")?])
         }
-        Parser::Moments => all("torch", &["mean", "cov"], ".pt"),
+        Parser::Moments => all("tests/torch", &["mean", "cov"], ".pt"),
         Parser::Safetensors => {
             let small = container()?;
             Ok(vec![small.clone(), small.clone(), small, model()?])
@@ -82,17 +86,17 @@ fn archives() -> Result<Vec<Vec<u8>>> {
         tar.append_data(&mut header, format!("x/{name}"), data).map_err(fail)?;
     }
     let plain = tar.into_inner().map_err(fail)?;
-    Ok(vec![plain.clone(), gzip(&plain), plain, read("sets/cifar-100-python.tar.gz")?])
+    Ok(vec![plain.clone(), gzip(&plain), plain, read("data/tests/sets/cifar-100-python.tar.gz")?])
 }
 
 /// Images to predict for.
 fn inputs() -> Result<Vec<u8>> {
     let path = std::env::temp_dir().join(format!("jempp-mutate-{}.npz", std::process::id()));
     let arrays = [
-        ("images", jempp::npz::Array::F32(&[3, 4, 5, 1], &[0.25; 60])),
-        ("labels", jempp::npz::Array::I64(&[3], &[0, 1, 2])),
+        ("images", jempp_formats::npz::Array::F32(&[3, 4, 5, 1], &[0.25; 60])),
+        ("labels", jempp_formats::npz::Array::I64(&[3], &[0, 1, 2])),
     ];
-    jempp::npz::write(&path, &arrays)?;
+    jempp_formats::npz::write(&path, &arrays)?;
     let bytes = fs::read(&path).and_then(|bytes| fs::remove_file(&path).map(|()| bytes));
     bytes.map_err(|e| Error::Data(format!("{}: {e}", path.display())))
 }
@@ -106,7 +110,7 @@ fn container() -> Result<Vec<u8>> {
         Tensor::i64("steps", [], vec![1 << 40]),
     ]);
     c.meta.insert("step".into(), "12".into());
-    c.to_bytes()
+    Ok(c.to_bytes()?)
 }
 
 /// A model with all that it can carry.
@@ -119,5 +123,5 @@ fn model() -> Result<Vec<u8>> {
     let labels: Vec<u16> = (0..40).map(|i| i % 10).collect();
     model.set_thresholds(Thresholds::fit(&scores, (10, &labels), [0.1, 0.05], "x")?);
     model.facts.insert("config".into(), config.to_toml()?);
-    model.to_container()?.to_bytes()
+    Ok(model.to_container()?.to_bytes()?)
 }

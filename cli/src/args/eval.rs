@@ -193,10 +193,10 @@ pub struct Thresholds {
     #[arg(long, value_name = "NAME")]
     pub data: Option<String>,
     /// How often the label may be missing from the prediction set
-    #[arg(long, default_value_t = jempp::judge::conformal::ALPHA)]
+    #[arg(long, default_value_t = jempp::model::thresholds::ALPHA)]
     pub alpha: f64,
     /// How often data may be taken for none
-    #[arg(long, default_value_t = jempp::judge::conformal::ALPHA)]
+    #[arg(long, default_value_t = jempp::model::thresholds::ALPHA)]
     pub ood_alpha: f64,
     /// Write the model here, which must not exist, instead of into the run's last checkpoint
     #[arg(short, long, value_name = "FILE.safetensors")]

@@ -3,11 +3,11 @@
 use super::{bytes, configuration, print};
 use crate::args::{Bench, BenchCommand, Global, Ops, SampleStep, TrainStep};
 use crate::progress::Steps;
-use jempp::bench::{
+use jempp::config::{Config, with_advice};
+use jempp::{Error, Result};
+use jempp_bench::{
     Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
 };
-use jempp::config::Config;
-use jempp::{Error, Result};
 use serde_json::json;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn asked(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<C
 fn time_ops(global: &Global, a: &Ops) -> Result<()> {
     let device = global.device()?;
     let filter = a.filter.as_deref().or(a.only.as_deref());
-    if jempp::bench::cases(filter).is_empty() {
+    if jempp_bench::cases(filter).is_empty() {
         let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(stem, _)| stem).collect();
         let filter = filter.unwrap_or_default();
         return Err(Error::Config(format!("no case of any op contains `{filter}`; ops: {}", ops.join(", "))));
@@ -85,7 +85,7 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = asked(global, a.config.as_deref(), &a.overrides)?;
     let session = synthetic_session(&config, &global.device()?);
-    let mut session = session.map_err(|e| e.with_advice(&config))?;
+    let mut session = session.map_err(|e| with_advice(e, &config))?;
     if a.dump {
         let dump = session.trainer().dump();
         if a.json { eprintln!("{dump}") } else { print(&dump)? }

@@ -3,9 +3,9 @@
 use super::{bytes, check_output, print};
 use crate::args::{BnName, Convert, Global, KindName, NormName};
 use jempp::config::NormKind;
-use jempp::convert::{Kind, add_bank, add_buffer, read, recalibrate, write};
-use jempp::onnx::BatchNorm;
-use jempp::torch::Hints;
+use jempp::interop::convert::{Kind, add_bank, add_buffer, read, recalibrate, write};
+use jempp::interop::onnx::BatchNorm;
+use jempp::interop::torch::Hints;
 use jempp::{Error, Result};
 
 /// Reads a model and writes it as another kind of file.

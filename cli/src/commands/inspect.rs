@@ -4,7 +4,7 @@ use super::{bytes, json, print};
 use crate::args::{Global, Inspect};
 use jempp::Result;
 use jempp::config::NormKind;
-use jempp::eval::Judgement;
+use jempp::evaluation::Judgement;
 use jempp::inspect::{Inspection, inspect};
 use serde_json::Value;
 use std::fmt::Display;

@@ -13,7 +13,7 @@ pub mod sample;
 pub mod train;
 
 use crate::args::Global;
-use jempp::config::{Config, Draft};
+use jempp::config::{Config, ConfigBuilder};
 use jempp::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -26,11 +26,16 @@ pub fn configuration(
     file: Option<&Path>,
     overrides: &[String],
 ) -> Result<Config> {
-    draft(global, preset, file, overrides)?.finish()
+    builder(global, preset, file, overrides)?.finish()
 }
 
-/// The same before the data are known.
-pub fn draft(global: &Global, preset: &str, file: Option<&Path>, overrides: &[String]) -> Result<Draft> {
+/// As [`configuration`], to be completed once the data set is known.
+pub fn builder(
+    global: &Global,
+    preset: &str,
+    file: Option<&Path>,
+    overrides: &[String],
+) -> Result<ConfigBuilder> {
     let text = match file {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
@@ -47,7 +52,7 @@ pub fn draft(global: &Global, preset: &str, file: Option<&Path>, overrides: &[St
     let mut all: Vec<String> = overrides.to_vec();
     all.extend(global.seed.map(|s| format!("seed={s}")));
     let preset = if file.is_some() { "jempp" } else { preset };
-    Draft::from_sources(preset, text.as_deref().map(|t| (t, name.as_str())), &all)
+    ConfigBuilder::from_sources(preset, text.as_deref().map(|t| (t, name.as_str())), &all)
 }
 
 /// Refuses an output that exists, or whose folder does not, before any work is done for it.

@@ -2,10 +2,10 @@
 
 use super::{check_output, print};
 use crate::args::{Format, Global, Predict};
-use jempp::files::write_atomic;
-use jempp::infer::Model;
-use jempp::predict::{Gradient, Predictions, predict, read_inputs};
+use jempp::model::Model;
+use jempp::model::predict::{Gradient, Predictions, predict, read_inputs};
 use jempp::{Error, Result};
+use jempp_formats::files::write_atomic;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,9 @@
 
 use super::{check_output, json, print};
 use crate::args::{Global, Report};
-use jempp::files::write_atomic;
-use jempp::judge::report::{html, read};
 use jempp::{Error, Result};
+use jempp_eval::report::{html, read};
+use jempp_formats::files::write_atomic;
 
 /// Writes the page.
 pub fn run(global: &Global, a: &Report) -> Result<()> {

@@ -4,11 +4,13 @@ use super::{check_output, print};
 use crate::args::{Global, Sample, StartName};
 use crate::progress::Steps;
 use jempp::config::Config;
-use jempp::grid::{save_animation, save_grid};
-use jempp::infer::Model;
-use jempp::npz::{self, Array};
-use jempp::sample::{Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed};
+use jempp::model::Model;
+use jempp::sampling::draw::{
+    Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed,
+};
 use jempp::{Error, Result};
+use jempp_formats::grid::{save_animation, save_grid};
+use jempp_formats::npz::{self, Array};
 use std::path::{Path, PathBuf};
 
 /// Images in a row of a grid that is not by class.

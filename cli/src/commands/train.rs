@@ -1,14 +1,14 @@
 //! `jempp-cli train`.
 
-use super::{bytes, draft, duration, json, print};
+use super::{builder, bytes, duration, json, print};
 use crate::args::{Global, Train};
 use crate::progress::{Follower, Steps, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use jempp::config::{Config, Draft};
-use jempp::data::{Loaded, Origin, Reading, load_with};
+use jempp::config::{Config, ConfigBuilder, with_advice};
 use jempp::devices::{keep_choices, recall_choices};
-use jempp::session::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
+use jempp::run::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
 use jempp::{Error, Result};
+use jempp_data::{Loaded, Origin, Reading, load_with};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,9 +19,9 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(run) = &a.resume {
         return resume(global, a, run);
     }
-    let draft = draft(global, "digits", a.config.as_deref(), &a.overrides)?;
+    let builder = builder(global, "digits", a.config.as_deref(), &a.overrides)?;
     if a.print_config {
-        let config = if draft.is_open() { load(global, draft)?.0 } else { draft.finish()? };
+        let config = if builder.is_open() { load(global, builder)?.0 } else { builder.finish()? };
         print(&config.to_toml()?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -29,13 +29,13 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(out) = a.out.as_deref().filter(|p| p.exists()) {
         return Err(Error::Exists(out.to_path_buf()));
     }
-    let (config, data) = load(global, draft)?;
+    let (config, data) = load(global, builder)?;
     let session = Session::with_data(&config, &device, data.set, data.split);
-    let mut session = session.map_err(|e| e.with_advice(&config))?;
+    let mut session = session.map_err(|e| with_advice(e, &config))?;
     session.limit(&limits(a));
     if a.dry_run {
         let free = device.free_memory();
-        let seconds = jempp::bench::iteration_seconds(&mut session)?;
+        let seconds = jempp_bench::iteration_seconds(&mut session)?;
         print(&outline(&session.outline(), seconds, free))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -46,19 +46,19 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     go(global, a, session, &folder, &[])
 }
 
-/// Reads the data, and settles with them what the configuration leaves open.
-fn load(global: &Global, draft: Draft) -> Result<(Config, Loaded)> {
+/// Reads the data set, and takes image size and classes from it where the configuration leaves them open.
+fn load(global: &Global, builder: ConfigBuilder) -> Result<(Config, Loaded)> {
     let mut steps = Steps::new(global, "images decoded");
     let progress = |done: usize, all: usize| steps.step(done as u32, all as u32);
     let reading = Reading { threads: global.threads, progress: Box::new(progress), ..Reading::default() };
-    let data = load_with(&draft.data(), reading)?;
+    let data = load_with(&builder.data(), reading)?;
     for warning in &data.warnings {
         note(global, &format!("warning: {warning}"));
     }
     if data.origin != Origin::BuiltIn {
         note(global, &data.summary());
     }
-    let config = draft.fit(data.set.size(), data.set.classes())?;
+    let config = builder.fit(data.set.size(), data.set.classes())?;
     Ok((config, data))
 }
 

@@ -1,7 +1,7 @@
 //! `convert`, and published checkpoints wherever a model is named.
 
 use super::Place;
-use jempp::npz::{Array, write};
+use jempp_formats::npz::{Array, write};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +143,7 @@ fn published_means_and_covariances_start_chains() {
     place.train("run");
     place.run(&["convert", "run", "run.pt"]).ok();
     // 64 values a class would need a file of its own: the small ones do not fit, and it is said how.
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/data/torch");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/torch");
     let [mean, cov] = ["mean.pt", "cov.pt"].map(|n| data.join(n).display().to_string());
     let err = place.run(&["convert", "run.pt", "a.safetensors", "--mean", &mean, "--cov", &cov]).fails(3);
     assert!(err.contains("means of 2 classes and 3 values do not fit a model of 10 classes"), "{err}");

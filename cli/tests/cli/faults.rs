@@ -1,7 +1,7 @@
 //! Missing, damaged and unsuitable files, outputs that exist, divergence, a full disk.
 
 use super::{Place, TINY};
-use jempp::npz::{Array, write};
+use jempp_formats::npz::{Array, write};
 use std::fs;
 use std::path::Path;
 use std::process::Command;

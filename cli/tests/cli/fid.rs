@@ -23,9 +23,9 @@ fn weights(place: &Place) {
         let at = if name.ends_with("running_var") || name.ends_with("bn.weight") { 1.0 } else { 0.0 };
         let values =
             (0..shape.iter().product()).map(|_| at + noise() * (24.0 / fan.max(24.0)).sqrt()).collect();
-        jempp::checkpoint::Tensor::f32(name.as_str(), shape, values)
+        jempp_formats::container::Tensor::f32(name.as_str(), shape, values)
     });
-    let container = jempp::checkpoint::Container::new(tensors.collect::<Vec<_>>());
+    let container = jempp_formats::container::Container::new(tensors.collect::<Vec<_>>());
     container.write(&place.path().join("w.safetensors")).unwrap();
 }
 

@@ -60,7 +60,7 @@ fn sizes_and_classes_come_from_the_data() {
 #[test]
 fn archives_are_recognised_and_damaged_ones_are_6() {
     let place = Place::empty();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/data/sets/cifar-100-python.tar.gz");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/data/tests/sets/cifar-100-python.tar.gz");
     let bytes = fs::read(file).unwrap();
     fs::write(place.path().join("c100.tar.gz"), &bytes).unwrap();
     let print =

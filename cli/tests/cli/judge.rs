@@ -64,7 +64,7 @@ fn thresholds_are_stored_and_predictions_follow_them() {
     assert!(line("d.safetensors")["calibrated"].is_number());
     let npz = place.run(&["predict", "-m", "d.safetensors", "-i", "x.png", "-o", "x.npz"]);
     npz.ok();
-    let mut npz = jempp::npz::Npz::open(&place.path().join("x.npz")).unwrap();
+    let mut npz = jempp_formats::npz::Npz::open(&place.path().join("x.npz")).unwrap();
     assert_eq!(npz.f32("ood_p_value").unwrap().0, [1]);
     // Without validation images there is nothing to fit on, and nothing to decide by.
     place.train("none");

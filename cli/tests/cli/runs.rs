@@ -1,7 +1,7 @@
 //! From training to samples, predictions and judgements.
 
 use super::{Place, TINY};
-use jempp::npz::{Array, Npz};
+use jempp_formats::npz::{Array, Npz};
 
 #[test]
 fn runs_are_numbered_and_keep_what_they_promise() {
@@ -59,9 +59,10 @@ fn predictions_do_not_depend_on_the_batch() {
     let place = Place::empty();
     place.train("run");
     let values: Vec<u8> = (0..9 * 64).map(|i| (i * 37 % 251) as u8).collect();
-    let floats: Vec<f32> = values.iter().map(|u| jempp::data::value(*u)).collect();
+    let floats: Vec<f32> = values.iter().map(|u| jempp_formats::pixels::value(*u)).collect();
     let write = |name: &str, n: usize, x: &[f32]| {
-        jempp::npz::write(&place.path().join(name), &[("images", Array::F32(&[n, 8, 8, 1], x))]).unwrap();
+        jempp_formats::npz::write(&place.path().join(name), &[("images", Array::F32(&[n, 8, 8, 1], x))])
+            .unwrap();
     };
     write("nine.npz", 9, &floats);
     let predict = |input: &[&str], output: &str| {

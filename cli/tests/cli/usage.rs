@@ -97,6 +97,19 @@ fn configuration_is_printed_and_reads_back() {
 }
 
 #[test]
+fn retired_keys_warn_and_are_not_written() {
+    let place = Place::empty();
+    std::fs::write(place.path().join("old.toml"), "[eval]\nbatch_size = 64\nece_bins = 7\n").unwrap();
+    let done = place.run(&["train", "-c", "old.toml", "--print-config", "eval.batch_size=8"]);
+    for source in ["old.toml", "command line"] {
+        assert!(done.err.contains(&format!("{source}: `eval.batch_size` is ignored")), "{}", done.err);
+    }
+    let text = done.ok();
+    let (_, eval) = text.split_once("[eval]").unwrap();
+    assert!(eval.contains("ece_bins = 7") && !eval.contains("batch_size ="), "{eval}");
+}
+
+#[test]
 fn wrong_configurations_are_3_and_say_where() {
     let place = Place::empty();
     let err = place.run(&["train", "train.lrr=1"]).fails(3);

@@ -5,7 +5,7 @@ use crate::call::{call, quietly};
 use crate::handles::jempp_model;
 use crate::status::{Fault, Outcome, jempp_status};
 use core::ffi::{c_int, c_void};
-use jempp::sample::Start;
+use jempp::sampling::draw::Start;
 use jempp::{Model, SampleOptions};
 
 /// How chains are run. Set by jempp_sample_options_init, then changed by the caller.

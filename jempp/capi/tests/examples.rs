@@ -35,7 +35,7 @@ fn memcheck() -> Option<Command> {
 
 /// A digit as a PGM file.
 fn picture(dir: &Path) -> std::path::PathBuf {
-    let (set, _) = jempp::data::digits::load().unwrap();
+    let (set, _) = jempp_data::digits::load().unwrap();
     let mut bytes = b"P5\n8 8\n255\n".to_vec();
     bytes.extend(set.image(0).unwrap());
     let path = dir.join("digit.pgm");
@@ -49,8 +49,8 @@ fn classify_says_what_the_library_says_and_leaks_nothing() {
     let Some(program) = installed.program(&here().join("examples/classify.c")) else { return };
     let (model, image) = (dir.path().join("model"), picture(dir.path()));
     let said = run(Command::new(&program).arg(&model).arg(&image));
-    let (set, _) = jempp::data::digits::load().unwrap();
-    let x: Vec<f32> = set.image(0).unwrap().iter().map(|u| jempp::data::value(*u)).collect();
+    let (set, _) = jempp_data::digits::load().unwrap();
+    let x: Vec<f32> = set.image(0).unwrap().iter().map(|u| jempp_data::value(*u)).collect();
     let scores = Model::load(&Device::cpu(0), &model).unwrap().scores(&x).unwrap();
     let mut p = [0.0; 10];
     jempp::metrics::softmax(&scores.logits, &mut p);
@@ -118,7 +118,7 @@ fn a_process_answers_soon() {
     let mut config = jempp::Config::preset("jempp").unwrap();
     (config.model.depth, config.model.widen_factor) = (16, 2);
     let mut state = jempp::engine::State::new();
-    let network = jempp::model::Network::new(&mut state, &config.model).unwrap();
+    let network = jempp::network::Network::new(&mut state, &config.model).unwrap();
     network.initialise(&mut state, 1).unwrap();
     let slots: std::collections::HashMap<_, _> = network.tensors().collect();
     let fill = |name: &str, _: &jempp::engine::Spec| Ok(state.get::<f32>(slots[name])?.to_vec());
@@ -126,7 +126,7 @@ fn a_process_answers_soon() {
     let n = 40 * 10;
     let (means, draws) = (vec![0.1; 10 * 3072], vec![0.2; n * 3072]);
     let classes = (0..n).map(|i| (i / 40) as i32).collect();
-    model.set_bank(jempp::infer::Bank { means, draws, classes });
+    model.set_bank(jempp::model::Bank { means, draws, classes });
     let path = dir.path().join("wrn_16_2.safetensors");
     model.save(&path).unwrap();
     // The least of many: other work on the machine only adds.

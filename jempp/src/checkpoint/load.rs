@@ -2,13 +2,14 @@
 //!
 //! Invariant: nothing is given out before the manifest's sizes and checksums have been found right.
 
-use super::container::Container;
 use super::manifest::{Entry, Manifest};
 use super::names::{LAST, dotted, entries, step_of, steps, target};
-use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, format, resolve_model};
+use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, resolve_model};
 use crate::error::{Error, Result};
-use crate::torch;
+use crate::interop::torch;
 use engine::Mmap;
+use jempp_formats::container::Container;
+use jempp_formats::container::format;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     let read = |name: &str| -> Result<Container> {
         let path = dir.join(name);
         let (file, length) = whole(&path, &manifest)?;
-        format::read(&mut BufReader::new(file), length, &path)
+        Ok(format::read(&mut BufReader::new(file), length, &path)?)
     };
     let (model, trainer) = (read(MODEL)?, read(TRAINER)?);
     let path = dir.join(STATE);
@@ -67,7 +68,7 @@ pub fn load_model(path: &Path) -> Result<Container> {
     if starts_as_torch(&mut file).map_err(fail)? {
         return torch::model(&Mmap::map(&file).map_err(fail)?, &path, torch::Hints::default());
     }
-    format::read(&mut BufReader::new(file), about.len(), &path)
+    Ok(format::read(&mut BufReader::new(file), about.len(), &path)?)
 }
 
 /// Whether a file is one of PyTorch, by how it starts; it is left at its start.
@@ -75,7 +76,7 @@ fn starts_as_torch(file: &mut File) -> std::io::Result<bool> {
     let mut start = Vec::new();
     file.by_ref().take(START).read_to_end(&mut start)?;
     file.rewind()?;
-    Ok(torch::is_torch(&start))
+    Ok(jempp_formats::torch::is_torch(&start))
 }
 
 /// Opens the model that `path` stands for, at its start; in a checkpoint its checksum is verified.
@@ -95,9 +96,9 @@ pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
 /// # Errors
 /// Those of [`Container::from_bytes`] and [`torch::model`].
 pub fn model_from_bytes(bytes: &[u8], source: &Path) -> Result<Container> {
-    match torch::is_torch(bytes) {
+    match jempp_formats::torch::is_torch(bytes) {
         true => torch::model(bytes, source, torch::Hints::default()),
-        false => Container::from_bytes(bytes, source),
+        false => Ok(Container::from_bytes(bytes, source)?),
     }
 }
 
@@ -116,7 +117,7 @@ pub fn load_trainer(path: &Path) -> Result<Container> {
     }
     let path = dir.join(TRAINER);
     let (file, length) = whole(&path, &manifest_in(dir)?)?;
-    format::read(&mut BufReader::new(file), length, &path)
+    Ok(format::read(&mut BufReader::new(file), length, &path)?)
 }
 
 /// Reads the checkpoint that `root/last` points to (`root` is a run's `ckpt`). When it is damaged, reads the newest

@@ -13,10 +13,7 @@
 //! machine stops, [`load_last`] finds the old checkpoint or the new one. Names that start with a dot are unfinished
 //! business of [`save`], which tidies them up next time. One process at a time writes into a `ckpt`; any may read.
 
-mod container;
 mod disk;
-mod format;
-pub mod layout;
 mod load;
 mod manifest;
 mod names;
@@ -28,9 +25,9 @@ mod view;
 mod tests;
 
 use crate::error::Error;
+use jempp_formats::container::Container;
 use std::path::{Path, PathBuf};
 
-pub use container::{Container, Tensor, TensorData};
 pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, verify};
 pub use names::steps;
 pub use resolve::resolve_model;

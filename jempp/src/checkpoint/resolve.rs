@@ -5,7 +5,7 @@
 use super::names::{LAST, steps, target};
 use super::{MANIFEST, MODEL};
 use crate::error::{Error, Result};
-use crate::files::hint;
+use jempp_formats::files::hint;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

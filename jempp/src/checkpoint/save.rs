@@ -4,13 +4,13 @@
 //! what it replaces is set aside and not removed until the rename is on the disk; `last` moves after that, and only
 //! then are older checkpoints removed. An error on the way puts back what was there and removes what is unfinished.
 
-use super::container::Container;
 use super::disk::{Disk, System, exists, remove, write_file};
-use super::format::Plan;
 use super::manifest::Manifest;
 use super::names::{BEST, LAST, dotted, entries, gone, old, part, step_name, steps, target};
 use super::{MANIFEST, MODEL, STATE, TRAINER};
 use crate::error::{Error, Result};
+use jempp_formats::container::Container;
+use jempp_formats::container::format::Plan;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -3,13 +3,13 @@
 //! Invariant: the header is checked whole before anything is given out; a tensor that is given out is checked like one
 //! of a [`Container`] that was read at once.
 
-use super::container::Container;
 use super::damaged;
-use super::format::{self, Index};
 use super::load::checked_model;
 use crate::error::{Error, Result};
-use crate::torch;
+use crate::interop::torch;
 use engine::Mmap;
+use jempp_formats::container::Container;
+use jempp_formats::container::format::{self, Index};
 use safetensors::tensor::TensorInfo;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl View {
 
     fn of(bytes: Bytes, source: PathBuf) -> Result<Self> {
         let mut all = bytes.all();
-        if torch::is_torch(all) {
+        if jempp_formats::torch::is_torch(all) {
             let whole = torch::model(all, &source, torch::Hints::default())?;
             let (meta, places, bytes) = (whole.meta.clone(), BTreeMap::new(), Bytes::Owned(Vec::new()));
             return Ok(Self { bytes, meta, places, start: 0, whole: Some(whole), source });
@@ -129,7 +129,7 @@ impl View {
         match self.places.get(name) {
             Some(info) if info.shape == shape => Ok(()),
             // What is missing or wrong is said by all of the file, so that the message can name what is there instead.
-            _ => self.container(&self.names())?.f32(name, shape).map(|_| ()),
+            _ => Ok(self.container(&self.names())?.f32(name, shape).map(|_| ())?),
         }
     }
 }

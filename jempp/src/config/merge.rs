@@ -1,8 +1,9 @@
 //! Laying a TOML document and overrides over a preset, with messages that name what is wrong where.
 
-use super::Config;
-use super::keys::{self, Kind};
+use super::retired::{self, Fate, Retired};
+use super::{Config, keys};
 use crate::error::{Error, Result};
+use jempp_data::config::rows::describe;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
@@ -13,20 +14,32 @@ struct Setting {
     source: String,
 }
 
-/// The configuration that the sources give, not validated yet, and the keys that they name.
+/// What the sources say.
+pub(super) struct Merged {
+    /// The configuration, not validated yet.
+    pub config: Config,
+    /// The keys that the sources name.
+    pub given: BTreeSet<String>,
+    /// Warnings about retired keys.
+    pub warnings: Vec<String>,
+}
+
+/// Merges the preset, the document `(text, name)` and the overrides; later ones win.
 pub(super) fn merge(
     default_preset: &str,
     document: Option<(&str, &str)>,
     overrides: &[String],
-) -> Result<(Config, BTreeSet<String>)> {
+    retired: &[Retired],
+) -> Result<Merged> {
     let mut settings = Vec::new();
     if let Some((text, name)) = document {
         let table: Table = text.parse().map_err(|e| Error::Config(format!("{name}: {e}")))?;
         flatten("", table, name, &mut settings)?;
     }
     for text in overrides {
-        settings.push(parse_override(text)?);
+        settings.push(parse_override(retired, text)?);
     }
+    let warnings = replace_retired(retired, &mut settings);
     for s in &mut settings {
         check(s)?;
     }
@@ -44,7 +57,7 @@ pub(super) fn merge(
         }
     }
     let config = table.try_into().map_err(|e| Error::Config(format!("{e}")))?;
-    Ok((config, given))
+    Ok(Merged { config, given, warnings })
 }
 
 /// Lists the leaves of `table` with their dotted names.
@@ -54,7 +67,7 @@ fn flatten(prefix: &str, table: Table, source: &str, out: &mut Vec<Setting>) -> 
         match value {
             Value::Table(t) if keys::find(&name).is_none() => {
                 // An empty section of an unknown name would otherwise pass unseen.
-                if t.is_empty() && !keys::SECTIONS.iter().any(|(s, _)| *s == name) {
+                if t.is_empty() && !keys::is_section(&name) {
                     return Err(unknown(source, &name));
                 }
                 flatten(&name, t, source, out)?;
@@ -65,8 +78,8 @@ fn flatten(prefix: &str, table: Table, source: &str, out: &mut Vec<Setting>) -> 
     Ok(())
 }
 
-/// Reads `key=value`: the value as TOML, or as a bare string where it is none.
-fn parse_override(text: &str) -> Result<Setting> {
+/// Reads `key=value`: the value as TOML, or as a bare string if it is not valid TOML.
+fn parse_override(retired: &[Retired], text: &str) -> Result<Setting> {
     let source = "command line".to_string();
     let Some((name, raw)) = text.split_once('=') else {
         return Err(Error::Config(format!("{source}: `{text}` is not of the form key=value")));
@@ -74,40 +87,51 @@ fn parse_override(text: &str) -> Result<Setting> {
     let (name, raw) = (name.trim().to_string(), raw.trim());
     let text = || Value::String(raw.to_string());
     let value = raw.parse::<Value>().unwrap_or_else(|_| text());
-    let is_text = matches!(keys::find(&name).map(|k| k.kind), Some(Kind::Text | Kind::Choice(_)));
+    let key = match retired::find(retired, &name) {
+        Some(Fate::Renamed(new)) => keys::find(new),
+        _ => keys::find(&name),
+    };
     // A path or name that happens to be a TOML number is still a path or name.
-    let value = if is_text && !value.is_str() { text() } else { value };
+    let value = if key.is_some_and(|k| k.kind.is_text()) && !value.is_str() { text() } else { value };
     Ok(Setting { name, value, source })
 }
 
-/// Checks that the key exists and its value is of its kind; turns whole numbers into numbers where those are due.
+/// Gives retired keys their new names, drops those that are gone, and returns warnings about both. Where one source
+/// names a key by both names, the new one counts.
+fn replace_retired(retired: &[Retired], settings: &mut Vec<Setting>) -> Vec<String> {
+    let named: BTreeSet<(String, String)> =
+        settings.iter().map(|s| (s.source.clone(), s.name.clone())).collect();
+    let mut warnings = Vec::new();
+    settings.retain_mut(|s| {
+        let Some(fate) = retired::find(retired, &s.name) else { return true };
+        let (both, new) = match fate {
+            Fate::Renamed(new) => (named.contains(&(s.source.clone(), new.to_string())), Some(new)),
+            Fate::Gone(_) => (false, None),
+        };
+        warnings.push(retired::warning(&s.source, &s.name, fate, both));
+        match new.filter(|_| !both) {
+            Some(new) => s.name = new.to_string(),
+            None => return false,
+        }
+        true
+    });
+    warnings
+}
+
+/// Checks that the key exists and its value is of its kind; turns whole numbers into floating-point ones where those
+/// are due.
 fn check(s: &mut Setting) -> Result<()> {
     let Some(key) = keys::find(&s.name) else {
-        return Err(if keys::SECTIONS.iter().any(|(n, _)| *n == s.name) {
+        return Err(if keys::is_section(&s.name) {
             let got = describe(&s.value);
             Error::Config(format!("{}: `{}` is a section of keys, got {got}", s.source, s.name))
         } else {
             unknown(&s.source, &s.name)
         });
     };
-    let count = |v: &Value| v.as_integer().is_some_and(|i| i >= 0);
-    let fits = match (key.kind, &s.value) {
-        (Kind::Number, Value::Integer(i)) => {
-            s.value = Value::Float(*i as f64);
-            true
-        }
-        (Kind::Number, Value::Float(_)) | (Kind::Switch, Value::Boolean(_)) => true,
-        (Kind::Count, v) => count(v),
-        (Kind::Text, Value::String(_)) => true,
-        (Kind::Choice(all), Value::String(v)) => all.contains(&v.as_str()),
-        (Kind::Counts(n), Value::Array(a)) => a.iter().all(count) && n.is_none_or(|n| n == a.len()),
-        _ => false,
-    };
-    if fits {
-        return Ok(());
-    }
-    let (expected, got) = (expects(key.kind), describe(&s.value));
-    Err(Error::Config(format!("{}: `{}` expects {expected}, got {got}", s.source, s.name)))
+    let wrong = |why| Error::Config(format!("{}: `{}` {why}", s.source, s.name));
+    s.value = key.kind.accept(s.value.clone()).map_err(wrong)?;
+    Ok(())
 }
 
 fn unknown(source: &str, name: &str) -> Error {
@@ -116,31 +140,4 @@ fn unknown(source: &str, name: &str) -> Error {
         None => "`--print-config` lists them all".to_string(),
     };
     Error::Config(format!("{source}: unknown key `{name}`; {hint}"))
-}
-
-/// What a key of this kind expects, in words.
-fn expects(kind: Kind) -> String {
-    match kind {
-        Kind::Count => "a whole number, 0 or above".to_string(),
-        Kind::Number => "a number".to_string(),
-        Kind::Switch => "true or false".to_string(),
-        Kind::Text => "a string".to_string(),
-        Kind::Choice(all) => {
-            format!("one of {}", all.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", "))
-        }
-        Kind::Counts(Some(n)) => format!("a list of {n} whole numbers, 0 or above"),
-        Kind::Counts(None) => "a list of whole numbers, 0 or above".to_string(),
-    }
-}
-
-/// What a value is, in words.
-fn describe(value: &Value) -> String {
-    match value {
-        Value::String(_) => format!("the string {value}"),
-        Value::Integer(_) | Value::Float(_) => format!("the number {value}"),
-        Value::Boolean(_) => format!("{value}"),
-        Value::Array(_) => format!("the list {value}"),
-        Value::Datetime(_) => format!("the date {value}"),
-        Value::Table(_) => "a table".to_string(),
-    }
 }

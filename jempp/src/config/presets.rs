@@ -1,199 +1,99 @@
-//! The presets: complete sets of defaults.
+//! The presets: what each changes in the defaults that stand with the keys.
 
-use super::{
-    Adversary, Config, Crop, DataConfig, EvalBn, EvalConfig, Init, LabelKind, ModelConfig, NormKind,
-    Optimizer, Plc, Prior, SamplerConfig, Schedule, TrainConfig,
-};
+use super::{Adversary, Config, Init, NormKind, Optimizer, Plc};
 use crate::error::{Error, Result};
 
+/// What a preset changes in the defaults.
+type Change = fn(&mut Config);
+
+/// Each preset's name and its changes.
+const ALL: [(&str, Change); 5] =
+    [("jempp", jempp), ("digits", digits), ("jem", jem), ("softmax", softmax), ("pgd", pgd)];
+
 /// Names of the presets.
-pub const PRESETS: &[&str] = &["jempp", "digits", "jem", "softmax", "pgd"];
+pub const PRESETS: &[&str] = &{
+    let mut names = [""; ALL.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = ALL[i].0;
+        i += 1;
+    }
+    names
+};
 
-/// The defaults of preset `name`.
+/// The configuration that preset `name` gives.
 pub(super) fn preset(name: &str) -> Result<Config> {
-    match name {
-        "jempp" => Ok(jempp()),
-        "digits" => Ok(digits()),
-        "jem" => Ok(jem()),
-        "softmax" => Ok(softmax()),
-        "pgd" => Ok(pgd()),
-        _ => {
-            let known = PRESETS.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
-            Err(Error::Config(format!("unknown preset `{name}`; there are {known}")))
-        }
-    }
+    let Some((name, change)) = ALL.iter().find(|(n, _)| *n == name) else {
+        let known = PRESETS.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
+        return Err(Error::Config(format!("unknown preset `{name}`; there are {known}")));
+    };
+    let mut config = Config { preset: (*name).to_string(), ..Config::default() };
+    change(&mut config);
+    Ok(config)
 }
 
-/// The defaults of the published code (CIFAR-10, WRN-28-10), without its bugs.
-fn jempp() -> Config {
-    Config {
-        seed: 1,
-        preset: "jempp".to_string(),
-        model: ModelConfig {
-            depth: 28,
-            widen_factor: 10,
-            image_size: [32, 32, 3],
-            classes: 10,
-            bn_momentum: 0.9,
-            leak: 0.2,
-            norm: NormKind::Batch,
-            dropout: 0.0,
-            energy_head: false,
-        },
-        train: TrainConfig {
-            batch_size: 64,
-            labelled_batch_size: 0,
-            epochs: 150,
-            max_iters: 0,
-            optimizer: Optimizer::Sgd,
-            lr: 0.1,
-            momentum: 0.9,
-            beta1: 0.9,
-            beta2: 0.999,
-            weight_decay: 4e-4,
-            warmup_iters: 1000,
-            schedule: Schedule::Steps,
-            lr_min: 0.0,
-            decay_epochs: vec![50, 100, 125],
-            decay_rate: 0.2,
-            ema: 0.0,
-            p_x_weight: 1.0,
-            p_y_given_x_weight: 1.0,
-            p_x_y_weight: 0.0,
-            adversary: Adversary::None,
-            adversary_epsilon: 8.0 / 255.0,
-            adversary_step: 2.0 / 255.0,
-            adversary_steps: 7,
-            plc: Plc::Alltrain1,
-            energy_l2: 0.0,
-            collapse_gap: 1000.0,
-            collapse_iters: 200,
-            loss_limit: 1e8,
-            eval_every: 1,
-            checkpoint_every: 10,
-            sample_every: 1,
-            log_every: 10,
-            tensorboard: true,
-        },
-        sampler: SamplerConfig {
-            outer_steps: 10,
-            inner_steps: 5,
-            step_size: 0.2,
-            clip: 1.0,
-            in_box: true,
-            sgld_lr: 0.0,
-            noise: 0.0,
-            clip_after_noise: false,
-            buffer_size: 10_000,
-            reinit_freq: 0.05,
-            uniform_reinit_freq: 0.0,
-            init: Init::Informative,
-            init_prior: Prior::Data,
-            literal: false,
-        },
-        data: DataConfig {
-            dataset: "digits".to_string(),
-            sigma: 0.03,
-            labels_per_class: 0,
-            pad: 4,
-            flip: true,
-            p_x_augment: true,
-            valid_size: 5000,
-            labels: LabelKind::Fine,
-            extra: false,
-            crop: Crop::Square,
-            attribute: String::new(),
-        },
-        eval: EvalConfig { bn: EvalBn::Recalibrated, recalibration_batches: 0, ece_bins: 20, batch_size: 64 },
-    }
-}
+/// The defaults: the settings of the published code (CIFAR-10, WRN-28-10), without its bugs.
+fn jempp(_: &mut Config) {}
 
 /// A small network on the built-in 8×8 digits. The published setting diverges there; the noise on data and
 /// chains, the energy term and the uniform restarts are what keeps it stable. Images are not cropped: a shift by one
 /// of eight pixels with a mirrored border makes other characters of them, and costs accuracy, calibration and the
-/// looks of the samples (measured: `docs/measurements/digits.md`). Of 1,437 training images, 55 epochs are 1,210
+/// looks of the samples (measured: `docs/measurements/digits.md`). With 1,437 training images, 55 epochs are 1,210
 /// iterations.
-fn digits() -> Config {
-    let base = jempp();
-    Config {
-        preset: "digits".to_string(),
-        model: ModelConfig {
-            depth: 10,
-            widen_factor: 1,
-            image_size: [8, 8, 1],
-            bn_momentum: 0.1,
-            ..base.model
-        },
-        train: TrainConfig {
-            epochs: 55,
-            warmup_iters: 50,
-            // At 50, 75 and 90 % of the epochs.
-            decay_epochs: vec![27, 41, 49],
-            energy_l2: 0.1,
-            sample_every: 5,
-            ..base.train
-        },
-        sampler: SamplerConfig {
-            noise: 0.01,
-            clip_after_noise: true,
-            buffer_size: 1000,
-            uniform_reinit_freq: 0.05,
-            ..base.sampler
-        },
-        data: DataConfig { sigma: 0.1, pad: 0, flip: false, valid_size: 0, ..base.data },
-        ..base
-    }
+fn digits(c: &mut Config) {
+    c.model.depth = 10;
+    c.model.widen_factor = 1;
+    c.model.image_size = [8, 8, 1];
+    c.model.bn_momentum = 0.1;
+    c.train.epochs = 55;
+    c.train.warmup_iters = 50;
+    // At 50, 75 and 90 % of the epochs.
+    c.train.decay_epochs = vec![27, 41, 49];
+    c.train.energy_l2 = 0.1;
+    c.train.sample_every = 5;
+    c.sampler.noise = 0.01;
+    c.sampler.clip_after_noise = true;
+    c.sampler.buffer_size = 1000;
+    c.sampler.uniform_reinit_freq = 0.05;
+    c.data.sigma = 0.1;
+    c.data.pad = 0;
+    c.data.flip = false;
+    c.data.valid_size = 0;
 }
 
-/// JEM (Grathwohl et al., ICLR 2020), which JEM++ started from: the command that the published code's README gives for
-/// CIFAR-10, and the defaults of its `train_wrn_ebm.py` (wgrathwohl/JEM) for the rest. Chains start from uniform noise and
-/// move by x ← x + ∂f/∂x + 0.01·ξ, without bounds on gradient or chain.
-fn jem() -> Config {
-    let base = jempp();
-    Config {
-        preset: "jem".to_string(),
-        // The published network has no normalisation (`norm=None`).
-        model: ModelConfig { norm: NormKind::None, ..base.model },
-        train: TrainConfig {
-            epochs: 200,
-            optimizer: Optimizer::Adam,
-            lr: 1e-4,
-            weight_decay: 0.0,
-            decay_epochs: vec![160, 180],
-            decay_rate: 0.3,
-            // Its chains are drawn before f of data and chains.
-            plc: Plc::Alltrain2,
-            ..base.train
-        },
-        sampler: SamplerConfig {
-            outer_steps: 20,
-            inner_steps: 1,
-            step_size: 1.0,
-            clip: 0.0,
-            in_box: false,
-            noise: 0.01,
-            init: Init::Uniform,
-            ..base.sampler
-        },
-        ..base
-    }
+/// JEM (Grathwohl et al., ICLR 2020), which JEM++ builds on: the command that the published code's README gives for
+/// CIFAR-10, and the defaults of its `train_wrn_ebm.py` (wgrathwohl/JEM) for the rest. Chains start from uniform
+/// noise and move by x ← x + ∂f/∂x + 0.01·ξ, without bounds on gradient or chain.
+fn jem(c: &mut Config) {
+    // The published network has no normalisation (`norm=None`).
+    c.model.norm = NormKind::None;
+    c.train.epochs = 200;
+    c.train.optimizer = Optimizer::Adam;
+    c.train.lr = 1e-4;
+    c.train.weight_decay = 0.0;
+    c.train.decay_epochs = vec![160, 180];
+    c.train.decay_rate = 0.3;
+    // Its chains are drawn before f of data and chains.
+    c.train.plc = Plc::Alltrain2;
+    c.sampler.outer_steps = 20;
+    c.sampler.inner_steps = 1;
+    c.sampler.step_size = 1.0;
+    c.sampler.clip = 0.0;
+    c.sampler.in_box = false;
+    c.sampler.noise = 0.01;
+    c.sampler.init = Init::Uniform;
 }
 
-/// The plain classifier of the same size and training as JEM++, to compare with: the cross-entropy alone, no chains.
-fn softmax() -> Config {
-    let base = jempp();
-    Config { preset: "softmax".to_string(), train: TrainConfig { p_x_weight: 0.0, ..base.train }, ..base }
+/// The plain classifier of the same size and training as JEM++, as a baseline: the cross-entropy alone, no chains.
+fn softmax(c: &mut Config) {
+    c.train.p_x_weight = 0.0;
 }
 
-/// The same, trained on images under attack (Madry et al., ICLR 2018, their setting for CIFAR-10: L∞, ε = 8/255, seven steps
+/// `softmax` with adversarial training (Madry et al., ICLR 2018, their setting for CIFAR-10: L∞, ε = 8/255, seven steps
 /// of 2/255).
-fn pgd() -> Config {
-    let base = softmax();
-    Config {
-        preset: "pgd".to_string(),
-        train: TrainConfig { adversary: Adversary::Linf, ..base.train },
-        ..base
-    }
+fn pgd(c: &mut Config) {
+    softmax(c);
+    c.train.adversary = Adversary::Linf;
 }
 
 #[cfg(test)]
@@ -207,6 +107,7 @@ mod tests {
             assert_eq!(&c.preset, name);
             c.validate().unwrap();
         }
+        assert_eq!(preset("jempp").unwrap(), Config::default());
         assert!(preset("nope").unwrap_err().to_string().contains("`jempp`, `digits`"));
     }
 }

@@ -138,11 +138,11 @@ fn ranges_are_checked() {
 fn written_toml_is_complete_and_described() {
     let c = Config::preset("digits").unwrap();
     let text = c.to_toml().unwrap();
-    for key in keys::KEYS {
+    for key in keys::all() {
         assert!(text.contains(&format!("# {}\n# (", key.doc)), "{}", key.name);
     }
-    assert_eq!(text.matches("; default ").count(), keys::KEYS.len());
-    let lr = "# learning rate after the warm-up\n# (number; above 0; step a unit of gradient; default 0.1)\nlr = 0.3\n";
+    assert_eq!(text.matches("; default ").count(), keys::all().count());
+    let lr = "# Learning rate after the warm-up.\n# (number; above 0; per unit of gradient; default 0.1)\nlr = 0.3\n";
     let changed = Config { train: TrainConfig { lr: 0.3, ..c.train.clone() }, ..c.clone() };
     assert!(changed.to_toml().unwrap().contains(lr));
     assert_eq!(changed.changes().unwrap(), ["train.lr=0.3"]);
@@ -150,6 +150,74 @@ fn written_toml_is_complete_and_described() {
     let other = text.replace("preset = \"digits\"", "preset = \"jempp\"");
     let back = Config::from_sources("jempp", Some((&other, "x")), &[]).unwrap();
     assert_eq!(Config { preset: "digits".to_string(), ..back }, c);
+}
+
+/// What merging gives with keys renamed and removed that the real table does not have.
+fn merged(toml: &str, overrides: &[&str]) -> (Result<Config>, Vec<String>) {
+    use retired::Fate::{Gone, Renamed};
+    let table = [
+        ("train.rate", Renamed("train.lr")),
+        ("name", Renamed("data.dataset")),
+        ("old.part", Gone("it did nothing")),
+        ("train.twice", Gone("once is enough")),
+    ];
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    match merge::merge("digits", Some((toml, "run.toml")), &overrides, &table) {
+        Ok(m) => (m.config.validate().map(|()| m.config), m.warnings),
+        Err(e) => (Err(e), Vec::new()),
+    }
+}
+
+#[test]
+fn renamed_keys_give_their_value_to_the_new_name() {
+    let (c, said) = merged("[train]\nrate = 1", &[]);
+    assert_eq!(c.unwrap().train.lr, 1.0);
+    assert_eq!(said, ["run.toml: `train.rate` is now called `train.lr`"]);
+    let (c, said) = merged("", &["train.rate=0.3", "name=2024"]);
+    let c = c.unwrap();
+    assert_eq!((c.train.lr, c.data.dataset.as_str(), said.len()), (0.3, "2024", 2));
+    assert!(said[1].starts_with("command line: `name` is now called `data.dataset`"));
+    // A later source wins under either name; in one source the new name does.
+    assert_eq!(merged("train.rate = 0.3", &["train.lr=0.4"]).0.unwrap().train.lr, 0.4);
+    assert_eq!(merged("train.lr = 0.3", &["train.rate=0.4"]).0.unwrap().train.lr, 0.4);
+    let (c, said) = merged("", &["train.lr=0.3", "train.rate=0.4"]);
+    assert_eq!(c.unwrap().train.lr, 0.3);
+    assert_eq!(said, ["command line: `train.rate` is ignored: it is now `train.lr`, which is given too"]);
+    // A wrong value is an error of the new name.
+    let wrong = merged("", &["train.rate=fast"]).0.unwrap_err().to_string();
+    assert_eq!(wrong, "command line: `train.lr` expects a number, got the string \"fast\"");
+    // What is written has the new name only.
+    let text = merged("train.rate = 0.3", &[]).0.unwrap().to_toml().unwrap();
+    assert!(text.contains("\nlr = 0.3\n") && !text.contains("rate = 0.3"), "{text}");
+}
+
+#[test]
+fn removed_keys_are_ignored_with_a_warning() {
+    let (c, said) = merged("[old]\npart = { a = 1 }\n[train]\ntwice = \"what\"", &["train.twice=nan"]);
+    assert!(c.unwrap_err().to_string().contains("unknown key `old.part.a`"));
+    assert!(said.is_empty());
+    let (c, said) = merged("[old]\npart = 1\n[train]\ntwice = \"what\"", &["train.twice=nan"]);
+    assert_eq!(c.unwrap(), Config::preset("digits").unwrap());
+    assert_eq!(
+        said,
+        [
+            "run.toml: `old.part` is ignored: it did nothing",
+            "run.toml: `train.twice` is ignored: once is enough",
+            "command line: `train.twice` is ignored: once is enough",
+        ]
+    );
+}
+
+#[test]
+fn the_batch_size_of_evaluation_is_gone() {
+    let old = Config::preset("jempp").unwrap().to_toml().unwrap() + "batch_size = 64\n";
+    assert_eq!(from(&old, &["eval.batch_size=3"]).unwrap(), Config::preset("jempp").unwrap());
+    let sources = (Some((old.as_str(), "run.toml")), ["eval.batch_size=3".to_string()]);
+    let merged = merge::merge("digits", sources.0, &sources.1, retired::RETIRED).unwrap();
+    assert!(!merged.given.contains("eval.batch_size"));
+    let [file, line] = &merged.warnings[..] else { panic!("{:?}", merged.warnings) };
+    assert!(file.starts_with("run.toml: `eval.batch_size` is ignored: "), "{file}");
+    assert!(line.starts_with("command line: `eval.batch_size` is ignored: "), "{line}");
 }
 
 proptest! {

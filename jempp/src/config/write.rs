@@ -1,9 +1,8 @@
 //! The configuration as a TOML document in which every key is described.
 
-use super::Config;
-use super::keys::{KEYS, Key, Kind, SECTIONS};
-use super::limits;
+use super::{Config, keys};
 use crate::error::{Error, Result};
+use jempp_data::config::rows::Key;
 use std::fmt::Write;
 use toml::{Table, Value};
 
@@ -11,25 +10,20 @@ use toml::{Table, Value};
 pub(super) fn to_toml(config: &Config) -> Result<String> {
     let table = Table::try_from(config)
         .map_err(|e| Error::Config(format!("the configuration has no TOML form: {e}")))?;
-    // One that is not known here is its own default.
+    // The values of an unknown preset are their own defaults.
     let preset = Config::preset(&config.preset).unwrap_or_else(|_| config.clone());
     let preset = Table::try_from(&preset).map_err(|e| Error::Internal(e.to_string()))?;
     let mut out = String::from(
-        "# Configuration of a jempp run. Every key is here; leave one out to take its preset's value, its default below.\n",
+        "# Configuration of a jempp run. All keys are listed; a key that is left out takes its default, the preset's value.\n",
     );
-    for key in KEYS.iter().filter(|k| !k.name.contains('.')) {
-        line(&mut out, key, key.name, &table, &preset)?;
+    for key in Config::KEYS {
+        line(&mut out, key, &table, &preset)?;
     }
-    for (section, doc) in SECTIONS {
+    for section in Config::SECTIONS {
         // Writing to a string cannot fail.
-        let _ = write!(out, "\n# {doc}.\n[{section}]\n");
-        let part =
-            |t: &Table| t.get(*section).and_then(Value::as_table).cloned().ok_or_else(|| missing(section));
-        let (values, defaults) = (part(&table)?, part(&preset)?);
-        for key in KEYS {
-            if let Some(leaf) = key.name.strip_prefix(section).and_then(|n| n.strip_prefix('.')) {
-                line(&mut out, key, leaf, &values, &defaults)?;
-            }
+        let _ = write!(out, "\n# {}\n[{}]\n", section.doc, section.name);
+        for key in section.keys {
+            line(&mut out, key, &table, &preset)?;
         }
     }
     Ok(out)
@@ -39,43 +33,30 @@ pub(super) fn to_toml(config: &Config) -> Result<String> {
 pub(super) fn changes(config: &Config) -> Result<Vec<String>> {
     let table = |c: &Config| Table::try_from(c).map_err(|e| Error::Config(e.to_string()));
     let (now, base) = (table(config)?, table(&Config::preset(&config.preset)?)?);
-    let value = |t: &Table, name: &str| match name.split_once('.') {
-        Some((section, leaf)) => t.get(section).and_then(|s| s.get(leaf)).cloned(),
-        None => t.get(name).cloned(),
-    };
-    let changed = |k: &&Key| value(&now, k.name) != value(&base, k.name);
-    let shown = |k: &Key| value(&now, k.name).map(|v| format!("{}={v}", k.name));
-    Ok(KEYS.iter().filter(changed).filter_map(shown).collect())
+    let changed = keys::all().filter(|k| value(&now, k) != value(&base, k));
+    Ok(changed.filter_map(|k| Some(format!("{}={}", k.name, value(&now, k)?))).collect())
 }
 
-fn line(out: &mut String, key: &Key, leaf: &str, values: &Table, defaults: &Table) -> Result<()> {
-    let [value, default] = [values, defaults].map(|t| t.get(leaf).ok_or_else(|| missing(key.name)));
-    let _ = write!(out, "# {}\n# {}\n{leaf} = {}\n", key.doc, about(key, default?), value?);
+/// The value of `key` in a whole configuration.
+fn value<'a>(table: &'a Table, key: &Key) -> Option<&'a Value> {
+    match key.name.split_once('.') {
+        Some((section, leaf)) => table.get(section)?.get(leaf),
+        None => table.get(key.name),
+    }
+}
+
+fn line(out: &mut String, key: &Key, values: &Table, defaults: &Table) -> Result<()> {
+    let of = |table| {
+        let missing = || Error::Internal(format!("the configuration lacks its key `{}`", key.name));
+        value(table, key).ok_or_else(missing)
+    };
+    let (now, default) = (of(values)?, of(defaults)?);
+    let _ = write!(out, "# {}\n# ({}; default {default})\n{} = {now}\n", key.doc, about(key), key.leaf());
     Ok(())
 }
 
-/// What a key may hold, in what unit, and its preset's value.
-fn about(key: &Key, default: &Value) -> String {
-    let (range, unit) = limits::of(key.name).unwrap_or_default();
-    let kind = match key.kind {
-        Kind::Count => "whole number",
-        Kind::Number => "number",
-        Kind::Switch => "true or false",
-        Kind::Text => "text",
-        Kind::Choice(_) => "one of",
-        Kind::Counts(_) => "list of whole numbers",
-    };
-    let mut out = format!("({kind}");
-    if let Kind::Choice(all) = key.kind {
-        let _ = write!(out, " {}", all.join(", "));
-    }
-    for more in [range, unit].into_iter().filter(|m| !m.is_empty()) {
-        let _ = write!(out, "; {more}");
-    }
-    let _ = write!(out, "; default {default})");
-    out
-}
-
-fn missing(name: &str) -> Error {
-    Error::Internal(format!("the table of keys names `{name}`, which the configuration lacks"))
+/// What a key may hold, and in what unit.
+fn about(key: &Key) -> String {
+    let parts = [key.kind.to_string(), key.range.to_string(), key.relation.into(), key.unit.into()];
+    parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join("; ")
 }

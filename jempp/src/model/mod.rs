@@ -1,347 +1,443 @@
-//! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
+//! A trained model: logits, unnormalised log density, input gradients; the same for an image in any batch.
 //!
-//! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
-//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw; a network of another
-//! norm has none of either, and treats each image as if it were alone. Where a network computes
-//! in bf16 the parameters are float32 all the same, and each filter has a rounded copy, which the convolutions read.
+//! Invariants: a model is immutable and may be used from several threads at once, each call borrowing programs from a
+//! bounded pool; batch norm uses the frozen statistics, and images run in chunks of planned sizes. Loading reads no more
+//! than a first call needs: the bank stays in its file until chains ask for it.
 
-mod forward;
-pub(crate) mod listing;
+mod losses;
+mod pool;
+pub mod predict;
+pub mod thresholds;
 
-use crate::config::{ModelConfig, NormKind};
+use crate::checkpoint::View;
+use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
-use crate::streams;
-use engine::rng::Philox;
-use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
+use crate::network::{BnMode, Network, Objective, get, listing};
+use engine::ops::reduce::SumAll;
+use engine::{Device, HostTensor, Spec, State, Tape, grad};
+use jempp_formats::container::{Container, Tensor};
+pub use losses::Loss;
+use pool::{Pool, Program, Want};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use thresholds::Thresholds;
 
-pub use forward::{BnMode, Forward, Heads, Masks, Objective};
+/// What `format` says in the metadata of a model file.
+pub const FORMAT: &str = "jempp-model-1";
+/// How bytes become inputs.
+pub(crate) const PREPROCESSING: &str = "x = (u/255 - 0.5)/0.5";
+/// The chains of the training, n×C×H×W, in a trainer's file or, where a model was converted, in its own.
+pub(crate) const REPLAY_BUFFER: &str = "replay_buffer";
+/// The fact that a converted model has where the size of images is not known but taken for granted.
+pub(crate) const IMAGE_SIZE: &str = "image_size";
+/// Names of the bank's tensors in the file: classes, means, draws.
+const BANK: [&str; 3] = ["init.classes", "init.means", "init.draws"];
+/// Images of a program, largest first: n images run as many of the first as fit, then of the next.
+const CHUNKS: [usize; 3] = [64, 8, 1];
 
-/// What is added to variances.
-pub const BN_EPS: f64 = 1e-5;
-
-/// How a parameter starts, as in PyTorch's defaults.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start {
-    /// Uniform within ±1/√fan_in (filters, linear weights and their biases).
-    FanIn(usize),
-    /// A constant: 1 for scales, 0 for shifts.
-    Constant(f32),
+/// Scores of n images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// n×classes.
+    pub logits: Vec<f32>,
+    /// n: unnormalised log p(x) = logsumexp of the logits, or the output of the energy head.
+    pub log_density: Vec<f32>,
 }
 
-/// A trained tensor.
-#[derive(Clone, Debug)]
-pub struct Parameter {
-    /// Name in the published model, such as `f.layer1.0.conv1.weight`.
-    pub name: String,
-    /// Where it lives.
-    pub slot: Slot,
-    /// Its bf16 copy, which the network then computes with; filters have one where activations are bf16.
-    pub low: Option<Slot>,
-    /// How it starts.
-    pub start: Start,
+/// Where chains can start without the training data: draws from the informative law, by class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bank {
+    /// classes×H×W×C.
+    pub means: Vec<f32>,
+    /// Draws, n×H×W×C, in class order.
+    pub draws: Vec<f32>,
+    /// Their classes.
+    pub classes: Vec<i32>,
 }
 
-/// Running statistics of one batch norm.
-#[derive(Clone, Debug)]
-pub struct Norm {
-    /// Name in the published model, such as `f.layer1.0.bn1`.
-    pub name: String,
-    /// Running mean `[C]`.
-    pub mean: Slot,
-    /// Running variance `[C]`, unbiased.
-    pub var: Slot,
+/// A trained model on a device.
+///
+/// ```no_run
+/// use jempp::{Device, Model};
+///
+/// # fn main() -> jempp::Result<()> {
+/// let model = Model::load(&Device::cpu(0), "runs/train-001".as_ref())?;
+/// let images = vec![0.0; 2 * 8 * 8]; // two images, N×H×W×C in [−1, 1]
+/// let scores = model.scores(&images)?; // or model.logits, model.log_density, model.input_grad
+/// println!("{:?} {:?}", scores.logits, scores.log_density);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Model {
+    device: Device,
+    state: State,
+    network: Network,
+    /// Facts about the model, by name; kept when it is saved.
+    pub facts: BTreeMap<String, String>,
+    bank: OnceLock<Option<Bank>>,
+    /// Where the bank is, until it is asked for.
+    file: Option<View>,
+    thresholds: Option<Thresholds>,
+    pool: Pool,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConvRef {
-    pub weight: usize,
-    pub bias: usize,
-    pub stride: usize,
-    pub pad: usize,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Block {
-    pub bn1: usize,
-    pub conv1: ConvRef,
-    pub bn2: usize,
-    pub conv2: ConvRef,
-    pub shortcut: Option<ConvRef>,
-}
-
-/// A network whose tensors live in a [`State`].
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// Its shape.
-    pub config: ModelConfig,
-    /// All parameters, in the order of the published model.
-    pub parameters: Vec<Parameter>,
-    /// All batch norms, in the order of the forward pass; none if the norm is another.
-    pub norms: Vec<Norm>,
-    /// Parameters of each normalisation: weight and bias, or loc and scale.
-    pub(crate) affine: Vec<Option<[usize; 2]>>,
-    /// Of images, parameters and everything after the last activation.
-    pub(crate) dtype: DType,
-    /// Of activations.
-    pub(crate) activations: DType,
-    /// Whether convolutions normalise on load and gather statistics, or every op is recorded apart. By default the former,
-    /// but for networks on a GPU, where libraries convolve, and in bf16, which rounds what is normalised.
-    pub fused: bool,
-    pub(crate) conv1: ConvRef,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) last_bn: usize,
-    pub(crate) head: (usize, usize),
-    pub(crate) energy: Option<(usize, usize)>,
-}
-
-struct Builder<'a> {
-    state: &'a mut State,
-    kind: NormKind,
-    activations: DType,
-    parameters: Vec<Parameter>,
-    norms: Vec<Norm>,
-    affine: Vec<Option<[usize; 2]>>,
-}
-
-impl Builder<'_> {
-    fn parameter(&mut self, name: String, shape: &[usize], start: Start) -> Result<usize> {
-        let spec = Spec::new(shape, self.activations);
-        let slot = self.state.add(&name, spec.wide())?;
-        let filters = shape.len() == 4 && spec != spec.wide();
-        let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
-        self.parameters.push(Parameter { name, slot, low, start });
-        Ok(self.parameters.len() - 1)
-    }
-
-    /// A convolution from `c` to `k` channels with square filters of side `r`.
-    fn conv(&mut self, name: &str, c: usize, k: usize, r: usize, stride: usize) -> Result<ConvRef> {
-        let start = Start::FanIn(c * r * r);
-        Ok(ConvRef {
-            weight: self.parameter(format!("{name}.weight"), &[k, r, r, c], start)?,
-            bias: self.parameter(format!("{name}.bias"), &[k], start)?,
-            stride,
-            pad: r / 2,
-        })
-    }
-
-    /// A linear layer from `c` to `k` values.
-    fn linear(&mut self, name: &str, c: usize, k: usize) -> Result<(usize, usize)> {
-        let weight = self.parameter(format!("{name}.weight"), &[k, c], Start::FanIn(c))?;
-        Ok((weight, self.parameter(format!("{name}.bias"), &[k], Start::FanIn(c))?))
-    }
-
-    fn norm(&mut self, name: &str, c: usize) -> Result<usize> {
-        let parts = match self.kind {
-            NormKind::None => None,
-            NormKind::Act => Some([("loc", 0.0), ("scale", 1.0)]),
-            _ => Some([("weight", 1.0), ("bias", 0.0)]),
-        };
-        let mut part = |(part, start)| self.parameter(format!("{name}.{part}"), &[c], Start::Constant(start));
-        let affine = parts.map(|[a, b]| Ok::<_, Error>([part(a)?, part(b)?])).transpose()?;
-        if self.kind == NormKind::Batch {
-            let spec = Spec::new(&[c], self.activations).wide();
-            let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
-            let var = self.state.add(&format!("{name}.running_var"), spec)?;
-            self.norms.push(Norm { name: name.to_owned(), mean, var });
-        }
-        self.affine.push(affine);
-        Ok(self.affine.len() - 1)
-    }
-
-    fn block(&mut self, name: &str, c: usize, k: usize, stride: usize) -> Result<Block> {
-        let bn1 = self.norm(&format!("{name}.bn1"), c)?;
-        let conv1 = self.conv(&format!("{name}.conv1"), c, k, 3, 1)?;
-        let bn2 = self.norm(&format!("{name}.bn2"), k)?;
-        let conv2 = self.conv(&format!("{name}.conv2"), k, k, 3, stride)?;
-        let shortcut = if stride != 1 || c != k {
-            Some(self.conv(&format!("{name}.shortcut.0"), c, k, 1, stride)?)
-        } else {
-            None
-        };
-        Ok(Block { bn1, conv1, bn2, conv2, shortcut })
+impl core::fmt::Debug for Model {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Model({:?}, {:?})", self.network.config, self.device)
     }
 }
 
-impl Network {
-    /// Adds the tensors of a network to `state`, all zero (running variances too: see [`Network::initialise`]).
+impl Model {
+    /// A model of this shape whose tensors `fill` gives by their published names, in the memory layout.
     ///
     /// # Errors
-    /// If there is no memory for them.
-    pub fn new(state: &mut State, config: &ModelConfig) -> Result<Self> {
-        Self::with_dtype(state, config, DType::F32)
+    /// Those of `fill`, or if there is no memory.
+    pub fn new(
+        device: &Device,
+        config: &ModelConfig,
+        mut fill: impl FnMut(&str, &Spec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let mut state = State::on(device);
+        let network = Network::with_dtype(&mut state, config, device.activations())?;
+        for (name, slot) in network.tensors() {
+            let values = fill(&name, &slot.spec)?;
+            state.set(slot, &values)?;
+        }
+        network.round(&mut state)?;
+        let (facts, bank, pool) = (BTreeMap::new(), OnceLock::new(), Pool::new(device.concurrency() + 1));
+        Ok(Self { device: device.clone(), state, network, facts, bank, file: None, thresholds: None, pool })
     }
 
-    /// As [`Network::new`] with activations of another type: float64, for oracles, in which everything is then, or bf16 (see
-    /// [`engine::Device::activations`]).
+    /// Loads a model from a run folder, a checkpoint folder, a published checkpoint of PyTorch or a safetensors file, which
+    /// is mapped: it may be replaced or deleted while the model lives, but not written into.
     ///
     /// # Errors
-    /// As [`Network::new`], or if the depth is not 6n + 4.
-    pub fn with_dtype(state: &mut State, config: &ModelConfig, dtype: DType) -> Result<Self> {
-        if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) {
-            let depth = config.depth;
-            return Err(Error::Config(format!("model.depth = {depth}: it must be 6n + 4, 10 or more")));
-        }
-        let fused = !state.on_gpu() && dtype != DType::BF16;
-        let (parameters, norms, affine) = (Vec::new(), Vec::new(), Vec::new());
-        let mut b = Builder { state, activations: dtype, kind: config.norm, parameters, norms, affine };
-        let conv1 = b.conv("f.conv1", config.image_size[2], 16, 3, 1)?;
-        let mut blocks = Vec::new();
-        let mut c = 16;
-        for (layer, (base, stride)) in [(16, 1), (32, 2), (64, 2)].into_iter().enumerate() {
-            let k = base * config.widen_factor;
-            for i in 0..(config.depth - 4) / 6 {
-                let name = format!("f.layer{}.{i}", layer + 1);
-                blocks.push(b.block(&name, c, k, if i == 0 { stride } else { 1 })?);
-                c = k;
-            }
-        }
-        let last_bn = b.norm("f.bn1", c)?;
-        let energy = config.energy_head.then(|| b.linear("energy_output", c, 1)).transpose()?;
-        let head = b.linear("class_output", c, config.classes)?;
-        let (parameters, norms, affine) = (b.parameters, b.norms, b.affine);
-        let config = config.clone();
-        let (dtype, activations) = (dtype.wide(), dtype);
-        Ok(Self {
-            config,
-            parameters,
-            norms,
-            affine,
-            dtype,
-            activations,
-            fused,
-            conv1,
-            blocks,
-            last_bn,
-            head,
-            energy,
-        })
+    /// [`Error::Data`] if there is none; [`Error::Format`] if it is corrupt or holds values that are not finite.
+    pub fn load(device: &Device, path: &Path) -> Result<Self> {
+        Self::from_view(device, View::open(path)?)
     }
 
-    /// Draws the initial weights; running means are 0, running variances 1.
+    /// Loads a model from the content of its safetensors file.
     ///
     /// # Errors
-    /// If the state is not the one the network was added to.
-    pub fn initialise(&self, state: &mut State, seed: u64) -> Result<()> {
-        for (i, p) in self.parameters.iter().enumerate() {
-            let mut rng = Philox::new(seed, streams::INIT, i as u32);
-            let mut draw = || match p.start {
-                Start::FanIn(n) => (2.0 * rng.uniform() - 1.0) / (n as f32).sqrt(),
-                Start::Constant(c) => c,
-            };
-            let values: Vec<f32> = (0..p.slot.spec.len()).map(|_| draw()).collect();
-            set(state, p.slot, &values)?;
-        }
-        for n in &self.norms {
-            set(state, n.mean, &vec![0.0; n.mean.spec.len()])?;
-            set(state, n.var, &vec![1.0; n.var.spec.len()])?;
-        }
-        self.round(state)
+    /// As [`Model::load`].
+    pub fn from_bytes(device: &Device, bytes: Vec<u8>) -> Result<Self> {
+        Self::from_view(device, View::of_bytes(bytes, "the model in memory".as_ref())?)
     }
 
-    /// Renews the bf16 copies, as whoever sets parameters must; where there are none nothing happens.
+    pub(crate) fn from_view(device: &Device, view: View) -> Result<Self> {
+        let words = view.words();
+        let config = architecture(&words)?;
+        // Before memory is taken for a network, its tensors must be there.
+        listing::tensors(&config, |name, shape| view.expect(&name, shape))?;
+        let read = |name: &str, spec: &Spec| read_tensor(&view.container(&[name])?, name, spec);
+        let mut model = Self::new(device, &config, read)?;
+        let mut thresholds = view.container(&[thresholds::TENSOR])?;
+        thresholds.meta = words.meta;
+        model.thresholds = Thresholds::read(&thresholds)?;
+        model.facts = thresholds.meta;
+        model.file = Some(view).filter(|v| v.has(BANK[0]));
+        Ok(model)
+    }
+
+    /// Writes the model to a safetensors file, replacing one that is there.
     ///
     /// # Errors
-    /// If the state is not the one the network was added to, or a GPU refuses.
-    pub fn round(&self, state: &mut State) -> Result<()> {
-        for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
-            let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
-            state.set(low, &values)?;
+    /// [`Error::Io`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        Ok(self.to_container()?.write(path)?)
+    }
+
+    /// A model from its file's content.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape, or holds values that are not finite.
+    pub fn from_container(device: &Device, c: &Container) -> Result<Self> {
+        let config = architecture(c)?;
+        c.check_finite()?;
+        // Before memory is taken for a network, its tensors must be there.
+        listing::tensors(&config, |name, shape| Ok(c.f32(&name, shape).map(|_| ())?))?;
+        let mut model = Self::new(device, &config, |name, spec| read_tensor(c, name, spec))?;
+        model.facts = c.meta.clone();
+        model.bank = OnceLock::from(read_bank(c, &model.network)?);
+        model.thresholds = Thresholds::read(c)?;
+        Ok(model)
+    }
+
+    /// The content of the model's file: architecture, preprocessing, weights, statistics, bank and facts.
+    ///
+    /// # Errors
+    /// None while the state is the model's own.
+    pub fn to_container(&self) -> Result<Container> {
+        let mut tensors = Vec::new();
+        for (name, slot) in self.network.tensors() {
+            tensors.push(write_tensor(&name, &slot.spec, &get(&self.state, slot)?)?);
+        }
+        if let Some(b) = self.bank()? {
+            let [h, w, c] = self.network.config.image_size;
+            let [classes, means, draws] = BANK;
+            tensors.push(Tensor::images(means, [b.means.len() / (h * w * c), h, w, c], &b.means)?);
+            tensors.push(Tensor::images(draws, [b.classes.len(), h, w, c], &b.draws)?);
+            tensors.push(Tensor::i32(classes, [b.classes.len()], b.classes.clone()));
+        }
+        let mut container = Container::new(tensors);
+        container.meta = self.facts.clone();
+        let architecture = serde_json::to_string(&self.network.config)
+            .map_err(|e| Error::Internal(format!("the architecture: {e}")))?;
+        for (k, v) in [("format", FORMAT), ("architecture", &architecture), ("preprocessing", PREPROCESSING)]
+        {
+            container.meta.insert(k.to_owned(), v.to_owned());
+        }
+        if let Some(t) = &self.thresholds {
+            t.write(&mut container)?;
+        }
+        Ok(container)
+    }
+
+    /// The configuration of the model's training, if the model knows it; one that was converted does not.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it is unreadable.
+    pub fn config(&self) -> Result<Option<Config>> {
+        let Some(text) = self.facts.get("config") else { return Ok(None) };
+        let read = Config::from_sources("jempp", Some((text, "the configuration in the model")), &[]);
+        read.map(Some).map_err(|e| Error::Format(e.to_string()))
+    }
+
+    /// Replaces mean and variance of each batch norm, in the order of the network's.
+    ///
+    /// # Errors
+    /// If they are not as many or not as long as the network's.
+    pub(crate) fn set_statistics(&mut self, statistics: &[(Vec<f32>, Vec<f32>)]) -> Result<()> {
+        if statistics.len() != self.network.norms.len() {
+            return Err(Error::Internal("statistics of another network".into()));
+        }
+        for (norm, (mean, var)) in self.network.norms.iter().zip(statistics) {
+            self.state.set(norm.mean, mean)?;
+            self.state.set(norm.var, var)?;
         }
         Ok(())
     }
 
-    /// Parameter `i` as the network computes with it: what gradients are taken by.
-    pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
-        let p = &self.parameters[i];
-        tape.read(p.low.unwrap_or(p.slot))
+    /// Gives the model draws for chains to start from.
+    pub fn set_bank(&mut self, bank: Bank) {
+        self.bank = OnceLock::from(Some(bank));
     }
 
-    /// Number of trained values.
-    pub fn parameter_count(&self) -> u64 {
-        self.parameters.iter().map(|p| p.slot.spec.len() as u64).sum()
+    /// The draws that chains may start from, read from the model's file at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if they are corrupt.
+    pub fn bank(&self) -> Result<Option<&Bank>> {
+        if let Some(bank) = self.bank.get() {
+            return Ok(bank.as_ref());
+        }
+        let read = |view: &View| read_bank(&view.container(&BANK)?, &self.network);
+        let bank = self.file.as_ref().map_or(Ok(None), read)?;
+        Ok(self.bank.get_or_init(|| bank).as_ref())
     }
 
-    /// Parameters and running statistics with their published names.
-    pub fn tensors(&self) -> impl Iterator<Item = (String, Slot)> {
-        let parameters = self.parameters.iter().map(|p| (p.name.clone(), p.slot));
-        let statistics = self.norms.iter().flat_map(|n| {
-            [(format!("{}.running_mean", n.name), n.mean), (format!("{}.running_var", n.name), n.var)]
-        });
-        parameters.chain(statistics)
+    /// Gives the model thresholds to decide by.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = Some(thresholds);
     }
 
-    /// Spec of a batch of `n` images, N×H×W×C.
-    pub fn images(&self, n: usize) -> Spec {
-        let [h, w, c] = self.config.image_size;
-        Spec::new(&[n, h, w, c], self.dtype)
+    /// What the model decides by, if it carries it.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.thresholds.as_ref()
     }
 
-    /// Values of one image.
-    pub fn pixels(&self) -> usize {
-        self.config.image_size.iter().product()
-    }
-}
-
-/// Sets a slot of either float type from float32.
-pub(crate) fn set(state: &mut State, slot: Slot, values: &[f32]) -> Result<()> {
-    match slot.spec.dtype {
-        DType::F64 => state.set(slot, &values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())?,
-        _ => state.set(slot, values)?,
-    }
-    Ok(())
-}
-
-/// A slot of either float type as float32.
-pub(crate) fn get(state: &State, slot: Slot) -> Result<Vec<f32>> {
-    Ok(match slot.spec.dtype {
-        DType::F64 => state.fetch::<f64>(slot)?.into_iter().map(|v| v as f32).collect(),
-        _ => state.fetch::<f32>(slot)?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// 36,489,931 with the energy head of the unconditional variant, which the published model always has.
-    #[test]
-    fn wrn_28_10_has_the_published_number_of_parameters() {
-        let mut config = crate::config::Config::preset("jempp").unwrap().model;
-        let network = |config: &ModelConfig| Network::new(&mut State::new(), config).unwrap();
-        assert_eq!(network(&config).parameter_count() + 641, 36_489_931);
-        assert_eq!(network(&config).norms.len(), 25);
-        config.energy_head = true;
-        assert_eq!(network(&config).parameter_count(), 36_489_931);
-        assert_eq!(network(&config).tensors().filter(|(n, _)| n.starts_with("energy_output.")).count(), 2);
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
-    #[test]
-    fn other_norms_have_their_published_names_and_no_statistics() {
-        let mut config = crate::config::Config::preset("digits").unwrap().model;
-        let mut names = |norm| {
-            config.norm = norm;
-            let network = Network::new(&mut State::new(), &config).unwrap();
-            assert!(network.norms.is_empty());
-            network.tensors().map(|(n, _)| n).filter(|n| n.contains("layer1.0.bn1")).collect::<Vec<_>>()
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tensors.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Checksum (CRC-32C) of weights and statistics in memory, to tell models apart.
+    ///
+    /// # Errors
+    /// None while the state is the model's own.
+    pub fn crc32c(&self) -> Result<u32> {
+        self.network.tensors().try_fold(0, |crc, (_, slot)| {
+            let values = get(&self.state, slot)?;
+            Ok(values.iter().fold(crc, |crc, v| crc32c::crc32c_append(crc, &v.to_le_bytes())))
+        })
+    }
+
+    /// Logits and log densities of images N×H×W×C in [−1, 1].
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the length is no multiple of an image's, or a value is not finite.
+    pub fn scores(&self, images: &[f32]) -> Result<Scores> {
+        let n = self.check(images)?;
+        let classes = self.network.config.classes;
+        let mut out = Scores { logits: Vec::with_capacity(n * classes), log_density: Vec::with_capacity(n) };
+        self.chunks(n, Want::Scores, &mut |p, range| {
+            let px = self.network.pixels();
+            p.plan.run_shared(
+                &self.state,
+                &[(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))],
+            )?;
+            out.logits.extend(p.plan.fetch::<f32>(p.outputs[0])?);
+            out.log_density.extend(p.plan.fetch::<f32>(p.outputs[1])?);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    /// Logits, n×classes.
+    ///
+    /// # Errors
+    /// As [`Model::scores`].
+    pub fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.scores(images)?.logits)
+    }
+
+    /// Unnormalised log p(x), n values.
+    ///
+    /// # Errors
+    /// As [`Model::scores`].
+    pub fn log_density(&self, images: &[f32]) -> Result<Vec<f32>> {
+        Ok(self.scores(images)?.log_density)
+    }
+
+    /// ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x; shaped like the images.
+    ///
+    /// # Errors
+    /// As [`Model::scores`], or if labels do not fit.
+    pub fn input_grad(&self, images: &[f32], labels: Option<&[i32]>) -> Result<Vec<f32>> {
+        let n = self.check(images)?;
+        if let Some(l) = labels {
+            let classes = self.network.config.classes as i32;
+            if l.len() != n || l.iter().any(|l| !(0..classes).contains(l)) {
+                return Err(Error::Data(format!("needs {n} labels below {classes}")));
+            }
+        }
+        let mut out = Vec::with_capacity(images.len());
+        let want = if labels.is_some() { Want::GradLabel } else { Want::GradDensity };
+        self.chunks(n, want, &mut |p, range| {
+            let px = self.network.pixels();
+            let mut inputs = vec![(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))];
+            if let (Some(v), Some(l)) = (p.labels, labels) {
+                inputs.push((v, HostTensor::I32(&l[range])));
+            }
+            p.plan.run_shared(&self.state, &inputs)?;
+            out.extend(p.plan.fetch::<f32>(p.outputs[0])?);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn check(&self, images: &[f32]) -> Result<usize> {
+        let px = self.network.pixels();
+        let size = self.network.config.image_size;
+        if !images.len().is_multiple_of(px) {
+            let got = images.len();
+            return Err(Error::Data(format!("{got} values are no whole number of images of {size:?}")));
+        }
+        match images.iter().position(|v| !v.is_finite()) {
+            Some(i) => Err(Error::Data(format!("image {} holds {} at value {}", i / px, images[i], i % px))),
+            None => Ok(images.len() / px),
+        }
+    }
+
+    /// Runs `f` on the program of each chunk of `n` images.
+    fn chunks(
+        &self,
+        n: usize,
+        want: Want,
+        f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let mut loan = self.pool.borrow();
+        let gone = || Error::Internal("programs were given back too soon".into());
+        let programs = loan.programs().ok_or_else(gone)?;
+        let mut at = 0;
+        while at < n {
+            let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);
+            let program = match programs.entry((size, want)) {
+                std::collections::btree_map::Entry::Occupied(e) => e.into_mut(),
+                std::collections::btree_map::Entry::Vacant(e) => e.insert(self.record(size, want)?),
+            };
+            f(program, at..at + size)?;
+            at += size;
+        }
+        Ok(())
+    }
+
+    fn record(&self, n: usize, want: Want) -> Result<Program> {
+        if matches!(want, Want::GradLoss | Want::GradCotangent) {
+            return self.record_loss(n, want);
+        }
+        let mut tape = Tape::new();
+        let x = tape.input("images", self.network.images(n));
+        let f = self.network.forward(&mut tape, x, &BnMode::Running)?;
+        let labels = (want == Want::GradLabel).then(|| tape.input("labels", Spec::i32(&[n])));
+        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
+        let outputs = if want == Want::Scores {
+            vec![f.heads.logits, objective]
+        } else {
+            let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
+            let gradient = grad(&mut tape, total, &[x])?[0];
+            vec![gradient, f.heads.logits, objective]
         };
-        let affine = ["f.layer1.0.bn1.weight", "f.layer1.0.bn1.bias"];
-        assert_eq!(names(NormKind::Instance), affine);
-        assert_eq!(names(NormKind::Layer), affine);
-        assert_eq!(names(NormKind::Act), ["f.layer1.0.bn1.loc", "f.layer1.0.bn1.scale"]);
-        assert!(names(NormKind::None).is_empty());
+        Ok(Program { plan: tape.plan(&self.device, &outputs)?, x, labels, outputs })
     }
+}
 
-    #[test]
-    fn initial_weights_depend_on_the_seed_only() {
-        let config = crate::config::Config::preset("digits").unwrap().model;
-        let draw = |seed| {
-            let mut state = State::new();
-            let n = Network::new(&mut state, &config).unwrap();
-            n.initialise(&mut state, seed).unwrap();
-            get(&state, n.parameters[0].slot).unwrap()
-        };
-        assert_eq!(draw(3), draw(3));
-        assert_ne!(draw(3), draw(4));
-        assert!(draw(3).iter().all(|v| v.abs() <= 1.0 / 3.0) && draw(3).iter().any(|v| v.abs() > 0.2));
+/// The architecture that a model's file says it has.
+///
+/// # Errors
+/// [`Error::Format`] when it is another format or says nothing that can be.
+pub(crate) fn architecture(c: &Container) -> Result<ModelConfig> {
+    let format = c.text("format")?;
+    if format != FORMAT {
+        return Err(c.wrong(format!("its format is `{format}`, this program reads `{FORMAT}`")).into());
     }
+    let config = ModelConfig::from_json(c.text("architecture")?)
+        .map_err(|e| c.wrong(format!("the architecture is unreadable: {e}")))?;
+    listing::check(&config).map_err(|e| c.wrong(format!("the architecture cannot be: {e}")))?;
+    Ok(config)
+}
+
+/// A tensor of the file in the memory layout.
+pub(crate) fn read_tensor(c: &Container, name: &str, spec: &Spec) -> Result<Vec<f32>> {
+    match *spec.shape() {
+        [k, r, s, ch] => Ok(c.filters(name, [k, r, s, ch])?),
+        _ => Ok(c.f32(name, spec.shape())?.to_vec()),
+    }
+}
+
+/// A tensor of the memory layout for the file.
+pub(crate) fn write_tensor(name: &str, spec: &Spec, values: &[f32]) -> Result<Tensor> {
+    match *spec.shape() {
+        [k, r, s, c] => Ok(Tensor::filters(name, [k, r, s, c], values)?),
+        _ => Ok(Tensor::f32(name, spec.shape(), values.to_vec())),
+    }
+}
+
+fn read_bank(c: &Container, network: &Network) -> Result<Option<Bank>> {
+    let [classes, means, draws] = BANK;
+    let Some(stored) = c.get(classes) else { return Ok(None) };
+    let (n, [h, w, ch]) = (stored.data.len(), network.config.image_size);
+    let known = c.tensor(means)?.shape.first().copied().unwrap_or(0);
+    let bank = Bank {
+        means: c.images(means, [known, h, w, ch])?,
+        draws: c.images(draws, [n, h, w, ch])?,
+        classes: c.i32(classes, &[n])?.to_vec(),
+    };
+    let known = network.config.classes as i32;
+    if bank.classes.iter().any(|c| !(0..known).contains(c)) {
+        return Err(c.wrong(format!("tensor `{classes}` names a class that the model lacks")).into());
+    }
+    Ok(Some(bank))
 }

@@ -9,7 +9,7 @@ use super::step::{Images, Way};
 use super::{Trainer, labelled_size};
 use crate::config::NormKind;
 use crate::error::Result;
-use crate::sampler::unbias;
+use crate::sampling::unbias;
 use engine::ops::bn_stats::BnStats;
 use engine::{DType, HostTensor, Plan, Slot, Spec, Tape, Var};
 
@@ -43,7 +43,7 @@ impl Trainer {
                 source.batch(&mut tape, args, stream, index, step)?
             }
         };
-        let inputs = self.network.forward(&mut tape, x, &crate::model::BnMode::Running)?.normed;
+        let inputs = self.network.forward(&mut tape, x, &crate::network::BnMode::Running)?.normed;
         let mut outputs = Vec::new();
         let mut rows = Vec::new();
         for v in inputs {

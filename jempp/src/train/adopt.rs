@@ -3,8 +3,8 @@
 
 use super::Trainer;
 use crate::error::{Error, Result};
-use crate::infer::Model;
-use crate::model::{get, set};
+use crate::model::Model;
+use crate::network::{get, set};
 use engine::{DType, bf16};
 
 impl Trainer {

@@ -4,10 +4,10 @@
 //! is judged, with running statistics, and leaves them alone; its randomness is (seed, iteration).
 
 use super::{Trainer, labelled_size};
+use crate::ball::Norm;
 use crate::config::Adversary;
 use crate::error::Result;
-use crate::judge::attack::Norm;
-use crate::model::BnMode;
+use crate::network::BnMode;
 use crate::streams;
 use crate::train::program::augmentation;
 use engine::ops::reduce::SumAll;
@@ -96,7 +96,7 @@ impl Trainer {
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
-    use crate::session::Session;
+    use crate::run::Session;
     use crate::train::{Options, Picks, Trainer};
     use engine::Device;
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn attacked_images_have_a_higher_loss_and_stay_near() {
-        let (set, split) = crate::data::digits::load().unwrap();
+        let (set, split) = jempp_data::digits::load().unwrap();
         let picks = &split.train[..64];
         let losses = |adversary, steps| {
             let device = Device::cpu(2);

@@ -3,11 +3,11 @@
 use super::program::{Chains, Slots};
 use super::{labelled_size, update};
 use crate::config::{Config, Init};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::model::Network;
-use crate::sampler::Accumulator;
+use crate::network::Network;
+use crate::sampling::Accumulator;
 use engine::{Slot, State};
+use jempp_data::Dataset;
 
 /// Whether images and classes of a data set are those of the model.
 ///

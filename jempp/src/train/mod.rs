@@ -5,20 +5,24 @@
 mod actnorm;
 mod adopt;
 mod adversary;
+pub mod collapse;
 mod fit;
 pub mod program;
+pub mod recalibrate;
+pub mod state;
 mod step;
+pub mod trainer;
 pub mod update;
 
 use crate::config::{Config, Schedule};
-use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::model::{Network, get};
-use crate::sampler::{Begin, Langevin, LangevinSpec, Source, counter_slot, fill_buffer, seed_slot};
+use crate::network::{Network, get};
+use crate::sampling::{Begin, Langevin, LangevinSpec, Source, counter_slot, fill_buffer, seed_slot};
 use crate::streams;
 use engine::{DType, Device, Plan, Slot, State};
 pub use fit::check_fit;
 use fit::make_slots;
+use jempp_data::Dataset;
 use program::{Chains, Slots};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

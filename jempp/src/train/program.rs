@@ -5,8 +5,8 @@
 use super::update;
 use crate::config::{Config, DataConfig, Plc};
 use crate::error::Result;
-use crate::model::{BnMode, Forward, Heads, Masks, Network, Objective};
-use crate::sampler::{Accumulator, Source, unbias};
+use crate::network::{BnMode, Forward, Heads, Masks, Network, Objective};
+use crate::sampling::{Accumulator, Source, unbias};
 use crate::streams;
 use engine::ops::augment::Args;
 use engine::ops::batch::{ConcatRows, Pack, SliceRows};

@@ -5,8 +5,8 @@
 use super::program::{Program, Sizes, Slots};
 use super::{Batch, Picks, StepMetrics, Trainer, labelled_size};
 use crate::error::{Error, Result};
-use crate::model::set;
-use crate::sampler::Draw;
+use crate::network::set;
+use crate::sampling::Draw;
 use arrayvec::ArrayVec;
 use engine::{DType, HostTensor, Part, Sequence, Var};
 

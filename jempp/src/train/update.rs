@@ -5,7 +5,7 @@
 
 use crate::config::{Optimizer, TrainConfig};
 use crate::error::Result;
-use crate::model::{Network, get, set};
+use crate::network::{Network, get, set};
 use engine::ops::adam::{self, Adam};
 use engine::ops::counter::Advance;
 use engine::ops::elementwise::Axpby;

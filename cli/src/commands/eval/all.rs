@@ -4,13 +4,13 @@ use super::{fid, judge, text};
 use crate::args::{All, Global, SplitName, StartName};
 use crate::commands::{json, print};
 use crate::progress::{Stages, note};
-use jempp::eval::Subject;
-use jempp::files::write_atomic;
-use jempp::infer::Model;
-use jempp::judge::all::{FOLDER, Options, Summary, all};
-use jempp::judge::attack::{Norm, Plan};
-use jempp::judge::report;
+use jempp::evaluation::Subject;
+use jempp::model::Model;
 use jempp::{Error, Result};
+use jempp_eval::all::{FOLDER, Options, Summary, all};
+use jempp_eval::attack::{Norm, Plan};
+use jempp_eval::report;
+use jempp_formats::files::write_atomic;
 use std::path::{Path, PathBuf};
 
 /// Judges a model by everything, and reports it.

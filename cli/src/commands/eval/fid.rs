@@ -5,13 +5,13 @@ use crate::args::{Fid as Args, Global, ResizeName, Seeing, SplitName, StartName,
 use crate::commands::{json, print, sample};
 use crate::progress::{Stages, note};
 use jempp::config::Config;
-use jempp::eval::Subject;
-use jempp::files::write_atomic;
-use jempp::infer::Model;
-use jempp::judge::fid::{Against, Eye, Fid, Judged, fid};
-use jempp::judge::inception::{Inception, Resize, Variant};
-use jempp::sample::SampleOptions;
+use jempp::evaluation::Subject;
+use jempp::model::Model;
+use jempp::sampling::draw::SampleOptions;
 use jempp::{Error, Result};
+use jempp_eval::fid::{Against, Eye, Fid, Judged, fid};
+use jempp_eval::inception::{Inception, Resize, Variant};
+use jempp_formats::files::write_atomic;
 use std::path::Path;
 
 /// What is judged.

@@ -4,13 +4,13 @@ use super::{part_of, text};
 use crate::args::{Attack, AttackNorm, Calibration, Global, Judged, Ood};
 use crate::commands::{json, print};
 use crate::progress::{Stages, note};
-use jempp::eval::Subject;
-use jempp::files::write_atomic;
-use jempp::infer::Model;
-use jempp::judge::attack::{self, Curve, Norm, Plan};
-use jempp::judge::plot::picture;
-use jempp::judge::run::Judge;
+use jempp::evaluation::Subject;
+use jempp::model::Model;
 use jempp::{Error, Result};
+use jempp_eval::attack::{self, Curve, Norm, Plan};
+use jempp_eval::picture;
+use jempp_eval::run::Judge;
+use jempp_formats::files::write_atomic;
 use serde::Serialize;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn give(
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    write_atomic(path, |w| w.write_all(text.as_bytes()))
+    Ok(write_atomic(path, |w| w.write_all(text.as_bytes()))?)
 }
 
 /// `eval calibration`.

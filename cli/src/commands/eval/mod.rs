@@ -9,8 +9,8 @@ mod thresholds;
 use super::{json, print};
 use crate::args::{Accuracy, Eval, EvalCommand, Global, SplitName};
 use jempp::Result;
-use jempp::eval::{self, Judgement, Part};
-use jempp::infer::Model;
+use jempp::evaluation::{Judgement, Part, Task};
+use jempp::model::Model;
 use serde_json::Value;
 
 /// Judges a model.
@@ -37,7 +37,7 @@ fn part_of(name: SplitName) -> Part {
 fn accuracy(global: &Global, a: &Accuracy) -> Result<()> {
     let model = Model::load(&global.device()?, &a.model)?;
     let part = part_of(a.split);
-    let task = eval::Task::of_model(&model, a.data.as_deref(), part, global.seed)?;
+    let task = Task::of_model(&model, a.data.as_deref(), part, global.seed)?;
     if let (Some(warning), false) = (&task.warning, global.quiet) {
         eprintln!("warning: {warning}");
     }
@@ -54,7 +54,7 @@ fn accuracy(global: &Global, a: &Accuracy) -> Result<()> {
     print(&format!("{value}\n"))
 }
 
-fn text(task: &eval::Task, part: Part, j: &Judgement) -> String {
+fn text(task: &Task, part: Part, j: &Judgement) -> String {
     let c = &j.classification;
     let mut out = format!("{}, {} images ({})\n", task.set.name(), part.name(), c.n);
     out += &format!("accuracy           {:.4}\n", c.accuracy);

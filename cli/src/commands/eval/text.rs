@@ -1,10 +1,10 @@
 //! Judgements as text.
 
-use jempp::judge::Estimate;
-use jempp::judge::attack::{Curve, Norm};
-use jempp::judge::calibration::{Calibration, Reliability};
-use jempp::judge::fid::Fid;
-use jempp::judge::ood::Detection;
+use jempp_eval::Estimate;
+use jempp_eval::attack::{Curve, Norm};
+use jempp_eval::calibration::{Calibration, Reliability};
+use jempp_eval::fid::Fid;
+use jempp_eval::ood::Detection;
 
 fn with(e: Estimate) -> String {
     format!("{:.4}  [{:.4}, {:.4}]", e.value, e.low, e.high)

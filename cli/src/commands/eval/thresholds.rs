@@ -3,10 +3,9 @@
 use crate::args::{Global, Thresholds};
 use crate::commands::{check_output, json, print};
 use crate::progress::{Stages, note};
-use jempp::eval::Subject;
-use jempp::infer::Model;
-use jempp::judge::conformal::store;
-use jempp::judge::run;
+use jempp::evaluation::Subject;
+use jempp::model::Model;
+use jempp::run::thresholds::{fit, store};
 use jempp::{Error, Result};
 
 /// Fits thresholds and stores them.
@@ -26,8 +25,8 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     }
     let mut stages = Stages::new(global);
     let data = (&subject.set, subject.split.valid.as_slice());
-    let watch = &mut |what: &str, done, all| stages.tell(what, done, all);
-    let thresholds = run::thresholds(&model, data, [a.alpha, a.ood_alpha], watch)?;
+    let watch = &mut |done, all| stages.tell("scoring valid", done, all);
+    let thresholds = fit(&model, data, [a.alpha, a.ood_alpha], watch)?;
     let facts = thresholds.facts.clone();
     let at = match &a.output {
         Some(path) => {

@@ -110,8 +110,8 @@ fn a_hostile_architecture_is_a_format_error() {
     for (key, value) in [("depth", "1000000000"), ("widen_factor", "99999999"), ("classes", "0")] {
         let mut m = serde_json::to_value(jempp::Config::preset("digits").unwrap().model).unwrap();
         m[key] = value.parse::<u64>().unwrap().into();
-        let mut c = jempp::checkpoint::Container::default();
-        c.meta.insert("format".into(), jempp::infer::FORMAT.into());
+        let mut c = jempp_formats::container::Container::default();
+        c.meta.insert("format".into(), jempp::model::FORMAT.into());
         c.meta.insert("architecture".into(), m.to_string());
         let bytes = c.to_bytes().unwrap();
         refused(load_memory(&context, &bytes).0, JEMPP_ERR_FORMAT, &format!("model.{key}"));

@@ -309,7 +309,7 @@ fn a_model_with_thresholds_decides() {
     let labels: Vec<u16> = (0..40).map(|i| i % 10).collect();
     let scores = own.scores(&images).unwrap();
     let thresholds =
-        jempp::judge::conformal::Thresholds::fit(&scores, (10, &labels), [0.05, 0.05], "").unwrap();
+        jempp::model::thresholds::Thresholds::fit(&scores, (10, &labels), [0.05, 0.05], "").unwrap();
     own.set_thresholds(thresholds);
     own.save(&path).unwrap();
     let want = own.decide(&images[..3 * PIXELS]).unwrap();

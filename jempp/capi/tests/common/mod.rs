@@ -97,13 +97,13 @@ impl Installed {
 /// A folder with `digits.csv` and a small model of the digits, `model/`, after two steps of training.
 pub fn digits() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let (set, split) = jempp::data::digits::load().unwrap();
+    let (set, split) = jempp_data::digits::load().unwrap();
     let small =
         ["sampler.buffer_size=200", "sampler.outer_steps=2", "train.warmup_iters=0"].map(String::from);
     let config = Config::from_sources("digits", None, &small).unwrap();
     let n = config.train.batch_size;
     let (mut images, mut labels) = (vec![0.0; n * 64], vec![0; n]);
-    jempp::data::plain_batch(&set, &split.train[..n], &mut images).unwrap();
+    jempp_data::plain_batch(&set, &split.train[..n], &mut images).unwrap();
     let mut narrow = vec![0; n];
     set.labels_of(&split.train[..n], &mut narrow).unwrap();
     labels.iter_mut().zip(&narrow).for_each(|(to, l)| *to = i32::from(*l));

@@ -2,10 +2,10 @@
 
 mod corruption;
 mod faults;
-mod headers;
 
 use super::names::target;
 use super::*;
+use jempp_formats::container::Tensor;
 use serde_json::json;
 use std::fs;
 

@@ -1,0 +1,133 @@
+//! The parsers by name, for tests that feed them mutated bytes: of data sets, images, models and configurations.
+
+use engine::Device;
+use jempp::checkpoint::View;
+use jempp::interop::torch as models;
+use jempp::model::Model;
+use jempp::{Config, Error, Result};
+use jempp_data::untrusted;
+use jempp_formats::images::image_of;
+use jempp_formats::npz::{Npz, images};
+use jempp_formats::pickle::{Pairs, Pickle, numpy};
+use jempp_formats::place::Place;
+use jempp_formats::torch;
+use std::io::Cursor;
+use std::path::Path;
+
+/// A parser of bytes that are taken for hostile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parser {
+    /// [`jempp_formats::pickle`], with the arrays in it.
+    Pickle,
+    /// A tar archive of CIFAR, packed or not.
+    Archive,
+    /// An IDX file.
+    Idx,
+    /// A MATLAB file of SVHN.
+    Mat,
+    /// A NumPy archive as a data set.
+    Npz,
+    /// A NumPy archive of images to predict for.
+    Inputs,
+    /// CelebA's lists.
+    Lists,
+    /// A PNG, as an image of a data set and as one to predict for.
+    Png,
+    /// The same of a JPEG.
+    Jpeg,
+    /// A GIF to predict for.
+    Gif,
+    /// A zip archive of `torch.save`: all tensors in it, and the model.
+    Torch,
+    /// The same of the form before PyTorch 1.6.
+    Legacy,
+    /// Means or covariances of PyTorch.
+    Moments,
+    /// A safetensors file: all tensors, and the model with what it carries.
+    Safetensors,
+    /// A configuration.
+    Toml,
+}
+
+impl Parser {
+    /// What the bytes' file is called in messages.
+    pub const FILE: &str = "some/file";
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Pickle,
+        Self::Archive,
+        Self::Idx,
+        Self::Mat,
+        Self::Npz,
+        Self::Inputs,
+        Self::Lists,
+        Self::Png,
+        Self::Jpeg,
+        Self::Gif,
+        Self::Torch,
+        Self::Legacy,
+        Self::Moments,
+        Self::Safetensors,
+        Self::Toml,
+    ];
+
+    /// Parses `bytes`, and drops what comes out; models are put on `device`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with them.
+    pub fn run(self, device: &Device, bytes: &[u8]) -> Result<()> {
+        let path = Path::new(Self::FILE);
+        let place = Place::file(path);
+        let length = bytes.len() as u64;
+        match self {
+            Self::Pickle => {
+                let pickle = Pickle::read(bytes).map_err(|e| place.damaged(e))?;
+                for (key, value) in pickle.root().as_pairs().into_iter().flat_map(Pairs::iter) {
+                    let _ = (key.kind(), value.kind(), numpy::array(value), numpy::integers(value, 3));
+                }
+                Ok(())
+            }
+            Self::Archive => Ok(untrusted::cifar_archive(path, bytes)?),
+            Self::Idx => Ok(untrusted::idx_file(path, bytes)?),
+            Self::Mat => Ok(untrusted::svhn_file(path, bytes)?),
+            Self::Npz => Ok(untrusted::npz_file(path, bytes)?),
+            Self::Inputs => Ok(images(Npz::of(path, Cursor::new(bytes), length)?).map(drop)?),
+            Self::Lists => Ok(untrusted::celeba_lists(path, bytes)?),
+            Self::Png | Self::Jpeg => {
+                let decoded = untrusted::image_file(path, bytes).map_err(Error::from);
+                either(decoded, || Ok(image_of(path, bytes, SIZE).map(drop)?))
+            }
+            Self::Gif => Ok(image_of(path, bytes, SIZE).map(drop)?),
+            Self::Torch | Self::Legacy => {
+                let all = torch::tensors(bytes, path).map(drop).map_err(Error::from);
+                either(all, || models::model(bytes, path, models::Hints::default()).map(drop))
+            }
+            Self::Moments => models::floats((bytes, path)).map(drop),
+            Self::Safetensors => {
+                let view = View::of_bytes(bytes.to_vec(), path)?;
+                view.container(&view.names())?;
+                if !view.meta.contains_key("format") {
+                    return Ok(());
+                }
+                let model = Model::from_bytes(device, bytes.to_vec())?;
+                model.bank().map(drop)
+            }
+            Self::Toml => {
+                let text = str::from_utf8(bytes).map_err(|e| place.unfit(e))?;
+                Config::from_sources("digits", Some((text, Self::FILE)), &[])?.to_toml().map(drop)
+            }
+        }
+    }
+}
+
+/// Height, width and channels of the images in the tests.
+const SIZE: [usize; 3] = [7, 9, 3];
+
+/// Fine if one of two readings is; an error that is not of the bytes is never hidden.
+fn either(one: Result<()>, other: impl FnOnce() -> Result<()>) -> Result<()> {
+    match (one, other()) {
+        (Ok(()), other) if other.as_ref().is_err_and(|e| !matches!(e.exit_code(), 3 | 6)) => other,
+        (Err(e), Ok(())) if matches!(e.exit_code(), 3 | 6) => Ok(()),
+        (one, _) => one,
+    }
+}

@@ -1,0 +1,82 @@
+//! The section `data` of the configuration: the data set and its augmentation. What a key is, is in [`rows`]; the other
+//! sections are defined with it in the crate `jempp`.
+
+pub mod range;
+pub mod rows;
+
+use rows::Range;
+
+rows::choice! {
+    /// The labels of CIFAR-100.
+    #[derive(Default)]
+    pub enum LabelKind {
+        /// 100 classes.
+        #[default]
+        Fine = "fine",
+        /// 20 superclasses.
+        Coarse = "coarse",
+    }
+}
+
+rows::choice! {
+    /// How CelebA's photographs of 218×178 are cropped and scaled.
+    #[derive(Default)]
+    pub enum Crop {
+        /// The centre square, scaled to 32×32.
+        #[default]
+        Square = "square",
+        /// The whole image, scaled to 39×32 (height × width), as in JEM's comparisons.
+        Compat39 = "compat39",
+    }
+}
+
+rows::section! {
+    /// The data set and its augmentation.
+    pub struct DataConfig, "data." {
+        /// Data set: `digits`, which is built in, or the path of an image folder, CIFAR, SVHN, MNIST, CelebA or .npz
+        /// (docs/data.md).
+        dataset: String = "digits".to_string(), unit "name or path";
+        /// Standard deviation of the Gaussian noise added to training images.
+        sigma: f64 = 0.03, in Range::NON_NEGATIVE, unit "pixel values in [-1, 1]";
+        /// Number of labelled images per class; 0: all.
+        labels_per_class: usize = 0, in Range::Whole(0, i32::MAX as u64), unit "images";
+        /// Reflection padding on each side of a training image before the random crop.
+        pad: usize = 4, in Range::Whole(0, u64::MAX), also "below the shorter side of model.image_size", unit "pixels";
+        /// Flip training images horizontally at random.
+        flip: bool = true;
+        /// Augment the images for log p(x) too (crop, flip, noise), as published; otherwise only the labelled ones.
+        p_x_augment: bool = true;
+        /// Number of training images held out for validation.
+        valid_size: usize = 5000, in Range::Whole(0, i32::MAX as u64), unit "images";
+        /// CIFAR-100: fine labels, 100 classes, or coarse ones, 20 superclasses.
+        #[serde(default)]
+        labels: LabelKind = LabelKind::Fine;
+        /// SVHN: train on the extra images too.
+        #[serde(default)]
+        extra: bool = false;
+        /// CelebA: the centre square as 32×32, or the whole image as 39×32.
+        #[serde(default)]
+        crop: Crop = Crop::Square;
+        /// CelebA: the attribute that is the label, such as Smiling; empty: no labels.
+        #[serde(default)]
+        attribute: String = String::new(), unit "name";
+    }
+}
+
+impl DataConfig {
+    /// Whether the data set is a path, not one that is built in.
+    pub fn is_path(&self) -> bool {
+        self.dataset != "digits"
+    }
+
+    /// Checks what ranges do not say.
+    ///
+    /// # Errors
+    /// A message that names the key, its value and what it must be.
+    pub fn check_relations(&self) -> Result<(), String> {
+        if self.dataset.trim().is_empty() {
+            return rows::refuse("data.dataset", "\"\"", "must be the name of a data set or a path");
+        }
+        Ok(())
+    }
+}

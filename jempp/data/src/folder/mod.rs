@@ -1,0 +1,44 @@
+//! Data sets that are folders of images: `train/CLASS/*.{png,jpg,jpeg}` and `test/CLASS/*`.
+//!
+//! Invariant: what is read depends on the files only: not on threads, nor on the order in which the system lists them,
+//! nor on anything else.
+
+mod decode;
+mod list;
+
+#[cfg(test)]
+mod tests;
+
+use super::Reading;
+use super::source::{Parts, Source};
+use crate::readers::Work;
+use jempp_formats::Result;
+use std::path::Path;
+
+pub(super) use decode::{afford, rgb, rgb_of};
+use list::Listing;
+pub(super) use list::class_files;
+
+/// Lists the folder `root` and says how to read it.
+///
+/// # Errors
+/// [`jempp_formats::Error::Data`] naming what is missing or out of place.
+pub(super) fn work(root: &Path, threads: usize) -> Result<Work> {
+    let listing = list::list(root, threads)?;
+    Ok(Work { stamp: listing.digest, read: Box::new(move |reading| read(&listing, reading)) })
+}
+
+fn read(listing: &Listing, reading: &mut Reading<'_>) -> Result<Source> {
+    let (size, images) = decode::decode(&listing.files, reading.threads, &mut reading.progress)?;
+    let (n, train) = (listing.files.len(), listing.train);
+    Ok(Source {
+        kind: "image folder".into(),
+        size,
+        classes: listing.classes.len(),
+        class_names: listing.classes.clone(),
+        images,
+        labels: listing.files.iter().map(|f| f.label).collect(),
+        parts: Parts { train, valid: 0, test: n - train },
+        warnings: Vec::new(),
+    })
+}

@@ -1,0 +1,271 @@
+//! The images that a model is judged on: parts of a data set, and synthetic sets made from them.
+//!
+//! Invariant: an image depends on its number, the data and the seed only, not on the portion that it is asked for in.
+
+use super::random;
+use crate::streams;
+use crate::{Dataset, plain_batch};
+use core::ops::Range;
+use engine::rng::Philox;
+use jempp_formats::{Error, Result};
+
+/// Images of a batch in the published code's interpolation: image i is mixed with image i + 100 of a shuffled order.
+const BATCH: usize = 100;
+/// Standard deviation of [`Kind::Gaussian`], in units of [−1, 1].
+const SPREAD: f32 = 0.5;
+/// Standard deviation of [`Kind::Blurred`]'s filter as a share of the shorter side: 2 pixels of 32.
+const BLUR: f32 = 1.0 / 16.0;
+
+/// What is made of a data set's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Themselves.
+    Plain,
+    /// Each with its pixels in an order of its own; channels stay together.
+    Shuffled,
+    /// Blurred by a Gaussian of a sixteenth of the shorter side, borders mirrored.
+    Blurred,
+    /// Means of two: image i and image i + 100 of a shuffled order (JEM's consecutive batches).
+    Interpolated,
+    /// Uniform noise in [−1, 1], as many.
+    Uniform,
+    /// Normal noise of standard deviation 0.5 around 0, clipped to [−1, 1], as many.
+    Gaussian,
+    /// One uniform colour each, as many.
+    Constant,
+}
+
+/// The synthetic sets, those made of the images first.
+pub const SYNTHETIC: [Kind; 6] =
+    [Kind::Shuffled, Kind::Interpolated, Kind::Blurred, Kind::Uniform, Kind::Gaussian, Kind::Constant];
+
+impl Kind {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "data",
+            Self::Shuffled => "shuffled pixels",
+            Self::Blurred => "blurred",
+            Self::Interpolated => "interpolated",
+            Self::Uniform => "uniform noise",
+            Self::Gaussian => "Gaussian noise",
+            Self::Constant => "constant",
+        }
+    }
+}
+
+/// Images that are made when asked for.
+#[derive(Clone, Debug)]
+pub struct Images<'a> {
+    set: &'a Dataset,
+    indices: Vec<u32>,
+    kind: Kind,
+    seed: u64,
+    noise: f32,
+}
+
+impl<'a> Images<'a> {
+    /// `kind` of the images `indices` of `set`, with normal noise of standard deviation `noise` (units of [−1, 1]) on
+    /// top.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are none, more than 2²⁴, or too few to mix.
+    pub fn new(set: &'a Dataset, indices: &[u32], kind: Kind, seed: u64, noise: f32) -> Result<Self> {
+        let mut indices = indices.to_vec();
+        if indices.is_empty() || indices.len() >= 1 << 24 {
+            let n = indices.len();
+            return Err(Error::Data(format!(
+                "{n} images cannot be judged; there must be 1 to {}",
+                (1 << 24) - 1
+            )));
+        }
+        if kind == Kind::Interpolated {
+            if indices.len() < 2 {
+                return Err(Error::Data("a single image cannot be mixed with another".into()));
+            }
+            Philox::new(seed, streams::EVAL, random::INTERPOLATED).shuffle(&mut indices);
+        }
+        Ok(Self { set, indices, kind, seed, noise })
+    }
+
+    /// The name of their kind.
+    pub fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// How far apart mixed images are.
+    fn lag(&self) -> usize {
+        BATCH.min(self.indices.len() / 2)
+    }
+
+    /// Number of images, at least 1.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        match self.kind {
+            Kind::Interpolated => self.indices.len() - self.lag(),
+            _ => self.indices.len(),
+        }
+    }
+
+    /// The images `range`, n×H×W×C in [−1, 1] (beyond only by added noise).
+    ///
+    /// # Errors
+    /// [`Error::Data`] when an index is out of range.
+    pub fn load(&self, range: Range<usize>) -> Result<Vec<f32>> {
+        let px = self.set.pixels();
+        let mut out = vec![0.0; range.len() * px];
+        if !matches!(self.kind, Kind::Uniform | Kind::Gaussian | Kind::Constant) {
+            plain_batch(self.set, &self.indices[range.clone()], &mut out)?;
+        }
+        let mut other = Vec::new();
+        if self.kind == Kind::Interpolated {
+            other = vec![0.0; out.len()];
+            let lag = self.lag();
+            plain_batch(self.set, &self.indices[range.start + lag..range.end + lag], &mut other)?;
+        }
+        for (k, image) in out.chunks_exact_mut(px).enumerate() {
+            let i = (range.start + k) as u32;
+            self.make(i, image, other.get(k * px..(k + 1) * px).unwrap_or_default());
+            if self.noise > 0.0 {
+                let mut rng = self.rng(random::NOISE + i);
+                image.iter_mut().for_each(|v| *v += self.noise * rng.normal());
+            }
+        }
+        Ok(out)
+    }
+
+    fn rng(&self, step: u32) -> Philox {
+        Philox::new(self.seed, streams::EVAL, step)
+    }
+
+    fn make(&self, i: u32, image: &mut [f32], other: &[f32]) {
+        let [h, w, c] = self.set.size();
+        match self.kind {
+            Kind::Plain => {}
+            Kind::Shuffled => {
+                let mut order: Vec<usize> = (0..h * w).collect();
+                self.rng(random::SHUFFLED + i).shuffle(&mut order);
+                let old = image.to_vec();
+                for (new, p) in image.chunks_exact_mut(c).zip(order) {
+                    new.copy_from_slice(&old[p * c..(p + 1) * c]);
+                }
+            }
+            Kind::Blurred => blur(image, [h, w, c], BLUR * h.min(w) as f32),
+            Kind::Interpolated => image.iter_mut().zip(other).for_each(|(a, b)| *a = 0.5 * (*a + b)),
+            Kind::Uniform => {
+                let mut rng = self.rng(random::UNIFORM + i);
+                image.iter_mut().for_each(|v| *v = 2.0 * rng.uniform() - 1.0);
+            }
+            Kind::Gaussian => {
+                let mut rng = self.rng(random::GAUSSIAN + i);
+                image.iter_mut().for_each(|v| *v = (SPREAD * rng.normal()).clamp(-1.0, 1.0));
+            }
+            Kind::Constant => {
+                let mut rng = self.rng(random::CONSTANT + i);
+                let colour: Vec<f32> = (0..c).map(|_| 2.0 * rng.uniform() - 1.0).collect();
+                image.chunks_exact_mut(c).for_each(|p| p.copy_from_slice(&colour));
+            }
+        }
+    }
+}
+
+/// Blurs an H×W×C image by a Gaussian of standard deviation `sigma` pixels, cut off at 3σ; borders are mirrored.
+pub fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
+    let reach = (3.0 * sigma).ceil() as isize;
+    let weights: Vec<f32> = (-reach..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
+    let total: f32 = weights.iter().sum();
+    let mirror = |i: isize, n: usize| {
+        let period = 2 * n as isize;
+        let i = i.rem_euclid(period);
+        (if i < n as isize { i } else { period - 1 - i }) as usize
+    };
+    let mut pass = |n: usize, stride: usize, starts: Vec<usize>| {
+        let mut line = vec![0.0; n];
+        for start in starts {
+            line.iter_mut().enumerate().for_each(|(i, v)| *v = image[start + i * stride]);
+            for i in 0..n {
+                let at = |d: usize| line[mirror(i as isize + d as isize - reach, n)];
+                let sum: f32 = weights.iter().enumerate().map(|(d, k)| k * at(d)).sum();
+                image[start + i * stride] = sum / total;
+            }
+        }
+    };
+    pass(w, c, (0..h).flat_map(|y| (0..c).map(move |k| y * w * c + k)).collect());
+    pass(h, w * c, (0..w * c).collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: usize) -> Dataset {
+        let images: Vec<u8> = (0..n * 3 * 4 * 3).map(|i| (i * 37 % 251) as u8).collect();
+        Dataset::new("x", [3, 4, 3], 2, images, vec![0; n]).unwrap()
+    }
+
+    #[test]
+    fn portions_do_not_matter() {
+        let (set, n) = (set(250), 250);
+        let indices: Vec<u32> = (0..n).collect();
+        for kind in SYNTHETIC.into_iter().chain([Kind::Plain]) {
+            let images = Images::new(&set, &indices, kind, 5, 0.1).unwrap();
+            let all = images.load(0..images.len()).unwrap();
+            let parts = [images.load(0..7).unwrap(), images.load(7..images.len()).unwrap()].concat();
+            assert_eq!(all, parts, "{kind:?}");
+            let other = Images::new(&set, &indices, kind, 6, 0.1).unwrap();
+            assert_ne!(all, other.load(0..images.len()).unwrap(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_what_they_say() {
+        let set = set(250);
+        let indices: Vec<u32> = (0..250).collect();
+        let get = |kind| {
+            let images = Images::new(&set, &indices, kind, 5, 0.0).unwrap();
+            (images.len(), images.load(0..images.len()).unwrap())
+        };
+        let (_, plain) = get(Kind::Plain);
+        let (_, shuffled) = get(Kind::Shuffled);
+        assert_ne!(plain, shuffled);
+        let pixels = |image: &[f32]| {
+            let mut p: Vec<Vec<u32>> =
+                image.chunks(3).map(|p| p.iter().map(|v| v.to_bits()).collect()).collect();
+            p.sort();
+            p
+        };
+        assert!(plain.chunks(36).zip(shuffled.chunks(36)).all(|(a, b)| pixels(a) == pixels(b)));
+        let (n, mixed) = get(Kind::Interpolated);
+        assert_eq!(n, 150);
+        // Each is the mean of two images, and no two are alike.
+        let mean_of_two = |m: &[f32]| {
+            let mean =
+                |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| 0.5 * (a + b)).collect::<Vec<_>>();
+            let pair = |a| plain.chunks(36).any(|b| mean((a, b)) == m);
+            plain.chunks(36).any(pair)
+        };
+        assert!(mixed.chunks(36).take(5).all(mean_of_two));
+        let (_, constant) = get(Kind::Constant);
+        assert!(constant.chunks(36).all(|i| i.chunks(3).all(|p| p == &i[..3])));
+        let (_, noise) = get(Kind::Gaussian);
+        let sd = (noise.iter().map(|v| v * v).sum::<f32>() / noise.len() as f32).sqrt();
+        assert!((sd - 0.49).abs() < 0.02 && noise.iter().all(|v| v.abs() <= 1.0), "{sd}");
+        assert!(Images::new(&set, &[], Kind::Plain, 0, 0.0).is_err());
+        assert!(Images::new(&set, &[1], Kind::Interpolated, 0, 0.0).is_err());
+    }
+
+    #[test]
+    fn blurring_keeps_means_and_spreads_a_point() {
+        let mut point = vec![0.0; 9 * 11];
+        point[4 * 11 + 5] = 1.0;
+        blur(&mut point, [9, 11, 1], 1.0);
+        assert!((point.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        // The centre of a sampled Gaussian of σ = 1 is 0.3991² of it.
+        assert!((point[4 * 11 + 5] - 0.3991f32.powi(2)).abs() < 1e-3);
+        assert_eq!(point[4 * 11 + 4], point[4 * 11 + 6]);
+        assert!((point[3 * 11 + 5] - point[4 * 11 + 4]).abs() < 1e-6);
+        let mut flat = vec![0.25; 3 * 4 * 2];
+        blur(&mut flat, [3, 4, 2], 2.0);
+        assert!(flat.iter().all(|v| (v - 0.25).abs() < 1e-6));
+    }
+}

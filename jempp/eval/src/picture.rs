@@ -1,0 +1,61 @@
+//! The pictures of a judgement.
+
+use crate::attack::{Curve, Norm, Point};
+use crate::calibration::{Calibration, Reliability};
+use crate::ood::Against;
+use jempp_formats::plot::{COLOURS, Chart, Mark, Series};
+
+/// Accuracy over confidence, by bins; with the temperature, if there is one, as a second row of bars' tops.
+pub fn reliability(c: &Calibration) -> Chart<'static> {
+    let tops = |r: &Reliability| -> Vec<(f64, f64)> {
+        let full = r.bins.iter().filter(|b| b.count > 0);
+        full.map(|b| (b.confidence, b.accuracy)).collect()
+    };
+    let mut bars: Vec<(f64, f64)> = c.plain.bins.iter().map(|b| (b.lo, b.accuracy)).collect();
+    bars.push((1.0, 0.0));
+    let mut series = vec![
+        Series { mark: Mark::Bars, ..Series::line("accuracy", COLOURS[0], bars) },
+        Series { mark: Mark::Dashed, ..Series::line("", "#888", vec![(0.0, 0.0), (1.0, 1.0)]) },
+    ];
+    if let Some(r) = &c.scaled {
+        series.push(Series::line(&format!("at temperature {:.2}", r.temperature), COLOURS[1], tops(r)));
+    }
+    let ends = Some((0.0, 1.0));
+    Chart { title: "Reliability", x: "confidence", y_ends: ends, x_ends: ends, series }
+}
+
+/// The shares of log p(x) of the data and of another set.
+pub fn histogram(a: &Against) -> Chart<'_> {
+    let h = &a.histogram;
+    let bars = |v: &[f64]| -> Vec<(f64, f64)> {
+        let width = (h.high - h.low) / v.len().max(1) as f64;
+        let ends = v.iter().chain(&[0.0]).enumerate();
+        ends.map(|(i, v)| (h.low + i as f64 * width, *v)).collect()
+    };
+    let series = vec![
+        Series { mark: Mark::Bars, ..Series::line("data", COLOURS[0], bars(&h.inside)) },
+        Series { mark: Mark::Bars, ..Series::line(&a.set, COLOURS[1], bars(&h.outside)) },
+    ];
+    Chart { title: "log p(x), unnormalised: shares", x: "log p(x)", y_ends: None, x_ends: None, series }
+}
+
+/// Accuracy over ε, by attack.
+pub fn robustness(c: &Curve) -> Chart<'static> {
+    let line = |name: &str, i: usize, f: &dyn Fn(&Point) -> Option<f64>| {
+        let points = c.points.iter().filter_map(|p| Some((p.epsilon, f(p)?)));
+        Series::line(name, COLOURS[i], [(0.0, c.clean.value)].into_iter().chain(points).collect())
+    };
+    let mut series = vec![
+        line("noise", 2, &|p| Some(p.noise.value)),
+        line("cross-entropy", 0, &|p| Some(p.cross_entropy.value)),
+        line("and margin", 1, &|p| Some(p.white_box.value)),
+    ];
+    if c.transfer_from.is_some() {
+        series.insert(0, line("transfer", 3, &|p| Some(p.transfer?.value)));
+    }
+    let (title, x) = match c.plan.norm {
+        Norm::Linf => ("Accuracy under attack, L∞", "ε of pixels in [0, 1]"),
+        Norm::L2 => ("Accuracy under attack, L2", "ε, length over pixels in [0, 1]"),
+    };
+    Chart { title, x, y_ends: Some((0.0, 1.0)), x_ends: None, series }
+}

@@ -1,0 +1,242 @@
+//! Image files: the one place that knows the libraries that decode and encode them.
+//!
+//! Invariants: a file is taken for hostile: its header is read without memory for its pixels, and its pixels go to a buffer of
+//! the caller's. Nothing is converted but palettes and depths below 8 bits, as the formats define them; colour profiles
+//! are left aside. Errors are texts for the caller to put into a sentence.
+
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt::Display;
+use std::io::Cursor;
+pub use write::Animation;
+pub use write::Picture;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+/// A format that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Png,
+    Jpeg,
+    Gif,
+}
+
+/// Beginnings of image files, with the names of their formats.
+const BEGINNINGS: [(&[u8], &str); 20] = [
+    (b"\x89PNG\r\n\x1a\n", "Png"),
+    (b"\xff\xd8\xff", "Jpeg"),
+    (b"GIF89a", "Gif"),
+    (b"GIF87a", "Gif"),
+    (b"MM\x00*", "Tiff"),
+    (b"II*\x00", "Tiff"),
+    (b"DDS ", "Dds"),
+    (b"BM", "Bmp"),
+    (b"\x00\x00\x01\x00", "Ico"),
+    (b"#?RADIANCE", "Hdr"),
+    (b"\x76\x2f\x31\x01", "OpenExr"),
+    (b"qoif", "Qoi"),
+    (b"P1", "Pnm"),
+    (b"P2", "Pnm"),
+    (b"P3", "Pnm"),
+    (b"P4", "Pnm"),
+    (b"P5", "Pnm"),
+    (b"P6", "Pnm"),
+    (b"P7", "Pnm"),
+    (b"farbfeld", "Farbfeld"),
+];
+
+/// The name of the format that a file begins like, read here or not.
+pub fn name(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        return Some("WebP");
+    }
+    if bytes.starts_with(b"\0\0") && bytes.get(4..12) == Some(b"ftypavif") {
+        return Some("Avif");
+    }
+    BEGINNINGS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, name)| *name)
+}
+
+impl Format {
+    /// The format that a file begins like, if it is read here.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match name(bytes)? {
+            "Png" => Some(Self::Png),
+            "Jpeg" => Some(Self::Jpeg),
+            "Gif" => Some(Self::Gif),
+            _ => None,
+        }
+    }
+}
+
+/// What a decoded pixel consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pixel {
+    /// Whether it has red, green and blue, not just grey.
+    pub coloured: bool,
+    /// Whether it ends in an opacity.
+    pub alpha: bool,
+    /// Whether a channel has two bytes, the higher one first.
+    pub deep: bool,
+}
+
+impl Pixel {
+    /// Channels, opacity included.
+    pub fn channels(self) -> usize {
+        (if self.coloured { 3 } else { 1 }) + usize::from(self.alpha)
+    }
+
+    /// Bytes of a pixel.
+    pub fn bytes(self) -> usize {
+        self.channels() * (1 + usize::from(self.deep))
+    }
+}
+
+/// An image file of which the header has been read.
+pub struct Decoder<'a> {
+    /// Height and width.
+    pub size: [u32; 2],
+    pub pixel: Pixel,
+    file: File<'a>,
+}
+
+enum File<'a> {
+    Png(Box<png::Reader<Cursor<&'a [u8]>>>),
+    Jpeg(&'a [u8], ColorSpace),
+    Gif(Box<gif::Decoder<&'a [u8]>>, u64),
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the header. The decoder takes at most `limit` bytes of memory for what is not pixels, as far as it depends on
+    /// the file.
+    ///
+    /// # Errors
+    /// Why it cannot be decoded.
+    pub fn new(format: Format, bytes: &'a [u8], limit: u64) -> Result<Self, String> {
+        match format {
+            Format::Png => png(bytes, limit),
+            Format::Jpeg => jpeg(bytes),
+            Format::Gif => gif(bytes, limit),
+        }
+    }
+
+    /// Bytes of all pixels.
+    pub fn total(&self) -> u64 {
+        u64::from(self.size[0]) * u64::from(self.size[1]) * self.pixel.bytes() as u64
+    }
+
+    /// Decodes to `out`, [`Decoder::total`] zeros.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn read(self, out: &mut [u8]) -> Result<(), String> {
+        if out.len() as u64 != self.total() {
+            return Err(format!("{} bytes for {} bytes of pixels", out.len(), self.total()));
+        }
+        match self.file {
+            File::Png(mut reader) => reader.next_frame(out).map(drop).map_err(|e| failed("Png", e)),
+            File::Jpeg(bytes, space) => {
+                let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient(space));
+                decoder.decode_into(out).map_err(|e| failed("Jpeg", e))
+            }
+            File::Gif(reader, limit) => first_frame(*reader, limit, self.size, out),
+        }
+    }
+}
+
+fn failed(format: &str, e: impl Display) -> String {
+    format!("Format error decoding {format}: {e}")
+}
+
+fn png(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
+    let limits = png::Limits { bytes: usize::try_from(limit).unwrap_or(usize::MAX) };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
+    decoder.set_ignore_text_chunk(false);
+    // Palettes become RGB, one to four bits become eight.
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let reader = decoder.read_info().map_err(|e| failed("Png", e))?;
+    let (w, h) = reader.info().size();
+    let (color, depth) = reader.output_color_type();
+    use png::ColorType::{Grayscale, GrayscaleAlpha, Rgb, Rgba};
+    let (coloured, alpha) = match color {
+        Grayscale => (false, false),
+        GrayscaleAlpha => (false, true),
+        Rgb => (true, false),
+        Rgba => (true, true),
+        other => return Err(format!("The decoder leaves {other:?} as it is")),
+    };
+    let deep = match depth {
+        png::BitDepth::Eight => false,
+        png::BitDepth::Sixteen => true,
+        other => return Err(format!("The decoder leaves {other:?} bits as they are")),
+    };
+    let pixel = Pixel { coloured, alpha, deep };
+    Ok(Decoder { size: [h, w], pixel, file: File::Png(Box::new(reader)) })
+}
+
+/// Takes what most programs take, of any size, in a colour space.
+fn lenient(space: ColorSpace) -> DecoderOptions {
+    let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);
+    options.set_max_height(usize::MAX).jpeg_set_out_colorspace(space)
+}
+
+fn jpeg(bytes: &[u8]) -> Result<Decoder<'_>, String> {
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), lenient(ColorSpace::RGB));
+    decoder.decode_headers().map_err(|e| failed("Jpeg", e))?;
+    let (Some((w, h)), Some(space)) = (decoder.dimensions(), decoder.input_colorspace()) else {
+        return Err(failed("Jpeg", "it has no header"));
+    };
+    let [Ok(w), Ok(h)] = [w, h].map(u32::try_from) else {
+        return Err(failed("Jpeg", "it is too large"));
+    };
+    // What is neither grey nor RGB, CMYK for one, becomes RGB.
+    let (space, coloured, alpha) = match space {
+        ColorSpace::Luma => (space, false, false),
+        ColorSpace::LumaA => (space, false, true),
+        ColorSpace::RGBA => (space, true, true),
+        _ => (ColorSpace::RGB, true, false),
+    };
+    let pixel = Pixel { coloured, alpha, deep: false };
+    Ok(Decoder { size: [h, w], pixel, file: File::Jpeg(bytes, space) })
+}
+
+fn gif(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::RGBA);
+    let reader = options.read_info(bytes).map_err(|e| failed("Gif", e))?;
+    let size = [u32::from(reader.height()), u32::from(reader.width())];
+    let pixel = Pixel { coloured: true, alpha: true, deep: false };
+    Ok(Decoder { size, pixel, file: File::Gif(Box::new(reader), limit) })
+}
+
+/// The first frame of a GIF as RGBA in its place; around it all is transparent.
+fn first_frame(
+    mut reader: gif::Decoder<&[u8]>,
+    limit: u64,
+    [height, width]: [u32; 2],
+    out: &mut [u8],
+) -> Result<(), String> {
+    let frame = reader.next_frame_info().map_err(|e| failed("Gif", e))?;
+    let Some(frame) = frame else { return Err("The end of the image has been reached".into()) };
+    let [left, top, w, h] = [frame.left, frame.top, frame.width, frame.height].map(usize::from);
+    let bytes = w * h * 4;
+    if bytes as u64 > limit {
+        return Err("Memory limit exceeded".into());
+    }
+    let mut pixels = vec![0; bytes];
+    reader.read_into_buffer(&mut pixels).map_err(|e| failed("Gif", e))?;
+    out.fill(0);
+    let (height, width) = (height as usize, width as usize);
+    let visible = w.min(width.saturating_sub(left)) * 4;
+    if visible == 0 {
+        return Ok(());
+    }
+    for (row, y) in pixels.chunks_exact(w * 4).zip(top..height) {
+        out[(y * width + left) * 4..][..visible].copy_from_slice(&row[..visible]);
+    }
+    Ok(())
+}

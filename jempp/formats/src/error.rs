@@ -1,0 +1,50 @@
+//! What can go wrong with files and their content.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Any failure of reading or writing data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting that cannot be used: a value out of range, or one that does not fit the data.
+    #[error("{0}")]
+    Config(String),
+    /// Data that cannot be used: wrong shape, values out of range, too few images.
+    #[error("{0}")]
+    Data(String),
+    /// A file whose bytes are not what its format says: truncated, corrupted or hostile.
+    #[error("{0}")]
+    Format(String),
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A state that this crate's own logic rules out.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The operating system's `source` about `path`.
+    pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_path_buf(), source }
+    }
+
+    /// The exit code of the command line: 1 internal, 3 configuration or data, 6 corrupt file, 7 input/output.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Internal(_) => 1,
+            Self::Config(_) | Self::Data(_) => 3,
+            Self::Format(_) => 6,
+            Self::Io { .. } => 7,
+        }
+    }
+}

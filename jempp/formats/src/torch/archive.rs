@@ -1,0 +1,120 @@
+//! A zip archive of `torch.save`, in memory: where each entry's bytes are.
+//!
+//! Invariants: nothing is unpacked or copied; an entry's bytes lie within the archive and no two entries share any; an
+//! entry's checksum is verified when its bytes are asked for.
+
+use crate::error::{Error, Result};
+use flate2::Crc;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::Path;
+use zip::{CompressionMethod, ZipArchive};
+
+/// The entries below the archive's one folder.
+pub struct Archive<'a> {
+    bytes: &'a [u8],
+    /// Name of the folder.
+    folder: String,
+    entries: HashMap<String, Entry>,
+}
+
+struct Entry {
+    place: Range<usize>,
+    crc: u32,
+}
+
+impl<'a> Archive<'a> {
+    /// Finds the entries.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming file and entry.
+    pub fn open(bytes: &'a [u8], source: &Path) -> Result<Self> {
+        let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
+        let mut zip = ZipArchive::new(Cursor::new(bytes))
+            .map_err(|e| wrong(format!("not a whole zip archive ({e}); cut short or damaged")))?;
+        let mut found = Self { bytes, folder: String::new(), entries: HashMap::new() };
+        for i in 0..zip.len() {
+            let (name, entry) = entry(&mut zip, i, bytes.len()).map_err(wrong)?;
+            let Some((folder, rest)) = name.split_once('/') else {
+                return Err(wrong(format!(
+                    "entry `{}` is in no folder: not a file of torch.save",
+                    shown(&name)
+                )));
+            };
+            if i > 0 && folder != found.folder {
+                let (a, b) = (shown(&found.folder), shown(folder));
+                return Err(wrong(format!("it has the folders `{a}` and `{b}`: not a file of torch.save")));
+            }
+            found.folder = folder.to_owned();
+            found.entries.insert(rest.to_owned(), entry);
+        }
+        found.check_apart().map_err(wrong)?;
+        Ok(found)
+    }
+
+    /// No two entries share bytes: else a small archive could hold much.
+    fn check_apart(&self) -> Result<(), String> {
+        let mut all: Vec<_> = self.entries.iter().filter(|(_, e)| !e.place.is_empty()).collect();
+        all.sort_by_key(|(_, e)| e.place.start);
+        match all.windows(2).find(|w| w[1].1.place.start < w[0].1.place.end) {
+            Some(w) => {
+                let (a, b) = (self.called(w[0].0), self.called(w[1].0));
+                Err(format!("{a} and {b} share bytes from {}", w[1].1.place.start))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What to call an entry in a message.
+    pub fn called(&self, name: &str) -> String {
+        format!("entry `{}/{}`", shown(&self.folder), shown(name))
+    }
+
+    /// The bytes of the entry `name`, if there is one.
+    ///
+    /// # Errors
+    /// Why they are not what was put there.
+    pub fn get(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let bytes = self.bytes.get(entry.place.clone()).unwrap_or_default();
+        let mut crc = Crc::new();
+        crc.update(bytes);
+        if crc.sum() != entry.crc {
+            let (called, sum, said) = (self.called(name), crc.sum(), entry.crc);
+            return Err(format!("{called}: corrupt: its checksum is {sum:08x}, the archive says {said:08x}"));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// The name and place of entry `i` of an archive of `length` bytes.
+fn entry(zip: &mut ZipArchive<Cursor<&[u8]>>, i: usize, length: usize) -> Result<(String, Entry), String> {
+    let file = zip.by_index_raw(i).map_err(|e| format!("entry {i} of the archive: {e}"))?;
+    let name = file.name().map_err(|e| format!("entry {i} of the archive: {e}"))?.into_owned();
+    let wrong = |why: &str| Err(format!("entry `{}`: {why}", shown(&name)));
+    if name.starts_with('/') || name.contains('\\') || name.split('/').any(|p| p == "..") {
+        return wrong("its name leads out of the archive");
+    }
+    if file.encrypted() {
+        return wrong("it is encrypted");
+    }
+    if file.compression() != CompressionMethod::Stored || file.size() != file.compressed_size() {
+        return wrong("it is compressed, which torch.save never does; load and save the file with PyTorch");
+    }
+    let start = file.data_start().and_then(|s| usize::try_from(s).ok());
+    let end = start.and_then(|s| s.checked_add(usize::try_from(file.size()).ok()?)).filter(|e| *e <= length);
+    match (start, end) {
+        (Some(start), Some(end)) => {
+            let entry = Entry { place: start..end, crc: file.crc32() };
+            Ok((name, entry))
+        }
+        _ => wrong(&format!("its {} bytes are not in the file; cut short or damaged", file.size())),
+    }
+}
+
+/// A name from a file, fit for a message: escaped and not too long.
+pub fn shown(name: &str) -> String {
+    let short: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    if name.chars().nth(80).is_some() { short + "…" } else { short }
+}

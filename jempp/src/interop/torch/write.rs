@@ -1,0 +1,228 @@
+//! A model's file as a published checkpoint: `{"model_state_dict": …, "replay_buffer": …}`, a zip archive as `torch.save`
+//! writes it, which `torch.load` reads with `weights_only=True`.
+//!
+//! Invariants: the state dict has every name that the published network has, aliases included, so that it loads
+//! strictly; an alias is the same tensor, stored once; equal models give equal bytes.
+
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::model::{REPLAY_BUFFER, architecture};
+use crate::network::listing;
+use jempp_formats::container::{Container, Tensor, TensorData};
+use jempp_formats::files::{Sink, write_atomic};
+use std::io::{self, Write};
+use std::path::Path;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// Where storages begin in the file: at multiples of it, as PyTorch likes them.
+const ALIGNMENT: u16 = 64;
+/// The folder in the archive, as PyTorch calls it when it has no better name.
+const FOLDER: &str = "archive";
+/// Entries from this size on have their sizes in 64 bits.
+const LARGE: usize = u32::MAX as usize / 2;
+
+/// Writes the model of a model's file, and its replay buffer if it has one, to `path`, whole or not at all, replacing a
+/// file that is there. A model without the head of the unconditional variant gets one of zeros, which the published
+/// code loads and, for other models, does not use.
+///
+/// # Errors
+/// [`Error::Format`] when `container` is no model's file; [`Error::Io`].
+pub fn write(path: &Path, container: &Container) -> Result<()> {
+    let config = architecture(container)?;
+    let state = state_dict(container, &config)?;
+    let buffer = container.get(REPLAY_BUFFER);
+    let pickle = pickled(&state, buffer)?;
+    Ok(write_atomic(path, |out| archive(out, &pickle, state.iter().chain(buffer)))?)
+}
+
+/// The tensors of the state dict in the published order.
+fn state_dict(c: &Container, config: &ModelConfig) -> Result<Vec<Tensor>> {
+    let mut out = Vec::new();
+    let steps = c.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
+    listing::tensors(config, |name, shape| {
+        // Checks type and shape, too.
+        let values = c.f32(&name, shape)?.to_vec();
+        let tracked = name.strip_suffix("running_var").map(|norm| format!("{norm}num_batches_tracked"));
+        out.push(Tensor::f32(name, shape, values));
+        out.extend(tracked.map(|name| match c.get(&name) {
+            Some(t) => t.clone(),
+            None => Tensor::i64(name, [], vec![steps]),
+        }));
+        Ok(())
+    })?;
+    if !config.energy_head {
+        let features = 64 * config.widen_factor;
+        for (name, shape) in [("energy_output.weight", vec![1, features]), ("energy_output.bias", vec![1])] {
+            let zeros = || Tensor::f32(name, shape.clone(), vec![0.0; shape.iter().product()]);
+            out.push(c.get(name).cloned().unwrap_or_else(zeros));
+        }
+    }
+    Ok(out)
+}
+
+/// The other name that the published network has for a tensor.
+fn alias(name: &str) -> Option<String> {
+    if let Some(rest) = name.strip_prefix("f.conv1.") {
+        return Some(format!("f.layer_one.{rest}"));
+    }
+    if let Some(rest) = name.strip_prefix("f.bn1.") {
+        return Some(format!("f.other_layers.3.{rest}"));
+    }
+    let (layer, rest) = name.strip_prefix("f.layer")?.split_once('.')?;
+    let layer: u32 = layer.parse().ok()?;
+    Some(format!("f.other_layers.{}.{rest}", layer.checked_sub(1)?))
+}
+
+/// Writes the archive: the pickle, then each tensor's values, in this order.
+fn archive<'a>(
+    out: &mut dyn Sink,
+    pickle: &[u8],
+    tensors: impl Iterator<Item = &'a Tensor>,
+) -> io::Result<()> {
+    let mut zip = ZipWriter::new(out);
+    let options = |size: usize| {
+        SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(size >= LARGE)
+            .with_alignment(ALIGNMENT)
+    };
+    let mut entry = |name: &str, size: usize, fill: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>| {
+        zip.start_file(format!("{FOLDER}/{name}"), options(size))?;
+        fill(&mut zip)
+    };
+    entry("data.pkl", pickle.len(), &mut |w| w.write_all(pickle))?;
+    entry("byteorder", 6, &mut |w| w.write_all(b"little"))?;
+    for (i, t) in tensors.enumerate() {
+        let put = &mut |w: &mut dyn Write| values(w, &t.data);
+        entry(&format!("data/{i}"), 8 * t.data.len(), put)?;
+    }
+    entry("version", 2, &mut |w| w.write_all(b"3\n"))?;
+    zip.finish()?;
+    Ok(())
+}
+
+fn values(w: &mut dyn Write, data: &TensorData) -> io::Result<()> {
+    const CHUNK: usize = 8192;
+    fn put<T: Copy, const N: usize>(w: &mut dyn Write, all: &[T], f: fn(T) -> [u8; N]) -> io::Result<()> {
+        all.chunks(CHUNK)
+            .try_for_each(|c| w.write_all(c.iter().map(|v| f(*v)).collect::<Vec<_>>().as_flattened()))
+    }
+    match data {
+        TensorData::F32(v) => put(w, v, f32::to_le_bytes),
+        TensorData::I32(v) => put(w, v, i32::to_le_bytes),
+        TensorData::I64(v) => put(w, v, i64::to_le_bytes),
+        TensorData::U8(v) => w.write_all(v),
+    }
+}
+
+/// The pickle, protocol 2, of the checkpoint.
+fn pickled(state: &[Tensor], buffer: Option<&Tensor>) -> Result<Vec<u8>> {
+    let mut p = Pickler { out: b"\x80\x02}(".to_vec(), kept: 0 };
+    p.text("model_state_dict");
+    p.out.extend(b"ccollections\nOrderedDict\n)R(");
+    for (i, t) in state.iter().enumerate() {
+        p.text(&t.name);
+        let kept = p.tensor(i, t)?;
+        if let Some(other) = alias(&t.name) {
+            p.text(&other);
+            p.out.push(b'j');
+            p.out.extend(kept.to_le_bytes());
+        }
+    }
+    p.out.push(b'u');
+    if let Some(t) = buffer {
+        p.text(REPLAY_BUFFER);
+        p.tensor(state.len(), t)?;
+    }
+    p.out.extend(b"u.");
+    Ok(p.out)
+}
+
+/// A pickle being written.
+struct Pickler {
+    out: Vec<u8>,
+    /// Objects kept to be named again.
+    kept: u32,
+}
+
+impl Pickler {
+    /// A string.
+    fn text(&mut self, s: &str) {
+        self.out.push(b'X');
+        self.out.extend((s.len() as u32).to_le_bytes());
+        self.out.extend(s.bytes());
+    }
+
+    /// An integer: 32 bits where they suffice.
+    fn int(&mut self, n: usize) {
+        match i32::try_from(n) {
+            Ok(n) => {
+                self.out.push(b'J');
+                self.out.extend(n.to_le_bytes());
+            }
+            Err(_) => {
+                self.out.extend([0x8a, 9]);
+                self.out.extend((n as u64).to_le_bytes());
+                self.out.push(0);
+            }
+        }
+    }
+
+    fn tuple(&mut self, values: &[usize]) {
+        self.out.push(b'(');
+        values.iter().for_each(|v| self.int(*v));
+        self.out.push(b't');
+    }
+
+    /// The tensor whose values are storage `key`, kept under the number that it gives.
+    fn tensor(&mut self, key: usize, t: &Tensor) -> Result<u32> {
+        let class = match t.data {
+            TensorData::F32(_) => "FloatStorage",
+            TensorData::I32(_) => "IntStorage",
+            TensorData::I64(_) => "LongStorage",
+            TensorData::U8(_) => "ByteStorage",
+        };
+        if t.shape.iter().product::<usize>() != t.data.len() {
+            return Err(Error::Internal(format!("tensor `{}` does not fill its shape", t.name)));
+        }
+        self.out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        self.text("storage");
+        self.out.extend(format!("ctorch\n{class}\n").bytes());
+        self.text(&key.to_string());
+        self.text("cpu");
+        self.int(t.data.len());
+        self.out.extend(b"tQ");
+        self.int(0);
+        self.tuple(&t.shape);
+        let mut strides = vec![1; t.shape.len()];
+        for i in (1..t.shape.len()).rev() {
+            strides[i - 1] = strides[i] * t.shape[i].max(1);
+        }
+        self.tuple(&strides);
+        // No gradient, no hooks.
+        self.out.extend(b"\x89ccollections\nOrderedDict\n)RtRr");
+        self.out.extend(self.kept.to_le_bytes());
+        self.kept += 1;
+        Ok(self.kept - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_those_of_the_published_network() {
+        let all = [
+            ("f.conv1.weight", Some("f.layer_one.weight")),
+            ("f.layer2.0.shortcut.0.bias", Some("f.other_layers.1.0.shortcut.0.bias")),
+            ("f.bn1.running_var", Some("f.other_layers.3.running_var")),
+            ("class_output.weight", None),
+            ("energy_output.bias", None),
+        ];
+        for (name, other) in all {
+            assert_eq!(alias(name).as_deref(), other);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a model says about images that a user brings.
+
+use crate::error::{Error, Result};
+use crate::metrics::{argmax, softmax};
+use crate::model::thresholds::Decision;
+use crate::model::{Model, Scores};
+use jempp_formats::images::read_image;
+use jempp_formats::npz::{self, Array};
+use std::path::{Path, PathBuf};
+
+/// Predictions of n images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Predictions {
+    /// n×classes.
+    pub logits: Vec<f32>,
+    /// n×classes: p(y | x).
+    pub probs: Vec<f32>,
+    /// n: unnormalised log p(x).
+    pub log_density: Vec<f32>,
+    /// n×H×W×C, if asked for: ∂log p(x)/∂x, or ∂f(x)\[y\]/∂x of given labels.
+    pub input_grad: Option<Vec<f32>>,
+    /// n: what the model decides, if it carries thresholds.
+    pub decisions: Option<Vec<Decision>>,
+}
+
+/// Whether to give ∂/∂x, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gradient<'a> {
+    /// Not.
+    No,
+    /// Of log p(x).
+    LogDensity,
+    /// Of the logit f(x)\[y\] of these labels: one for all images, or one each.
+    Labels(&'a [i32]),
+}
+
+/// Predicts for images N×H×W×C in [−1, 1].
+///
+/// # Errors
+/// [`Error::Data`] when the images do not fit the model, a value is not finite, or labels do not fit.
+pub fn predict(model: &Model, images: &[f32], gradient: Gradient<'_>) -> Result<Predictions> {
+    let Scores { logits, log_density } = model.scores(images)?;
+    let classes = model.network().config.classes;
+    let mut p = vec![0.0; classes];
+    let mut probs = Vec::with_capacity(logits.len());
+    for row in logits.chunks_exact(classes) {
+        softmax(row, &mut p);
+        probs.extend(p.iter().map(|p| *p as f32));
+    }
+    let input_grad = match gradient {
+        Gradient::No => None,
+        Gradient::LogDensity => Some(model.input_grad(images, None)?),
+        Gradient::Labels([one]) => Some(model.input_grad(images, Some(&vec![*one; log_density.len()]))?),
+        Gradient::Labels(labels) => Some(model.input_grad(images, Some(labels))?),
+    };
+    let decisions = model.thresholds().map(|t| {
+        let rows = logits.chunks_exact(classes).zip(&log_density);
+        rows.map(|(row, d)| t.decide(row, *d)).collect()
+    });
+    Ok(Predictions { logits, probs, log_density, input_grad, decisions })
+}
+
+impl Predictions {
+    /// Number of images.
+    pub fn count(&self) -> usize {
+        self.log_density.len()
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.logits.len() / self.count().max(1)
+    }
+
+    /// The likeliest class of image `i`, if there is such an image, and its probability.
+    pub fn label(&self, i: usize) -> Option<(usize, f32)> {
+        let row = self.probs.chunks_exact(self.classes().max(1)).nth(i)?;
+        let label = argmax(row);
+        Some((label, row[label]))
+    }
+
+    /// Writes `logits`, `probs`, `log_density` and, if there, `input_grad` of images of `size` as float32 to an `.npz`,
+    /// which is replaced; of a model that decides also `calibrated`, `ood_p_value` and, as int64 0 or 1, `abstain`.
+    ///
+    /// # Errors
+    /// Those of [`npz::write`].
+    pub fn write_npz(&self, path: &Path, [h, w, c]: [usize; 3]) -> Result<()> {
+        let (n, k) = (self.count(), self.classes());
+        let (table, line, image) = ([n, k], [n], [n, h, w, c]);
+        let mut arrays = vec![
+            ("logits", Array::F32(&table, &self.logits)),
+            ("probs", Array::F32(&table, &self.probs)),
+            ("log_density", Array::F32(&line, &self.log_density)),
+        ];
+        arrays.extend(self.input_grad.as_ref().map(|g| ("input_grad", Array::F32(&image, g))));
+        let each =
+            |f: &dyn Fn(&Decision) -> f32| self.decisions.iter().flatten().map(f).collect::<Vec<f32>>();
+        let (calibrated, ood) = (each(&|d| d.probability), each(&|d| d.ood_p_value));
+        let abstain: Vec<i64> = self.decisions.iter().flatten().map(|d| i64::from(d.abstain)).collect();
+        if self.decisions.is_some() {
+            arrays.push(("calibrated", Array::F32(&line, &calibrated)));
+            arrays.push(("ood_p_value", Array::F32(&line, &ood)));
+            arrays.push(("abstain", Array::I64(&line, &abstain)));
+        }
+        Ok(npz::write(path, &arrays)?)
+    }
+}
+
+/// Reads the images in `paths`, n×H×W×C of `size`: `.npz` archives of any number of images, and image files.
+///
+/// # Errors
+/// [`Error::Data`] when there is no such file, or its images are of another size or hold a NaN (naming the file and
+/// the place); [`Error::Format`] when it is damaged; [`Error::Io`].
+pub fn read_inputs(paths: &[PathBuf], size: [usize; 3]) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    for path in paths {
+        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
+            out.extend(read_image(path, size)?);
+            continue;
+        }
+        if !path.exists() {
+            return Err(Error::Data(format!("{}: there is no such file", path.display())));
+        }
+        let images = npz::read_images(path)?;
+        if images.size != size {
+            let path = path.display();
+            return Err(Error::Data(format!(
+                "{path}: its images are {:?} (height, width, channels), the model takes {size:?}",
+                images.size
+            )));
+        }
+        out.extend(images.values);
+    }
+    Ok(out)
+}

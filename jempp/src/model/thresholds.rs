@@ -1,0 +1,284 @@
+//! When to abstain: conformal thresholds from validation images, which a model carries with it.
+//!
+//! Invariants: on images drawn like the validation images the label lies in the prediction set with probability at least
+//! 1 − α, and the p-value is at most t with probability at most t (split conformal prediction: Vovk et al., 2005; sets as in
+//! Sadinle et al., JASA 2019). The temperature is fitted on one half of the validation images and the labels' threshold
+//! on the other, so that neither promise rests on images that were looked at.
+
+use super::{Model, Scores};
+use crate::error::{Error, Result};
+use crate::metrics::{argmax, scaled, softmax, temperature};
+use jempp_formats::container::{Container, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Share of wrong prediction sets, and of data taken for none, that are accepted unless asked otherwise.
+pub const ALPHA: f64 = 0.05;
+/// Names in a model's file.
+pub(crate) const TENSOR: &str = "thresholds.log_density";
+const FACTS: &str = "thresholds";
+
+/// What a model decides by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// The numbers.
+    pub facts: Facts,
+    /// log p(x) of all validation images, rising.
+    pub log_density: Vec<f32>,
+}
+
+/// The numbers among the thresholds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// What logits are divided by to give calibrated probabilities.
+    pub temperature: f64,
+    /// A class is in the prediction set if its calibrated probability is at least this.
+    pub probability: f64,
+    /// α of the prediction sets.
+    pub alpha: f64,
+    /// p-values of log p(x) below this count as no data.
+    pub ood_alpha: f64,
+    /// Validation images that the temperature was fitted on, and those that the probability was.
+    pub fitted_on: [usize; 2],
+    /// Checksum of their data set.
+    pub dataset_crc32c: String,
+}
+
+/// What a model decides about an image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The likeliest class.
+    pub label: i32,
+    /// Its calibrated probability.
+    pub probability: f32,
+    /// Unnormalised log p(x).
+    pub log_density: f32,
+    /// How likely data are to have a log p(x) as low as this.
+    pub ood_p_value: f32,
+    /// Whether the image looks like no data, or no class alone is likely enough.
+    pub abstain: bool,
+}
+
+/// The least number of validation images that thresholds at α can be fitted on.
+pub fn least(alpha: f64) -> usize {
+    2 * (1.0 / alpha).ceil() as usize
+}
+
+impl Thresholds {
+    /// Fits thresholds to the scores of labelled validation images, whose order must not depend on what they show.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are too few images for α, or scores are not finite; [`Error::Config`] for an α outside
+    /// (0, 1).
+    pub fn fit(
+        scores: &Scores,
+        (classes, labels): (usize, &[u16]),
+        [alpha, ood_alpha]: [f64; 2],
+        dataset_crc32c: &str,
+    ) -> Result<Self> {
+        for a in [alpha, ood_alpha] {
+            if !(a > 0.0 && a < 1.0) {
+                return Err(Error::Config(format!("α = {a}: must lie between 0 and 1")));
+            }
+        }
+        if labels.len() < least(alpha) {
+            let (n, need) = (labels.len(), least(alpha));
+            return Err(Error::Data(format!(
+                "{n} validation images are too few for thresholds at α = {alpha}: {need} are needed; train with a \
+                 larger data.valid_size, or choose a larger α"
+            )));
+        }
+        let half = labels.len() / 2;
+        let temperature = temperature(&scores.logits[..half * classes], classes, &labels[..half])?;
+        let rest = scaled(&scores.logits[half * classes..], temperature);
+        let mut p = vec![0.0; classes];
+        let mut of_label: Vec<f64> = rest
+            .chunks_exact(classes)
+            .zip(&labels[half..])
+            .map(|(row, y)| {
+                softmax(row, &mut p);
+                p[usize::from(*y)]
+            })
+            .collect();
+        of_label.sort_unstable_by(|a, b| b.total_cmp(a));
+        let n = of_label.len();
+        let rank = (((n + 1) as f64) * (1.0 - alpha)).ceil() as usize;
+        let mut log_density = scores.log_density.clone();
+        log_density.sort_unstable_by(f32::total_cmp);
+        let facts = Facts {
+            temperature,
+            probability: of_label[rank.clamp(1, n) - 1],
+            alpha,
+            ood_alpha,
+            fitted_on: [half, n],
+            dataset_crc32c: dataset_crc32c.to_owned(),
+        };
+        let fitted = Self { facts, log_density };
+        fitted.check().map_err(Error::Data)?;
+        Ok(fitted)
+    }
+
+    fn check(&self) -> core::result::Result<(), String> {
+        let f = &self.facts;
+        let share = |v: f64| (0.0..=1.0).contains(&v);
+        let sound = f.temperature.is_finite() && f.temperature > 0.0;
+        if !sound || !share(f.probability) || !share(f.alpha) || !share(f.ood_alpha) {
+            return Err(format!("thresholds that cannot be: {f:?}"));
+        }
+        let d = &self.log_density;
+        if d.is_empty() || !d.is_sorted() || d.iter().any(|v| !v.is_finite()) {
+            return Err("the log densities of validation images must be finite and rise".into());
+        }
+        Ok(())
+    }
+
+    /// (1 + the number of validation images with log p(x) at most this) / (1 + their number).
+    pub fn p_value(&self, log_density: f32) -> f64 {
+        let below = self.log_density.partition_point(|v| *v <= log_density);
+        (1 + below) as f64 / (1 + self.log_density.len()) as f64
+    }
+
+    /// The classes in the prediction set of an image's logits.
+    pub fn set(&self, logits: &[f32]) -> Vec<usize> {
+        let p = self.probabilities(logits);
+        (0..p.len()).filter(|k| p[*k] >= self.facts.probability).collect()
+    }
+
+    fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
+        let mut p = vec![0.0; logits.len()];
+        softmax(&scaled(logits, self.facts.temperature), &mut p);
+        p
+    }
+
+    /// Decides about an image.
+    pub fn decide(&self, logits: &[f32], log_density: f32) -> Decision {
+        let p = self.probabilities(logits);
+        let label = argmax(logits);
+        let ood = self.p_value(log_density);
+        let alone = p.iter().filter(|p| **p >= self.facts.probability).count() == 1;
+        Decision {
+            label: label as i32,
+            probability: p[label] as f32,
+            log_density,
+            ood_p_value: ood as f32,
+            abstain: ood < self.facts.ood_alpha || !alone,
+        }
+    }
+
+    /// Adds them to a model's file.
+    pub(crate) fn write(&self, c: &mut Container) -> Result<()> {
+        let text = serde_json::to_string(&self.facts).map_err(|e| Error::Internal(e.to_string()))?;
+        c.tensors.push(Tensor::f32(TENSOR, [self.log_density.len()], self.log_density.clone()));
+        c.meta.insert(FACTS.to_owned(), text);
+        Ok(())
+    }
+
+    /// Reads them from a model's file, if it has any.
+    pub(crate) fn read(c: &Container) -> Result<Option<Self>> {
+        let Some(text) = c.meta.get(FACTS) else { return Ok(None) };
+        let facts =
+            serde_json::from_str(text).map_err(|e| c.wrong(format!("the thresholds are unreadable: {e}")))?;
+        let n = c.tensor(TENSOR)?.data.len();
+        let read = Self { facts, log_density: c.f32(TENSOR, &[n])?.to_vec() };
+        read.check().map_err(|why| c.wrong(why))?;
+        Ok(Some(read))
+    }
+}
+
+impl Model {
+    /// Decides about images N×H×W×C in [−1, 1].
+    ///
+    /// # Errors
+    /// [`Error::Format`] while the model carries no thresholds; as [`Model::scores`].
+    pub fn decide(&self, images: &[f32]) -> Result<Vec<Decision>> {
+        let thresholds = self.thresholds().ok_or_else(|| {
+            Error::Format(
+                "the model carries no thresholds to decide by; `jempp-cli eval thresholds` fits them to validation images"
+                    .into(),
+            )
+        })?;
+        let scores = self.scores(images)?;
+        let rows = scores.logits.chunks_exact(self.network().config.classes);
+        Ok(rows.zip(&scores.log_density).map(|(row, d)| thresholds.decide(row, *d)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::rng::{Philox, Stream};
+
+    /// Scores of three classes whose labels follow softmax(z / 2).
+    fn scores(n: usize, seed: u64) -> (Scores, Vec<u16>) {
+        let mut rng = Philox::new(seed, Stream::TEST, 5);
+        let (mut s, mut labels) = (Scores::default(), Vec::new());
+        for _ in 0..n {
+            let z: Vec<f32> = (0..3).map(|_| 3.0 * rng.normal()).collect();
+            let mut p = [0.0; 3];
+            softmax(&scaled(&z, 2.0), &mut p);
+            let u = f64::from(rng.uniform());
+            labels.push((0..2).take_while(|k| p[..=*k].iter().sum::<f64>() < u).count() as u16);
+            s.log_density.push(rng.normal());
+            s.logits.extend(z);
+        }
+        (s, labels)
+    }
+
+    #[test]
+    fn promises_hold_on_fresh_images() {
+        let (mut covered, mut low, mut all) = (0, 0, 0);
+        // Many fits, so that the mean over fits, of which the promise speaks, is seen.
+        for seed in 0..60 {
+            let (s, y) = scores(200, seed);
+            let t = Thresholds::fit(&s, (3, &y), [0.1, 0.05], "x").unwrap();
+            let (fresh, labels) = scores(400, 1000 + seed);
+            for ((row, y), d) in fresh.logits.chunks(3).zip(labels).zip(&fresh.log_density) {
+                covered += usize::from(t.set(row).contains(&usize::from(y)));
+                low += usize::from(t.p_value(*d) <= 0.1);
+                all += 1;
+            }
+        }
+        let (covered, low) = (covered as f64 / all as f64, low as f64 / all as f64);
+        // Exactly 1 − α ≤ coverage ≤ 1 − α + 1/(n + 1) in expectation, n = 100.
+        assert!((0.893..=0.917).contains(&covered), "{covered}");
+        assert!((0.088..=0.107).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn decisions_by_hand() {
+        let facts = Facts {
+            temperature: 2.0,
+            probability: 0.3,
+            alpha: 0.1,
+            ood_alpha: 0.3,
+            fitted_on: [1, 1],
+            dataset_crc32c: String::new(),
+        };
+        let t = Thresholds { facts, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
+        assert_eq!([-2.0, -1.0, 0.0, 9.0].map(|d| t.p_value(d)), [0.2, 0.4, 0.8, 1.0]);
+        let d = t.decide(&[4.0, 0.0, 0.0], 0.5);
+        let e = 2f64.exp();
+        assert!((f64::from(d.probability) - e / (e + 2.0)).abs() < 1e-6 && d.label == 0 && !d.abstain);
+        assert!(t.decide(&[4.0, 0.0, 0.0], -2.0).abstain, "no data");
+        assert!(t.decide(&[4.0, 3.9, 0.0], 0.5).abstain, "two classes");
+        let certain = Thresholds { facts: Facts { probability: 0.99, ..t.facts.clone() }, ..t.clone() };
+        assert!(certain.decide(&[4.0, 0.0, 0.0], 0.5).abstain, "no class is likely enough");
+        let mut c = Container::default();
+        t.write(&mut c).unwrap();
+        assert_eq!(Thresholds::read(&c).unwrap(), Some(t.clone()));
+        assert_eq!(Thresholds::read(&Container::default()).unwrap(), None);
+        for bad in [vec![1.0, 0.0], vec![], vec![f32::NAN]] {
+            let mut c = Container::default();
+            Thresholds { log_density: bad, ..t.clone() }.write(&mut c).unwrap();
+            assert_eq!(Thresholds::read(&c).unwrap_err().exit_code(), 6);
+        }
+    }
+
+    #[test]
+    fn too_few_images_are_refused() {
+        let (s, y) = scores(38, 1);
+        let e = Thresholds::fit(&s, (3, &y), [0.05, 0.05], "x").unwrap_err().to_string();
+        assert!(e.contains("38 validation images") && e.contains("40 are needed"), "{e}");
+        assert!(Thresholds::fit(&s, (3, &y), [0.0, 0.05], "x").is_err());
+        assert!(Thresholds::fit(&s, (3, &y), [0.2, 0.05], "x").is_ok());
+    }
+}

@@ -1,0 +1,181 @@
+//! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `tb/`, `samples/`, `plots/`, `ckpt/`, `result.json`.
+
+use super::Report;
+use crate::checkpoint;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::run::curves;
+use engine::Device;
+use jempp_data::Dataset;
+use jempp_formats::files::write_atomic;
+use serde_json::{Value, json};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A folder of a run, held against other processes while this value lives.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    _lock: Option<File>,
+}
+
+impl Folder {
+    /// Makes the folder `out`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if it is there.
+    pub fn create(out: &Path) -> Result<Self> {
+        if let Some(parent) = out.parent() {
+            fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+        }
+        match fs::create_dir(out) {
+            Ok(()) => Self::held(out),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(out.to_path_buf())),
+            Err(e) => Err(Error::io(out, e)),
+        }
+    }
+
+    /// Makes the first free of `parent/train-001`, `parent/train-002`, …
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn next(parent: &Path) -> Result<Self> {
+        for i in 1..=u32::MAX {
+            match Self::create(&parent.join(format!("train-{i:03}"))) {
+                Err(Error::Exists(_)) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Internal("no free run number".into()))
+    }
+
+    /// The folder of a run that is taken up again.
+    ///
+    /// # Errors
+    /// If it is no folder, or another process trains into it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::Data(format!("{}: there is no such run folder", path.display())));
+        }
+        Self::held(path)
+    }
+
+    /// Takes the folder's lock, which the system gives back whatever ends the process.
+    fn held(path: &Path) -> Result<Self> {
+        let file = path.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+        let lock = lock.map_err(|e| Error::io(&file, e))?;
+        let held = match lock.try_lock() {
+            Ok(()) => Some(lock),
+            Err(TryLockError::WouldBlock) => {
+                let run = path.display();
+                return Err(Error::Data(format!(
+                    "{run}: another process is training into this folder; wait for it, or stop it first"
+                )));
+            }
+            // File systems without locks.
+            Err(TryLockError::Error(_)) => None,
+        };
+        Ok(Self { path: path.to_path_buf(), _lock: held })
+    }
+
+    /// Drops the lines of `metrics.jsonl` after iteration `step`: the run is about to write them again.
+    pub(super) fn rewind(&self, step: u64) -> Result<()> {
+        let path = self.path.join("metrics.jsonl");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io(&path, e)),
+        };
+        let later = |line: &&str| {
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            value.get("step").and_then(Value::as_u64).is_none_or(|s| s <= step)
+        };
+        let kept: String = text.lines().filter(later).flat_map(|l| [l, "\n"]).collect();
+        self.write("metrics.jsonl", kept.as_bytes())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what is known before the first iteration.
+    pub(super) fn begin(&self, config: &Config, device: &Device, set: &Dataset) -> Result<()> {
+        let samples = self.path.join("samples");
+        fs::create_dir_all(&samples).map_err(|e| Error::io(&samples, e))?;
+        self.write("config.toml", config.to_toml()?.as_bytes())?;
+        let env = json!({
+            "jempp_version": env!("CARGO_PKG_VERSION"),
+            "device": device.to_string(),
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+            "dataset": set.name(),
+            "dataset_images": set.len(),
+            "dataset_crc32c": format!("{:08x}", set.crc32c()),
+            "command": std::env::args().collect::<Vec<_>>(),
+        });
+        self.write_json("env.json", &env)
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    pub(super) fn metrics(&self, line: &Value) -> Result<()> {
+        self.append("metrics.jsonl", &line.to_string())
+    }
+
+    /// Draws `plots/learning.svg` from what `metrics.jsonl` says so far.
+    pub(super) fn curves(&self) -> Result<()> {
+        let metrics = self.path.join("metrics.jsonl");
+        let text = fs::read_to_string(&metrics).map_err(|e| Error::io(&metrics, e))?;
+        let Some(picture) = curves::svg(&text) else { return Ok(()) };
+        let plots = self.path.join("plots");
+        fs::create_dir_all(&plots).map_err(|e| Error::io(&plots, e))?;
+        self.write("plots/learning.svg", picture.as_bytes())
+    }
+
+    /// Appends a line to `log.txt`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn log(&self, line: &str) -> Result<()> {
+        self.append("log.txt", line)
+    }
+
+    fn append(&self, name: &str, line: &str) -> Result<()> {
+        let path = self.path.join(name);
+        let open = OpenOptions::new().create(true).append(true).open(&path);
+        open.and_then(|mut f| writeln!(f, "{line}")).map_err(|e| Error::io(&path, e))
+    }
+
+    /// Writes `result.json`.
+    pub(super) fn result(&self, report: &Report) -> Result<()> {
+        let value = serde_json::to_value(report).map_err(|e| Error::Internal(e.to_string()))?;
+        self.write_json("result.json", &value)
+    }
+
+    fn write_json(&self, name: &str, value: &Value) -> Result<()> {
+        self.write(name, format!("{value:#}\n").as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        Ok(write_atomic(&self.path.join(name), |w| w.write_all(bytes))?)
+    }
+
+    /// What to do after a collapse.
+    pub(super) fn advice(&self) -> String {
+        let kept = match last_checkpoint(&self.path) {
+            Some(dir) => format!("The last good checkpoint is {}.", dir.display()),
+            None => "No checkpoint had been saved yet; train.checkpoint_every sets how often.".to_owned(),
+        };
+        format!(
+            "{kept}\nWhat helps, most first: a lower train.lr; train.energy_l2=0.1; data.sigma=0.1; \
+             sampler.noise=0.01 with sampler.clip_after_noise=true; more sampler.outer_steps; another seed."
+        )
+    }
+}
+
+/// The last checkpoint of a run folder, if there is one that loads.
+pub fn last_checkpoint(folder: &Path) -> Option<PathBuf> {
+    checkpoint::load_last(&folder.join("ckpt")).ok().map(|(c, _)| c.dir)
+}

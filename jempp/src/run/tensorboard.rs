@@ -1,0 +1,120 @@
+//! What a run tells TensorBoard: the folder `tb/`, a new file each time the run is taken up.
+//!
+//! Invariant: nothing here ends or changes a run. What fails is a warning, once, and then nothing more is written.
+
+use super::{Observer, Session};
+use crate::error::{Error, Result};
+use crate::evaluation::{self, Judgement};
+use crate::model::Model;
+use crate::train::StepMetrics;
+use jempp_formats::codecs::{Decoder, Format};
+use jempp_formats::tensorboard::EventWriter;
+use std::path::{Path, PathBuf};
+
+/// Images, and chains, whose log densities a histogram shows.
+const SHOWN: usize = 256;
+/// Memory for what is not pixels in a PNG of our own making.
+const MOST_MEMORY: u64 = 1 << 20;
+
+/// The event file of a run, if it has one.
+pub(super) struct Board {
+    writer: Option<EventWriter>,
+}
+
+impl Board {
+    /// Starts a file in `folder/tb` of a run that goes on after iteration `first`, or none where it is not wanted.
+    pub fn open(folder: &Path, wanted: bool, first: u64, observer: &mut dyn Observer) -> Self {
+        let open = || -> Result<EventWriter> {
+            let mut writer = EventWriter::create(&folder.join("tb"))?;
+            if first > 0 {
+                writer.restart(first + 1)?;
+            }
+            Ok(writer)
+        };
+        let mut board = Self { writer: None };
+        if wanted {
+            match open() {
+                Ok(writer) => board.writer = Some(writer),
+                Err(e) => board.give_up(&e, observer),
+            }
+        }
+        board
+    }
+
+    /// Lets `write` write, if there is still a file.
+    pub fn tell(&mut self, observer: &mut dyn Observer, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
+        if let Some(Err(e)) = self.writer.as_mut().map(write) {
+            self.writer = None;
+            self.give_up(&e, observer);
+        }
+    }
+
+    fn give_up(&self, why: &Error, observer: &mut dyn Observer) {
+        observer.warn(&format!("nothing more is written for TensorBoard: {why}"));
+    }
+}
+
+/// The numbers of an iteration.
+pub(super) fn iteration(w: &mut EventWriter, m: &StepMetrics, images_per_second: f64) -> Result<()> {
+    w.scalars(
+        m.step,
+        &[
+            ("train/loss", m.loss),
+            ("train/cross_entropy", m.ce),
+            ("train/accuracy", m.accuracy),
+            ("train/lr", m.lr),
+            ("train/images_per_second", images_per_second),
+            ("log_density/data", m.log_density_data),
+            ("log_density/chains", m.log_density_chain),
+            ("log_density/gap", m.gap()),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The picture in a PNG file.
+pub(super) fn picture(w: &mut EventWriter, step: u64, tag: &str, path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let size = Decoder::new(Format::Png, &bytes, MOST_MEMORY).map(|d| d.size);
+    let size = size.map_err(|e| Error::io(path, std::io::Error::other(e)))?;
+    Ok(w.image(step, tag, bytes, size)?)
+}
+
+impl Session {
+    /// What is told at a run's end: the judgement on the test images, chains by class, histograms.
+    pub(super) fn last_events(
+        &self,
+        w: &mut EventWriter,
+        model: &Model,
+        judged: &Judgement,
+        by_class: Option<&PathBuf>,
+    ) -> Result<()> {
+        let (step, c) = (self.trainer.counters().iteration, &judged.classification);
+        w.scalars(step, &[("test/accuracy", c.accuracy), ("test/ece", c.ece), ("test/nll", c.nll)])?;
+        for d in &judged.detection {
+            let tag = format!("test/auroc_log_density/{}", d.against.replace(' ', "_"));
+            w.scalars(step, &[(&tag, d.auroc_log_density)])?;
+        }
+        if let Some(grid) = by_class {
+            picture(w, step, "chains_by_class", grid)?;
+        }
+        self.densities(w, step, model)
+    }
+
+    /// Histograms of log p(x) under `model`: of training images, and of chains in the replay buffer if there are any.
+    pub(super) fn densities(&self, w: &mut EventWriter, step: u64, model: &Model) -> Result<()> {
+        let some = &self.split.train[..self.split.train.len().min(SHOWN)];
+        let data = model.log_density(&evaluation::images(&self.set, some)?)?;
+        w.histogram(step, "log_density_of/data", &data)?;
+        if let Some(buffer) = self.trainer.buffer()? {
+            let px = self.set.pixels();
+            // The buffer begins in class order: rows from all over it.
+            let rows = buffer.len() / px;
+            let by = rows.div_ceil(SHOWN).max(1);
+            let chains: Vec<f32> =
+                (0..rows).step_by(by).flat_map(|r| buffer[r * px..(r + 1) * px].iter().copied()).collect();
+            w.histogram(step, "log_density_of/chains", &model.log_density(&chains)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! BatchNorm recalibration: statistics of the training images under the final weights.
+//!
+//! With the published momentum the running statistics are 0.9 of the last labelled batch, augmented and noisy;
+//! evaluation on clean images wants those of clean images.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::network::{BnMode, Network};
+use crate::sampling::unbias;
+use engine::{Device, HostTensor, State, Tape};
+use jempp_data::{Dataset, plain_batch};
+
+/// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
+pub type Statistics = Vec<(Vec<f32>, Vec<f32>)>;
+
+/// Gives a model the statistics that its weights have over the images `indices`, see [`statistics`].
+///
+/// # Errors
+/// As [`statistics`].
+pub fn recalibrate(
+    model: &mut Model,
+    set: &Dataset,
+    indices: &[u32],
+    batch: usize,
+    batches: usize,
+) -> Result<()> {
+    let stats = statistics(model.device(), model.network(), model.state(), set, indices, batch, batches)?;
+    model.set_statistics(&stats)
+}
+
+/// Averages the statistics of whole batches of the images `indices`, unaugmented, over at most `batches` of them
+/// (0: all). A network without batch norm has none, and nothing is run.
+///
+/// # Errors
+/// If there are fewer images than one batch.
+pub fn statistics(
+    device: &Device,
+    network: &Network,
+    state: &State,
+    set: &Dataset,
+    indices: &[u32],
+    batch: usize,
+    batches: usize,
+) -> Result<Statistics> {
+    if network.norms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut tape = Tape::new();
+    let x = tape.input("x", network.images(batch));
+    let f = network.forward(&mut tape, x, &BnMode::Train(vec![batch]))?;
+    let outputs: Vec<_> = f.stats.iter().flat_map(|(m, v)| [*m, *v]).collect();
+    let mut plan = tape.plan(device, &outputs)?;
+    let mut sums: Vec<Vec<f64>> = vec![Vec::new(); outputs.len()];
+    let mut images = vec![0.0; batch * network.pixels()];
+    let limit = if batches == 0 { usize::MAX } else { batches };
+    let mut count = 0;
+    for chunk in indices.chunks_exact(batch).take(limit) {
+        plain_batch(set, chunk, &mut images)?;
+        plan.run_shared(state, &[(x, HostTensor::F32(&images))])?;
+        for (sum, v) in sums.iter_mut().zip(&outputs) {
+            let stats = plan.fetch::<f32>(*v)?;
+            sum.resize(stats.len(), 0.0);
+            sum.iter_mut().zip(stats).for_each(|(s, v)| *s += f64::from(v));
+        }
+        count += 1;
+    }
+    if count == 0 {
+        let n = indices.len();
+        return Err(Error::Data(format!("recalibration needs a batch of {batch} images, there are {n}")));
+    }
+    sums.chunks_exact(2)
+        .enumerate()
+        .map(|(i, pair)| {
+            let correct = unbias(&[batch * f.pixels(&tape, i)?])[0] / f64::from(count);
+            let mean = pair[0].iter().map(|v| (v / f64::from(count)) as f32).collect();
+            Ok((mean, pair[1].iter().map(|v| (v * correct) as f32).collect()))
+        })
+        .collect()
+}
