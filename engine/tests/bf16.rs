@@ -11,17 +11,17 @@ use engine::ops::sgd::Sgd;
 use engine::testing::{CaseProgram, FillWith};
 use engine::{DType, Debugging, Device, Error, HostTensor, Level, Plan, Spec, State, Tape, Var, bf16};
 
-/// What rounding to bf16 adds, relative to the largest value: half of 2⁻⁷.
+/// The error of one rounding to bf16, relative to the largest value: half of 2⁻⁷.
 const ONCE: f64 = 0.00391;
-/// Largest |a − b| / max|b| of gradients: values on the way are rounded too, four times at most.
+/// Largest |a − b| / max|b| of gradients: intermediate values are rounded too, at most four times.
 const GRADIENT: f64 = 4.0 * ONCE;
 
 fn checked() -> Device {
     Device::cpu_with(2, Level::Avx512, Debugging { nan: true, validate: true, plan: false })
 }
 
-/// Both programs begin with the same numbers. What bf16 programs give in float32, such as statistics and sums, comes from
-/// the same operations on the same numbers: it must be the same to the bit.
+/// Both programs start from the same values. Float32 outputs of bf16 programs, such as statistics and sums, come from the
+/// same operations on the same values: they must be equal to the bit.
 #[test]
 fn every_case_follows_float32() {
     let device = checked();
@@ -54,7 +54,7 @@ fn every_case_follows_float32() {
     assert!(cases > 35 && exact > 10, "{cases} cases, {exact} results in float32");
 }
 
-/// bf16 in a place that is not for it (weights, coefficients, logits) is refused when recorded.
+/// bf16 inputs that the op does not take (weights, coefficients, logits) are refused when the op is recorded.
 #[test]
 fn other_inputs_are_refused_in_bf16() {
     let mut refused = 0;
@@ -70,7 +70,7 @@ fn other_inputs_are_refused_in_bf16() {
         match CaseProgram::record(&everything, DType::BF16, false) {
             Err(Error::Shape { .. }) => refused += 1,
             Err(e) => panic!("{what}: {e}"),
-            Ok(_) => panic!("{what}: taken in bf16"),
+            Ok(_) => panic!("{what}: accepted in bf16"),
         }
     });
     assert!(refused > 30, "{refused}");
@@ -86,7 +86,7 @@ fn low(values: &[f32]) -> Vec<bf16> {
     values.iter().map(|v| bf16::from_f32(*v)).collect()
 }
 
-/// Ties go to even, NaN and infinities stay, and what comes back is exact.
+/// Ties go to even, infinities stay, and the conversion back is exact.
 #[test]
 fn casts_round_to_nearest_even() {
     let x = [1.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -3.4e38, 1e-40, f32::MIN_POSITIVE];
@@ -102,9 +102,9 @@ fn casts_round_to_nearest_even() {
     assert!(back.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-45 || *a == b), "{back:?}");
 }
 
-/// s ← s ∗ w + s, written over s where it lies, and with s read once more in a place of its own.
+/// s ← x ∗ w + s, written in place, and written elsewhere because s is read once more.
 #[test]
-fn values_in_place_are_those_out_of_place() {
+fn values_in_place_equal_those_out_of_place() {
     let spec = Spec::new(&[1, 3, 3, 2], DType::BF16);
     let start: Vec<f32> = (0..18).map(|i| (i as f32 - 7.0) / 9.0).collect();
     let filters: Vec<f32> = (0..4).map(|i| i as f32 / 3.0 - 0.4).collect();
@@ -129,9 +129,9 @@ fn values_in_place_are_those_out_of_place() {
         );
         state.fetch::<bf16>(slot).unwrap()
     };
-    let (in_place, apart) = (go(false), go(true));
-    assert_eq!(in_place, apart);
-    for (i, v) in apart.iter().enumerate() {
+    let (in_place, elsewhere) = (go(false), go(true));
+    assert_eq!(in_place, elsewhere);
+    for (i, v) in elsewhere.iter().enumerate() {
         let at = |k: usize| low(&start)[i - i % 2 + k].to_f32();
         let w = |k: usize| low(&filters)[i % 2 * 2 + k].to_f32();
         let want = low(&start)[i].to_f32() + at(0) * w(0) + at(1) * w(1);
@@ -139,7 +139,7 @@ fn values_in_place_are_those_out_of_place() {
     }
 }
 
-/// The copy is the new weight rounded, and weight and velocity are those of a step without a copy.
+/// The copy is the new weight, rounded; weight and velocity equal those of a step without a copy.
 #[test]
 fn sgd_rounds_its_copy_once() {
     let n = 37;
@@ -170,7 +170,7 @@ fn sgd_rounds_its_copy_once() {
 }
 
 #[test]
-fn what_is_not_finite_in_bf16_is_found() {
+fn infinities_in_bf16_are_found() {
     let mut tape = Tape::new();
     let x = tape.input("x", Spec::f32(&[3]));
     let y = tape.one(Cast { to: DType::BF16 }, &[x]).unwrap();

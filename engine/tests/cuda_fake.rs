@@ -13,9 +13,9 @@ use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";
 
-/// Largest |a − b| / max|b| between the CPU and a device, by precision and element type: sums in another order, and other
-/// functions for exp and log; in bf16 a last place more or less (2⁻⁷), of gradients from what comes before. Integers
-/// and bytes must be the same.
+/// Largest |a − b| / max|b| between the CPU and a GPU, by precision and element type: sums are formed in another order, and
+/// exp and log are other functions; in bf16 the last bit (2⁻⁷) may differ, and gradients carry that on. Integers and
+/// bytes must be equal.
 const TOLERANCE: [(Precision, DType, f64); 5] = [
     (Precision::F32, DType::F32, 4e-6),
     (Precision::F32, DType::I32, 0.0),
@@ -53,7 +53,7 @@ fn every_case_agrees_with_the_cpu_and_replays_to_the_bit() {
     in_child("cases");
 }
 
-/// The same with convolutions and products by (simulated) libraries.
+/// With convolutions and matrix products by (simulated) libraries.
 #[test]
 fn every_case_agrees_with_libraries_too() {
     in_child_with("libraries", fake::With::Libraries);
@@ -128,12 +128,12 @@ fn every_case(precision: Precision) {
     println!("largest difference {:.1e} in {}", worst.0, worst.1);
     let without = gpu.as_gpu().unwrap().notes().len();
     let libraries = std::env::var(TASK).is_ok_and(|task| task.starts_with("libraries"));
-    // In bf16 there is no product for cuBLAS.
+    // In bf16 no matrix product goes to cuBLAS.
     let missing = if low { 1 } else { 2 };
     assert_eq!(without, if libraries { 0 } else { missing }, "{:?}", gpu.as_gpu().unwrap().notes());
 }
 
-/// s ← 2·s + x, with s read after and before: in place, by a copy at the end, and shared by two programs.
+/// s ← 2·s + x, where the old s is an output as well; the graph is replayed, and a second state gets a graph of its own.
 fn state() {
     let device = gpu();
     let mut state = State::on(&device);
@@ -166,11 +166,11 @@ fn state() {
     plan.run(&mut other, &[(x, HostTensor::F32(&ones))]).unwrap();
     assert_eq!(other.fetch::<f32>(slot).unwrap(), [3.0, 5.0, 7.0, 9.0, 11.0]);
     assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
-    // A state of the host is refused.
+    // A state in the host's memory is refused.
     let mut host = State::new();
     host.add("s", Spec::f32(&[5])).unwrap();
     assert!(plan.run(&mut host, &[(x, HostTensor::F32(&ones))]).is_err());
-    // The first value that is not finite is found.
+    // A state of another `Gpu` is refused.
     let nan = Debugging { nan: true, ..Debugging::default() };
     let mut plan = tape.plan(&Device::cuda(0, Precision::F32, nan).unwrap(), &[kept]).unwrap();
     assert!(plan.run(&mut state, &[(x, HostTensor::F32(&ones))]).is_err(), "another Gpu's state");
@@ -186,7 +186,7 @@ fn float64() {
     }
 }
 
-/// 1 MB in all: 400 kB of state, and a program of three tensors of 400 kB each.
+/// A GPU of 1 MB: 400 kB of state, and a program of three tensors of 400 kB each.
 fn memory() {
     let device = gpu();
     let mut state = State::on(&device);
@@ -198,7 +198,7 @@ fn memory() {
     let w = tape.read(slot);
     let y = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, w]).unwrap();
     let z = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, y]).unwrap();
-    let Err(Error::OutOfMemory(s)) = tape.plan(&device, &[z, y]) else { panic!("it fits") };
+    let Err(Error::OutOfMemory(s)) = tape.plan(&device, &[z, y]) else { panic!("it fits, but should not") };
     assert!(s.wanted >= 1_200_000 && s.free == Some(600_000) && s.program_bytes == s.wanted, "{s:?}");
     assert_eq!((s.state_bytes, s.batch_that_fits(100)), (400_000, Some(32)));
     let text = s.to_string();
@@ -209,7 +209,7 @@ fn memory() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    // And so is state.
+    // Allocating state fails likewise.
     match state.add("buffer", Spec::f32(&[1000, 1000])) {
         Err(Error::OutOfMemory(s)) => {
             let text = s.to_string();
@@ -218,7 +218,7 @@ fn memory() {
         }
         other => panic!("{other:?}"),
     }
-    // What fits still does.
+    // A smaller program still fits.
     let mut tape = Tape::new();
     let w = tape.read(slot);
     let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[w]).unwrap();

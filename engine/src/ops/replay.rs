@@ -1,4 +1,4 @@
-//! The replay buffer and fresh chains.
+//! The replay buffer of sampling chains: gathering and scattering rows, and restarting chains.
 
 use super::noise::{place, seed_and_step};
 use crate::case::{Case, Cases, FillWith as F};
@@ -8,11 +8,11 @@ use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
-pub use kernels::ops::replay::Kind;
+pub use kernels::ops::replay::Kind as RestartKind;
 use kernels::ops::replay::{self, ByClass};
 use std::sync::Arc;
 
-/// Rows of a buffer by index: buffer B×…, index `i32[n]` → n×…. No gradient.
+/// Rows of a buffer by index. Inputs: buffer, B×…; index `i32[n]`. Output: n×…. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherRows;
 
@@ -44,7 +44,8 @@ impl Op for GatherRows {
     }
 }
 
-/// The buffer with rows replaced: buffer B×…, index `i32[n]`, x n×… → B×…; of equal indices the last wins. No gradient.
+/// A buffer with rows replaced. Inputs: buffer, B×…; index `i32[n]`; x, n×…. Output: B×…. Of equal indices the last wins. Not
+/// differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct ScatterRows;
 
@@ -62,7 +63,7 @@ impl Op for ScatterRows {
         0
     }
     fn bytes(&self, x: &[Spec], _: &[Spec]) -> u64 {
-        // In place, as training does it, only the rows that are replaced are touched.
+        // In place, as in training, only the replaced rows are touched.
         (x[1].bytes() + 2 * x[2].bytes()) as u64
     }
     fn may_alias(&self) -> &[(usize, usize)] {
@@ -88,13 +89,13 @@ impl Op for ScatterRows {
     }
 }
 
-/// Chains that restart by kind and class; see [`kernels::ops::replay::restart`]. No gradient.
+/// Chains, some of them restarted, by kind and class; see [`kernels::ops::replay::restart`]. Not differentiable.
 ///
-/// Inputs: x n×H×W×C; kind `i32[n]` (a [`Kind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
+/// Inputs: x n×H×W×C; kind `i32[n]` (a [`RestartKind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
 /// offsets `i32[classes + 1]`; means `f32[classes, H·W·C]`; seed `i32[2]`; step `i32[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Restart {
-    /// Where the draws come from.
+    /// The stream that restarts are drawn from.
     pub stream: Stream,
 }
 
@@ -112,11 +113,15 @@ impl Op for Restart {
         );
         ensure!(
             x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row,
-            "{} is no list of images",
+            "{} is not a list of images",
             x[3]
         );
-        ensure!(x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1, "{} are no offsets", x[4]);
-        ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} are no class means", x[5]);
+        ensure!(
+            x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1,
+            "{} is not a list of offsets",
+            x[4]
+        );
+        ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} does not hold the class means", x[5]);
         seed_and_step(&x[6], &x[7])?;
         Ok(vec![x[0]])
     }

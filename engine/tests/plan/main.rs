@@ -1,6 +1,6 @@
-//! The planner, state, gradients, grouped batch norm, errors and pictures of plans, on whole small programs.
+//! The planner, state, gradients, grouped batch norm, errors and printed plans, on small programs.
 //!
-//! What must hold: nothing the planner decides shows in a value.
+//! Invariant: no value depends on what the planner decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch_norm;

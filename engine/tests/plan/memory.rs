@@ -102,7 +102,7 @@ fn step(tape: &mut Tape, weights: &[(usize, usize, Var)], values: &[Var], choice
             tape.record(op, &ins).and_then(|y| tape.record(Axpby { a: 0.5, b: 0.0 }, &y))
         }
         11 if is_image && p % 2 == 0 => {
-            // One of the two outputs is never used: a dead output of a live node.
+            // One of the two outputs is never used.
             let out = tape.record(BnStats { groups: vec![rows] }, &[x]);
             out.map(|o| vec![o[p / 2 % 2]])
         }
@@ -127,7 +127,7 @@ impl Program {
             .collect();
         let binds: Vec<(Var, HostTensor)> =
             self.inputs.iter().zip(&data).map(|((v, _), x)| (*v, HostTensor::F32(x))).collect();
-        // Twice: a run must not live on what the one before left behind.
+        // Twice: a run must not depend on what the one before left in memory.
         for _ in 0..2 {
             plan.run(&mut State::new(), &binds).unwrap();
         }

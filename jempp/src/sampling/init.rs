@@ -4,7 +4,7 @@ use crate::config::{Init, Prior, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::streams;
 use engine::ops::augment::{Args, Augment};
-use engine::ops::replay::{GatherRows, Kind, Restart};
+use engine::ops::replay::{GatherRows, Restart, RestartKind};
 use engine::rng::{Philox, Stream};
 use engine::{DType, Device, HostTensor, Plan, Slot, Spec, State, Tape, Var};
 use jempp_data::Dataset;
@@ -104,7 +104,7 @@ impl Source {
 pub struct Draw {
     /// Buffer rows.
     pub index: Vec<i32>,
-    /// A [`Kind`] each.
+    /// A [`RestartKind`] each.
     pub kind: Vec<i32>,
     /// Class of an informative restart, or the label of a conditional chain.
     pub class: Vec<i32>,
@@ -148,11 +148,11 @@ impl Draw {
             };
             let u = f64::from(rng.uniform());
             let kind = if u < s.reinit_freq {
-                if s.init == Init::Uniform { Kind::Uniform } else { Kind::Informative }
+                if s.init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative }
             } else if u < s.reinit_freq + s.uniform_reinit_freq {
-                Kind::Uniform
+                RestartKind::Uniform
             } else {
-                Kind::Keep
+                RestartKind::Keep
             };
             let image = rng.below(total) as i32;
             let class = match (labels, s.init_prior) {
@@ -225,7 +225,7 @@ pub fn fresh(
     let zeros = tape.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[])?;
     let (x, [kind, class, step]) = source.record(&mut tape, zeros, place.0)?;
     let mut plan = tape.plan(device, &[x])?;
-    let of = if init == Init::Uniform { Kind::Uniform } else { Kind::Informative };
+    let of = if init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative };
     let (kinds, number) = (vec![of as i32; classes.len()], [place.1 as i32]);
     let inputs = [
         (kind, HostTensor::I32(&kinds)),

@@ -1,6 +1,6 @@
 //! What the chains of a replay buffer are like: how old, how saturated, how far they still move.
 
-use engine::ops::replay::Kind;
+use engine::ops::replay::RestartKind;
 use engine::rng::Philox;
 use jempp::Result;
 use jempp::config::Config;
@@ -62,7 +62,7 @@ pub fn ages(config: &Config, iterations: u32) -> Ages {
         let draw = Draw::new(s, n, config.seed, round, &offsets, None);
         let fate = |(row, kind): (&i32, &i32)| {
             let row = *row as usize;
-            if *kind == Kind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
+            if *kind == RestartKind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
         };
         let fates: Vec<(u32, u32)> = draw.index.iter().zip(&draw.kind).map(fate).collect();
         // Of a row picked twice the later chain stays, as in the scatter.
