@@ -1,7 +1,7 @@
-// From bytes on the device to the network's input, with crops, mirroring and noise: the twin of augment.rs, to the bit.
+// From bytes on the device to the network's input, with crops, mirroring and noise: the CUDA counterpart of augment.rs, with the same bits.
 //
 // What must hold: position i of a batch owns the words from 4·i·q of the place on, q = 1 + ⌈pixels/4⌉ groups of four
-// where there is noise and q = 1 where there is none. The first four words are the crop's row and column, the
+// where there is noise and q = 1 if there is none. The first four words are the crop's row and column, the
 // mirroring, and one that is not used; then come the noise's words, as many as values. An index out of range gives NaN.
 //
 // Launch: grid (any, n), block 256, no shared memory; enough blocks in x for pixels/4 is best.

@@ -1,7 +1,7 @@
-// Inverted dropout by Philox uniforms: the twin of dropout.rs, to the bit.
+// Inverted dropout by Philox uniforms: the CUDA counterpart of dropout.rs, with the same bits.
 //
 // What must hold: element i of a layer takes word i of the groups that begin at layer·2³²; the mask does not depend on
-// the type or the grid. Seed (2 words) and step (1 word) lie in device memory. y may lie over x.
+// the type or the grid. Seed (2 words) and step (1 word) are in device memory. y may alias x.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/4 quads is best.
 #include "philox.cuh"

@@ -1,4 +1,4 @@
-// Mean over the pixels of each image and channel, and its gradient: the twin of global_avg_pool.rs.
+// Mean over the pixels of each image and channel, and its gradient: the CUDA counterpart of global_avg_pool.rs.
 //
 // What must hold: means and their gradient are float32, the activations of type S; pixels are added in order in float32;
 // results do not depend on the grid. factor = 1/pixels, rounded from float64.

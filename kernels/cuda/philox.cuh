@@ -16,7 +16,7 @@ struct Words {
     unsigned w[4];
 };
 
-// The place whose seed and step lie in device memory; `offset` is added to the step.
+// The place whose seed and step are in device memory; `offset` is added to the step.
 __device__ __forceinline__ Place place_at(const int* seed, const int* step, unsigned stream, unsigned offset)
 {
     Place p;

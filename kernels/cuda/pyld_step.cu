@@ -1,7 +1,7 @@
-// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the twin of pyld_step.rs, to the bit.
+// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the CUDA counterpart of pyld_step.rs, with the same bits.
 //
 // What must hold: chains are float32, the gradient is of type S; results do not depend on the grid; element i takes
-// normal i of the place. `out` may be x. Seed (2 words) and step (1 word) lie in device memory, so that a captured
+// normal i of the place. `out` may be x. Seed (2 words) and step (1 word) are in device memory, so that a captured
 // graph draws anew each time; step_offset is added to the step.
 //   eps               the gradient is clipped to ±eps
 //   side              each step is clipped to ±side; either bound may be infinite

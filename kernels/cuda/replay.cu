@@ -1,6 +1,6 @@
-// The replay buffer: rows gathered by index, rows written back, and fresh chains: the twin of replay.rs.
+// The replay buffer: rows gathered by index, rows written back, and fresh chains: the CUDA counterpart of replay.rs.
 //
-// What must hold: of equal indices in a batch the highest position wins, whatever the order of blocks; an index out of
+// What must hold: of equal indices in a batch the highest position wins, in any order of blocks; an index out of
 // range gathers NaN and writes nothing. Draws are the same bits as on a CPU. The weighted sum over a class's images is
 // formed in 8 fixed slices, so it differs from the CPU's in rounding, but never with the grid.
 //
@@ -63,7 +63,7 @@ KERNELS(bf16, bf16)
 // ---- Fresh chains ------------------------------------------------------------------------------------------------
 
 #define QUADS 32                         // quads of pixels a block works on
-#define SLICES (JEMPP_BLOCK / QUADS)     // threads that share a quad's images
+#define SLICES (JEMPP_BLOCK / QUADS)     // threads among which a quad's images are divided
 #define WEIGHTS (4 * JEMPP_BLOCK)        // images whose weights are drawn at once
 
 __device__ __forceinline__ float byte_value(unsigned u) { return (float)u * (2.0f / 255.0f) - 1.0f; }
@@ -137,8 +137,8 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     }
 }
 
-// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN where there is no such class, or its images are
-// not all among the `count` that there are), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
+// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN if there is no such class, or if its images are
+// not all among the `count` images), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
 // place. `out` may be x.
 extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     replay_restart(const float* x, const int* __restrict__ kind, const int* __restrict__ cls,

@@ -1,24 +1,24 @@
-//! Files as memory.
+//! Memory-mapped files.
 //!
-//! Invariant: a map is read only, and of a file that nobody writes in place.
+//! Invariant: a mapping is read-only, and its file is never written in place.
 
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-/// The bytes of a file, brought into memory when they are looked at.
+/// A memory-mapped file: its bytes are read from disk when they are accessed.
 #[derive(Debug)]
 pub struct Mmap(memmap2::Mmap);
 
 impl Mmap {
-    /// Maps a whole file. The caller promises that the file is only ever replaced or removed, never written or cut
-    /// short where it lies, as is so for files that are written elsewhere and renamed.
+    /// Maps a whole file. The caller promises that the file is only ever replaced or removed, never overwritten or
+    /// truncated in place; this holds for files that are written under another name and renamed.
     ///
     /// # Errors
-    /// If the system cannot map it.
+    /// The error of the operating system.
     pub fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: the bytes do not change while the map lives, as this function's caller promises; a process that
-        // breaks the promise from outside could as well write into this one's memory.
+        // SAFETY: the bytes do not change while the mapping exists, as the caller promises; a process that breaks the
+        // promise from outside could just as well write to this process's memory.
         unsafe { memmap2::Mmap::map(file) }.map(Self)
     }
 }
@@ -32,16 +32,4 @@ impl Deref for Mmap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn a_map_is_what_is_in_the_file() {
-        let path = std::env::temp_dir().join(format!("jempp-map-{}", std::process::id()));
-        File::create(&path).unwrap().write_all(b"some bytes").unwrap();
-        let map = Mmap::map(&File::open(&path).unwrap()).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(&*map, b"some bytes");
-    }
-}
+mod tests;

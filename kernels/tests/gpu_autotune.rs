@@ -1,4 +1,4 @@
-//! Which algorithm a convolution gets, on a made-up GPU with a made-up cuDNN: measured once, kept, stored, taken over.
+//! Which algorithm a convolution gets, on a fake GPU with a fake cuDNN: measured once, remembered, stored, recalled.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -1,8 +1,7 @@
-//! The probe and the wrappers over the driver on machines that have no GPU, a broken driver, or one made up by the
-//! tests.
+//! The probe and the driver's wrappers on machines without a GPU, with a broken driver, or with a fake driver.
 //!
-//! A process can load one driver only, so each made-up one is met in a child process: this program again, told what
-//! to do by a variable.
+//! A process can load one driver only, so each fake one is loaded in a child process: this program again, told what to
+//! do by an environment variable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -204,7 +203,7 @@ fn a_made_up_device() {
     }
 }
 
-/// The same with code compiled by the real NVRTC, where there is one.
+/// Like the test above, with code compiled by the real NVRTC, if it is installed.
 #[test]
 fn a_made_up_device_with_the_real_compiler() {
     if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::RealCompiler) {

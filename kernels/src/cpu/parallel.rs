@@ -1,12 +1,12 @@
-//! Handing disjoint parts of mutable slices to the tasks of a job.
+//! Parallel loops over disjoint parts of mutable slices.
 //!
-//! Soundness rests on the contract of [`super::Pool::run`]: each task number is called once, and no two calls
-//! at the same time share a worker number.
+//! Soundness rests on the contract of [`super::Pool::run`]: it calls each task number once, and no two concurrent calls
+//! have the same worker number.
 
 use super::Cpu;
 use core::marker::PhantomData;
 
-/// A mutable slice seen from several tasks.
+/// A mutable slice whose parts several tasks use.
 struct Parts<'a, T> {
     ptr: *mut T,
     len: usize,
@@ -14,7 +14,7 @@ struct Parts<'a, T> {
     life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: only disjoint parts are made from it, each for one task at a time.
+// SAFETY: only disjoint parts are taken from it, each by one task at a time.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
@@ -30,17 +30,17 @@ impl<'a, T> Parts<'a, T> {
     unsafe fn get(&self, i: usize) -> &mut [T] {
         let start = (i * self.size).min(self.len);
         let end = (start + self.size).min(self.len);
-        // SAFETY: the range lies in the slice borrowed for 'a; the caller vouches for exclusiveness.
+        // SAFETY: the range lies in the slice borrowed for 'a; the caller guarantees exclusive access.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.add(start), end - start) }
     }
 }
 
-/// One task for each part of `size` elements of `a`: `f(task, part)`.
+/// Runs one task for each part of `size` elements of `a`: `f(task, part)`.
 pub(crate) fn for_parts<A: Send>(cpu: &Cpu, a: &mut [A], size: usize, f: impl Fn(usize, &mut [A]) + Sync) {
     for_parts2(cpu, a, size, &mut [(); 0], 0, |t, a, _| f(t, a));
 }
 
-/// Like [`for_parts`] for two slices split alike: task `t` gets part `t` of both.
+/// Like [`for_parts`] for two slices: task `t` gets part `t` of both.
 pub(crate) fn for_parts2<A: Send, B: Send>(
     cpu: &Cpu,
     a: &mut [A],
@@ -71,14 +71,15 @@ pub(crate) fn for_parts3<A: Send, B: Send, C: Send>(
     });
 }
 
-/// Copies what belongs into the part `out`, which begins at element `at`, from `old`; `None` means that it lies there.
+/// Fills the part `out`, which begins at element `at` of a tensor, with the old values. `old` = `None` means that the op
+/// runs in place: `out` holds them already.
 pub(crate) fn copy_unless_in_place<T: Copy>(old: Option<&[T]>, at: usize, out: &mut [T]) {
     if let Some(old) = old {
         out.copy_from_slice(&old[at..][..out.len()]);
     }
 }
 
-/// One task for each part of `a`, with the worker's own part of `scratch`: `f(task, part, scratch)`.
+/// Like [`for_parts`], with a part of `scratch` for each worker: `f(task, part, scratch)`.
 pub(crate) fn for_parts_scratch<A: Send, S: Send>(
     cpu: &Cpu,
     a: &mut [A],
@@ -89,7 +90,7 @@ pub(crate) fn for_parts_scratch<A: Send, S: Send>(
     for_parts2_scratch(cpu, a, a_size, &mut [(); 0], 0, scratch, |t, a, _, s| f(t, a, s));
 }
 
-/// Like [`for_parts_scratch`] for two slices split alike.
+/// Like [`for_parts_scratch`] for two slices.
 pub(crate) fn for_parts2_scratch<A: Send, B: Send, S: Send>(
     cpu: &Cpu,
     a: &mut [A],
@@ -104,7 +105,7 @@ pub(crate) fn for_parts2_scratch<A: Send, B: Send, S: Send>(
     let (a, b) = (Parts::new(a, a_size.max(1)), Parts::new(b, b_size));
     let scratch = Parts::new(scratch, each);
     cpu.pool.run(tasks, &|t, worker| {
-        // SAFETY: each task runs once, and no two running tasks share a worker, so all references are alone.
+        // SAFETY: each task runs once, and no two running tasks share a worker, so all references are exclusive.
         f(t, unsafe { a.get(t) }, unsafe { b.get(t) }, unsafe { scratch.get(worker) });
     });
 }

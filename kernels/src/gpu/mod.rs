@@ -12,9 +12,9 @@
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`error`] | [`NoCuda`] and [`GpuError`] |
+//! | `error` | [`NoCuda`] and [`GpuError`] |
 //! | [`libraries`] | searching for, opening and judging CUDA's shared libraries |
-//! | [`driver`] | devices, contexts, memory, captured graphs, timing |
+//! | `driver` | devices, contexts, memory, captured graphs, timing |
 //! | `disk_cache` | compiled kernels and measured choices, kept between runs |
 //! | [`nvrtc`] | compiling the project's kernels at run time and loading them |
 //! | [`launch`] | prepared launches with checked arguments |
@@ -35,8 +35,8 @@ pub mod cublas;
 pub mod cudnn;
 pub mod cudnn_graph;
 mod disk_cache;
-pub mod driver;
-pub mod error;
+pub(crate) mod driver;
+mod error;
 pub(crate) mod launch;
 pub mod libraries;
 pub mod nvrtc;

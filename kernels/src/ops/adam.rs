@@ -2,20 +2,20 @@
 //! of this step, from 1, and both moments zero at the start:
 //! m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ← w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
 //!
-//! The number of steps done lies in memory beside the moments, so that a captured program needs nothing from the host.
+//! The number of steps done is kept in memory beside the moments, so that a captured program needs nothing from the host.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts3, simd::multiversion};
 
 /// The constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Args {
-    /// β₁: share of the old first moment.
+    /// β₁: decay rate of the first moment.
     pub beta1: f64,
-    /// β₂: share of the old second moment.
+    /// β₂: decay rate of the second moment.
     pub beta2: f64,
-    /// ε.
+    /// ε: added to the denominator.
     pub eps: f64,
-    /// λ.
+    /// λ: weight decay.
     pub decay: f64,
 }
 
@@ -44,7 +44,7 @@ multiversion! {
     }
 }
 
-/// By repeated squaring, lowest bit first: the same on every machine.
+/// βᵗ by repeated squaring, lowest bit first, so that the result is the same on every machine.
 fn power(mut base: f64, mut exponent: u32) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {
@@ -57,7 +57,8 @@ fn power(mut base: f64, mut exponent: u32) -> f64 {
     result
 }
 
-/// New weights and moments after `done` steps before. `w`, `m` or `v` = `None`: the output holds the old values.
+/// One step: the new weights and moments, `done` steps having gone before. If `w`, `m` or `v` is `None`, the output
+/// holds the old values.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
     args: Args,
@@ -85,7 +86,7 @@ pub fn cpu<T: Real>(
     });
 }
 
-/// The CUDA arm: `cuda/adam.cu`.
+/// The CUDA kernels: `cuda/adam.cu`.
 pub mod cuda {
     use super::Args;
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, of, threads};
@@ -95,7 +96,7 @@ pub mod cuda {
     /// `copy` w' in bf16; each of w', m', v' may be the old one.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, args: Args, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
             of::<f32>("w", n),

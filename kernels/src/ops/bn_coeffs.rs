@@ -26,7 +26,7 @@ pub fn grad_cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], dscale: &[T], dvar: &
     }
 }
 
-/// The CUDA arm: `cuda/bn_coeffs.cu`.
+/// The CUDA kernels: `cuda/bn_coeffs.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Launch, f32, i32, int, of, threads};
     use crate::gpu::{Gpu, GpuError};
@@ -34,7 +34,7 @@ pub mod cuda {
     /// `scale[g, c]`. Spans: var, gamma, scale.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, eps: f64, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;
@@ -53,7 +53,7 @@ pub mod cuda {
     /// `dvar[g, c]` and `dgamma[c]`. Spans: var, gamma, dscale, dvar, dgamma.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, eps: f64, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;

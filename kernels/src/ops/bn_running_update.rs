@@ -48,16 +48,16 @@ pub fn cpu<T: Real>(
     }
 }
 
-/// The CUDA arm: `cuda/bn_running_update.cu`.
+/// The CUDA kernels: `cuda/bn_running_update.cu`.
 pub mod cuda {
     use super::Fold;
     use crate::gpu::launch::{Launch, f32, i32, int, maybe, of, table, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// r' from `r[c]`, `s[groups, c]` and the accumulator `[c]`. Spans: r, s, the accumulator or none, r' (which may be r).
+    /// r' from `r[c]`, `s[groups, c]` and the accumulator `[c]`. Spans: r, s, the accumulator (optional), r' (which may be r).
     ///
     /// # Errors
-    /// If the order names a group that is not there; what compiling and loading give.
+    /// If the order names a group that is not there; errors of compiling and loading the kernel.
     pub fn update(
         gpu: &Gpu,
         momentum: f64,

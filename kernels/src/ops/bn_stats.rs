@@ -34,7 +34,7 @@ unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
     }
     #[inline(always)]
     unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [sum, squares]: [V; 2]) -> [V; 2] {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let (x, shift) = (self.x.as_ptr().add(i).cast(), self.shift.as_ptr().add(j).cast());
             let d = V::load(x).sub(V::load(shift));
@@ -89,7 +89,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Merges what the chunks of a group found, in order: the parts have mean and squared deviations, `span` values each.
+    /// Merges the parts of a group's chunks, in order: each part has means and squared deviations, `span` values each.
     fn merged<T: Real>(chunks: &Chunks, span: usize, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         for (k, (mean, var)) in mean.chunks_mut(BLOCK).zip(var.chunks_mut(BLOCK)).enumerate() {
             let (mut n, mut m, mut m2) = (0.0f64, [0.0f64; BLOCK], [0.0f64; BLOCK]);
@@ -113,7 +113,7 @@ multiversion! {
     }
 }
 
-/// Prepared: the fixed chunks of the shape.
+/// Prepared statistics: the fixed chunks of the shape.
 #[derive(Debug)]
 pub struct Stats {
     chunks: Chunks,
@@ -121,20 +121,20 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// For a shape.
+    /// Prepares it for a shape.
     pub fn new(shape: Grouped) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::new(shape, 3 * span), span }
     }
 
-    /// For a tensor that is seen in blocks of `len` elements, whole rows, by [`Stats::block`].
-    pub fn of_blocks(shape: Grouped, len: usize) -> Self {
+    /// Prepares the statistics of a tensor that [`Stats::block`] is given in blocks of `len` elements, whole rows.
+    pub(crate) fn of_blocks(shape: Grouped, len: usize) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::of_blocks(shape, len, 3 * span), span }
     }
 
-    /// Elements that a block finds.
-    pub fn block_part(&self) -> usize {
+    /// Elements of the parts of a block.
+    pub(crate) fn block_part(&self) -> usize {
         self.chunks.block_part()
     }
 
@@ -166,12 +166,12 @@ impl Stats {
         }
     }
 
-    /// What the block `x` that starts at element `first` gives, in its part of the workspace.
+    /// Computes the part of the block `x`, which starts at element `first` of the tensor.
     pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], part: &mut [T]) {
         self.chunks.block(first, x.len(), part, |_, r, part| self.moments(simd, &x[r], part));
     }
 
-    /// `mean[g, c]` and biased `var[g, c]` from what the chunks gave.
+    /// `mean[g, c]` and biased `var[g, c]` from the parts of all chunks.
     pub fn merge<T: Real>(&self, simd: Simd, workspace: &[T], mean: &mut [T], var: &mut [T]) {
         let c = self.chunks.shape().c;
         for (g, (mean, var)) in mean.chunks_exact_mut(c).zip(var.chunks_exact_mut(c)).enumerate() {
@@ -231,14 +231,14 @@ pub fn grad_cpu<T: Real>(
     });
 }
 
-/// The CUDA arm: `cuda/bn_stats.cu`.
+/// The CUDA kernels: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
     use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
-    /// Packs a thread of the first kernel holds (`HELD`).
+    /// Vectors that a thread of the first kernel holds (`HELD`).
     const HELD: usize = 8;
 
     /// Mean and biased variance of each group and channel.
@@ -250,10 +250,10 @@ pub mod cuda {
     }
 
     impl Stats {
-        /// For a shape.
+        /// Prepares it for a shape.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
             let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
             let chunk_rows = HELD * rows.tiling.rows;
@@ -297,10 +297,10 @@ pub mod cuda {
             self.workspace
         }
 
-        /// Asks for one run.
+        /// Submits one run.
         ///
         /// # Errors
-        /// If lengths do not fit; what the driver answers.
+        /// If lengths do not fit; a driver error.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -314,10 +314,10 @@ pub mod cuda {
         }
     }
 
-    /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Spans: x, mean, dmean, dvar, what to add or none, dx.
+    /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Spans: x, mean, dmean, dvar, what to add (optional), dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Launch, GpuError> {
         let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let (n, stats) = (rows.len(), rows.stats());
@@ -339,69 +339,4 @@ pub mod cuda {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Level;
-
-    /// Mean and variance of each channel by `Stats`, and in float64 in two passes.
-    fn both(level: Level, c: usize, x: &[f32]) -> [Vec<(f64, f64)>; 2] {
-        let rows = x.len() / c;
-        let stats = Stats::new(Grouped { groups: vec![rows], pixels: 1, c });
-        let (mut mean, mut var, mut ws) =
-            (vec![0.0f32; c], vec![0.0f32; c], vec![f32::NAN; stats.workspace()]);
-        stats.run(&Cpu::new(1, level), x, &mut mean, &mut var, &mut ws);
-        let got = mean.iter().zip(&var).map(|(&m, &v)| (m.into(), v.into())).collect();
-        let want = (0..c).map(|j| {
-            let column = || x[j..].iter().step_by(c).map(|&v| f64::from(v));
-            let mean = column().sum::<f64>() / rows as f64;
-            (mean, column().map(|v| (v - mean) * (v - mean)).sum::<f64>() / rows as f64)
-        });
-        [got, want.collect()]
-    }
-
-    #[test]
-    fn first_rows_that_tell_nothing_of_the_others_cost_no_digits() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            for (c, rows) in [(3, 500), (16, 1000), (160, 300), (640, 60)] {
-                // Around 1000, but for the first rows of the first chunk.
-                let x: Vec<f32> = (0..rows * c)
-                    .map(|i| if i < FIRST * c { -3e4 } else { 1000.0 + (i * 7919 % 1009) as f32 / 1009.0 })
-                    .collect();
-                // In the second chunk, where there is one, they are like the others.
-                let [got, want] = both(level, c, &x);
-                for ((mean, var), (mean2, var2)) in got.iter().zip(&want) {
-                    assert!(
-                        (mean - mean2).abs() < 1e-6 * (mean2.abs() + var2.sqrt()),
-                        "{level:?} {c}: mean {mean} {mean2}"
-                    );
-                    assert!((var - var2).abs() < 1e-5 * var2, "{level:?} {c}: variance {var} {var2}");
-                }
-                // The same without the many: all that deviates is a few rows, far from the first.
-                let x: Vec<f32> = (0..rows * c)
-                    .map(|i| if i < FIRST * c { 5.0 } else { 2000.0 + (i / c % 5) as f32 / 4.0 })
-                    .skip(FIRST * c - c)
-                    .collect();
-                let [got, want] = both(level, c, &x);
-                assert!(got.iter().zip(&want).all(|(a, b)| (a.1 - b.1).abs() < 1e-5 * b.1), "{level:?} {c}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_constant_has_no_variance_and_its_own_mean_and_nan_stays_in_its_channel() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            for c in [1, 16, 48, 160] {
-                let mut x = vec![0.1f32; 700 * c];
-                let [got, _] = both(level, c, &x);
-                assert!(
-                    got.iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0),
-                    "{level:?} {c}: {got:?}"
-                );
-                x[333 * c] = f32::NAN;
-                let [got, _] = both(level, c, &x);
-                assert!(got[0].0.is_nan() && got[0].1.is_nan(), "{level:?} {c}: {:?}", got[0]);
-                assert!(got[1..].iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0));
-            }
-        }
-    }
-}
+mod tests;

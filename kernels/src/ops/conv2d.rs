@@ -1,14 +1,14 @@
 //! 2-D convolution (cross-correlation, as in deep learning): NHWC images, K×R×S×C filters, zero padding; its
 //! gradients with respect to input and filters are kernels of their own. Linear layers are the 1×1 case.
 //!
-//! The CPU arms are prepared objects; see [`crate::cpu::conv`] for how they work.
+//! On the CPU they are prepared objects; see [`crate::cpu::conv`] for how they work.
 
 pub use crate::conv_shape::ConvShape;
-pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, Prologue};
+pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, EpilogueFn, Prologue};
 
-/// The CUDA arm: cuBLAS for what is a matrix product in float32, else cuDNN, and `cuda/conv2d.cu` where they are missing.
+/// The CUDA backend: cuBLAS where the convolution is a float32 matrix product, else cuDNN; `cuda/conv2d.cu` where these are missing.
 ///
-/// Of type `float` are images, filters and outputs and the gradients of images; biases and gradients of filters are float32.
+/// Images, filters, outputs and the gradients of images are of type `float`; biases and the gradients of filters are float32.
 pub mod cuda {
     use super::ConvShape;
     use crate::gpu::cublas::Product;
@@ -22,11 +22,11 @@ pub mod cuda {
     enum Algorithm {
         Product(Product),
         Cudnn(Box<Convolution>),
-        /// From nothing, and added to what there is.
+        /// The launch that overwrites the result, and the one that adds to it.
         Direct([Launch; 2]),
     }
 
-    /// The gradient by bf16 filters as cuDNN gives it, in bf16 at the end of the workspace, and how it is widened.
+    /// The gradient with respect to bf16 filters: cuDNN returns it in bf16, at the end of the workspace, and `cast` converts it.
     struct Widen {
         cast: Launch,
         at: usize,
@@ -42,10 +42,10 @@ pub mod cuda {
     }
 
     impl Conv {
-        /// By the best algorithm there is on this device.
+        /// Prepares it with the best implementation that this device has.
         ///
         /// # Errors
-        /// What compiling and loading give; what a library answers that is there and fails.
+        /// Errors of compiling and loading the kernel; the error of a library that is present and fails.
         pub fn new(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
             let tried = match product(pass, shape).filter(|_| float == Float::F32) {
                 Some(product) => gpu.cublas().map(|_| Algorithm::Product(product)),
@@ -58,7 +58,9 @@ pub mod cuda {
                         GpuError::NoCuda(why) => why.brief(),
                         why => why.to_string(),
                     };
-                    gpu.note(format!("convolutions by the project's own kernels, which are slower: {why}"));
+                    gpu.note(format!(
+                        "convolutions run on the project's own kernels, which are slower: {why}"
+                    ));
                     direct(gpu, pass, float, shape)?
                 }
             };
@@ -72,10 +74,10 @@ pub mod cuda {
             Ok(Self { pass, algorithm, begin: begin(gpu, pass, float, shape)?, widen })
         }
 
-        /// By the project's own kernel: the oracle of the other ways.
+        /// Prepares it with the project's own kernel: the reference for the other implementations.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
             let (algorithm, begin) = (direct(gpu, pass, float, shape)?, begin(gpu, pass, float, shape)?);
             Ok(Self { pass, algorithm, begin, widen: None })
@@ -90,10 +92,10 @@ pub mod cuda {
             }
         }
 
-        /// Asks for one run on both inputs (see [`ConvPass`]): the result, plus `bias` and `add`. `add` may be `out`.
+        /// Submits one run on both inputs (see [`ConvPass`]): the result, plus `bias` and `add`. `add` may be `out`.
         ///
         /// # Errors
-        /// If lengths do not fit, or a bias is given to a gradient; what a library or the driver answers.
+        /// If lengths do not fit, or a bias is given to a gradient; an error of a library or the driver.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -119,7 +121,7 @@ pub mod cuda {
                 Algorithm::Cudnn(conv) => match &self.widen {
                     None => conv.run(gpu, (a, b), more, out, workspace),
                     Some(_) if more => {
-                        Err(GpuError::shape("conv2d", "nothing is added to bf16 filters' gradient"))
+                        Err(GpuError::shape("conv2d", "the gradient of bf16 filters cannot be accumulated"))
                     }
                     Some(widen) => {
                         let part = |at, len| {
@@ -147,7 +149,7 @@ pub mod cuda {
         }
     }
 
-    /// The matrix product that a 1×1 convolution is.
+    /// A 1×1 convolution as a matrix product.
     fn product(pass: ConvPass, shape: ConvShape) -> Option<Product> {
         let ConvShape { n, h, w, c, k, .. } = shape;
         if (shape.r, shape.s, shape.stride, shape.pad) != (1, 1, 1, 0) {
@@ -167,7 +169,7 @@ pub mod cuda {
         }
     }
 
-    /// What is added, where the result will be: Spans: what to add or none, the bias or none, the result.
+    /// Writes what is added to where the result will be. Spans: what to add (optional), the bias (optional), the result.
     fn begin(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
         let (n, channels, float) = match pass {
             ConvPass::Forward => (shape.y_len(), shape.k, float),
@@ -199,7 +201,7 @@ pub mod cuda {
             params.extend(sizes.iter().cloned());
             params.push(out.clone());
             // SAFETY: the kernel reads two tensors of the shape and writes (and with `more` reads) the third; taps
-            // outside an image are passed over.
+            // outside an image are skipped.
             unsafe { Launch::new(gpu, "conv2d", name, threads(n), params) }
         };
         Ok(Algorithm::Direct([launch(0)?, launch(1)?]))

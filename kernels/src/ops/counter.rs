@@ -7,12 +7,12 @@ pub fn cpu(x: &[i32], by: i32, out: &mut [i32]) {
     }
 }
 
-/// The same in place.
+/// Adds in place.
 pub fn in_place(by: i32, out: &mut [i32]) {
     out.iter_mut().for_each(|o| *o = o.wrapping_add(by));
 }
 
-/// The CUDA arm: `cuda/counter.cu`.
+/// The CUDA kernels: `cuda/counter.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
@@ -20,7 +20,7 @@ pub mod cuda {
     /// n counters moved on. Spans: x, the result, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn advance(gpu: &Gpu, n: usize, by: i32) -> Result<Launch, GpuError> {
         let params = vec![of::<i32>("x", n), i32(by), i64(n), of::<i32>("out", n)];
         // SAFETY: the kernel reads and writes n values.

@@ -1,8 +1,8 @@
-//! Convolutions with what a pre-activation network puts around them: the input is normalised and rectified while it is
-//! loaded, and what a batch norm has to know of the result is gathered block by block while that is in the cache.
+//! Convolutions fused with their neighbours in a pre-activation network: the input is normalised and rectified while it is
+//! loaded, and the statistics for the next batch norm are computed block by block while the result is in the cache.
 //!
 //! Invariant: y, dx and dw are those of the plain ops on a normalised copy, bit for bit; sums and statistics differ from
-//! theirs only in where chunks end.
+//! those of the plain ops only in where chunks end.
 
 pub mod cuda;
 
@@ -12,7 +12,7 @@ use crate::ops::conv2d::{Add, Conv, ConvInput, ConvShape, ConvWeightGrad, Epilog
 pub use crate::ops::grouped::Grouped;
 use crate::ops::scale_shift_leaky::Reduce;
 
-/// What is prepared of a normalisation on load: y = leaky((x − mean)·scale + shift).
+/// The prepared part of a normalisation on load: y = leaky((x − mean)·scale + shift).
 #[derive(Clone, Debug)]
 pub struct Normalise {
     ends: Vec<usize>,
@@ -29,7 +29,7 @@ impl Normalise {
         Self { ends: ends.collect(), leak }
     }
 
-    /// x with its mean, scale and shift.
+    /// The input x with its mean, scale and shift.
     fn source<'a, T: Real>(&'a self, x: &'a [T], [mean, scale, shift]: [&'a [T]; 3]) -> ConvInput<'a, T> {
         ConvInput {
             x,
@@ -38,7 +38,7 @@ impl Normalise {
     }
 }
 
-/// y = x' ∗ w + bias + what is added, x' being x or x normalised; and the statistics of y.
+/// y = x' ∗ w + bias + addend, where x' is x or x normalised; and the statistics of y.
 #[derive(Debug)]
 pub struct Forward {
     conv: Conv,
@@ -47,7 +47,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// `stats`: y's groups of images, if its statistics are wanted.
+    /// `stats`: y's groups of images, if its statistics are to be computed.
     pub fn new(
         products: Products,
         shape: ConvShape,
@@ -106,7 +106,7 @@ pub struct InputGrad {
 }
 
 impl InputGrad {
-    /// `groups`: images that share a mean and a scale.
+    /// `groups`: the numbers of consecutive images that have one mean and one scale.
     pub fn new(products: Products, shape: ConvShape, groups: &[usize], leak: f64) -> Self {
         let conv = Conv::input_grad(products, shape);
         let reduce = Reduce::of_blocks(input(&shape, groups), leak, conv.block_len());
@@ -150,7 +150,7 @@ pub struct WeightGrad {
 }
 
 impl WeightGrad {
-    /// For a shape.
+    /// Prepares it for a shape.
     pub fn new(products: Products, shape: ConvShape, prologue: Normalise) -> Self {
         Self { conv: ConvWeightGrad::new(products, shape), prologue }
     }

@@ -28,7 +28,7 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, pixels: usize, c: usize, dy: &[T], dx: &mut 
     });
 }
 
-/// The CUDA arm: `cuda/global_avg_pool.cu`.
+/// The CUDA kernels: `cuda/global_avg_pool.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, of, threads};
     use crate::gpu::{Gpu, GpuError};
@@ -40,7 +40,7 @@ pub mod cuda {
     /// n × c means over the pixels, in float32. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
@@ -59,7 +59,7 @@ pub mod cuda {
     /// Its transpose, from float32. Spans: dy, dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![

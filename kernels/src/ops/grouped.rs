@@ -15,8 +15,8 @@ pub struct Grouped {
     pub c: usize,
 }
 
-/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`; what it finds lies in
-/// the part of number `part`.
+/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`; its result is part number
+/// `part`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
     pub group: usize,
@@ -27,9 +27,9 @@ pub(crate) struct Chunk {
 
 /// Elements a chunk holds at most: 64 KiB of float32.
 const CHUNK: usize = 16 * 1024;
-/// The same of a tensor that is not expected in a cache: where a chunk ends, fetching ahead falters.
+/// Elements of a chunk, at most, of a tensor too large for the caches: larger chunks, since prefetching restarts with each.
 const FAR_CHUNK: usize = 4 * CHUNK;
-/// Elements of such a tensor, at least: 16 MiB of float32.
+/// Elements from which a tensor counts as too large for the caches: 16 MiB of float32.
 const FAR: usize = 4 << 20;
 
 impl Grouped {
@@ -38,14 +38,14 @@ impl Grouped {
         self.groups.iter().sum::<usize>() * self.pixels * self.c
     }
 
-    /// Whether there are none.
+    /// Whether it has no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether the tensor is not expected in a cache, so that loops that only read should fetch it ahead: the processor's
-    /// own guesses stop at every page and leave half of what memory can deliver. In a cache it would cost as much as it
-    /// brings.
+    /// Whether the tensor is too large for the caches, so that loops that only read should prefetch it: the hardware
+    /// prefetcher stops at every page and leaves half of the memory bandwidth unused. For a tensor in a cache the prefetch
+    /// instructions would cost as much as they gain.
     fn far(&self) -> bool {
         self.len() >= FAR
     }
@@ -61,7 +61,7 @@ impl Grouped {
     }
 
     /// Calls `f` for the pieces of elements `at..at + len` by group: the group, and the elements of the whole tensor.
-    /// Groups may be small and many, so work is shared out over all of them, not group by group.
+    /// Groups may be small and many, so work is distributed over all of them, not group by group.
     pub(crate) fn pieces(&self, at: usize, len: usize, mut f: impl FnMut(usize, Range<usize>)) {
         let (mut start, end) = (at, at + len);
         let mut stop = 0;
@@ -96,8 +96,8 @@ impl Grouped {
         out
     }
 
-    /// Chunks of a tensor that comes in blocks of `len` elements (whole rows; the last may be short): each block cut
-    /// where groups end. And how many a block has at most: its chunks' parts are as many numbers on end.
+    /// Chunks of a tensor that comes in blocks of `len` elements (whole rows; the last may be short): each block is cut
+    /// where groups end. Also returns the most chunks that a block has: each block has that many consecutive parts.
     pub(crate) fn chunks_of_blocks(&self, len: usize) -> (Vec<Chunk>, usize) {
         let (mut out, mut at) = (Vec::new(), Vec::new());
         for from in (0..self.len()).step_by(len.max(1)) {
@@ -117,24 +117,24 @@ impl Grouped {
     }
 }
 
-/// Values a repeated coefficient vector holds at least.
+/// The least length of a repeated coefficient vector.
 const SPAN: usize = 256;
 
-/// Room for what is repeated: fewer than [`SPAN`] channels, as often as needed. No vector of it crosses a cache line.
+/// A buffer for repeated coefficients of fewer than [`SPAN`] channels, aligned so that no vector crosses a cache line.
 #[repr(align(64))]
 pub(crate) struct Room<T>([T; 2 * SPAN]);
 
-/// Room that holds nothing yet.
+/// A zeroed buffer for repeated coefficients.
 pub(crate) fn room<T: Real>() -> Room<T> {
     Room([T::ZERO; 2 * SPAN])
 }
 
-/// Whole repetitions of `c` channels that give at least [`SPAN`] values.
+/// How often `c` channels must be repeated to give at least [`SPAN`] values.
 pub(crate) fn repeats(c: usize) -> usize {
     SPAN.div_ceil(c.max(1))
 }
 
-/// `v` repeated, in `room` unless it is long enough as it is.
+/// `v` repeated into `room`, or `v` itself if it is long enough.
 pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], room: &'a mut Room<T>) -> &'a [T] {
     let c = v.len();
     if c == 0 || c >= SPAN {
@@ -154,57 +154,57 @@ pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], room: &'a mut Room<T>) -> &'a [T] 
 /// Channels whose float64 sums are held at once.
 pub(crate) const BLOCK: usize = 64;
 
-/// A tensor cut into [`Chunk`]s, each of which leaves what it finds in a part of a workspace.
+/// A tensor cut into [`Chunk`]s, each of which writes its result to a part of a workspace.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     shape: Grouped,
     chunks: Vec<Chunk>,
-    /// Chunks a block has at most.
+    /// The most chunks of a block.
     each: usize,
     /// Elements of a part.
     part: usize,
-    /// Whether chunks are to be fetched ahead.
+    /// Whether chunks are prefetched.
     far: bool,
 }
 
-/// Chunks that a thread takes on end from a tensor that is fetched ahead, so that this is for itself.
+/// Consecutive chunks that a thread takes of a prefetched tensor, so that it prefetches its own data.
 const RUN: usize = 2;
 
 impl Chunks {
-    /// Of a shape, with parts of so many elements.
-    pub fn new(shape: Grouped, part: usize) -> Self {
+    /// The chunks of a shape, with parts of `part` elements.
+    pub(crate) fn new(shape: Grouped, part: usize) -> Self {
         let (chunks, far) = (shape.chunks(), shape.far());
         Self { shape, chunks, each: 1, part, far }
     }
 
-    /// Of a tensor that is seen in blocks of `len` elements, whole rows, by [`Chunks::block`].
-    pub fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
+    /// The chunks of a tensor that [`Chunks::block`] is given in blocks of `len` elements, whole rows.
+    pub(crate) fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
         let (chunks, each) = shape.chunks_of_blocks(len);
         Self { shape, chunks, each, part, far: false }
     }
 
     /// The shape.
-    pub fn shape(&self) -> &Grouped {
+    pub(crate) fn shape(&self) -> &Grouped {
         &self.shape
     }
 
-    /// Whether chunks are to be fetched ahead.
-    pub fn far(&self) -> bool {
+    /// Whether chunks are prefetched.
+    pub(crate) fn far(&self) -> bool {
         self.far
     }
 
-    /// Elements that a block finds.
-    pub fn block_part(&self) -> usize {
+    /// Elements of the parts of a block.
+    pub(crate) fn block_part(&self) -> usize {
         self.each * self.part
     }
 
     /// Elements of all parts.
-    pub fn parts(&self) -> usize {
+    pub(crate) fn parts(&self) -> usize {
         self.chunks.last().map_or(0, |k| (k.part / self.each + 1) * self.block_part())
     }
 
     /// Calls `f` for each chunk with its elements and its part.
-    pub fn run<T: Real>(
+    pub(crate) fn run<T: Real>(
         &self,
         cpu: &Cpu,
         parts: &mut [T],
@@ -220,7 +220,7 @@ impl Chunks {
 
     /// Calls `f` for each chunk of the block that starts at element `first` and has `len` elements, with its elements
     /// in the block and its part among those of the block.
-    pub fn block<T>(
+    pub(crate) fn block<T>(
         &self,
         first: usize,
         len: usize,
@@ -235,8 +235,8 @@ impl Chunks {
         }
     }
 
-    /// What each chunk of a group found, in order.
-    pub fn found<'a, T>(
+    /// The parts of a group's chunks, in order.
+    pub(crate) fn found<'a, T>(
         &'a self,
         group: usize,
         parts: &'a [T],
@@ -246,9 +246,15 @@ impl Chunks {
         chunks.iter().map(|k| (k, &parts[k.part * self.part..][..self.part]))
     }
 
-    /// Adds what the chunks of each group found, in order, in float64: sum k, of the values from `k·span` on of each part,
-    /// into `out[k][g, c]`.
-    pub fn total<T: Real, const N: usize>(&self, simd: Simd, span: usize, parts: &[T], out: [&mut [T]; N]) {
+    /// Adds the parts of each group's chunks, in order, in float64: `out[k][g, c]` is the sum of the values from `k·span` on
+    /// of each part.
+    pub(crate) fn total<T: Real, const N: usize>(
+        &self,
+        simd: Simd,
+        span: usize,
+        parts: &[T],
+        out: [&mut [T]; N],
+    ) {
         for (k, out) in out.into_iter().enumerate() {
             for (g, out) in out.chunks_exact_mut(self.shape.c.max(1)).enumerate() {
                 total(simd, self, g, k * span, parts, out);
@@ -271,50 +277,4 @@ multiversion! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_of_blocks_cover_each_block_and_have_parts_of_their_own() {
-        let (shape, starts) = (Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 }, [0, 6, 24, 30, 42]);
-        for (len, most) in [(6, 1), (12, 2), (18, 3), (30, 3), (42, 4), (60, 4)] {
-            let chunks = Chunks::of_blocks(shape.clone(), len, 1);
-            assert_eq!(chunks.block_part(), most);
-            let mut parts: Vec<_> = chunks.chunks.iter().map(|k| k.part).collect();
-            parts.dedup();
-            assert_eq!(parts.len(), chunks.chunks.len());
-            for (block, first) in (0..42).step_by(len).enumerate() {
-                let size = len.min(42 - first);
-                let mut next = 0;
-                chunks.block(first, size, &mut vec![0; most], |chunk, r, _| {
-                    assert_eq!((r.start, chunk.part / most), (next, block));
-                    assert!(starts[chunk.group] <= first + r.start);
-                    assert!(first + r.end <= starts[chunk.group + 1]);
-                    next = r.end;
-                });
-                assert_eq!(next, size);
-            }
-        }
-    }
-
-    #[test]
-    fn pieces_cover_every_part_group_by_group() {
-        let shape = Grouped { groups: vec![1, 3, 1, 2], pixels: 2, c: 3 };
-        let starts = [0, 6, 24, 30, 42];
-        for size in (3..=42).step_by(3) {
-            let mut at = 0;
-            while at < 42 {
-                let len = size.min(42 - at);
-                let mut next = at;
-                shape.pieces(at, len, |g, r| {
-                    assert!(
-                        r.start == next && !r.is_empty() && starts[g] <= r.start && r.end <= starts[g + 1]
-                    );
-                    next = r.end;
-                });
-                assert_eq!(next, at + len);
-                at += len;
-            }
-        }
-    }
-}
+mod tests;

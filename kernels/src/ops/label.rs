@@ -32,7 +32,7 @@ pub fn hits<T: Real>(c: usize, x: &[T], label: &[i32], y: &mut [T]) {
     }
 }
 
-/// The CUDA arm: `cuda/label.cu`.
+/// The CUDA kernels: `cuda/label.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
     use crate::gpu::{Gpu, GpuError};
@@ -40,7 +40,7 @@ pub mod cuda {
     /// `y[n] = x[n, label[n]]`. Spans: x, label, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
         let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
@@ -51,7 +51,7 @@ pub mod cuda {
     /// `x[n, c]` = `v[n]` at the label, else 0. Spans: v, label, x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn scatter(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
         let params = vec![of::<f32>("v", n), of::<i32>("label", n), i64(n), classes, of::<f32>("x", n * c)];
@@ -62,7 +62,7 @@ pub mod cuda {
     /// `y[n]` = 1 where the largest logit is the label's. Spans: x, label, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn hits(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
         let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];

@@ -2,7 +2,7 @@
 //! of channels (layer norm over images) needs beyond [`crate::ops::bn_stats`].
 //!
 //! All channels of a group have equally many values, so by Chan, Golub, LeVeque (1979) M = Σ mᵢ/C and
-//! V = Σ (vᵢ + (mᵢ − M)²)/C. Sums are formed in order in float64.
+//! V = Σ (vᵢ + (mᵢ − M)²)/C. Sums are formed in order, in float64.
 
 use crate::cpu::Real;
 
@@ -36,7 +36,7 @@ pub fn grad_cpu<T: Real>(c: usize, mean: &[T], d_mean: &[T], d_var: &[T], dmean:
     }
 }
 
-/// The CUDA arm: `cuda/layer_stats.cu`.
+/// The CUDA kernels: `cuda/layer_stats.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, int, of, warps};
     use crate::gpu::{Gpu, GpuError};
@@ -44,7 +44,7 @@ pub mod cuda {
     /// M and V in each channel. Spans: mean, var, M, V.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
@@ -58,7 +58,7 @@ pub mod cuda {
     /// dmean and dvar. Spans: mean, dM, dV, dmean, dvar.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
@@ -71,17 +71,4 @@ pub mod cuda {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Channels 1 2 3 and 7 7 7, worked out by hand.
-    #[test]
-    fn two_channels_merge_to_their_common_statistics() {
-        let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
-        cpu(2, &[2.0, 7.0], &[2.0 / 3.0, 0.0], &mut m, &mut v);
-        assert_eq!(m, [4.5; 2]);
-        // ((3.5² + 2.5² + 1.5²) + 3·2.5²)/6
-        let want: f64 = (12.25 + 6.25 + 2.25 + 18.75) / 6.0;
-        assert!(v.iter().all(|v: &f64| (v - want).abs() < 1e-15));
-    }
-}
+mod tests;

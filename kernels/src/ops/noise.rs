@@ -73,12 +73,12 @@ multiversion! {
     }
 }
 
-/// `out[i]` = the i-th value of the place; drawn in float32 whatever T.
+/// `out[i]` = the i-th value drawn at `place`; drawn in float32 for any T.
 pub fn cpu<T: Real>(cpu: &Cpu, place: Place, distribution: Distribution, out: &mut [T]) {
     for_parts(cpu, out, GRAIN, |t, out| fill(cpu.simd, place, distribution, (t * GRAIN / 4) as u64, out));
 }
 
-/// The CUDA arm: `cuda/noise.cu`.
+/// The CUDA kernels: `cuda/noise.cu`.
 pub mod cuda {
     use super::Distribution;
     use crate::gpu::launch::{Launch, PACK, i64, of, threads, u32};
@@ -87,7 +87,7 @@ pub mod cuda {
     /// The first n values of the place that the seed and the step name. Spans: seed (2 words), step (1), the result.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn fill(gpu: &Gpu, distribution: Distribution, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let name = match distribution {
             Distribution::Uniform => "noise_uniform_f32",

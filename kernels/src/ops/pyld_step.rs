@@ -2,7 +2,7 @@
 //!
 //! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
 //! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
-//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
+//! first the point is in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
@@ -11,9 +11,9 @@ use crate::ops::noise::{Distribution, Place, draw};
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Args {
-    /// N; 0 leaves out the inner steps.
+    /// N: number of inner steps; 0 for none.
     pub inner: u32,
-    /// α.
+    /// α: step size.
     pub step_size: f64,
     /// ε: the gradient is clipped to ±ε elementwise; 0 for no bound.
     pub clip: f64,
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The bounds on gradient and chain, infinite where there is none.
+    /// The bounds on gradient and chain, infinite if there is none.
     fn bounds(&self) -> [f64; 2] {
         let clip = if self.clip > 0.0 { self.clip } else { f64::INFINITY };
         [clip, if self.boxed { 1.0 } else { f64::INFINITY }]
@@ -78,7 +78,7 @@ pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Opti
     });
 }
 
-/// The CUDA arm: `cuda/pyld_step.cu`.
+/// The CUDA kernels: `cuda/pyld_step.cu`.
 pub mod cuda {
     use super::Args;
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
@@ -87,7 +87,7 @@ pub mod cuda {
     /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, float: Float, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let noisy = args.noise > 0.0;
         let [clip, side] = args.bounds();

@@ -5,7 +5,7 @@ use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real};
 use crate::ops::grouped::{Chunks, Grouped};
 
-/// The elements themselves.
+/// The terms of a plain sum: the elements themselves.
 #[derive(Clone, Copy)]
 struct Elements<'a, T>(&'a [T]);
 
@@ -24,17 +24,17 @@ unsafe impl<T: Real> Term<T, 1> for Elements<'_, T> {
     }
     #[inline(always)]
     unsafe fn add<V: Arithmetic>(&self, i: usize, _: usize, [sum]: [V; 1]) -> [V; 1] {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe { [sum.add(V::load(self.0.as_ptr().add(i).cast()))] }
     }
 }
 
-/// Prepared sums over the rows of a matrix: `out[c]` = Σ_r `x[r, c]`, chunks of rows added in order in float64.
+/// Prepared sums over the rows of a matrix: `out[c]` = Σ_r `x[r, c]`, chunks of rows added in order, in float64.
 #[derive(Debug)]
 pub struct SumRows(Chunks);
 
 impl SumRows {
-    /// Of a matrix of so many rows and channels.
+    /// Prepares the sums of a matrix of this many rows and channels.
     pub fn new(rows: usize, c: usize) -> Self {
         Self(Chunks::new(Grouped { groups: vec![rows], pixels: 1, c }, columns::span(c)))
     }
@@ -44,7 +44,7 @@ impl SumRows {
         self.0.parts()
     }
 
-    /// The sums.
+    /// Computes the sums.
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], out: &mut [T], workspace: &mut [T]) {
         let c = out.len();
         self.0.run(cpu, workspace, |_, r, part| {
@@ -80,7 +80,7 @@ pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
     }
 }
 
-/// The CUDA arm: `cuda/reduce.cu`.
+/// The CUDA kernels: `cuda/reduce.cu`.
 pub mod cuda {
     use crate::gpu::driver::Arg;
     use crate::gpu::launch::{Float, Launch, Param, Rows, blocks, final_sums, threads, warps};
@@ -103,7 +103,7 @@ pub mod cuda {
         /// `out[c]` = Σ_r `x[r, c]`.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Self, GpuError> {
             let rows = Rows::new(gpu, float, &[rows], c)?;
             let chunk_rows = 32 * rows.tiling.rows;
@@ -130,7 +130,7 @@ pub mod cuda {
         /// factor · Σ x of n elements.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn all(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Self, GpuError> {
             let chunks = n.div_ceil(CHUNK);
             let params = vec![float.of("x", n), i64(n), of::<f64>("parts", chunks)];
@@ -149,10 +149,10 @@ pub mod cuda {
             self.workspace
         }
 
-        /// Asks for one run.
+        /// Submits one run.
         ///
         /// # Errors
-        /// If lengths do not fit; what the driver answers.
+        /// If lengths do not fit; a driver error.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -168,7 +168,7 @@ pub mod cuda {
     /// `out[r, c]` = `v[c]`, from float32. Spans: v, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn broadcast_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let params = vec![of::<f32>("v", c), i64(rows), i64(c), float.of("out", rows * c)];
         // SAFETY: the kernel reads c values and writes rows × c.
@@ -178,7 +178,7 @@ pub mod cuda {
     /// The scalar factor · s, a float32, in n elements. Spans: s, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn spread(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Launch, GpuError> {
         let params = vec![of::<f32>("s", 1), f32(factor), i64(n), float.of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
@@ -188,7 +188,7 @@ pub mod cuda {
     /// `out[r, c]` = `x[r, c]`·`v[r]`, v in float32. Spans: x, v, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn mul_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
         let params = vec![float.of("x", n), of::<f32>("v", rows), i64(rows), i64(c), float.of("out", n)];
@@ -199,7 +199,7 @@ pub mod cuda {
     /// `out[r]` = Σ_c `x[r, c]`·`y[r, c]`, in float32. Spans: x, y, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn row_dot(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
         let params = vec![float.of("x", n), float.of("y", n), i64(rows), i64(c), of::<f32>("out", rows)];

@@ -88,7 +88,7 @@ multiversion! {
 }
 
 /// Pixels of a chain worked on at a time: their sums stay in the nearest cache, and the images' weights are drawn
-/// once for images of up to so many values.
+/// once for images of up to that many values.
 const PIXELS: usize = 4096;
 
 multiversion! {
@@ -135,7 +135,7 @@ multiversion! {
     }
 }
 
-/// The CUDA arm: `cuda/replay.cu`.
+/// The CUDA kernels: `cuda/replay.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
@@ -144,7 +144,7 @@ pub mod cuda {
     /// Rows of a buffer of `rows` × `row` elements by n indices. Spans: buffer, index, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
             of::<f32>("buffer", rows * row),
@@ -169,10 +169,10 @@ pub mod cuda {
     }
 
     impl Scatter {
-        /// For a shape.
+        /// Prepares it for a shape.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Self, GpuError> {
             let count = i32(int("scatter", n)?);
             let (index, slots) = (of::<i32>("index", n), of::<i32>("slots", n));
@@ -192,10 +192,10 @@ pub mod cuda {
             self.workspace
         }
 
-        /// Asks for one run; `buffer` holds the old rows.
+        /// Submits one run; `buffer` holds the old rows.
         ///
         /// # Errors
-        /// If lengths do not fit; what the driver answers.
+        /// If lengths do not fit; a driver error.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -213,7 +213,7 @@ pub mod cuda {
     /// class, images, offsets, means, seed, step, the result, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn restart(
         gpu: &Gpu,
         (n, row): (usize, usize),

@@ -13,7 +13,7 @@ multiversion! {
     }
 }
 
-/// New weights and velocity. `w` or `v` = `None`: the output holds the old values.
+/// One step: the new weights and velocity. If `w` or `v` is `None`, the output holds the old values.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
     momentum: f64,
@@ -32,7 +32,7 @@ pub fn cpu<T: Real>(
     });
 }
 
-/// The CUDA arm: `cuda/sgd.cu`.
+/// The CUDA kernels: `cuda/sgd.cu`.
 pub mod cuda {
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
@@ -41,7 +41,7 @@ pub mod cuda {
     /// be v.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, momentum: f64, decay: f64, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
             of::<f32>("w", n),

@@ -287,7 +287,7 @@ fn check_sums<E: Element>(shape: &Grouped) {
         schedule.go_exact("scale_shift_leaky_sums_final", finals(c, groups), 1024, &args);
         vec![dscale.read(), dshift.read()]
     });
-    // A value so near the kink that float64 sees it on the other side would be an error of its own; there is none.
+    // No value is so near the kink that float64 puts it on the other side, which would be an error of its own kind.
     let (mut a, mut b) = (vec![0.0f64; groups * c], vec![0.0f64; groups * c]);
     let twin = Reduce::new(shape.clone(), f64::from(LEAK));
     let run = |x: &[f64], dy: &[f64], a: &mut [f64], b: &mut [f64]| {

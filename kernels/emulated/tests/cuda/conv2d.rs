@@ -7,7 +7,7 @@ use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
 use crate::random::cpu;
 use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_schedule, floats, random, skipped};
 
-/// Odd and unequal sizes, strides that leave rows over, filters that are no square, 1×1, an image smaller than its
+/// Odd and unequal sizes, strides that do not divide, filters that are not square, 1×1, an image smaller than its
 /// padded filter.
 const SHAPES: [ConvShape; 6] = [
     ConvShape { n: 2, h: 7, w: 5, c: 3, k: 4, r: 3, s: 3, stride: 1, pad: 1 },
@@ -25,7 +25,7 @@ enum ConvPass {
     WeightGrad,
 }
 
-/// The twin, which float64 runs plainly.
+/// The Rust counterpart, in float64 by the reference implementation.
 fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
     let add = begin.map_or(Add::None, Add::From);
     let cpu = cpu();

@@ -56,7 +56,7 @@ fn check_all<E: Element>(n: usize) {
         schedule.go_exact("sum_all_final", [1, 1, 1], 1024, &args);
         vec![out.read()]
     });
-    // The twin, too, adds in float64, in another order.
+    // The counterpart also adds in float64, in another order.
     let want: f32 = reduce::sum_all(-0.25, &x.f32);
     assert_near(&format!("sum_all_{}", E::S), &got[0], &[f64::from(want)], None, 1e-7);
 }

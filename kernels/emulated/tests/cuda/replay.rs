@@ -97,7 +97,7 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let most = offsets.windows(2).map(|o| o[1].saturating_sub(o[0])).max().unwrap().min(count as i32);
     let allowed = 6e-7 * f64::from(most).sqrt().max(1.0);
     assert_near("replay_restart", &got[0], &doubles(&want), None, allowed);
-    // NaN stands for what cannot be, and for nothing else.
+    // Invalid rows are NaN, and no others.
     for (i, (k, c)) in kind.iter().zip(class).enumerate() {
         let bounds = usize::try_from(c).ok().and_then(|c| Some((*offsets.get(c)?, *offsets.get(c + 1)?)));
         let there = bounds.is_some_and(|(a, b)| a >= 0 && a <= b && b <= count as i32);

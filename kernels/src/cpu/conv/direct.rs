@@ -1,4 +1,4 @@
-//! Convolutions by their definition: windows of the input copied with their zero padding, then register-blocked loops.
+//! Direct convolutions: windows of the input are copied with their zero padding, then register-blocked loops run over them.
 
 use super::gather::{Gather, Phase};
 use super::microkernel::{self, Forward, Quad, Residual, WeightGrad};
@@ -8,12 +8,12 @@ use super::{Add, ConvInput, Epilogue, lanes};
 use crate::conv_shape::ConvShape;
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
 
-/// Channels a packed block of weights holds: one vector if that is enough, else two.
+/// Output channels in a packed block of weights: one vector if that is enough, else two.
 pub(super) fn block_channels(simd: Simd, k: usize) -> usize {
     if k <= lanes(simd) { lanes(simd) } else { 2 * lanes(simd) }
 }
 
-/// A prepared convolution that gathers: the forward pass or the input gradient.
+/// A prepared direct convolution: the forward pass or the input gradient.
 #[derive(Debug)]
 pub(super) struct Direct {
     pub shape: ConvShape,
@@ -51,7 +51,10 @@ impl Direct {
     ) {
         let g = &self.gather;
         let n = self.shape.n;
-        assert!(prologue.is_none() || !(g.direct || self.backward), "no prologue was announced");
+        assert!(
+            prologue.is_none() || !(g.direct || self.backward),
+            "this convolution was not prepared for a prologue"
+        );
         assert_eq!(src.len(), n * g.h * g.w * g.c);
         assert_eq!(dst.len(), n * g.out_len);
         assert_eq!(w.len(), self.shape.w_len());
@@ -76,11 +79,7 @@ impl Direct {
                 g.fill(cpu.simd, src, prologue.as_ref(), block, window);
                 &*window
             };
-            let residual = match &add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
+            let residual = Residual::new(&add, task * size);
             for phase in &g.phases {
                 self.block(
                     cpu.simd,
@@ -125,8 +124,8 @@ impl Direct {
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window (or the image) and the block's outputs by construction of
-        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len` says; and the
-        // instruction set is there, else `simd` would not say so.
+        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len`; and the
+        // instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
@@ -143,7 +142,7 @@ impl Direct {
         }
     }
 
-    /// Filters to blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [f32]) {
         let g = &self.gather;
         let s = &self.shape;
@@ -214,7 +213,7 @@ impl DirectGrad {
             for b in shard * blocks / self.shards..(shard + 1) * blocks / self.shards {
                 let block = g.block(b, s.n);
                 g.fill(cpu.simd, x, prologue.as_ref(), block, window);
-                // Where the thread probably goes on.
+                // The block that this thread will probably take next.
                 let end = (shard + 1) * blocks / self.shards;
                 let after = (shard + cpu.pool.threads()) * blocks / self.shards;
                 let mut prefetch = self.prefetch(x, dy, if b + 1 < end { b + 1 } else { after });
@@ -224,7 +223,7 @@ impl DirectGrad {
         sum_shards(cpu, partial, dw);
     }
 
-    /// What block `next` reads, for the tiles of filters of the block before it.
+    /// The data that block `next` reads, to be prefetched during the filter tiles of the block before it.
     fn prefetch(&self, x: &[f32], dy: &[f32], next: usize) -> Prefetch {
         let (g, len) = (&self.gather, self.gather.block_len());
         let (rows, row) = (g.reads(next, self.shape.n), g.w * g.c);

@@ -5,17 +5,17 @@
 
 use crate::cpu::{Real, simd::multiversion};
 
-/// leaky((x − mean)·scale + shift), by the group of the image: what is done to an input while it is loaded. The
-/// padding of the convolution is zero after it.
+/// What is done to a convolution's input while it is loaded: leaky((x − mean)·scale + shift), with the coefficients of the
+/// image's group. The convolution's zero padding is not normalised.
 #[derive(Clone, Copy, Debug)]
 pub struct Prologue<'a, T> {
-    /// Images before the end of each group, ascending.
+    /// The index one past the last image of each group, ascending.
     pub ends: &'a [usize],
-    /// `[groups, c]`, or `[c]` for all groups.
+    /// Means: `[groups, c]`, or `[c]` for all groups.
     pub mean: &'a [T],
-    /// Like the mean.
+    /// Scales, shaped like the means.
     pub scale: &'a [T],
-    /// `[c]`.
+    /// Shifts, `[c]`.
     pub shift: &'a [T],
     /// Slope below zero.
     pub leak: T,
@@ -35,7 +35,7 @@ multiversion! {
 }
 
 impl<'a, T: Real> Prologue<'a, T> {
-    /// Mean, scale and shift of an image, c values each.
+    /// Mean, scale and shift for an image, c values each.
     pub(super) fn of(&self, image: usize) -> (&'a [T], &'a [T], &'a [T]) {
         let c = self.shift.len();
         let at = |v: &'a [T]| {
@@ -44,7 +44,7 @@ impl<'a, T: Real> Prologue<'a, T> {
         (at(self.mean), at(self.scale), self.shift)
     }
 
-    /// Normalises pixels of one image in place, of which only some channels are there.
+    /// Normalises pixels of one image in place; `pixels` holds only the given channels.
     pub(super) fn apply(
         &self,
         simd: crate::cpu::Simd,
@@ -57,7 +57,7 @@ impl<'a, T: Real> Prologue<'a, T> {
         normalise(simd, pixels, of(mean), of(scale), of(shift), self.leak);
     }
 
-    /// As float32, if T is that.
+    /// The same value typed as float32, if T is float32.
     pub(super) fn f32s(&self) -> Option<Prologue<'a, f32>> {
         let [leak] = *T::f32s(&[self.leak])? else { return None };
         let (mean, scale, shift) = (T::f32s(self.mean)?, T::f32s(self.scale)?, T::f32s(self.shift)?);
@@ -70,7 +70,7 @@ impl<'a, T: Real> Prologue<'a, T> {
 pub struct ConvInput<'a, T> {
     /// N×H×W×C.
     pub x: &'a [T],
-    /// What is done to it first.
+    /// How it is normalised first, if at all.
     pub prologue: Option<Prologue<'a, T>>,
 }
 
@@ -81,7 +81,7 @@ impl<'a, T> From<&'a [T]> for ConvInput<'a, T> {
 }
 
 impl<'a, T: Real> ConvInput<'a, T> {
-    /// As float32, if T is that.
+    /// The same value typed as float32, if T is float32.
     pub(super) fn f32s(&self) -> Option<ConvInput<'a, f32>> {
         let prologue = match &self.prologue {
             Some(prologue) => Some(prologue.f32s()?),
@@ -90,7 +90,7 @@ impl<'a, T: Real> ConvInput<'a, T> {
         Some(ConvInput { x: T::f32s(self.x)?, prologue })
     }
 
-    /// A normalised copy: the plain form.
+    /// A normalised copy, for the reference implementation.
     pub(super) fn plain(&self, images: usize) -> Vec<T> {
         let mut x = self.x.to_vec();
         if let Some(prologue) = &self.prologue {
@@ -108,19 +108,20 @@ impl<'a, T: Real> ConvInput<'a, T> {
     }
 }
 
-/// `look(first, block, part)`: the block's first element in the whole result, its values, and its own part of what is found.
+/// `run(first, block, part)`: the index of the block's first element in the whole result, the block, and its part of
+/// [`Epilogue::parts`].
 pub type EpilogueFn<'a, T> = dyn Fn(usize, &[T], &mut [T]) + Sync + 'a;
 
-/// What is done with each block of a result as prefetch as it is written. Blocks are those of `Conv::block_len`, in order;
-/// the last may be short.
+/// What is done with each block of a result as soon as it is written. Blocks have `Conv::block_len` elements, in order; the
+/// last may be short.
 pub struct Epilogue<'a, T> {
-    /// Where blocks put what they find: `each` values a block.
+    /// The results: `part_len` values per block.
     pub parts: &'a mut [T],
-    /// Values a block, at least 1.
+    /// Results per block, at least 1.
     pub part_len: usize,
-    /// A tensor like the result that `run` reads where it reads the result, or nothing: it may be fetched meanwhile.
+    /// A tensor shaped like the convolution's result that `run` reads at the same positions, or empty: a hint for prefetching.
     pub also_read: &'a [T],
-    /// `run(first, block, part)`: the block's first element in the whole result, its values, and its own part.
+    /// Called for each block: see [`EpilogueFn`].
     #[allow(clippy::type_complexity)]
     pub run: &'a EpilogueFn<'a, T>,
 }

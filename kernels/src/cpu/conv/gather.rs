@@ -1,4 +1,4 @@
-//! Which source pixels feed which output pixels: the tables that the inner loops follow.
+//! Gather tables: which source pixels contribute to which output pixels.
 //!
 //! Invariants: tables depend on the layer's shape only, never on the batch; a block is a prefix-closed list of
 //! pixels, so a short block at the end is a prefix of the table.
@@ -9,8 +9,8 @@ use crate::conv_shape::ConvShape;
 use crate::cpu::Simd;
 use core::ops::Range;
 
-/// Output pixels that share their taps: all of them in a forward pass, one residue class in the input gradient
-/// of a strided convolution.
+/// Output pixels with the same filter taps: all of them in a forward pass, one residue class in the input gradient of a
+/// strided convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Phase {
     pub src_off: Vec<u32>,
@@ -28,7 +28,7 @@ pub(super) struct Phase {
 /// A gather convolution: windows of a zero-padded source, outputs through tables.
 #[derive(Clone, Debug)]
 pub(super) struct Gather {
-    /// ConvInput image.
+    /// Source image: height, width, channels.
     pub h: usize,
     pub w: usize,
     pub c: usize,
@@ -45,22 +45,22 @@ pub(super) struct Gather {
     /// Images in a block, or output rows in a block when a block is part of an image.
     pub images: usize,
     pub rows: usize,
-    /// ConvInput rows between the windows of successive output rows.
+    /// Source rows between the windows of successive output rows.
     pub row_step: usize,
-    /// The source can be read in place.
+    /// Whether the source is read in place.
     pub direct: bool,
     pub phases: Vec<Phase>,
 }
 
-/// Elements a window may hold, so that it stays in the second-level cache.
+/// The most elements of a window, so that it stays in the second-level cache.
 const WINDOW: usize = 64 * 1024;
-/// Output pixels a block should have at least, so that tiles are full and a task is worth handing out.
+/// The least output pixels of a block, so that tiles are full and a task is worth scheduling.
 const PIXELS: usize = 256;
 /// Pixels of a tile of the widest level.
 const TILE: usize = 8;
 
 impl Gather {
-    /// The forward pass; `in_place`: a source that can be read where it lies may be.
+    /// The forward pass. `in_place`: whether the source may be read without copying, if the shape allows.
     pub fn forward(s: &ConvShape, in_place: bool) -> Self {
         let direct = in_place && s.r == 1 && s.s == 1 && s.pad == 0;
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), direct)
@@ -71,7 +71,7 @@ impl Gather {
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), false)
     }
 
-    /// Windows with padding of their own (the input gradient at stride 1 is a flipped forward pass).
+    /// Windows with the given padding (the input gradient at stride 1 is a flipped forward pass).
     fn windows(
         s: &ConvShape,
         (pad_h, pad_w): (usize, usize),
@@ -155,51 +155,7 @@ impl Gather {
         let win_h = top + oh.max(q_max(s.h) + 1);
         let win_w = left + ow.max(q_max(s.w) + 1);
         let images = if s.h * s.w < PIXELS * st * st { (PIXELS * st * st).div_ceil(s.h * s.w) } else { 1 };
-        let mut phases = Vec::new();
-        let mut weights_at = 0;
-        for ph in 0..st {
-            for pw in 0..st {
-                let rs: Vec<usize> = (ph..s.r).step_by(st).collect();
-                let ss: Vec<usize> = (pw..s.s).step_by(st).rev().collect();
-                let (mut src_off, mut dst_off) = (Vec::new(), Vec::new());
-                let pixels = |len: usize, phase: usize| (0..len).filter(move |h| (h + s.pad) % st == phase);
-                for i in 0..images {
-                    for h in pixels(s.h, ph) {
-                        for w in pixels(s.w, pw) {
-                            let (qh, qw) = ((h + s.pad) / st, (w + s.pad) / st);
-                            // The leftmost tap of the run is column qw − (number of taps − 1).
-                            let col = left + qw - (ss.len().max(1) - 1);
-                            src_off.push((((i * win_h + top + qh) * win_w + col) * s.k) as u32);
-                            dst_off.push((((i * s.h + h) * s.w + w) * s.c) as u32);
-                        }
-                    }
-                }
-                // Row taps r = ph, ph + stride, … read rows qh, qh − 1, …: table offsets start at the last row.
-                let back = rs.len().saturating_sub(1);
-                for o in &mut src_off {
-                    *o -= (back * win_w * s.k) as u32;
-                }
-                let runs: Vec<usize> = (0..rs.len()).map(|i| (back - i) * win_w * s.k).collect();
-                let runs = if ss.is_empty() { Vec::new() } else { runs };
-                let per_row = pixels(s.h, ph).count() * pixels(s.w, pw).count();
-                let phase = Phase {
-                    src_off,
-                    dst_off,
-                    per_row,
-                    run_len: ss.len() * s.k,
-                    taps: if ss.is_empty() {
-                        Vec::new()
-                    } else {
-                        rs.iter().map(|&r| (r, ss.clone())).collect()
-                    },
-                    runs,
-                    weights_at,
-                };
-                weights_at += phase.runs.len() * phase.run_len; // in filters' rows; scaled when packed
-                phases.push(phase);
-            }
-        }
-        Self {
+        let mut g = Self {
             h: oh,
             w: ow,
             c: s.k,
@@ -215,8 +171,49 @@ impl Gather {
             rows: 1,
             row_step: 0,
             direct: false,
-            phases,
+            phases: Vec::new(),
+        };
+        let mut weights_at = 0;
+        for residue in (0..st).flat_map(|h| (0..st).map(move |w| (h, w))) {
+            let phase = g.residue_class(s, residue, weights_at);
+            weights_at += phase.runs.len() * phase.run_len; // in filters' rows; scaled when packed
+            g.phases.push(phase);
         }
+        g
+    }
+
+    /// The output pixels (h, w) with (h + pad, w + pad) ≡ (ph, pw) modulo the stride, which have the same taps.
+    fn residue_class(&self, s: &ConvShape, (ph, pw): (usize, usize), weights_at: usize) -> Phase {
+        let (st, win_h, win_w) = (s.stride, self.win_h, self.win_w);
+        let rs: Vec<usize> = (ph..s.r).step_by(st).collect();
+        let ss: Vec<usize> = (pw..s.s).step_by(st).rev().collect();
+        let (mut src_off, mut dst_off) = (Vec::new(), Vec::new());
+        let pixels = |len: usize, phase: usize| (0..len).filter(move |h| (h + s.pad) % st == phase);
+        for i in 0..self.images {
+            for h in pixels(s.h, ph) {
+                for w in pixels(s.w, pw) {
+                    let (qh, qw) = ((h + s.pad) / st, (w + s.pad) / st);
+                    // The leftmost tap of the run is column qw − (number of taps − 1).
+                    let col = self.left + qw - (ss.len().max(1) - 1);
+                    src_off.push((((i * win_h + self.top + qh) * win_w + col) * s.k) as u32);
+                    dst_off.push((((i * s.h + h) * s.w + w) * s.c) as u32);
+                }
+            }
+        }
+        // Row taps r = ph, ph + stride, … read rows qh, qh − 1, …: table offsets start at the last row.
+        let back = rs.len().saturating_sub(1);
+        for o in &mut src_off {
+            *o -= (back * win_w * s.k) as u32;
+        }
+        let (run_len, per_row) = (ss.len() * s.k, pixels(s.h, ph).count() * pixels(s.w, pw).count());
+        let (runs, taps) = match ss.is_empty() {
+            true => (Vec::new(), Vec::new()),
+            false => (
+                (0..rs.len()).map(|i| (back - i) * win_w * s.k).collect(),
+                rs.iter().map(|&r| (r, ss.clone())).collect(),
+            ),
+        };
+        Phase { src_off, dst_off, per_row, run_len, taps, runs, weights_at }
     }
 
     /// Elements of a block's window, with slack for whole-vector loads at its end.
@@ -242,7 +239,7 @@ impl Gather {
         n.div_ceil(self.images) * self.out_rows.div_ceil(self.rows)
     }
 
-    /// The rows of all images that a block reads; none if there is no such block.
+    /// The rows of all images that a block reads; empty if there is no such block.
     pub fn reads(&self, task: usize, n: usize) -> Range<usize> {
         if task >= self.blocks(n) {
             return 0..0;
@@ -257,8 +254,8 @@ impl Gather {
         image * self.h + first..image * self.h + last
     }
 
-    /// What block `task` will touch, `dst` of the result and as much of what is added and read with it; and what the thread
-    /// reads next of the source, rows of `row` elements.
+    /// Prefetches what block `task` will access: `dst` of the result and the same range of the addend and of the tensor that
+    /// the epilogue reads; and the source rows, of `row` elements, that the thread reads next.
     pub fn prefetch(
         &self,
         (task, threads, n): (usize, usize, usize),

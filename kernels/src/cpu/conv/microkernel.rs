@@ -1,11 +1,12 @@
 //! The register-blocked inner loops of all convolutions and linear layers.
 //!
-//! Two loops: `forward` forms outputs as sums over runs of contiguous input (the taps of one filter row lie
-//! side by side in NHWC), `weight_grad` forms filter rows as sums over pixels. Both are generic over the vector.
+//! Two loops: `forward` computes outputs as sums over runs of contiguous input (the taps of one filter row are
+//! adjacent in NHWC), `weight_grad` computes filter rows as sums over pixels. Both are generic over the vector.
 //!
-//! Invariant: each output is one chain of fused multiply-adds in the order of the runs, whatever the tile it
-//! falls in; so an image's results do not depend on the batch around it.
+//! Invariant: each output is one chain of fused multiply-adds in the order of the runs, independent of its tile, so an image's
+//! results do not depend on the batch around it.
 
+use super::Add;
 use super::prefetch::Prefetch;
 pub(super) use crate::cpu::vector::{Quad, Vector};
 
@@ -15,8 +16,19 @@ pub(super) enum Residual {
     None,
     /// Same layout as the output.
     From(*const f32),
-    /// The output's old content.
+    /// The old values of the output.
     InPlace,
+}
+
+impl Residual {
+    /// For a block of outputs that starts at element `at` of the result.
+    pub fn new(add: &Add<'_, f32>, at: usize) -> Self {
+        match add {
+            Add::None => Self::None,
+            Add::From(r) => Self::From(r[at..].as_ptr()),
+            Add::InPlace => Self::InPlace,
+        }
+    }
 }
 
 /// One block of outputs: pixels × `k` channels.
@@ -36,7 +48,7 @@ pub(super) struct Forward<'a> {
     pub k: usize,
     pub dst: *mut f32,
     pub residual: Residual,
-    /// Fetched a part with each tile.
+    /// Prefetched step by step, once per tile.
     pub prefetch: &'a mut Prefetch,
 }
 
@@ -54,7 +66,7 @@ pub(super) unsafe fn forward<V: Vector, const MR: usize, const KV: usize>(f: &mu
         while p < f.src_off.len() {
             let valid = (f.src_off.len() - p).min(MR);
             f.prefetch.fetch();
-            // SAFETY: as promised by the caller; a short last tile repeats its last pixel's reads.
+            // SAFETY: as the caller guarantees; a short last tile repeats its last pixel's reads.
             unsafe {
                 let acc = sums::<V, MR, KV>(f, p, valid, w, f.bias.add(k0));
                 finish::<V, MR, KV>(f, p, valid, k0, acc);
@@ -115,7 +127,7 @@ unsafe fn finish<V: Vector, const MR: usize, const KV: usize>(
         if i >= valid {
             break;
         }
-        // SAFETY: bounds as promised by `forward`'s caller; the last channel block goes by single elements.
+        // SAFETY: bounds as promised by `forward`'s caller; the last channel block is stored element by element.
         unsafe {
             let at = *f.dst_off.get_unchecked(p + i) as usize + k0;
             let residual = match f.residual {
@@ -145,14 +157,14 @@ unsafe fn finish<V: Vector, const MR: usize, const KV: usize>(
 pub(super) struct WeightGrad<'a> {
     pub src: *const f32,
     pub src_off: &'a [u32],
-    /// Output gradients, `k` a pixel, in the order of `src_off`.
+    /// Output gradients, `k` per pixel, in the order of `src_off`.
     pub dy: *const f32,
     pub runs: &'a [usize],
     pub run_len: usize,
     pub k: usize,
     /// `k × runs × run_len`, added to.
     pub dw: *mut f32,
-    /// Fetched a part with each tile of filters.
+    /// Prefetched step by step, once per filter tile.
     pub prefetch: &'a mut Prefetch,
 }
 
@@ -169,10 +181,10 @@ pub(super) unsafe fn weight_grad<V: Vector, const MR: usize, const NV: usize>(g:
             while k0 < g.k {
                 let ks = (g.k - k0).min(MR);
                 g.prefetch.fetch();
-                // SAFETY: as promised by the caller.
+                // SAFETY: as the caller guarantees.
                 unsafe {
                     let nv = (g.run_len - n0).div_ceil(V::LANES).min(NV);
-                    // The common widths have loops of their own, so that no lane is wasted.
+                    // Separate loops for the common widths, so that no lane is wasted.
                     if nv == NV {
                         filter_tile::<V, MR, NV>(g, run + n0, k0, ks, r, n0);
                     } else if nv == 2 {

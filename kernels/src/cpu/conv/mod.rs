@@ -1,5 +1,5 @@
-//! Convolutions on the CPU: 3×3 ones of stride 1 by minimal filtering where it pays, the others by their definition,
-//! and these in bf16 if that is asked for.
+//! Convolutions on the CPU: 3×3 ones of stride 1 by Winograd's minimal filtering where that is faster, the others directly,
+//! in float32 or with bf16 products.
 //!
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
@@ -21,14 +21,14 @@ pub use fusion::{ConvInput, Epilogue, EpilogueFn, Prologue};
 use gather::Gather;
 use winograd::{Winograd, WinogradGrad};
 
-/// What is added to a convolution's result.
+/// What is added to the result of a convolution.
 #[derive(Debug)]
 pub enum Add<'a, T> {
     /// Nothing.
     None,
     /// A tensor shaped like the result.
     From(&'a [T]),
-    /// The old content of the result.
+    /// The old values of the result.
     InPlace,
 }
 
@@ -48,7 +48,7 @@ pub struct Conv {
     backward: bool,
 }
 
-/// How outputs are formed: products and shape decide.
+/// How a convolution is computed: the type of products and the shape decide.
 #[derive(Debug)]
 enum Algorithm {
     Direct(Direct),
@@ -57,13 +57,13 @@ enum Algorithm {
 }
 
 impl Conv {
-    /// y = x ∗ w, for a CPU with these products.
+    /// Prepares y = x ∗ w, for a CPU with these products.
     pub fn forward(products: Products, shape: ConvShape) -> Self {
         Self { shape, algorithm: Self::forward_algorithm(products, &shape, true), backward: false }
     }
 
-    /// y = prologue(x) ∗ w: `run` may be given a [`Prologue`].
-    pub fn forward_normed(products: Products, shape: ConvShape) -> Self {
+    /// Prepares y = prologue(x) ∗ w: `run` accepts a [`Prologue`].
+    pub(crate) fn forward_normed(products: Products, shape: ConvShape) -> Self {
         Self { shape, algorithm: Self::forward_algorithm(products, &shape, false), backward: false }
     }
 
@@ -77,7 +77,7 @@ impl Conv {
         }
     }
 
-    /// dx = the gradient of `forward` with respect to x, from dy.
+    /// Prepares dx, the gradient of the forward pass with respect to x, from dy.
     pub fn input_grad(products: Products, shape: ConvShape) -> Self {
         let algorithm = if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
             Algorithm::Winograd(Winograd::input_grad(&shape))
@@ -99,7 +99,7 @@ impl Conv {
     }
 
     /// Elements of the result in a block; the last block may be short.
-    pub fn block_len(&self) -> usize {
+    pub(crate) fn block_len(&self) -> usize {
         match &self.algorithm {
             Algorithm::Direct(d) => d.gather.block_len(),
             Algorithm::Winograd(w) => w.block_len(),
@@ -107,8 +107,9 @@ impl Conv {
         }
     }
 
-    /// Blocks of the result.
-    pub fn blocks(&self) -> usize {
+    /// Number of blocks of the result.
+    #[cfg(test)]
+    fn blocks(&self) -> usize {
         match &self.algorithm {
             Algorithm::Direct(d) => d.gather.blocks(self.shape.n),
             Algorithm::Winograd(w) => w.blocks(),
@@ -116,8 +117,8 @@ impl Conv {
         }
     }
 
-    /// Computes. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value an output channel. Only a
-    /// convolution made by [`Conv::forward_normed`] takes a prologue.
+    /// Runs it. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value per output channel. Only a
+    /// convolution made by [`Conv::forward_normed`] accepts a prologue.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,
@@ -181,7 +182,7 @@ pub struct ConvWeightGrad {
 }
 
 impl ConvWeightGrad {
-    /// dw = the gradient of the forward pass of `shape` with respect to w.
+    /// Prepares dw, the gradient of the forward pass of `shape` with respect to w.
     pub fn new(products: Products, shape: ConvShape) -> Self {
         let depth = shape.c.min(shape.k);
         let algorithm = if winograd::pays(&shape, (shape.oh(), shape.ow()), depth, winograd::DEPTH_GRAD) {

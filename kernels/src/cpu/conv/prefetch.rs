@@ -1,27 +1,27 @@
-//! Memory that will be needed prefetch, asked for while there is arithmetic to do: transforms touch short pieces of many
-//! rows, too short for the processor's own guesses, and would wait for each.
+//! Software prefetch interleaved with arithmetic: transforms touch short pieces of many rows, too short for the hardware
+//! prefetcher, and would otherwise wait for each.
 
 use core::ops::Range;
 
-/// Values of a line of the cache.
+/// Float32 elements in a cache line.
 const LINE: usize = 16;
 
-/// Slices to fetch, or nothing, some lines at a time.
+/// Slices to prefetch, a few cache lines at a time.
 #[derive(Default)]
 pub(super) struct Prefetch {
     slices: [Option<Range<*const f32>>; 4],
-    /// Lines to ask for in one step.
+    /// Lines per step.
     step: usize,
 }
 
 impl Prefetch {
-    /// To be fetched in so many steps.
+    /// Slices that are to be prefetched in this many steps.
     pub fn new(slices: [&[f32]; 4], steps: usize) -> Self {
         let lines: usize = slices.iter().map(|s| s.len().div_ceil(LINE)).sum();
         Self { slices: slices.map(|s| Some(s.as_ptr_range())), step: lines.div_ceil(steps) }
     }
 
-    /// Asks for what the next step brings. A hint: nothing is waited for.
+    /// Prefetches the lines of the next step. A hint: it does not wait.
     #[inline(always)]
     pub fn fetch(&mut self) {
         let mut left = self.step;
@@ -30,7 +30,7 @@ impl Prefetch {
                 #[cfg(target_arch = "x86_64")]
                 {
                     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                    // SAFETY: a prefetch reads nothing that a program can see, and never faults.
+                    // SAFETY: a prefetch has no visible effect and never faults.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
                 }
                 *start = start.wrapping_add(LINE);

@@ -1,4 +1,4 @@
-//! The plain form of the convolutions: the definition, for any float; the oracle of the fast ones.
+//! Convolutions by their definition, for any float type: the reference for the fast implementations.
 
 use super::Add;
 use crate::conv_shape::ConvShape;

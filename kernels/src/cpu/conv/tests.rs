@@ -94,7 +94,7 @@ fn agree(cpu: &Cpu, s: ConvShape, forward: &Conv, input_grad: &Conv, weight_grad
     close(&format!("dw {what}"), &dw, &want, tolerance);
 }
 
-/// The same image alone and in a batch, at one and at three threads: the same bits.
+/// An image gives the same bits alone and in a batch, at one and at three threads.
 #[test]
 fn results_do_not_depend_on_batch_or_threads() {
     for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16), (17, 16, 16), (7, 210, 200), (16, 80, 48)] {

@@ -103,7 +103,7 @@ impl Convolution {
         }
     }
 
-    /// Uses this candidate, which needs so many bytes of workspace.
+    /// Uses this candidate, which needs `workspace` bytes of workspace.
     pub(super) fn set(&mut self, candidate: Candidate, workspace: usize) {
         (self.candidate, self.workspace) = (candidate, workspace);
     }

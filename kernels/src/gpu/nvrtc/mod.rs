@@ -134,7 +134,7 @@ impl Compiler {
     ///
     /// # Errors
     /// [`GpuError::Compile`] with the compiler's log.
-    pub fn compile_for(&self, file: &str, source: &str, target: &str) -> Result<Image, GpuError> {
+    pub(crate) fn compile_for(&self, file: &str, source: &str, target: &str) -> Result<Image, GpuError> {
         let fail = |code: u32, log: String| GpuError::Compile {
             file: file.to_owned(),
             target: target.to_owned(),

@@ -1,4 +1,4 @@
-//! The CUDA arm: `cuda/scale_shift_leaky.cu`.
+//! The CUDA kernels: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
 use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, of};
@@ -30,7 +30,7 @@ impl Given {
 /// y from x. `shared`: mean and scale are `[c]`, else `[groups, c]`. Spans: x, mean, scale, shift, y.
 ///
 /// # Errors
-/// What compiling and loading give.
+/// Errors of compiling and loading the kernel.
 pub fn forward(
     gpu: &Gpu,
     float: Float,
@@ -50,10 +50,10 @@ pub fn forward(
 }
 
 /// dx. `stats`: with the gradient through the statistics. Spans: x, dy, mean, scale, shift; with it dmean
-/// and dvar; what to add or none; dx.
+/// and dvar; what to add (optional); dx.
 ///
 /// # Errors
-/// If statistics are shared and have a gradient; what compiling and loading give.
+/// If statistics are shared and have a gradient; errors of compiling and loading the kernel.
 pub fn grad(
     gpu: &Gpu,
     float: Float,
@@ -97,10 +97,10 @@ pub struct Inputs<'a> {
 }
 
 impl Reduce {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
         let g = Given::new(gpu, float, shape, shared)?;
         let rows = &g.rows;
@@ -113,14 +113,14 @@ impl Reduce {
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
         params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
         let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
-        let stem = "scale_shift_leaky";
+        let op = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
-        let parts = unsafe { Launch::new(gpu, stem, name, grid, params)? };
+        let parts = unsafe { Launch::new(gpu, op, name, grid, params)? };
         let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
         params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
         let grid = final_sums(rows.c, rows.groups);
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
-        let last = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_final", grid, params)? };
+        let last = unsafe { Launch::new(gpu, op, "scale_shift_leaky_sums_final", grid, params)? };
         Ok(Self { parts, last, workspace: n * size_of::<f32>() })
     }
 
@@ -129,10 +129,10 @@ impl Reduce {
         self.workspace
     }
 
-    /// Asks for one run.
+    /// Submits one run.
     ///
     /// # Errors
-    /// If lengths do not fit; what the driver answers.
+    /// If lengths do not fit; a driver error.
     pub fn run(
         &self,
         gpu: &Gpu,

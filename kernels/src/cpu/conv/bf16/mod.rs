@@ -1,9 +1,9 @@
-//! Convolutions of float32 tensors whose factors are rounded to bf16, two products a lane.
+//! Convolutions of float32 tensors whose factors are rounded to bf16, two products per lane.
 //!
 //! Invariants: factors are rounded once, to nearest, ties to even, after the prologue if there is one; sums are float32. Two
-//! factors that meet in a lane lie in 32 bits, so that tables, windows and loops are those of float32 with a pair in place of
-//! an element: of neighbouring channels where outputs are sums over channels (an odd one is paired with zero), of two images
-//! where they are sums over images. Blocks are those of float32.
+//! factors share a 32-bit lane, so that tables, windows and loops are those of float32 with a pair in place of
+//! an element: a pair of neighbouring channels where outputs are sums over channels (an odd last one is paired with zero), of
+//! two images where they are sums over images. Blocks are those of float32.
 
 mod pairs;
 #[cfg(test)]
@@ -86,7 +86,7 @@ impl Gather {
     }
 }
 
-/// A prepared convolution that gathers, the forward pass or the input gradient, over pairs of channels.
+/// A prepared direct convolution, the forward pass or the input gradient, over pairs of channels.
 #[derive(Debug)]
 pub(super) struct Bf16Conv {
     shape: ConvShape,
@@ -99,7 +99,7 @@ pub(super) struct Bf16Conv {
 pub(super) struct Bf16WeightGrad(pub DirectGrad);
 
 impl Bf16Conv {
-    /// With the tables of float32.
+    /// From the tables of the float32 convolution.
     pub fn new(shape: ConvShape, gather: &Gather, backward: bool) -> Self {
         Self { shape, gather: paired(gather), backward }
     }
@@ -158,11 +158,7 @@ impl Bf16Conv {
                 let from = &src[(image * g.h + y) * g.w * c..][..columns * c];
                 narrow(cpu.simd, normed(cpu.simd, prologue.as_ref(), image, from, row), c, to);
             });
-            let residual = match &add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
+            let residual = Residual::new(&add, task * size);
             for phase in &g.phases {
                 self.block(
                     cpu.simd,
@@ -206,8 +202,8 @@ impl Bf16Conv {
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window and the block's outputs by construction of `Gather` and `paired`, whose
-        // sizes `run` checked; the packed buffers have the length `sizes` says; a pair is as large as a float32;
-        // and the instruction set is there, else `simd` would not say so.
+        // sizes `run` checked; the packed buffers have the lengths of `sizes`; a pair is as large as a float32;
+        // and the instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
@@ -228,7 +224,7 @@ impl Bf16Conv {
         }
     }
 
-    /// Filters to blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the window.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the window.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [u32]) {
         let (g, s, c) = (&self.gather, &self.shape, self.source_channels());
         let filter = s.r * s.s * s.c;
@@ -266,7 +262,7 @@ impl Bf16Conv {
 }
 
 impl Bf16WeightGrad {
-    /// Pairs of images.
+    /// Number of pairs of images.
     fn pairs(&self) -> usize {
         self.0.shape.n.div_ceil(2)
     }
@@ -311,7 +307,7 @@ impl Bf16WeightGrad {
         sum_shards(cpu, partial, dw);
     }
 
-    /// The window of a block of pairs of images.
+    /// Fills the window of a block of pairs of images.
     fn fill(
         &self,
         simd: Simd,
@@ -330,7 +326,7 @@ impl Bf16WeightGrad {
         });
     }
 
-    /// The output gradients of a block of pairs of images.
+    /// Interleaves the output gradients of a block of pairs of images.
     fn gradients(&self, simd: Simd, dy: &[f32], (p0, pairs, r0, rows): Block, low: &mut [u32]) {
         let (n, image) = (self.0.shape.n, self.0.gather.out_len);
         let (first, len) = (r0 * self.0.gather.out_row, rows * self.0.gather.out_row);

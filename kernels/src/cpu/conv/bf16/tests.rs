@@ -26,7 +26,7 @@ fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {
     }
 }
 
-/// By the definition, whatever the shape.
+/// By the definition, for any shape.
 fn gathering(shape: ConvShape, gather: &Gather, backward: bool) -> Conv {
     Conv { shape, algorithm: Algorithm::Bf16(Bf16Conv::new(shape, gather, backward)), backward }
 }
@@ -76,7 +76,7 @@ fn results_are_sums_of_products_of_rounded_factors() {
     });
 }
 
-/// The same image alone and in a batch, at one and at three threads: the same bits.
+/// An image gives the same bits alone and in a batch, at one and at three threads.
 #[test]
 fn results_do_not_depend_on_batch_or_threads() {
     for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16)] {
@@ -142,7 +142,7 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
     }
 }
 
-/// Ties to even, overflow to infinity, NaN to NaN, in both arms, at lengths that fill vectors and that do not.
+/// Ties to even, overflow to infinity, NaN to NaN, in both backends, at lengths that fill vectors and that do not.
 #[test]
 fn values_are_rounded_once_to_nearest_even() {
     let mut x = noise(1, 77);

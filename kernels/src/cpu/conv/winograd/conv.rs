@@ -1,13 +1,12 @@
 //! The forward pass and the input gradient.
 
+use super::block::Block;
 use super::filters::{self, GROUP, Layout};
 use super::many_channels::ManyChannels;
-use super::product::product;
 use super::tiles::{self, Slice};
-use super::transforms::{InputTransform, OutputTransform, strided, transform_tile};
-use super::{IN, OUT, PLACES, Shared};
+use super::transforms::{OutputTransform, strided, transform_tile};
+use super::{IN, OUT, POSITIONS, Shared};
 use crate::conv_shape::ConvShape;
-use crate::cpu::conv::prefetch::Prefetch;
 use crate::cpu::conv::{Add, ConvInput, Epilogue, lanes};
 use crate::cpu::vector::{Arithmetic, Quad};
 use crate::cpu::{Cpu, Level, for_parts2_scratch};
@@ -17,7 +16,7 @@ use core::ops::Range;
 #[derive(Debug)]
 pub(in crate::cpu::conv) struct Winograd {
     pub(super) n: usize,
-    /// ConvInput image, output image, zeros before the first row and column.
+    /// Source image; output image; padding before the first row and column.
     pub(super) h: usize,
     pub(super) w: usize,
     pub(super) c: usize,
@@ -25,18 +24,18 @@ pub(in crate::cpu::conv) struct Winograd {
     pub(super) ow: usize,
     pub(super) k: usize,
     pub(super) pad: usize,
-    /// Filters are turned, and their channels exchanged.
+    /// Whether filters are rotated by 180° and their channels exchanged, for the input gradient.
     pub(super) backward: bool,
     /// Images in a block, or output rows in a block when a block is part of an image.
     pub(super) images: usize,
     pub(super) rows: usize,
     /// Rows of tiles transformed at once.
-    chunk: usize,
+    pub(super) chunk: usize,
 }
 
 /// Tiles × channels of a transformed chunk, so that it and its products stay in the second-level cache.
 const CHUNK: usize = 4096;
-/// Tiles that a chunk should have at least and at most.
+/// The least and the most tiles of a chunk, if the shape allows.
 const TILES: (usize, usize) = (16, 32);
 
 impl Winograd {
@@ -80,13 +79,13 @@ impl Winograd {
     }
 
     /// Elements of a thread's strip, transformed chunk, and products.
-    fn scratch(&self, lanes: usize) -> [usize; 3] {
+    pub(super) fn scratch(&self, lanes: usize) -> [usize; 3] {
         let room = self.c.next_multiple_of(lanes);
         let tiles = self.chunk * self.ow.div_ceil(OUT);
         [
             tiles::strip_len(IN, self.ow.div_ceil(OUT), room),
-            PLACES * (tiles * room + lanes),
-            PLACES * (tiles * self.layout(lanes).vectors(0) + 1) * lanes,
+            POSITIONS * (tiles * room + lanes),
+            POSITIONS * (tiles * self.layout(lanes).vectors(0) + 1) * lanes,
         ]
     }
 
@@ -129,13 +128,13 @@ impl Winograd {
     }
 }
 
-/// What a run is given.
+/// The arguments of a run.
 pub(super) struct Call<'a> {
     pub plan: &'a Winograd,
     pub cpu: &'a Cpu,
     pub src: ConvInput<'a, f32>,
     pub w: &'a [f32],
-    /// Filled up to whole blocks.
+    /// Padded to whole blocks.
     pub bias: &'a [f32],
     pub add: &'a Add<'a, f32>,
     pub layout: Layout,
@@ -151,8 +150,8 @@ impl Call<'_> {
             let (b, group) = (t / groups, t % groups);
             let vectors = layout.vectors(b);
             let at = layout.at(b) + group * GROUP * vectors * layout.lanes;
-            // SAFETY: the filters are laid out so; each task has its own channels, and `simd` what it says.
-            unsafe { transform(self, (b, group), (to.get().add(at), layout.place(vectors))) };
+            // SAFETY: filters have this layout; each task has its own channels, and the instruction set was detected.
+            unsafe { transform(self, (b, group), (to.get().add(at), layout.position_len(vectors))) };
         });
         let filters = &*filters;
         let size = p.block_len();
@@ -177,8 +176,8 @@ impl Call<'_> {
         Slice { src, prologue, simd, h: p.h, w: p.w, c: p.c, first, len, room }
     }
 
-    /// Transforms the products of rows of tiles and of a block of channels back, and adds what is to be added. `place`
-    /// elements lie between places of `products`.
+    /// Transforms the products of rows of tiles and a block of channels back, and adds bias and addend. Positions of
+    /// `products` are `position` elements apart.
     ///
     /// # Safety
     /// The instruction set of `V` is present; `products` has these tiles, and `dst` is block `task` of the result.
@@ -188,7 +187,7 @@ impl Call<'_> {
         task: usize,
         rows: Range<usize>,
         b: usize,
-        (products, place): (*const f32, usize),
+        (products, position): (*const f32, usize),
         dst: *mut f32,
     ) {
         let p = self.plan;
@@ -212,8 +211,8 @@ impl Call<'_> {
                         let bias = V::load(self.bias.as_ptr().add(k0));
                         let y = transform_tile::<V, OutputTransform, 6, 4>(strided(
                             from.add(v * V::LANES),
-                            6 * place,
-                            place,
+                            6 * position,
+                            position,
                         ));
                         for (i, y) in y.iter().enumerate().take(height) {
                             for (j, y) in y.iter().enumerate().take(breadth) {
@@ -234,13 +233,13 @@ impl Call<'_> {
     }
 }
 
-/// Stores `lanes` lanes of y and of what is added to it.
+/// Stores `lanes` lanes of y plus the residual.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `lanes` elements are readable and writable.
 #[inline(always)]
 unsafe fn store_output<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32, lanes: usize, y: V) {
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         if lanes == V::LANES {
             residual.map_or(y, |r| y.add(V::load(r))).store(to);
@@ -254,128 +253,13 @@ unsafe fn store_output<V: Arithmetic>(residual: Option<*const f32>, to: *mut f32
     }
 }
 
-/// A block of outputs.
-struct Block<'a> {
-    call: &'a Call<'a>,
-    filters: &'a [f32],
-    task: usize,
-    images: usize,
-    /// What is read with the result.
-    also_read: &'a [f32],
-}
-
-impl Block<'_> {
-    fn run(&self, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: the instruction set is there, else `simd` would not say so.
-        unsafe {
-            match self.call.cpu.simd.level() {
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => x86::block512(self, dst, scratch),
-                #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => x86::block256(self, dst, scratch),
-                _ => self.chunks::<Quad, 4, 4>(dst, scratch),
-            }
-        }
-    }
-
-    /// What will be touched once the products of `rows` are formed: their outputs, what is added to and read with these,
-    /// and the inputs of the thread's next rows of tiles.
-    fn prefetch(&self, rows: &Range<usize>, dst: &[f32]) -> Prefetch {
-        let p = self.call.plan;
-        let (down, line) = (p.rows.div_ceil(OUT), p.ow * p.k);
-        let first = |row: usize| (row / down * p.rows + row % down * OUT).min(self.images * p.rows) * line;
-        let outputs = first(rows.start)..first(rows.end);
-        let at = self.task * p.block_len();
-        let range = at + outputs.start..at + outputs.end;
-        let added = if let Add::From(r) = self.call.add { &r[range.clone()] } else { &[] };
-        let also_read = self.also_read.get(range).unwrap_or_default();
-        let (task, row) = if rows.end < self.images * down {
-            (self.task, rows.end)
-        } else {
-            (self.task + self.call.cpu.pool.threads(), 0)
-        };
-        let (image, y) = self.call.first(task);
-        let start = ((image + row / down) * p.h + y + row % down * OUT) * p.w * p.c;
-        let src = self.call.src.x;
-        let inputs = start.min(src.len())..(start + rows.len() * OUT * p.w * p.c).min(src.len());
-        Prefetch::new([&dst[outputs.clone()], added, also_read, &src[inputs]], PLACES)
-    }
-
-    /// # Safety
-    /// The instruction set of `V` is present.
-    #[inline(always)]
-    unsafe fn chunks<V: Arithmetic, const MR: usize, const MR1: usize>(
-        &self,
-        dst: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        let (p, layout) = (self.call.plan, &self.call.layout);
-        let (down, across) = (p.rows.div_ceil(OUT), p.ow.div_ceil(OUT));
-        let total = self.images * down;
-        let [strip, places, _] = p.scratch(V::LANES);
-        let (strip, rest) = scratch.split_at_mut(strip);
-        let (places, products) = rest.split_at_mut(places);
-        let (slice, first) = (self.call.slice(0, p.c), self.call.first(self.task));
-        let mut row = 0;
-        while row < total {
-            let rows = row..(row + p.chunk).min(total);
-            let tiles = rows.len() * across;
-            let place = tiles * slice.room + V::LANES;
-            // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
-            unsafe {
-                for (i, row) in rows.clone().enumerate() {
-                    let (image, y) = (first.0 + row / down, first.1 + row % down * OUT);
-                    let corner = (y as isize - p.pad as isize, p.pad);
-                    let to = places.as_mut_ptr().add(i * across * slice.room);
-                    tiles::row::<V, InputTransform, IN>(&slice, image, corner, across, strip, (to, place));
-                }
-                let mut prefetch = self.prefetch(&rows, dst);
-                for b in 0..layout.blocks() {
-                    let v = (places.as_ptr(), place, slice.room);
-                    if layout.vectors(b) == 1 {
-                        self.multiply::<V, MR1, 1>(tiles, b, v, &mut prefetch, products);
-                    } else {
-                        self.multiply::<V, MR, 2>(tiles, b, v, &mut prefetch, products);
-                    }
-                    let m = (products.as_ptr(), (tiles * layout.vectors(b) + 1) * V::LANES);
-                    self.call.outputs::<V>(self.task, rows.clone(), b, m, dst.as_mut_ptr());
-                }
-            }
-            row += p.chunk;
-        }
-    }
-
-    /// # Safety
-    /// As [`Self::chunks`]; buffers hold so many tiles.
-    #[inline(always)]
-    unsafe fn multiply<V: Arithmetic, const MR: usize, const KV: usize>(
-        &self,
-        tiles: usize,
-        b: usize,
-        (places, v_place, room): (*const f32, usize, usize),
-        prefetch: &mut Prefetch,
-        products: &mut [f32],
-    ) {
-        let layout = &self.call.layout;
-        for place in 0..PLACES {
-            prefetch.fetch();
-            // SAFETY: as promised by the caller; filters are laid out so.
-            unsafe {
-                let u = self.filters.as_ptr().add(layout.at(b) + place * layout.place(KV));
-                let m = products.as_mut_ptr().add(place * (tiles * KV + 1) * V::LANES);
-                product::<V, MR, KV>(places.add(place * v_place), room, (tiles, layout.depth), u, true, m);
-            }
-        }
-    }
-}
-
 /// [`filters::transform`] for the call's filters.
 ///
 /// # Safety
 /// As [`filters::transform`], with the lanes of the call's instruction set.
 unsafe fn transform(call: &Call<'_>, part: (usize, usize), to: (*mut f32, usize)) {
     let (layout, w, flipped) = (&call.layout, call.w, call.plan.backward);
-    // SAFETY: as promised by the caller; the instruction set is there, else `simd` would not say so.
+    // SAFETY: as the caller guarantees; the instruction set is present, since `simd` was detected.
     unsafe {
         match call.cpu.simd.level() {
             #[cfg(target_arch = "x86_64")]
@@ -389,24 +273,8 @@ unsafe fn transform(call: &Call<'_>, part: (usize, usize), to: (*mut f32, usize)
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, Layout, filters};
+    use super::{Layout, filters};
     use core::arch::x86_64::{__m256, __m512};
-
-    /// # Safety
-    /// As `Block::chunks`.
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn block512(b: &Block<'_>, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: passed on.
-        unsafe { b.chunks::<__m512, 8, 16>(dst, scratch) }
-    }
-
-    /// # Safety
-    /// As `Block::chunks`.
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn block256(b: &Block<'_>, dst: &mut [f32], scratch: &mut [f32]) {
-        // SAFETY: passed on.
-        unsafe { b.chunks::<__m256, 6, 8>(dst, scratch) }
-    }
 
     /// # Safety
     /// As `filters::transform`.

@@ -1,4 +1,4 @@
-//! Tiles of images, transformed.
+//! Transforming tiles of images.
 
 use super::OUT;
 use super::transforms::{TileTransform, strided, transform_tile_to};
@@ -15,7 +15,7 @@ pub(super) struct Slice<'a> {
     pub h: usize,
     pub w: usize,
     pub c: usize,
-    /// The first channel, how many, and how many there is room for.
+    /// The first channel, the number of channels, and the number that buffers have room for.
     pub first: usize,
     pub len: usize,
     pub room: usize,
@@ -50,7 +50,7 @@ impl Slice<'_> {
             zeros.fill(0.0);
             after.fill(0.0);
             match self.prologue {
-                // SAFETY: as promised by the caller.
+                // SAFETY: as the caller guarantees.
                 Some(prologue) if self.room == self.len => unsafe {
                     self.normalised::<V>(prologue, image, from, to)
                 },
@@ -70,7 +70,7 @@ impl Slice<'_> {
         }
     }
 
-    /// What [`Prologue::apply`] does to a copy, in the same order, for whole vectors of channels.
+    /// Copies and normalises like [`Prologue::apply`], with operations in the same order, for whole vectors of channels.
     ///
     /// # Safety
     /// The instruction set of `V` is present.
@@ -87,7 +87,7 @@ impl Slice<'_> {
         let (mean, scale, shift) = (&mean[channels.clone()], &scale[channels.clone()], &shift[channels]);
         let pixels = (from.len() / self.c).min(to.len() / self.len);
         for c in (0..self.len).step_by(V::LANES) {
-            // SAFETY: so many pixels of `c` and of `len` channels are there, and `len` is a multiple of the lanes.
+            // SAFETY: both slices have this many pixels, of `c` and of `len` channels, and `len` is a multiple of the lanes.
             unsafe {
                 let leak = V::splat(&prologue.leak);
                 let at = |v: &[f32]| v.as_ptr().wrapping_add(c);
@@ -102,13 +102,13 @@ impl Slice<'_> {
     }
 }
 
-/// Elements of a strip that a row of tiles may need.
+/// Elements of a strip that is large enough for a row of tiles.
 pub(super) fn strip_len(size: usize, across: usize, room: usize) -> usize {
     size * (across * OUT + size - OUT) * room
 }
 
 /// Transforms a row of tiles of `I × I` pixels from row `top` on, the first of which begins `pad` columns left of the image,
-/// to `[across, room]` at each of 36 places. Pixels are read where they lie if nothing is to be done to them.
+/// to `[across, room]` at each of 36 positions. Pixels are read in place if they are not normalised.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `strip` has the length that `strip_len` says, and `to` is writable as described.
@@ -119,18 +119,18 @@ pub(super) unsafe fn row<V: Arithmetic, M: TileTransform<I, 6>, const I: usize>(
     (top, pad): (isize, usize),
     across: usize,
     strip: &mut [f32],
-    (to, place): (*mut f32, usize),
+    (to, position): (*mut f32, usize),
 ) {
     let room = slice.room;
     if slice.prologue.is_some() || room != slice.len {
         let columns = across * OUT + I - OUT;
-        // SAFETY: as promised by the caller; tile t reads columns up to 4·t + I − 1 < columns of the strip.
+        // SAFETY: as the caller guarantees; tile t reads columns up to 4·t + I − 1 < columns of the strip.
         unsafe {
             slice.strip::<V>(image, (top, pad), columns, &mut strip[..I * columns * room]);
             for t in 0..across {
                 for c in (0..room).step_by(V::LANES) {
                     let from = strided(strip.as_ptr().add(t * OUT * room + c), columns * room, room);
-                    transform_tile_to::<V, M, I, 6>(from, to.add(t * room + c), place);
+                    transform_tile_to::<V, M, I, 6>(from, to.add(t * room + c), position);
                 }
             }
         }
@@ -159,7 +159,7 @@ pub(super) unsafe fn row<V: Arithmetic, M: TileTransform<I, 6>, const I: usize>(
                 transform_tile_to::<V, M, I, 6>(
                     |i, j| table[i][j].wrapping_add(c),
                     to.add(t * room + c),
-                    place,
+                    position,
                 );
             }
         }

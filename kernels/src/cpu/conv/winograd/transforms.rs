@@ -70,7 +70,7 @@ impl TileTransform<3, 6> for FilterTransform {
     }
 }
 
-/// G for four taps: what output gradients are to the weight gradient.
+/// G for four taps: the output gradients take the position of filters in the weight gradient.
 pub(super) struct GradTransform;
 impl TileTransform<4, 6> for GradTransform {
     #[inline(always)]
@@ -132,7 +132,7 @@ pub(super) unsafe fn transform_tile<V: Arithmetic, M: TileTransform<I, O>, const
     at: impl Fn(usize, usize) -> *const f32,
 ) -> [[V; O]; O] {
     // Plain loops: in a closure the vectors' instructions would not be inlined.
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         let mut columns = [[V::zero(); I]; O];
         for j in 0..I {
@@ -152,8 +152,8 @@ pub(super) unsafe fn transform_tile<V: Arithmetic, M: TileTransform<I, O>, const
     }
 }
 
-/// Where the vectors of a tile lie that are `row` and `column` elements strided. Hidden from the optimiser, which would keep
-/// 36 addresses as variables of the loop around it.
+/// Addresses of the vectors of a tile that are `row` and `column` elements apart. The values are hidden from the optimiser,
+/// which would otherwise keep 36 addresses live across the surrounding loop.
 #[inline(always)]
 pub(super) fn strided(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
     let (src, row, column) = black_box((src, row, column));
@@ -176,7 +176,7 @@ pub(super) unsafe fn transform_tile_to<
     stride: usize,
 ) {
     let (dst, stride) = black_box((dst, stride));
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         for (i, row) in transform_tile::<V, M, I, O>(at).iter().enumerate() {
             for (j, x) in row.iter().enumerate() {

@@ -1,9 +1,10 @@
-//! The filters' gradient: tiles of inputs and of output gradients, transformed, and multiplied over the tiles.
+//! The gradient of the filters: tiles of inputs and of output gradients are transformed, and their products summed over the
+//! tiles.
 
 use super::product::outer;
 use super::tiles::{self, Slice};
 use super::transforms::{FilterGradTransform, GradTransform, InputTransform, strided, transform_tile};
-use super::{IN, OUT, PLACES, Shared};
+use super::{IN, OUT, POSITIONS, Shared};
 use crate::conv_shape::ConvShape;
 use crate::cpu::conv::prefetch::Prefetch;
 use crate::cpu::conv::{ConvInput, Prologue, lanes};
@@ -25,14 +26,14 @@ pub(in crate::cpu::conv) struct WinogradGrad {
     shards: usize,
 }
 
-/// Channels that blocks are measured in, and blocks of channels at most.
+/// Channels in a unit, and the most units in a block.
 const UNIT: usize = 16;
 const UNITS: usize = 4;
 /// Tiles × channels, of inputs and output gradients together, of a transformed chunk.
 const CHUNK: usize = 2048;
-/// Tiles a shard should have at least: fewer, and adding up its sums shows.
+/// The least tiles of a shard: with fewer, adding up the shards' sums takes noticeable time.
 const TILES: usize = 64;
-/// Tasks, if there are tiles enough.
+/// Tasks, if there are enough tiles.
 const TASKS: usize = 32;
 
 /// Channels of equal blocks.
@@ -60,9 +61,9 @@ impl WinogradGrad {
         [
             tiles::strip_len(IN, across, self.cs),
             tiles::strip_len(OUT, across, self.ks),
-            PLACES * (tiles * self.cs + lanes),
-            PLACES * (tiles * self.ks + lanes),
-            PLACES * (self.ks * self.cs + lanes),
+            POSITIONS * (tiles * self.cs + lanes),
+            POSITIONS * (tiles * self.ks + lanes),
+            POSITIONS * (self.ks * self.cs + lanes),
         ]
     }
 
@@ -87,10 +88,10 @@ impl WinogradGrad {
             let (shard, c, k) = (t / blocks, t % c_blocks * self.cs, t % blocks / c_blocks * self.ks);
             let all = s.n * s.oh().div_ceil(OUT);
             let rows = shard * all / self.shards..(shard + 1) * all / self.shards;
-            // Where the thread probably goes on.
+            // The task that this thread will probably take next.
             let next = ((t + cpu.pool.threads()) / blocks * all / self.shards).min(all);
             // SAFETY: each worker has a part of the scratch of its own; each task its own shard or its own channels
-            // of one; the instruction set is there, else `simd` would not say so.
+            // of one; the instruction set is present, since `simd` was detected.
             unsafe {
                 let scratch = core::slice::from_raw_parts_mut(scratch.get().add(worker * each), each);
                 let to = out.get().add(shard * s.w_len());
@@ -110,7 +111,7 @@ impl WinogradGrad {
     }
 }
 
-/// Adds shards in order.
+/// Adds the partial sums of all shards, in order.
 pub(in crate::cpu::conv) fn sum_shards(cpu: &Cpu, partial: &[f32], dw: &mut [f32]) {
     let len = dw.len();
     for_parts(cpu, dw, GRAIN, |t, dw| {
@@ -132,7 +133,7 @@ struct Task<'a> {
     /// First input channel and first filter.
     c: usize,
     k: usize,
-    /// First row of tiles of the task after.
+    /// First row of tiles of the thread's next task, for prefetching.
     next: usize,
 }
 
@@ -156,7 +157,7 @@ impl Task<'_> {
     }
 
     /// # Safety
-    /// The instruction set of `V` is present; `to` is a gradient's place, and these channels of it are nobody else's.
+    /// The instruction set of `V` is present; `to` is the filters' gradient, and no other task writes these channels.
     #[inline(always)]
     unsafe fn run<V: Arithmetic, const MR: usize, const MR1: usize>(
         &self,
@@ -165,11 +166,11 @@ impl Task<'_> {
         scratch: &mut [f32],
     ) {
         let (p, s) = (self.plan, &self.plan.shape);
-        let [x_strip, y_strip, x_places, y_places, _] = p.scratch(V::LANES);
+        let [x_strip, y_strip, x_positions, y_positions, _] = p.scratch(V::LANES);
         let (x_strip, rest) = scratch.split_at_mut(x_strip);
         let (y_strip, rest) = rest.split_at_mut(y_strip);
-        let (x_places, rest) = rest.split_at_mut(x_places);
-        let (y_places, sums) = rest.split_at_mut(y_places);
+        let (x_positions, rest) = rest.split_at_mut(x_positions);
+        let (y_positions, sums) = rest.split_at_mut(y_positions);
         let xs = self.slice::<V>(self.x.x, self.x.prologue.as_ref(), (s.h, s.w, s.c), (self.c, p.cs));
         let ys = self.slice::<V>(self.dy, None, (s.oh(), s.ow(), s.k), (self.k, p.ks));
         let (down, across) = (s.oh().div_ceil(OUT), s.ow().div_ceil(OUT));
@@ -177,12 +178,12 @@ impl Task<'_> {
         while row < rows.end {
             let end = (row + p.chunk).min(rows.end);
             let tiles = (end - row) * across;
-            let (x_place, y_place) = (tiles * xs.room + V::LANES, tiles * ys.room + V::LANES);
+            let (x_stride, y_stride) = (tiles * xs.room + V::LANES, tiles * ys.room + V::LANES);
             // SAFETY: scratch has the sizes that `scratch` says, for a chunk's tiles or fewer.
             unsafe {
                 for (i, row) in (row..end).enumerate() {
                     let (image, top) = (row / down, (row % down * OUT) as isize);
-                    let to = (x_places.as_mut_ptr().add(i * across * xs.room), x_place);
+                    let to = (x_positions.as_mut_ptr().add(i * across * xs.room), x_stride);
                     tiles::row::<V, InputTransform, IN>(
                         &xs,
                         image,
@@ -191,25 +192,25 @@ impl Task<'_> {
                         x_strip,
                         to,
                     );
-                    let to = (y_places.as_mut_ptr().add(i * across * ys.room), y_place);
+                    let to = (y_positions.as_mut_ptr().add(i * across * ys.room), y_stride);
                     tiles::row::<V, GradTransform, OUT>(&ys, image, (top, 0), across, y_strip, to);
                 }
                 let begin = row == rows.start;
                 let next = if end < rows.end { end } else { self.next };
                 let next = next..(next + p.chunk).min(s.n * down);
                 let mut prefetch =
-                    Prefetch::new([self.rows(&xs, &next), self.rows(&ys, &next), &[], &[]], PLACES);
-                for place in 0..PLACES {
+                    Prefetch::new([self.rows(&xs, &next), self.rows(&ys, &next), &[], &[]], POSITIONS);
+                for position in 0..POSITIONS {
                     prefetch.fetch();
-                    let x = x_places.as_ptr().add(place * x_place);
-                    let y = y_places.as_ptr().add(place * y_place);
-                    let sum = sums.as_mut_ptr().add(place * (ys.room * xs.room + V::LANES));
+                    let x = x_positions.as_ptr().add(position * x_stride);
+                    let y = y_positions.as_ptr().add(position * y_stride);
+                    let sum = sums.as_mut_ptr().add(position * (ys.room * xs.room + V::LANES));
                     outer::<V, MR, MR1>((y, ys.room), (x, xs.room), tiles, begin, sum);
                 }
             }
             row = end;
         }
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe { self.finish::<V>(&xs, &ys, sums, to) };
     }
 
@@ -219,7 +220,7 @@ impl Task<'_> {
     /// As [`Self::run`].
     #[inline(always)]
     unsafe fn finish<V: Arithmetic>(&self, xs: &Slice<'_>, ys: &Slice<'_>, sums: &[f32], to: *mut f32) {
-        let place = ys.room * xs.room + V::LANES;
+        let position = ys.room * xs.room + V::LANES;
         for k in 0..ys.len {
             for c in (0..xs.room).step_by(V::LANES) {
                 let lanes = (xs.len - c).min(V::LANES);
@@ -227,7 +228,7 @@ impl Task<'_> {
                 unsafe {
                     let from = sums.as_ptr().add(k * xs.room + c);
                     let taps =
-                        transform_tile::<V, FilterGradTransform, 6, 3>(strided(from, 6 * place, place));
+                        transform_tile::<V, FilterGradTransform, 6, 3>(strided(from, 6 * position, position));
                     for (tap, y) in taps.as_flattened().iter().enumerate() {
                         let to = to.add(((self.k + k) * 9 + tap) * xs.c + self.c + c);
                         if lanes == V::LANES {
