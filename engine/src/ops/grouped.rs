@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::op::{Op, ensure};
 use crate::spec::Spec;
-use kernels::ops::grouped::Grouped;
+use kernels::ops::bn_stats::Grouped;
 
 /// The shape of an N×H×W×C batch whose images are divided into `groups` (images per group, in order). The groups must
 /// not be empty and must add up to N.
