@@ -132,7 +132,7 @@ mod tests {
             l2 in proptest::bool::ANY,
         ) {
             let norm = if l2 { Norm::L2 } else { Norm::Linf };
-            let mut rng = Philox::new(seed, Stream::Test, 0);
+            let mut rng = Philox::new(seed, Stream::TEST, 0);
             // Some values lie on the box's faces.
             let x0: Vec<f32> = (0..len).map(|_| (3.0 * rng.uniform() - 1.5).clamp(-1.0, 1.0)).collect();
             let within = |x: &[f32]| {
@@ -170,7 +170,7 @@ mod tests {
     /// In d dimensions a share 2^-d of a ball's volume lies within half its radius.
     #[test]
     fn starts_fill_the_ball() {
-        let mut rng = Philox::new(1, Stream::Test, 3);
+        let mut rng = Philox::new(1, Stream::TEST, 3);
         let x0 = [0.0f32; 3];
         for norm in [Norm::Linf, Norm::L2] {
             let near =

@@ -16,8 +16,7 @@ pub const CHOICES: &str = "gpu_choices.json";
 /// # Errors
 /// If it cannot be written.
 pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
-    let Some(gpu) = device.as_gpu() else { return Ok(()) };
-    let choices: BTreeMap<String, String> = gpu.choices().into_iter().collect();
+    let choices = device.algorithm_choices();
     if choices.is_empty() {
         return Ok(());
     }
@@ -28,11 +27,13 @@ pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
 /// Takes over what a run kept, for programs planned from now on; returns how many choices there were. A file that is
 /// not there or damaged counts as none: the choices are then measured again.
 pub fn recall_choices(device: &Device, folder: &Path) -> usize {
-    let Some(gpu) = device.as_gpu() else { return 0 };
+    if !device.is_gpu() {
+        return 0;
+    }
     let text = fs::read_to_string(folder.join(CHOICES)).unwrap_or_default();
     let choices: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
     let count = choices.len();
-    gpu.recall(choices);
+    device.use_algorithm_choices(choices);
     count
 }
 
@@ -51,15 +52,14 @@ pub struct CpuInfo {
 
 /// The CPU that `device` is, if it is one.
 pub fn cpu(device: &Device) -> Option<CpuInfo> {
-    let cpu = device.as_cpu()?;
     Some(CpuInfo {
         model: model_name(),
-        threads: cpu.pool.threads(),
+        threads: device.threads()?,
         available_threads: std::thread::available_parallelism().map_or(1, usize::from),
-        instruction_set: match cpu.simd.level() {
+        instruction_set: match device.instruction_set()? {
             Level::Portable => "portable",
             Level::Avx2 => "AVX2",
-            Level::Avx512 if cpu.simd.bf16() => "AVX-512 with BF16",
+            Level::Avx512 if device.has_bf16_instructions() => "AVX-512 with BF16",
             Level::Avx512 => "AVX-512",
         },
     })

@@ -4,7 +4,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::metrics::{Predictions, auroc};
 use crate::model::{Model, Scores};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use jempp_data::{Dataset, Reading, Split, plain_batch};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -74,7 +75,7 @@ pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) ->
 
 /// Each image with its pixels in an order of its own (channels stay together).
 pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 1);
+    let mut rng = Philox::new(seed, streams::EVAL, 1);
     let mut order: Vec<usize> = (0..h * w).collect();
     images
         .chunks_exact(h * w * c)
@@ -87,7 +88,7 @@ pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f
 
 /// `len` values of uniform noise in [−1, 1].
 pub fn uniform_noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 2);
+    let mut rng = Philox::new(seed, streams::EVAL, 2);
     (0..len).map(|_| 2.0 * rng.uniform() - 1.0).collect()
 }
 

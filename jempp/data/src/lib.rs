@@ -21,6 +21,7 @@ pub mod random;
 mod readers;
 mod source;
 mod spread;
+pub mod streams;
 pub mod synthetic;
 pub mod untrusted;
 

@@ -1,4 +1,4 @@
-//! The uses of [`engine::rng::Stream::Eval`]: a step is one of these plus the number of an image or a replicate, both
+//! The uses of [`crate::streams::EVAL`]: a step is one of these plus the number of an image or a replicate, both
 //! below 2²⁴. Blocks from 16 on are those of attacks.
 
 const fn block(i: u32) -> u32 {

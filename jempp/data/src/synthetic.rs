@@ -3,9 +3,10 @@
 //! Invariant: an image depends on its number, the data and the seed only, not on the portion that it is asked for in.
 
 use super::random;
+use crate::streams;
 use crate::{Dataset, plain_batch};
 use core::ops::Range;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp_formats::{Error, Result};
 
 /// Images of a batch in the published code's interpolation: image i is mixed with image i + 100 of a shuffled order.
@@ -82,7 +83,7 @@ impl<'a> Images<'a> {
             if indices.len() < 2 {
                 return Err(Error::Data("a single image cannot be mixed with another".into()));
             }
-            Philox::new(seed, Stream::Eval, random::INTERPOLATED).shuffle(&mut indices);
+            Philox::new(seed, streams::EVAL, random::INTERPOLATED).shuffle(&mut indices);
         }
         Ok(Self { set, indices, kind, seed, noise })
     }
@@ -134,7 +135,7 @@ impl<'a> Images<'a> {
     }
 
     fn rng(&self, step: u32) -> Philox {
-        Philox::new(self.seed, Stream::Eval, step)
+        Philox::new(self.seed, streams::EVAL, step)
     }
 
     fn make(&self, i: u32, image: &mut [f32], other: &[f32]) {

@@ -2,9 +2,10 @@
 
 use super::detection::REPLICATES;
 use super::{Estimate, Protocol, random};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::metrics::{Bin, Predictions, ece, logsumexp, scaled, softmax, temperature};
+use jempp::streams;
 use serde::{Deserialize, Serialize};
 
 /// Accuracy and calibration at one temperature.
@@ -101,7 +102,7 @@ impl Each {
         let mut draws: [Vec<f64>; 3] = Default::default();
         let mut gaps = vec![0.0; bins];
         for r in 0..REPLICATES {
-            let mut rng = Philox::new(seed, Stream::Eval, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
             gaps.fill(0.0);
             let (mut nll, mut brier) = (0.0, 0.0);
             for _ in 0..n {
@@ -144,10 +145,11 @@ pub fn calibration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
 
     /// Labels drawn from softmax(z); the model says 3·z.
     fn overconfident(n: usize) -> (Vec<f32>, Vec<u16>) {
-        let mut rng = Philox::new(8, Stream::Test, 1);
+        let mut rng = Philox::new(8, Stream::TEST, 1);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..4).map(|_| 2.0 * rng.normal()).collect();

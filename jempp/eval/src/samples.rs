@@ -9,12 +9,13 @@ mod nearest;
 
 use super::{Watcher, tell};
 pub use buffer::{Ages, Buffer, ages, saturation};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::config::Config;
 use jempp::evaluation::Subject;
 use jempp::metrics::{argmax, softmax};
 use jempp::model::{Model, Scores};
 use jempp::sampling::draw::{Film, SampleOptions, Start, replay_buffer, sample, sample_filmed};
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_formats::grid::{save_animation, save_cells, save_grid};
 pub use nearest::{Nearest, nearest};
@@ -200,7 +201,7 @@ impl Sampler<'_> {
         let (px, classes) = (self.px(), self.model.network().config.classes);
         let scores = self.scores(buffer, watch)?;
         let mut order: Vec<usize> = (0..buffer.len() / px).collect();
-        Philox::new(self.seed, Stream::Sample, u32::MAX - 2).shuffle(&mut order);
+        Philox::new(self.seed, streams::SAMPLE, u32::MAX - 2).shuffle(&mut order);
         let image = |i: usize| &buffer[i * px..(i + 1) * px];
         let any: Vec<Option<&[f32]>> = order.iter().take(100).map(|i| Some(image(*i))).collect();
         self.cells("buffer.png", &any, COLUMNS, "Chains of the replay buffer, in random order.")?;

@@ -7,7 +7,7 @@ use crate::network::BnMode;
 use engine::ops::elementwise::Mul;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use engine::{Host, Spec, Tape, grad};
+use engine::{HostTensor, Spec, Tape, grad};
 use serde::{Deserialize, Serialize};
 
 /// Kept off the margin loss's denominator.
@@ -90,7 +90,10 @@ impl Model {
         let px = self.network.pixels();
         let (mut out, mut gradient) = (Scores::default(), Vec::with_capacity(images.len()));
         self.chunks(n, Want::GradDensity, &mut |p, range| {
-            p.plan.run_shared(&self.state, &[(p.x, Host::F32(&images[range.start * px..range.end * px]))])?;
+            p.plan.run_shared(
+                &self.state,
+                &[(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))],
+            )?;
             gradient.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             out.logits.extend(p.plan.fetch::<f32>(p.outputs[1])?);
             out.log_density.extend(p.plan.fetch::<f32>(p.outputs[2])?);
@@ -127,10 +130,10 @@ impl Model {
         let (mut logits, mut gradient) = (Vec::with_capacity(n * classes), Vec::with_capacity(images.len()));
         self.chunks(n, want, &mut |p, range| {
             let px = self.network.pixels();
-            let mut inputs = vec![(p.x, Host::F32(&images[range.start * px..range.end * px]))];
+            let mut inputs = vec![(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))];
             inputs.extend(p.labels.map(|v| match loss {
-                Loss::CrossEntropy => (v, Host::I32(&labels[range.clone()])),
-                Loss::Margin => (v, Host::F32(&upstream[range.start * classes..range.end * classes])),
+                Loss::CrossEntropy => (v, HostTensor::I32(&labels[range.clone()])),
+                Loss::Margin => (v, HostTensor::F32(&upstream[range.start * classes..range.end * classes])),
             }));
             p.plan.run_shared(&self.state, &inputs)?;
             gradient.extend(p.plan.fetch::<f32>(p.outputs[0])?);

@@ -14,7 +14,7 @@ use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
 use crate::network::{BnMode, Network, Objective, get, listing};
 use engine::ops::reduce::SumAll;
-use engine::{Device, Host, Spec, State, Tape, grad};
+use engine::{Device, HostTensor, Spec, State, Tape, grad};
 use jempp_formats::container::{Container, Tensor};
 pub use losses::Loss;
 use pool::{Pool, Program, Want};
@@ -302,7 +302,10 @@ impl Model {
         let mut out = Scores { logits: Vec::with_capacity(n * classes), log_density: Vec::with_capacity(n) };
         self.chunks(n, Want::Scores, &mut |p, range| {
             let px = self.network.pixels();
-            p.plan.run_shared(&self.state, &[(p.x, Host::F32(&images[range.start * px..range.end * px]))])?;
+            p.plan.run_shared(
+                &self.state,
+                &[(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))],
+            )?;
             out.logits.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             out.log_density.extend(p.plan.fetch::<f32>(p.outputs[1])?);
             Ok(())
@@ -360,9 +363,9 @@ impl Model {
         let want = if labels.is_some() { Want::GradLabel } else { Want::GradDensity };
         self.chunks(n, want, &mut |p, range| {
             let px = self.network.pixels();
-            let mut inputs = vec![(p.x, Host::F32(&images[range.start * px..range.end * px]))];
+            let mut inputs = vec![(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))];
             if let (Some(v), Some(l)) = (p.labels, labels) {
-                inputs.push((v, Host::I32(&l[range])));
+                inputs.push((v, HostTensor::I32(&l[range])));
             }
             p.plan.run_shared(&self.state, &inputs)?;
             out.extend(p.plan.fetch::<f32>(p.outputs[0])?);

@@ -209,7 +209,7 @@ mod tests {
 
     /// Scores of three classes whose labels follow softmax(z / 2).
     fn scores(n: usize, seed: u64) -> (Scores, Vec<u16>) {
-        let mut rng = Philox::new(seed, Stream::Test, 5);
+        let mut rng = Philox::new(seed, Stream::TEST, 5);
         let (mut s, mut labels) = (Scores::default(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..3).map(|_| 3.0 * rng.normal()).collect();

@@ -37,7 +37,7 @@ pub struct Masks {
     pub seed: Var,
     /// `i32[1]`.
     pub step: Var,
-    /// [`Stream::Dropout`] or [`Stream::ChainDropout`].
+    /// [`crate::streams::DROPOUT`] or [`crate::streams::CHAIN_DROPOUT`].
     pub stream: Stream,
 }
 
@@ -285,7 +285,8 @@ impl Objective {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use engine::{Device, Host, Spec, State};
+    use crate::streams;
+    use engine::{Device, HostTensor, Spec, State};
 
     /// Between conv1 and bn2 of each block, and nowhere else; a pass without masks is whole.
     #[test]
@@ -301,12 +302,12 @@ mod tests {
             let mut tape = Tape::new();
             let x = tape.input("x", net.images(6));
             let (seed, step) = (tape.input("seed", Spec::i32(&[2])), tape.input("step", Spec::i32(&[1])));
-            let masks = thinned.then_some(Masks { seed, step, stream: Stream::Dropout });
+            let masks = thinned.then_some(Masks { seed, step, stream: streams::DROPOUT });
             let f = net.forward_with(&mut tape, x, &BnMode::Running, masks).unwrap();
             assert_eq!(tape.count("dropout"), if thinned { 3 } else { 0 });
             let mut plan = tape.plan(&device, &f.normed).unwrap();
-            let place = [(seed, Host::I32(&[1, 2][..])), (step, Host::I32(&[7]))];
-            let inputs: Vec<_> = [(x, Host::F32(&images))].into_iter().chain(place).collect();
+            let place = [(seed, HostTensor::I32(&[1, 2][..])), (step, HostTensor::I32(&[7]))];
+            let inputs: Vec<_> = [(x, HostTensor::F32(&images))].into_iter().chain(place).collect();
             plan.run(&mut state.duplicate().unwrap(), &inputs).unwrap();
             f.normed.iter().map(|v| plan.fetch::<f32>(*v).unwrap()).collect::<Vec<_>>()
         };

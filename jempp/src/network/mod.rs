@@ -10,7 +10,8 @@ pub(crate) mod listing;
 
 use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
 pub use forward::{BnMode, Forward, Heads, Masks, Objective};
@@ -222,7 +223,7 @@ impl Network {
     /// If the state is not the one the network was added to.
     pub fn initialise(&self, state: &mut State, seed: u64) -> Result<()> {
         for (i, p) in self.parameters.iter().enumerate() {
-            let mut rng = Philox::new(seed, Stream::Init, i as u32);
+            let mut rng = Philox::new(seed, streams::INIT, i as u32);
             let mut draw = || match p.start {
                 Start::FanIn(n) => (2.0 * rng.uniform() - 1.0) / (n as f32).sqrt(),
                 Start::Constant(c) => c,

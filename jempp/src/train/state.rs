@@ -7,10 +7,10 @@ use crate::error::{Error, Result};
 use crate::model::{Bank, Model, read_tensor, write_tensor};
 use crate::network::get;
 use crate::sampling::{self, Source};
+use crate::streams;
 use crate::train::Trainer;
 use crate::train::recalibrate;
 use engine::Slot;
-use engine::rng::Stream;
 use jempp_data::{Dataset, Split};
 use jempp_formats::container::Container;
 use serde_json::json;
@@ -49,7 +49,7 @@ fn bank(trainer: &Trainer, source: Source) -> Result<Bank> {
     let n = (BANK / classes).max(1) * classes;
     let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
     let mut state = trainer.state().duplicate()?;
-    let place = (Stream::Sample, u32::MAX);
+    let place = (streams::SAMPLE, u32::MAX);
     let images = trainer.network().images(1);
     let values =
         sampling::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;

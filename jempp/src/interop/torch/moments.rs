@@ -6,7 +6,8 @@
 use super::infer;
 use crate::error::{Error, Result};
 use crate::model::Bank;
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use jempp_formats::container::{TensorData, layout};
 use jempp_formats::torch::Saved;
 use std::path::Path;
@@ -76,7 +77,7 @@ impl Moments {
             let factor = cholesky(&self.covariances[class * n * n..(class + 1) * n * n], n)
                 .map_err(|i| Error::Data(format!("class {class}: its covariance is none, at value {i}")))?;
             let mean = &self.means[class * n..(class + 1) * n];
-            let mut rng = Philox::new(seed, Stream::Sample, class as u32);
+            let mut rng = Philox::new(seed, streams::SAMPLE, class as u32);
             for _ in 0..each {
                 let z: Vec<f64> = (0..n).map(|_| f64::from(rng.normal())).collect();
                 draws.extend((0..n).map(|i| {

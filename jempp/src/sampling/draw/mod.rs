@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::metrics::{argmax, softmax};
 use crate::model::{Bank, Model, REPLAY_BUFFER};
 use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use crate::streams;
 pub use data::draws_from_data;
 use engine::State;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use std::path::Path;
 
 /// Chains that run at a time, and images scored at a time.
@@ -218,7 +219,7 @@ fn run_chunk(
         counter,
         conditional: labels.is_some(),
         accumulate: None,
-        stream: Stream::Sample,
+        stream: streams::SAMPLE,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;
     let mut take = |step, state: &State| -> Result<()> {
@@ -256,7 +257,7 @@ fn judged(model: &Model, options: &SampleOptions<'_>, images: Vec<f32>) -> Resul
 
 fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
     let (n, px) = (options.n, model.network().pixels());
-    let mut rng = Philox::new(options.seed, Stream::Sample, START);
+    let mut rng = Philox::new(options.seed, streams::SAMPLE, START);
     match options.start {
         Start::Noise => Ok((0..n * px).map(|_| 2.0 * rng.uniform() - 1.0).collect()),
         Start::Images(x) => {
