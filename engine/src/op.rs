@@ -244,7 +244,7 @@ pub fn check_inputs_bf16(
     ints: &[usize],
     activation: impl Fn(usize) -> bool,
 ) -> core::result::Result<(), String> {
-    ensure!(n.contains(&x.len()), "takes {} inputs, got {}", count(&n), x.len());
+    ensure!(n.contains(&x.len()), "takes {}, got {}", count(&n), x.len());
     let (mut wide, mut narrow) = (None, None);
     for (i, s) in x.iter().enumerate() {
         if ints.contains(&i) {
@@ -269,9 +269,10 @@ pub fn check_inputs_bf16(
 
 fn count(n: &core::ops::RangeInclusive<usize>) -> String {
     match (*n.start(), *n.end()) {
-        (a, b) if a == b => a.to_string(),
-        (a, usize::MAX) => format!("{a} or more"),
-        (a, b) => format!("{a} to {b}"),
+        (1, 1) => "1 input".into(),
+        (a, b) if a == b => format!("{a} inputs"),
+        (a, usize::MAX) => format!("{a} or more inputs"),
+        (a, b) => format!("{a} to {b} inputs"),
     }
 }
 

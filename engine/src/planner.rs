@@ -46,7 +46,7 @@ pub(crate) struct Planner<'a> {
 const END: usize = usize::MAX;
 
 impl<'a> Planner<'a> {
-    /// Liveness: the nodes that matter, in recorded order, and the last reader of each value.
+    /// Liveness analysis: the nodes on which `roots` depend, in recorded order, and the last reader of each value.
     pub(crate) fn new(tape: &'a Tape, roots: &[Var]) -> Self {
         let mut alive = vec![false; tape.values.len()];
         roots.iter().for_each(|v| alive[v.index()] = true);
@@ -81,7 +81,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Assigned values that may live in their slot from the start.
+    /// Places assigned values in their slot where its old value is not read any more, or only by the node that overwrites
+    /// it.
     pub(crate) fn place_slots(&mut self) {
         for u in &self.tape.slots {
             if let Some(initial) = u.initial {
@@ -127,7 +128,7 @@ impl<'a> Planner<'a> {
         self.storages.len() - 1
     }
 
-    /// Arena storage for everything else, sharing it along in-place ops.
+    /// Gives everything else storage in the arena; ops that work in place pass theirs on.
     pub(crate) fn place_values(&mut self, roots: &[Var]) {
         for i in 0..self.tape.values.len() {
             let value = &self.tape.values[i];
@@ -164,7 +165,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Inputs one after the other, then first fit by decreasing size; returns the arena's size.
+    /// Places inputs one after the other and everything else by first fit in decreasing size; returns the arena's size.
     pub(crate) fn assign_offsets(&mut self) -> usize {
         let mut size = 0;
         for s in &mut self.storages[..self.inputs] {

@@ -89,7 +89,7 @@ fn a_wrong_gradient_is_found_and_named() {
         t.record(WrongGradient, x)
     });
     let error = check_gradients(&refused).unwrap_err().to_string();
-    assert!(error.contains("takes 1 inputs, got 2") && error.contains("ops.rs:"), "{error}");
+    assert!(error.contains("takes 1 input, got 2") && error.contains("ops.rs:"), "{error}");
 }
 
 #[test]

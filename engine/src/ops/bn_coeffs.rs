@@ -55,7 +55,7 @@ impl Op for BnCoeffs {
     }
 }
 
-/// `dvar[G, C]` and `dgamma[C]` from var, gamma and dscale.
+/// The gradients of the variance `[G, C]` and of gamma `[C]`, from variance, gamma and the gradient of the scale.
 #[derive(Clone, Copy, Debug)]
 pub struct BnCoeffsGrad {
     /// ε, added to the variance.

@@ -22,7 +22,7 @@ pub struct Concat {
 }
 
 impl Concat {
-    /// Where each input lies in the output, and the channels of zeros before and after it that are its own to write.
+    /// Where each input lies in the output, and how many channels of zeros before and after it are written with it.
     fn places(&self, x: &[Spec]) -> Vec<(Inside, [usize; 2])> {
         let (mut before, mut left) = (self.frame.before, x.iter().map(Spec::last).sum::<usize>());
         let mut out = Vec::with_capacity(x.len());
@@ -85,10 +85,10 @@ impl Op for Concat {
     }
 }
 
-/// What of an image lies inside a frame of any values: the gradient of [`Concat`] for one of its inputs.
+/// The part of an image that lies inside a frame: the gradient of [`Concat`] for one of its inputs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cut {
-    /// What is cut off.
+    /// The frame that is cut off.
     pub frame: Frame,
 }
 

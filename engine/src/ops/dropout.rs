@@ -70,7 +70,7 @@ impl Op for Dropout {
 }
 
 pub(super) fn cases() -> Cases {
-    let thin = |rate, layer| {
+    let dropout = |rate, layer| {
         let op = Dropout { rate, stream: Stream::TEST, layer };
         move |t: &mut Tape, x: &[Var]| t.record(op, x)
     };
@@ -78,14 +78,14 @@ pub(super) fn cases() -> Cases {
     let of = |x: &'static [usize]| [(x, F::Normal), seed.clone(), step.clone()];
     Cases {
         small: vec![
-            Case::new("a third", &of(&[3, 5, 7, 2]), thin(0.3, 0)).bf16(&[0]),
-            Case::new("another layer", &of(&[2, 9]), thin(0.5, 3)).bf16(&[0]),
-            Case::new("none", &of(&[5]), thin(0.0, 1)).bf16(&[0]),
+            Case::new("a third", &of(&[3, 5, 7, 2]), dropout(0.3, 0)).bf16(&[0]),
+            Case::new("another layer", &of(&[2, 9]), dropout(0.5, 3)).bf16(&[0]),
+            Case::new("none", &of(&[5]), dropout(0.0, 1)).bf16(&[0]),
         ],
         invalid: vec![
-            Case::new("rate", &of(&[3]), thin(1.0, 0)),
-            Case::new("step", &[(&[3], F::Normal), seed.clone(), seed.clone()], thin(0.3, 0)),
+            Case::new("rate", &of(&[3]), dropout(1.0, 0)),
+            Case::new("step", &[(&[3], F::Normal), seed.clone(), seed.clone()], dropout(0.3, 0)),
         ],
-        bench: vec![Case::new("a third", &of(&[64, 32, 32, 160]), thin(0.3, 0)).bf16(&[0])],
+        bench: vec![Case::new("a third", &of(&[64, 32, 32, 160]), dropout(0.3, 0)).bf16(&[0])],
     }
 }

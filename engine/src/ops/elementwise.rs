@@ -13,7 +13,7 @@ use kernels::gpu::Gpu;
 use kernels::ops::elementwise;
 use std::sync::Arc;
 
-/// y = x, in memory of its own.
+/// y = x, a copy.
 #[derive(Debug)]
 pub struct Identity;
 
@@ -49,10 +49,10 @@ impl Op for Identity {
     }
 }
 
-/// A tensor of one value.
+/// A tensor whose elements all have one value.
 #[derive(Debug)]
 pub struct Fill {
-    /// Its spec; a real type.
+    /// Its spec, of a real type.
     pub spec: Spec,
     /// Its value.
     pub value: f64,

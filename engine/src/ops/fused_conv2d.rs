@@ -329,7 +329,7 @@ fn block_case(groups: &'static [usize], [n, h, w, c, k]: [usize; 5], f: usize, s
     let inputs: [(&[usize], F); 8] = [
         (&[n, h, w, c], F::Normal),
         (&[k, f, f, c], F::Normal),
-        // Its gradient is zero but for rounding: the norm takes it away.
+        // Its gradient is zero but for rounding, as the norm subtracts the mean.
         (&[k], F::Fixed),
         (&[k, f, f, k], F::Normal),
         (&[k], F::Normal),

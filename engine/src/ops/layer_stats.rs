@@ -57,7 +57,7 @@ impl Op for LayerStats {
     }
 }
 
-/// Gradients of mean and var, from mean and the gradients of [`LayerStats`]' results.
+/// The gradients of mean and variance. Inputs: mean and the gradients of the two outputs of [`LayerStats`].
 #[derive(Clone, Copy, Debug)]
 pub struct LayerStatsGrad;
 
@@ -111,6 +111,6 @@ pub(super) fn cases() -> Cases {
             Case::new("rank", &[(c, m.clone()), (c, v.clone())], go),
             Case::new("shape", &[(s, m.clone()), (&[3, 6], v.clone())], go),
         ],
-        bench: vec![Case::new("an image a group", &[(&[192, 640], m), (&[192, 640], v)], go)],
+        bench: vec![Case::new("a group per image", &[(&[192, 640], m), (&[192, 640], v)], go)],
     }
 }

@@ -1,4 +1,4 @@
-//! The linear layer y = x·wᵀ + b and its gradients: matrix products closed under differentiation.
+//! The linear layer y = x·wᵀ + b and its gradients. All are matrix products, and their gradients are again among them.
 
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
@@ -25,7 +25,7 @@ fn gradient(gpu: &Arc<Gpu>, conv: cuda::Conv) -> Result<Prepared> {
     })
 }
 
-/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and b or not.
+/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and optionally b.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear;
 
