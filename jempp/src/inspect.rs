@@ -3,6 +3,7 @@
 use crate::checkpoint;
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
+use crate::model::source::ModelSource;
 use crate::model::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor};
@@ -92,7 +93,7 @@ pub struct TensorShape {
 /// [`Error::Data`] when there is no model; [`Error::Format`] when it is damaged or of another format.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     let model = checkpoint::resolve_model(path)?;
-    let container = checkpoint::load_model(&model)?;
+    let container = ModelSource::open(&model)?.into_container()?;
     let architecture = architecture(&container)?;
     container.check_finite()?;
     let dir = model.parent().filter(|d| d.join(checkpoint::MANIFEST).is_file()).map(Path::to_path_buf);

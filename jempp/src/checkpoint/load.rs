@@ -6,8 +6,6 @@ use super::manifest::{Entry, Manifest};
 use super::names::{LAST, dotted, entries, step_of, steps, target};
 use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, resolve_model};
 use crate::error::{Error, Result};
-use crate::interop::torch;
-use engine::Mmap;
 use jempp_formats::container::Container;
 use jempp_formats::container::format;
 use std::fs::File;
@@ -16,8 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// Longest manifest that is read; ours have some 500 bytes.
 const LONGEST: u64 = 64 * 1024;
-/// Bytes that tell what a file is.
-const START: u64 = 32;
 
 /// Reads the checkpoint in the folder `path`, which may also be a pointer such as `ckpt/last`.
 ///
@@ -53,34 +49,12 @@ pub fn verify(path: &Path) -> Result<u64> {
     Ok(manifest.step)
 }
 
-/// Reads the model that `path` stands for, see [`resolve_model`]: safetensors or a file of PyTorch. In a checkpoint its
-/// checksum is verified.
+/// Opens the model file that `path` stands for (see [`resolve_model`]) and verifies its checksum if it is part of a
+/// checkpoint. Returns the file's own path, and the file, positioned at its start.
 ///
 /// # Errors
-/// Those of [`resolve_model`], [`Container::read`] and [`torch::model`].
-pub fn load_model(path: &Path) -> Result<Container> {
-    let (path, mut file) = checked_model(path)?;
-    let fail = |e| Error::io(&path, e);
-    let about = file.metadata().map_err(fail)?;
-    if !about.is_file() {
-        return Err(damaged(&path, "not a file"));
-    }
-    if starts_as_torch(&mut file).map_err(fail)? {
-        return torch::model(&Mmap::map(&file).map_err(fail)?, &path, torch::Hints::default());
-    }
-    Ok(format::read(&mut BufReader::new(file), about.len(), &path)?)
-}
-
-/// Whether a file is one of PyTorch, by how it starts; it is left at its start.
-fn starts_as_torch(file: &mut File) -> std::io::Result<bool> {
-    let mut start = Vec::new();
-    file.by_ref().take(START).read_to_end(&mut start)?;
-    file.rewind()?;
-    Ok(jempp_formats::torch::is_torch(&start))
-}
-
-/// Opens the model that `path` stands for, at its start; in a checkpoint its checksum is verified.
-pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
+/// Those of [`resolve_model`]; [`Error::Format`] when the checkpoint is damaged; [`Error::Io`].
+pub(crate) fn open_model(path: &Path) -> Result<(PathBuf, File)> {
     let path = resolve_model(path)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let file = if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
@@ -89,17 +63,6 @@ pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
         File::open(&path).map_err(|e| Error::io(&path, e))?
     };
     Ok((path, file))
-}
-
-/// A model from the bytes of its file, as [`load_model`] reads one; messages call it `source`.
-///
-/// # Errors
-/// Those of [`Container::from_bytes`] and [`torch::model`].
-pub fn model_from_bytes(bytes: &[u8], source: &Path) -> Result<Container> {
-    match jempp_formats::torch::is_torch(bytes) {
-        true => torch::model(bytes, source, torch::Hints::default()),
-        false => Ok(Container::from_bytes(bytes, source)?),
-    }
 }
 
 /// Reads the trainer's file beside the model that `path` stands for, see [`resolve_model`]; its checksum is verified.

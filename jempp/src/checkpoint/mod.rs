@@ -14,12 +14,12 @@
 //! business of [`save`], which tidies them up next time. One process at a time writes into a `ckpt`; any may read.
 
 mod disk;
+mod lazy;
 mod load;
 mod manifest;
 mod names;
 mod resolve;
 mod save;
-mod view;
 
 #[cfg(test)]
 mod tests;
@@ -28,11 +28,13 @@ use crate::error::Error;
 use jempp_formats::container::Container;
 use std::path::{Path, PathBuf};
 
-pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, verify};
+pub(crate) use lazy::FileBytes;
+pub use lazy::LazyReader;
+pub(crate) use load::open_model;
+pub use load::{load, load_last, load_trainer, verify};
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;
-pub use view::View;
 
 /// Name of the model's file in a checkpoint.
 pub const MODEL: &str = "model.safetensors";

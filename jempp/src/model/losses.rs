@@ -1,6 +1,7 @@
 //! What attacks ask of a model: losses of labelled images, and their gradients by the images.
 
-use super::{Model, Program, Scores, Want};
+use super::pool::{Program, Want};
+use super::{Model, Scores};
 use crate::error::{Error, Result};
 use crate::metrics::logsumexp;
 use crate::network::BnMode;

@@ -10,25 +10,26 @@ use crate::error::{Error, Result};
 use crate::metrics::{argmax, scaled, softmax, temperature};
 use jempp_formats::container::{Container, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Share of wrong prediction sets, and of data taken for none, that are accepted unless asked otherwise.
 pub const ALPHA: f64 = 0.05;
 /// Names in a model's file.
 pub(crate) const TENSOR: &str = "thresholds.log_density";
-const FACTS: &str = "thresholds";
+const KEY: &str = "thresholds";
 
 /// What a model decides by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
     /// The numbers.
-    pub facts: Facts,
+    pub values: ThresholdValues,
     /// log p(x) of all validation images, rising.
     pub log_density: Vec<f32>,
 }
 
 /// The numbers among the thresholds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ThresholdValues {
     /// What logits are divided by to give calibrated probabilities.
     pub temperature: f64,
     /// A class is in the prediction set if its calibrated probability is at least this.
@@ -104,7 +105,7 @@ impl Thresholds {
         let rank = (((n + 1) as f64) * (1.0 - alpha)).ceil() as usize;
         let mut log_density = scores.log_density.clone();
         log_density.sort_unstable_by(f32::total_cmp);
-        let facts = Facts {
+        let values = ThresholdValues {
             temperature,
             probability: of_label[rank.clamp(1, n) - 1],
             alpha,
@@ -112,13 +113,13 @@ impl Thresholds {
             fitted_on: [half, n],
             dataset_crc32c: dataset_crc32c.to_owned(),
         };
-        let fitted = Self { facts, log_density };
+        let fitted = Self { values, log_density };
         fitted.check().map_err(Error::Data)?;
         Ok(fitted)
     }
 
     fn check(&self) -> core::result::Result<(), String> {
-        let f = &self.facts;
+        let f = &self.values;
         let share = |v: f64| (0.0..=1.0).contains(&v);
         let sound = f.temperature.is_finite() && f.temperature > 0.0;
         if !sound || !share(f.probability) || !share(f.alpha) || !share(f.ood_alpha) {
@@ -140,12 +141,12 @@ impl Thresholds {
     /// The classes in the prediction set of an image's logits.
     pub fn set(&self, logits: &[f32]) -> Vec<usize> {
         let p = self.probabilities(logits);
-        (0..p.len()).filter(|k| p[*k] >= self.facts.probability).collect()
+        (0..p.len()).filter(|k| p[*k] >= self.values.probability).collect()
     }
 
     fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
         let mut p = vec![0.0; logits.len()];
-        softmax(&scaled(logits, self.facts.temperature), &mut p);
+        softmax(&scaled(logits, self.values.temperature), &mut p);
         p
     }
 
@@ -154,32 +155,33 @@ impl Thresholds {
         let p = self.probabilities(logits);
         let label = argmax(logits);
         let ood = self.p_value(log_density);
-        let alone = p.iter().filter(|p| **p >= self.facts.probability).count() == 1;
+        let alone = p.iter().filter(|p| **p >= self.values.probability).count() == 1;
         Decision {
             label: label as i32,
             probability: p[label] as f32,
             log_density,
             ood_p_value: ood as f32,
-            abstain: ood < self.facts.ood_alpha || !alone,
+            abstain: ood < self.values.ood_alpha || !alone,
         }
     }
 
     /// Adds them to a model's file.
     pub(crate) fn write(&self, c: &mut Container) -> Result<()> {
-        let text = serde_json::to_string(&self.facts).map_err(|e| Error::Internal(e.to_string()))?;
+        let text = serde_json::to_string(&self.values).map_err(|e| Error::Internal(e.to_string()))?;
         c.tensors.push(Tensor::f32(TENSOR, [self.log_density.len()], self.log_density.clone()));
-        c.meta.insert(FACTS.to_owned(), text);
+        c.meta.insert(KEY.to_owned(), text);
         Ok(())
     }
 
-    /// Reads them from a model's file, if it has any.
-    pub(crate) fn read(c: &Container) -> Result<Option<Self>> {
-        let Some(text) = c.meta.get(FACTS) else { return Ok(None) };
-        let facts =
-            serde_json::from_str(text).map_err(|e| c.wrong(format!("the thresholds are unreadable: {e}")))?;
-        let n = c.tensor(TENSOR)?.data.len();
-        let read = Self { facts, log_density: c.f32(TENSOR, &[n])?.to_vec() };
-        read.check().map_err(|why| c.wrong(why))?;
+    /// Reads them from the metadata and tensors of a model file, if it has any.
+    pub(crate) fn read(metadata: &BTreeMap<String, String>, tensors: &Container) -> Result<Option<Self>> {
+        let Some(text) = metadata.get(KEY) else { return Ok(None) };
+        let wrong = |why: String| tensors.wrong(why);
+        let values =
+            serde_json::from_str(text).map_err(|e| wrong(format!("its thresholds are not readable: {e}")))?;
+        let n = tensors.tensor(TENSOR)?.data.len();
+        let read = Self { values, log_density: tensors.f32(TENSOR, &[n])?.to_vec() };
+        read.check().map_err(wrong)?;
         Ok(Some(read))
     }
 }
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn decisions_by_hand() {
-        let facts = Facts {
+        let values = ThresholdValues {
             temperature: 2.0,
             probability: 0.3,
             alpha: 0.1,
@@ -253,23 +255,24 @@ mod tests {
             fitted_on: [1, 1],
             dataset_crc32c: String::new(),
         };
-        let t = Thresholds { facts, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
+        let t = Thresholds { values, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
         assert_eq!([-2.0, -1.0, 0.0, 9.0].map(|d| t.p_value(d)), [0.2, 0.4, 0.8, 1.0]);
         let d = t.decide(&[4.0, 0.0, 0.0], 0.5);
         let e = 2f64.exp();
         assert!((f64::from(d.probability) - e / (e + 2.0)).abs() < 1e-6 && d.label == 0 && !d.abstain);
         assert!(t.decide(&[4.0, 0.0, 0.0], -2.0).abstain, "no data");
         assert!(t.decide(&[4.0, 3.9, 0.0], 0.5).abstain, "two classes");
-        let certain = Thresholds { facts: Facts { probability: 0.99, ..t.facts.clone() }, ..t.clone() };
+        let certain =
+            Thresholds { values: ThresholdValues { probability: 0.99, ..t.values.clone() }, ..t.clone() };
         assert!(certain.decide(&[4.0, 0.0, 0.0], 0.5).abstain, "no class is likely enough");
         let mut c = Container::default();
         t.write(&mut c).unwrap();
-        assert_eq!(Thresholds::read(&c).unwrap(), Some(t.clone()));
-        assert_eq!(Thresholds::read(&Container::default()).unwrap(), None);
+        assert_eq!(Thresholds::read(&c.meta, &c).unwrap(), Some(t.clone()));
+        assert_eq!(Thresholds::read(&BTreeMap::new(), &Container::default()).unwrap(), None);
         for bad in [vec![1.0, 0.0], vec![], vec![f32::NAN]] {
             let mut c = Container::default();
             Thresholds { log_density: bad, ..t.clone() }.write(&mut c).unwrap();
-            assert_eq!(Thresholds::read(&c).unwrap_err().exit_code(), 6);
+            assert_eq!(Thresholds::read(&c.meta, &c).unwrap_err().exit_code(), 6);
         }
     }
 

@@ -65,7 +65,7 @@ pub fn to_bytes(model: &Model, bn: BatchNorm) -> Result<Vec<u8>> {
         doc_string: "A joint energy-based model: classifier and unnormalised log density".into(),
         graph: Some(graph),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
-        metadata: model.facts.iter().map(entry).collect(),
+        metadata: model.metadata.iter().map(entry).collect(),
     };
     if i32::try_from(file.encoded_len()).is_err() {
         let bytes = file.encoded_len();
