@@ -38,6 +38,9 @@ pub fn main() -> Result<()> {
     picture.save(out).map_err(|e| Error::Data(format!("{out}: {e}")))?;
 
     let mean = drawn.confidence.iter().sum::<f32>() / drawn.confidence.len().max(1) as f32;
-    println!("{} images in {out}; the classifier gives their classes p = {mean:.2} on average", drawn.labels.len());
+    println!(
+        "{} images in {out}; the classifier gives their classes p = {mean:.2} on average",
+        drawn.labels.len()
+    );
     Ok(())
 }

@@ -36,7 +36,8 @@ pub fn main() -> jempp::Result<()> {
         let (mut gap, mut right, steps) = (0.0, 0.0, split.train.len() / n);
         for _ in 0..steps {
             // 131 and the number of images have no common factor, so that every image has its turn.
-            let picked: Vec<u32> = (next..next + n).map(|k| split.train[k * 131 % split.train.len()]).collect();
+            let picked: Vec<u32> =
+                (next..next + n).map(|k| split.train[k * 131 % split.train.len()]).collect();
             next += n;
             data::plain_batch(&set, &picked, &mut images)?;
             images.iter_mut().for_each(|v| *v += SIGMA * normal(&mut random));
