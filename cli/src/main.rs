@@ -1,7 +1,8 @@
-//! The thin command line over `jempp`: arguments in, messages and exit codes out.
+//! The command line of `jempp`: arguments in, messages and exit codes out. The work is done in the library.
 
 mod args;
 mod commands;
+mod device;
 mod progress;
 
 use args::{Cli, Command, Global};
@@ -39,7 +40,7 @@ fn finish(result: jempp::Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// Shows what the libraries have to say: warnings, with `-v` more, with `-q` errors only.
+/// Sends the libraries' log messages to standard error: warnings, with `-v` more, with `-q` errors only.
 fn log_to_stderr(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => LevelFilter::ERROR,

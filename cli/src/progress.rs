@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Seconds between plain lines.
 const PLAIN_EVERY: f64 = 5.0;
 
-/// A bar, where someone looks at one.
+/// A progress bar, if standard error is a terminal.
 fn bar(global: &Global) -> Option<ProgressBar> {
     let plain = global.log_format == LogFormat::Json || global.quiet || !std::io::stderr().is_terminal();
     (!plain).then(|| {
@@ -21,7 +21,7 @@ fn bar(global: &Global) -> Option<ProgressBar> {
     })
 }
 
-/// A line on standard error, unless that is to be quiet.
+/// Writes a line to standard error, unless `-q` is given.
 pub fn note(global: &Global, text: &str) {
     match (global.quiet, global.log_format) {
         (true, _) => {}
@@ -30,8 +30,8 @@ pub fn note(global: &Global, text: &str) {
     }
 }
 
-/// Follows steps of a known number on standard error.
-pub struct Steps {
+/// Shows the progress of a known number of steps on standard error.
+pub struct StepProgress {
     what: String,
     quiet: bool,
     json: bool,
@@ -40,14 +40,14 @@ pub struct Steps {
     last: Instant,
 }
 
-impl Steps {
-    /// Steps of `what`.
+impl StepProgress {
+    /// For steps of the work called `what`.
     pub fn new(global: &Global, what: impl Into<String>) -> Self {
         let (json, now) = (global.log_format == LogFormat::Json, Instant::now());
         Self { what: what.into(), quiet: global.quiet, json, bar: bar(global), start: now, last: now }
     }
 
-    /// `done` of `total` are done.
+    /// Reports that `done` of `total` steps are done.
     pub fn step(&mut self, done: u32, total: u32) {
         let left = self.start.elapsed().as_secs_f64() / f64::from(done.max(1)) * f64::from(total - done);
         if let Some(bar) = &self.bar {
@@ -68,30 +68,30 @@ impl Steps {
     }
 }
 
-/// Follows work that goes from one kind of steps to another.
-pub struct Stages<'a> {
+/// Shows the progress of work in several stages, each with its own number of steps.
+pub struct StageProgress<'a> {
     global: &'a Global,
-    now: Option<Steps>,
+    stage: Option<StepProgress>,
 }
 
-impl<'a> Stages<'a> {
-    /// Before the first.
+impl<'a> StageProgress<'a> {
+    /// Before the first stage.
     pub fn new(global: &'a Global) -> Self {
-        Self { global, now: None }
+        Self { global, stage: None }
     }
 
-    /// `done` of `total` steps of `what` are done.
-    pub fn tell(&mut self, what: &str, done: usize, total: usize) -> bool {
-        let same = self.now.take().filter(|s| s.what == what);
-        let mut steps = same.unwrap_or_else(|| Steps::new(self.global, what));
+    /// Reports that `done` of `total` steps of the stage `what` are done. Always true: work is never cancelled here.
+    pub fn report(&mut self, what: &str, done: usize, total: usize) -> bool {
+        let same = self.stage.take().filter(|s| s.what == what);
+        let mut steps = same.unwrap_or_else(|| StepProgress::new(self.global, what));
         steps.step(done as u32, total as u32);
-        self.now = Some(steps);
+        self.stage = Some(steps);
         true
     }
 }
 
-/// Follows a run on standard error and in its `log.txt`.
-pub struct Follower<'a> {
+/// Shows the progress of a training run on standard error and in its `log.txt`.
+pub struct TrainProgress<'a> {
     folder: &'a Folder,
     quiet: bool,
     json: bool,
@@ -100,8 +100,8 @@ pub struct Follower<'a> {
     first: bool,
 }
 
-impl<'a> Follower<'a> {
-    /// As the global options ask.
+impl<'a> TrainProgress<'a> {
+    /// In the form that the global options ask for.
     pub fn new(global: &Global, folder: &'a Folder) -> Self {
         let json = global.log_format == LogFormat::Json;
         Self { folder, quiet: global.quiet, json, bar: bar(global), last: Instant::now(), first: true }
@@ -135,11 +135,11 @@ fn summary(p: &Progress) -> String {
     )
 }
 
-impl Observer for Follower<'_> {
+impl Observer for TrainProgress<'_> {
     fn start(&mut self, o: &Outline) {
         self.line(&format!("run folder {}", self.folder.path().display()));
         self.line(&format!(
-            "{} on {}: {} parameters, {} training images, {} iterations, {:.2} GFLOP each",
+            "{} on {}: {} parameters, {} training images, {} iterations, {:.2} GFLOP per iteration",
             o.dataset,
             o.device,
             o.footprint.parameters,

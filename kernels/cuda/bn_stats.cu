@@ -1,4 +1,5 @@
-// Mean and biased variance of each channel over a group's rows, and their gradient: the CUDA counterpart of bn_stats.rs.
+// Mean and biased variance of each channel over a group's rows, and their gradient: the CUDA counterpart of
+// bn_stats.rs.
 //
 // What must hold: each chunk of rows forms its own mean and sum of squared deviations in two passes over values that
 // it holds in registers; chunks are merged in float64 by the formula of Chan, Golub, LeVeque (1979) for many parts at

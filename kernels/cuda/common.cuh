@@ -1,7 +1,8 @@
 // Used by every kernel: what the run-time compiler does not define, bf16, 16-byte vectors, and reductions.
 //
 // What must hold:
-// - Nothing here needs a CUDA or host header, so that the same source compiles for a device and, for tests, for a CPU. A device compiles it with --fmad=false: a fused multiply-add happens only where __fmaf_rn is written.
+// - Nothing here needs a CUDA or host header, so that the same source compiles for a device and, for tests, for a CPU.
+//   A device compiles it with --fmad=false: a fused multiply-add happens only where __fmaf_rn is written.
 // - Reductions are butterflies or trees of a fixed shape, so a result depends on the numbers alone, never on timing.
 //   There are no floating-point atomics anywhere.
 // - Warp reductions are called by all 32 lanes together, block reductions by all threads of the block.
@@ -50,7 +51,7 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
     return r;
 }
 
-// ---- Packs: V neighbouring elements, loaded and stored at once --------------------------------------------------------------
+// ---- Packs: V neighbouring elements, loaded and stored at once -----------------------------------------------------
 
 // V neighbouring elements as floats, and their layout in memory. V times the element's size is 16 bytes, or 8, or V
 // is 1.

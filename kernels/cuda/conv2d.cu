@@ -1,9 +1,9 @@
-// 2-D convolution, N×H×W×C images and K×R×S×C filters, and its two gradients, directly, by their definition: for devices
-// without cuDNN, and as the reference for cuDNN. The CUDA counterpart of cpu/conv/reference.rs.
+// 2-D convolution, N×H×W×C images and K×R×S×C filters, and its two gradients, directly, by their definition: for
+// devices without cuDNN, and as the reference for cuDNN. The CUDA counterpart of cpu/conv/reference.rs.
 //
-// What must hold: each output is one thread's chain of fused multiply-adds, starting from the addend, in the
-// order of the loops below, rounded once to its type; results do not depend on the grid. Images, filters and outputs are
-// of type S; biases and the gradient with respect to the filters are float32.
+// What must hold: each output is one thread's chain of fused multiply-adds, starting from the addend, in the order of
+// the loops below, rounded once to its type; results do not depend on the grid. Images, filters and outputs are of type
+// S; biases and the gradient with respect to the filters are float32.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each output element is best.
 #include "common.cuh"

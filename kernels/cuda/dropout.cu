@@ -10,11 +10,11 @@ template <typename T>
 __device__ void dropout_body(const T* x, const int* seed, const int* step, unsigned stream, unsigned layer, float rate,
                              float scale, long long n, T* y)
 {
-    const Place place = place_at(seed, step, stream, 0);
+    const RandomSequence sequence = sequence_at(seed, step, stream, 0);
     const unsigned long long base = (unsigned long long)layer << 32;
     each_run<4>(n, [&](long long first, int count) {
         float u[4];
-        uniform_quad(place, base + (unsigned long long)(first / 4), u);
+        uniform_quad(sequence, base + (unsigned long long)(first / 4), u);
         if (count == 4) {
             Pack<T, 4> in, out;
             in.load(x + first);

@@ -10,9 +10,8 @@
 // V is 4 (float32) or 8 (bf16) where it divides c, else 1.
 //
 // Launch: grid (any number of blocks, groups, tiles), block JEMPP_BLOCK. The best first size is the number of chunks
-// for kernels that write parts, and for the others as many as fill the device several times over, but not more than there are
-// steps of `rows` rows.
-// `bounds` holds the first row of each group, and the number of rows at the end.
+// for kernels that write parts, and for the others as many as fill the device several times over, but not more than
+// there are steps of `rows` rows. `bounds` holds the first row of each group, and the number of rows at the end.
 #pragma once
 #include "common.cuh"
 
@@ -124,8 +123,8 @@ __device__ __forceinline__ Chunk chunk_of(const int* bounds, int chunk, int chun
     return k;
 }
 
-// For a block of 32 × 32 threads, one channel per lane: Σ of the parts of `used` chunks, `stride` apart. Every thread gets
-// its lane's sum. `from` is the channel's first part; it is not read where `inside` is false.
+// For a block of 32 × 32 threads, one channel per lane: Σ of the parts of `used` chunks, `stride` apart. Every thread
+// gets its lane's sum. `from` is the channel's first part; it is not read where `inside` is false.
 __device__ __forceinline__ double sum_of_parts(const float* from, long long stride, int used, bool inside)
 {
     double sum = 0.0;

@@ -1,5 +1,5 @@
-// y = leaky((x − mean)·scale + shift) with mean and scale of the row's group, and its gradients: the CUDA counterpart of
-// scale_shift_leaky.rs.
+// y = leaky((x − mean)·scale + shift) with mean and scale of the row's group, and its gradients: the CUDA counterpart
+// of scale_shift_leaky.rs.
 //
 // What must hold: the deviation from the mean is formed first, so that Σ dz·(x − mean) does not cancel; the slope at
 // zero is the leak. Elementwise results do not depend on the grid; sums are formed per chunk of rows in a fixed order

@@ -1,4 +1,5 @@
-// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v: the CUDA counterpart of sgd.rs, with the same bits.
+// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v: the CUDA counterpart of sgd.rs, with the
+// same bits.
 //
 // What must hold: weights and velocity are float32, the gradient is of type S; no fused multiply-add; results do not
 // depend on the grid. The learning rate is in device memory. `w_out` may be w and `v_out` v. `low`, if not null,

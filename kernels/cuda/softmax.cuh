@@ -1,7 +1,7 @@
 // The softmax of one row, computed by one warp: used by logsumexp and cross-entropy.
 //
-// What must hold: the maximum is subtracted first, so nothing overflows. All lanes of the warp call together and get the
-// same result.
+// What must hold: the maximum is subtracted first, so nothing overflows. All lanes of the warp call together and get
+// the same result.
 #pragma once
 #include "common.cuh"
 

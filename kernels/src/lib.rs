@@ -1,8 +1,8 @@
 //! The arithmetic of jempp, for CPUs and NVIDIA GPUs.
 //!
 //! Functions take and return slices and device buffers; there is no graph and there are no variables. All numeric
-//! `unsafe` code of the project is in this crate. [`ops`] has one file per op: its arguments, its CPU backend and, beside
-//! it, its CUDA backend.
+//! `unsafe` code of the project is in this crate. [`ops`] has one file per op: its arguments, its CPU backend and,
+//! beside it, its CUDA backend.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub(crate) mod conv_shape;

@@ -223,7 +223,8 @@ impl<'a> Memory<'a> {
         Ok(Self { arena: (bytes.as_mut_ptr(), bytes.len()), slots: Slots::Shared(&[]), life: PhantomData })
     }
 
-    /// Memory on a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of slices.
+    /// Memory on a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of
+    /// slices.
     pub fn gpu(arena: Span<'a>, slots: &'a [Span<'a>]) -> Self {
         let arena = (core::ptr::without_provenance_mut(arena.address as usize), arena.len);
         Self { arena, slots: Slots::Gpu(slots), life: PhantomData }

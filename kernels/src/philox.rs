@@ -35,8 +35,8 @@ pub fn philox4x32_10(c: [u32; 4], k: [u32; 2]) -> [u32; 4] {
     wide(c.map(u64::from), k).map(|word| word as u32)
 }
 
-/// Philox4x32-10 on 64-bit lanes whose lower halves hold the words, so that loops over counters vectorise with 32×32→64-bit
-/// multiplications and no shuffles.
+/// Philox4x32-10 on 64-bit lanes whose lower halves hold the words, so that loops over counters vectorise with
+/// 32×32→64-bit multiplications and no shuffles.
 #[inline(always)]
 fn wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
     const LOW: u64 = u32::MAX as u64;
@@ -51,8 +51,8 @@ fn wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [
 /// Counters that [`words`] computes at once.
 pub(crate) const GROUPS: usize = 64;
 
-/// The words of [`GROUPS`] counters from `first` on, in pairs: the four words of each counter, one counter after another.
-/// The loop has no branches, so that it vectorises in a body of `multiversion!`.
+/// The words of [`GROUPS`] counters from `first` on, in pairs: the four words of each counter, one counter after
+/// another. The loop has no branches, so that it vectorises in a body of `multiversion!`.
 #[inline(always)]
 pub(crate) fn words(first: Counter, key: [u32; 2]) -> [[u32; 2]; 2 * GROUPS] {
     let mut out = [[0u64; 2]; GROUPS];

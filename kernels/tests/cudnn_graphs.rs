@@ -59,8 +59,8 @@ fn names(library: &Path) -> BTreeSet<String> {
     found
 }
 
-/// cuDNN's run-time engines compile only beside a driver, whose functions they look up by name and use to load what they
-/// have compiled. This one has every such name; it loads anything and can do nothing else.
+/// cuDNN's run-time engines compile only beside a driver, whose functions they look up by name and use to load what
+/// they have compiled. This one has every such name; it loads anything and can do nothing else.
 fn driver(folder: &Path, cudnn: &Path) -> bool {
     let mut all = names(&cudnn.join("libcudnn_graph.so.9"));
     all.extend(names(&cudnn.join("libcudnn_engines_runtime_compiled.so.9")));

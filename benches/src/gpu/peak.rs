@@ -7,8 +7,8 @@ const RUNS: u32 = 5;
 /// How often that is measured; the shortest time counts.
 const TRIES: usize = 5;
 
-/// The peak rate, in floating-point operations per second, of a product of `n × n` matrices by cuBLAS, summed in float32:
-/// of bf16 values, or of float32 values with the products that the device's precision has.
+/// The peak rate, in floating-point operations per second, of a product of `n × n` matrices by cuBLAS, summed in
+/// float32: of bf16 values, or of float32 values with the products that the device's precision has.
 ///
 /// # Errors
 /// Why cuBLAS cannot be used, or its error; [`GpuError::OutOfMemory`]; [`GpuError::Capturing`].

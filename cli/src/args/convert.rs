@@ -3,56 +3,73 @@
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
+/// Heading of options that only matter for models trained elsewhere.
+const PUBLISHED: &str = "Published checkpoints";
+
 /// Arguments of `convert`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli convert cifar10_jempp.pt model.safetensors           a published checkpoint, of any PyTorch
-  jempp-cli convert runs/train-001 model.pt                      for torch.load(..., weights_only=True)
-  jempp-cli convert runs/train-001 model.onnx                    logits and log_density, for onnxruntime
+  jempp-cli convert cifar10_jempp.pt model.safetensors   a published checkpoint
+  jempp-cli convert runs/train-001 model.onnx            for onnxruntime
+  jempp-cli convert runs/train-001 model.pt              for torch.load")]
+#[command(after_long_help = "Examples:
+  jempp-cli convert cifar10_jempp.pt model.safetensors   a published checkpoint
+  jempp-cli convert runs/train-001 model.onnx            for onnxruntime
+  jempp-cli convert runs/train-001 model.pt              for torch.load
   jempp-cli convert model.pt model.onnx --onnx-bn keep
   jempp-cli convert model.pt model.safetensors --recalibrate photos
-  jempp-cli convert model.pt model.safetensors --mean cifar10_mean.pt --cov cifar10_cov.pt
+  jempp-cli convert model.pt model.safetensors --mean mean.pt --cov cov.pt
 
-Published checkpoints can be named without converting wherever a model is: sample -m model.pt --start buffer. They hold
-the replay buffer, but no draws to start other chains from (--mean and --cov make some), and batch norm's running
-statistics, which --recalibrate replaces by those of clean training images.")]
+A .pt file loads with torch.load(..., weights_only=True). An ONNX graph computes logits and log_density.
+
+Published checkpoints need not be converted: every command that takes a model reads them, as in `sample -m model.pt --start
+buffer`. They hold a replay buffer but no class Gaussians to start chains from (--mean and --cov add them), and running
+statistics of batch norm, which --recalibrate replaces by those of clean training images.")]
 pub struct Convert {
-    /// Run folder, checkpoint folder or model file: safetensors, or .pt as torch.save wrote it (zip or older)
+    /// Run folder, checkpoint folder or model file (.safetensors, .pt)
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// File to write
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// Kind of file to write [default: by its name's ending]
-    #[arg(long, value_enum, value_name = "KIND")]
-    pub to: Option<KindName>,
-    /// Replace a file that is there
+    /// safetensors, pt or onnx [default: by OUT's extension]
+    ///
+    /// The output format. safetensors is the native format, pt is for PyTorch, onnx for onnxruntime and others.
+    #[arg(long, value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    pub to: Option<FileFormat>,
+    /// Overwrite OUT if it exists
     #[arg(long)]
     pub force: bool,
-    /// In ONNX: batch norm as part of convolutions and as factors, or as itself
-    #[arg(long, value_enum, default_value_t = BnName::Fold)]
-    pub onnx_bn: BnName,
-    /// Batch norm's statistics from the training images of this data set, by name or path
+    /// Batch norm in ONNX: fold or keep
+    ///
+    /// fold makes it part of the convolutions where possible, else a scale and a shift; keep writes BatchNormalization
+    /// nodes.
+    #[arg(long, value_enum, default_value_t = BatchNormForm::Fold, value_name = "FORM")]
+    #[arg(hide_possible_values = true)]
+    pub onnx_bn: BatchNormForm,
+    /// Recompute batch norm statistics on this data set
+    ///
+    /// By name or path; its training images are used.
     #[arg(long, value_name = "DATA")]
     pub recalibrate: Option<String>,
-    /// Class means, as published, to make draws of that chains can start from
-    #[arg(long, value_name = "FILE.pt", requires = "cov")]
+    /// Class means, to start chains from (with --cov)
+    #[arg(long, value_name = "FILE.pt", requires = "cov", help_heading = PUBLISHED)]
     pub mean: Option<PathBuf>,
-    /// Class covariances, as published
-    #[arg(long, value_name = "FILE.pt", requires = "mean")]
+    /// Class covariances (with --mean)
+    #[arg(long, value_name = "FILE.pt", requires = "mean", help_heading = PUBLISHED)]
     pub cov: Option<PathBuf>,
-    /// The norm of a published checkpoint, where its shapes cannot tell
-    #[arg(long, value_enum)]
+    /// Norm, where shapes are ambiguous: instance or layer
+    #[arg(long, value_enum, hide_possible_values = true, help_heading = PUBLISHED)]
     pub norm: Option<NormName>,
-    /// Size of the images of a published checkpoint without a replay buffer [default: 32 32]
-    #[arg(long, num_args = 2, value_names = ["HEIGHT", "WIDTH"])]
+    /// Image size, if IN has no replay buffer [default: 32 32]
+    #[arg(long, num_args = 2, value_names = ["H", "W"], help_heading = PUBLISHED)]
     pub image_size: Option<Vec<usize>>,
 }
 
-/// Kind of file.
+/// Format of a model file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KindName {
-    /// This program's own
+pub enum FileFormat {
+    /// The native format
     Safetensors,
     /// A checkpoint for PyTorch
     Pt,
@@ -62,18 +79,18 @@ pub enum KindName {
 
 /// What becomes of batch norm in ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BnName {
-    /// Part of convolutions where possible, else a factor and a summand
+pub enum BatchNormForm {
+    /// Folded into convolutions where possible, else a scale and a shift
     Fold,
-    /// Itself
+    /// Kept as BatchNormalization nodes
     Keep,
 }
 
-/// Norms that look alike in a file.
+/// Norms whose parameters have the same shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NormName {
-    /// Each channel of each image
+    /// Over each channel of each image
     Instance,
-    /// Each image
+    /// Over each image
     Layer,
 }

@@ -1,40 +1,65 @@
-//! What the command line takes. One struct a subcommand; what they mean is in `commands`.
+//! What the command line takes: one struct per subcommand. What the arguments do is in `commands`.
+//!
+//! Every command has a short help (`-h`, one line per option, one to three examples) and a long one (`--help`). Options
+//! of a command come first; those of all commands follow under [`GLOBAL`]. `help_tests` holds all of that in place.
 
 mod bench;
 mod convert;
 mod eval;
-mod fid;
-mod judge;
+mod global;
+#[cfg(test)]
+mod help_tests;
+mod inspect;
+mod predict;
+mod report;
 mod sample;
 mod train;
 
 pub use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
-pub use convert::{BnName, Convert, KindName, NormName};
+pub use convert::{BatchNormForm, Convert, FileFormat, NormName};
 pub use eval::{
-    Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, Judged, Ood, Report, SplitName,
-    Thresholds,
+    Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, EvalOutput, EvalTarget, Fid,
+    InceptionOptions, Ood, ResizeName, SplitName, Thresholds, VariantName,
 };
-pub use fid::{Fid, ResizeName, Seeing, VariantName};
-pub use judge::{Devices, Inspect};
-pub use sample::{Format, Predict, Sample, StartName};
+pub use global::{Global, LogFormat, Precision};
+pub use inspect::{Devices, Inspect};
+pub use predict::{Format, Predict};
+pub use report::Report;
+pub use sample::{Sample, StartName};
 pub use train::Train;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use jempp::engine::gpu::probe;
-use jempp::engine::{Debugging, Device, Precision, Products};
-use jempp::{Error, Result};
 
-/// Train, sample and judge joint energy-based models (JEM++).
+/// Heading of the options that every command has.
+pub const GLOBAL: &str = "Global options";
+/// Heading of options that choose the model and the images.
+const DATA: &str = "Data";
+/// Heading of options that say what is written where.
+const OUTPUT: &str = "Output";
+
+/// Train, sample from and evaluate joint energy-based models (JEM++).
 #[derive(Debug, Parser)]
 #[command(name = "jempp-cli", version, propagate_version = true, arg_required_else_help = true)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
 #[command(after_help = "\
-Start with:
-  jempp-cli train                 train a small model on the built-in digits (half a minute)
-  jempp-cli train --help          all that training takes
+Examples:
+  jempp-cli train                      train on the built-in digits
+  jempp-cli sample -m runs/train-001   draw new images from that model
+  jempp-cli train --help               all options of a command")]
+#[command(after_long_help = "\
+Examples:
+  jempp-cli train                        train on the built-in digits
+  jempp-cli sample -m runs/train-001     draw new images from that model
+  jempp-cli eval all -m runs/train-001   evaluate it, with an HTML report
+  jempp-cli train --help                 all options of a command
 
-Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 configuration or data, 4 device, 5 diverged,
-6 corrupt file, 7 input/output, 130 or 143 stopped after saving.")]
+Exit codes:
+    0  success                          5  training or sampling diverged
+    1  internal error                   6  corrupt file
+    2  wrong usage                      7  input/output error
+    3  invalid configuration or data  130  interrupted (Ctrl-C), after saving
+    4  device missing or failed       143  terminated (SIGTERM), after saving")]
 pub struct Cli {
     /// Options of every subcommand.
     #[command(flatten)]
@@ -44,146 +69,30 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Options of every subcommand.
-#[derive(Args, Debug)]
-pub struct Global {
-    /// Where to compute: auto (the CPU), cpu or cuda:N
-    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
-    pub device: String,
-    /// What networks compute with: f32, bf16 or on a GPU tf32. bf16 on the CPU: convolutions and linear layers round their
-    /// factors where that saves time, and all that lies in memory is f32; without AVX512_BF16 it is slower than f32
-    #[arg(long, global = true, value_enum, default_value_t = Numbers::F32, value_name = "PRECISION")]
-    pub precision: Numbers,
-    /// CPU threads; 0 means one a core. Results do not depend on it
-    #[arg(long, global = true, default_value_t = 0)]
-    pub threads: usize,
-    /// Seed of all randomness (of `train`: the same as seed=N)
-    #[arg(long, global = true)]
-    pub seed: Option<u64>,
-    /// More on standard error; twice for still more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-    /// Only results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// How progress is written
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-}
-
-/// What networks compute with; sums, statistics, energies, losses and trained weights are float32 always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Numbers {
-    /// Float32.
-    F32,
-    /// TensorFloat-32 products, on a GPU.
-    Tf32,
-    /// On the CPU bfloat16 products; on a GPU activations and filters in bfloat16.
-    Bf16,
-}
-
-/// How progress is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people: a progress bar on a terminal, else plain lines.
-    Text,
-    /// One JSON object a line, on standard error.
-    Json,
-}
-
-impl Global {
-    /// Why these options do not go together, if they do not: wrong usage.
-    pub fn conflict(&self) -> Option<String> {
-        let on_cpu = matches!(self.device.as_str(), "auto" | "cpu");
-        (self.precision == Numbers::Tf32 && on_cpu).then(|| {
-            format!(
-                "--precision tf32 is for a GPU, and --device {} computes on the CPU, in f32 or bf16\n\nName a GPU, such as \
-                 --device cuda:0 (`jempp-cli devices` shows what there is), or leave --precision out",
-                self.device
-            )
-        })
-    }
-
-    /// The device asked for. `auto` is the CPU: the CUDA backend has not met a GPU yet, so it must be asked for. With -v
-    /// a GPU that could be asked for is named.
-    ///
-    /// # Errors
-    /// [`Error::Device`] for a GPU that is not there, or a name that is none.
-    pub fn device(&self) -> Result<Device> {
-        if self.device == "auto" && self.verbose > 0 {
-            match probe().devices {
-                Ok(found) if !found.is_empty() => {
-                    eprintln!("Computing on the CPU; --device cuda:0 tries {}", found[0].name);
-                }
-                Ok(_) => eprintln!("Computing on the CPU: there is no GPU"),
-                Err(why) => eprintln!("Computing on the CPU: {}", why.brief()),
-            }
-        }
-        let name = self.device.as_str();
-        if let "auto" | "cpu" = name {
-            return self.cpu();
-        }
-        let precision = match self.precision {
-            Numbers::F32 => Precision::F32,
-            Numbers::Tf32 => Precision::Tf32,
-            Numbers::Bf16 => Precision::Bf16,
-        };
-        match name.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(ordinal)) => {
-                let debug = Debugging::from_env().map_err(Error::Config)?;
-                Device::cuda(ordinal, precision, debug).map_err(|why| no_gpu(name, &why))
-            }
-            _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
-        }
-    }
-
-    fn cpu(&self) -> Result<Device> {
-        let cpu = Device::cpu_from_env(self.threads).map_err(Error::Config)?;
-        if self.precision != Numbers::Bf16 {
-            return Ok(cpu);
-        }
-        let cpu = cpu.with_products(Products::Bf16);
-        if cpu.emulates_products() && !self.quiet {
-            eprintln!(
-                "bf16 products are emulated, for want of AVX512_BF16: slower than --precision f32. Use f32 unless you want \
-                 results as bf16 gives them"
-            );
-        }
-        Ok(cpu)
-    }
-}
-
-/// Why `cuda:N` cannot be computed on.
-fn no_gpu(name: &str, why: &impl std::fmt::Display) -> Error {
-    Error::Device(format!(
-        "--device {name}: {why}\nUse --device cpu or auto; `jempp-cli devices` shows all that was found."
-    ))
-}
-
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train a model; without arguments a small one on the built-in digits
+    /// Train a model; without arguments, on the built-in digits
     Train(Train),
     /// Draw new images from a trained model
     Sample(Sample),
-    /// Classify images; also log densities and input gradients
+    /// Classify images: logits, p(y|x), log p(x), input gradients
     Predict(Predict),
-    /// Judge a trained model
+    /// Evaluate a trained model
     Eval(Eval),
-    /// Turn a model into another kind of file: safetensors, PyTorch, ONNX
+    /// Convert a model to safetensors, PyTorch or ONNX
     Convert(Convert),
-    /// Write what is known of runs as one HTML page
+    /// Write the results of one or more runs as an HTML page
     Report(Report),
-    /// Say what a run, a checkpoint or a model file holds
+    /// Show what a run, a checkpoint or a model file contains
     Inspect(Inspect),
-    /// Say what there is to compute on
+    /// List the CPU, the GPUs and the CUDA libraries found
     Devices(Devices),
     /// Measure speed on this machine
     Bench(Bench),
-    /// Print a script that completes this command line in a shell
+    /// Print a shell completion script
     Completions(Completions),
-    /// Write the man pages into a folder
+    /// Write the man pages to a folder
     #[command(hide = true)]
     Man(Man),
 }
@@ -195,15 +104,17 @@ pub enum Command {
   jempp-cli completions zsh > ~/.zfunc/_jempp-cli
   jempp-cli completions fish > ~/.config/fish/completions/jempp-cli.fish")]
 pub struct Completions {
-    /// The shell
+    /// Shell to complete for
     #[arg(value_enum)]
     pub shell: Shell,
 }
 
 /// Arguments of `man`.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  jempp-cli man share/man/man1")]
 pub struct Man {
-    /// A folder that is there
-    #[arg(value_name = "FOLDER")]
+    /// An existing folder
+    #[arg(value_name = "DIR")]
     pub folder: std::path::PathBuf,
 }

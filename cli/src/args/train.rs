@@ -1,5 +1,6 @@
 //! Arguments of `train`.
 
+use super::OUTPUT;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,47 +8,58 @@ use std::time::Duration;
 /// Arguments of `train`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli train                                      the built-in digits, half a minute on two cores
-  jempp-cli train --seed 1 train.epochs=20             shorter, another seed
-  jempp-cli train preset=softmax data.dataset=photos   the plain classifier of the same size, without chains
-  jempp-cli train preset=jem data.dataset=photos       JEM as published: 20 steps of SGLD, Adam
-  jempp-cli train train.optimizer=adam train.lr=1e-3 train.schedule=cosine train.ema=0.99
-  jempp-cli train -c run.toml train.lr=0.05            a configuration with one change
-  jempp-cli train data.dataset=photos                  images in photos/train/CLASS/ and photos/test/CLASS/
+  jempp-cli train            the built-in digits
   jempp-cli train preset=jempp data.dataset=cifar-10-binary.tar.gz
-  jempp-cli train --resume                             go on with the newest unfinished run in runs/
+  jempp-cli train --resume   the newest unfinished run")]
+#[command(after_long_help = "Examples:
+  jempp-cli train                                      the built-in digits
+  jempp-cli train --seed 1 train.epochs=20             shorter, another seed
+  jempp-cli train -c run.toml train.lr=0.05            one change to a file
+  jempp-cli train data.dataset=photos                  a folder of images
+  jempp-cli train preset=jempp data.dataset=cifar-10-binary.tar.gz
+  jempp-cli train preset=jem data.dataset=photos       JEM: SGLD, Adam
+  jempp-cli train preset=softmax data.dataset=photos   classifier alone
+  jempp-cli train train.optimizer=adam train.lr=1e-3 train.ema=0.99
+  jempp-cli train --resume                             the newest unfinished run
   jempp-cli train --resume runs/train-001 train.epochs=80
-  jempp-cli train --print-config > run.toml            every key with its meaning, to start from
-  jempp-cli train --dry-run model.widen_factor=4       what a wider network would cost")]
+  jempp-cli train --print-config > run.toml            every key, explained
+  jempp-cli train --dry-run model.widen_factor=4       cost of a wider one")]
 pub struct Train {
-    /// Configuration in TOML; keys it leaves out keep the preset's defaults
+    /// Configuration file in TOML
+    ///
+    /// Keys that it leaves out have the values of its preset, by default jempp.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Run folder, which must not exist; by default the next free runs/train-NNN
-    #[arg(short, long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Go on with a run from its last checkpoint: a run folder, or auto for the newest unfinished one
+    /// Resume a run [without DIR: the newest unfinished one]
+    ///
+    /// Training continues from the last checkpoint. Takes a run folder, or `auto` for the newest
+    /// unfinished run in runs/. Overrides apply, such as a larger train.epochs.
     #[arg(
         long, value_name = "DIR", num_args = 0..=1, default_missing_value = "auto", require_equals = false,
         conflicts_with_all = ["config", "out", "dry_run", "print_config"]
     )]
     pub resume: Option<PathBuf>,
-    /// End after this time (90, 90s, 15m, 2h), evaluated and saved
+    /// Stop after this time (90s, 15m, 2h), evaluate and save
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_time: Option<Duration>,
-    /// At most so many iterations an epoch
+    /// Run at most N iterations per epoch
     #[arg(long, value_name = "N")]
     pub limit_batches: Option<u64>,
-    /// Print the resolved configuration and stop
+    /// Print the resolved configuration and exit
     #[arg(long)]
     pub print_config: bool,
-    /// Print parameters, memory, FLOPs and iterations, and stop
+    /// Print parameters, memory, FLOPs and time, and exit
     #[arg(long)]
     pub dry_run: bool,
+    /// Run folder to create [default: the next runs/train-NNN]
+    #[arg(short, long, value_name = "DIR", help_heading = OUTPUT)]
+    pub out: Option<PathBuf>,
     /// Print the result as one JSON object on standard output
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
-    /// Changes to the configuration, such as train.lr=0.05
+    /// Configuration overrides, such as train.lr=0.05 or preset=jempp
+    ///
+    /// Presets are digits (the default), jempp, jem, softmax and pgd. `jempp-cli train --print-config` lists all keys.
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }

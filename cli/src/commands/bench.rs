@@ -2,7 +2,7 @@
 
 use super::{bytes, configuration, print};
 use crate::args::{Bench, BenchCommand, Global, Ops, SampleStep, TrainStep};
-use crate::progress::Steps;
+use crate::progress::StepProgress;
 use jempp::config::{Config, with_advice};
 use jempp::{Error, Result};
 use jempp_bench::{
@@ -11,10 +11,10 @@ use jempp_bench::{
 use serde_json::json;
 use std::path::Path;
 
-/// What the network shrinks to where no preset is named: the published one takes a minute an iteration on a laptop.
+/// A smaller network, used if no preset is named: an iteration of the published one takes a minute on a laptop.
 const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
 
-/// Measures.
+/// Runs a measurement.
 pub fn run(global: &Global, a: &Bench) -> Result<()> {
     match &a.command {
         BenchCommand::TrainStep(a) => time_train_step(global, a),
@@ -23,8 +23,8 @@ pub fn run(global: &Global, a: &Bench) -> Result<()> {
     }
 }
 
-/// The configuration asked for; the small network where no file and no preset is named.
-fn asked(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<Config> {
+/// The configuration from file and overrides; the small network if neither a file nor a preset is named.
+fn bench_config(global: &Global, file: Option<&Path>, overrides: &[String]) -> Result<Config> {
     let whole = file.is_some() || overrides.iter().any(|o| o.trim_start().starts_with("preset"));
     let small = SMALL.iter().filter(|_| !whole).map(ToString::to_string);
     let overrides: Vec<String> = small.chain(overrides.iter().cloned()).collect();
@@ -37,10 +37,10 @@ fn time_ops(global: &Global, a: &Ops) -> Result<()> {
     if jempp_bench::cases(filter).is_empty() {
         let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(stem, _)| stem).collect();
         let filter = filter.unwrap_or_default();
-        return Err(Error::Config(format!("no case of any op contains `{filter}`; ops: {}", ops.join(", "))));
+        return Err(Error::Config(format!("no benchmark case matches `{filter}`; ops: {}", ops.join(", "))));
     }
     let ceiling = Ceiling::measure(&device);
-    let mut steps = Steps::new(global, "cases");
+    let mut steps = StepProgress::new(global, "cases");
     let mut progress = |done: usize, total: usize, _: &str| steps.step(done as u32, total as u32);
     let rows = rows(&device, &ceiling, filter, &mut progress)?;
     if a.json {
@@ -52,9 +52,9 @@ fn time_ops(global: &Global, a: &Ops) -> Result<()> {
 }
 
 fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
-    let config = asked(global, a.config.as_deref(), &a.overrides)?;
+    let config = bench_config(global, a.config.as_deref(), &a.overrides)?;
     let device = global.device()?;
-    let mut steps = Steps::new(global, "batch sizes");
+    let mut steps = StepProgress::new(global, "batch sizes");
     let total = a.batch.len() as u32;
     let mut all = Vec::new();
     for (done, n) in (1..).zip(&a.batch) {
@@ -66,7 +66,7 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
     }
     let mut out = format!(
         "device  {device}\n\n{:>6} {:>12} {:>12} {:>10} {:>9} {:>10}\n",
-        "chains", "median", "fewest", "images/s", "GFLOP/s", "memory"
+        "chains", "median", "fastest", "images/s", "GFLOP/s", "memory"
     );
     for t in all {
         out += &format!(
@@ -83,12 +83,12 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 }
 
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
-    let config = asked(global, a.config.as_deref(), &a.overrides)?;
+    let config = bench_config(global, a.config.as_deref(), &a.overrides)?;
     let session = synthetic_session(&config, &global.device()?);
     let mut session = session.map_err(|e| with_advice(e, &config))?;
-    if a.dump {
-        let dump = session.trainer().dump();
-        if a.json { eprintln!("{dump}") } else { print(&dump)? }
+    if a.print_plan {
+        let plan = session.trainer().dump();
+        if a.json { eprintln!("{plan}") } else { print(&plan)? }
     }
     let timing = train_step(&mut session, a.warmup, a.iters)?;
     let nodes = if a.profile { profile(&mut session, a.iters)? } else { Vec::new() };
@@ -103,7 +103,7 @@ fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     if a.profile { print(&table(&nodes)) } else { Ok(()) }
 }
 
-/// Where the time goes, the longest first.
+/// Time per op, the slowest first.
 fn table(nodes: &[NodeTiming]) -> String {
     let all: f64 = nodes.iter().map(|n| n.seconds).sum();
     let mut out =
@@ -125,8 +125,8 @@ fn table(nodes: &[NodeTiming]) -> String {
 fn text(t: &StepTiming) -> String {
     let ms = |s: f64| format!("{:.2} ms", s * 1e3);
     format!(
-        "device        {}\nparameters    {}\nmemory        {} of state, {} of programs\n\
-         work          {:.2} GFLOP an iteration\niteration     {} (median of {}, after {} to warm up; fewest {})\n\
+        "device        {}\nparameters    {}\nmemory        {} for state, {} for activations and workspace\n\
+         work          {:.2} GFLOP per iteration\niteration     {} (median of {} after {} warm-up; fastest {})\n\
          speed         {:.1} GFLOP/s, {:.1} images/s\n",
         t.device,
         t.parameters,

@@ -1,19 +1,19 @@
 //! `jempp-cli convert`.
 
 use super::{bytes, check_output, print};
-use crate::args::{BnName, Convert, Global, KindName, NormName};
+use crate::args::{BatchNormForm, Convert, FileFormat, Global, NormName};
 use jempp::config::NormKind;
 use jempp::interop::convert::{Kind, add_bank, add_buffer, read, recalibrate, write};
 use jempp::interop::onnx::BatchNorm;
 use jempp::interop::torch::Hints;
 use jempp::{Error, Result};
 
-/// Reads a model and writes it as another kind of file.
+/// Reads a model and writes it in another format.
 pub fn run(global: &Global, a: &Convert) -> Result<()> {
     let kind = match a.to {
-        Some(KindName::Safetensors) => Kind::Safetensors,
-        Some(KindName::Pt) => Kind::Torch,
-        Some(KindName::Onnx) => Kind::Onnx,
+        Some(FileFormat::Safetensors) => Kind::Safetensors,
+        Some(FileFormat::Pt) => Kind::Torch,
+        Some(FileFormat::Onnx) => Kind::Onnx,
         None => Kind::of(&a.output)?,
     };
     if !a.force {
@@ -40,15 +40,15 @@ pub fn run(global: &Global, a: &Convert) -> Result<()> {
     if let Some(data) = &a.recalibrate {
         let images = recalibrate(&mut model, &device, data)?;
         if !global.quiet {
-            eprintln!("batch norm's statistics are those of {images} training images of {data}");
+            eprintln!("batch norm statistics recomputed on {images} training images of {data}");
         }
     }
     if let (Some(mean), Some(cov)) = (&a.mean, &a.cov) {
         add_bank(&mut model, mean, cov, global.seed.unwrap_or(1))?;
     }
     let bn = match a.onnx_bn {
-        BnName::Fold => BatchNorm::Fold,
-        BnName::Keep => BatchNorm::Keep,
+        BatchNormForm::Fold => BatchNorm::Fold,
+        BatchNormForm::Keep => BatchNorm::Keep,
     };
     write(&model, &a.output, kind, bn, &device)?;
     let size = std::fs::metadata(&a.output).map_err(|e| Error::io(&a.output, e))?.len();

@@ -8,10 +8,10 @@ use jempp::engine::gpu::{LibraryReport, NoCuda, Report, Status, probe};
 use jempp::{Error, Result};
 use serde_json::{Value, json};
 
-/// Says what there is; a `--device` that is not there is an error after that.
+/// Lists the devices, then fails if the `--device` asked for is not among them.
 pub fn run(global: &Global, a: &Devices) -> Result<()> {
     let cpu = cpu(&Device::cpu_from_env(global.threads).map_err(Error::Config)?)
-        .ok_or_else(|| Error::Internal("the CPU is no CPU".into()))?;
+        .ok_or_else(|| Error::Internal("the CPU device has no CPU backend".into()))?;
     let report = probe();
     if a.json {
         print(&format!("{}\n", as_json(&cpu, &report)))?;
@@ -36,20 +36,20 @@ fn text(cpu: &CpuInfo, report: &Report) -> String {
         );
     }
     match &report.devices {
-        // Without a driver the list of libraries says all there is to say.
+        // Without a driver, the list of libraries says why.
         Err(NoCuda::Missing { library, .. }) => {
             out += &format!("  none: {library} was not found, see below\n")
         }
         Err(why) => out += &format!("  none: {}\n", why.brief()),
         Ok(all) if all.is_empty() => out += "  none\n",
-        Ok(_) => out += "  (--device cuda:N computes there; not yet proven on hardware, see gpu-check)\n",
+        Ok(_) => out += "  (use --device cuda:N; not yet tested on hardware, run gpu-check first)\n",
     }
     out += "\nCUDA libraries\n";
     for library in &report.libraries {
         out += &library_text(library);
     }
     if report.libraries.iter().any(|l| matches!(l.status, Status::Unavailable(_))) {
-        out += "\nLooked in, in this order:\n";
+        out += "\nSearched, in this order:\n";
         report.places.iter().for_each(|place| out += &format!("  {place}\n"));
     }
     report.notes.iter().for_each(|note| out += &format!("Note: {note}.\n"));

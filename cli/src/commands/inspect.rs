@@ -9,7 +9,7 @@ use jempp::inspect::{Inspection, inspect};
 use serde_json::Value;
 use std::fmt::Display;
 
-/// Says what a path holds.
+/// Prints what a path contains.
 pub fn run(global: &Global, a: &Inspect) -> Result<()> {
     let i = inspect(&a.path)?;
     let all = global.verbose > 0;
@@ -39,7 +39,7 @@ fn text(i: &Inspection, all: bool) -> String {
     line(&mut out, "network", format!("Wide-ResNet {shape}, leak {}{head}", m.leak));
     if i.image_size_assumed {
         let why = format!(
-            "{h}×{w} is assumed: the file has no replay buffer to tell; convert --image-size H W sets it"
+            "{h}×{w} is assumed, as the file has no replay buffer; set it with convert --image-size H W"
         );
         line(&mut out, "", why);
     }
@@ -66,18 +66,14 @@ fn text(i: &Inspection, all: bool) -> String {
         line(&mut out, "recipe", recipe);
     }
     if let Some(n) = i.replay_buffer {
-        line(
-            &mut out,
-            "buffer",
-            format!("{n} chains of its training; sample --start buffer goes on from them"),
-        );
+        line(&mut out, "buffer", format!("{n} chains; sample --start buffer continues them"));
     }
     match i.bank {
         Some(b) => {
-            line(&mut out, "bank", format!("{} draws to start chains from, {} classes", b.draws, b.classes))
+            line(&mut out, "start images", format!("{} samples of {} class Gaussians", b.draws, b.classes))
         }
         None if i.replay_buffer.is_some() => {}
-        None => line(&mut out, "bank", "none; chains can start from noise"),
+        None => line(&mut out, "start images", "none; chains can start from noise"),
     }
     metrics(&mut out, i);
     for (k, f) in i.files.iter().enumerate() {
@@ -95,7 +91,7 @@ fn text(i: &Inspection, all: bool) -> String {
 fn metrics(out: &mut String, i: &Inspection) {
     let judgement = i.metrics.clone().and_then(|m| serde_json::from_value::<Judgement>(m).ok());
     let Some(j) = judgement else {
-        line(out, "metrics", "none: not judged yet");
+        line(out, "metrics", "none: not evaluated yet");
         return;
     };
     let c = j.classification;

@@ -4,7 +4,7 @@ use crate::args::{Cli, Man};
 use clap::CommandFactory;
 use jempp::{Error, Result};
 
-/// Writes a man page for the program and for each subcommand.
+/// Writes a man page for the program and each of its commands.
 pub fn run(a: &Man) -> Result<()> {
     clap_mangen::generate_to(Cli::command(), &a.folder).map_err(|e| Error::io(&a.folder, e))
 }

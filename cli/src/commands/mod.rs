@@ -1,4 +1,4 @@
-//! One file a subcommand.
+//! One file per subcommand.
 
 pub mod bench;
 pub mod completions;
@@ -10,6 +10,7 @@ pub mod man;
 pub mod predict;
 pub mod report;
 pub mod sample;
+mod sample_job;
 pub mod train;
 
 use crate::args::Global;
@@ -18,8 +19,8 @@ use jempp::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
-/// The configuration from a file, overrides and `--seed`. Without a file `preset` gives the defaults, with one the
-/// published setting.
+/// The configuration from a file, overrides and `--seed`. Defaults are those of `preset`, or, with a file, of the preset
+/// `jempp`.
 pub fn configuration(
     global: &Global,
     preset: &str,
@@ -29,7 +30,7 @@ pub fn configuration(
     builder(global, preset, file, overrides)?.finish()
 }
 
-/// As [`configuration`], to be completed once the data set is known.
+/// As [`configuration`], before the data set is known: keys that depend on it are still open.
 pub fn builder(
     global: &Global,
     preset: &str,
@@ -41,9 +42,7 @@ pub fn builder(
             std::io::ErrorKind::NotFound => {
                 Error::Config(format!("{}: there is no such file", path.display()))
             }
-            std::io::ErrorKind::InvalidData => {
-                Error::Config(format!("{}: it is no text in UTF-8", path.display()))
-            }
+            std::io::ErrorKind::InvalidData => Error::Config(format!("{}: not UTF-8 text", path.display())),
             _ => Error::io(path, e),
         })?),
         None => None,
@@ -55,7 +54,7 @@ pub fn builder(
     ConfigBuilder::from_sources(preset, text.as_deref().map(|t| (t, name.as_str())), &all)
 }
 
-/// Refuses an output that exists, or whose folder does not, before any work is done for it.
+/// Refuses an output file that exists, or whose folder does not, before any work is done.
 pub fn check_output(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(Error::Exists(path.to_path_buf()));

@@ -9,7 +9,7 @@ use jempp_formats::files::write_atomic;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// Predicts, and writes what came of it.
+/// Predicts, and writes the predictions.
 pub fn run(global: &Global, a: &Predict) -> Result<()> {
     let format = format(a)?;
     if let Some(path) = &a.output {
@@ -45,7 +45,7 @@ fn format(a: &Predict) -> Result<Format> {
     }
 }
 
-/// A line of JSON an image.
+/// One JSON object per image and line.
 fn lines(p: &Predictions, inputs: &[PathBuf]) -> String {
     let (n, k) = (p.count(), p.classes());
     let mut out = String::new();

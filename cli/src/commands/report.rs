@@ -16,7 +16,7 @@ pub fn run(global: &Global, a: &Report) -> Result<()> {
         }
         (None, [run]) => Some(run.join("report.html")),
         (None, _) => {
-            return Err(Error::Config("several runs go onto one page: say with -o FILE.html where".into()));
+            return Err(Error::Config("several runs need an output file: -o FILE.html".into()));
         }
     };
     let runs = a.runs.iter().map(|r| read(r)).collect::<Result<Vec<_>>>()?;

@@ -2,7 +2,7 @@
 
 use super::{builder, bytes, duration, json, print};
 use crate::args::{Global, Train};
-use crate::progress::{Follower, Steps, note};
+use crate::progress::{StepProgress, TrainProgress, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, ConfigBuilder, with_advice};
 use jempp::devices::{keep_choices, recall_choices};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Trains, or says what training would be.
+/// Trains, or prints what training would do.
 pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(run) = &a.resume {
         return resume(global, a, run);
@@ -43,12 +43,12 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         Some(out) => Folder::create(out)?,
         None => Folder::next(Path::new("runs"))?,
     };
-    go(global, a, session, &folder, &[])
+    train(global, a, session, &folder, &[])
 }
 
-/// Reads the data set, and takes image size and classes from it where the configuration leaves them open.
+/// Reads the data set, and completes the configuration from it: image size and classes.
 fn load(global: &Global, builder: ConfigBuilder) -> Result<(Config, Loaded)> {
-    let mut steps = Steps::new(global, "images decoded");
+    let mut steps = StepProgress::new(global, "images decoded");
     let progress = |done: usize, all: usize| steps.step(done as u32, all as u32);
     let reading = Reading { threads: global.threads, progress: Box::new(progress), ..Reading::default() };
     let data = load_with(&builder.data(), reading)?;
@@ -66,7 +66,7 @@ fn limits(a: &Train) -> Limits {
     Limits { time: a.max_time, batches: a.limit_batches }
 }
 
-/// Goes on with a run.
+/// Resumes a run.
 fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
     let run =
         if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
@@ -74,24 +74,24 @@ fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
     recall_choices(&device, &run);
     let (mut session, folder, warnings) = Session::resume(&run, &device, &a.overrides)?;
     session.limit(&limits(a));
-    go(global, a, session, &folder, &warnings)
+    train(global, a, session, &folder, &warnings)
 }
 
-fn go(
+fn train(
     global: &Global,
     a: &Train,
     session: Session,
     folder: &Folder,
     warnings: &[String],
 ) -> Result<ExitCode> {
-    let stop = Stop::on_signals()?;
+    let stop = StopFlag::on_signals()?;
     let device = session.trainer().device().clone();
     keep_choices(&device, folder.path())?;
-    let mut follower = Follower::new(global, folder);
-    warnings.iter().for_each(|w| follower.warn(w));
-    let result = session.run(folder, &mut follower, &stop.asked);
-    drop(follower);
-    // Evaluation has programs of its own.
+    let mut progress = TrainProgress::new(global, folder);
+    warnings.iter().for_each(|w| progress.warn(w));
+    let result = session.run(folder, &mut progress, &stop.requested);
+    drop(progress);
+    // Evaluation compiles programs of its own, so there may be more choices to keep.
     keep_choices(&device, folder.path())?;
     let report = match result {
         Err(e @ Error::Cancelled) if stop.signal.load(Ordering::Relaxed) == SIGTERM as usize => {
@@ -108,23 +108,24 @@ fn go(
     Ok(ExitCode::SUCCESS)
 }
 
-/// What Ctrl-C (SIGINT) and SIGTERM set.
-struct Stop {
-    asked: Arc<AtomicBool>,
+/// Set by Ctrl-C (SIGINT) and SIGTERM.
+struct StopFlag {
+    requested: Arc<AtomicBool>,
     signal: Arc<AtomicUsize>,
 }
 
-impl Stop {
-    /// The first signal asks for a stop after the iteration; a second one stops at once.
+impl StopFlag {
+    /// The first signal requests a stop after the current iteration; a second one exits at once.
     fn on_signals() -> Result<Self> {
-        let stop = Self { asked: Arc::default(), signal: Arc::default() };
+        let stop = Self { requested: Arc::default(), signal: Arc::default() };
         for signal in [SIGINT, SIGTERM] {
             let fail = |e| Error::Internal(format!("signal handler: {e}"));
-            let asked = || Arc::clone(&stop.asked);
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, asked()).map_err(fail)?;
+            let requested = || Arc::clone(&stop.requested);
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, requested())
+                .map_err(fail)?;
             signal_hook::flag::register_usize(signal, Arc::clone(&stop.signal), signal as usize)
                 .map_err(fail)?;
-            signal_hook::flag::register(signal, asked()).map_err(fail)?;
+            signal_hook::flag::register(signal, requested()).map_err(fail)?;
         }
         Ok(stop)
     }
@@ -135,21 +136,21 @@ fn outline(o: &Outline, (seconds, measured): (f64, bool), free: Option<u64>) -> 
     let [per_epoch, total] = o.iterations;
     let [train, valid, test] = o.images;
     let rate = f.flops as f64 / seconds / 1e9;
-    let how = if measured { "measured on the second" } else { "estimated from a small batch" };
+    let how = if measured { "measured on the second iteration" } else { "estimated from a small batch" };
     format!(
-        "data          {}: {train} to train on, {valid} to validate, {test} to test\n\
+        "data          {}: {train} training, {valid} validation and {test} test images\n\
          device        {}\n\
          parameters    {}\n\
-         memory        {} of state, {} of programs{}\n\
-         work          {:.2} GFLOP an iteration, {per_epoch} iterations an epoch, {total} in all\n\
-         speed         {:.1} ms an iteration ({rate:.0} GFLOP/s), {how}\n\
-         time          {} an epoch, {} in all\n",
+         memory        {} for state, {} for activations and workspace{}\n\
+         work          {:.2} GFLOP per iteration, {per_epoch} iterations per epoch, {total} in total\n\
+         speed         {:.1} ms per iteration ({rate:.0} GFLOP/s), {how}\n\
+         time          {} per epoch, {} in total\n",
         o.dataset,
         o.device,
         f.parameters,
         bytes(f.state_bytes),
         bytes(f.program_bytes),
-        free.map(|n| format!("; they fit, {} free beside them", bytes(n))).unwrap_or_default(),
+        free.map(|n| format!("; fits, {} free", bytes(n))).unwrap_or_default(),
         f.flops as f64 / 1e9,
         seconds * 1e3,
         duration(seconds * per_epoch as f64),
@@ -166,20 +167,20 @@ fn summary(r: &Report) -> String {
     }
     if let Some([mean, worst]) = r.gap {
         out += &format!(
-            "gap                {mean:+.3}  mean log p(x) of data − chains, last 200 iterations (largest {worst:.2})\n"
+            "gap                {mean:+.3}  mean log p(x), data minus chains, last 200 iterations (largest {worst:.2})\n"
         );
     }
     let (time, run) = (duration(r.training_seconds), r.folder.display());
     out += &format!("trained            {} iterations in {time}\n\nrun folder         {run}\n", r.iterations);
     if let Some(grid) = r.grids.last() {
-        out += &format!("samples            {}  (one row a class)\n", grid.display());
+        out += &format!("samples            {}  (one row per class)\n", grid.display());
     }
     out += &format!("learning curves    {run}/plots/learning.svg\n");
     out += &format!(
         "\nNext:\n\
          \x20 jempp-cli sample --model {run}             draw new images\n\
-         \x20 jempp-cli eval accuracy --model {run}      judge it again\n\
-         \x20 jempp-cli inspect {run}                    what the model is\n"
+         \x20 jempp-cli eval accuracy --model {run}      evaluate it again\n\
+         \x20 jempp-cli inspect {run}                    show what the model contains\n"
     );
     out
 }

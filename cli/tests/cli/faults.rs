@@ -125,7 +125,7 @@ fn divergence_is_5_with_advice_and_the_last_checkpoint() {
         ["train.loss_limit=1e3", "train.checkpoint_every=1", "train.epochs=4", "train.sample_every=0"];
     let err = place.run(&[&["train", "-q", "--out", "b"][..], &wild, &limits].concat()).fails(5);
     assert!(err.contains("The last good checkpoint is b/ckpt/step_2"), "{err}");
-    assert!(place.run(&["inspect", "b"]).ok().contains("not judged yet"));
+    assert!(place.run(&["inspect", "b"]).ok().contains("not evaluated yet"));
 }
 
 /// A file system of a few kilobytes, unmounted when dropped.

@@ -36,9 +36,9 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
     weights(&place);
     let settings = ["--resize", "torch", "--inception", "w.safetensors", "--reference-n", "7"];
     let all =
-        ["eval", "all", "--model", "run", "--attacked", "0", "--no-gradient", "-n", "20", "--sampled", "8"];
+        ["eval", "all", "--model", "run", "--attack-n", "0", "--no-gradient", "-n", "20", "--fid-n", "8"];
     let text = place.run(&[&all[..], &settings].concat()).ok();
-    assert!(text.contains("none of fewer than 10 images") && text.contains("bilinear"), "{text}");
+    assert!(text.contains("not computed for fewer than 10 images") && text.contains("bilinear"), "{text}");
     let page = std::fs::read_to_string(place.path().join("run/report.html")).unwrap();
     assert!(page.contains("FID and Inception score"));
     // Finished portions are not made again.

@@ -36,7 +36,7 @@ fn sizes_and_classes_come_from_the_data() {
     let done = train(&place, &["--dry-run"]);
     let line = "data set: image folder, 3 classes, 24 + 9 images 12×8×3, decoded in ";
     assert!(done.err.contains(line), "{}", done.err);
-    assert!(done.ok().contains("set: 24 to train on, 0 to validate, 9 to test"));
+    assert!(done.ok().contains("set: 24 training, 0 validation and 9 test images"));
     let done = train(&place, &["--out", "run", "data.valid_size=4"]);
     assert!(done.err.contains("read from cache in") && !done.err.contains("warning"), "{}", done.err);
     done.ok();

@@ -45,7 +45,7 @@ fn too_little_memory_is_4_with_a_batch_that_fits() {
     let batch = format!("train.batch_size={fits}");
     let args = ["train", "--dry-run", &batch, "sampler.outer_steps=1"];
     let out = on_a_gpu(&place, 40_000_000, &args).unwrap().ok();
-    assert!(out.contains("of programs; they fit, ") && out.contains(" free beside them"), "{out}");
+    assert!(out.contains("activations and workspace; fits, ") && out.contains(" free\n"), "{out}");
     assert!(place.names().is_empty());
 }
 

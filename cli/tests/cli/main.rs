@@ -5,11 +5,11 @@
 
 mod board;
 mod convert;
+mod eval;
 mod faults;
 mod fid;
 mod folders;
 mod gpu;
-mod judge;
 mod runs;
 mod signals;
 mod usage;

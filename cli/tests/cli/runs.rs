@@ -116,7 +116,7 @@ fn samples_are_repeatable_and_go_on_to_be_judged() {
         (image.width(), image.height())
     };
     assert_eq!((size("samples-001.png"), size("samples-002.png")), ((422, 128), (128, 422)));
-    for (i, start) in ["bank", "buffer", "data", "noise"].into_iter().enumerate() {
+    for (i, start) in ["informative", "buffer", "data", "noise"].into_iter().enumerate() {
         let names = [format!("{i}a.npz"), format!("{i}b.npz"), format!("{i}c.npz")];
         sample(&["--start", start, "--output", &names[0]]).ok();
         sample(&["--start", start, "--output", &names[1], "--threads", "1"]).ok();

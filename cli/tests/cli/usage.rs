@@ -37,7 +37,7 @@ fn wrong_usage_is_2_with_a_suggestion() {
         (&["smaple"][..], "'sample'"),
         (&["train", "--dri-run"], "--dry-run"),
         (&["eval", "acuracy"], "'accuracy'"),
-        (&["sample", "--model", "m", "--start", "bnak"], "'bank'"),
+        (&["sample", "--model", "m", "--start", "infromative"], "'informative'"),
     ] {
         let err = place.run(args).fails(2);
         assert!(err.contains("similar") && err.contains(hint), "{err}");
@@ -129,7 +129,7 @@ fn wrong_configurations_are_3_and_say_where() {
 fn dry_run_says_what_it_would_cost_and_makes_nothing() {
     let place = Place::empty();
     let out = place.run(&[&["train", "--dry-run"], TINY].concat()).ok();
-    for word in ["parameters", "77898", "GFLOP", "an epoch", "3 in all"] {
+    for word in ["parameters", "77898", "GFLOP", "per epoch", "3 in total"] {
         assert!(out.contains(word), "{word}: {out}");
     }
     assert!(place.names().is_empty());
@@ -171,7 +171,7 @@ fn a_training_step_is_timed_in_one_line_of_json() {
     assert_eq!((number("iterations"), number("threads")), (4.0, 1.0));
     assert!(number("planned_bytes") > 1e5 && number("parameters") > 7e4);
     assert!(t["device"].as_str().unwrap().contains("CPU"));
-    let out = place.run(&[&base[..], &["--iters", "1", "--dump"]].concat()).ok();
+    let out = place.run(&[&base[..], &["--iters", "1", "--print-plan"]].concat()).ok();
     for word in ["Langevin step", "Training step", "pyld_step", "GFLOP/s"] {
         assert!(out.contains(word), "{word}");
     }

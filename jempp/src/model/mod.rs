@@ -56,7 +56,7 @@ pub struct Bank {
     pub classes: Vec<i32>,
 }
 
-/// A trained model on a device.
+/// A trained model on a device: classifies, and gives log p(x) up to a constant and its gradient.
 ///
 /// ```no_run
 /// use jempp::{Device, Model};
@@ -276,6 +276,24 @@ impl Model {
 
     /// Logits and log densities of images N×H×W×C in [−1, 1].
     ///
+    /// ```
+    /// use jempp::{Config, Device, Trainer};
+    ///
+    /// # fn main() -> jempp::Result<()> {
+    /// # let changes = ["train.schedule=constant", "sampler.init=uniform"].map(String::from);
+    /// # let config = Config::from_sources("digits", None, &changes)?;
+    /// # let model = Trainer::new(&config, &Device::cpu(0))?.model()?;
+    /// let images = vec![0.1; 3 * 8 * 8]; // of a model for 8×8×1 images and 10 classes
+    /// let scores = model.scores(&images)?;
+    /// assert_eq!((scores.logits.len(), scores.log_density.len()), (3 * 10, 3));
+    ///
+    /// // Without an energy head, log p(x) + const is the logsumexp of the logits.
+    /// let sum: f32 = scores.logits[..10].iter().map(|l| l.exp()).sum();
+    /// assert!((sum.ln() - scores.log_density[0]).abs() < 1e-4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Data`] if the length is no multiple of an image's, or a value is not finite.
     pub fn scores(&self, images: &[f32]) -> Result<Scores> {
@@ -312,6 +330,24 @@ impl Model {
     }
 
     /// ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x; shaped like the images.
+    ///
+    /// ```
+    /// use jempp::{Config, Device, Trainer};
+    ///
+    /// # fn main() -> jempp::Result<()> {
+    /// // An untrained network is enough to show it.
+    /// let changes = ["train.schedule=constant", "sampler.init=uniform"].map(String::from);
+    /// let config = Config::from_sources("digits", None, &changes)?;
+    /// let model = Trainer::new(&config, &Device::cpu(0))?.model()?;
+    ///
+    /// let mut image = vec![0.1; 8 * 8];
+    /// let before = model.log_density(&image)?[0];
+    /// let gradient = model.input_grad(&image, None)?;
+    /// image.iter_mut().zip(&gradient).for_each(|(x, g)| *x += 0.01 * g);
+    /// assert!(model.log_density(&image)?[0] > before); // a small step uphill
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Model::scores`], or if labels do not fit.

@@ -75,6 +75,17 @@ impl Trainer {
     /// named, or the preset is `digits`, whose images are built in. `seed` is for a document that names none; 0 leaves
     /// the preset's.
     ///
+    /// ```
+    /// use jempp::{Device, Trainer};
+    ///
+    /// # fn main() -> jempp::Result<()> {
+    /// let toml = "preset = \"digits\"\n[train]\nbatch_size = 16\n[sampler]\nbuffer_size = 100\n";
+    /// let trainer = Trainer::from_toml(toml, 7, &Device::cpu(0))?;
+    /// assert_eq!((trainer.config().seed, trainer.chain_count()), (7, 16));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Config`]; [`Error::Data`] if the named data set is not there; as [`Trainer::new`].
     pub fn from_toml(text: &str, seed: u64, device: &Device) -> Result<Self> {
@@ -172,6 +183,28 @@ impl Trainer {
 
     /// Saves a checkpoint in the folder `dir`, made if need be; the last three stay. [`Model::load`] and
     /// [`Trainer::resume`] take `dir`.
+    ///
+    /// ```
+    /// use jempp::{Batch, Config, Device, Model, Trainer};
+    ///
+    /// # fn main() -> jempp::Result<()> {
+    /// # let dir = tempfile::tempdir().map_err(|e| jempp::Error::io("a temporary folder", e))?;
+    /// # let dir = dir.path();
+    /// # let small = ["train.batch_size=4", "train.schedule=constant", "sampler.init=uniform"].map(String::from);
+    /// # let config = Config::from_sources("digits", None, &small)?;
+    /// # let device = Device::cpu(0);
+    /// # let (images, labels) = (vec![0.5; 4 * 64], [3, 1, 4, 1]);
+    /// # let batch = Batch { x_data: &images, x_labelled: &images, labels: &labels, chain_start: None };
+    /// let mut trainer = Trainer::new(&config, &device)?;
+    /// trainer.step(&batch)?;
+    /// trainer.save(dir)?;
+    ///
+    /// let model = Model::load(&device, dir)?; // to classify and sample with
+    /// let mut again = Trainer::resume(dir, &device)?; // to train on, as if nothing had happened
+    /// assert_eq!(again.step(&batch)?.loss, trainer.step(&batch)?.loss);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Diverged`] if a weight is not finite: then nothing is saved.

@@ -1,8 +1,8 @@
-//! Sums over the rows of a matrix, column by column, in registers: sums in memory would be stored for every row, and the
-//! processor cannot read far enough ahead past those stores to use the memory bandwidth.
+//! Sums over the rows of a matrix, column by column, in registers: sums in memory would be stored for every row, and
+//! the processor cannot read far enough ahead past those stores to use the memory bandwidth.
 //!
-//! What must hold: a column's terms are added in an order that depends on the number of channels and rows only, the same
-//! for every instruction set.
+//! What must hold: a column's terms are added in an order that depends on the number of channels and rows only, the
+//! same for every instruction set.
 
 use super::vector::{Arithmetic, Quad};
 use super::{Level, Real, Simd};
@@ -55,8 +55,8 @@ pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
         let out = out.as_mut_ptr();
         // The last element: what it borrows is as long as it says.
         s.one(whole - 1, n - 1);
-        // SAFETY: a `Simd` of a level exists only where detection found these instructions; T is float32; the rows up to
-        // `whole` lie in what s borrows, and `out` has N·n elements.
+        // SAFETY: a `Simd` of a level exists only where detection found these instructions; T is float32; the rows up
+        // to `whole` lie in what s borrows, and `out` has N·n elements.
         done = unsafe {
             match (simd.level(), far) {
                 #[cfg(target_arch = "x86_64")]
@@ -91,7 +91,8 @@ fn rest<T: Real, const N: usize, S: Term<T, N>>(s: &S, n: usize, whole: usize, d
     }
 }
 
-/// The sums of as many columns as whole vectors hold, over the rows of n columns up to element `whole`: how many columns.
+/// The sums of as many columns as whole vectors hold, over the rows of n columns up to element `whole`: how many
+/// columns.
 ///
 /// # Safety
 /// As [`Term::add`] for these rows; `out` has N·n elements.

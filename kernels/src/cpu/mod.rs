@@ -15,8 +15,8 @@ pub(crate) use parallel::{
 pub use pool::Pool;
 pub use simd::{Level, Real, Simd};
 
-/// The type that the factors in convolutions (except Winograd's) and linear layers are rounded to; sums, and all tensors
-/// in memory, are float32.
+/// The type that the factors in convolutions (except Winograd's) and linear layers are rounded to; sums, and all
+/// tensors in memory, are float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Products {
     /// Float32: not rounded.

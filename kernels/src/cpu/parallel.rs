@@ -71,8 +71,8 @@ pub(crate) fn for_parts3<A: Send, B: Send, C: Send>(
     });
 }
 
-/// Fills the part `out`, which begins at element `at` of a tensor, with the old values. `old` = `None` means that the op
-/// runs in place: `out` holds them already.
+/// Fills the part `out`, which begins at element `at` of a tensor, with the old values. `old` = `None` means that the
+/// op runs in place: `out` holds them already.
 pub(crate) fn copy_unless_in_place<T: Copy>(old: Option<&[T]>, at: usize, out: &mut [T]) {
     if let Some(old) = old {
         out.copy_from_slice(&old[at..][..out.len()]);

@@ -1,7 +1,7 @@
 //! The processor's peak rates, which kernels are measured against.
 //!
-//! What must hold: `multiply_add` uses registers only, `copy` only moves bytes; both use the threads, the instruction set and
-//! the task sizes of the kernels.
+//! What must hold: `multiply_add` uses registers only, `copy` only moves bytes; both use the threads, the instruction
+//! set and the task sizes of the kernels.
 
 use super::{Cpu, GRAIN, Level, Products, for_parts};
 use core::hint::black_box;

@@ -88,8 +88,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(task, worker)` once for each task in `0..tasks`; `worker < self.threads()`, and no two calls
-    /// at the same time within this job have the same worker number. Nested and concurrent calls run all their tasks on the calling thread.
+    /// Calls `f(task, worker)` once for each task in `0..tasks`; `worker < self.threads()`, and no two calls at the
+    /// same time within this job have the same worker number. Nested and concurrent calls run all their tasks on the
+    /// calling thread.
     ///
     /// # Panics
     /// If a task panicked.

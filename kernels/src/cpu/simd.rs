@@ -1,7 +1,7 @@
 //! The instruction set that the CPU backends use, chosen at run time.
 //!
-//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and has `bf16` set only
-//! if it has those too; this makes the calls in `multiversion!` and in the convolutions sound.
+//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and has `bf16` set
+//! only if it has those too; this makes the calls in `multiversion!` and in the convolutions sound.
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,8 +90,8 @@ impl Gpu {
         table(self).iter().map(|(q, a)| (q.clone(), a.clone())).collect()
     }
 
-    /// Takes over the choices of an earlier run, which come before those in the disk cache. They apply to what is prepared
-    /// from now on, where the question is exactly the same; others have no effect.
+    /// Takes over the choices of an earlier run, which come before those in the disk cache. They apply to what is
+    /// prepared from now on, where the question is exactly the same; others have no effect.
     pub fn recall(&self, choices: impl IntoIterator<Item = (String, String)>) {
         table(self).extend(choices);
     }

@@ -1,7 +1,7 @@
 //! Matrix products by cuBLAS.
 //!
-//! What must hold: a handle works on the stream of the `Gpu` it was made for, and is used from one thread at a time
-//! (it is not `Sync`). It has a workspace of its own from the start, so that a product can be captured and its bits do not
+//! What must hold: a handle works on the stream of the `Gpu` it was made for, and is used from one thread at a time (it
+//! is not `Sync`). It has a workspace of its own from the start, so that a product can be captured and its bits do not
 //! depend on other work.
 
 use std::ffi::{c_int, c_void};

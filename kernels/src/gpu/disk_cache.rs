@@ -1,7 +1,7 @@
 //! A disk cache of small results that are expensive to recompute: compiled kernels, measured choices of algorithms.
 //!
-//! What must hold: results never depend on the cache. An entry that cannot be read, is damaged or belongs to another key
-//! counts as absent; a failed write is ignored. Files are written atomically.
+//! What must hold: results never depend on the cache. An entry that cannot be read, is damaged or belongs to another
+//! key counts as absent; a failed write is ignored. Files are written atomically.
 //!
 //! The folder is `$JEMPP_CACHE_DIR`, else `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`.
 

@@ -13,11 +13,11 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `error` | [`NoCuda`] and [`GpuError`] |
-//! | [`libraries`] | searching for, opening and judging CUDA's shared libraries |
+//! | [`libraries`] | searching for CUDA's shared libraries, opening and checking them |
 //! | `driver` | devices, contexts, memory, captured graphs, timing |
 //! | `disk_cache` | compiled kernels and measured choices, kept between runs |
 //! | [`nvrtc`] | compiling the project's kernels at run time and loading them |
-//! | [`launch`] | prepared launches with checked arguments |
+//! | `launch` | prepared launches with checked arguments |
 //! | `autotune` | remembering which algorithm was the fastest |
 //! | [`cublas`] | matrix products |
 //! | [`cudnn`] | convolutions and batch norm |

@@ -1,8 +1,9 @@
-//! Adam (Kingma & Ba, 2015) with weight decay, in the form of PyTorch's `torch.optim.Adam`. With d = g + λ·w, t the number
-//! of this step, from 1, and both moments zero at the start:
-//! m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ← w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
+//! Adam (Kingma & Ba, 2015) with weight decay, in the form of PyTorch's `torch.optim.Adam`. With d = g + λ·w, t the
+//! number of this step, from 1, and both moments zero at the start: m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ←
+//! w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
 //!
-//! The number of steps done is kept in memory beside the moments, so that a captured program needs nothing from the host.
+//! The number of steps done is kept in memory beside the moments, so that a captured program needs nothing from the
+//! host.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts3, simd::multiversion};
 
@@ -115,8 +116,8 @@ pub mod cuda {
             of::<f32>("v'", n),
             if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
         ];
-        // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes n
-        // weights and moments of both orders, and n copies unless that is null.
+        // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes
+        // n weights and moments of both orders, and n copies unless that is null.
         unsafe { Launch::new(gpu, "adam", "adam_f32", threads(n.div_ceil(PACK)), params) }
     }
 }

@@ -1,12 +1,12 @@
 //! From image bytes to the network's input: x = (u/255 − ½)/½, with crops, mirroring and noise in training.
 //!
-//! Invariants: what happens to the image at a position of a batch depends on the place (seed, stream, step) and the
-//! position only, and each position owns the same number of words of the random sequence, used or not:
-//! 4·(1 + ⌈pixels/4⌉) where there is noise, 4 if there is none. Bits are the same on every device and at every SIMD
-//! level, like those of `philox`.
+//! Invariants: what happens to the image at a position of a batch depends on the random sequence (seed, stream, step)
+//! and the position only, and each position owns the same number of words of the random sequence, used or not: 4·(1 +
+//! ⌈pixels/4⌉) where there is noise, 4 if there is none. Bits are the same on every device and at every SIMD level,
+//! like those of `philox`.
 
 use crate::cpu::{Cpu, for_parts, simd::multiversion};
-use crate::ops::noise::{Distribution, Place, draw};
+use crate::ops::noise::{Distribution, RandomSequence, draw};
 use crate::philox::{Counter, philox4x32_10};
 
 /// Training augmentation, image by image: reflected border and random crop, mirroring, noise.
@@ -44,7 +44,7 @@ pub fn cpu(
     [h, w, c]: [usize; 3],
     images: &[u8],
     index: &[i32],
-    place: Place,
+    sequence: RandomSequence,
     out: &mut [f32],
 ) {
     let pixels = h * w * c;
@@ -55,18 +55,18 @@ pub fn cpu(
             return out.fill(f32::NAN);
         };
         let first = i as u64 * groups;
-        let [dy, dx, mirror, _] = block(place, first);
+        let [dy, dx, mirror, _] = block(sequence, first);
         let places = 2 * args.pad as u32 + 1;
         let shift = [dy, dx].map(|d| below(d, places) as isize - args.pad as isize);
         crop(image, [h, w, c], shift, args.flip && below(mirror, 2) == 1, out);
         if args.sigma > 0.0 {
-            add_normals(cpu.simd, place, first + 1, args.sigma, out);
+            add_normals(cpu.simd, sequence, first + 1, args.sigma, out);
         }
     });
 }
 
-fn block(place: Place, element: u64) -> [u32; 4] {
-    philox4x32_10(Counter { element, step: place.step, stream: place.stream }.words(), place.key)
+fn block(sequence: RandomSequence, element: u64) -> [u32; 4] {
+    philox4x32_10(Counter { element, step: sequence.step, stream: sequence.stream }.words(), sequence.key)
 }
 
 /// An integer in `0..n` from a word.
@@ -96,8 +96,8 @@ fn reflect(i: isize, n: usize) -> usize {
 
 multiversion! {
     /// Adds σ·N(0, 1) to each of `out`, from the words of block `first` on.
-    fn add_normals<T: Real>(place: Place, first: u64, sigma: f32, out: &mut [T]) {
-        draw(place, Distribution::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
+    fn add_normals<T: Real>(sequence: RandomSequence, first: u64, sigma: f32, out: &mut [T]) {
+        draw(sequence, Distribution::Normal, first, out, |o, z| *o += T::of(f64::from(sigma * z)));
     }
 }
 

@@ -44,8 +44,8 @@ multiversion! {
     }
 }
 
-/// y = the mean of each window, its pixels added row by row. If `pads`, padding pixels count as zeros; else the mean is over
-/// the pixels inside the image (PyTorch's `count_include_pad`).
+/// y = the mean of each window, its pixels added row by row. If `pads`, padding pixels count as zeros; else the mean is
+/// over the pixels inside the image (PyTorch's `count_include_pad`).
 pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, x: &[T], y: &mut [T]) {
     let (oh, len, image) = (v.oh(), v.ow() * v.c, v.h * v.w * v.c);
     let rows = (GRAIN / len.max(1)).max(1);
@@ -57,7 +57,8 @@ pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, x: &[T], y: &mut [T]) {
     });
 }
 
-/// dx from dy: for each pixel, the sum over the windows that contain it of their gradient divided by the window's count.
+/// dx from dy: for each pixel, the sum over the windows that contain it of their gradient divided by the window's
+/// count.
 pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, dy: &[T], dx: &mut [T]) {
     let (len, image) = (v.w * v.c, v.oh() * v.ow() * v.c);
     let rows = (GRAIN / len.max(1)).max(1);

@@ -54,7 +54,8 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, f32, i32, int, maybe, of, table, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// r' from `r[c]`, `s[groups, c]` and the accumulator `[c]`. Spans: r, s, the accumulator (optional), r' (which may be r).
+    /// r' from `r[c]`, `s[groups, c]` and the accumulator `[c]`. Spans: r, s, the accumulator (optional), r' (which may
+    /// be r).
     ///
     /// # Errors
     /// If the order names a group that is not there; errors of compiling and loading the kernel.

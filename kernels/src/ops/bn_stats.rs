@@ -1,8 +1,8 @@
 //! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
 //!
-//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a chunk
-//! deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of Chan,
-//! Golub, LeVeque (1979).
+//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a
+//! chunk deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of
+//! Chan, Golub, LeVeque (1979).
 
 use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
@@ -45,8 +45,8 @@ unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
 
 /// Rows whose mean the deviations of a chunk are first taken from.
 const FIRST: usize = 4;
-/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits are
-/// lost. Where they are larger still, deviations are taken anew.
+/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits
+/// are lost. Where they are larger still, deviations are taken anew.
 const LOST: f64 = 16.0;
 
 multiversion! {
@@ -61,9 +61,9 @@ multiversion! {
                 mean[j] += x[j] - first[j];
             }
         }
-        let share = T::of(1.0 / rows as f64);
+        let inverse = T::of(1.0 / rows as f64);
         for j in 0..c {
-            mean[j] = mean[j] * share + first[j];
+            mean[j] = mean[j] * inverse + first[j];
         }
         rest.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(mean));
     }
@@ -73,11 +73,11 @@ multiversion! {
     /// Turns sums and sums of squares of deviations of `rows` rows from `shift` into means and squared deviations from
     /// these. Whether the latter lost no more than [`LOST`].
     fn centred<T: Real>(rows: f64, shift: &[T], sum: &mut [T], squares: &mut [T]) -> bool {
-        let (share, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
+        let (inverse, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
         let (shift, squares) = (&shift[..n], &mut squares[..n]);
         let mut worst = T::ZERO;
         for j in 0..n {
-            let d = sum[j] * share;
+            let d = sum[j] * inverse;
             let m2 = squares[j] - sum[j] * d;
             let left = squares[j] - m2 * lost;
             worst = if left > worst { left } else { worst };
@@ -97,11 +97,11 @@ multiversion! {
             for (chunk, part) in chunks.found(group, parts) {
                 let (b, b2) = (&part[k * BLOCK..][..count], &part[span + k * BLOCK..][..count]);
                 let rows = (chunk.end - chunk.start) as f64;
-                let share = rows / (n + rows);
+                let fraction = rows / (n + rows);
                 for ((m, m2), (b, b2)) in m.iter_mut().zip(&mut m2).zip(b.iter().zip(b2)) {
                     let d = b.to_f64() - *m;
-                    *m += d * share;
-                    *m2 += b2.to_f64() + d * d * (n * share);
+                    *m += d * fraction;
+                    *m2 += b2.to_f64() + d * d * (n * fraction);
                 }
                 n += rows;
             }
@@ -149,8 +149,9 @@ impl Stats {
         self.merge(cpu.simd, workspace, mean, var);
     }
 
-    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`. Deviations are taken from a guess, so that rows are read once and a mean that is large
-    /// beside them costs no digits; from the mean itself where the guess turns out to be bad.
+    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`.
+    /// Deviations are taken from a guess, so that rows are read once and a mean that is large beside them costs no
+    /// digits; from the mean itself where the guess turns out to be bad.
     fn moments<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
         let c = self.chunks.shape().c;
         let (sums, shift) = part.split_at_mut(2 * self.span);
@@ -332,8 +333,8 @@ pub mod cuda {
             float.of("dx", n),
         ];
         let (name, size) = (kernel!(float, "bn_stats_grad"), rows.fill_device(gpu));
-        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
-        // it writes as many rows.
+        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c
+        // statistics; it writes as many rows.
         unsafe { Launch::new(gpu, "bn_stats", name, size, params) }
     }
 }

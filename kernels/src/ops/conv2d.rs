@@ -1,14 +1,16 @@
 //! 2-D convolution (cross-correlation, as in deep learning): NHWC images, K×R×S×C filters, zero padding; its
 //! gradients with respect to input and filters are kernels of their own. Linear layers are the 1×1 case.
 //!
-//! On the CPU they are prepared objects; see [`crate::cpu::conv`] for how they work.
+//! On the CPU they are prepared objects; see `cpu::conv` for how they work.
 
 pub use crate::conv_shape::ConvShape;
 pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, EpilogueFn, Prologue};
 
-/// The CUDA backend: cuBLAS where the convolution is a float32 matrix product, else cuDNN; `cuda/conv2d.cu` where these are missing.
+/// The CUDA backend: cuBLAS where the convolution is a float32 matrix product, else cuDNN; `cuda/conv2d.cu` where these
+/// are missing.
 ///
-/// Images, filters, outputs and the gradients of images are of type `float`; biases and the gradients of filters are float32.
+/// Images, filters, outputs and the gradients of images are of type `float`; biases and the gradients of filters are
+/// float32.
 pub mod cuda {
     use super::ConvShape;
     use crate::gpu::cublas::Product;
@@ -26,7 +28,8 @@ pub mod cuda {
         Direct([Launch; 2]),
     }
 
-    /// The gradient with respect to bf16 filters: cuDNN returns it in bf16, at the end of the workspace, and `cast` converts it.
+    /// The gradient with respect to bf16 filters: cuDNN returns it in bf16, at the end of the workspace, and `cast`
+    /// converts it.
     struct Widen {
         cast: Launch,
         at: usize,
@@ -169,7 +172,8 @@ pub mod cuda {
         }
     }
 
-    /// Writes what is added to where the result will be. Spans: what to add (optional), the bias (optional), the result.
+    /// Writes what is added to where the result will be. Spans: what to add (optional), the bias (optional), the
+    /// result.
     fn begin(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
         let (n, channels, float) = match pass {
             ConvPass::Forward => (shape.y_len(), shape.k, float),

@@ -1,4 +1,4 @@
-//! Counters that programs move on by themselves, so that nothing has to be told to them between runs.
+//! Counters that programs advance themselves, so that the host need not update them between runs.
 
 /// `out[i]` = `x[i]` + `by`, wrapping.
 pub fn cpu(x: &[i32], by: i32, out: &mut [i32]) {
@@ -17,7 +17,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, i32, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// n counters moved on. Spans: x, the result, which may be x.
+    /// Advances n counters. Spans: x, the result, which may be x.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

@@ -1,7 +1,7 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
-use crate::ops::noise::{Distribution, Place, draw};
+use crate::ops::noise::{Distribution, RandomSequence, draw};
 
 /// The group of four elements at which the masks of a layer begin: layers use the same stream and step, but different
 /// uniforms.
@@ -10,24 +10,31 @@ pub(crate) fn first_group(layer: u32) -> u64 {
     u64::from(layer) << 32
 }
 
-/// What the values that stay are multiplied by.
+/// The factor of the values that are kept.
 fn scale(rate: f64) -> f64 {
     1.0 / (1.0 - rate)
 }
 
 multiversion! {
-    fn thin<T: Real>(place: Place, rate: f32, scale: T, first: u64, y: &mut [T]) {
-        draw(place, Distribution::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
+    fn drop_and_scale<T: Real>(sequence: RandomSequence, rate: f32, scale: T, first: u64, y: &mut [T]) {
+        draw(sequence, Distribution::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
     }
 }
 
 /// `y[i]` = 0 where the uniform of element i is below the rate, else `x[i]`/(1 − rate); `x` = `None` means that `y`
 /// holds x. The uniforms are drawn in float32 for any T.
-pub fn cpu<T: Real>(cpu: &Cpu, place: Place, layer: u32, rate: f64, x: Option<&[T]>, y: &mut [T]) {
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    sequence: RandomSequence,
+    layer: u32,
+    rate: f64,
+    x: Option<&[T]>,
+    y: &mut [T],
+) {
     for_parts(cpu, y, GRAIN, |t, y| {
         copy_unless_in_place(x, t * GRAIN, y);
         let first = first_group(layer) + (t * GRAIN / 4) as u64;
-        thin(cpu.simd, place, rate as f32, T::of(scale(rate)), first, y);
+        drop_and_scale(cpu.simd, sequence, rate as f32, T::of(scale(rate)), first, y);
     });
 }
 
@@ -36,7 +43,7 @@ pub mod cuda {
     use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// n values thinned. Spans: x, seed (2 words), step (1), y, which may be x.
+    /// Dropout of n values. Spans: x, seed (2 words), step (1), y, which may be x.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

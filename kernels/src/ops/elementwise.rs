@@ -83,7 +83,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "elementwise", kernel!(float, "mul"), size, params) }
     }
 
-    /// n times the same value. Spans: the result.
+    /// Fills n elements with one value. Spans: the result.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

@@ -1,8 +1,8 @@
-//! Convolutions fused with their neighbours in a pre-activation network: the input is normalised and rectified while it is
-//! loaded, and the statistics for the next batch norm are computed block by block while the result is in the cache.
+//! Convolutions fused with their neighbours in a pre-activation network: the input is normalised and rectified while it
+//! is loaded, and the statistics for the next batch norm are computed block by block while the result is in the cache.
 //!
-//! Invariant: y, dx and dw are those of the plain ops on a normalised copy, bit for bit; sums and statistics differ from
-//! those of the plain ops only in where chunks end.
+//! Invariant: y, dx and dw are those of the plain ops on a normalised copy, bit for bit; sums and statistics differ
+//! from those of the plain ops only in where chunks end.
 
 pub mod cuda;
 
@@ -68,8 +68,8 @@ impl Forward {
         self.conv.workspace(cpu) + self.stats.as_ref().map_or(0, Stats::workspace)
     }
 
-    /// Computes y from x, its mean, scale and shift if it is normalised, filters and bias; then mean and biased variance
-    /// of y, if they are wanted.
+    /// Computes y from x, its mean, scale and shift if it is normalised, filters and bias; then mean and biased
+    /// variance of y, if they are wanted.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,

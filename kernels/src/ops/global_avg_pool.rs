@@ -1,4 +1,4 @@
-//! Mean over the pixels of each image and channel, and its gradient.
+//! Global average pooling: the mean over the pixels of each image and channel, and its gradient.
 
 use crate::cpu::{Cpu, Real, for_parts};
 
@@ -56,7 +56,7 @@ pub mod cuda {
         unsafe { Launch::new(gpu, "global_avg_pool", name, size, params) }
     }
 
-    /// Its transpose, from float32. Spans: dy, dx.
+    /// The gradient, from float32. Spans: dy, dx.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

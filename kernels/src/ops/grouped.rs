@@ -15,8 +15,8 @@ pub struct Grouped {
     pub c: usize,
 }
 
-/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`; its result is part number
-/// `part`.
+/// One task of a grouped loop: rows (pixels) `start..end` of the whole tensor, all in `group`; its result is part
+/// number `part`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
     pub group: usize,
@@ -27,7 +27,8 @@ pub(crate) struct Chunk {
 
 /// Elements a chunk holds at most: 64 KiB of float32.
 const CHUNK: usize = 16 * 1024;
-/// Elements of a chunk, at most, of a tensor too large for the caches: larger chunks, since prefetching restarts with each.
+/// Elements of a chunk, at most, of a tensor too large for the caches: larger chunks, since prefetching restarts with
+/// each.
 const FAR_CHUNK: usize = 4 * CHUNK;
 /// Elements from which a tensor counts as too large for the caches: 16 MiB of float32.
 const FAR: usize = 4 << 20;
@@ -44,8 +45,8 @@ impl Grouped {
     }
 
     /// Whether the tensor is too large for the caches, so that loops that only read should prefetch it: the hardware
-    /// prefetcher stops at every page and leaves half of the memory bandwidth unused. For a tensor in a cache the prefetch
-    /// instructions would cost as much as they gain.
+    /// prefetcher stops at every page and leaves half of the memory bandwidth unused. For a tensor in a cache the
+    /// prefetch instructions would cost as much as they gain.
     fn far(&self) -> bool {
         self.len() >= FAR
     }
@@ -246,8 +247,8 @@ impl Chunks {
         chunks.iter().map(|k| (k, &parts[k.part * self.part..][..self.part]))
     }
 
-    /// Adds the parts of each group's chunks, in order, in float64: `out[k][g, c]` is the sum of the values from `k·span` on
-    /// of each part.
+    /// Adds the parts of each group's chunks, in order, in float64: `out[k][g, c]` is the sum of the values from
+    /// `k·span` on of each part.
     pub(crate) fn total<T: Real, const N: usize>(
         &self,
         simd: Simd,

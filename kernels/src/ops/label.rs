@@ -1,4 +1,5 @@
-//! Picking out a label's logit, its transpose, and counting hits. A label outside `0..c` gives NaN (0 hits).
+//! Gathering the logit of the label, its transpose, and counting correct predictions. A label outside `0..c` gives NaN
+//! (and counts as wrong).
 
 use crate::cpu::Real;
 

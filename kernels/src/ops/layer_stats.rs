@@ -1,5 +1,5 @@
-//! Statistics of all channels of a group together from those of each channel: what group normalisation with one group
-//! of channels (layer norm over images) needs beyond [`crate::ops::bn_stats`].
+//! The statistics of a whole image from those of its channels: what group normalisation with one group of channels
+//! (layer norm over images) needs beyond [`crate::ops::bn_stats`].
 //!
 //! All channels of a group have equally many values, so by Chan, Golub, LeVeque (1979) M = Σ mᵢ/C and
 //! V = Σ (vᵢ + (mᵢ − M)²)/C. Sums are formed in order, in float64.

@@ -1,4 +1,4 @@
-//! Leaky rectifier: y = x for x ≥ 0, leak·x below; and its gradient.
+//! Leaky ReLU: y = x for x ≥ 0, leak·x below; and its gradient.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
 

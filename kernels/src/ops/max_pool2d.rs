@@ -1,4 +1,4 @@
-//! Largest values of windows of pixels, and their gradient.
+//! Max pooling over windows of pixels, and its gradient.
 //!
 //! Invariant: a NaN is larger than any number; of equal values the first counts, row by row, as in PyTorch.
 
@@ -9,7 +9,7 @@ use core::ops::Range;
 /// Channels processed together in the gradient.
 const LANES: usize = 16;
 
-/// Whether `x` takes the place of the largest so far.
+/// Whether `x` replaces the largest value so far.
 #[inline(always)]
 fn beats<T: Real>(x: T, best: T) -> bool {
     x > best || x.partial_cmp(&x).is_none()
@@ -107,7 +107,7 @@ pub mod cuda {
     use crate::gpu::launch::{Launch, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// The largest values. Spans: x, y.
+    /// Forward pass. Spans: x, y.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

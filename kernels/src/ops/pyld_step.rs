@@ -1,12 +1,12 @@
 //! One outer step of PYLD (proximal YOPO-SGLD), from the gradient of the energy at the outer point.
 //!
-//! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
+//! The first layer is affine, so the N inner steps use the same gradient g (Yang & Ji, ICCV 2021, algorithm 1):
 //! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
 //! first the point is in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
-use crate::ops::noise::{Distribution, Place, draw};
+use crate::ops::noise::{Distribution, RandomSequence, draw};
 
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,23 +57,30 @@ multiversion! {
 }
 
 multiversion! {
-    fn disturbed<T: Real>(args: Args, place: Place, first: u64, x: &mut [T]) {
+    fn step_with_noise<T: Real>(args: Args, sequence: RandomSequence, first: u64, x: &mut [T]) {
         let (lo, hi, sd) = (T::of(-1.0), T::of(1.0), T::of(args.noise));
-        draw(place, Distribution::Normal, first, x, |x, z| {
+        draw(sequence, Distribution::Normal, first, x, |x, z| {
             let v = *x + sd * T::of(f64::from(z));
             *x = if args.clip_after_noise { v.clip(lo, hi) } else { v };
         });
     }
 }
 
-/// x' from x and g. `x` = `None`: `out` holds x. `place` is needed if there is noise.
-pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Option<Place>, out: &mut [T]) {
+/// x' from x and g. `x` = `None`: `out` holds x. `sequence` is needed if there is noise.
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    args: Args,
+    x: Option<&[T]>,
+    g: &[T],
+    sequence: Option<RandomSequence>,
+    out: &mut [T],
+) {
     for_parts(cpu, out, GRAIN, |t, out| {
         let at = t * GRAIN;
         copy_unless_in_place(x, at, out);
         moved(cpu.simd, args, &g[at..], out);
-        if let (true, Some(place)) = (args.noise > 0.0, place) {
-            disturbed(cpu.simd, args, place, (at / 4) as u64, out);
+        if let (true, Some(sequence)) = (args.noise > 0.0, sequence) {
+            step_with_noise(cpu.simd, args, sequence, (at / 4) as u64, out);
         }
     });
 }
@@ -84,7 +91,8 @@ pub mod cuda {
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
+    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then
+    /// x', which may be x.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

@@ -3,7 +3,7 @@
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
-use crate::ops::noise::{BLOCK, Distribution, Place, block, draw};
+use crate::ops::noise::{BLOCK, Distribution, RandomSequence, block, draw};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
@@ -55,9 +55,9 @@ pub struct ByClass<'a> {
 /// `out[i, ·]` = `x[i, ·]`, or a fresh start by `kind[i]` and `class[i]`.
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
-/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
-/// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone; where
-/// there is no such class, or its offsets do not lie in order among the images, the row is NaN.
+/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without
+/// ever forming Σ. Chain i draws elements `i·2³²…` of the sequence. A class without images starts from its mean alone;
+/// where there is no such class, or its offsets do not lie in order among the images, the row is NaN.
 pub fn restart<T: Real>(
     cpu: &Cpu,
     row: usize,
@@ -65,15 +65,15 @@ pub fn restart<T: Real>(
     x: Option<&[T]>,
     kind: &[i32],
     class: &[i32],
-    place: Place,
+    sequence: RandomSequence,
     out: &mut [T],
 ) {
     for_parts(cpu, out, row, |i, out| {
         let base = (i as u64) << 32;
         if kind[i] == Kind::Informative as i32 {
-            informative(cpu.simd, row, data, class[i], place, base, out);
+            informative(cpu.simd, row, data, class[i], sequence, base, out);
         } else if kind[i] == Kind::Uniform as i32 {
-            uniform(cpu.simd, place, base, out);
+            uniform(cpu.simd, sequence, base, out);
         } else if let Some(x) = x {
             out.copy_from_slice(&x[i * row..(i + 1) * row]);
         }
@@ -82,8 +82,8 @@ pub fn restart<T: Real>(
 
 multiversion! {
     /// Uniform on [−1, 1].
-    fn uniform<T: Real>(place: Place, base: u64, out: &mut [T]) {
-        draw(place, Distribution::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
+    fn uniform<T: Real>(sequence: RandomSequence, base: u64, out: &mut [T]) {
+        draw(sequence, Distribution::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
     }
 }
 
@@ -93,7 +93,7 @@ const PIXELS: usize = 4096;
 
 multiversion! {
     fn informative<T: Real>(
-        row: usize, data: ByClass<'_>, class: i32, place: Place, base: u64, out: &mut [T],
+        row: usize, data: ByClass<'_>, class: i32, sequence: RandomSequence, base: u64, out: &mut [T],
     ) {
         let bounds = usize::try_from(class).ok().and_then(|c| Some((c, data.offsets.get(c..c + 2)?)));
         let Some((c, &[first, end])) = bounds.and_then(|(c, b)| Some((c, <&[i32; 2]>::try_from(b).ok()?))) else {
@@ -113,7 +113,7 @@ multiversion! {
             // Σ_j z_j x_j − (Σ_j z_j) μ.
             let (mut sum, mut total) = ([0.0f32; PIXELS], 0.0f32);
             for (k, images) in images.chunks(BLOCK * row.max(1)).enumerate() {
-                let z = block(place, Distribution::Normal, base + (k * BLOCK / 4) as u64);
+                let z = block(sequence, Distribution::Normal, base + (k * BLOCK / 4) as u64);
                 for (x, z) in images.chunks_exact(row.max(1)).zip(z) {
                     total += z;
                     for (s, &u) in sum[..len].iter_mut().zip(&x[at..]) {
@@ -125,7 +125,7 @@ multiversion! {
             for (k, (out, (sum, mean))) in values.enumerate() {
                 // The pixel noise follows the image weights, in the upper half of the chain's elements.
                 let group = (at + k * BLOCK) / 4;
-                let xi = block(place, Distribution::Normal, base + (1 << 31) + group as u64);
+                let xi = block(sequence, Distribution::Normal, base + (1 << 31) + group as u64);
                 for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
                     let v = m + factor * (s - total * m) + 1e-2 * xi;
                     *o = T::of(f64::from(v.clip(-1.0, 1.0)));
@@ -154,7 +154,8 @@ pub mod cuda {
             i32(int("gather", n)?),
             of::<f32>("out", n * row),
         ];
-        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
+        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n
+        // rows.
         unsafe {
             Launch::new(gpu, "replay", "replay_gather_f32", threads_per_row(row.div_ceil(4), n), params)
         }

@@ -1,5 +1,5 @@
-//! y = leaky((x − mean)·scale + shift), with mean and scale of the image's group: the affine part of batch norm followed by
-//! a leaky ReLU; and its gradients.
+//! y = leaky((x − mean)·scale + shift), with mean and scale of the image's group: the affine part of batch norm
+//! followed by a leaky ReLU; and its gradients.
 //!
 //! The deviation from the mean is formed first, so that the gradient of the scale, Σ dz·(x − mean), does not
 //! cancel.

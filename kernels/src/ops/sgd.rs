@@ -37,8 +37,8 @@ pub mod cuda {
     use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// One step of n weights. Spans: w, v, g, the learning rate, w', v', and with `copy` w' in bf16; w' may be w and v' may
-    /// be v.
+    /// One step of n weights. Spans: w, v, g, the learning rate, w', v', and with `copy` w' in bf16; w' may be w and v'
+    /// may be v.
     ///
     /// # Errors
     /// Errors of compiling and loading the kernel.

@@ -35,7 +35,8 @@ pub mod cuda {
     pub fn loss(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
         let (x, label) = (of::<f32>("x", rows * cols), of::<i32>("label", rows));
         let params = vec![x, label, of::<f32>("loss", rows), i64(rows), i64(cols)];
-        // SAFETY: the kernel reads rows × cols logits and rows labels, and writes rows losses; the block is whole warps.
+        // SAFETY: the kernel reads rows × cols logits and rows labels, and writes rows losses; the block is whole
+        // warps.
         unsafe { Launch::new(gpu, "softmax_cross_entropy", "softmax_cross_entropy_f32", warps(rows), params) }
     }
 

@@ -199,8 +199,8 @@ pub fn child_with(
     text
 }
 
-/// Makes a command find the fake of `folder` first. Code cached by the fake compiler must not be loaded on a real device, so it
-/// has a cache of its own.
+/// Makes a command find the fake of `folder` first. Code cached by the fake compiler must not be loaded on a real
+/// device, so it has a cache of its own.
 pub fn environment(command: &mut Command, folder: &Path) {
     let first = |name| {
         let mut path = folder.as_os_str().to_owned();

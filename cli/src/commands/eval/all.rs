@@ -1,10 +1,12 @@
 //! `jempp-cli eval all`.
 
-use super::{fid, judge, text};
-use crate::args::{All, Global, SplitName, StartName};
+use super::fid_job::{FidJob, SampleSource};
+use super::{fid, metrics, text};
+use crate::args::{All, Global};
+use crate::commands::sample_job::ChainStart;
 use crate::commands::{json, print};
-use crate::progress::{Stages, note};
-use jempp::evaluation::Subject;
+use crate::progress::{StageProgress, note};
+use jempp::evaluation::{Part, Subject};
 use jempp::model::Model;
 use jempp::{Error, Result};
 use jempp_eval::all::{FOLDER, Options, Summary, all};
@@ -13,12 +15,12 @@ use jempp_eval::report;
 use jempp_formats::files::write_atomic;
 use std::path::{Path, PathBuf};
 
-/// Judges a model by everything, and reports it.
+/// Runs all evaluations and writes the report.
 pub fn run(global: &Global, a: &All) -> Result<()> {
     let out = folder(a)?;
     let plans: Vec<Plan> = [Norm::Linf, Norm::L2]
         .into_iter()
-        .filter(|_| a.attacked > 0)
+        .filter(|_| a.attack_n > 0)
         .map(|norm| Plan { restarts: a.restarts, ..Plan::usual(norm) })
         .collect();
     plans.iter().try_for_each(Plan::check)?;
@@ -28,28 +30,37 @@ pub fn run(global: &Global, a: &All) -> Result<()> {
         note(global, &format!("warning: {warning}"));
     }
     let eval = out.join(FOLDER);
-    let against = judge::others(&model, &a.against, global)?;
-    let source = a.transfer.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;
-    let name = a.transfer.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
-    let seen = |weights: &PathBuf| {
-        let drawn = fid::Drawn { n: a.sampled, steps: None, start: StartName::Bank, samples: None };
-        let places = (a.model.as_path(), weights.as_path(), Some(eval.as_path()));
-        fid::judge(global, (&model, Some(&subject), SplitName::Train), places, &a.seeing, &drawn)
+    let against = metrics::ood_sets(&model, &a.ood_data, global)?;
+    let source = a.transfer_from.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;
+    let name = a.transfer_from.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let mut stages = StageProgress::new(global);
+    let mut watch = |what: &str, done, total| stages.report(what, done, total);
+    let fid = match &a.inception {
+        Some(weights) => {
+            let job = FidJob {
+                model: (&model, &a.model),
+                source: SampleSource::Chains(a.fid_n, ChainStart::Informative, None),
+                reference: fid::reference(&a.inception_options, Some(&subject), Part::Train)?,
+                extractor: fid::extractor(weights, &a.inception_options),
+                seed: global.seed,
+                folder: Some(&eval),
+            };
+            Some(job.run(&mut watch)?)
+        }
+        None => None,
     };
     let options = Options {
-        fid: a.inception.as_ref().map(seen).transpose()?,
+        fid,
         n: a.n,
-        attacked: a.attacked,
+        attacked: a.attack_n,
         plans: &plans,
         transfer: source.as_ref().map(|m| (m, name.as_str())),
         against: &against,
         gradient: !a.no_gradient,
     };
-    let mut stages = Stages::new(global);
-    let mut watch = |what: &str, done, all| stages.tell(what, done, all);
     let summary = all((&model, &a.model), &subject, &options, &eval, &mut watch)?;
     let page = out.join("report.html");
-    // What training wrote lies beside the model, wherever the evaluation goes.
+    // What training wrote is beside the model, wherever the evaluation goes.
     let run = if a.model.is_dir() { &a.model } else { &out };
     let html = report::html(&[report::read_with(run, &eval)?]);
     write_atomic(&page, |w| w.write_all(html.as_bytes()))?;
@@ -59,7 +70,7 @@ pub fn run(global: &Global, a: &All) -> Result<()> {
     print(&(lines(&summary) + &format!("report             {}\n", page.display())))
 }
 
-/// Where everything goes: the folder asked for, or the run's.
+/// Where the results go: the folder asked for, or the run folder.
 fn folder(a: &All) -> Result<PathBuf> {
     match &a.out {
         Some(out) => {
@@ -69,11 +80,11 @@ fn folder(a: &All) -> Result<PathBuf> {
         }
         None if a.model.join("ckpt").is_dir() => Ok(a.model.clone()),
         None if !Path::new(&a.model).exists() => Err(Error::Data(format!(
-            "{}: there is no model (looked for a run's folder, a checkpoint's folder or a .safetensors file)",
+            "{}: there is no model (looked for a run folder, a checkpoint folder or a .safetensors file)",
             a.model.display()
         ))),
         None => Err(Error::Config(format!(
-            "{}: no run folder; say with --out DIR where the evaluation goes",
+            "{}: not a run folder; name a folder for the results with --out DIR",
             a.model.display()
         ))),
     }

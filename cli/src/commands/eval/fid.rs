@@ -1,32 +1,19 @@
 //! `jempp-cli eval fid`.
 
+use super::fid_job::{FeatureExtractor, FidJob, SampleSource};
 use super::{part_of, text};
-use crate::args::{Fid as Args, Global, ResizeName, Seeing, SplitName, StartName, VariantName};
-use crate::commands::{json, print, sample};
-use crate::progress::{Stages, note};
-use jempp::config::Config;
-use jempp::evaluation::Subject;
+use crate::args::{Fid as Args, Global, InceptionOptions, ResizeName, VariantName};
+use crate::commands::{json, print};
+use crate::progress::{StageProgress, note};
+use jempp::evaluation::{Part, Subject};
 use jempp::model::Model;
-use jempp::sampling::draw::SampleOptions;
 use jempp::{Error, Result};
-use jempp_eval::fid::{Against, Eye, Fid, Judged, fid};
-use jempp_eval::inception::{Inception, Resize, Variant};
+use jempp_eval::fid::Against;
+use jempp_eval::inception::{Resize, Variant};
 use jempp_formats::files::write_atomic;
 use std::path::Path;
 
-/// What is judged.
-pub struct Drawn<'a> {
-    /// Chains.
-    pub n: usize,
-    /// Their steps.
-    pub steps: Option<u32>,
-    /// Their start.
-    pub start: StartName,
-    /// An archive instead.
-    pub samples: Option<&'a Path>,
-}
-
-/// Judges samples by Inception's features.
+/// Evaluates samples by FID and Inception score.
 pub fn run(global: &Global, a: &Args) -> Result<()> {
     let model = Model::load(&global.device()?, &a.model)?;
     let load = || -> Result<Subject> {
@@ -36,10 +23,19 @@ pub fn run(global: &Global, a: &Args) -> Result<()> {
         }
         Ok(subject)
     };
-    let subject = if a.seeing.reference.is_none() { Some(load()?) } else { None };
-    let drawn = Drawn { n: a.n, steps: a.steps, start: a.start, samples: a.samples.as_deref() };
-    let places = (a.model.as_path(), a.inception.as_path(), a.out.as_deref());
-    let found = judge(global, (&model, subject.as_ref(), a.split), places, &a.seeing, &drawn)?;
+    let options = &a.inception_options;
+    let subject = if options.reference.is_none() { Some(load()?) } else { None };
+    let chains = SampleSource::Chains(a.n, a.start.into(), a.steps);
+    let job = FidJob {
+        model: (&model, &a.model),
+        source: a.samples.as_deref().map_or(chains, SampleSource::Archive),
+        reference: reference(options, subject.as_ref(), part_of(a.split))?,
+        extractor: extractor(&a.inception, options),
+        seed: global.seed,
+        folder: a.out.as_deref(),
+    };
+    let mut stages = StageProgress::new(global);
+    let found = job.run(&mut |what, done, total| stages.report(what, done, total))?;
     let value = json(&found)?;
     if let Some(out) = &a.out {
         write_atomic(&out.join("fid.json"), |w| w.write_all(format!("{value:#}\n").as_bytes()))?;
@@ -47,51 +43,25 @@ pub fn run(global: &Global, a: &Args) -> Result<()> {
     print(&if a.json { format!("{value}\n") } else { text::fid(&found) })
 }
 
-/// The same for other commands: `places` are the model, the weights, and where parts are kept.
-pub fn judge(
-    global: &Global,
-    (model, subject, split): (&Model, Option<&Subject>, SplitName),
-    (path, weights, out): (&Path, &Path, Option<&Path>),
-    seeing: &Seeing,
-    drawn: &Drawn<'_>,
-) -> Result<Fid> {
-    let against = match (&seeing.reference, subject) {
-        (Some(file), _) => Against::File(file),
-        (None, Some(subject)) => Against::Data(subject, part_of(split), seeing.reference_n),
-        (None, None) => {
-            return Err(Error::Config("nothing to compare with: name a data set (--data)".into()));
-        }
-    };
-    if drawn.n < 2 {
-        return Err(Error::Config(format!(
-            "{} chains have no covariance; take at least 2, better 10000",
-            drawn.n
-        )));
+/// What samples are compared with: the statistics named, or images of a data set.
+pub fn reference<'a>(
+    options: &'a InceptionOptions,
+    subject: Option<&'a Subject>,
+    part: Part,
+) -> Result<Against<'a>> {
+    match (&options.reference, subject) {
+        (Some(file), _) => Ok(Against::File(file)),
+        (None, Some(subject)) => Ok(Against::Data(subject, part, options.reference_n)),
+        (None, None) => Err(Error::Config("there is no reference: name a data set (--data)".into())),
     }
-    let variant = seeing.variant.map(|v| match v {
+}
+
+/// The feature extractor that the options describe.
+pub fn extractor<'a>(weights: &'a Path, options: &InceptionOptions) -> FeatureExtractor<'a> {
+    let variant = options.variant.map(|v| match v {
         VariantName::Fid => Variant::Fid,
         VariantName::Torchvision => Variant::Torchvision,
     });
-    let resize = if seeing.resize == ResizeName::Pil { Resize::Pil } else { Resize::Torch };
-    let mut inception = Inception::open(model.device(), weights, variant)?;
-    let mut config = model.config()?.map_or_else(|| Config::preset("jempp"), Ok)?;
-    config.seed = global.seed.unwrap_or(config.seed);
-    let images = match drawn.samples {
-        None => sample::pool(drawn.start, (model, path), &config, (drawn.n, None))?,
-        Some(_) => Vec::new(),
-    };
-    let start = sample::start(drawn.start, &images);
-    let mut options = SampleOptions { n: drawn.n, start, ..SampleOptions::new(&config) };
-    options.steps = drawn.steps.unwrap_or(options.steps);
-    let judged = drawn.samples.map_or_else(|| Judged::Chains(&options, drawn.start.words()), Judged::File);
-    let mut stages = Stages::new(global);
-    let mut watch = |what: &str, done, all| stages.tell(what, done, all);
-    fid(
-        model,
-        (&judged, against),
-        config.seed,
-        &mut Eye { inception: &mut inception, resize },
-        out,
-        &mut watch,
-    )
+    let resize = if options.resize == ResizeName::Pil { Resize::Pil } else { Resize::Torch };
+    FeatureExtractor { weights, variant, resize }
 }

@@ -2,7 +2,8 @@
 
 mod all;
 mod fid;
-mod judge;
+mod fid_job;
+mod metrics;
 mod text;
 mod thresholds;
 
@@ -13,13 +14,13 @@ use jempp::evaluation::{Judgement, Part, Task};
 use jempp::model::Model;
 use serde_json::Value;
 
-/// Judges a model.
+/// Evaluates a model.
 pub fn run(global: &Global, a: &Eval) -> Result<()> {
     match &a.command {
         EvalCommand::Accuracy(a) => accuracy(global, a),
-        EvalCommand::Calibration(a) => judge::calibration(global, a),
-        EvalCommand::Ood(a) => judge::ood(global, a),
-        EvalCommand::Attack(a) => judge::attack(global, a),
+        EvalCommand::Calibration(a) => metrics::calibration(global, a),
+        EvalCommand::Ood(a) => metrics::ood(global, a),
+        EvalCommand::Attack(a) => metrics::attack(global, a),
         EvalCommand::Fid(a) => fid::run(global, a),
         EvalCommand::All(a) => all::run(global, a),
         EvalCommand::Thresholds(a) => thresholds::run(global, a),

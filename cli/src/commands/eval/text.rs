@@ -1,4 +1,4 @@
-//! Judgements as text.
+//! Evaluation results as text.
 
 use jempp_eval::Estimate;
 use jempp_eval::attack::{Curve, Norm};
@@ -10,7 +10,7 @@ fn with(e: Estimate) -> String {
     format!("{:.4}  [{:.4}, {:.4}]", e.value, e.low, e.high)
 }
 
-/// Calibration.
+/// Calibration errors and proper scores.
 pub fn calibration(c: &Calibration) -> String {
     let mut out = format!("{}\n\naccuracy           {}\n", c.protocol.line(), with(c.accuracy));
     let table = |r: &Reliability| {
@@ -32,12 +32,12 @@ pub fn calibration(c: &Calibration) -> String {
             );
             out += &table(r);
         }
-        None => out += "\nno validation images to fit a temperature on (data.valid_size)\n",
+        None => out += "\nno temperature scaling: the run has no validation images (data.valid_size)\n",
     }
-    out + "\nin brackets: 95 % intervals\n"
+    out + "\nin brackets: 95 % confidence intervals\n"
 }
 
-/// Detection.
+/// Out-of-distribution detection.
 pub fn detection(d: &Detection) -> String {
     let mut out = format!("{}\n\n", d.protocol.line());
     let width = d.against.iter().map(|a| a.set.chars().count()).max().unwrap_or_default().max(20);
@@ -59,23 +59,23 @@ pub fn detection(d: &Detection) -> String {
             );
         }
     }
-    out + "\nin brackets: 95 % intervals; high scores mean data\n"
+    out + "\nin brackets: 95 % confidence intervals; high scores mean in-distribution\n"
 }
 
 /// FID and Inception score.
 pub fn fid(f: &Fid) -> String {
-    let score = f.inception_score.map_or("none of fewer than 10 images".to_owned(), |s| {
-        format!("{:.4} ± {:.4}  (standard deviation of {} parts)", s.mean, s.std, s.splits)
+    let score = f.inception_score.map_or("not computed for fewer than 10 images".to_owned(), |s| {
+        format!("{:.4} ± {:.4}  (standard deviation over {} splits)", s.mean, s.std, s.splits)
     });
     format!("{}\nFID                {:.4}\nInception score    {score}\n", f.lines(), f.fid)
 }
 
-/// A curve of robustness.
+/// Accuracy under attack.
 pub fn curve(c: &Curve) -> String {
-    let ball = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
+    let norm = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
     let mut out =
-        format!("{}\n\n{ball}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);
-    out += &c.transfer_from.as_ref().map(|t| format!(", transfer from {t}")).unwrap_or_default();
+        format!("{}\n\n{norm}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);
+    out += &c.transfer_from.as_ref().map(|t| format!(", transfer attack from {t}")).unwrap_or_default();
     out += "\nε        cross-entropy  and margin                 noise    transfer  all\n";
     out += &format!("0        {:.4}\n", c.clean.value);
     for p in &c.points {
@@ -90,7 +90,7 @@ pub fn curve(c: &Curve) -> String {
         );
     }
     if c.masking.is_empty() {
-        out += "no sign of gradient masking (which is no proof)\n";
+        out += "no sign of gradient masking (but this is not a proof)\n";
     }
     for m in &c.masking {
         out += &format!("gradient masking?  {m}\n");

@@ -2,19 +2,19 @@
 
 use crate::args::{Global, Thresholds};
 use crate::commands::{check_output, json, print};
-use crate::progress::{Stages, note};
+use crate::progress::{StageProgress, note};
 use jempp::evaluation::Subject;
 use jempp::model::Model;
 use jempp::run::thresholds::{fit, store};
 use jempp::{Error, Result};
 
-/// Fits thresholds and stores them.
+/// Fits abstention thresholds and stores them in the model.
 pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     if let Some(path) = &a.output {
         check_output(path)?;
     } else if !a.model.join("ckpt").is_dir() {
         return Err(Error::Config(format!(
-            "{}: no run folder; say with --output where the model with thresholds goes",
+            "{}: not a run folder; name a file for the model with thresholds with --output",
             a.model.display()
         )));
     }
@@ -23,9 +23,9 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     if let Some(warning) = &subject.warning {
         note(global, &format!("warning: {warning}"));
     }
-    let mut stages = Stages::new(global);
+    let mut stages = StageProgress::new(global);
     let data = (&subject.set, subject.split.valid.as_slice());
-    let watch = &mut |done, all| stages.tell("scoring valid", done, all);
+    let watch = &mut |done, all| stages.report("scoring valid", done, all);
     let thresholds = fit(&model, data, [a.alpha, a.ood_alpha], watch)?;
     let facts = thresholds.facts.clone();
     let at = match &a.output {
@@ -41,9 +41,9 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     }
     let [first, second] = facts.fitted_on;
     print(&format!(
-        "temperature        {:.4}  ({first} validation images)\n\
-         abstains           below probability {:.4} (α = {}, {second} other ones), or where two classes reach it,\n\
-         \x20                  or where the p-value of log p(x) is below {} ({} images)\n\
+        "temperature        {:.4}  (fitted on {first} validation images)\n\
+         abstains if        no class or more than one reaches probability {:.4} (α = {}, {second} other images),\n\
+         \x20                  or the p-value of log p(x) is below {} ({} images)\n\
          stored in          {}\n",
         facts.temperature,
         facts.probability,

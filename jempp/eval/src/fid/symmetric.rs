@@ -1,24 +1,24 @@
 //! Eigenvalues and eigenvectors of symmetric matrices, and products of matrices, in float64 on one thread.
 //!
-//! Matrices are slices, row by row. Only plain sums in a fixed order are formed, without fused multiply-add, so results
-//! are the same on every CPU.
+//! Matrices are row-major slices. Sums are formed in a fixed order without fused multiply-add, so results are the same on
+//! every CPU.
 //!
 //! Sources: Householder's reduction to tridiagonal form and the implicit QL algorithm, Martin, Reinsch and Wilkinson
 //! (1968) and Dubrulle, Martin and Wilkinson (1968), as in EISPACK's `tred1`, `tred2`, `imtql1` and `imtql2`.
 
 use jempp::{Error, Result};
 
-/// Rows and columns of a block of a product that is kept in registers.
+/// Side of the tile of a product that is accumulated in registers.
 const TILE: usize = 4;
-/// Rows that are multiplied together before their products go to memory.
+/// Depth of a panel: summands of an entry that are accumulated in registers.
 const DEPTH: usize = 256;
-/// Columns of the eigenvector matrix that are rotated together: few enough that their part of it stays in a cache.
+/// Columns of the eigenvector matrix that are rotated together, so that this part of it stays in the L2 cache.
 const STRIP: usize = 32;
 /// QL iterations for one eigenvalue; two suffice on average.
 const MOST_ITERATIONS: usize = 64;
 
-/// Adds AᵀB to `c`, which is m×n; `a` is k×m and `b` is k×n. With `lower`, where m = n, entries above the diagonal are left
-/// without meaning.
+/// Adds AᵀB to the m×n matrix `c`; `a` is k×m and `b` is k×n. With `lower`, which needs m = n, only the lower triangle is
+/// valid afterwards.
 pub(super) fn add_product(c: &mut [f64], a: &[f64], m: usize, b: &[f64], n: usize, lower: bool) {
     if m == 0 || n == 0 {
         return;
@@ -44,7 +44,7 @@ pub(super) fn add_product(c: &mut [f64], a: &[f64], m: usize, b: &[f64], n: usiz
     }
 }
 
-/// The columns of `rows` by fours, zeros where there are fewer.
+/// The columns of `rows` packed into panels of [`TILE`], the last one padded with zeros.
 fn packed(rows: &[f64], width: usize) -> Vec<Vec<[f64; TILE]>> {
     let panel = |at: usize| {
         let taken = TILE.min(width - at);
@@ -58,7 +58,7 @@ fn packed(rows: &[f64], width: usize) -> Vec<Vec<[f64; TILE]>> {
     (0..width).step_by(TILE).map(panel).collect()
 }
 
-/// Eigenvalues of the symmetric n×n matrix `a`, of which the lower triangle is read; in no particular order.
+/// Eigenvalues, unsorted, of the symmetric n×n matrix `a`. Only the lower triangle is read.
 ///
 /// # Errors
 /// [`Error::Internal`] if the iteration does not converge, as for values that are not finite.
@@ -68,17 +68,18 @@ pub(super) fn eigenvalues(mut a: Vec<f64>, n: usize) -> Result<Vec<f64>> {
     Ok(t.diagonal)
 }
 
-/// The same with eigenvectors: row i of the second matrix, n×n, belongs to eigenvalue i; its rows are orthonormal.
+/// Eigenvalues, unsorted, and orthonormal eigenvectors of the symmetric n×n matrix `a`, of which only the lower triangle is
+/// read. Row i of the second result, n×n, is the eigenvector of eigenvalue i.
 ///
 /// # Errors
 /// As [`eigenvalues`].
 pub(super) fn eigenvectors(mut a: Vec<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut t = tridiagonalise(&mut a, n);
-    let mut vectors = reflections(&a, n, &t.squares);
+    let mut vectors = reflections(&a, n, &t.half_norms);
     drop(a);
     let mut rotations = Vec::new();
     t.diagonalise(|r| rotations.push(r))?;
-    // All rotations of a few columns, then of the next: that way these columns stay in a cache.
+    // All rotations are applied to one strip of columns before the next, for the sake of the cache.
     let mut strip = vec![[0.0; STRIP]; n];
     for at in (0..n).step_by(STRIP) {
         let width = STRIP.min(n - at);
@@ -95,19 +96,19 @@ pub(super) fn eigenvectors(mut a: Vec<f64>, n: usize) -> Result<(Vec<f64>, Vec<f
     Ok((t.diagonal, vectors))
 }
 
-/// A symmetric tridiagonal matrix, and what brought a full one to this form.
+/// A symmetric tridiagonal matrix, and the scales of the reflections that led to it.
 struct Tridiagonal {
     diagonal: Vec<f64>,
-    /// Entry i lies beside the diagonal in rows i and i + 1; the last one is 0.
-    beside: Vec<f64>,
-    /// Half the squared length of each reflection's vector; 0 where nothing was reflected.
-    squares: Vec<f64>,
+    /// Entry i couples rows i and i + 1; the last one is 0.
+    off_diagonal: Vec<f64>,
+    /// Half the squared norm of each Householder vector; 0 where no reflection was needed.
+    half_norms: Vec<f64>,
 }
 
-/// Reduces the lower triangle of `a` from the last row to the first. Row i then holds, up to its diagonal, the vector of
-/// the reflection I − vvᵀ/h of the first i coordinates.
+/// Householder reduction of the lower triangle of `a`, from the last row to the first. Row i then holds, left of the
+/// diagonal, the vector v of the reflection I − vvᵀ/h of the first i coordinates.
 fn tridiagonalise(a: &mut [f64], n: usize) -> Tridiagonal {
-    let (mut diagonal, mut beside, mut squares) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+    let (mut diagonal, mut off_diagonal, mut half_norms) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
     let mut p = vec![0.0; n];
     for i in (1..n).rev() {
         let (above, row) = a.split_at_mut(i * n);
@@ -115,16 +116,16 @@ fn tridiagonalise(a: &mut [f64], n: usize) -> Tridiagonal {
         let v = &mut row[..i];
         let scale = v.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         if v[..i - 1].iter().all(|v| *v == 0.0) {
-            beside[i - 1] = v[i - 1];
+            off_diagonal[i - 1] = v[i - 1];
             continue;
         }
         v.iter_mut().for_each(|v| *v /= scale);
         let square = dot(v, v);
         let length = -square.sqrt().copysign(v[i - 1]);
-        beside[i - 1] = scale * length;
+        off_diagonal[i - 1] = scale * length;
         let h = square - v[i - 1] * length;
         v[i - 1] -= length;
-        squares[i] = h;
+        half_norms[i] = h;
         // p = Av/h and w = p − v·(vᵀp/2h); then A becomes A − vwᵀ − wvᵀ.
         let p = &mut p[..i];
         p.fill(0.0);
@@ -146,17 +147,17 @@ fn tridiagonalise(a: &mut [f64], n: usize) -> Tridiagonal {
     if n > 0 {
         diagonal[0] = a[0];
     }
-    Tridiagonal { diagonal, beside, squares }
+    Tridiagonal { diagonal, off_diagonal, half_norms }
 }
 
-/// The product Q of the reflections in the rows of `a`, so that the matrix was QᵀTQ for the tridiagonal T.
-fn reflections(a: &[f64], n: usize, squares: &[f64]) -> Vec<f64> {
+/// The product Q of the reflections in the rows of `a`: the original matrix is QᵀTQ with the tridiagonal T.
+fn reflections(a: &[f64], n: usize, half_norms: &[f64]) -> Vec<f64> {
     let mut q = vec![0.0; n * n];
     (0..n).for_each(|i| q[i * (n + 1)] = 1.0);
     let mut p = vec![0.0; n];
-    for i in (1..n).filter(|i| squares[*i] != 0.0) {
-        let (v, h, p) = (&a[i * n..][..i], squares[i], &mut p[..i]);
-        // Q becomes Q(I − vvᵀ/h). So far it is the identity but for its first i − 1 rows and columns.
+    for i in (1..n).filter(|i| half_norms[*i] != 0.0) {
+        let (v, h, p) = (&a[i * n..][..i], half_norms[i], &mut p[..i]);
+        // Q becomes Q(I − vvᵀ/h). So far it differs from the identity only in its first i − 1 rows and columns.
         for (row, p) in q.chunks_exact(n).zip(p.iter_mut()) {
             *p = dot(&row[..i], v) / h;
         }
@@ -167,7 +168,7 @@ fn reflections(a: &[f64], n: usize, squares: &[f64]) -> Vec<f64> {
     q
 }
 
-/// A rotation of coordinates `first` and `first + 1`.
+/// A Givens rotation of coordinates `first` and `first + 1`.
 struct Rotation {
     first: u32,
     cosine: f64,
@@ -187,11 +188,11 @@ impl Rotation {
 }
 
 impl Tridiagonal {
-    /// Leaves the eigenvalues on the diagonal; `each` is told of every rotation on the way.
+    /// Implicit QL: leaves the eigenvalues on the diagonal and calls `each` with every rotation.
     fn diagonalise(&mut self, mut each: impl FnMut(Rotation)) -> Result<()> {
-        let (d, e) = (&mut self.diagonal, &mut self.beside);
+        let (d, e) = (&mut self.diagonal, &mut self.off_diagonal);
         let norm = d.iter().zip(e.iter()).fold(0.0f64, |m, (d, e)| m.max(d.abs() + e.abs()));
-        // What is smaller is lost in the rounding of the largest eigenvalue.
+        // Smaller off-diagonal entries are below the rounding error of the reduction.
         let least = norm * f64::EPSILON;
         for first in 0..d.len() {
             let mut iterations = 0;
@@ -221,7 +222,7 @@ fn iterate(d: &mut [f64], e: &mut [f64], first: usize, last: usize, each: &mut i
         let r = f.hypot(g);
         e[i + 1] = r;
         if r == 0.0 {
-            // The matrix falls into two here.
+            // The matrix splits here.
             d[i + 1] -= shift;
             e[last] = 0.0;
             return;
@@ -239,7 +240,7 @@ fn iterate(d: &mut [f64], e: &mut [f64], first: usize, last: usize, each: &mut i
     e[last] = 0.0;
 }
 
-/// The sum of products, by eights.
+/// Dot product with eight partial sums.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0; 8];
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Largest error of an eigenvalue, and of a product of orthonormal rows, in units of rounding and for each row.
+    /// Largest error per row, relative to the largest eigenvalue (residuals) or to 1 (orthonormality).
     const TOLERANCE: f64 = 8.0 * f64::EPSILON;
 
     /// Values in [−1, 1).
@@ -299,7 +300,7 @@ mod tests {
             check(&vec![0.0; n * n], n);
             check(&vec![1.0; n * n], n);
         }
-        // Of low rank, of very different sizes, already diagonal.
+        // Rank-deficient, graded, and diagonal matrices.
         let (n, rows) = (40, noise(3 * 40, 9));
         let mut low = vec![0.0; n * n];
         add_product(&mut low, &rows, n, &rows, n, false);
@@ -351,7 +352,7 @@ mod tests {
         }
     }
 
-    /// As large as InceptionV3's covariances, with the time that it takes: `--ignored --nocapture`, in release.
+    /// The size of InceptionV3's covariances. Prints the times; run it in release with `--ignored --nocapture`.
     #[test]
     #[ignore = "half a minute"]
     fn pairs_of_2048_rows() {

@@ -1,8 +1,8 @@
-//! Image files: the one place that knows the libraries that decode and encode them.
+//! Image codecs: the only module that calls the libraries that decode and encode image files.
 //!
-//! Invariants: a file is taken for hostile: its header is read without memory for its pixels, and its pixels go to a buffer of
-//! the caller's. Nothing is converted but palettes and depths below 8 bits, as the formats define them; colour profiles
-//! are left aside. Errors are texts for the caller to put into a sentence.
+//! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer that
+//! the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is converted,
+//! and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
 
 mod write;
 
@@ -18,7 +18,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-/// A format that is read.
+/// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Png,
@@ -26,8 +26,8 @@ pub enum Format {
     Gif,
 }
 
-/// Beginnings of image files, with the names of their formats.
-const BEGINNINGS: [(&[u8], &str); 20] = [
+/// Magic bytes of image formats, and the names of the formats.
+const MAGIC: [(&[u8], &str); 20] = [
     (b"\x89PNG\r\n\x1a\n", "Png"),
     (b"\xff\xd8\xff", "Jpeg"),
     (b"GIF89a", "Gif"),
@@ -50,7 +50,7 @@ const BEGINNINGS: [(&[u8], &str); 20] = [
     (b"farbfeld", "Farbfeld"),
 ];
 
-/// The name of the format that a file begins like, read here or not.
+/// The name of the format that the magic bytes indicate, whether or not it can be decoded.
 pub fn name(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some("WebP");
@@ -58,11 +58,11 @@ pub fn name(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"\0\0") && bytes.get(4..12) == Some(b"ftypavif") {
         return Some("Avif");
     }
-    BEGINNINGS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, name)| *name)
+    MAGIC.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, name)| *name)
 }
 
 impl Format {
-    /// The format that a file begins like, if it is read here.
+    /// The format that the magic bytes indicate, if it can be decoded.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         match name(bytes)? {
             "Png" => Some(Self::Png),
@@ -73,30 +73,30 @@ impl Format {
     }
 }
 
-/// What a decoded pixel consists of.
+/// Layout of a decoded pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pixel {
-    /// Whether it has red, green and blue, not just grey.
+    /// RGB rather than grey.
     pub coloured: bool,
-    /// Whether it ends in an opacity.
+    /// Whether an alpha channel follows.
     pub alpha: bool,
-    /// Whether a channel has two bytes, the higher one first.
+    /// 16 bits per channel, big-endian, rather than 8.
     pub deep: bool,
 }
 
 impl Pixel {
-    /// Channels, opacity included.
+    /// Channels, including alpha.
     pub fn channels(self) -> usize {
         (if self.coloured { 3 } else { 1 }) + usize::from(self.alpha)
     }
 
-    /// Bytes of a pixel.
+    /// Bytes per pixel.
     pub fn bytes(self) -> usize {
         self.channels() * (1 + usize::from(self.deep))
     }
 }
 
-/// An image file of which the header has been read.
+/// A decoder that has read the header of an image file.
 pub struct Decoder<'a> {
     /// Height and width.
     pub size: [u32; 2],
@@ -111,11 +111,10 @@ enum File<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header. The decoder takes at most `limit` bytes of memory for what is not pixels, as far as it depends on
-    /// the file.
+    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame (GIF).
     ///
     /// # Errors
-    /// Why it cannot be decoded.
+    /// Why the file cannot be decoded.
     pub fn new(format: Format, bytes: &'a [u8], limit: u64) -> Result<Self, String> {
         match format {
             Format::Png => png(bytes, limit),
@@ -124,15 +123,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Bytes of all pixels.
+    /// Size of the decoded image in bytes.
     pub fn total(&self) -> u64 {
         u64::from(self.size[0]) * u64::from(self.size[1]) * self.pixel.bytes() as u64
     }
 
-    /// Decodes to `out`, [`Decoder::total`] zeros.
+    /// Decodes into `out`, which must be [`Decoder::total`] zero bytes.
     ///
     /// # Errors
-    /// What is damaged.
+    /// Why the file cannot be decoded.
     pub fn read(self, out: &mut [u8]) -> Result<(), String> {
         if out.len() as u64 != self.total() {
             return Err(format!("{} bytes for {} bytes of pixels", out.len(), self.total()));
@@ -156,7 +155,7 @@ fn png(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
     let limits = png::Limits { bytes: usize::try_from(limit).unwrap_or(usize::MAX) };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_ignore_text_chunk(false);
-    // Palettes become RGB, one to four bits become eight.
+    // Expands palettes to RGB, and 1 to 4 bits to 8.
     decoder.set_transformations(png::Transformations::EXPAND);
     let reader = decoder.read_info().map_err(|e| failed("Png", e))?;
     let (w, h) = reader.info().size();
@@ -178,7 +177,7 @@ fn png(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
     Ok(Decoder { size: [h, w], pixel, file: File::Png(Box::new(reader)) })
 }
 
-/// Takes what most programs take, of any size, in a colour space.
+/// Options for damaged but readable files, without a limit on the size, decoding to the given colour space.
 fn lenient(space: ColorSpace) -> DecoderOptions {
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(usize::MAX);
     options.set_max_height(usize::MAX).jpeg_set_out_colorspace(space)
@@ -193,7 +192,7 @@ fn jpeg(bytes: &[u8]) -> Result<Decoder<'_>, String> {
     let [Ok(w), Ok(h)] = [w, h].map(u32::try_from) else {
         return Err(failed("Jpeg", "it is too large"));
     };
-    // What is neither grey nor RGB, CMYK for one, becomes RGB.
+    // Other colour spaces, such as CMYK, are converted to RGB.
     let (space, coloured, alpha) = match space {
         ColorSpace::Luma => (space, false, false),
         ColorSpace::LumaA => (space, false, true),
@@ -213,7 +212,7 @@ fn gif(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
     Ok(Decoder { size, pixel, file: File::Gif(Box::new(reader), limit) })
 }
 
-/// The first frame of a GIF as RGBA in its place; around it all is transparent.
+/// Decodes the first frame of a GIF to its position on the canvas as RGBA; the rest of the canvas stays transparent.
 fn first_frame(
     mut reader: gif::Decoder<&[u8]>,
     limit: u64,

@@ -1,10 +1,10 @@
-//! The image crate, which wraps the same decoders and encoders for everyone, is the reference.
+//! Compared with the `image` crate, which wraps the same decoders and encoders.
 
 use super::write::GIF_SPEED;
 use super::*;
 use image::{DynamicImage, ImageFormat, ImageReader};
 
-/// What another program's crate for many formats makes of a file.
+/// The file decoded by the `image` crate.
 fn theirs(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().unwrap();
     reader.decode().map_err(|e| e.to_string())
@@ -127,7 +127,7 @@ fn pictures_are_encoded_as_by_the_image_crate() {
 
 #[test]
 fn formats_are_named_as_by_the_image_crate() {
-    for start in BEGINNINGS
+    for start in MAGIC
         .iter()
         .map(|(b, _)| b.to_vec())
         .chain([b"RIFF1234WEBPVP8".to_vec(), b"\0\0\0 ftypavif".to_vec()])

@@ -1,6 +1,6 @@
-//! Pictures to be written, as a PNG or as the frames of a GIF.
+//! Encoding: RGB pictures to PNG files and animated GIFs.
 
-/// From 1, the best choice of 256 colours, to 30; up to 256 colours, as of grey images, are kept as they are.
+/// Speed of the colour quantiser, from 1 (best) to 30 (fastest). Frames of up to 256 colours are encoded exactly.
 pub(super) const GIF_SPEED: i32 = 10;
 
 /// A picture: RGB, 8 bits a channel, row by row from the top.
@@ -11,7 +11,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Of one colour, `size` = [height, width].
+    /// A picture of a single colour; `size` is [height, width].
     pub fn filled(size: [u32; 2], colour: [u8; 3]) -> Self {
         let pixels = size[0] as usize * size[1] as usize;
         Self { size, bytes: colour.repeat(pixels) }
@@ -27,12 +27,12 @@ impl Picture {
         &self.bytes
     }
 
-    /// The colour in row `y` and column `x`, if they are within the picture.
+    /// The colour in row `y` and column `x`, or `None` outside the picture.
     pub fn pixel(&self, y: u32, x: u32) -> Option<[u8; 3]> {
         self.bytes.get(self.place(y, x)?..)?.first_chunk().copied()
     }
 
-    /// Sets the colour in row `y` and column `x`; places outside of the picture are passed over.
+    /// Sets the colour in row `y` and column `x`; does nothing outside the picture.
     pub fn set(&mut self, y: u32, x: u32, colour: [u8; 3]) {
         if let Some(at) = self.place(y, x)
             && let Some(pixel) = self.bytes.get_mut(at..at + 3)
@@ -49,7 +49,7 @@ impl Picture {
     /// The picture as a PNG file.
     ///
     /// # Errors
-    /// What the encoder says of a picture without pixels.
+    /// The encoder's message, for an empty picture.
     pub fn to_png(&self) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let info = png::Info::with_size(self.size[1], self.size[0]);
@@ -66,17 +66,17 @@ impl Picture {
     }
 }
 
-/// An endless GIF being written, frame by frame of one size.
+/// An encoder of a GIF that loops forever; all frames have the same size.
 pub struct Animation {
     size: [u32; 2],
     encoder: gif::Encoder<Vec<u8>>,
 }
 
 impl Animation {
-    /// Of pictures of `size` = [height, width].
+    /// Starts a GIF of `size` = [height, width].
     ///
     /// # Errors
-    /// If that is more than 65,535.
+    /// If a side is above 65,535 pixels.
     pub fn new(size: [u32; 2]) -> Result<Self, String> {
         let [h, w] = short(size)?;
         let encoder = gif::Encoder::new(Vec::new(), w, h, &[]);
@@ -85,10 +85,10 @@ impl Animation {
         Ok(Self { size, encoder })
     }
 
-    /// Adds a picture that stays for so many hundredths of a second.
+    /// Adds a frame that is shown for so many hundredths of a second.
     ///
     /// # Errors
-    /// If it has another size.
+    /// If its size differs.
     pub fn add(&mut self, picture: &Picture, hundredths: u16) -> Result<(), String> {
         if picture.size != self.size {
             return Err(format!("a frame is {:?}, the first one {:?}", picture.size, self.size));

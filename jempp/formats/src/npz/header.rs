@@ -40,7 +40,7 @@ impl Scalar {
         Self::F64,
     ];
 
-    /// NumPy's name: kind and bytes.
+    /// NumPy's type code: kind and width in bytes.
     pub fn name(self) -> &'static str {
         match self {
             Self::I8 => "i1",

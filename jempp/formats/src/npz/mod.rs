@@ -237,12 +237,12 @@ impl<R: Read + Seek> Npz<R> {
     }
 }
 
-/// The array in a member of this name, as NumPy sees it.
+/// The array name that NumPy derives from the name of a member.
 fn array_of(member: &str) -> Option<&str> {
     member.split('\0').next()?.strip_suffix(".npy")
 }
 
-/// The member that holds an array.
+/// The name of the member that holds an array.
 fn member_of(array: &str) -> String {
     format!("{array}.npy")
 }

@@ -8,11 +8,11 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// Values are handed to the compressor in portions of this many.
+/// Values per write to the compressor.
 const PORTION: usize = 4096;
-/// A header's length, with what stands before it, is a multiple of it.
+/// The data start at a multiple of this many bytes from the start of the member.
 const ALIGNMENT: usize = 64;
-/// How an array begins: NumPy's mark and version 1.0.
+/// NumPy's magic bytes and version 1.0.
 const START: &[u8] = b"\x93NUMPY\x01\x00";
 
 /// An array to write: its shape and its values, last index fastest.
@@ -59,7 +59,7 @@ pub fn write(path: &Path, arrays: &[(&str, Array<'_>)]) -> Result<()> {
 
 fn fill(sink: &mut dyn Sink, arrays: &[(&str, Array<'_>)]) -> io::Result<()> {
     let mut zip = ZipWriter::new(sink);
-    // These options name no time: equal arrays give equal bytes.
+    // A fixed modification time, so that equal arrays give equal bytes.
     let options = SimpleFileOptions::DEFAULT.compression_method(CompressionMethod::Deflated);
     for (name, array) in arrays {
         zip.start_file(member_of(name), options).map_err(io::Error::other)?;
@@ -82,7 +82,7 @@ fn fill(sink: &mut dyn Sink, arrays: &[(&str, Array<'_>)]) -> io::Result<()> {
     Ok(())
 }
 
-/// All that stands before an array's values, in NumPy's version 1.0.
+/// The header of an `.npy` array in C order, magic bytes included (version 1.0).
 fn header(scalar: Scalar, shape: &[usize]) -> io::Result<Vec<u8>> {
     const BEFORE: usize = START.len() + size_of::<u16>();
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();

@@ -4,7 +4,7 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::ops::augment::{self, Args};
 
-use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, sequence};
 use crate::{Element, assert_same, every_schedule, floats, skipped};
 
 fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
@@ -39,7 +39,7 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
         vec![floats(&out)]
     });
     let mut want = vec![0.0; n * pixels];
-    augment::cpu(&cpu(), Args { pad, flip, sigma }, size, &images, &asked, place(), &mut want);
+    augment::cpu(&cpu(), Args { pad, flip, sigma }, size, &images, &asked, sequence(), &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&format!("augment_{}", E::S), &got[0], &want);
 }

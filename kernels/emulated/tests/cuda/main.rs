@@ -174,8 +174,8 @@ pub fn assert_same(name: &str, got: &[f32], want: &[f32]) {
     println!("{name:<34} {:>7} values, the counterpart's bits", got.len());
 }
 
-/// Within `allowed` of the counterpart, relative to `scale` of each value (the counterpart's magnitude, if `None`) or 1; prints the
-/// largest error.
+/// Within `allowed` of the counterpart, relative to `scale` of each value (the counterpart's magnitude, if `None`) or
+/// 1; prints the largest error.
 pub fn assert_near(name: &str, got: &[f32], want: &[f64], scale: Option<&[f64]>, allowed: f64) {
     assert_eq!(got.len(), want.len(), "{name}");
     let mut largest = 0.0f64;

@@ -3,7 +3,7 @@
 use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::cpu::{Cpu, Level};
-use kernels::ops::noise::{self, Distribution, Place};
+use kernels::ops::noise::{self, Distribution, RandomSequence};
 use kernels::ops::{dropout, pyld_step};
 
 use crate::{
@@ -15,9 +15,9 @@ pub const STEP: i32 = -3;
 pub const OFFSET: u32 = 5;
 pub const STREAM: u32 = 999;
 
-pub fn place() -> Place {
+pub fn sequence() -> RandomSequence {
     let step = (STEP as u32).wrapping_add(OFFSET);
-    Place { key: [SEED[0] as u32, SEED[1] as u32], stream: STREAM, step }
+    RandomSequence { key: [SEED[0] as u32, SEED[1] as u32], stream: STREAM, step }
 }
 
 pub fn cpu() -> Cpu {
@@ -36,7 +36,7 @@ fn draw<E: Element>(distribution: Distribution, n: usize) {
         vec![floats(&out)]
     });
     let mut want = vec![0.0f32; n];
-    noise::cpu(&cpu(), place(), distribution, &mut want);
+    noise::cpu(&cpu(), sequence(), distribution, &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&name, &got[0], &want);
 }
@@ -124,7 +124,7 @@ fn check_step<E: Element>(case: &Case, n: usize) {
     let got = every_schedule(|schedule| one_step(case, schedule, &x, &g, &old));
 
     let mut want = vec![0.0f32; x.len()];
-    pyld_step::cpu(&cpu(), case.args, Some(&x), &g.f32, Some(place()), &mut want);
+    pyld_step::cpu(&cpu(), case.args, Some(&x), &g.f32, Some(sequence()), &mut want);
     assert_same(&format!("pyld_step_{}", E::S), &got[0], &want);
     if case.low {
         let low: Vec<f32> = want.iter().map(|&v| bf16::of(v).to()).collect();
@@ -192,7 +192,7 @@ fn check_dropout<E: Element>(n: usize, layer: u32, rate: f64) {
         }
         vec![floats(&y), floats(&x)]
     });
-    let at = Place { step: STEP as u32, ..place() };
+    let at = RandomSequence { step: STEP as u32, ..sequence() };
     let mut want = vec![0.0f32; n];
     dropout::cpu(&cpu(), at, layer, rate, Some(&x.f32), &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();

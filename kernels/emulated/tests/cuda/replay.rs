@@ -4,7 +4,7 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::ops::replay::{self, ByClass};
 
-use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, sequence};
 use crate::{
     Data, Element, assert_near, assert_same, doubles, every_schedule, floats, random, skipped, with_extremes,
 };
@@ -85,7 +85,7 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     });
     let mut want = vec![0.0f32; n * row];
     let data = ByClass { images: &images, offsets, means: &means };
-    replay::restart(&cpu(), row, data, Some(&x), &kind, &class, place(), &mut want);
+    replay::restart(&cpu(), row, data, Some(&x), &kind, &class, sequence(), &mut want);
     // What needs no sum over images is the same to the bit.
     for (i, k) in kind.iter().enumerate() {
         let at = i * row..(i + 1) * row;

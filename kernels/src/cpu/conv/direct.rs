@@ -1,4 +1,5 @@
-//! Direct convolutions: windows of the input are copied with their zero padding, then register-blocked loops run over them.
+//! Direct convolutions: windows of the input are copied with their zero padding, then register-blocked loops run over
+//! them.
 
 use super::gather::{Gather, Phase};
 use super::microkernel::{self, Forward, Quad, Residual, WeightGrad};

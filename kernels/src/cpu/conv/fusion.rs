@@ -5,8 +5,8 @@
 
 use crate::cpu::{Real, simd::multiversion};
 
-/// What is done to a convolution's input while it is loaded: leaky((x − mean)·scale + shift), with the coefficients of the
-/// image's group. The convolution's zero padding is not normalised.
+/// What is done to a convolution's input while it is loaded: leaky((x − mean)·scale + shift), with the coefficients of
+/// the image's group. The convolution's zero padding is not normalised.
 #[derive(Clone, Copy, Debug)]
 pub struct Prologue<'a, T> {
     /// The index one past the last image of each group, ascending.
@@ -112,14 +112,15 @@ impl<'a, T: Real> ConvInput<'a, T> {
 /// [`Epilogue::parts`].
 pub type EpilogueFn<'a, T> = dyn Fn(usize, &[T], &mut [T]) + Sync + 'a;
 
-/// What is done with each block of a result as soon as it is written. Blocks have `Conv::block_len` elements, in order; the
-/// last may be short.
+/// What is done with each block of a result as soon as it is written. Blocks have `Conv::block_len` elements, in order;
+/// the last may be short.
 pub struct Epilogue<'a, T> {
     /// The results: `part_len` values per block.
     pub parts: &'a mut [T],
     /// Results per block, at least 1.
     pub part_len: usize,
-    /// A tensor shaped like the convolution's result that `run` reads at the same positions, or empty: a hint for prefetching.
+    /// A tensor shaped like the convolution's result that `run` reads at the same positions, or empty: a hint for
+    /// prefetching.
     pub also_read: &'a [T],
     /// Called for each block: see [`EpilogueFn`].
     #[allow(clippy::type_complexity)]

@@ -254,8 +254,8 @@ impl Gather {
         image * self.h + first..image * self.h + last
     }
 
-    /// Prefetches what block `task` will access: `dst` of the result and the same range of the addend and of the tensor that
-    /// the epilogue reads; and the source rows, of `row` elements, that the thread reads next.
+    /// Prefetches what block `task` will access: `dst` of the result and the same range of the addend and of the tensor
+    /// that the epilogue reads; and the source rows, of `row` elements, that the thread reads next.
     pub fn prefetch(
         &self,
         (task, threads, n): (usize, usize, usize),

@@ -3,8 +3,8 @@
 //! Two loops: `forward` computes outputs as sums over runs of contiguous input (the taps of one filter row are
 //! adjacent in NHWC), `weight_grad` computes filter rows as sums over pixels. Both are generic over the vector.
 //!
-//! Invariant: each output is one chain of fused multiply-adds in the order of the runs, independent of its tile, so an image's
-//! results do not depend on the batch around it.
+//! Invariant: each output is one chain of fused multiply-adds in the order of the runs, independent of its tile, so an
+//! image's results do not depend on the batch around it.
 
 use super::Add;
 use super::prefetch::Prefetch;

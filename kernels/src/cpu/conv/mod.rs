@@ -1,5 +1,5 @@
-//! Convolutions on the CPU: 3×3 ones of stride 1 by Winograd's minimal filtering where that is faster, the others directly,
-//! in float32 or with bf16 products.
+//! Convolutions on the CPU: 3×3 ones of stride 1 by Winograd's minimal filtering where that is faster, the others
+//! directly, in float32 or with bf16 products.
 //!
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
@@ -117,8 +117,8 @@ impl Conv {
         }
     }
 
-    /// Runs it. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value per output channel. Only a
-    /// convolution made by [`Conv::forward_normed`] accepts a prologue.
+    /// Runs it. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value per output channel. Only
+    /// a convolution made by `Conv::forward_normed` accepts a prologue.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,

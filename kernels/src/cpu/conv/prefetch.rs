@@ -1,5 +1,5 @@
-//! Software prefetch interleaved with arithmetic: transforms touch short pieces of many rows, too short for the hardware
-//! prefetcher, and would otherwise wait for each.
+//! Software prefetch interleaved with arithmetic: transforms touch short pieces of many rows, too short for the
+//! hardware prefetcher, and would otherwise wait for each.
 
 use core::ops::Range;
 

@@ -174,7 +174,8 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
     }
 }
 
-/// What minimal filtering adds to the errors, whichever algorithm the shapes would choose: the same tolerance as direct sums.
+/// What minimal filtering adds to the errors, whichever algorithm the shapes would choose: the same tolerance as direct
+/// sums.
 #[test]
 fn winograd_agrees_with_the_definition() {
     let mut shapes = Vec::new();

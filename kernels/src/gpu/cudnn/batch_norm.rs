@@ -1,4 +1,5 @@
-//! cuDNN's own batch norm over NHWC images, in training mode: the reference for the project's own, which works in groups.
+//! cuDNN's own batch norm over NHWC images, in training mode: the reference for the project's own, which works in
+//! groups.
 //!
 //! What must hold: spans are as long as the shape says; a run neither allocates on the device nor waits.
 

@@ -39,10 +39,10 @@ impl Candidate {
     }
 }
 
-/// The candidates in the order in which they are tried. Left out are algorithms whose order of additions varies (backward
-/// data 0, backward filter 0 and 3) and those by Fourier transforms. Winograd's algorithms have larger errors than plain
-/// sums; they are used only at TF32 precision, whose rounding of factors is coarser still. With bf16 the transformed
-/// values would be rounded to bf16 themselves.
+/// The candidates in the order in which they are tried. Left out are algorithms whose order of additions varies
+/// (backward data 0, backward filter 0 and 3) and those by Fourier transforms. Winograd's algorithms have larger errors
+/// than plain sums; they are used only at TF32 precision, whose rounding of factors is coarser still. With bf16 the
+/// transformed values would be rounded to bf16 themselves.
 pub(super) fn candidates(pass: ConvPass, precision: Precision) -> Vec<Candidate> {
     let maths: &[Math] = match precision {
         Precision::F32 => &[Math::CUDNN_FMA_MATH],

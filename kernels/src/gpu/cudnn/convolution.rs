@@ -62,8 +62,8 @@ pub(super) struct Operands {
 }
 
 impl Convolution {
-    /// Prepares a convolution whose inputs and result are of type `float`, with the fastest algorithm that cuDNN supports,
-    /// measured once per shape.
+    /// Prepares a convolution whose inputs and result are of type `float`, with the fastest algorithm that cuDNN
+    /// supports, measured once per shape.
     ///
     /// # Errors
     /// Why cuDNN cannot be used, or its error; [`GpuError::Capturing`].
@@ -120,7 +120,8 @@ impl Convolution {
         self.candidate.name()
     }
 
-    /// Computes the result from both inputs (see [`ConvPass`]); `accumulate` adds it to what `out` holds. May be captured.
+    /// Computes the result from both inputs (see [`ConvPass`]); `accumulate` adds it to what `out` holds. May be
+    /// captured.
     ///
     /// # Errors
     /// [`GpuError::Shape`] when the lengths do not fit; cuDNN's error.
@@ -180,7 +181,8 @@ impl Convolution {
         let (a, b, out) = (at.a as *const c_void, at.b as *const c_void, at.out as *mut c_void);
         let space = if bytes == 0 { ptr::null_mut() } else { at.space as *mut c_void };
         // SAFETY: the handle and the descriptors are good; the callers have checked that the buffers are as long as the
-        // descriptors say and the workspace as large as needed; all live until work after this on the stream frees them.
+        // descriptors say and the workspace as large as needed; all live until work after this on the stream frees
+        // them.
         let status: cudnnStatus_t = unsafe {
             match candidate.algorithm {
                 Algorithm::Forward(f) => {

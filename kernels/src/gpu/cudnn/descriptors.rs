@@ -80,8 +80,8 @@ pub(super) fn filter(
     Ok(descriptor)
 }
 
-/// A descriptor of a convolution with this padding and stride on both axes that accumulates in float32. The math type is
-/// set for each algorithm.
+/// A descriptor of a convolution with this padding and stride on both axes that accumulates in float32. The math type
+/// is set for each algorithm.
 pub(super) fn convolution(
     pad: usize,
     stride: usize,

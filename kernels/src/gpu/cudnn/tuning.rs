@@ -1,7 +1,7 @@
 //! The algorithm of a convolution: measured once per shape, then remembered.
 //!
-//! What must hold: a candidate is chosen only if it has given the same bits twice; a choice depends on what [`question`]
-//! names, and on nothing else.
+//! What must hold: a candidate is chosen only if it has given the same bits twice; a choice depends on what
+//! [`question`] names, and on nothing else.
 
 use super::Cudnn;
 use super::candidates::{Candidate, candidates};

@@ -30,8 +30,8 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Adds an N×C×H×W tensor stored in the order N, H, W, C: one in memory, or a virtual one, which exists only inside the
-    /// graph.
+    /// Adds an N×C×H×W tensor stored in the order N, H, W, C: one in memory, or a virtual one, which exists only inside
+    /// the graph.
     pub(super) fn tensor(
         &mut self,
         [n, h, w, c]: [usize; 4],

@@ -1,7 +1,7 @@
 //! Descriptors of cuDNN's graph API.
 //!
-//! What must hold: a descriptor is destroyed once, after all that refer to it; callers make one only after cuDNN has been
-//! found.
+//! What must hold: a descriptor is destroyed once, after all that refer to it; callers make one only after cuDNN has
+//! been found.
 
 use std::ffi::c_void;
 use std::ptr;

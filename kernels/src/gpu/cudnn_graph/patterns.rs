@@ -140,7 +140,8 @@ pub struct Fused {
 }
 
 impl Fused {
-    /// Compiles up to `most` plans, which takes up to a second each. `leak` is the slope of the leaky ReLU, if there is one.
+    /// Compiles up to `most` plans, which takes up to a second each. `leak` is the slope of the leaky ReLU, if there is
+    /// one.
     ///
     /// # Errors
     /// Why cuDNN cannot be used, or its error if no engine supports the pattern; [`GpuError::Capturing`].
@@ -210,8 +211,8 @@ impl Fused {
     }
 }
 
-/// Compiles plans for a device that need not be present, described by cuDNN's JSON. Returns the engines that support the
-/// pattern, by global index, with the bytes of workspace that each needs.
+/// Compiles plans for a device that need not be present, described by cuDNN's JSON. Returns the engines that support
+/// the pattern, by global index, with the bytes of workspace that each needs.
 ///
 /// # Errors
 /// As [`Fused::new`].

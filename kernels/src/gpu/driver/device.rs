@@ -1,7 +1,7 @@
 //! Asking the driver which devices there are, by its own symbols.
 //!
-//! What must hold: every call goes through a symbol that was looked up, and takes and returns plain integers, so that no
-//! answer of a new or broken driver can cause a panic. Nothing here creates a context or touches a device's memory.
+//! What must hold: every call goes through a symbol that was looked up, and takes and returns plain integers, so that
+//! no answer of a new or broken driver can cause a panic. Nothing here creates a context or touches a device's memory.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 

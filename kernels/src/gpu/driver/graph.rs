@@ -1,7 +1,7 @@
 //! CUDA graphs: launches captured once and replayed together.
 //!
-//! What must hold: a graph keeps every buffer and kernel that its launches use alive; a capture always ends, also when the
-//! captured work fails or panics; memory is neither allocated nor freed during one.
+//! What must hold: a graph keeps every buffer and kernel that its launches use alive; a capture always ends, also when
+//! the captured work fails or panics; memory is neither allocated nor freed during one.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -72,8 +72,8 @@ impl Staging {
         self.len == 0
     }
 
-    /// Lets `fill` write the bytes and starts copying all of them to the start of `buffer`, without waiting for the copy.
-    /// Waits only for the previous copy.
+    /// Lets `fill` write the bytes and starts copying all of them to the start of `buffer`, without waiting for the
+    /// copy. Waits only for the previous copy.
     ///
     /// # Errors
     /// [`GpuError::Shape`] when they do not fit; a driver error; [`GpuError::Capturing`].
@@ -101,8 +101,8 @@ impl Staging {
         sent.and_then(|()| self.mark()).map_err(|e| GpuError::driver("copying to the device", e))
     }
 
-    /// Starts copying `self.len()` bytes of `buffer`, from `offset` on, into this memory, after all work submitted so far;
-    /// [`Staging::bytes`] waits for the copy.
+    /// Starts copying `self.len()` bytes of `buffer`, from `offset` on, into this memory, after all work submitted so
+    /// far; [`Staging::bytes`] waits for the copy.
     ///
     /// # Errors
     /// As [`Staging::send`].
@@ -116,7 +116,8 @@ impl Staging {
         }
         // SAFETY: the memory holds `len` bytes and nobody else has a reference to it.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.memory.cast::<u8>(), self.len) };
-        // SAFETY: the range lies in the buffer; the memory is neither read nor freed before the event recorded after the copy.
+        // SAFETY: the range lies in the buffer; the memory is neither read nor freed before the event recorded after
+        // the copy.
         let started = unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) };
         started.and_then(|()| self.mark()).map_err(|e| GpuError::driver("copying from the device", e))
     }

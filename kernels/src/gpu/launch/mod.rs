@@ -1,7 +1,7 @@
 //! Launches of the project's kernels: prepared once, with checked arguments and launch sizes.
 //!
-//! What must hold: whoever prepares a launch says how many bytes the kernel touches in each span; a run refuses a span of
-//! any other length, and then neither allocates on the device nor waits, so that it can be captured.
+//! What must hold: whoever prepares a launch says how many bytes the kernel touches in each span; a run refuses a span
+//! of any other length, and then neither allocates on the device nor waits, so that it can be captured.
 
 mod rows;
 
@@ -137,7 +137,7 @@ impl Launch {
     ///
     /// # Safety
     /// `params` must match the kernel's parameters in order and type; and at this launch size, with these values, the kernel
-    /// must access nothing outside the spans and tables as long as `params` says.
+    /// must not access anything outside the spans, as long as `params` says, and the tables.
     ///
     /// # Errors
     /// Errors of compiling and loading.
@@ -175,8 +175,8 @@ impl Launch {
         if spans.next().is_some() {
             return Err(GpuError::shape(self.name, "too many spans"));
         }
-        // SAFETY: whoever prepared the launch guarantees the parameters, given the lengths just checked; spans and tables
-        // are of live buffers.
+        // SAFETY: whoever prepared the launch guarantees the parameters, given the lengths just checked; spans and
+        // tables are of live buffers.
         unsafe { gpu.launch(&self.kernel, self.size, &args) }
     }
 

@@ -1,4 +1,4 @@
-//! Loading one library: opening it, and judging whether it can be used.
+//! Loading one library: opening it, and checking whether it can be used.
 
 use std::ffi::c_int;
 use std::fs;

@@ -1,10 +1,10 @@
 //! CUDA's shared libraries: which there are, finding and loading them, their versions.
 //!
 //! What must hold: loading never panics; a library counts as found only when it opens, exports every symbol that this
-//! crate calls and is new enough; the copy judged is the copy that `cudarc` will open by name.
+//! crate calls and is new enough; the copy that is checked is the one that `cudarc` will open by name.
 //!
-//! A library found by path is opened with `RTLD_GLOBAL`, after the libraries of its folder that it depends on, so that a
-//! later opening by its SONAME gives the same copy. Libraries inside a Python environment therefore work without
+//! A library found by path is opened with `RTLD_GLOBAL`, after the libraries of its folder that it depends on, so that
+//! a later opening by its SONAME gives the same copy. Libraries inside a Python environment therefore work without
 //! `LD_LIBRARY_PATH`.
 
 mod known;
@@ -23,7 +23,7 @@ use load::load;
 pub use search::{Folder, PATH_VARIABLE, Search};
 pub(crate) use shared_object::Handle;
 
-/// A library of CUDA.
+/// One of CUDA's libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
     /// The driver, which comes with the operating system's NVIDIA package.

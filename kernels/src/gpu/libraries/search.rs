@@ -148,7 +148,8 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Library folders of toolkits under `/usr/local` and `/opt`: the one without a version in its name first, then the newest.
+/// Library folders of toolkits under `/usr/local` and `/opt`: the one without a version in its name first, then the
+/// newest.
 fn toolkits(root: &Path) -> Vec<PathBuf> {
     let local = root.join("usr/local");
     let mut homes = children(&local, "cuda-");

@@ -20,9 +20,9 @@ impl Handle {
     /// # Errors
     /// What the loader says.
     pub(crate) fn open(name: impl AsRef<OsStr>) -> Result<Self, String> {
-        // SAFETY: opening runs the library's initialisers. The names are those of NVIDIA's libraries, whose initialisers
-        // are safe to run in a process that opens them this way; that a file of such a name is NVIDIA's is up to
-        // whoever set up the search path, as for every library of the system.
+        // SAFETY: opening runs the library's initialisers. The names are those of NVIDIA's libraries, whose
+        // initialisers are safe to run in a process that opens them this way; that a file of such a name is NVIDIA's is
+        // up to whoever set up the search path, as for every library of the system.
         let opened = unsafe { Library::open(Some(name.as_ref()), RTLD_NOW | RTLD_GLOBAL) };
         opened.map(|library| Self(ManuallyDrop::new(library))).map_err(|error| error.to_string())
     }

@@ -1,7 +1,7 @@
 //! The symbols that each library must export.
 //!
-//! What must hold: every function that the wrappers call through `cudarc` is listed here, since `cudarc` panics if one is
-//! missing. A test opens a device on a driver that has these symbols and no others.
+//! What must hold: every function that the wrappers call through `cudarc` is listed here, since `cudarc` panics if one
+//! is missing. A test opens a device on a driver that has these symbols and no others.
 
 pub(crate) const DRIVER: &[&str] = &[
     "cuCtxGetCurrent",

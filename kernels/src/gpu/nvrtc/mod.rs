@@ -1,7 +1,7 @@
 //! NVRTC: compiling kernels at run time.
 //!
-//! What must hold: compiling needs no device and no driver; the same source, options and compiler give the same image; an
-//! [`Image`] comes from the compiler only.
+//! What must hold: compiling needs no device and no driver; the same source, options and compiler give the same image;
+//! an [`Image`] comes from the compiler only.
 
 mod modules;
 pub mod sources;

@@ -21,7 +21,8 @@ struct Modules {
 }
 
 impl Gpu {
-    /// The kernel `name` of the file `op.cu`. At the first call the file is compiled, or its code read from the disk cache.
+    /// The kernel `name` of the file `op.cu`. At the first call the file is compiled, or its code read from the disk
+    /// cache.
     ///
     /// # Errors
     /// [`GpuError::Compile`]; a driver error; [`GpuError::Capturing`].

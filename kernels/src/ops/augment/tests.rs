@@ -1,7 +1,7 @@
 use super::*;
 use crate::cpu::simd::{Level, Simd};
 
-const PLACE: Place = Place { key: [5, 0], stream: 999, step: 4 };
+const PLACE: RandomSequence = RandomSequence { key: [5, 0], stream: 999, step: 4 };
 
 fn images(n: usize, pixels: usize) -> Vec<u8> {
     (0..n * pixels).map(|i| (i * 7 % 251) as u8).collect()

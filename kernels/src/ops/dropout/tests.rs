@@ -1,11 +1,11 @@
 use super::*;
 use crate::cpu::Level;
 
-const PLACE: Place = Place { key: [3, 4], stream: 10, step: 7 };
+const PLACE: RandomSequence = RandomSequence { key: [3, 4], stream: 10, step: 7 };
 
-fn ones(place: Place, layer: u32, rate: f64, n: usize) -> Vec<f64> {
+fn ones(sequence: RandomSequence, layer: u32, rate: f64, n: usize) -> Vec<f64> {
     let (x, mut y) = (vec![1.0; n], vec![f64::NAN; n]);
-    cpu(&Cpu::new(2, Level::Avx512), place, layer, rate, Some(&x), &mut y);
+    cpu(&Cpu::new(2, Level::Avx512), sequence, layer, rate, Some(&x), &mut y);
     y
 }
 
@@ -28,15 +28,15 @@ fn shares_and_scale_are_those_of_the_rate() {
 #[test]
 fn layers_steps_streams_and_seeds_have_masks_of_their_own() {
     let n = 20_000;
-    let of = |place, layer| ones(place, layer, 0.5, n);
+    let of = |sequence, layer| ones(sequence, layer, 0.5, n);
     let base = of(PLACE, 1);
     assert_eq!(base, of(PLACE, 1));
     let others = [
         of(PLACE, 0),
         of(PLACE, 2),
-        of(Place { step: 8, ..PLACE }, 1),
-        of(Place { stream: 13, ..PLACE }, 1),
-        of(Place { key: [3, 5], ..PLACE }, 1),
+        of(RandomSequence { step: 8, ..PLACE }, 1),
+        of(RandomSequence { stream: 13, ..PLACE }, 1),
+        of(RandomSequence { key: [3, 5], ..PLACE }, 1),
     ];
     for (i, other) in others.iter().enumerate() {
         let same = base.iter().zip(other).filter(|(a, b)| a == b).count() as f64 / n as f64;

@@ -1,4 +1,5 @@
-//! The CUDA backend, in float32: the separate ops one after another, with a normalised copy in the workspace between them.
+//! The CUDA backend, in float32: the separate ops one after another, with a normalised copy in the workspace between
+//! them.
 
 use super::{input, result};
 use crate::gpu::launch::{Float, Launch};
@@ -8,7 +9,8 @@ use crate::ops::bn_stats::cuda::Stats;
 use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::ConvPass};
 use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
 
-/// The normalisation of an input: groups of images, whether mean and scale are common to them, and the slope below zero.
+/// The normalisation of an input: groups of images, whether mean and scale are common to them, and the slope below
+/// zero.
 #[derive(Clone, Copy, Debug)]
 pub struct NormOptions<'a> {
     /// Images of each group.

@@ -1,9 +1,9 @@
 //! Convolutions of float32 tensors whose factors are rounded to bf16, two products per lane.
 //!
-//! Invariants: factors are rounded once, to nearest, ties to even, after the prologue if there is one; sums are float32. Two
-//! factors share a 32-bit lane, so that tables, windows and loops are those of float32 with a pair in place of
-//! an element: a pair of neighbouring channels where outputs are sums over channels (an odd last one is paired with zero), of
-//! two images where they are sums over images. Blocks are those of float32.
+//! Invariants: factors are rounded once, to nearest, ties to even, after the prologue if there is one; sums are
+//! float32. Two factors share a 32-bit lane, so that tables, windows and loops are those of float32 with a pair in
+//! place of an element: a pair of neighbouring channels where outputs are sums over channels (an odd last one is paired
+//! with zero), of two images where they are sums over images. Blocks are those of float32.
 
 mod pairs;
 #[cfg(test)]
@@ -24,8 +24,8 @@ use vector::Split;
 /// (first image, images, first row, rows), as [`Gather::block`] says.
 type Block = (usize, usize, usize, usize);
 
-/// The tables of `gather` over pixels of pairs of channels, the last one with half a pair if channels are odd. Nothing is
-/// read in place.
+/// The tables of `gather` over pixels of pairs of channels, the last one with half a pair if channels are odd. Nothing
+/// is read in place.
 fn paired(gather: &Gather) -> Gather {
     let (c, pairs) = (gather.c, gather.c.div_ceil(2));
     let mut weights_at = 0;
@@ -224,7 +224,8 @@ impl Bf16Conv {
         }
     }
 
-    /// Packs filters into blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the window.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the
+    /// window.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [u32]) {
         let (g, s, c) = (&self.gather, &self.shape, self.source_channels());
         let filter = s.r * s.s * s.c;

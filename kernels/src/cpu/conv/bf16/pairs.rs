@@ -1,7 +1,7 @@
 //! Packing float32 into pairs of bf16: 32 bits with the first factor in the lower half.
 //!
-//! Invariant: each value is rounded once, to nearest, ties to even; NaN stays NaN. With AVX512_BF16 denormals become zero,
-//! as they do in its products.
+//! Invariant: each value is rounded once, to nearest, ties to even; NaN stays NaN. With AVX512_BF16 denormals become
+//! zero, as they do in its products.
 
 use crate::cpu::Simd;
 

@@ -100,7 +100,8 @@ fn results_do_not_depend_on_batch_or_threads() {
     }
 }
 
-/// A prologue on load is applied before rounding: the bits of a normalised copy. Blocks are those of float32, each seen whole.
+/// A prologue on load is applied before rounding: the bits of a normalised copy. Blocks are those of float32, each seen
+/// whole.
 #[test]
 fn fused_forms_give_the_bits_of_the_plain_ones() {
     for (n, h, c, k, r, stride) in [(5, 8, 16, 32, 3, 1), (3, 33, 5, 7, 3, 2), (4, 6, 8, 8, 1, 1)] {

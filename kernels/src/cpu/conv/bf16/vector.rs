@@ -1,7 +1,7 @@
 //! Vectors whose factors are pairs of bf16: a multiply-add adds two products to each lane.
 //!
-//! Invariant: a product of two bf16 is exact in float32, so backends differ only in how they round the two sums, and in denormals,
-//! which AVX512_BF16 flushes to zero on input and output.
+//! Invariant: a product of two bf16 is exact in float32, so backends differ only in how they round the two sums, and in
+//! denormals, which AVX512_BF16 flushes to zero on input and output.
 
 use super::super::microkernel::{Quad, Vector};
 
@@ -24,7 +24,8 @@ impl Halves for Quad {
     }
 }
 
-/// Float32 sums to which the two products of a pair are added one after the other, for machines without bf16 instructions.
+/// Float32 sums to which the two products of a pair are added one after the other, for machines without bf16
+/// instructions.
 #[derive(Clone, Copy)]
 pub(super) struct Split<V>(V);
 

@@ -1,5 +1,5 @@
-//! A block of outputs of the forward pass or the input gradient: its inputs transformed, multiplied and transformed back in
-//! chunks.
+//! A block of outputs of the forward pass or the input gradient: its inputs transformed, multiplied and transformed
+//! back in chunks.
 
 use super::conv::Call;
 use super::product::product;
@@ -35,8 +35,8 @@ impl Block<'_> {
         }
     }
 
-    /// Prefetches what is accessed after the products of `rows`: their outputs, the addend and the tensor that the epilogue
-    /// reads, and the inputs of the thread's next rows of tiles.
+    /// Prefetches what is accessed after the products of `rows`: their outputs, the addend and the tensor that the
+    /// epilogue reads, and the inputs of the thread's next rows of tiles.
     fn prefetch(&self, rows: &Range<usize>, dst: &[f32]) -> Prefetch {
         let p = self.call.plan;
         let (down, line) = (p.rows.div_ceil(OUT), p.ow * p.k);

@@ -4,9 +4,9 @@ use super::POSITIONS;
 use super::transforms::{FilterTransform, strided, transform_tile_to};
 use crate::cpu::vector::Arithmetic;
 
-/// The memory layout of transformed filters: blocks of output channels, each `[36, depth, width]` with padding after each
-/// position, so that positions do not map to the same cache sets. All blocks are two vectors wide; the last one may be one
-/// vector wide.
+/// The memory layout of transformed filters: blocks of output channels, each `[36, depth, width]` with padding after
+/// each position, so that positions do not map to the same cache sets. All blocks are two vectors wide; the last one
+/// may be one vector wide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub lanes: usize,
@@ -41,8 +41,8 @@ pub(super) const GROUP: usize = 16;
 /// The most output channels of a block.
 const WIDTH: usize = 32;
 
-/// Transforms input channels `GROUP·group..` of block `b` to `to`, `position` elements from one position to the next. `w` are
-/// filters of `[k, 3, 3, depth]`; if `flipped`, `[depth, 3, 3, k]`, to be rotated by 180°.
+/// Transforms input channels `GROUP·group..` of block `b` to `to`, `position` elements from one position to the next.
+/// `w` are filters of `[k, 3, 3, depth]`; if `flipped`, `[depth, 3, 3, k]`, to be rotated by 180°.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `[channels, width of the block]` is writable at each of 36 positions.

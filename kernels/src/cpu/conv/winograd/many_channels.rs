@@ -1,5 +1,6 @@
-//! Convolutions of many channels: filters are transformed a part at a time and used at once for many tiles, because all the
-//! transformed filters together are four times as large and would be read from memory again for each chunk of tiles.
+//! Convolutions of many channels: filters are transformed a part at a time and used at once for many tiles, because all
+//! the transformed filters together are four times as large and would be read from memory again for each chunk of
+//! tiles.
 
 use super::conv::{Call, Winograd};
 use super::filters::{self, GROUP};

@@ -6,8 +6,8 @@
 //! positions of a transformed tile. Chunks of tiles are transformed, multiplied and transformed back while they are in
 //! the second-level cache.
 //!
-//! Invariants: a tile's result depends on its image only, never on the chunk that it is in; whether this algorithm is used
-//! depends on the shape only.
+//! Invariants: a tile's result depends on its image only, never on the chunk that it is in; whether this algorithm is
+//! used depends on the shape only.
 
 mod block;
 mod conv;
@@ -40,14 +40,15 @@ impl Shared {
     }
 }
 
-/// The least input channels for which outputs are faster this way, and the least channels of either side for which filter
-/// gradients are: with few channels the transforms cost more than the products save. With one thread of AVX-512 on 16×16 pixels 8 → 8 channels
-/// gain 1.1, 8 → 16 1.05, 12 → 12 1.4 and 4 → 16 0.7; gradients of 8 × 16 1.0, of 12 × 12 1.3, of 16 × 4 0.8.
+/// The least input channels for which outputs are faster this way, and the least channels of either side for which
+/// filter gradients are: with few channels the transforms cost more than the products save. With one thread of AVX-512
+/// on 16×16 pixels 8 → 8 channels gain 1.1, 8 → 16 1.05, 12 → 12 1.4 and 4 → 16 0.7; gradients of 8 × 16 1.0, of 12 ×
+/// 12 1.3, of 16 × 4 0.8.
 pub(super) const DEPTH: usize = 8;
 pub(super) const DEPTH_GRAD: usize = 12;
 
-/// Whether outputs of `oh × ow` from `depth` channels, of which there must be at least `least`, are faster this way: tiles
-/// that are mostly padding multiply zeros (5×5 pixels, of 8×8, still gain 1.2; 2×2, of 4×4, 0.7).
+/// Whether outputs of `oh × ow` from `depth` channels, of which there must be at least `least`, are faster this way:
+/// tiles that are mostly padding multiply zeros (5×5 pixels, of 8×8, still gain 1.2; 2×2, of 4×4, 0.7).
 pub(super) fn pays(s: &ConvShape, (oh, ow): (usize, usize), depth: usize, least: usize) -> bool {
     let filled = 8 * oh * ow >= 3 * oh.next_multiple_of(OUT) * ow.next_multiple_of(OUT);
     possible(s) && filled && depth >= least

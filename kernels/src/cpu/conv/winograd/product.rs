@@ -81,8 +81,8 @@ unsafe fn tile<V: Arithmetic, const MR: usize, const KV: usize>(
     }
 }
 
-/// sum[k, c] = Σ_t y[t, k]·x[t, c] over tiles t, for all of `ks × cs`, whole multiples of the lanes (and `ks` of `MR` and
-/// `MR1`); added to what there is unless this is the beginning.
+/// sum[k, c] = Σ_t y[t, k]·x[t, c] over tiles t, for all of `ks × cs`, whole multiples of the lanes (and `ks` of `MR`
+/// and `MR1`); added to what there is unless this is the beginning.
 ///
 /// # Safety
 /// The instruction set of `V` is present; y, x and sum are `[tiles, ks]`, `[tiles, cs]` and `[ks, cs]`.

@@ -22,8 +22,8 @@ pub(super) struct Slice<'a> {
 }
 
 impl Slice<'_> {
-    /// Copies a strip `columns` wide, whose top left corner is at `(top, −pad)`, to fill `to`: normalised if there is a prologue,
-    /// zeros outside the image and beyond the channels.
+    /// Copies a strip `columns` wide, whose top left corner is at `(top, −pad)`, to fill `to`: normalised if there is a
+    /// prologue, zeros outside the image and beyond the channels.
     ///
     /// # Safety
     /// The instruction set of `V` is present.
@@ -70,7 +70,8 @@ impl Slice<'_> {
         }
     }
 
-    /// Copies and normalises like [`Prologue::apply`], with operations in the same order, for whole vectors of channels.
+    /// Copies and normalises like [`Prologue::apply`], with operations in the same order, for whole vectors of
+    /// channels.
     ///
     /// # Safety
     /// The instruction set of `V` is present.
@@ -87,7 +88,8 @@ impl Slice<'_> {
         let (mean, scale, shift) = (&mean[channels.clone()], &scale[channels.clone()], &shift[channels]);
         let pixels = (from.len() / self.c).min(to.len() / self.len);
         for c in (0..self.len).step_by(V::LANES) {
-            // SAFETY: both slices have this many pixels, of `c` and of `len` channels, and `len` is a multiple of the lanes.
+            // SAFETY: both slices have this many pixels, of `c` and of `len` channels, and `len` is a multiple of the
+            // lanes.
             unsafe {
                 let leak = V::splat(&prologue.leak);
                 let at = |v: &[f32]| v.as_ptr().wrapping_add(c);
@@ -107,8 +109,8 @@ pub(super) fn strip_len(size: usize, across: usize, room: usize) -> usize {
     size * (across * OUT + size - OUT) * room
 }
 
-/// Transforms a row of tiles of `I × I` pixels from row `top` on, the first of which begins `pad` columns left of the image,
-/// to `[across, room]` at each of 36 positions. Pixels are read in place if they are not normalised.
+/// Transforms a row of tiles of `I × I` pixels from row `top` on, the first of which begins `pad` columns left of the
+/// image, to `[across, room]` at each of 36 positions. Pixels are read in place if they are not normalised.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `strip` has the length that `strip_len` says, and `to` is writable as described.

@@ -152,8 +152,8 @@ pub(super) unsafe fn transform_tile<V: Arithmetic, M: TileTransform<I, O>, const
     }
 }
 
-/// Addresses of the vectors of a tile that are `row` and `column` elements apart. The values are hidden from the optimiser,
-/// which would otherwise keep 36 addresses live across the surrounding loop.
+/// Addresses of the vectors of a tile that are `row` and `column` elements apart. The values are hidden from the
+/// optimiser, which would otherwise keep 36 addresses live across the surrounding loop.
 #[inline(always)]
 pub(super) fn strided(src: *const f32, row: usize, column: usize) -> impl Fn(usize, usize) -> *const f32 {
     let (src, row, column) = black_box((src, row, column));

@@ -1,5 +1,5 @@
-//! The gradient of the filters: tiles of inputs and of output gradients are transformed, and their products summed over the
-//! tiles.
+//! The gradient of the filters: tiles of inputs and of output gradients are transformed, and their products summed over
+//! the tiles.
 
 use super::product::outer;
 use super::tiles::{self, Slice};

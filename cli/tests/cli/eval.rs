@@ -25,12 +25,12 @@ fn numbers_are_whole_repeatable_and_in_range() {
     assert!(c["scaled"]["nll"]["value"].as_f64() <= c["plain"]["nll"]["value"].as_f64());
     let valid = eval(&["calibration", "--split", "valid", "-n", "60", "--bins", "5"]).json();
     assert_eq!((&valid["scaled"], &valid["protocol"]["n"]), (&Value::Null, &60.into()));
-    let o = eval(&["ood", "-n", "150", "--against", "digits"]).json();
+    let o = eval(&["ood", "-n", "150", "--ood-data", "digits"]).json();
     let sets: Vec<&str> =
         o["against"].as_array().unwrap().iter().map(|a| a["set"].as_str().unwrap()).collect();
     assert_eq!(sets[..3], ["digits", "shuffled pixels", "interpolated"]);
     assert_eq!(sets.len(), 7);
-    assert_eq!(o, eval(&["ood", "-n", "150", "--against", "digits", "--threads", "1"]).json());
+    assert_eq!(o, eval(&["ood", "-n", "150", "--ood-data", "digits", "--threads", "1"]).json());
     assert_eq!(o["against"][1]["scores"].as_array().unwrap().len(), 3);
     let a = eval(&[&["attack", "-n", "70"], ATTACK].concat()).json();
     let of = |i: usize, key: &str| a[0]["points"][i][key]["value"].as_f64().unwrap();
@@ -77,7 +77,7 @@ fn thresholds_are_stored_and_predictions_follow_them() {
 fn everything_goes_on_one_page_and_finished_parts_are_kept() {
     let place = trained("run");
     let all = |more: &[&str]| -> Done {
-        place.run(&[&["eval", "all", "--model", "run", "-n", "90", "--attacked", "10"], more].concat())
+        place.run(&[&["eval", "all", "--model", "run", "-n", "90", "--attack-n", "10"], more].concat())
     };
     let text = all(&[]).ok();
     assert!(text.contains("FPR95") && text.contains("run/report.html"), "{text}");
@@ -127,8 +127,8 @@ fn a_model_that_saw_other_things_is_judged_by_transfer() {
     let place = trained("run");
     let keys = ["preset=digits", "train.p_x_weight=0", "train.adversary=linf", "train.adversary_steps=2"];
     place.run(&[&["train", "-q", "--out", "pgd"], &keys[..], TINY].concat()).ok();
-    let a =
-        [&["eval", "attack", "--model", "run", "-n", "10", "--transfer", "pgd", "--json"], ATTACK].concat();
+    let a = [&["eval", "attack", "--model", "run", "-n", "10", "--transfer-from", "pgd", "--json"], ATTACK]
+        .concat();
     let a = place.run(&a).json();
     assert_eq!(a[0]["transfer_from"], "pgd");
     assert!(a[0]["points"][0]["transfer"]["value"].is_number());
@@ -144,12 +144,12 @@ fn bad_questions_are_refused() {
         (&["attack", "--norm", "l2", "--epsilon=-1"], "above 0"),
         (&["attack", "--norm", "linf", "--steps", "0"], "must be above 0"),
         (&["attack", "--restarts", "0"], "restarts"),
-        (&["attack", "--transfer", "nowhere"], "there is no model"),
+        (&["attack", "--transfer-from", "nowhere"], "there is no model"),
         (&["calibration", "--noise=-1"], "noise of -1"),
         (&["calibration", "--noise", "NaN"], "noise of NaN"),
         (&["calibration", "--bins", "0"], "--bins 0"),
         (&["calibration", "-n", "0"], "no image"),
-        (&["ood", "--against", "nowhere"], "nowhere"),
+        (&["ood", "--ood-data", "nowhere"], "nowhere"),
         (&["thresholds", "--alpha", "0"], "between 0 and 1"),
         (&["thresholds", "--alpha", "0.001"], "2000 are needed"),
     ] {

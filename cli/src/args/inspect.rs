@@ -6,10 +6,9 @@ use std::path::PathBuf;
 /// Arguments of `inspect`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  jempp-cli inspect runs/train-001                   its last checkpoint
-  jempp-cli inspect runs/train-001/ckpt/step_220     another one
-  jempp-cli inspect model.safetensors -v             with every tensor
-  jempp-cli inspect runs/train-001 --json")]
+  jempp-cli inspect runs/train-001                 its last checkpoint
+  jempp-cli inspect runs/train-001/ckpt/step_220   another checkpoint
+  jempp-cli inspect model.safetensors -v           every tensor, too")]
 pub struct Inspect {
     /// Run folder, checkpoint folder or model file
     #[arg(value_name = "PATH")]
@@ -23,8 +22,7 @@ pub struct Inspect {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli devices
-  jempp-cli devices --json
-  JEMPP_CUDA_PATH=/opt/cuda jempp-cli devices        look for CUDA's libraries there first")]
+  JEMPP_CUDA_PATH=/opt/cuda jempp-cli devices   search there first")]
 pub struct Devices {
     /// Print one JSON object
     #[arg(long)]

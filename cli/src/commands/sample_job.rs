@@ -1,0 +1,218 @@
+//! Sampling, from a loaded model to arrays, without printing and without command-line types. Moves to the library.
+
+use jempp::config::Config;
+use jempp::model::Model;
+use jempp::sampling::draw::{
+    Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed,
+};
+use jempp::{Error, Result};
+use jempp_formats::npz::{self, Array};
+use std::path::Path;
+
+/// Columns of a grid of images that are not arranged by class.
+const COLUMNS: usize = 10;
+/// Default limit on the frames of an animation, not counting the first.
+const FRAMES: u32 = 50;
+/// Chains in an animation, at most: all frames are held in memory until the end.
+const MAX_ANIMATED: usize = 1000;
+
+/// Where chains start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainStart {
+    /// At samples of the class Gaussians stored in the model (informative initialization of JEM++).
+    Informative,
+    /// At images of the checkpoint's replay buffer.
+    ReplayBuffer,
+    /// At fresh samples of Gaussians fitted to the training images of each class.
+    Data,
+    /// At uniform noise in [−1, 1].
+    Noise,
+}
+
+impl ChainStart {
+    /// Its name in result files.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Informative => "class draws of the model",
+            Self::ReplayBuffer => "the replay buffer",
+            Self::Data => "class draws of the training images",
+            Self::Noise => "uniform noise",
+        }
+    }
+
+    /// The images that such a start needs, n×H×W×C; none for one that needs none. `path` is where `model` was loaded
+    /// from; `labels` are the classes of the n chains, if they are conditioned.
+    ///
+    /// # Errors
+    /// Those of [`replay_buffer`] and [`draws_from_data`].
+    pub fn images(
+        self,
+        (model, path): (&Model, &Path),
+        config: &Config,
+        (n, labels): (usize, Option<&[i32]>),
+    ) -> Result<Vec<f32>> {
+        match self {
+            Self::ReplayBuffer => replay_buffer(path, model),
+            Self::Data => draws_from_data(model, config, n, labels, config.seed),
+            Self::Informative | Self::Noise => Ok(Vec::new()),
+        }
+    }
+
+    /// The start itself, given [`Self::images`].
+    pub fn start(self, images: &[f32]) -> Start<'_> {
+        match self {
+            Self::Informative => Start::Bank,
+            Self::Noise => Start::Noise,
+            Self::ReplayBuffer => Start::Pool(images),
+            Self::Data => Start::Images(images),
+        }
+    }
+}
+
+/// Settings of the sampler that replace those the model was trained with, where they are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SamplerOverrides {
+    /// Langevin steps of each chain.
+    pub steps: Option<u32>,
+    /// Size of an inner step.
+    pub step_size: Option<f64>,
+    /// Inner steps per gradient evaluation.
+    pub inner_steps: Option<usize>,
+    /// Bound on each component of the gradient; 0 for none.
+    pub clip: Option<f64>,
+    /// Standard deviation of the noise after the inner steps.
+    pub noise: Option<f64>,
+    /// Seed of starts and noise.
+    pub seed: Option<u64>,
+}
+
+impl SamplerOverrides {
+    /// The model's configuration (that of the published setting if it carries none) with these settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a value out of range; those of [`Model::config`].
+    pub fn config(&self, model: &Model) -> Result<Config> {
+        let mut config = model.config()?.map_or_else(|| Config::preset("jempp"), Ok)?;
+        let s = &mut config.sampler;
+        s.step_size = self.step_size.unwrap_or(s.step_size);
+        s.inner_steps = self.inner_steps.unwrap_or(s.inner_steps);
+        s.clip = self.clip.unwrap_or(s.clip);
+        s.noise = self.noise.unwrap_or(s.noise);
+        config.seed = self.seed.unwrap_or(config.seed);
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// What the chains are conditioned on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditioning {
+    /// Nothing: chains sample p(x).
+    None,
+    /// One class: chains sample p(x, y).
+    Class(i32),
+    /// Every class in turn, the same number of chains each.
+    EveryClass,
+}
+
+impl Conditioning {
+    /// The class of each chain, and the columns of a grid, for at least `n` chains of a model of `classes` classes. With
+    /// [`Self::EveryClass`] `n` is rounded up to a multiple of `classes`.
+    pub fn labels(self, n: usize, classes: usize) -> (Option<Vec<i32>>, usize) {
+        match self {
+            Self::EveryClass => {
+                let each = n.div_ceil(classes);
+                (Some((0..each * classes).map(|i| (i / each) as i32).collect()), each)
+            }
+            Self::Class(k) => (Some(vec![k; n]), COLUMNS),
+            Self::None => (None, COLUMNS),
+        }
+    }
+}
+
+/// What to sample.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleJob<'a> {
+    /// The model, and the path it was loaded from.
+    pub model: (&'a Model, &'a Path),
+    /// Number of chains, before rounding.
+    pub n: usize,
+    /// What they are conditioned on.
+    pub conditioning: Conditioning,
+    /// Where they start.
+    pub start: ChainStart,
+    /// Settings of the sampler.
+    pub overrides: SamplerOverrides,
+    /// Whether to keep frames of the chains; if so, Langevin steps between them, or the default.
+    pub animate: Option<Option<u32>>,
+}
+
+/// Sampled images and how they came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// Images and their scores.
+    pub samples: Samples,
+    /// Frames of the chains, if asked for, each n×H×W×C.
+    pub frames: Vec<Vec<f32>>,
+    /// Columns of a grid of the images.
+    pub columns: usize,
+    /// Whether chains were conditioned on classes.
+    pub conditioned: bool,
+    /// Langevin steps of each chain.
+    pub steps: u32,
+    /// Seed of starts and noise.
+    pub seed: u64,
+}
+
+impl SampleJob<'_> {
+    /// Runs the chains. `progress` is told steps done and steps in total.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for no images, settings out of range, or too many chains for an animation; those of
+    /// [`sample_filmed`].
+    pub fn run(&self, progress: &mut dyn FnMut(u32, u32) -> bool) -> Result<Sampled> {
+        let (model, _) = self.model;
+        let (labels, columns) = self.conditioning.labels(self.n, model.network().config.classes);
+        let n = labels.as_ref().map_or(self.n, Vec::len);
+        let config = self.overrides.config(model)?;
+        if self.n == 0 {
+            return Err(Error::Config("at least one image must be sampled, not 0".into()));
+        }
+        let images = self.start.images(self.model, &config, (n, labels.as_deref()))?;
+        let conditioned = labels.is_some();
+        let start = self.start.start(&images);
+        let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
+        options.steps = self.overrides.steps.unwrap_or(options.steps);
+        let mut film = self.film(n, options.steps)?;
+        let samples = sample_filmed(model, &options, film.as_mut(), progress)?;
+        let frames = film.map(|f| f.frames).unwrap_or_default();
+        Ok(Sampled { samples, frames, columns, conditioned, steps: options.steps, seed: options.seed })
+    }
+
+    /// What keeps the frames, if they are wanted.
+    fn film(&self, n: usize, steps: u32) -> Result<Option<Film>> {
+        let Some(every) = self.animate else { return Ok(None) };
+        if n > MAX_ANIMATED {
+            return Err(Error::Config(format!(
+                "{n} chains are too many for an animation; it shows at most {MAX_ANIMATED}"
+            )));
+        }
+        Ok(Some(Film::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
+    }
+}
+
+/// Writes images (n×H×W×C, in [−1, 1]), labels, log_density and confidence as a NumPy archive.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_npz(path: &Path, s: &Samples, [h, w, c]: [usize; 3]) -> Result<()> {
+    let n = s.labels.len();
+    let labels: Vec<i64> = s.labels.iter().map(|l| i64::from(*l)).collect();
+    let arrays = [
+        ("images", Array::F32(&[n, h, w, c], &s.images)),
+        ("labels", Array::I64(&[n], &labels)),
+        ("log_density", Array::F32(&[n], &s.log_density)),
+        ("confidence", Array::F32(&[n], &s.confidence)),
+    ];
+    Ok(npz::write(path, &arrays)?)
+}
