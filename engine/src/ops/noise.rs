@@ -25,7 +25,7 @@ pub(crate) fn sequence(io: &Io<'_>, seed: usize, stream: Stream) -> Result<Rando
     Ok(RandomSequence { key: [key[0] as u32, key[1] as u32], stream: stream.number(), step: step[0] as u32 })
 }
 
-/// The two words of a seed, as ops take them: an input of int32[2].
+/// The two words of a seed, as ops take them: an input of type `i32[2]`.
 pub fn seed_words(seed: u64) -> [i32; 2] {
     [seed as u32 as i32, (seed >> 32) as u32 as i32]
 }
