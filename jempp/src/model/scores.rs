@@ -10,15 +10,15 @@ use crate::network::{BnMode, Objective};
 use engine::ops::reduce::SumAll;
 use engine::{HostTensor, Spec, Tape, grad};
 
-/// Images of a program, largest first: n images run as many of the first as fit, then of the next.
+/// Batch sizes of programs, largest first: n images run in as many chunks of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
 
-/// Scores of n images.
+/// Logits and log densities of n images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
     /// n×classes.
     pub logits: Vec<f32>,
-    /// n: unnormalised log p(x) = logsumexp of the logits, or the output of the energy head.
+    /// n: unnormalised log p(x), the logsumexp of the logits or the output of the energy head.
     pub log_density: Vec<f32>,
 }
 
@@ -44,7 +44,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Data`] if the length is no multiple of an image's, or a value is not finite.
+    /// [`Error::Data`] if the length is not a multiple of an image's, or a value is not finite.
     pub fn scores(&self, images: &[f32]) -> Result<Scores> {
         let n = self.check(images)?;
         let classes = self.network.config.classes;
@@ -78,13 +78,14 @@ impl Model {
         Ok(self.scores(images)?.log_density)
     }
 
-    /// ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x; shaped like the images.
+    /// The gradient ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x, N×H×W×C. Unnormalised log p(x, y) is the label's logit
+    /// f(x)\[y\], or for a model with an energy head log p(x) + log p(y|x).
     ///
     /// ```
     /// use jempp::{Config, Device, Trainer};
     ///
     /// # fn main() -> jempp::Result<()> {
-    /// // An untrained network is enough to show it.
+    /// // An untrained network suffices for the example.
     /// let changes = ["train.schedule=constant", "sampler.init=uniform"].map(String::from);
     /// let config = Config::from_sources("digits", None, &changes)?;
     /// let model = Trainer::new(&config, &Device::cpu(0))?.model()?;
@@ -99,7 +100,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::scores`], or if labels do not fit.
+    /// As [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
     pub fn input_grad(&self, images: &[f32], labels: Option<&[i32]>) -> Result<Vec<f32>> {
         let n = self.check(images)?;
         if let Some(l) = labels {
@@ -123,12 +124,13 @@ impl Model {
         Ok(out)
     }
 
+    /// The number of images, if their length and values are valid.
     pub(super) fn check(&self, images: &[f32]) -> Result<usize> {
         let px = self.network.pixels();
         let size = self.network.config.image_size;
         if !images.len().is_multiple_of(px) {
             let got = images.len();
-            return Err(Error::Data(format!("{got} values are no whole number of images of {size:?}")));
+            return Err(Error::Data(format!("{got} values are not a whole number of images of {size:?}")));
         }
         match images.iter().position(|v| !v.is_finite()) {
             Some(i) => Err(Error::Data(format!("image {} holds {} at value {}", i / px, images[i], i % px))),
@@ -136,16 +138,16 @@ impl Model {
         }
     }
 
-    /// Runs `f` on the program of each chunk of `n` images.
+    /// Splits `n` images into chunks and calls `f` with each chunk's program and range of images.
     pub(super) fn chunks(
         &self,
         n: usize,
         want: Want,
         f: &mut dyn FnMut(&mut Program, core::ops::Range<usize>) -> Result<()>,
     ) -> Result<()> {
-        let mut loan = self.pool.borrow();
-        let gone = || Error::Internal("programs were given back too soon".into());
-        let programs = loan.programs().ok_or_else(gone)?;
+        let mut guard = self.pool.borrow();
+        let returned = || Error::Internal("programs were returned to the pool too early".into());
+        let programs = guard.programs().ok_or_else(returned)?;
         let mut at = 0;
         while at < n {
             let size = CHUNKS.into_iter().find(|c| *c <= n - at).unwrap_or(1);
