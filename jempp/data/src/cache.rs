@@ -5,14 +5,14 @@
 //! own length, and nothing is used unless both checksums hold; it is replaced, never written in place, so that it can
 //! be mapped; a cache never makes a run fail.
 
-use super::bytes::Bytes;
-use super::source::Parts;
-use crate::Dataset;
+use crate::bytes::Bytes;
+use crate::dataset::Dataset;
+use crate::digest::Digest;
+use crate::source::Parts;
 use engine::Mmap;
 use jempp_formats::files::write_atomic;
 use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -62,23 +62,6 @@ pub(super) enum Found {
     Stale,
     /// Something that cannot be used, and why.
     Bad(String),
-}
-
-/// Where decoded data sets are kept unless something else is asked for: `$JEMPP_CACHE_DIR`, else
-/// `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`; nowhere if there is no home either.
-pub fn default_cache() -> Option<PathBuf> {
-    default_folder(|name| std::env::var_os(name), std::env::home_dir())
-}
-
-/// Where caches are kept: `$JEMPP_CACHE_DIR`, else `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`.
-pub(super) fn default_folder(
-    var: impl Fn(&str) -> Option<OsString>,
-    home: Option<PathBuf>,
-) -> Option<PathBuf> {
-    let set = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    // The XDG specification has relative paths ignored.
-    let xdg = || set("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("jempp"));
-    set("JEMPP_CACHE_DIR").or_else(xdg).or_else(|| home.map(|h| h.join(".cache/jempp")))
 }
 
 /// The cache of one data set.
@@ -194,21 +177,4 @@ impl Cache {
 
 fn hex(digest: u64) -> String {
     format!("{digest:016x}")
-}
-
-/// The hash FNV-1a (Fowler, Noll & Vo) of a sequence of strings, which stays the same from version to version.
-pub(super) struct Digest(pub u64);
-
-impl Digest {
-    /// Of nothing.
-    pub(super) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    /// Appends a string and its length, so that ("ab", "c") and ("a", "bc") differ.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for b in bytes.iter().chain(&(bytes.len() as u64).to_le_bytes()) {
-            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
 }

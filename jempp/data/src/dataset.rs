@@ -1,6 +1,8 @@
 //! Labelled images in memory, and which of them are for what.
 
-use crate::{Bytes, mt19937, readers};
+use crate::bytes::Bytes;
+use crate::mt19937;
+use crate::resize::bilinear;
 use jempp_formats::pixels::value;
 use jempp_formats::{Error, Result};
 
@@ -159,7 +161,7 @@ impl Dataset {
         let mut images = Vec::with_capacity(indices.len() * h * w * c);
         for &i in indices {
             let image = self.image(i).ok_or_else(|| self.no_image(i))?;
-            let scaled = readers::bilinear(image, [self.height, self.width], self.channels, [h, w]);
+            let scaled = bilinear(image, [self.height, self.width], self.channels, [h, w]);
             match (self.channels, c) {
                 (3, 1) => images.extend(scaled.chunks_exact(3).map(grey)),
                 (1, 3) => images.extend(scaled.iter().flat_map(|v| [*v; 3])),
@@ -228,8 +230,6 @@ pub fn plain_batch(set: &Dataset, indices: &[u32], out: &mut [f32]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DataConfig;
-    use crate::{Reading, load};
 
     #[test]
     fn inconsistent_data_are_refused() {
@@ -276,21 +276,6 @@ mod tests {
         assert_ne!(base, crc([2, 1, 1], vec![1, 2, 3, 4], vec![0, 1]));
         assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 5], vec![0, 1]));
         assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 4], vec![0, 2]));
-    }
-
-    #[test]
-    fn validation_is_taken_from_training_only() {
-        let mut config = DataConfig::default();
-        config.valid_size = 100;
-        let (set, split) = load(&config, Reading::default()).unwrap();
-        assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
-        let mut all = [split.valid, split.train, split.test].concat();
-        all.sort_unstable();
-        assert!(all.into_iter().eq(0..set.len() as u32));
-        config.valid_size = 1437;
-        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("must be below 1437"));
-        config.dataset = "mnist".to_string();
-        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("\"mnist\""));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the split never changes, since accuracies on its test part are compared across versions.
 
-use super::{Dataset, Split};
+use crate::dataset::{Dataset, Split};
 use crate::streams;
 use engine::rng::Philox;
 use flate2::read::GzDecoder;

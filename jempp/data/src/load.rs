@@ -2,38 +2,16 @@
 //!
 //! Invariant: what is loaded depends on the configuration and the files only, never on threads or the cache.
 
-use super::cache::{Cache, Found, Kept, default_cache};
-use super::{Dataset, Split, digits, hold_back};
+use crate::cache::{Cache, Found, Kept};
 use crate::config::DataConfig;
-use crate::readers::{self, Options};
-use engine::Device;
+use crate::dataset::{Dataset, Split, hold_back};
+use crate::digits;
+use crate::readers;
+use crate::readers::options::Options;
+use crate::reading::Reading;
 use jempp_formats::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
-
-/// How a data set is read.
-pub struct Reading<'a> {
-    /// Threads that decode; 0 means one a core.
-    pub threads: usize,
-    /// The folder in which decoded data sets are kept; `None` keeps none.
-    pub cache: Option<PathBuf>,
-    /// Hears of files decoded and files in all; not called for what need not be decoded.
-    pub progress: Box<dyn FnMut(usize, usize) + 'a>,
-}
-
-impl Default for Reading<'_> {
-    fn default() -> Self {
-        Self { threads: 0, cache: default_cache(), progress: Box::new(|_, _| {}) }
-    }
-}
-
-impl Reading<'_> {
-    /// With the threads of a device, or with one a core if it has none.
-    pub fn on(device: &Device) -> Self {
-        let threads = device.threads().unwrap_or(0);
-        Self { threads, ..Self::default() }
-    }
-}
 
 /// Where images came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,4 +138,24 @@ pub fn load(config: &DataConfig, reading: Reading<'_>) -> Result<(Dataset, Split
         tracing::warn!("{w}");
     }
     Ok((loaded.set, loaded.split))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_is_taken_from_training_only() {
+        let mut config = DataConfig::default();
+        config.valid_size = 100;
+        let (set, split) = load(&config, Reading::default()).unwrap();
+        assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
+        let mut all = [split.valid, split.train, split.test].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..set.len() as u32));
+        config.valid_size = 1437;
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("must be below 1437"));
+        config.dataset = "mnist".to_string();
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("\"mnist\""));
+    }
 }

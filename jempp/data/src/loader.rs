@@ -4,7 +4,7 @@
 //! sees on its rank only, so that a loader restored from its [`Cursor`] goes on exactly as the one that was saved. Only
 //! indices are shuffled, and nothing is fetched ahead: the images lie in the device's state, where an op looks them up.
 
-use super::Dataset;
+use crate::dataset::Dataset;
 use engine::rng::{Philox, Stream};
 use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};

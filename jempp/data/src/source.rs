@@ -1,8 +1,19 @@
 //! What the readers of all formats give, and what they share.
 
-use jempp_formats::Error;
+use crate::reading::Reading;
 use jempp_formats::place::Place;
+use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+/// What was found and how to read it.
+pub(super) struct Work {
+    /// Changes when a file does.
+    pub stamp: u64,
+    /// Reads it.
+    pub read: Box<Read>,
+}
+
+pub(super) type Read = dyn FnOnce(&mut Reading<'_>) -> Result<Source>;
 
 /// How many images are for what; they lie in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

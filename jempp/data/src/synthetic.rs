@@ -2,9 +2,8 @@
 //!
 //! Invariant: an image depends on its number, the data and the seed only, not on the portion that it is asked for in.
 
-use super::random;
-use crate::streams;
-use crate::{Dataset, plain_batch};
+use crate::dataset::{Dataset, plain_batch};
+use crate::{random, streams};
 use core::ops::Range;
 use engine::rng::Philox;
 use jempp_formats::{Error, Result};

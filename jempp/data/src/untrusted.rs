@@ -10,8 +10,8 @@ use jempp_formats::{Result, stream};
 use std::io::Cursor;
 use std::path::Path;
 
-fn reader<'a>(bytes: &'a [u8]) -> stream::Maybe<&'a [u8]> {
-    stream::Maybe::new(bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64)
+fn reader<'a>(bytes: &'a [u8]) -> stream::MaybeGz<&'a [u8]> {
+    stream::MaybeGz::new(bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64)
 }
 
 /// A tar archive of CIFAR-10 or CIFAR-100, gzip-compressed or not.

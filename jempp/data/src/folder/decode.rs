@@ -319,7 +319,7 @@ mod tests {
     /// What PIL writes is read as PIL reads it: PNG exactly, JPEG within the rounding of its transforms.
     #[test]
     fn pictures_are_those_of_pil() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/pictures");
         let read_rgb = |name: &str| {
             let (size, pixels) = rgb(&folder.join(name)).unwrap();
             assert_eq!(size, [7, 9], "{name}");

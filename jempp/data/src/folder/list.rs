@@ -3,7 +3,7 @@
 //! Invariants: the order of classes and files is that of their names' bytes, whatever order the system lists them in;
 //! a file is never skipped silently unless its name says that it is no part of the data.
 
-use crate::cache::Digest;
+use crate::digest::Digest;
 use crate::spread::spread;
 use jempp_formats::files::hint;
 use jempp_formats::{Error, Result};

@@ -9,9 +9,8 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use super::Reading;
-use super::source::{Parts, Source};
-use crate::readers::Work;
+use crate::reading::Reading;
+use crate::source::{Parts, Source, Work};
 use jempp_formats::Result;
 use std::path::Path;
 

@@ -275,21 +275,6 @@ fn without_a_place_for_the_cache_there_is_a_warning() {
     assert_eq!(loaded.set, place.read().set);
 }
 
-#[test]
-fn the_cache_is_where_the_environment_says() {
-    let at = |set: &[(&str, &str)], home: Option<&str>| {
-        let var = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
-        crate::cache::default_folder(var, home.map(PathBuf::from)).map(|p| p.display().to_string())
-    };
-    let (own, xdg) = (("JEMPP_CACHE_DIR", "own"), ("XDG_CACHE_HOME", "/xdg"));
-    assert_eq!(at(&[own, xdg], Some("/h")).as_deref(), Some("own"));
-    assert_eq!(at(&[xdg], Some("/h")).as_deref(), Some("/xdg/jempp"));
-    for set in [&[][..], &[("XDG_CACHE_HOME", "relative")], &[("JEMPP_CACHE_DIR", "")]] {
-        assert_eq!(at(set, Some("/h")).as_deref(), Some("/h/.cache/jempp"));
-    }
-    assert_eq!(at(&[], None), None);
-}
-
 /// What is said of a spoilt data set, its path being `SET`.
 fn spoilt(spoil: impl Fn(&Place)) -> String {
     let place = Place::coloured();

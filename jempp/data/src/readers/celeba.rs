@@ -3,13 +3,13 @@
 //!
 //! Source: <https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html>.
 
-use super::resize::bilinear;
-use super::{Options, Work};
-use crate::Reading;
-use crate::cache::Digest;
+use super::options::Options;
 use crate::config::Crop;
+use crate::digest::{Digest, stamp};
 use crate::folder;
-use crate::source::{Parts, Source};
+use crate::reading::Reading;
+use crate::resize::bilinear;
+use crate::source::{Parts, Source, Work};
 use crate::spread::spread;
 use jempp_formats::place::Place;
 use jempp_formats::{Error, Result};
@@ -47,7 +47,7 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
     let items = folder::class_files(&images)?;
     let lists = [list(root, "list_attr_celeba"), list(root, "list_eval_partition")];
     let mut digest = Digest::new();
-    digest.add(&super::stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
+    digest.add(&stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
     let mut files = Vec::with_capacity(items.len());
     let mut length = 0;
     for item in items {

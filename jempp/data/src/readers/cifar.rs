@@ -2,12 +2,14 @@
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
-use super::{Options, Work, known, stamp};
+use super::known;
+use super::options::Options;
 use crate::config::LabelKind;
-use crate::source::{Labelled, Parts, Source, label, planes, wrong_label};
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work, label, planes, wrong_label};
 use jempp_formats::pickle::{Item, Pickle, numpy};
 use jempp_formats::place::Place;
-use jempp_formats::stream::{self, Maybe, Summed};
+use jempp_formats::stream::{self, MaybeGz, Summed};
 use jempp_formats::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,7 +112,7 @@ pub fn archive(path: &Path, options: &Options) -> Result<Work> {
     let read = move || {
         let place = Place::file(&path);
         let (file, length) = Summed::open(&path)?;
-        let mut from = Maybe::new(file, stream::is_gz(&path), length);
+        let mut from = MaybeGz::new(file, stream::is_gz(&path), length);
         let all = unpack(&place, &mut from, labels)?;
         let sum = from.into_inner().finish(&path)?;
         all.finish(&place, vec![sum])
@@ -119,7 +121,7 @@ pub fn archive(path: &Path, options: &Options) -> Result<Work> {
 }
 
 /// What is in an archive.
-pub(crate) fn unpack<R: Read>(place: &Place, from: &mut Maybe<R>, labels: LabelKind) -> Result<Collected> {
+pub(crate) fn unpack<R: Read>(place: &Place, from: &mut MaybeGz<R>, labels: LabelKind) -> Result<Collected> {
     let most = from.left();
     let mut all = Collected::new(labels);
     stream::members(place, &mut *from, &mut |name, place, length, member| {

@@ -3,11 +3,13 @@
 //! Source: <http://yann.lecun.com/exdb/mnist>. Big-endian: two zeros, the type (8: bytes), the number of dimensions, the
 //! dimensions, the values.
 
-use super::{Work, known, names, stamp};
-use crate::source::{Labelled, Parts, Source};
+use super::known;
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work};
 use jempp_formats::place::{Place, at_end};
-use jempp_formats::stream::{self, Maybe, Summed};
+use jempp_formats::stream::{self, MaybeGz, Summed};
 use jempp_formats::{Error, Result};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +47,16 @@ pub fn find(folder: &Path) -> Result<Option<Files>> {
         }
     }
     Ok(files.try_into().ok())
+}
+
+/// Names of what is in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(|e| Error::io(folder, e))?;
+    let mut names: Vec<String> =
+        entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// How to read them.
@@ -118,7 +130,7 @@ struct Array {
 fn array(path: &Path, dims: usize) -> Result<Array> {
     let place = Place::file(path);
     let (file, length) = Summed::open(path)?;
-    let mut from = Maybe::new(file, stream::is_gz(path), length);
+    let mut from = MaybeGz::new(file, stream::is_gz(path), length);
     let most = from.left();
     let (shape, bytes) = parse(&place, &mut from, dims, most)?;
     let sum = from.into_inner().finish(path)?;

@@ -8,68 +8,18 @@ pub(crate) mod cifar;
 pub(crate) mod idx;
 mod known;
 pub(crate) mod npz;
-mod resize;
+pub(crate) mod options;
 pub(crate) mod svhn;
 
 #[cfg(test)]
 mod tests;
 
-pub use resize::bilinear;
-
-use super::cache::Digest;
-use super::source::Source;
-use super::{Reading, folder};
-use crate::config::{Crop, DataConfig, LabelKind};
+use crate::folder;
+use crate::source::Work;
 use jempp_formats::stream;
 use jempp_formats::{Error, Result};
-use std::fs;
+use options::Options;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-/// What was found and how to read it.
-pub(super) struct Work {
-    /// Changes when a file does.
-    pub stamp: u64,
-    /// Reads it.
-    pub read: Box<Read>,
-}
-
-type Read = dyn FnOnce(&mut Reading<'_>) -> Result<Source>;
-
-/// What a configuration says of how to read.
-#[derive(Clone, Debug)]
-pub(super) struct Options {
-    labels: LabelKind,
-    extra: bool,
-    crop: Crop,
-    attribute: String,
-}
-
-impl Options {
-    /// Those of a configuration.
-    pub fn of(config: &DataConfig) -> Self {
-        let (labels, extra, crop) = (config.labels, config.extra, config.crop);
-        Self { labels, extra, crop, attribute: config.attribute.clone() }
-    }
-
-    /// What tells cached data sets of one path apart; empty for the defaults.
-    pub fn key(&self) -> String {
-        let mut parts = Vec::new();
-        if self.labels == LabelKind::Coarse {
-            parts.push("coarse labels".to_owned());
-        }
-        if self.extra {
-            parts.push("extra".into());
-        }
-        if self.crop == Crop::Compat39 {
-            parts.push("39×32".into());
-        }
-        if !self.attribute.is_empty() {
-            parts.push(format!("label {}", self.attribute));
-        }
-        parts.join(", ")
-    }
-}
 
 /// Folders that archives unpack to, and where torchvision puts files.
 const INSIDE: [&str; 9] = [
@@ -170,28 +120,4 @@ fn file(path: &Path, options: &Options, threads: usize) -> Result<Work> {
         return cifar::archive(path, options);
     }
     folder::work(path, threads)
-}
-
-/// Changes when one of these files does.
-fn stamp(files: &[PathBuf]) -> Result<u64> {
-    let mut digest = Digest::new();
-    for path in files {
-        let about = fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        let modified = about.modified().map_err(|e| Error::io(path, e))?;
-        let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        digest.add(path.file_name().unwrap_or_default().as_encoded_bytes());
-        digest.add(&about.len().to_le_bytes());
-        digest.add(&since.as_nanos().to_le_bytes());
-    }
-    Ok(digest.0)
-}
-
-/// Names of what is in a folder, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    let entries = entries.map_err(|e| Error::io(folder, e))?;
-    let mut names: Vec<String> =
-        entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    Ok(names)
 }

@@ -1,8 +1,8 @@
 //! NumPy archives as data sets: `images` and `labels`, in one file or in `train.npz` and `test.npz`.
 
-use super::{Work, stamp};
+use crate::digest::stamp;
 use crate::mt19937;
-use crate::source::{Labelled, Parts, Source, label, wrong_label};
+use crate::source::{Labelled, Parts, Source, Work, label, wrong_label};
 use jempp_formats::npz::Npz;
 use jempp_formats::place::Place;
 use jempp_formats::{Error, Result};

@@ -3,8 +3,10 @@
 //! Source: <http://ufldl.stanford.edu/housenumbers>. `X` is H×W×C×N bytes, `y` has the labels 1 to 10, of which 10 is the
 //! digit 0.
 
-use super::{Options, Work, known, stamp};
-use crate::source::{Labelled, Parts, Source};
+use super::known;
+use super::options::Options;
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work};
 use jempp_formats::mat;
 use jempp_formats::place::Place;
 use jempp_formats::stream::Summed;

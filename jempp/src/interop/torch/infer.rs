@@ -9,9 +9,9 @@ use crate::model::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor, TensorData};
 use jempp_formats::pickle::{Item, Pairs, Value};
+use jempp_formats::place::shown;
 use jempp_formats::torch::Saved;
 use jempp_formats::torch::View;
-use jempp_formats::torch::shown;
 use std::collections::BTreeMap;
 use std::path::Path;
 
