@@ -1,9 +1,9 @@
-//! Decoded data sets in one file each, so that the next run need not decode them.
+//! A cache of decoded data sets, one file each, which later runs map instead of decoding the images again.
 //!
-//! Layout, little-endian: magic (8 bytes), version, length of the header and its CRC-32C (4 each), the header in JSON,
-//! a label (2 bytes) an image, the images. Invariants: the file is taken for hostile: nothing is allocated beyond its
-//! own length, and nothing is used unless both checksums hold; it is replaced, never written in place, so that it can
-//! be mapped; a cache never makes a run fail.
+//! Layout, little-endian: magic bytes (8), version, length of the header and its CRC-32C (4 each), the header as JSON, the
+//! labels (2 bytes per image), the images. Invariants: the file is untrusted: no more than its length is allocated, and
+//! nothing is used unless both checksums match; files are replaced and never written in place, so that they can be
+//! mapped; a failing cache never makes a run fail.
 
 use crate::bytes::Bytes;
 use crate::dataset::Dataset;
@@ -19,17 +19,17 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"JEMPPIMG";
 const VERSION: u32 = 2;
-/// Bytes before the header.
+/// Offset of the header in bytes.
 const FIXED: usize = 20;
 
-/// What the header says.
+/// The header of a cache file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
-    /// The data set's path and how it was asked for, since two may have one hash.
+    /// The data set's path and reading options, which distinguish cache files whose names collide.
     path: String,
-    /// [`Cache::stamp`] in hexadecimal.
+    /// The digest of the data set's files, in hexadecimal.
     files: String,
-    /// What kind of data set it is.
+    /// Description of the data set's format.
     kind: String,
     size: [usize; 3],
     images: usize,
@@ -40,41 +40,41 @@ struct Header {
     crc32c: u32,
 }
 
-/// A data set that has been kept.
+/// A data set with what the cache stores about it.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The images.
+    /// The images and labels.
     pub set: Dataset,
-    /// What they are for.
+    /// Sizes of its parts.
     pub parts: Parts,
-    /// What kind of data set it is.
+    /// Description of the data set's format.
     pub kind: String,
 }
 
-/// What a look into the cache finds.
+/// The result of a cache lookup.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The data set.
+    /// The cached data set.
     Whole(Box<Kept>),
-    /// Nothing.
+    /// There is no entry.
     Nothing,
-    /// The data set as it was before its files changed.
+    /// The files of the data set have changed since it was cached.
     Stale,
-    /// Something that cannot be used, and why.
+    /// The entry is unusable, for this reason.
     Bad(String),
 }
 
-/// The cache of one data set.
+/// The cache entry of one data set.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// Its file.
+    /// The cache file.
     pub file: PathBuf,
     path: String,
     stamp: u64,
 }
 
 impl Cache {
-    /// That in `folder` of the data set in `root`, read with `options`; `stamp` changes when its files change.
+    /// The entry in `folder` for the data set at `root`, read with `options`. `stamp` is a digest of its files.
     ///
     /// # Errors
     /// [`Error::Io`] if `root` has no canonical path.
@@ -87,7 +87,7 @@ impl Cache {
         Ok(Self { file: folder.join(format!("{:016x}.images", key.0)), path, stamp })
     }
 
-    /// The data set, to be called `name`, if it is there and as its files are.
+    /// Looks up the data set, which will be called `name`.
     pub(super) fn read(&self, name: &str) -> Found {
         match self.try_read(name) {
             Ok(found) => found,
@@ -106,7 +106,7 @@ impl Cache {
         let map = Mmap::map(&file)?;
         let word = |i: usize| u32::from_le_bytes([map[i], map[i + 1], map[i + 2], map[i + 3]]);
         if map[..8] != *MAGIC {
-            return Err(bad("it is no cache of a data set"));
+            return Err(bad("it is not a cache of a data set"));
         }
         if word(8) != VERSION {
             return Err(bad("it was written by another version"));
@@ -126,7 +126,7 @@ impl Cache {
             return Err(bad("it is cut short or too long"));
         }
         if header.parts.total() != n {
-            return Err(bad("it has another number of images"));
+            return Err(bad("its number of images is inconsistent"));
         }
         let labels = rest[..2 * n].chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
         let start = map.len() - (rest.len() - 2 * n);
@@ -141,10 +141,10 @@ impl Cache {
         Ok(Found::Whole(Box::new(Kept { set, parts: header.parts, kind: header.kind })))
     }
 
-    /// Keeps a data set.
+    /// Stores a data set.
     ///
     /// # Errors
-    /// [`Error::Io`] when its folder cannot be made or written.
+    /// [`Error::Io`] when the folder cannot be created or written.
     pub(super) fn write(&self, kept: &Kept) -> Result<()> {
         if let Some(folder) = self.file.parent() {
             fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;

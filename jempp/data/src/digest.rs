@@ -5,16 +5,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-/// The hash FNV-1a (Fowler, Noll & Vo) of a sequence of strings, which stays the same from version to version.
+/// An incremental 64-bit FNV-1a hash (Fowler, Noll & Vo) of a sequence of strings; stable across versions.
 pub(super) struct Digest(pub u64);
 
 impl Digest {
-    /// Of nothing.
+    /// The digest of the empty sequence.
     pub(super) fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Appends a string and its length, so that ("ab", "c") and ("a", "bc") differ.
+    /// Adds a string and its length, so that ("ab", "c") and ("a", "bc") differ.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         for b in bytes.iter().chain(&(bytes.len() as u64).to_le_bytes()) {
             self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -22,7 +22,10 @@ impl Digest {
     }
 }
 
-/// Changes when one of these files does.
+/// A digest of the names, sizes and modification times of files.
+///
+/// # Errors
+/// [`Error::Io`] if the metadata of one cannot be read.
 pub(crate) fn stamp(files: &[PathBuf]) -> Result<u64> {
     let mut digest = Digest::new();
     for path in files {

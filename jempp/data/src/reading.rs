@@ -4,13 +4,13 @@ use engine::Device;
 use jempp_formats::files::cache_folder;
 use std::path::PathBuf;
 
-/// How a data set is read.
+/// Resources for reading a data set.
 pub struct Reading<'a> {
-    /// Threads that decode; 0 means one a core.
+    /// Number of decoding threads; 0: one per core.
     pub threads: usize,
-    /// The folder in which decoded data sets are kept; `None` keeps none.
+    /// The folder in which decoded data sets are cached; `None`: no cache.
     pub cache: Option<PathBuf>,
-    /// Hears of files decoded and files in all; not called for what need not be decoded.
+    /// Called with the numbers of decoded files and of all files; not called if nothing has to be decoded.
     pub progress: Box<dyn FnMut(usize, usize) + 'a>,
 }
 
@@ -21,7 +21,7 @@ impl Default for Reading<'_> {
 }
 
 impl Reading<'_> {
-    /// With the threads of a device, or with one a core if it has none.
+    /// As many threads as `device` has, or one per core if it is not a CPU; other fields as by default.
     pub fn on(device: &Device) -> Self {
         let threads = device.threads().unwrap_or(0);
         Self { threads, ..Self::default() }

@@ -6,7 +6,7 @@ use super::known;
 use super::options::Options;
 use crate::config::LabelKind;
 use crate::digest::stamp;
-use crate::source::{Labelled, Parts, Source, Work, label, planes, wrong_label};
+use crate::source::{Labelled, Parts, Source, Work, label, push_interleaved, wrong_label};
 use jempp_formats::pickle::{Item, Pickle, numpy};
 use jempp_formats::place::Place;
 use jempp_formats::stream::{self, MaybeGz, Summed};
@@ -240,7 +240,7 @@ fn binary(
         })?;
         let value = i64::from(bytes[which]);
         out.labels.push(label(value, classes).ok_or_else(|| wrong_label(place, value, i, classes))?);
-        planes(&bytes[before..], &mut out.images);
+        push_interleaved(&bytes[before..], &mut out.images);
     }
     Ok(out)
 }
@@ -273,7 +273,7 @@ fn python(place: &Place, bytes: &[u8], version: Version, labels: LabelKind) -> R
     let mut out = Labelled { images: Vec::with_capacity(n * PIXELS), labels: Vec::with_capacity(n) };
     for (i, (image, value)) in data.bytes.chunks_exact(PIXELS).zip(values).enumerate() {
         out.labels.push(label(value, classes).ok_or_else(|| wrong_label(place, value, i, classes))?);
-        planes(image, &mut out.images);
+        push_interleaved(image, &mut out.images);
     }
     Ok(out)
 }
