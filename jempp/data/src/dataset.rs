@@ -55,7 +55,10 @@ impl Dataset {
             return fail(format!("{n} labels and images of size {size:?} do not match {got} values"));
         }
         if let Some(i) = labels.iter().position(|l| usize::from(*l) >= classes) {
-            return fail(format!("label {} of image {i} is not below {classes}, the number of classes", labels[i]));
+            return fail(format!(
+                "label {} of image {i} is not below {classes}, the number of classes",
+                labels[i]
+            ));
         }
         let mut crc = 0;
         for n in [height, width, channels, classes] {

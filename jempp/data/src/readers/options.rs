@@ -2,7 +2,7 @@
 
 use crate::config::{Crop, DataConfig, LabelKind};
 
-/// What a configuration says of how to read.
+/// Options for the readers of published data sets.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub labels: LabelKind,
@@ -12,13 +12,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Those of a configuration.
+    /// The options in a configuration.
     pub fn of(config: &DataConfig) -> Self {
         let (labels, extra, crop) = (config.labels, config.extra, config.crop);
         Self { labels, extra, crop, attribute: config.attribute.clone() }
     }
 
-    /// What tells cached data sets of one path apart; empty for the defaults.
+    /// A key that distinguishes cached versions of one data set; empty for the defaults.
     pub fn key(&self) -> String {
         let mut parts = Vec::new();
         if self.labels == LabelKind::Coarse {
