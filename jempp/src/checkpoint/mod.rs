@@ -15,6 +15,7 @@
 
 mod disk;
 mod load;
+mod lock;
 mod manifest;
 mod names;
 mod resolve;
@@ -29,6 +30,7 @@ use jempp_formats::container::Container;
 use std::path::{Path, PathBuf};
 
 pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, verify};
+pub(crate) use lock::FolderLock;
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;

@@ -1,30 +1,30 @@
-//! The learning curves of a run as one SVG picture: losses, accuracy, energies.
+//! The learning curves of a run as an SVG image: cross-entropy, accuracy, log p(x) and its gap.
 //!
-//! Invariant: what is drawn is what `metrics.jsonl` says, each point the mean of as many neighbouring lines as share a
-//! place in the picture; lines that cannot be read are left out.
+//! Invariant: the curves show `metrics.jsonl`; each point is the mean of the lines that fall on the same position of the x
+//! axis, and lines that cannot be parsed are skipped.
 
 use jempp_formats::plot::{nice, number};
 use serde_json::Value;
 use std::fmt::Write;
 
-/// Sizes in the picture's units.
+/// Sizes in SVG user units.
 const WIDTH: f64 = 720.0;
 const PANEL: f64 = 170.0;
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 20.0;
 const GAP: f64 = 46.0;
-/// Places along the x axis, at most.
-const PLACES: usize = 240;
+/// Points of a curve along the x axis, at most.
+const POINTS: usize = 240;
 
-/// A line of a panel: its name, its colour, and the key of its values.
-type Line = (&'static str, &'static str, &'static str);
+/// A curve of a panel: its name, its colour, and the key of its values.
+type Series = (&'static str, &'static str, &'static str);
 
 struct Panel {
     title: &'static str,
-    lines: &'static [Line],
-    /// Lines of evaluations, drawn as points joined.
-    judged: Option<Line>,
-    /// A level drawn dashed.
+    lines: &'static [Series],
+    /// Results of evaluations, drawn with markers.
+    evaluated: Option<Series>,
+    /// A dashed horizontal line.
     level: Option<f64>,
 }
 
@@ -32,41 +32,41 @@ const PANELS: &[Panel] = &[
     Panel {
         title: "cross-entropy of the labelled batch",
         lines: &[("training", "#1f77b4", "ce")],
-        judged: None,
+        evaluated: None,
         level: None,
     },
     Panel {
         title: "accuracy",
         lines: &[("labelled batch", "#9ecae1", "accuracy")],
-        judged: Some(("validation", "#d62728", "accuracy")),
+        evaluated: Some(("validation", "#d62728", "accuracy")),
         level: None,
     },
     Panel {
         title: "mean log p(x), unnormalised",
         lines: &[("data", "#2ca02c", "log_density_data"), ("chains", "#ff7f0e", "log_density_chain")],
-        judged: None,
+        evaluated: None,
         level: None,
     },
     Panel {
         title: "gap: log p of data − log p of chains",
         lines: &[("gap", "#9467bd", "gap")],
-        judged: None,
+        evaluated: None,
         level: Some(0.0),
     },
 ];
 
-/// Draws the curves from the text of a `metrics.jsonl`. `None` while there are fewer than two steps to draw.
+/// The curves of the text of a `metrics.jsonl`; `None` if there are fewer than two steps to draw.
 pub fn svg(metrics: &str) -> Option<String> {
     svg_of_width(metrics, WIDTH)
 }
 
-/// The same in another width; letters keep their size.
+/// The curves of the text of a `metrics.jsonl`, as [`svg`] draws them, in an image of `width` user units.
 pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
     let lines: Vec<Value> = metrics.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let of = |event: &'static str| lines.iter().filter(move |l| l["event"] == event);
     let last = of("step").filter_map(|l| l["step"].as_f64()).fold(0.0, f64::max);
     let epoch_of = |l: &Value| Some((l["epoch"].as_f64()?, l["step"].as_f64()?));
-    // Evaluations name their epoch; it ends where the next one's steps begin.
+    // An evaluation names its epoch, which ends where the steps of the next one begin.
     let ends = |epoch: f64| {
         of("step").filter_map(epoch_of).filter(|(e, _)| *e < epoch).map(|(_, s)| s).fold(0.0, f64::max)
     };
@@ -77,9 +77,9 @@ pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
         for (name, colour, key) in panel.lines {
             let points: Vec<(f64, f64)> =
                 of("step").filter_map(|l| Some((l["step"].as_f64()?, l[*key].as_f64()?))).collect();
-            curves.push((*name, *colour, thinned(&points, last), false));
+            curves.push((*name, *colour, downsampled(&points, last), false));
         }
-        if let Some((name, colour, key)) = panel.judged {
+        if let Some((name, colour, key)) = panel.evaluated {
             let points =
                 of("valid").filter_map(|l| Some((ends(l["epoch"].as_f64()?), l[key].as_f64()?))).collect();
             curves.push((name, colour, points, true));
@@ -90,19 +90,19 @@ pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
             drawn += 1;
         }
     }
-    (drawn > 0 && last > 1.0).then(|| whole(&out, drawn, (last, width)))
+    (drawn > 0 && last > 1.0).then(|| document(&out, drawn, (last, width)))
 }
 
-/// The mean of the points of each place.
-fn thinned(points: &[(f64, f64)], last: f64) -> Vec<(f64, f64)> {
-    let mut places: Vec<(f64, f64, f64)> = vec![(0.0, 0.0, 0.0); PLACES];
+/// The mean of the points at each position of the x axis.
+fn downsampled(points: &[(f64, f64)], last: f64) -> Vec<(f64, f64)> {
+    let mut bins: Vec<(f64, f64, f64)> = vec![(0.0, 0.0, 0.0); POINTS];
     for (x, y) in points {
-        let at = ((x / last.max(1.0)) * (PLACES - 1) as f64).round() as usize;
-        if let Some(p) = places.get_mut(at) {
+        let at = ((x / last.max(1.0)) * (POINTS - 1) as f64).round() as usize;
+        if let Some(p) = bins.get_mut(at) {
             *p = (p.0 + x, p.1 + y, p.2 + 1.0);
         }
     }
-    places.iter().filter(|p| p.2 > 0.0).map(|p| (p.0 / p.2, p.1 / p.2)).collect()
+    bins.iter().filter(|p| p.2 > 0.0).map(|p| (p.0 / p.2, p.1 / p.2)).collect()
 }
 
 type Curve<'a> = (&'a str, &'a str, Vec<(f64, f64)>, bool);
@@ -153,8 +153,8 @@ fn draw(out: &mut String, panel: &Panel, curves: &[Curve<'_>], (last, width): (f
     }
 }
 
-/// The picture with its x axis; readable on light and on dark pages.
-fn whole(panels: &str, drawn: usize, (last, width): (f64, f64)) -> String {
+/// The document with its x axis, readable on light and on dark pages.
+fn document(panels: &str, drawn: usize, (last, width): (f64, f64)) -> String {
     let height = 30.0 + drawn as f64 * (PANEL + GAP) + 6.0;
     let mut axis = String::new();
     let step = nice(last / 6.0);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn panels_show_what_there_is() {
+    fn panels_with_data_are_drawn() {
         let s = svg(&metrics()).unwrap();
         for part in ["cross-entropy", "validation", "gap: log p", "</svg>", "prefers-color-scheme"] {
             assert!(s.contains(part), "{part}");
