@@ -2,9 +2,10 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::metrics::{Predictions, auroc};
+use crate::metrics::{LabelledLogits, auroc};
 use crate::model::{Model, Scores};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use jempp_data::{Dataset, Reading, Split, plain_batch};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -61,7 +62,7 @@ pub fn images(set: &Dataset, indices: &[u32]) -> Result<Vec<f32>> {
 /// # Errors
 /// If the counts differ or a score is not finite.
 pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) -> Result<Classification> {
-    let p = Predictions::new(&scores.logits, classes, labels)?;
+    let p = LabelledLogits::new(&scores.logits, classes, labels)?;
     Ok(Classification {
         n: labels.len(),
         accuracy: p.accuracy(),
@@ -74,7 +75,7 @@ pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) ->
 
 /// Each image with its pixels in an order of its own (channels stay together).
 pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 1);
+    let mut rng = Philox::new(seed, streams::EVAL, 1);
     let mut order: Vec<usize> = (0..h * w).collect();
     images
         .chunks_exact(h * w * c)
@@ -87,7 +88,7 @@ pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f
 
 /// `len` values of uniform noise in [−1, 1].
 pub fn uniform_noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 2);
+    let mut rng = Philox::new(seed, streams::EVAL, 2);
     (0..len).map(|_| 2.0 * rng.uniform() - 1.0).collect()
 }
 
@@ -239,7 +240,7 @@ impl Subject {
         };
         let (set, split) = loaded?;
         let crc = format!("{:08x}", set.crc32c());
-        let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
+        let other = model.metadata.get("dataset_crc32c").is_some_and(|c| *c != crc);
         let warning = (other && !named).then(|| {
             format!(
                 "data set `{}` is no longer the one that the model was trained on: its checksum differs",
@@ -303,5 +304,5 @@ impl Task {
 /// If a score is not finite.
 pub fn confidence(scores: &Scores, classes: usize) -> Result<Vec<f64>> {
     let labels = vec![0; scores.log_density.len()];
-    Ok(Predictions::new(&scores.logits, classes, &labels)?.confidences())
+    Ok(LabelledLogits::new(&scores.logits, classes, &labels)?.confidences())
 }

@@ -4,7 +4,7 @@
 //
 // What must hold: weights and moments are float32, the gradient is of type S; no fused multiply-add; results do not
 // depend on the grid. Powers of β are formed in float64 by repeated squaring. Learning rate and the number of steps
-// done before this one lie in device memory. w_out, m_out, v_out may be w, m, v. `low`, if not null, gets the new
+// done before this one are in device memory. w_out, m_out, v_out may be w, m, v. `low`, if not null, gets the new
 // weights in bf16.
 //
 // Launch: any grid, block 256, static shared memory only; enough threads for n/4 quads is best.

@@ -1,7 +1,8 @@
-// From bytes on the device to the network's input, with crops, mirroring and noise: the twin of augment.rs, to the bit.
+// From bytes on the device to the network's input, with crops, mirroring and noise: the CUDA counterpart of augment.rs,
+// with the same bits.
 //
-// What must hold: position i of a batch owns the words from 4·i·q of the place on, q = 1 + ⌈pixels/4⌉ groups of four
-// where there is noise and q = 1 where there is none. The first four words are the crop's row and column, the
+// What must hold: position i of a batch owns the words from 4·i·q of the sequence on, q = 1 + ⌈pixels/4⌉ groups of four
+// where there is noise and q = 1 if there is none. The first four words are the crop's row and column, the
 // mirroring, and one that is not used; then come the noise's words, as many as values. An index out of range gives NaN.
 //
 // Launch: grid (any, n), block 256, no shared memory; enough blocks in x for pixels/4 is best.
@@ -48,7 +49,7 @@ __device__ void augment_body(const unsigned char* __restrict__ images, int count
                              unsigned step_offset, unsigned stream, T* __restrict__ out)
 {
     const int pixels = h * w * c;
-    const Place place = place_at(seed, step, stream, step_offset);
+    const RandomSequence sequence = sequence_at(seed, step, stream, step_offset);
     const unsigned long long groups = sigma > 0.0f ? 1 + (pixels + 3) / 4 : 1;
     for (int i = blockIdx.y; i < n; i += gridDim.y) {
         T* to = out + (long long)i * pixels;
@@ -58,7 +59,7 @@ __device__ void augment_body(const unsigned char* __restrict__ images, int count
             continue;
         }
         const unsigned long long group = (unsigned long long)i * groups;
-        const Words crop = philox(place, group);
+        const Words crop = philox(sequence, group);
         const Image m = {images + (long long)from * pixels, h, w, c, (int)below(crop.w[0], 2 * pad + 1) - pad,
                          (int)below(crop.w[1], 2 * pad + 1) - pad, flip && below(crop.w[2], 2) == 1};
         if (!(sigma > 0.0f)) {
@@ -67,7 +68,7 @@ __device__ void augment_body(const unsigned char* __restrict__ images, int count
         }
         each_run<4>(pixels, [&](long long j, int left) {
             float z[4];
-            normal_quad(place, group + 1 + j / 4, z);
+            normal_quad(sequence, group + 1 + j / 4, z);
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 if (e < left) {

@@ -1,7 +1,7 @@
-// Means over windows of pixels, and their gradient: the twin of avg_pool2d.rs.
+// Average pooling over windows of pixels, and its gradient: the CUDA counterpart of avg_pool2d.rs.
 //
 // What must hold: each value is one thread's sum in the order of the loops below; results do not depend on the grid. A
-// window's sum is divided by size² if `pads`, else by the pixels of the image that it sees.
+// window's sum is divided by size² if `pads`, else by the pixels of the image that it covers.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each value written is best.
 #include "windows.cuh"

@@ -1,7 +1,8 @@
-// Rows of a batch: cutting out, putting back among zeros, and joining: the twin of batch.rs.
+// Slices of a batch: taking rows out, putting them back among zeros, and concatenating them: the CUDA counterpart of
+// batch.rs.
 //
-// What must hold: bits are moved, never converted, so copy_f32 serves int32 as well. Joining is one copy a part.
-// Offsets and lengths are in elements.
+// What must hold: bits are moved, never converted, so copy_f32 serves int32 as well. Concatenation is one copy per
+// part. Offsets and lengths are in elements.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/V packs is best (V = 4 for float32, 8 for bf16).
 #include "common.cuh"

@@ -1,4 +1,5 @@
-// scale = gamma / √(var + eps) for each group and channel, and its gradient: the twin of bn_coeffs.rs, in float32.
+// scale = gamma / √(var + eps) for each group and channel, and its gradient: the CUDA counterpart of bn_coeffs.rs, in
+// float32.
 //
 // What must hold: dgamma adds the groups in order.
 //

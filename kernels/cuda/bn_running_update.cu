@@ -1,5 +1,5 @@
-// Running statistics folded from one pass after another, r ← (1 − μ)·r + μ·s: the twin of bn_running_update.rs, in
-// float32.
+// Running statistics folded from one pass after another, r ← (1 − μ)·r + μ·s: the CUDA counterpart of
+// bn_running_update.rs, in float32.
 //
 // What must hold: the folds are done in the order given. Fold i is the group order[i] with its correction factor[i]
 // (n/(n−1) for variances), or, where order[i] is negative, the accumulator with factor[i] = (1 − μ)^steps, raised in

@@ -1,4 +1,5 @@
-// Mean and biased variance of each channel over a group's rows, and their gradient: the twin of bn_stats.rs.
+// Mean and biased variance of each channel over a group's rows, and their gradient: the CUDA counterpart of
+// bn_stats.rs.
 //
 // What must hold: each chunk of rows forms its own mean and sum of squared deviations in two passes over values that
 // it holds in registers; chunks are merged in float64 by the formula of Chan, Golub, LeVeque (1979) for many parts at
@@ -12,7 +13,7 @@
 // Static shared memory only.
 #include "rows.cuh"
 
-// Packs a thread holds.
+// Packs that a thread holds.
 #define HELD 8
 
 template <typename T, int V>
@@ -20,7 +21,7 @@ __device__ void parts_body(const T* __restrict__ x, const int* __restrict__ boun
                            float* __restrict__ parts)
 {
     const Tile t = tile_of<V>(c);
-    // Rows beyond what the threads hold would be lost without a word.
+    // Rows beyond what the threads hold would be lost silently.
     const bool fits = chunk_rows <= HELD * t.rows;
     for (int chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
         const Chunk k = chunk_of(bounds, chunk, chunk_rows);
@@ -113,7 +114,7 @@ extern "C" __global__ void bn_stats_final(const float* __restrict__ parts, const
     }
 }
 
-// dx = add + (a + b·(x − mean)) with a = dmean/n and b = 2·dvar/n; `add` may be null. dx may lie over add.
+// dx = add + (a + b·(x − mean)) with a = dmean/n and b = 2·dvar/n; `add` may be null. dx may alias add.
 template <typename T, int V>
 __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ dmean,
                           const float* __restrict__ dvar, const T* add, const int* __restrict__ bounds, int c, T* dx)

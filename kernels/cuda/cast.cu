@@ -1,8 +1,8 @@
-// Changes of type and of axis order.
+// Conversions of element type and of axis order.
 //
 // What must hold: float32 to bf16 rounds to nearest, ties to even; a NaN stays a NaN of the same sign; bf16 to float32
-// is exact. N×H×W×C ↔ N×C×H×W and K×R×S×C ↔ K×C×R×S are one thing: a transposition of the last two axes of n×a×b,
-// with (a, b) = (pixels, channels) one way and (channels, pixels) back.
+// is exact. N×H×W×C ↔ N×C×H×W and K×R×S×C ↔ K×C×R×S are the same operation: a transposition of the last two axes of
+// n×a×b, with (a, b) = (pixels, channels) one way and (channels, pixels) back.
 //
 // Launch:
 //   cast_bf16 (from float32), cast_f32 (from bf16)   any grid, block 256; enough threads for n/4 quads is best

@@ -1,8 +1,8 @@
-// Shared by every kernel: what the run-time compiler does not define, bf16, 16-byte packs, and reductions.
+// Used by every kernel: what the run-time compiler does not define, bf16, 16-byte vectors, and reductions.
 //
 // What must hold:
-// - Nothing here needs a header of CUDA or of the host, so that the same text compiles for a device and, for tests,
-//   for a CPU. A device compiles it with --fmad=false: a fused multiply-add happens only where __fmaf_rn is written.
+// - Nothing here needs a CUDA or host header, so that the same source compiles for a device and, for tests, for a CPU.
+//   A device compiles it with --fmad=false: a fused multiply-add happens only where __fmaf_rn is written.
 // - Reductions are butterflies or trees of a fixed shape, so a result depends on the numbers alone, never on timing.
 //   There are no floating-point atomics anywhere.
 // - Warp reductions are called by all 32 lanes together, block reductions by all threads of the block.
@@ -13,13 +13,13 @@
 #define JEMPP_ALL_LANES 0xffffffffu
 #define JEMPP_INF __int_as_float(0x7f800000)
 #define JEMPP_NAN __int_as_float(0x7fc00000)
-// Threads of a block in every kernel that says nothing else.
+// Threads per block, unless a kernel says otherwise.
 #define JEMPP_BLOCK 256
 
 #ifndef JEMPP_EMULATED
-// Checked where the tests run kernels on a CPU; a device faults by itself.
+// Checked when the tests run kernels on a CPU; a device faults by itself.
 #define JEMPP_CHECK_ALIGNED(pointer, bytes)
-// Shared memory, static: JEMPP_SHARED(float, name, [4][64]), and of the size that the launch says.
+// Shared memory: static, as in JEMPP_SHARED(float, name, [4][64]), or of the size given at launch.
 #define JEMPP_SHARED(type, name, sizes) __shared__ type name sizes
 #define JEMPP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
@@ -51,9 +51,9 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
     return r;
 }
 
-// ---- Packs: V neighbours, loaded and stored at once --------------------------------------------------------------
+// ---- Packs: V neighbouring elements, loaded and stored at once -----------------------------------------------------
 
-// V neighbouring elements as floats, and how they lie in memory. V times the element's size is 16 bytes, or 8, or V
+// V neighbouring elements as floats, and their layout in memory. V times the element's size is 16 bytes, or 8, or V
 // is 1.
 template <typename T, int V> struct Pack;
 
@@ -146,7 +146,7 @@ template <> struct Wide<bf16> {
 
 // ---- Loops over all elements -------------------------------------------------------------------------------------
 
-// Calls body(first, count) for every run of at most V neighbours of n elements, shared out over the whole grid; each
+// Calls body(first, count) for every run of at most V neighbours of n elements, distributed over the whole grid; each
 // run begins at a multiple of V. What an element becomes does not depend on the grid.
 template <int V, typename F> __device__ __forceinline__ void each_run(long long n, F body)
 {
@@ -158,7 +158,7 @@ template <int V, typename F> __device__ __forceinline__ void each_run(long long 
     }
 }
 
-// The same in packs: whole(first) for every run of V, and single(i) for each element of the last run if it is short.
+// Like the loop above, in packs: whole(first) for every run of V, and single(i) for each element of a short last run.
 template <int V, typename F, typename G> __device__ __forceinline__ void each_pack(long long n, F whole, G single)
 {
     each_run<V>(n, [&](long long first, int count) {

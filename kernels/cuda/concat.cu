@@ -1,6 +1,6 @@
-// Channels side by side in a frame of zeros, and what is inside a frame: the twin of concat.rs.
+// Concatenation along channels with zero padding, and cropping: the CUDA counterpart of concat.rs.
 //
-// What must hold: copies only; results do not depend on the grid. h, w and c are those inside the frame, which has
+// What must hold: copies only; results do not depend on the grid. h, w and c exclude the padding, which has
 // `rows` above and below, `columns` left and right, `before` and `after` channels.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each value written is best.

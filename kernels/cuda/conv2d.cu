@@ -1,9 +1,9 @@
-// 2-D convolution, N×H×W×C images and K×R×S×C filters, and its two gradients, directly: the definition, for devices
-// without cuDNN and as its oracle. The twin of cpu/conv/naive.rs.
+// 2-D convolution, N×H×W×C images and K×R×S×C filters, and its two gradients, directly, by their definition: for
+// devices without cuDNN, and as the reference for cuDNN. The CUDA counterpart of cpu/conv/reference.rs.
 //
-// What must hold: each output is one thread's chain of fused multiply-adds, begun with what is added to it, in the
-// order of the loops below, rounded once to its type; results do not depend on the grid. Images, filters and outputs are
-// of type S; biases and the gradient by the filters are float32.
+// What must hold: each output is one thread's chain of fused multiply-adds, starting from the addend, in the order of
+// the loops below, rounded once to its type; results do not depend on the grid. Images, filters and outputs are of type
+// S; biases and the gradient with respect to the filters are float32.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each output element is best.
 #include "common.cuh"
@@ -12,7 +12,7 @@ struct Conv {
     int n, h, w, c, k, r, s, stride, pad, oh, ow;
 };
 
-// The output row (or column) that reads input row `in` through filter row `tap`, or −1 where there is none.
+// The output row (or column) that reads input row `in` through filter row `tap`, or −1 if there is none.
 __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 {
     const int at = in + v.pad - tap;
@@ -25,7 +25,7 @@ __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 #define SHAPE int n, int h, int w_, int c, int k, int r, int s, int stride, int pad, int oh, int ow
 #define GIVEN {n, h, w_, c, k, r, s, stride, pad, oh, ow}
 
-// y[row, channel] = add[row, channel] + bias[channel]; either may be null and stands for zeros. y may lie over add.
+// y[row, channel] = add[row, channel] + bias[channel]; null stands for zeros. y may alias add.
 template <typename T>
 __device__ void begin_body(const T* add, const float* __restrict__ bias, long long rows, int k, T* y)
 {
@@ -61,7 +61,7 @@ __device__ void forward_body(const Conv& v, const T* __restrict__ x, const T* __
     });
 }
 
-// dx = begin + the gradient by x, from dy and w.
+// dx = begin + the gradient with respect to x, from dy and w.
 template <typename T>
 __device__ void input_grad_body(const Conv& v, const T* __restrict__ dy, const T* __restrict__ w, int more, T* dx)
 {
@@ -87,7 +87,7 @@ __device__ void input_grad_body(const Conv& v, const T* __restrict__ dy, const T
     });
 }
 
-// dw = begin + the gradient by w, from x and dy.
+// dw = begin + the gradient with respect to w, from x and dy.
 template <typename T>
 __device__ void weight_grad_body(const Conv& v, const T* __restrict__ x, const T* __restrict__ dy, int more, float* dw)
 {

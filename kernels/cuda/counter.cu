@@ -1,6 +1,6 @@
-// Counters moved on: the twin of counter.rs.
+// Advancing counters: the CUDA counterpart of counter.rs.
 //
-// What must hold: sums wrap; `out` may be `x`.
+// What must hold: additions wrap; `out` may be `x`.
 //
 // Launch: any grid and block.
 #include "common.cuh"

@@ -1,6 +1,6 @@
-// a·x + b·y and x·y, elementwise: the twin of elementwise.rs.
+// a·x + b·y and x·y, elementwise: the CUDA counterpart of elementwise.rs.
 //
-// What must hold: no fused multiply-add; results do not depend on the grid. `out` may lie over x or y.
+// What must hold: no fused multiply-add; results do not depend on the grid. `out` may alias x or y.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/V packs is best (V = 4 for float32, 8 for bf16).
 #include "common.cuh"

@@ -1,7 +1,7 @@
-// Mean over the pixels of each image and channel, and its gradient: the twin of global_avg_pool.rs.
+// Mean over the pixels of each image and channel, and its gradient: the CUDA counterpart of global_avg_pool.rs.
 //
-// What must hold: means and their gradient are float32, the activations of type S; pixels are added in order in float32;
-// results do not depend on the grid. factor = 1/pixels, rounded from float64.
+// What must hold: means and their gradient are float32, the activations of type S; pixels are added in order in
+// float32; results do not depend on the grid. factor = 1/pixels, rounded from float64.
 //
 // Launch: any grid, block 256, no shared memory. Enough threads for n·c/V (forward) or n·pixels·c/V (gradient) packs
 // is best, V = 4 (float32) or 8 (bf16) where it divides c, else 1.

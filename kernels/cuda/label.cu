@@ -1,4 +1,4 @@
-// Picking out a label's logit, its transpose, and counting hits: the twin of label.rs.
+// Gathering the logit of the label, its transpose, and counting correct predictions: the CUDA counterpart of label.rs.
 //
 // What must hold: a label outside 0..c gives NaN (0 hits); of equal largest logits the first counts; a NaN is the
 // largest only if it comes first.

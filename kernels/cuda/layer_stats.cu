@@ -1,5 +1,5 @@
-// Statistics of all channels of a group together from those of each channel, and their gradient: the twin of
-// layer_stats.rs, in float32 with sums in float64; one warp a group.
+// Statistics of all channels of a group together from those of each channel, and their gradient: the CUDA counterpart
+// of layer_stats.rs, in float32 with sums in float64; one warp per group.
 //
 // What must hold: a group's values depend on its own row alone, not on the grid or on other groups.
 //

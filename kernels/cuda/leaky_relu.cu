@@ -1,6 +1,6 @@
-// y = x for x ≥ 0, leak·x below, and its gradient: the twin of leaky_relu.rs.
+// y = x for x ≥ 0, leak·x below, and its gradient: the CUDA counterpart of leaky_relu.rs.
 //
-// What must hold: the slope at zero is the leak, as in PyTorch; results do not depend on the grid. y may lie over x,
+// What must hold: the slope at zero is the leak, as in PyTorch; results do not depend on the grid. y may alias x,
 // dx over x or dy.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/V packs is best (V = 4 for float32, 8 for bf16).

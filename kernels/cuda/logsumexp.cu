@@ -1,5 +1,5 @@
-// The logsumexp of the rows of a row-major rows × cols matrix, and softmax, its gradient; one warp a row, any number
-// of columns. The twin of logsumexp.rs.
+// The logsumexp of the rows of a row-major rows × cols matrix, and softmax, its gradient; one warp per row, any number
+// of columns. The CUDA counterpart of logsumexp.rs.
 //
 // What must hold: a row with a NaN gives NaN; else a row with a +inf gives +inf; a row of -inf only, or with no
 // columns, gives -inf. The softmax of such rows is NaN.
@@ -19,14 +19,14 @@ __device__ void forward_body(const T* __restrict__ x, float* __restrict__ out, l
     });
 }
 
-// p = softmax(x)·u[row]: the gradient of the logsumexp; `u` null stands for ones. p may lie over x.
+// p = softmax(x)·u[row]: the gradient of the logsumexp; a null `u` stands for ones. p may alias x.
 template <typename T>
 __device__ void softmax_body(const T* x, const float* __restrict__ u, T* p, long long rows, long long cols)
 {
     each_warp_row(rows, [&](long long r) {
         const T* row = x + r * cols;
         const RowMax m = row_max(row, cols);
-        // Where the greatest is infinite, inf − inf makes the row NaN, as it should be; a NaN does so by itself.
+        // If the maximum is infinite, inf − inf makes the row NaN, as it should; a NaN does so by itself.
         const float sum = row_exp_sum(row, cols, m.greatest);
         const float scale = u ? u[r] : 1.0f;
         for (long long c = threadIdx.x % JEMPP_WARP; c < cols; c += JEMPP_WARP) {
@@ -35,7 +35,7 @@ __device__ void softmax_body(const T* x, const float* __restrict__ u, T* p, long
     });
 }
 
-// dx = p·(u − Σ u·p): the gradient of the softmax p from u = dp. dx may lie over u.
+// dx = p·(u − Σ u·p): the gradient of the softmax p from u = dp. dx may alias u.
 template <typename T>
 __device__ void softmax_grad_body(const T* p, const T* u, T* dx, long long rows, long long cols)
 {

@@ -1,12 +1,12 @@
-// Largest values of windows of pixels, and their gradient: the twin of max_pool2d.rs.
+// Max pooling over windows of pixels, and its gradient: the CUDA counterpart of max_pool2d.rs.
 //
 // What must hold: a NaN is larger than any number, and of equal values the first counts, row by row; a gradient is one
-// thread's sum over the windows that see the pixel, row by row; results do not depend on the grid.
+// thread's sum over the windows that cover the pixel, row by row; results do not depend on the grid.
 //
 // Launch: any grid, block 256, no shared memory. One thread for each value written is best.
 #include "windows.cuh"
 
-// The pixel that window (r, o) takes its value from in the channel that `image` begins at.
+// The pixel whose value window (r, o) takes, in the channel that `image` points to.
 __device__ __forceinline__ int largest(const Windows& v, const float* image, int r, int o)
 {
     const Side rows = seen(v, r, v.h), columns = seen(v, o, v.w);

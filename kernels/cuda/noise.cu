@@ -1,7 +1,7 @@
-// Philox uniforms and normals by element: the twin of noise.rs, to the bit.
+// Philox uniforms and normals by element: the CUDA counterpart of noise.rs, with the same bits.
 //
-// What must hold: element i is word i (or normal i) of the place, drawn in float32 whatever the type; results do not
-// depend on the grid. Seed (2 words) and step (1 word) lie in device memory; step_offset is added to the step.
+// What must hold: element i is word i (or normal i) of the sequence, drawn in float32 for any element type; results do
+// not depend on the grid. Seed (2 words) and step (1 word) are in device memory; step_offset is added to the step.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/4 quads is best.
 #include "philox.cuh"
@@ -9,13 +9,13 @@
 template <typename T, bool NORMAL>
 __device__ void fill_body(const int* seed, const int* step, unsigned step_offset, unsigned stream, long long n, T* out)
 {
-    const Place place = place_at(seed, step, stream, step_offset);
+    const RandomSequence sequence = sequence_at(seed, step, stream, step_offset);
     each_run<4>(n, [&](long long first, int count) {
         float v[4];
         if (NORMAL) {
-            normal_quad(place, first / 4, v);
+            normal_quad(sequence, first / 4, v);
         } else {
-            uniform_quad(place, first / 4, v);
+            uniform_quad(sequence, first / 4, v);
         }
         if (count == 4) {
             Pack<T, 4> p;

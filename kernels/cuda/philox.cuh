@@ -1,14 +1,14 @@
 // Counter-based randomness: Philox4x32-10 and the maps from its words to uniforms and normals.
 //
-// What must hold: the same bits as kernels/src/philox.rs. Every operation is written as the one IEEE operation that it
-// is, so that no compiler may fuse or reorder it.
+// What must hold: the same bits as kernels/src/philox.rs. Every operation is written as one IEEE operation, so
+// that no compiler may fuse or reorder it.
 //
 // Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 #pragma once
 #include "common.cuh"
 
-// Where in the sequence of a seed to draw: the words of the seed, the use, the repetition.
-struct Place {
+// A random sequence: the words of the seed, the stream (the use of randomness) and the step (the repetition).
+struct RandomSequence {
     unsigned key0, key1, stream, step;
 };
 
@@ -16,10 +16,11 @@ struct Words {
     unsigned w[4];
 };
 
-// The place whose seed and step lie in device memory; `offset` is added to the step.
-__device__ __forceinline__ Place place_at(const int* seed, const int* step, unsigned stream, unsigned offset)
+// The sequence whose seed and step are in device memory; `offset` is added to the step.
+__device__ __forceinline__ RandomSequence sequence_at(const int* seed, const int* step, unsigned stream,
+                                                      unsigned offset)
 {
-    Place p;
+    RandomSequence p;
     p.key0 = (unsigned)seed[0];
     p.key1 = (unsigned)seed[1];
     p.stream = stream;
@@ -27,8 +28,8 @@ __device__ __forceinline__ Place place_at(const int* seed, const int* step, unsi
     return p;
 }
 
-// Words 4·group … 4·group + 3 of a place.
-__device__ __forceinline__ Words philox(const Place& p, unsigned long long group)
+// Words 4·group … 4·group + 3 of a sequence.
+__device__ __forceinline__ Words philox(const RandomSequence& p, unsigned long long group)
 {
     unsigned c0 = (unsigned)group, c1 = (unsigned)(group >> 32), c2 = p.step, c3 = p.stream;
     unsigned k0 = p.key0, k1 = p.key1;
@@ -79,7 +80,7 @@ __device__ __forceinline__ float philox_ln(float x)
 // s = sin 2πt, c = cos 2πt for t in [0, 1).
 __device__ __forceinline__ void philox_sin_cos(float t, float& sine, float& cosine)
 {
-    // Nearest quarter turn; what is left lies in [−1/8, 1/8] of a turn.
+    // Nearest quarter turn; the remainder is within ±1/8 of a turn.
     const float q = floorf(__fadd_rn(__fmul_rn(t, 4.0f), 0.5f));
     const float a = __fmul_rn(__fadd_rn(t, -__fmul_rn(q, 0.25f)), 6.2831855f);
     const float z = __fmul_rn(a, a);
@@ -102,16 +103,16 @@ __device__ __forceinline__ void normal_pair(unsigned a, unsigned b, float& x, fl
     y = __fmul_rn(r, s);
 }
 
-// Normals 4·group … 4·group + 3 of a place.
-__device__ __forceinline__ void normal_quad(const Place& p, unsigned long long group, float* out)
+// Normals 4·group … 4·group + 3 of a sequence.
+__device__ __forceinline__ void normal_quad(const RandomSequence& p, unsigned long long group, float* out)
 {
     const Words w = philox(p, group);
     normal_pair(w.w[0], w.w[1], out[0], out[1]);
     normal_pair(w.w[2], w.w[3], out[2], out[3]);
 }
 
-// Uniforms 4·group … 4·group + 3 of a place.
-__device__ __forceinline__ void uniform_quad(const Place& p, unsigned long long group, float* out)
+// Uniforms 4·group … 4·group + 3 of a sequence.
+__device__ __forceinline__ void uniform_quad(const RandomSequence& p, unsigned long long group, float* out)
 {
     const Words w = philox(p, group);
     for (int i = 0; i < 4; i++) {

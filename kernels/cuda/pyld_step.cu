@@ -1,7 +1,8 @@
-// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the twin of pyld_step.rs, to the bit.
+// One outer step of PYLD (Yang & Ji, ICCV 2021) from the gradient of the energy: the CUDA counterpart of pyld_step.rs,
+// with the same bits.
 //
 // What must hold: chains are float32, the gradient is of type S; results do not depend on the grid; element i takes
-// normal i of the place. `out` may be x. Seed (2 words) and step (1 word) lie in device memory, so that a captured
+// normal i of the sequence. `out` may be x. Seed (2 words) and step (1 word) are in device memory, so that a captured
 // graph draws anew each time; step_offset is added to the step.
 //   eps               the gradient is clipped to ±eps
 //   side              each step is clipped to ±side; either bound may be infinite
@@ -38,9 +39,9 @@ __device__ void step_body(const Step& s, const float* x, const T* __restrict__ g
                           const int* step, unsigned step_offset, unsigned stream, float* out, bf16* low,
                           const int* __restrict__ slot, float* buffer, long long row)
 {
-    Place place = {0, 0, 0, 0};
+    RandomSequence sequence = {0, 0, 0, 0};
     if (s.noise > 0.0f) {
-        place = place_at(seed, step, stream, step_offset);
+        sequence = sequence_at(seed, step, stream, step_offset);
     }
     each_run<4>(n, [&](long long at, int count) {
         Pack<float, 4> v;
@@ -57,7 +58,7 @@ __device__ void step_body(const Step& s, const float* x, const T* __restrict__ g
         }
         float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
         if (s.noise > 0.0f) {
-            normal_quad(place, at / 4, z);
+            normal_quad(sequence, at / 4, z);
         }
         Pack<bf16, 4> l;
 #pragma unroll

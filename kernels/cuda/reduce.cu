@@ -1,4 +1,4 @@
-// Sums over rows and over everything, and their transposes: the twin of reduce.rs.
+// Sums over rows and over everything, and their transposes: the CUDA counterpart of reduce.rs.
 //
 // What must hold: sums are formed per chunk in a fixed order and added over chunks in float64, so results do not
 // depend on the grid. Sums come out in float32.
@@ -94,7 +94,7 @@ extern "C" __global__ void sum_all_final(const double* __restrict__ parts, long 
     }
 }
 
-// out[r] = Σ_c x[r, c]·y[r, c], a warp a row.
+// out[r] = Σ_c x[r, c]·y[r, c], one warp per row.
 template <typename T>
 __device__ void row_dot_body(const T* __restrict__ x, const T* __restrict__ y, long long rows, long long c,
                              float* __restrict__ out)

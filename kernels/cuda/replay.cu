@@ -1,6 +1,6 @@
-// The replay buffer: rows gathered by index, rows written back, and fresh chains: the twin of replay.rs.
+// The replay buffer: rows gathered by index, rows written back, and fresh chains: the CUDA counterpart of replay.rs.
 //
-// What must hold: of equal indices in a batch the highest position wins, whatever the order of blocks; an index out of
+// What must hold: of equal indices in a batch the highest position wins, in any order of blocks; an index out of
 // range gathers NaN and writes nothing. Draws are the same bits as on a CPU. The weighted sum over a class's images is
 // formed in 8 fixed slices, so it differs from the CPU's in rounding, but never with the grid.
 //
@@ -63,7 +63,7 @@ KERNELS(bf16, bf16)
 // ---- Fresh chains ------------------------------------------------------------------------------------------------
 
 #define QUADS 32                         // quads of pixels a block works on
-#define SLICES (JEMPP_BLOCK / QUADS)     // threads that share a quad's images
+#define SLICES (JEMPP_BLOCK / QUADS)     // threads among which a quad's images are divided
 #define WEIGHTS (4 * JEMPP_BLOCK)        // images whose weights are drawn at once
 
 __device__ __forceinline__ float byte_value(unsigned u) { return (float)u * (2.0f / 255.0f) - 1.0f; }
@@ -71,7 +71,7 @@ __device__ __forceinline__ float byte_value(unsigned u) { return (float)u * (2.0
 // μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ over the images first..end of the class, clipped to ±1, for the block's pixels of
 // one chain. Every thread of the block calls it.
 __device__ __forceinline__ void informative(const unsigned char* __restrict__ images, int first, int end,
-                                            const float* __restrict__ mean, const Place& place,
+                                            const float* __restrict__ mean, const RandomSequence& sequence,
                                             unsigned long long base, int row, float* out)
 {
     JEMPP_SHARED(float, weight, [WEIGHTS]);
@@ -85,7 +85,7 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     for (int start = 0; start < n; start += WEIGHTS) {
         __syncthreads();
         float z[4];
-        normal_quad(place, base + (unsigned)(start / 4 + threadIdx.x), z);
+        normal_quad(sequence, base + (unsigned)(start / 4 + threadIdx.x), z);
         for (int i = 0; i < 4; i++) {
             weight[4 * threadIdx.x + i] = z[i];
         }
@@ -126,7 +126,7 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
         const float factor = n > 0 ? 1.0f / sqrtf((float)n) : 0.0f;
         // The pixel noise follows the image weights, in the upper half of the chain's elements.
         float xi[4];
-        normal_quad(place, base + (1ULL << 31) + (unsigned)(pixel / 4), xi);
+        normal_quad(sequence, base + (1ULL << 31) + (unsigned)(pixel / 4), xi);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (i < count) {
@@ -137,9 +137,9 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     }
 }
 
-// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN where there is no such class, or its images are
-// not all among the `count` that there are), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
-// place. `out` may be x.
+// out[i, ·] = x[i, ·] (kind 0), an informative start of class[i] (1; NaN if there is no such class, or if its images
+// are not all among the `count` images), or uniform noise in [−1, 1] (2). Chain i draws elements i·2³²… of the
+// sequence. `out` may be x.
 extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     replay_restart(const float* x, const int* __restrict__ kind, const int* __restrict__ cls,
                    const unsigned char* __restrict__ images, const int* __restrict__ offsets,
@@ -150,13 +150,13 @@ extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     const float* from = x + (long long)chain * row;
     float* to = out + (long long)chain * row;
     const unsigned long long base = (unsigned long long)(unsigned)chain << 32;
-    const Place place = place_at(seed, step, stream, step_offset);
+    const RandomSequence sequence = sequence_at(seed, step, stream, step_offset);
     const int first = 4 * QUADS * (int)blockIdx.x;
     const int end = first + 4 * QUADS < row ? first + 4 * QUADS : row;
     if (kind[chain] == 1) {
         const int c = cls[chain];
         if (c >= 0 && c < classes && offsets[c] >= 0 && offsets[c] <= offsets[c + 1] && offsets[c + 1] <= count) {
-            informative(images, offsets[c], offsets[c + 1], means + (long long)c * row, place, base, row, to);
+            informative(images, offsets[c], offsets[c + 1], means + (long long)c * row, sequence, base, row, to);
         } else {
             for (int i = first + (int)threadIdx.x; i < end; i += JEMPP_BLOCK) {
                 to[i] = JEMPP_NAN;
@@ -165,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     } else if (kind[chain] == 2) {
         for (int q = first / 4 + (int)threadIdx.x; 4 * q < end; q += JEMPP_BLOCK) {
             float u[4];
-            uniform_quad(place, base + (unsigned)q, u);
+            uniform_quad(sequence, base + (unsigned)q, u);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 if (4 * q + i < end) {

@@ -1,6 +1,7 @@
-// Blocks that walk down a rows × c matrix whose rows belong to groups: the frame of batch norm and of column sums.
+// Blocks that step through the rows of a rows × c matrix whose rows belong to groups: the scheme of batch norm and of
+// column sums.
 //
-// A block of JEMPP_BLOCK threads is `width` packs of V channels wide and `rows` rows high; each thread keeps to one
+// A block of JEMPP_BLOCK threads is `width` packs of V channels wide and `rows` rows high; each thread stays on one
 // pack of channels, so that per-channel coefficients stay in registers and neighbouring threads touch neighbouring
 // memory. Matrices wider than a block are cut into `tiles` of equal width.
 //
@@ -9,9 +10,8 @@
 // V is 4 (float32) or 8 (bf16) where it divides c, else 1.
 //
 // Launch: grid (any number of blocks, groups, tiles), block JEMPP_BLOCK. The best first size is the number of chunks
-// for kernels that write parts, and for the others what fills the device some times over, but not more than there are
-// steps of `rows` rows.
-// `bounds` holds the first row of each group, and the number of rows at the end.
+// for kernels that write parts, and for the others as many as fill the device several times over, but not more than
+// there are steps of `rows` rows. `bounds` holds the first row of each group, and the number of rows at the end.
 #pragma once
 #include "common.cuh"
 
@@ -73,7 +73,7 @@ template <int V> __device__ __forceinline__ void load_channels(const float* from
     }
 }
 
-// Rows that a thread loads before it computes with the first, so that memory has enough to do.
+// Rows that a thread loads before it computes with the first, to keep enough memory requests in flight.
 #define JEMPP_AHEAD 4
 
 // For this thread's pack of rows first + row, first + row + step, … below end: load(slot, offset of the pack) for up
@@ -101,7 +101,7 @@ __device__ __forceinline__ void each_pack_below(const Tile& t, long long first, 
     }
 }
 
-// The same for all rows of the block's group, shared out over gridDim.x.
+// Like the loop above, for all rows of the block's group, distributed over gridDim.x.
 template <typename L, typename U>
 __device__ __forceinline__ void each_pack_of_group(const Tile& t, const int* bounds, int c, L load, U use)
 {
@@ -123,8 +123,8 @@ __device__ __forceinline__ Chunk chunk_of(const int* bounds, int chunk, int chun
     return k;
 }
 
-// For a block of 32 × 32 threads, a channel a lane: Σ of the parts of `used` chunks, `stride` apart. Every thread gets
-// its lane's sum. `from` is the channel's first part; it is not read where `inside` is false.
+// For a block of 32 × 32 threads, one channel per lane: Σ of the parts of `used` chunks, `stride` apart. Every thread
+// gets its lane's sum. `from` is the channel's first part; it is not read where `inside` is false.
 __device__ __forceinline__ double sum_of_parts(const float* from, long long stride, int used, bool inside)
 {
     double sum = 0.0;

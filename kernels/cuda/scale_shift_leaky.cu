@@ -1,5 +1,5 @@
-// y = leaky((x − mean)·scale + shift) with mean and scale of the row's group, and its gradients: the twin of
-// scale_shift_leaky.rs.
+// y = leaky((x − mean)·scale + shift) with mean and scale of the row's group, and its gradients: the CUDA counterpart
+// of scale_shift_leaky.rs.
 //
 // What must hold: the deviation from the mean is formed first, so that Σ dz·(x − mean) does not cancel; the slope at
 // zero is the leak. Elementwise results do not depend on the grid; sums are formed per chunk of rows in a fixed order
@@ -7,11 +7,11 @@
 //
 // Launch: (see rows.cuh)
 //   scale_shift_leaky_S            grid (any, groups, tiles), block 256
-//   scale_shift_leaky_grad_S       the same
+//   scale_shift_leaky_grad_S       as above
 //   scale_shift_leaky_sums_S       grid (chunks, groups, tiles), block 256; chunk_rows is free, 32·rows is good;
 //                                  parts: groups·chunks·2·c floats, chunks = ⌈rows of the largest group / chunk_rows⌉
 //   scale_shift_leaky_sums_final   grid (⌈c/32⌉, groups), block 1024
-// `per_group` is c where mean and scale are [groups, c], and 0 where all groups share [c]. Static shared memory only.
+// `per_group` is c where mean and scale are [groups, c], and 0 where [c] is common to all groups. Static shared memory only.
 #include "rows.cuh"
 
 // The coefficients of this thread's channels.
@@ -51,7 +51,7 @@ __device__ void forward_body(const T* x, const float* __restrict__ mean, const f
 }
 
 // dx = add + ((dz·scale + dmean/n) + (2·dvar/n)·(x − mean)), dz = leaky'(z)·dy. `add`, and `dmean` with `dvar`, may be
-// null and stand for zeros. dx may lie over x, dy or add.
+// null, which stands for zeros. dx may alias x, dy or add.
 template <typename T, int V>
 __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mean, const float* __restrict__ scale,
                           const float* __restrict__ shift, const float* __restrict__ dmean,

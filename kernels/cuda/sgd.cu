@@ -1,7 +1,8 @@
-// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v: the twin of sgd.rs, to the bit.
+// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v: the CUDA counterpart of sgd.rs, with the
+// same bits.
 //
 // What must hold: weights and velocity are float32, the gradient is of type S; no fused multiply-add; results do not
-// depend on the grid. The learning rate lies in device memory. `w_out` may be w and `v_out` v. `low`, if not null,
+// depend on the grid. The learning rate is in device memory. `w_out` may be w and `v_out` v. `low`, if not null,
 // gets the new weights in bf16.
 //
 // Launch: any grid, block 256, no shared memory; enough threads for n/4 quads is best.

@@ -1,13 +1,13 @@
-// One row's softmax, formed by one warp: what logsumexp and cross-entropy share.
+// The softmax of one row, computed by one warp: used by logsumexp and cross-entropy.
 //
-// What must hold: the greatest element is taken out first, so nothing overflows. All lanes of the warp call together
-// and get the same.
+// What must hold: the maximum is subtracted first, so nothing overflows. All lanes of the warp call together and get
+// the same result.
 #pragma once
 #include "common.cuh"
 
 struct RowMax {
-    float greatest; // NaN passed over
-    bool nan;       // whether there is one
+    float greatest; // the maximum, ignoring NaN
+    bool nan;       // whether the row has a NaN
 };
 
 template <typename T> __device__ __forceinline__ RowMax row_max(const T* row, long long cols)
@@ -17,7 +17,7 @@ template <typename T> __device__ __forceinline__ RowMax row_max(const T* row, lo
     int nan = 0;
     for (long long c = lane; c < cols; c += JEMPP_WARP) {
         const float v = to_float(row[c]);
-        greatest = fmaxf(greatest, v); // passes over NaN
+        greatest = fmaxf(greatest, v); // ignores NaN
         nan |= v != v;
     }
     RowMax m;
@@ -26,7 +26,7 @@ template <typename T> __device__ __forceinline__ RowMax row_max(const T* row, lo
     return m;
 }
 
-// Σ exp(x − greatest).
+// Σ exp(x − maximum).
 template <typename T> __device__ __forceinline__ float row_exp_sum(const T* row, long long cols, float greatest)
 {
     float sum = 0.0f;
@@ -36,8 +36,7 @@ template <typename T> __device__ __forceinline__ float row_exp_sum(const T* row,
     return warp_sum(sum);
 }
 
-// log Σ exp(x − greatest): what the logsumexp has beyond the greatest. 0 where the greatest is infinite, NaN where the
-// row has one.
+// log Σ exp(x − maximum): the logsumexp minus the maximum. 0 if the maximum is infinite, NaN if the row has a NaN.
 template <typename T> __device__ __forceinline__ float row_rest(const T* row, long long cols, const RowMax& m)
 {
     if (m.nan) {
@@ -49,7 +48,7 @@ template <typename T> __device__ __forceinline__ float row_rest(const T* row, lo
     return 0.0f;
 }
 
-// Calls body(row) for every row that is this warp's.
+// Calls body(row) for every row of this warp.
 template <typename F> __device__ __forceinline__ void each_warp_row(long long rows, F body)
 {
     const long long warps_a_block = blockDim.x / JEMPP_WARP;

@@ -1,4 +1,4 @@
-// −log p(label) under the softmax of the logits, and its gradient; one warp a row. The twin of
+// −log p(label) under the softmax of the logits, and its gradient; one warp per row. The CUDA counterpart of
 // softmax_cross_entropy.rs.
 //
 // What must hold: a label outside 0..cols gives NaN; large logits cancel before small terms are added.
@@ -22,7 +22,7 @@ __device__ void loss_body(const T* __restrict__ x, const int* __restrict__ label
     });
 }
 
-// dx = dloss[row]·(softmax(x) − [column = label]). dx may lie over x.
+// dx = dloss[row]·(softmax(x) − [column = label]). dx may alias x.
 template <typename T>
 __device__ void grad_body(const T* x, const int* __restrict__ label, const float* __restrict__ dloss, T* dx,
                           long long rows, long long cols)

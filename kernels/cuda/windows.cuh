@@ -1,4 +1,4 @@
-// Square windows over the pixels of N×H×W×C images: the twin of windows.rs.
+// Square windows over the pixels of N×H×W×C images: the CUDA counterpart of windows.rs.
 #pragma once
 #include "common.cuh"
 
@@ -13,14 +13,14 @@ struct Side {
     int start, end;
 };
 
-// The pixels that window `o` sees along a side of `len` pixels.
+// The pixels that window `o` covers along an axis of `len` pixels.
 __device__ __forceinline__ Side seen(const Windows& v, int o, int len)
 {
     const int start = o * v.stride - v.pad, end = start + v.size;
     return {start > 0 ? start : 0, end < len ? end : len};
 }
 
-// The windows, `outs` along this side, that see pixel `i`.
+// The windows, of `outs` along this axis, that cover pixel `i`.
 __device__ __forceinline__ Side seers(const Windows& v, int i, int outs)
 {
     const int before = i + v.pad + 1 - v.size, end = (i + v.pad) / v.stride + 1;

@@ -1,4 +1,4 @@
-//! Buffers, and the checked hand-out of their parts to kernels.
+//! Buffers, and checked access to their parts for kernels.
 //!
 //! Invariant: an [`Access`] exists only if the byte ranges that a kernel writes are disjoint from each other and
 //! from everything it reads, except for declared aliases, which are whole and equal. That is checked once, when a
@@ -25,7 +25,7 @@ impl Buffer {
     /// `len` zero bytes.
     ///
     /// # Errors
-    /// If the system has no such memory.
+    /// [`MemoryError::OutOfMemory`] if the allocation fails.
     pub fn zeroed(len: usize) -> Result<Self, MemoryError> {
         let n = len.div_ceil(ALIGN);
         let mut lines = Vec::new();
@@ -39,7 +39,7 @@ impl Buffer {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether its length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -55,10 +55,10 @@ impl Buffer {
     }
 }
 
-/// Which buffer a [`View`] lies in.
+/// The buffer that a [`View`] is a range of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Space {
-    /// The program's own memory.
+    /// The program's own memory, for activations and workspaces.
     Arena,
     /// A slot of the state.
     Slot(u32),
@@ -85,24 +85,24 @@ impl View {
     }
 }
 
-/// Why memory could not be handed out.
+/// Why memory cannot be accessed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
     /// The system refused an allocation.
     #[error("out of memory: {bytes} bytes could not be allocated")]
     OutOfMemory {
-        /// The size asked for.
+        /// The requested size.
         bytes: usize,
     },
     /// Ranges that must not overlap do: an error in the planner.
     #[error("memory plan is wrong: {0}")]
     Overlap(String),
-    /// A kernel asked for what its access does not give: an error in the kernel.
+    /// A kernel requested memory that its [`Access`] does not contain: an error in the kernel.
     #[error("kernel access is wrong: {0}")]
     Access(&'static str),
 }
 
-/// The memory of one node: what it reads, writes and scratches.
+/// The memory of one node: its inputs, outputs and workspace.
 #[derive(Clone, Debug)]
 pub struct Access {
     inputs: Vec<View>,
@@ -116,7 +116,7 @@ impl Access {
     /// Checks the ranges. `aliases` lists the (output, input) pairs that may share memory.
     ///
     /// # Errors
-    /// If a written range overlaps another range of the node that is no whole declared alias.
+    /// If a written range overlaps another range of the node, unless both are equal and a declared alias.
     pub fn new(
         inputs: Vec<View>,
         outputs: Vec<View>,
@@ -150,7 +150,7 @@ impl Access {
     }
 }
 
-/// Bytes on a GPU, borrowed for one launch: an address that the host never follows.
+/// Bytes on a GPU, borrowed for one launch: an address that the host never dereferences.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
     pub(crate) address: u64,
@@ -164,23 +164,23 @@ impl Span<'_> {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether its length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Its address, to tell places apart.
+    /// Its device address.
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// `len` bytes of it from `offset` on, if they lie inside.
+    /// The `len` bytes from `offset` on, if they are inside.
     pub fn part(&self, offset: usize, len: usize) -> Option<Self> {
         let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
         inside.then(|| Self { address: self.address + offset as u64, len, life: PhantomData })
     }
 
-    /// How many values of type `T` it holds.
+    /// Number of values of type `T` that it holds.
     pub fn count<T>(&self) -> usize {
         self.len / size_of::<T>()
     }
@@ -200,36 +200,37 @@ pub struct Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// With the right to write slots.
+    /// Memory whose slots may be written.
     pub fn exclusive(arena: &'a mut Buffer, slots: &'a mut [Buffer]) -> Self {
         let slots = Slots::Exclusive(slots.as_mut_ptr(), slots.len(), PhantomData);
         Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
     }
 
-    /// For programs that only read slots: several may run on one state at once.
+    /// Memory for programs that only read slots: several may run on one state at once.
     pub fn shared(arena: &'a mut Buffer, slots: &'a [Buffer]) -> Self {
         let slots = Slots::Shared(slots);
         Self { arena: (arena.bytes_mut().as_mut_ptr(), arena.len()), slots, life: PhantomData }
     }
 
-    /// Of bytes that another node gave as its workspace: what one kernel hands to another that it runs.
+    /// Memory made of another node's workspace: for a kernel that runs another kernel.
     ///
     /// # Errors
-    /// If they are not aligned to [`ALIGN`] bytes.
+    /// If the bytes are not aligned to [`ALIGN`].
     pub fn within(bytes: &'a mut [u8]) -> Result<Self, MemoryError> {
         if !bytes.as_ptr().addr().is_multiple_of(ALIGN) {
-            return Err(MemoryError::Access("memory within is not aligned"));
+            return Err(MemoryError::Access("the memory is not aligned"));
         }
         Ok(Self { arena: (bytes.as_mut_ptr(), bytes.len()), slots: Slots::Shared(&[]), life: PhantomData })
     }
 
-    /// On a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of slices.
+    /// Memory on a GPU. Work goes to one stream, in order, so slots need no lock; kernels get addresses instead of
+    /// slices.
     pub fn gpu(arena: Span<'a>, slots: &'a [Span<'a>]) -> Self {
         let arena = (core::ptr::without_provenance_mut(arena.address as usize), arena.len);
         Self { arena, slots: Slots::Gpu(slots), life: PhantomData }
     }
 
-    /// The memory of one node. The borrow ends with the `Io`.
+    /// The memory of one node, borrowed until the `Io` is dropped.
     pub fn io<'m>(&'m mut self, access: &'m Access) -> Io<'m> {
         Io { memory: self, access, taken: 0 }
     }
@@ -284,7 +285,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// What a kernel may touch: inputs to read, outputs and a workspace to write.
+/// What a kernel may access: inputs to read, outputs and a workspace to write.
 pub struct Io<'m> {
     memory: &'m Memory<'m>,
     access: &'m Access,
@@ -377,40 +378,4 @@ impl<'m> Io<'m> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(offset: usize, len: usize) -> View {
-        View { space: Space::Arena, offset, len }
-    }
-
-    #[test]
-    fn overlaps_are_refused_and_aliases_kept_apart() {
-        let none = view(0, 0);
-        assert!(Access::new(vec![view(0, 64)], vec![view(0, 64)], none, &[]).is_err());
-        assert!(Access::new(vec![view(0, 64)], vec![view(0, 128)], none, &[(0, 0)]).is_err());
-        assert!(Access::new(vec![view(0, 64)], vec![view(64, 64), view(64, 64)], none, &[]).is_err());
-        assert!(Access::new(vec![view(0, 64)], vec![view(64, 64)], view(64, 64), &[]).is_err());
-        assert!(Access::new(vec![view(0, 64), view(0, 64)], vec![view(0, 64)], none, &[(0, 0)]).is_err());
-        let a = Access::new(vec![view(0, 64), view(64, 64)], vec![view(0, 64)], none, &[(0, 0)]).unwrap();
-        let mut arena = Buffer::zeroed(128).unwrap();
-        let mut memory = Memory::shared(&mut arena, &[]);
-        let mut io = memory.io(&a);
-        assert!(io.input::<f32>(0).is_err() && io.in_place(0, 0));
-        assert_eq!(io.input::<f32>(1).unwrap().len(), 16);
-        io.output::<f32>(0).unwrap()[3] = 5.0;
-        assert!(io.output::<f32>(0).is_err() && io.input::<f32>(7).is_err());
-    }
-
-    #[test]
-    fn shared_slots_cannot_be_written_and_bounds_are_checked() {
-        let slot = View { space: Space::Slot(0), offset: 0, len: 64 };
-        let write = Access::new(vec![], vec![slot], view(0, 0), &[]).unwrap();
-        assert!(write.writes_slots());
-        let (mut arena, mut slots) = (Buffer::zeroed(64).unwrap(), vec![Buffer::zeroed(64).unwrap()]);
-        assert!(Memory::shared(&mut arena, &slots).io(&write).output::<u8>(0).is_err());
-        assert!(Memory::exclusive(&mut arena, &mut slots).io(&write).output::<u8>(0).is_ok());
-        let far = Access::new(vec![view(64, 64)], vec![], view(0, 0), &[]).unwrap();
-        assert!(Memory::shared(&mut arena, &slots).io(&far).input::<u8>(0).is_err());
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ pub struct Counter {
     pub element: u64,
     /// Which repetition (iteration, chain step, epoch…).
     pub step: u32,
-    /// Which use of randomness; see `engine::rng` for the registry of streams.
+    /// Which use of randomness; `engine::rng` numbers the streams.
     pub stream: u32,
 }
 
@@ -35,8 +35,8 @@ pub fn philox4x32_10(c: [u32; 4], k: [u32; 2]) -> [u32; 4] {
     wide(c.map(u64::from), k).map(|word| word as u32)
 }
 
-/// The same in 64-bit lanes, of which the lower halves count: so loops over counters become vectors that multiply without
-/// putting halves together first.
+/// Philox4x32-10 on 64-bit lanes whose lower halves hold the words, so that loops over counters vectorise with
+/// 32×32→64-bit multiplications and no shuffles.
 #[inline(always)]
 fn wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [u64; 4] {
     const LOW: u64 = u32::MAX as u64;
@@ -48,11 +48,11 @@ fn wide([mut a, mut b, mut c, mut d]: [u64; 4], [mut k0, mut k1]: [u32; 2]) -> [
     [a & LOW, b & LOW, c & LOW, d & LOW]
 }
 
-/// Counters whose words are drawn side by side.
+/// Counters that [`words`] computes at once.
 pub(crate) const GROUPS: usize = 64;
 
-/// The words of the counters from `first` on, two and two: four of each, one after the other. A loop without branches, so
-/// that it becomes vectors in a body of `multiversion!`.
+/// The words of [`GROUPS`] counters from `first` on, in pairs: the four words of each counter, one counter after
+/// another. The loop has no branches, so that it vectorises in a body of `multiversion!`.
 #[inline(always)]
 pub(crate) fn words(first: Counter, key: [u32; 2]) -> [[u32; 2]; 2 * GROUPS] {
     let mut out = [[0u64; 2]; GROUPS];
@@ -72,14 +72,14 @@ pub fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
-/// A word to a uniform in the open interval (0, 1): the midpoints of 2²³ equal cells, never 0 or 1 in float32. By way of
-/// `i32`, whose conversion vectorises.
+/// Maps a word to a uniform in the open interval (0, 1): the midpoints of 2²³ equal cells, never 0 or 1 in float32. The
+/// conversion goes through `i32`, since that vectorises.
 #[inline(always)]
 pub fn uniform(word: u32) -> f32 {
     ((word >> 9) as i32 as f32 + 0.5) * (1.0 / 8_388_608.0)
 }
 
-/// Two words to two independent standard normals (Box–Muller).
+/// Maps two words to two independent standard normals (Box–Muller).
 #[inline(always)]
 pub fn normal_pair(a: u32, b: u32) -> (f32, f32) {
     let r = (-2.0 * ln(uniform(a))).sqrt();
@@ -119,7 +119,7 @@ fn ln(x: f32) -> f32 {
 /// (sin 2πt, cos 2πt) for t in [0, 1).
 #[inline(always)]
 fn sin_cos_turns(t: f32) -> (f32, f32) {
-    // Nearest quarter turn; what is left lies in [−1/8, 1/8] of a turn.
+    // Nearest quarter turn; the remainder is within ±1/8 of a turn.
     let q = (t * 4.0 + 0.5) as i32;
     let a = (t - q as f32 * 0.25) * core::f32::consts::TAU;
     let z = a * a;
@@ -135,63 +135,4 @@ fn sin_cos_turns(t: f32) -> (f32, f32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The known-answer vectors published with the reference implementation (Random123, `kat_vectors`).
-    #[test]
-    fn known_answers() {
-        let cases = [
-            ([0u32; 4], [0u32; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
-            ([!0; 4], [!0; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
-            (
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0],
-                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
-            ),
-        ];
-        for (c, k, want) in cases {
-            assert_eq!(philox4x32_10(c, k), want);
-            let [low, high, step, stream] = c;
-            let first = Counter { element: u64::from(high) << 32 | u64::from(low), step, stream };
-            let all = words(first, k);
-            assert_eq!(all[..2].as_flattened(), want);
-            let next = Counter { element: first.element.wrapping_add(1), ..first };
-            assert_eq!(all[2..4].as_flattened(), philox4x32_10(next.words(), k));
-        }
-    }
-
-    #[test]
-    fn elementary_functions_are_accurate() {
-        for i in 0..100_000u32 {
-            let w = i.wrapping_mul(42_949) ^ (i << 13);
-            let u = uniform(w);
-            assert!(u > 0.0 && u < 1.0);
-            let exact = f64::from(u).ln();
-            assert!((f64::from(ln(u)) - exact).abs() <= 3e-7 * exact.abs().max(1e-2), "ln({u})");
-            let (s, c) = sin_cos_turns(u);
-            let (es, ec) = (f64::from(u) * core::f64::consts::TAU).sin_cos();
-            assert!((f64::from(s) - es).abs() < 4e-7 && (f64::from(c) - ec).abs() < 4e-7, "sincos({u})");
-        }
-        assert!(uniform(u32::MAX) < 1.0 && uniform(0) > 0.0);
-        assert!(ln(uniform(u32::MAX)) < 0.0 && ln(uniform(0)).is_finite());
-    }
-
-    #[test]
-    fn normals_have_the_moments_of_a_normal() {
-        let (mut m, mut v, mut k) = (0.0f64, 0.0f64, 0.0f64);
-        let n = 400_000u64;
-        for e in 0..n / 4 {
-            let w = philox4x32_10(Counter { element: e, step: 3, stream: 7 }.words(), key(11));
-            let (a, b) = normal_pair(w[0], w[1]);
-            let (c, d) = normal_pair(w[2], w[3]);
-            for x in [a, b, c, d].map(f64::from) {
-                m += x;
-                v += x * x;
-                k += x * x * x * x;
-            }
-        }
-        let n = n as f64;
-        assert!((m / n).abs() < 5e-3 && (v / n - 1.0).abs() < 1e-2 && (k / n - 3.0).abs() < 8e-2);
-    }
-}
+mod tests;

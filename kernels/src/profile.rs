@@ -1,14 +1,14 @@
-//! What programs spend their time on: node by node, while it is asked for.
+//! Profiling: the time that programs spend, by kind of node.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What nodes of one kind took together.
+/// The total cost of all nodes of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spent {
-    /// How many ran.
+    /// Number of runs.
     pub runs: u64,
-    /// Seconds; on a GPU between events before and after each.
+    /// Seconds; on a GPU measured by events before and after each node.
     pub seconds: f64,
     /// Floating-point operations.
     pub flops: u64,
@@ -16,7 +16,7 @@ pub struct Spent {
     pub bytes: u64,
 }
 
-/// Sums by the nodes' names; there while they are asked for.
+/// Totals by the nodes' names, collected while profiling is on.
 #[derive(Debug, Default)]
 pub struct Profile(Mutex<Option<BTreeMap<&'static str, Spent>>>);
 
@@ -25,22 +25,22 @@ impl Profile {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on each node is timed. On a GPU programs then run node by node, never as graphs: slower than they are.
+    /// Turns profiling on. On a GPU, programs then run node by node instead of as captured graphs, which is slower.
     pub fn begin(&self) {
         *self.all() = Some(BTreeMap::new());
     }
 
-    /// Ends what [`Profile::begin`] began: what nodes of each name took, in order of the names.
+    /// Turns profiling off and returns the totals, sorted by name.
     pub fn end(&self) -> Vec<(&'static str, Spent)> {
         self.all().take().unwrap_or_default().into_iter().collect()
     }
 
-    /// Whether nodes are to be timed.
+    /// Whether profiling is on.
     pub fn is_on(&self) -> bool {
         self.all().is_some()
     }
 
-    /// Counts a node in.
+    /// Adds one run of a node.
     pub fn add(&self, name: &'static str, seconds: f64, flops: u64, bytes: u64) {
         if let Some(all) = self.all().as_mut() {
             let s = all.entry(name).or_default();

@@ -7,9 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use kernels::gpu::fused::{PATTERNS, Pattern, Real, plans_for};
-use kernels::gpu::libs::{Id, Status};
-use kernels::gpu::{GpuError, probe};
+use kernels::gpu::cudnn_graph::{PATTERNS, Pattern, plans_for};
+use kernels::gpu::libraries::{Id, Status};
+use kernels::gpu::{Float, GpuError, probe};
 use kernels::ops::conv2d::ConvShape;
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,8 +59,8 @@ fn names(library: &Path) -> BTreeSet<String> {
     found
 }
 
-/// cuDNN's run-time engines compile only beside a driver, whose functions they look up by name and use to load what they
-/// have compiled. This one has every such name; it loads anything and can do nothing else.
+/// cuDNN's run-time engines compile only beside a driver, whose functions they look up by name and use to load what
+/// they have compiled. This one has every such name; it loads anything and can do nothing else.
 fn driver(folder: &Path, cudnn: &Path) -> bool {
     let mut all = names(&cudnn.join("libcudnn_graph.so.9"));
     all.extend(names(&cudnn.join("libcudnn_engines_runtime_compiled.so.9")));
@@ -123,7 +123,7 @@ fn in_a_child() {
     if std::env::var(TASK).as_deref() != Ok("plans") {
         return;
     }
-    for dtype in [Real::Bf16, Real::F32] {
+    for dtype in [Float::Bf16, Float::F32] {
         for (size, c) in [(32, 160), (16, 320), (8, 640)] {
             for pattern in PATTERNS {
                 let start = Instant::now();
@@ -145,8 +145,8 @@ fn what_is_no_device_and_what_does_not_fit_is_refused() {
     if cudnn().is_none() {
         return;
     }
-    let plans = plans_for("{}", Pattern::ConvAdd, shape(2, 8, 16), Real::Bf16, 0.2, 1);
+    let plans = plans_for("{}", Pattern::ConvAdd, shape(2, 8, 16), Float::Bf16, 0.2, 1);
     assert!(matches!(plans, Err(GpuError::Library { library: "cuDNN", .. })), "{plans:?}");
     let large = ConvShape { r: 30, s: 30, ..shape(2, 8, 16) };
-    assert!(plans_for(H100, Pattern::ConvAdd, large, Real::Bf16, 0.2, 1).is_err());
+    assert!(plans_for(H100, Pattern::ConvAdd, large, Float::Bf16, 0.2, 1).is_err());
 }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use kernels::gpu::libs::{Id, Status};
+use kernels::gpu::libraries::{Id, Status};
 use kernels::gpu::nvrtc::Compiler;
-use kernels::gpu::sources::{HEADERS, SOURCES, source};
+use kernels::gpu::nvrtc::sources::{HEADERS, SOURCES, source};
 use kernels::gpu::{GpuError, probe};
 
 fn compiler() -> Option<Compiler> {

@@ -1,8 +1,7 @@
-//! The probe and the wrappers over the driver on machines that have no GPU, a broken driver, or one made up by the
-//! tests.
+//! The probe and the driver's wrappers on machines without a GPU, with a broken driver, or with a fake driver.
 //!
-//! A process can load one driver only, so each made-up one is met in a child process: this program again, told what
-//! to do by a variable.
+//! A process can load one driver only, so each fake one is loaded in a child process: this program again, told what to
+//! do by an environment variable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -10,11 +9,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kernels::gpu::known::KNOWN;
-use kernels::gpu::libs::{Id, Status};
-use kernels::gpu::search::{PATH_VARIABLE, Search};
-use kernels::gpu::selftest::{Outcome, run_own};
-use kernels::gpu::{GpuError, NoCuda, open, probe, probe_with};
+use kernels::gpu::libraries::{Folder, Id, KNOWN, PATH_VARIABLE, Search, Status};
+use kernels::gpu::{Buffer, Gpu, GpuError, NoCuda, open, probe, probe_with};
+use kernels::ops::logsumexp;
 
 #[path = "fake/mod.rs"]
 mod fake;
@@ -91,18 +88,43 @@ fn work_on_the_fake() {
     graph.unwrap().replay(&gpu).unwrap();
     gpu.synchronize().unwrap();
 
-    for record in run_own(Ok(&gpu)) {
-        println!("{}: {} ({}) in {:.0} ms", record.name, record.status.as_str(), record.detail, record.ms);
-        assert_ne!(record.status, Outcome::Failed);
-    }
+    launch_and_capture(&gpu);
     println!("work done");
+}
+
+/// A kernel gives the CPU's values, launched and replayed; needs NVRTC.
+fn launch_and_capture(gpu: &Gpu) {
+    const SHAPE: (usize, usize) = (33, 100);
+    let x: Vec<f32> = (0u32..3300).map(|i| f32::from((i * 37 % 801) as u16) / 100.0 - 4.0).collect();
+    let mut want = vec![0.0f32; SHAPE.0];
+    logsumexp::cpu(SHAPE.1, &x, &mut want);
+    let kernel = match logsumexp::cuda::logsumexp(gpu, SHAPE.0, SHAPE.1) {
+        Err(GpuError::NoCuda(why)) => return println!("logsumexp: skipped, {why}"),
+        kernel => kernel.unwrap(),
+    };
+    let (x, mut out) = (gpu.upload(&x).unwrap(), gpu.zeros::<f32>(SHAPE.0).unwrap());
+    let run =
+        |out: &Buffer<f32>| kernel.run(gpu, &[Some(gpu.span(&x).unwrap()), Some(gpu.span(out).unwrap())]);
+    run(&out).unwrap();
+    let launched = gpu.read(&out).unwrap();
+    for (got, want) in launched.iter().zip(&want) {
+        assert!((got - want).abs() <= 2e-6 * want.abs().max(1.0), "{got} and not {want}");
+    }
+    let zeros = vec![0.0f32; SHAPE.0];
+    gpu.write(&mut out, &zeros).unwrap();
+    let graph = gpu.capture(|| run(&out)).unwrap();
+    assert_eq!(gpu.read(&out).unwrap(), zeros, "nothing runs while it is captured");
+    for _ in 0..2 {
+        gpu.write(&mut out, &zeros).unwrap();
+        graph.replay(gpu).unwrap();
+        assert_eq!(gpu.read(&out).unwrap(), launched, "a replay gives the launch's bits");
+    }
 }
 
 #[test]
 fn no_library_at_all() {
     let scratch = Scratch::new("empty");
-    let folder =
-        |path: &Path| kernels::gpu::search::Folder { path: path.to_path_buf(), from: "the test's folder" };
+    let folder = |path: &Path| Folder { path: path.to_path_buf(), from: "the test's folder" };
     let search = Search {
         first: vec![folder(&scratch.0)],
         loader: false,
@@ -132,7 +154,7 @@ fn no_library_at_all() {
 fn a_file_that_is_no_library() {
     let scratch = Scratch::new("text");
     fs::write(scratch.0.join("libnvrtc.so.13"), "not a library").unwrap();
-    let first = vec![kernels::gpu::search::Folder { path: scratch.0.clone(), from: "the test's folder" }];
+    let first = vec![Folder { path: scratch.0.clone(), from: "the test's folder" }];
     let search =
         Search { first, loader: false, then: Vec::new(), libraries: KNOWN.to_vec(), notes: Vec::new() };
     let report = probe_with(&search);
@@ -181,7 +203,7 @@ fn a_made_up_device() {
     }
 }
 
-/// The same with code compiled by the real NVRTC, where there is one.
+/// Like the test above, with code compiled by the real NVRTC, if it is installed.
 #[test]
 fn a_made_up_device_with_the_real_compiler() {
     if let Some(folder) = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::RealCompiler) {

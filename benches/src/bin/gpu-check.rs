@@ -5,11 +5,11 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use benches::gpu::selftest::{self, Outcome, Record};
 use benches::gpu::{self, Check, Size};
 use clap::Parser as _;
 use engine::{Debugging, Device};
-use kernels::gpu::libs::Status;
-use kernels::gpu::selftest::{self, Outcome, Record};
+use kernels::gpu::libraries::Status;
 use kernels::gpu::{LibraryReport, NoCuda, Report};
 use serde_json::{Value, json};
 

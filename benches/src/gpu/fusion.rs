@@ -10,10 +10,10 @@ use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Conv2dInputGrad, Geometry};
 use engine::ops::leaky_relu::LeakyReluGrad;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
-use engine::ops::{Case, Fill};
+use engine::testing::{Case, FillWith};
 use engine::{Device, Precision, Spec, Tape, Var};
-use kernels::gpu::fused::{Fused, PATTERNS, Pattern, Real};
-use kernels::gpu::{Buffer, Gpu, GpuError};
+use kernels::gpu::cudnn_graph::{Fused, PATTERNS, Pattern};
+use kernels::gpu::{Buffer, Float, Gpu, GpuError};
 use kernels::ops::conv2d::ConvShape;
 use serde_json::{Value, json};
 
@@ -61,10 +61,10 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     let runs = shape.n / part.n;
     let fused = |dtype, values: Option<&[Vec<f32>]>| theirs(gpu, pattern, part, dtype, values, runs);
     let wanted = results(&program, pattern, part)?;
-    let inputs = (0..pattern.tensors(part, Real::F32).len() - pattern.results())
+    let inputs = (0..pattern.tensors(part, Float::F32).len() - pattern.results())
         .map(|i| program.input(i))
         .collect::<Result<Vec<_>>>()?;
-    let single = match fused(Real::F32, Some(&inputs))? {
+    let single = match fused(Float::F32, Some(&inputs))? {
         Ok(single) => single,
         // That is a finding, and no fault: run-time engines differ by version and device.
         Err(why) => {
@@ -76,7 +76,7 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     if off.is_nan() || off > TOLERANCE {
         return Ok(Err(format!("the largest difference is {off:.1e}, allowed {TOLERANCE:.0e}")));
     }
-    let half = fused(Real::Bf16, None)?;
+    let half = fused(Float::Bf16, None)?;
     let winner = if single.seconds < own { "cuDNN's graph" } else { "own kernels" };
     let half_text = match &half {
         Ok(half) => format!("{:.1} µs", half.seconds * 1e6),
@@ -104,14 +104,14 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
     let geometry = Geometry { stride: s.stride, pad: s.pad };
     let groups = vec![group; s.n / group];
     let conv = move |residual| Conv2d { geometry, bias: false, residual };
-    let f = Fill::Normal;
+    let f = FillWith::Normal;
     match pattern {
         Pattern::ConvAdd => {
-            let inputs: [(&[usize], Fill); 3] = [(&x, f.clone()), (&w, f.clone()), (&y, f)];
+            let inputs: [(&[usize], FillWith); 3] = [(&x, f.clone()), (&w, f.clone()), (&y, f)];
             Case::new("conv + residual", &inputs, move |t: &mut Tape, v: &[Var]| t.record(conv(true), v))
         }
         Pattern::ConvSums => {
-            let inputs: [(&[usize], Fill); 2] = [(&x, f.clone()), (&w, f)];
+            let inputs: [(&[usize], FillWith); 2] = [(&x, f.clone()), (&w, f)];
             Case::new("conv + sums", &inputs, move |t: &mut Tape, v: &[Var]| {
                 let y = t.one(conv(false), v)?;
                 let s = t.record(BnStats { groups: groups.clone() }, &[y])?;
@@ -120,7 +120,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
         }
         Pattern::LeakyConv => {
             let c: &[usize] = &[s.c];
-            let inputs = [(&x[..], f.clone()), (c, Fill::Positive), (c, f.clone()), (&w[..], f)];
+            let inputs = [(&x[..], f.clone()), (c, FillWith::Positive), (c, f.clone()), (&w[..], f)];
             Case::new("leaky + conv", &inputs, move |t: &mut Tape, v: &[Var]| {
                 // cuDNN's graph has no means.
                 let zero = t.one(engine::ops::elementwise::Axpby { a: 0.0, b: 0.0 }, &[v[2], v[2]])?;
@@ -130,7 +130,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
             })
         }
         Pattern::InputGradLeaky => {
-            let inputs: [(&[usize], Fill); 3] = [(&y, f.clone()), (&w, f.clone()), (&x, f)];
+            let inputs: [(&[usize], FillWith); 3] = [(&y, f.clone()), (&w, f.clone()), (&x, f)];
             Case::new("input gradient + leaky", &inputs, move |t: &mut Tape, v: &[Var]| {
                 let da = t.one(Conv2dInputGrad { geometry, x: Spec::f32(&x) }, &v[..2])?;
                 t.record(LeakyReluGrad { leak: LEAK }, &[v[2], da])
@@ -143,7 +143,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
 fn results(program: &BenchProgram, pattern: Pattern, part: ConvShape) -> Result<Vec<Vec<f32>>> {
     let mut out = vec![program.output(0)?];
     let (_, len, _) =
-        pattern.tensors(part, Real::F32)[pattern.tensors(part, Real::F32).len() - pattern.results()];
+        pattern.tensors(part, Float::F32)[pattern.tensors(part, Float::F32).len() - pattern.results()];
     out[0].truncate(len);
     if pattern == Pattern::ConvSums {
         let rows = (part.n * part.oh() * part.ow()) as f64;
@@ -178,7 +178,7 @@ fn theirs(
     gpu: &Gpu,
     pattern: Pattern,
     shape: ConvShape,
-    dtype: Real,
+    dtype: Float,
     values: Option<&[Vec<f32>]>,
     runs: usize,
 ) -> Result<Result<Theirs, String>> {

@@ -5,17 +5,21 @@
 mod fusion;
 mod norm;
 mod parity;
+mod peak;
+mod reference;
 mod roofline;
 mod sanitizer;
+pub mod selftest;
 mod speed;
 mod training;
 mod whole;
 
 use crate::Result;
 use engine::{Device, Precision};
-use kernels::gpu::selftest::Outcome;
 use serde_json::{Value, json};
 use std::time::Instant;
+
+use selftest::Outcome;
 
 /// What a device may differ by from the CPU.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +35,9 @@ struct Allowed {
     floor: f32,
 }
 
-/// Float32: sums in another order. TF32: factors of products rounded to 2⁻¹¹, which the CPU does not do. bf16: against the
-/// CPU rounding at the same places, where a sum in another order may round to a neighbour, 2⁻⁷ away, and cuDNN rounds
-/// the gradient of filters and what a convolution is added to once more.
+/// Float32: sums in another order. TF32: factors of products rounded to 2⁻¹¹, which the CPU does not do. bf16: against
+/// the CPU rounding at the same places, where a sum in another order may round to a neighbour, 2⁻⁷ away, and cuDNN
+/// rounds the gradient of filters and what a convolution is added to once more.
 const ALLOWED: [Allowed; 3] = [
     Allowed { precision: Precision::F32, name: "f32", op: 2e-5, step: 2e-4, floor: 0.05 },
     Allowed { precision: Precision::Tf32, name: "tf32", op: 4e-3, step: 0.03, floor: 0.1 },
@@ -118,8 +122,8 @@ pub enum Size {
 /// Everything that is timed: bench cases beside copies on the device, batch norm and fused patterns beside cuDNN's,
 /// whole iterations and what bounds them.
 ///
-/// Bench cases run in other precisions than float32 where these change them; what is compared with cuDNN, and what bounds
-/// the step, is of the first device.
+/// Bench cases run in other precisions than float32 where these change them; what is compared with cuDNN, and what
+/// bounds the step, is of the first device.
 pub fn timed(gpus: &[Device], size: Size) -> Vec<Check> {
     let mut checks = Vec::new();
     if size == Size::Real {

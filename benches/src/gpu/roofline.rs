@@ -1,14 +1,13 @@
 //! What bounds a training iteration: the work of each kind of node against what the device can do at most.
 
+use super::peak::product_rate;
 use super::speed::{COPIED, copy_gb_per_s, refused};
 use super::whole::{Network, PRECISIONS, fresh, networks, session};
 use super::{Check, Found, Size, check};
 use crate::Result;
 use engine::Spent;
 use engine::{Device, Precision};
-use kernels::gpu::Gpu;
-use kernels::gpu::fused::Real;
-use kernels::gpu::peak::products;
+use kernels::gpu::{Float, Gpu};
 use serde_json::{Value, json};
 
 /// Iterations that are profiled, after two that warm up.
@@ -19,14 +18,14 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
     let bytes = if size == Size::Real { COPIED } else { 1 << 20 };
     let mut all = Vec::new();
     for (name, precision, dtype) in [
-        ("float32", Precision::F32, Real::F32),
-        ("TF32", Precision::Tf32, Real::F32),
-        ("bf16", Precision::F32, Real::Bf16),
+        ("float32", Precision::F32, Float::F32),
+        ("TF32", Precision::Tf32, Float::F32),
+        ("bf16", Precision::F32, Float::Bf16),
     ] {
         all.push(check("most that the device can", format!("products of {n}², {name}"), || {
             let device = fresh(device, precision)?;
             let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
-            let rate = products(gpu, n, dtype).map_err(refused)? / 1e12;
+            let rate = product_rate(gpu, n, dtype).map_err(refused)? / 1e12;
             Ok(Ok((format!("{rate:.1} TFLOP/s"), json!({ "tflops": rate, "n": n, "dtype": name }))))
         }));
     }
@@ -50,8 +49,8 @@ struct Peaks {
 
 impl Peaks {
     fn measure(gpu: &Gpu, (n, bytes): (usize, usize)) -> Result<Self> {
-        let dtype = if gpu.precision() == Precision::Bf16 { Real::Bf16 } else { Real::F32 };
-        let flops = products(gpu, n, dtype).map_err(refused)?;
+        let dtype = if gpu.precision() == Precision::Bf16 { Float::Bf16 } else { Float::F32 };
+        let flops = product_rate(gpu, n, dtype).map_err(refused)?;
         Ok(Self { flops, bytes: copy_gb_per_s(gpu, bytes)? * 1e9 })
     }
 

@@ -61,7 +61,7 @@ impl ChainStart {
     /// The start itself, given [`Self::images`].
     pub fn start(self, images: &[f32]) -> Start<'_> {
         match self {
-            Self::Informative => Start::Bank,
+            Self::Informative => Start::StartSamples,
             Self::Noise => Start::Noise,
             Self::ReplayBuffer => Start::Pool(images),
             Self::Data => Start::Images(images),

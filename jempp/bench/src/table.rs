@@ -2,8 +2,8 @@
 
 use super::{BenchProgram, Ceiling, cases, timing};
 use engine::op::Cost;
-use engine::ops::Case;
-use engine::{Device, peak};
+use engine::testing::Case;
+use engine::{Device, format_bytes, peak};
 use jempp::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -83,10 +83,10 @@ fn row(device: &Device, ceiling: &Ceiling, op: &'static str, case: Case) -> Resu
     program.fill()?;
     let (fewest, mut median) = timing::seconds(|| program.run())?;
     let (bound, mut limit) = bound(program.cost, ceiling);
-    if let (Bound::Memory, Some(cpu), BESIDE..) = (bound, device.as_cpu(), program.cost.bytes) {
+    if let (Bound::Memory, false, BESIDE..) = (bound, device.is_gpu(), program.cost.bytes) {
         let n = program.cost.bytes as usize / 8;
         let (src, mut dst) = (vec![1.0f32; n], vec![0.0f32; n]);
-        let (own, copy) = timing::in_turn(|| program.run(), || peak::copy(cpu, &src, &mut dst))?;
+        let (own, copy) = timing::in_turn(|| program.run(), || peak::copy(device, &src, &mut dst))?;
         (median, limit) = (own, (8 * n) as f64 / copy / 1e9);
     }
     let work = if bound == Bound::Compute { program.cost.flops } else { program.cost.bytes };
@@ -140,10 +140,11 @@ impl Ceiling {
 
     /// As a line of text.
     pub fn describe(&self) -> String {
-        let size =
-            |b: usize| if b < 1 << 20 { format!("{} KiB", b >> 10) } else { format!("{} MiB", b >> 20) };
-        let copies: Vec<String> =
-            self.copies.iter().map(|b| format!("{:.0} at {}", b.gb_per_s, size(b.bytes))).collect();
+        let copies: Vec<String> = self
+            .copies
+            .iter()
+            .map(|b| format!("{:.0} at {}", b.gb_per_s, format_bytes(b.bytes as u64)))
+            .collect();
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         format!(

@@ -2,9 +2,10 @@
 
 use super::detection::REPLICATES;
 use super::{Estimate, Protocol, random};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
-use jempp::metrics::{Bin, Predictions, ece, logsumexp, scaled, softmax, temperature};
+use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax, temperature};
+use jempp::streams;
 use serde::{Deserialize, Serialize};
 
 /// Accuracy and calibration at one temperature.
@@ -47,7 +48,7 @@ pub fn mce(bins: &[Bin]) -> f64 {
 /// Calibration at one temperature over `bins` bins, with bootstrap intervals over the images.
 ///
 /// # Errors
-/// Those of [`Predictions::new`], or when `bins` is 0.
+/// Those of [`LabelledLogits::new`], or when `bins` is 0.
 pub fn reliability(
     logits: &[f32],
     classes: usize,
@@ -55,7 +56,7 @@ pub fn reliability(
     (temperature, bins, seed): (f64, usize, u64),
 ) -> Result<Reliability> {
     let logits = if temperature == 1.0 { logits.to_vec() } else { scaled(logits, temperature) };
-    let p = Predictions::new(&logits, classes, labels)?;
+    let p = LabelledLogits::new(&logits, classes, labels)?;
     let table = p.reliability(bins)?;
     let each = Each::new(&logits, classes, labels, &table);
     let [ece_of, nll_of, brier_of] = each.bootstrap(bins, seed);
@@ -101,7 +102,7 @@ impl Each {
         let mut draws: [Vec<f64>; 3] = Default::default();
         let mut gaps = vec![0.0; bins];
         for r in 0..REPLICATES {
-            let mut rng = Philox::new(seed, Stream::Eval, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
             gaps.fill(0.0);
             let (mut nll, mut brier) = (0.0, 0.0);
             for _ in 0..n {
@@ -122,14 +123,14 @@ impl Each {
 /// Judges logits of labelled images; `fit` gives logits and labels of validation images for the temperature.
 ///
 /// # Errors
-/// Those of [`Predictions::new`], or when `bins` is 0.
+/// Those of [`LabelledLogits::new`], or when `bins` is 0.
 pub fn calibration(
     protocol: Protocol,
     (logits, labels): (&[f32], &[u16]),
     fit: Option<(&[f32], &[u16])>,
     (classes, bins): (usize, usize),
 ) -> Result<Calibration> {
-    let hits = Predictions::new(logits, classes, labels)?.correct().iter().filter(|c| **c).count();
+    let hits = LabelledLogits::new(logits, classes, labels)?.correct().iter().filter(|c| **c).count();
     let at = |t| reliability(logits, classes, labels, (t, bins, protocol.seed));
     let fitted = fit.map(|(logits, labels)| temperature(logits, classes, labels)).transpose()?;
     Ok(Calibration {
@@ -144,10 +145,11 @@ pub fn calibration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
 
     /// Labels drawn from softmax(z); the model says 3·z.
     fn overconfident(n: usize) -> (Vec<f32>, Vec<u16>) {
-        let mut rng = Philox::new(8, Stream::Test, 1);
+        let mut rng = Philox::new(8, Stream::TEST, 1);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..4).map(|_| 2.0 * rng.normal()).collect();
@@ -176,7 +178,7 @@ mod tests {
         // Calibrated, the error is nearly all chance: the interval is about it, and not above it.
         assert!(after.ece.low < after.ece.value && after.ece.value < after.ece.high, "{:?}", after.ece);
         // The standard error of a mean, of the loss here.
-        let p = Predictions::new(&logits, 4, &labels).unwrap();
+        let p = LabelledLogits::new(&logits, 4, &labels).unwrap();
         let each = Each::new(&logits, 4, &labels, &before.bins);
         let sd = (each.nll.iter().map(|l| (l - p.nll()).powi(2)).sum::<f64>() / 8e3).sqrt();
         let got = (before.nll.high - before.nll.low) / 3.92;

@@ -4,7 +4,8 @@
 //! a bootstrap replicate is one pass over the groups; a NaN never becomes a number.
 
 use super::{Estimate, random};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
+use jempp::streams;
 use jempp::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +79,7 @@ impl Ranking {
         let mut draws: [Vec<f64>; 4] = Default::default();
         let [mut p, mut n] = [vec![0; self.groups], vec![0; self.groups]];
         for r in 0..replicates {
-            let mut rng = Philox::new(seed, Stream::Eval, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
             for (side, counts) in [(&self.inside, &mut p), (&self.outside, &mut n)] {
                 counts.fill(0);
                 for _ in 0..side.len() {
@@ -133,6 +134,7 @@ fn separation(inside: &[u32], outside: &[u32]) -> Separation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
     use jempp::metrics::auroc;
     use proptest::prelude::*;
 
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn intervals_hold_the_value_and_shrink() {
         let scores = |n: usize, shift: f64| -> Vec<f64> {
-            let mut rng = Philox::new(3, Stream::Test, n as u32);
+            let mut rng = Philox::new(3, Stream::TEST, n as u32);
             (0..n).map(|_| f64::from(rng.normal()) + shift).collect()
         };
         let width = |n| {

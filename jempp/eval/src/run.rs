@@ -6,9 +6,10 @@ use super::calibration::{Calibration, calibration};
 use super::ood::{Detection, Other, detection};
 use super::scores::{Scored, score};
 use super::{Protocol, Watcher, random};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::evaluation::{Part, Subject};
 use jempp::model::Model;
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_data::synthetic::{Images, Kind, SYNTHETIC};
 use serde::Serialize;
@@ -46,7 +47,7 @@ impl<'a> Judge<'a> {
         let mut indices = subject.part(part)?.to_vec();
         if let Some(n) = n.filter(|n| *n < indices.len()) {
             // Parts of folders are sorted by class, so their first images would not do.
-            Philox::new(subject.seed, Stream::Eval, random::SUBSET).shuffle(&mut indices);
+            Philox::new(subject.seed, streams::EVAL, random::SUBSET).shuffle(&mut indices);
             indices.truncate(n);
         }
         if indices.is_empty() {

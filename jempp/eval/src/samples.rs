@@ -9,7 +9,7 @@ mod nearest;
 
 use super::{Watcher, tell};
 pub use buffer::{Ages, Buffer, ages, saturation};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::config::Config;
 use jempp::evaluation::Subject;
 use jempp::metrics::{argmax, softmax};
@@ -17,6 +17,7 @@ use jempp::model::{Model, Scores};
 use jempp::sampling::draw::{
     SampleOptions, Start, Trajectory, replay_buffer, sample, sample_with_trajectory,
 };
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_formats::grid::{save_animation, save_cells, save_grid};
 pub use nearest::{Nearest, nearest};
@@ -121,7 +122,7 @@ impl Sampler<'_> {
 
     /// The mean of each class, and draws from the normal fitted to it: where chains start.
     fn centres(&mut self) -> Result<()> {
-        let Some(bank) = self.model.bank()? else { return Ok(()) };
+        let Some(bank) = self.model.start_samples()? else { return Ok(()) };
         let px = self.px();
         let mut cells: Vec<Option<&[f32]>> = Vec::new();
         for (k, mean) in bank.means.chunks_exact(px).enumerate().take(CLASSES) {
@@ -157,7 +158,7 @@ impl Sampler<'_> {
 
     fn film(&mut self, o: &SampleOptions<'_>, watch: &mut Watcher<'_>) -> Result<()> {
         let steps = o.steps.max(20);
-        let options = SampleOptions { n: FILMED, steps, start: Start::Bank, ..o.clone() };
+        let options = SampleOptions { n: FILMED, steps, start: Start::StartSamples, ..o.clone() };
         let mut film = Trajectory::new(steps.div_ceil(20));
         let mut tick = |d: u32, n: u32| watch("filming", d as usize, n as usize);
         sample_with_trajectory(self.model, &options, Some(&mut film), &mut tick)?;
@@ -202,7 +203,7 @@ impl Sampler<'_> {
         let (px, classes) = (self.px(), self.model.network().config.classes);
         let scores = self.scores(buffer, watch)?;
         let mut order: Vec<usize> = (0..buffer.len() / px).collect();
-        Philox::new(self.seed, Stream::Sample, u32::MAX - 2).shuffle(&mut order);
+        Philox::new(self.seed, streams::SAMPLE, u32::MAX - 2).shuffle(&mut order);
         let image = |i: usize| &buffer[i * px..(i + 1) * px];
         let any: Vec<Option<&[f32]>> = order.iter().take(100).map(|i| Some(image(*i))).collect();
         self.cells("buffer.png", &any, COLUMNS, "Chains of the replay buffer, in random order.")?;

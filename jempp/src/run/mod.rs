@@ -164,7 +164,7 @@ impl TrainingRun {
         };
         let mut grids = Vec::new();
         // A GPU starts the next iteration before the host has the metrics of the last one.
-        let ahead = usize::from(self.step.device().as_gpu().is_some());
+        let ahead = usize::from(self.step.device().is_gpu());
         for done in first + 1..=self.total {
             self.launch()?;
             self.take_metrics(&mut running, ahead)?;
@@ -316,7 +316,7 @@ impl TrainingRun {
         describe(&mut model, &self.step, Some(&self.set), self.bn())?;
         if let Some((evaluation, thresholds)) = evaluated {
             let text = serde_json::to_string(evaluation).map_err(|e| Error::Internal(e.to_string()))?;
-            model.facts.insert("metrics".into(), text);
+            model.metadata.insert("metrics".into(), text);
             thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
         let cursors = [self.unlabelled.cursor(), self.labelled.cursor()];

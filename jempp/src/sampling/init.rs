@@ -3,10 +3,11 @@
 
 use crate::config::{Init, Prior, SamplerConfig};
 use crate::error::{Error, Result};
+use crate::streams;
 use engine::ops::augment::{Args, Augment};
-use engine::ops::replay::{GatherRows, Kind, Restart};
+use engine::ops::replay::{GatherRows, Restart, RestartKind};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Host, Plan, Slot, Spec, State, Tape, Var};
+use engine::{DType, Device, HostTensor, Plan, Slot, Spec, State, Tape, Var};
 use jempp_data::Dataset;
 
 /// The training images in the state, sorted by class, with the mean of each class: what batches are taken from and fresh
@@ -107,7 +108,7 @@ impl TrainingImages {
 pub struct RoundPlan {
     /// Its row in the replay buffer.
     pub index: Vec<i32>,
-    /// Whether it is kept or restarted, and how: a [`Kind`].
+    /// Whether it is kept or restarted, and how: a [`RestartKind`].
     pub kind: Vec<i32>,
     /// The class of an informative restart; of a conditional chain, its label.
     pub class: Vec<i32>,
@@ -141,7 +142,7 @@ impl RoundPlan {
     ) {
         let classes = offsets.len().saturating_sub(1).max(1);
         let total = offsets.last().copied().unwrap_or(1) as u32;
-        let mut rng = Philox::new(seed, Stream::Chains, round);
+        let mut rng = Philox::new(seed, streams::CHAINS, round);
         [&mut self.index, &mut self.kind, &mut self.class].into_iter().for_each(Vec::clear);
         for i in 0..n {
             let part = s.buffer_size / classes;
@@ -151,11 +152,11 @@ impl RoundPlan {
             };
             let u = f64::from(rng.uniform());
             let kind = if u < s.reinit_freq {
-                if s.init == Init::Uniform { Kind::Uniform } else { Kind::Informative }
+                if s.init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative }
             } else if u < s.reinit_freq + s.uniform_reinit_freq {
-                Kind::Uniform
+                RestartKind::Uniform
             } else {
-                Kind::Keep
+                RestartKind::Keep
             };
             let image = rng.below(total) as i32;
             let class = match (labels, s.init_prior) {
@@ -190,19 +191,19 @@ impl InitChains {
         let old = tape.read(buffer);
         let index = tape.input("index", Spec::i32(&[chain.spec.first()]));
         let x = tape.one(GatherRows, &[old, index])?;
-        let (x, restart) = images.record_restart(&mut tape, x, Stream::Restart)?;
+        let (x, restart) = images.record_restart(&mut tape, x, streams::RESTART)?;
         tape.assign(chain, x)?;
         Ok(Self { plan: tape.plan(device, &[])?, index, restart })
     }
 
     /// The host inputs of the round `plan`, whose number is `round`.
-    pub fn inputs<'a>(&self, plan: &'a RoundPlan, round: &'a [i32; 1]) -> [(Var, Host<'a>); 4] {
+    pub fn inputs<'a>(&self, plan: &'a RoundPlan, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
         let [kind, class, step] = self.restart;
         [
-            (self.index, Host::I32(&plan.index)),
-            (kind, Host::I32(&plan.kind)),
-            (class, Host::I32(&plan.class)),
-            (step, Host::I32(round)),
+            (self.index, HostTensor::I32(&plan.index)),
+            (kind, HostTensor::I32(&plan.kind)),
+            (class, HostTensor::I32(&plan.class)),
+            (step, HostTensor::I32(round)),
         ]
     }
 
@@ -231,9 +232,13 @@ pub fn fresh(
     let zeros = tape.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[])?;
     let (x, [kind, class, step]) = images.record_restart(&mut tape, zeros, random.0)?;
     let mut plan = tape.plan(device, &[x])?;
-    let restart = if init == Init::Uniform { Kind::Uniform } else { Kind::Informative };
+    let restart = if init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative };
     let (kinds, number) = (vec![restart as i32; classes.len()], [random.1 as i32]);
-    let inputs = [(kind, Host::I32(&kinds)), (class, Host::I32(classes)), (step, Host::I32(&number))];
+    let inputs = [
+        (kind, HostTensor::I32(&kinds)),
+        (class, HostTensor::I32(classes)),
+        (step, HostTensor::I32(&number)),
+    ];
     plan.run(state, &inputs)?;
     Ok(plan.fetch::<f32>(x)?)
 }
@@ -255,7 +260,7 @@ pub fn fill_buffer(
     for (chunk, start) in (0..rows).step_by(CHUNK).enumerate() {
         let end = (start + CHUNK).min(rows);
         let class: Vec<i32> = (start..end).map(|i| (i * classes / rows) as i32).collect();
-        let random = (Stream::BufferFill, chunk as u32);
+        let random = (streams::BUFFER_FILL, chunk as u32);
         let x = fresh(device, state, images, buffer.spec, &class, s.init, random)?;
         state.set_at(buffer, start * row, &x)?;
     }

@@ -6,6 +6,7 @@ use super::{Accumulator, unbias};
 use crate::config::SamplerConfig;
 use crate::error::Result;
 use crate::network::{BnMode, Forward, Masks, Network, Objective};
+use crate::streams;
 use arrayvec::ArrayVec;
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
@@ -13,7 +14,7 @@ use engine::ops::counter::Advance;
 use engine::ops::pyld_step::{Args, PyldStep};
 use engine::ops::reduce::SumAll;
 use engine::rng::Stream;
-use engine::{Device, Host, Plan, Slot, Spec, State, Tape, Var, grad};
+use engine::{Device, HostTensor, Plan, Slot, Spec, State, Tape, Var, grad};
 
 /// The program of one outer step of PYLD on chains that live in a slot.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Langevin {
         let step = (with_dropout || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let seed = tape.read(spec.seed);
         let masks =
-            step.filter(|_| with_dropout).map(|step| Masks { seed, step, stream: Stream::ChainDropout });
+            step.filter(|_| with_dropout).map(|step| Masks { seed, step, stream: streams::CHAIN_DROPOUT });
         // The inner steps take their gradient at the output of the first convolution, on which alone the rest must
         // depend: a fused convolution would also depend on its statistics.
         let unfused = spec.sampler.literal.then(|| Network { fused: false, ..network.clone() });
@@ -153,8 +154,8 @@ impl Langevin {
     }
 
     /// The host inputs of a run: the labels, one a chain, where chains follow them.
-    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, Host<'a>), 1> {
-        self.labels.map(|v| (v, Host::I32(labels))).into_iter().collect()
+    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, HostTensor<'a>), 1> {
+        self.labels.map(|v| (v, HostTensor::I32(labels))).into_iter().collect()
     }
 
     /// The objective, unnormalised log p(x) or log p(x, y), before the last move: its mean over the chains.

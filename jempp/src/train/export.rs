@@ -3,11 +3,11 @@
 use super::{TrainStep, recalibrate};
 use crate::config::{EvalBn, Init};
 use crate::error::{Error, Result};
-use crate::model::{Bank, Model};
+use crate::model::{Model, StartSamples};
 use crate::network::get;
 use crate::sampling::{self, TrainingImages};
+use crate::streams;
 use engine::Slot;
-use engine::rng::Stream;
 use jempp_data::{Dataset, Split};
 use serde_json::json;
 use std::collections::HashMap;
@@ -37,21 +37,21 @@ pub(crate) fn served_model(step: &TrainStep, data: Option<(&Dataset, &Split)>) -
     }
     let images = step.training_images();
     let images = images.ok_or_else(|| Error::Internal("a data set without training images".into()))?;
-    model.set_bank(start_samples(step, images)?);
+    model.set_start_samples(start_samples(step, images)?);
     Ok(model)
 }
 
 /// Class means and samples of the informative distribution, for sampling without the data set.
-fn start_samples(step: &TrainStep, images: TrainingImages) -> Result<Bank> {
+fn start_samples(step: &TrainStep, images: TrainingImages) -> Result<StartSamples> {
     let classes = step.config().model.classes;
     let n = (START_SAMPLES / classes).max(1) * classes;
     let of: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
     let mut state = step.state().duplicate()?;
-    let random = (Stream::Sample, u32::MAX);
+    let random = (streams::SAMPLE, u32::MAX);
     let shape = step.network().images(1);
     let draws = sampling::fresh(step.device(), &mut state, images, shape, &of, Init::Informative, random)?;
     let means = step.state().fetch::<f32>(images.means())?;
-    Ok(Bank { means, draws, classes: of })
+    Ok(StartSamples { means, draws, classes: of })
 }
 
 /// The batch-norm statistics of [`served_model`] with or without a data set; `None` for a network without batch norm.
@@ -70,20 +70,20 @@ pub(crate) fn describe(
     set: Option<&Dataset>,
     bn: Option<EvalBn>,
 ) -> Result<()> {
-    let facts = &mut model.facts;
-    facts.insert("step".into(), step.counters().iteration.to_string());
+    let metadata = &mut model.metadata;
+    metadata.insert("step".into(), step.counters().iteration.to_string());
     if let Some(set) = set {
-        facts.insert("dataset".into(), set.name().to_owned());
-        facts.insert("dataset_crc32c".into(), format!("{:08x}", set.crc32c()));
+        metadata.insert("dataset".into(), set.name().to_owned());
+        metadata.insert("dataset_crc32c".into(), format!("{:08x}", set.crc32c()));
         if !set.class_names().is_empty() {
-            facts.insert("class_names".into(), json!(set.class_names()).to_string());
+            metadata.insert("class_names".into(), json!(set.class_names()).to_string());
         }
     }
-    facts.insert("seed".into(), step.config().seed.to_string());
-    facts.insert("config".into(), step.config().to_toml()?);
+    metadata.insert("seed".into(), step.config().seed.to_string());
+    metadata.insert("config".into(), step.config().to_toml()?);
     if let Some(bn) = bn {
-        facts.insert("bn".into(), format!("{bn:?}").to_lowercase());
+        metadata.insert("bn".into(), format!("{bn:?}").to_lowercase());
     }
-    facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
+    metadata.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
     Ok(())
 }

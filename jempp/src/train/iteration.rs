@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::network::set;
 use crate::sampling::RoundPlan;
 use arrayvec::ArrayVec;
-use engine::{DType, Host, Part, Sequence, Var};
+use engine::{DType, HostTensor, Part, Sequence, Var};
 
 /// Which host inputs an iteration takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,8 @@ pub(super) struct StepBuffers {
 /// The images of an iteration, or their rows, as the program takes them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Images<'a> {
-    pub(super) data: Host<'a>,
-    pub(super) labelled: Host<'a>,
+    pub(super) data: HostTensor<'a>,
+    pub(super) labelled: HostTensor<'a>,
 }
 
 impl TrainStep {
@@ -73,10 +73,11 @@ impl TrainStep {
         let to_f64 = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
         if self.options.dtype == DType::F64 {
             let (data, labelled) = (to_f64(batch.x_data), to_f64(batch.x_labelled));
-            let images = Images { data: Host::F64(&data), labelled: Host::F64(&labelled) };
+            let images = Images { data: HostTensor::F64(&data), labelled: HostTensor::F64(&labelled) };
             self.enqueue(mode, images, batch.labels, &mut rounds, lr)?;
         } else {
-            let images = Images { data: Host::F32(batch.x_data), labelled: Host::F32(batch.x_labelled) };
+            let images =
+                Images { data: HostTensor::F32(batch.x_data), labelled: HostTensor::F32(batch.x_labelled) };
             self.enqueue(mode, images, batch.labels, &mut rounds, lr)?;
         }
         self.buffers.rounds = rounds;
@@ -131,8 +132,11 @@ impl TrainStep {
     fn enqueue_rows(&mut self, buffers: &mut StepBuffers, lr: f64) -> Result<()> {
         let attacked = self.attacked(&buffers.labelled, &buffers.labels)?;
         let (images, by_row) = match &attacked {
-            Some(x) => (Images { data: Host::F32(&[]), labelled: Host::F32(x) }, false),
-            None => (Images { data: Host::I32(&buffers.data), labelled: Host::I32(&buffers.labelled) }, true),
+            Some(x) => (Images { data: HostTensor::F32(&[]), labelled: HostTensor::F32(x) }, false),
+            None => (
+                Images { data: HostTensor::I32(&buffers.data), labelled: HostTensor::I32(&buffers.labelled) },
+                true,
+            ),
         };
         let mode = InputMode { by_row, chains_given: false };
         self.enqueue(mode, images, &buffers.labels, &mut buffers.rounds, lr)
@@ -153,9 +157,9 @@ impl TrainStep {
         let program = &mut self.programs[done.program].program;
         let StepBuffers { metrics, metrics_f64: v, .. } = &mut self.buffers;
         if self.options.dtype == DType::F64 {
-            program.plan.take(program.metrics, v)?;
+            program.plan.finish_readback(program.metrics, v)?;
         } else {
-            program.plan.take(program.metrics, metrics)?;
+            program.plan.finish_readback(program.metrics, metrics)?;
             v.clear();
             v.extend(metrics.iter().map(|v| f64::from(*v)));
         }
@@ -250,7 +254,8 @@ impl TrainStep {
         let rounds = if mode.chains_given { Default::default() } else { self.plan_rounds(labels, plans)? };
         let step = [self.counters.iteration as i32];
         let (lr64, lr32) = ([lr], [lr as f32]);
-        let rate = if self.options.dtype == DType::F64 { Host::F64(&lr64) } else { Host::F32(&lr32) };
+        let rate =
+            if self.options.dtype == DType::F64 { HostTensor::F64(&lr64) } else { HostTensor::F32(&lr32) };
         let ModeProgram { program, sequence, last_used, .. } = &mut self.programs[at];
         let binds = bind(&program.inputs, images, labels, &step, plans, rate);
 
@@ -276,8 +281,8 @@ impl TrainStep {
         sequence.run(&mut self.state, &mut parts)?;
         drop(parts);
         match self.options.dtype {
-            DType::F64 => program.plan.ask::<f64>(program.metrics)?,
-            _ => program.plan.ask::<f32>(program.metrics)?,
+            DType::F64 => program.plan.start_readback::<f64>(program.metrics)?,
+            _ => program.plan.start_readback::<f32>(program.metrics)?,
         }
         self.counters.iteration += 1;
         *last_used = self.counters.iteration;
@@ -317,15 +322,15 @@ fn bind<'a>(
     labels: &'a [i32],
     step: &'a [i32; 1],
     plans: &'a [RoundPlan; 2],
-    rate: Host<'a>,
-) -> ArrayVec<(Var, Host<'a>), 8> {
+    rate: HostTensor<'a>,
+) -> ArrayVec<(Var, HostTensor<'a>), 8> {
     let i = inputs;
-    let required = [(i.labelled, images.labelled), (i.labels, Host::I32(labels)), (i.lr, rate)];
+    let required = [(i.labelled, images.labelled), (i.labels, HostTensor::I32(labels)), (i.lr, rate)];
     let mut binds = ArrayVec::from_iter(required);
     binds.extend(i.data.map(|v| (v, images.data)));
-    binds.extend(i.step.map(|v| (v, Host::I32(step))));
-    binds.extend(i.chain_labels.map(|v| (v, Host::I32(labels))));
-    binds.extend(i.index.map(|v| (v, Host::I32(&plans[0].index))));
-    binds.extend(i.labelled_index.map(|v| (v, Host::I32(&plans[1].index))));
+    binds.extend(i.step.map(|v| (v, HostTensor::I32(step))));
+    binds.extend(i.chain_labels.map(|v| (v, HostTensor::I32(labels))));
+    binds.extend(i.index.map(|v| (v, HostTensor::I32(&plans[0].index))));
+    binds.extend(i.labelled_index.map(|v| (v, HostTensor::I32(&plans[1].index))));
     binds
 }

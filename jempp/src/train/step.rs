@@ -13,7 +13,7 @@ use crate::network::{Network, get};
 use crate::sampling::{
     InitChains, Langevin, LangevinSpec, TrainingImages, counter_slot, fill_buffer, seed_slot,
 };
-use engine::rng::Stream;
+use crate::streams;
 use engine::{DType, Device, Plan, Slot, State};
 use jempp_data::Dataset;
 use std::borrow::Cow;
@@ -241,8 +241,8 @@ impl TrainStep {
 
     /// The planned programs as text, for debugging.
     pub fn dump(&self) -> String {
-        let chain = self.langevin.as_ref().map(|l| l.plan().dump()).unwrap_or_default();
-        let step = self.programs.first().map(|r| r.program.plan.dump()).unwrap_or_default();
+        let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();
+        let step = self.programs.first().map(|r| r.program.plan.to_string()).unwrap_or_default();
         format!("Langevin step\n{chain}\nTraining step\n{step}")
     }
 }
@@ -263,7 +263,7 @@ fn langevin_of(
         counter,
         conditional,
         accumulate: Some(&chains.accumulators),
-        stream: Stream::Langevin,
+        stream: streams::LANGEVIN,
     };
     Langevin::new(device, network, &spec)
 }

@@ -24,7 +24,7 @@ extern "C" __global__ void sound_sum(const float* x, float* out) { tree_sum<true
 
 extern "C" __global__ void sum_without_barrier(const float* x, float* out) { tree_sum<false>(x, out); }
 
-// Half of the threads never come to the barrier.
+// Half of the threads never reach the barrier.
 extern "C" __global__ void divergent_barrier(float* out)
 {
     if (threadIdx.x < 32) {
@@ -54,7 +54,7 @@ extern "C" __global__ void lost_lane(float* out)
     out[threadIdx.x] = warp_sum((float)threadIdx.x);
 }
 
-// A pack at an odd place.
+// A misaligned pack.
 extern "C" __global__ void misaligned(const float* x, float* out)
 {
     Pack<float, 4> p;
@@ -62,7 +62,7 @@ extern "C" __global__ void misaligned(const float* x, float* out)
     p.store(out);
 }
 
-// Each of the things a kernel may call, in one: out[0..32] per lane.
+// Every function that a kernel may call: out[0..32] per lane.
 extern "C" __global__ void everything(int* out)
 {
     JEMPP_DYNAMIC_SHARED(int, shared);

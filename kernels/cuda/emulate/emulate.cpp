@@ -1,7 +1,7 @@
 // The scheduler behind emulate.h.
 //
 // A fiber is made once, with ucontext, and then runs one thread after another; switching is setjmp and longjmp, which
-// ask nothing of the kernel of the operating system. After a launch that failed, its fibers are made anew.
+// need no system calls. After a failed launch, its fibers are created anew.
 #undef _FORTIFY_SOURCE // its longjmp refuses to change stacks
 #include "emulate.h"
 
@@ -53,7 +53,7 @@ void** arguments;
 char message[512];
 bool failed;
 
-// Gives the turn back, and returns at the fiber's next turn.
+// Yields, and returns at the fiber's next turn.
 void wait(State state)
 {
     Fiber& me = *running;
@@ -100,7 +100,7 @@ uint64_t next_random(uint64_t& state)
     return z ^ (z >> 31);
 }
 
-// Writes 0..n in the order asked for: 0 ascending, 1 descending, else random.
+// Writes 0..n in the requested order: 0 ascending, 1 descending, else random.
 void order_of(unsigned* out, unsigned n, int order, uint64_t& random)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -156,7 +156,7 @@ bool run_in_step(unsigned& ended)
     return moved;
 }
 
-// Lets one warp after another run as far as it comes without the others, as on a device: so a warp may be far ahead.
+// Lets one warp after another run as far as it can run without the others, as on a device: so a warp may be far ahead.
 bool run_by_warps(int order, uint64_t& random, unsigned& ended)
 {
     unsigned warp_turn[kMost / 32], lane_turn[32];
@@ -183,7 +183,7 @@ bool run_by_warps(int order, uint64_t& random, unsigned& ended)
 
 void run_block(int order, uint64_t& random, unsigned shared_bytes)
 {
-    // What is in shared memory at a block's start is nobody's promise: NaN shows where it is read.
+    // The contents of shared memory at a block's start are undefined: NaN reveals reads of them.
     memset(dynamic_shared, 0xff, shared_bytes);
     memset(static_shared, 0xff, reserved);
     memset(warps, 0, sizeof warps);
@@ -211,7 +211,7 @@ void fail(const char* format, ...)
     snprintf(message, sizeof message, "%s, block (%u, %u, %u), thread (%u, %u, %u): %s", kernel->name, block.x, block.y,
              block.z, thread.x, thread.y, thread.z, text);
     failed = true;
-    // The fiber is left where it is; nothing on its stack needs an end.
+    // The fiber is left where it is; nothing on its stack needs a destructor.
     _longjmp(scheduler, 1);
 }
 
@@ -222,7 +222,7 @@ size_t reserve(size_t bytes)
         fail("there is no room for %zu bytes of static shared memory", bytes);
     }
     reserved += (bytes + 15) / 16 * 16;
-    // The block that asks first has started already.
+    // The block that requests memory first has started already.
     memset(static_shared + at, 0xff, bytes);
     return at;
 }

@@ -1,8 +1,8 @@
-// CUDA's language on a CPU, for tests: each thread of a block is a fiber, a block runs at a time.
+// CUDA kernels on a CPU, for tests: each thread of a block is a fiber, one block runs at a time.
 //
 // What must hold:
-// - A thread runs until it waits for others. Then the next one does, in the order that was asked for: ascending, in
-//   step; or descending or random, each warp as far as it comes. So a result that depends on the order of threads, as
+// - A thread runs until it waits for others. Then the next one does, in the requested order: ascending, in
+//   step; or descending or random, each warp as far as it can run. So a result that depends on the order of threads, as
 //   it does where a barrier is missing, shows as a difference between orders.
 // - Waiting that cannot end (a barrier that some threads never reach, a shuffle that lacks lanes) is an error, never a
 //   hang. Stricter than a device: a thread that has ended counts as missing.
@@ -42,8 +42,8 @@ struct alignas(16) float4 {
 namespace emulate {
 extern dim3 thread, block, block_size, grid_size;
 extern unsigned char* dynamic_shared;
-// Where static shared memory lies, and a place for so many bytes more; it is full of NaN when a block starts. That is
-// why kernels say JEMPP_SHARED: plain variables would keep what another block has left.
+// The address of static shared memory, with `bytes` more reserved; it is filled with NaN when a block starts. Kernels
+// therefore use JEMPP_SHARED: plain variables would keep the values of an earlier block.
 extern unsigned char static_shared[];
 size_t reserve(size_t bytes);
 
@@ -52,7 +52,7 @@ size_t reserve(size_t bytes);
 // Waits for all threads of the block; returns how many of them came with a true value.
 int barrier(bool value);
 // Deposits a value of up to 8 bytes and waits for all lanes of the mask; then the values of all lanes are in the
-// result, and which lanes gave a true one in `votes`. `what` names the operation: all lanes must mean the same.
+// result, and which lanes gave a true one in `votes`. `what` names the operation: all lanes must perform the same one.
 const uint64_t* exchange(unsigned mask, uint64_t value, const char* what);
 int lane();
 

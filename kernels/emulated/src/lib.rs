@@ -24,7 +24,7 @@ pub enum Order {
     Ascending,
     /// From the last down, each warp as far as it comes without the others.
     Descending,
-    /// The same in random order, by a seed.
+    /// Warp by warp in random order, by a seed.
     Random(u64),
 }
 
@@ -186,10 +186,10 @@ unsafe fn text(text: *const c_char) -> &'static str {
     unsafe { CStr::from_ptr(text) }.to_str().unwrap_or("")
 }
 
-/// Calls `f` with stem and kernel of every kernel there is.
+/// Calls `f` with every kernel and the name of its file, without extension.
 fn each(mut f: impl FnMut(&'static str, &'static Kernel)) {
     let mut file = files();
-    // SAFETY: the table is constant, ends with a null stem, and each file has as many kernels as it says.
+    // SAFETY: the table is constant, ends with a null name, and each file has as many kernels as it says.
     unsafe {
         while !(*file).stem.is_null() {
             for i in 0..(*file).count as usize {

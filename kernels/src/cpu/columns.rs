@@ -1,13 +1,13 @@
-//! Sums over the rows of a matrix, column by column, in registers: a sum that lies in memory is stored for every row, and
-//! behind its stores the processor cannot read far enough ahead to keep memory busy.
+//! Sums over the rows of a matrix, column by column, in registers: sums in memory would be stored for every row, and
+//! the processor cannot read far enough ahead past those stores to use the memory bandwidth.
 //!
-//! What must hold: a column's terms are added in an order that depends on the number of channels and rows only, the same
-//! for every instruction set.
+//! What must hold: a column's terms are added in an order that depends on the number of channels and rows only, the
+//! same for every instruction set.
 
 use super::vector::{Arithmetic, Quad};
 use super::{Level, Real, Simd};
 
-/// What is summed: N sums of each column.
+/// The terms of N sums per column.
 ///
 /// # Safety
 /// [`Term::add`] stays inside what the value borrows wherever [`Term::one`] would not panic.
@@ -16,7 +16,7 @@ pub(crate) unsafe trait Term<T: Real, const N: usize>: Copy {
     fn len(&self) -> usize;
     /// The terms of element i, which lies in column j.
     fn one(&self, i: usize, j: usize) -> [T; N];
-    /// The tensors, to be fetched ahead.
+    /// The tensors to prefetch.
     fn tensors(&self) -> [Option<*const T>; 2];
     /// Adds the terms of elements i and on, which lie in columns j and on.
     ///
@@ -25,24 +25,24 @@ pub(crate) unsafe trait Term<T: Real, const N: usize>: Copy {
     unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, sums: [V; N]) -> [V; N];
 }
 
-/// Columns that are summed at once, at least: rows of few channels are taken together.
+/// The least number of columns that are summed at once: rows of few channels are taken together.
 const SPAN: usize = 128;
-/// How far ahead a tensor is fetched that is not in a cache, in elements.
+/// The prefetch distance in elements, for tensors too large for the caches.
 const AHEAD: usize = 2048;
 
-/// Columns of a matrix of c channels: whole rows, so that they are [`SPAN`] or more.
+/// The columns summed at once for c channels: whole rows, [`SPAN`] or more.
 pub(crate) fn span(c: usize) -> usize {
     c * SPAN.div_ceil(c.max(1))
 }
 
-/// The N sums of each of c channels: sum k in the values from `k·span(c)` on of `out`, which has `N·span(c)`. `far`:
-/// whether tensors are fetched ahead.
+/// The N sums of each of c channels: sum k in the values from `k·span(c)` on of `out`, which has `N·span(c)`. `prefetch`:
+/// whether tensors are prefetched.
 #[inline]
 pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
     simd: Simd,
     s: &S,
     c: usize,
-    far: bool,
+    prefetch: bool,
     out: &mut [T],
 ) {
     let (n, len) = (span(c), s.len());
@@ -55,10 +55,10 @@ pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
         let out = out.as_mut_ptr();
         // The last element: what it borrows is as long as it says.
         s.one(whole - 1, n - 1);
-        // SAFETY: a `Simd` of a level exists only where detection found these instructions; T is float32; the rows up to
-        // `whole` lie in what s borrows, and `out` has N·n elements.
+        // SAFETY: a `Simd` of a level exists only where detection found these instructions; T is float32; the rows up
+        // to `whole` lie in what s borrows, and `out` has N·n elements.
         done = unsafe {
-            match (simd.level(), far) {
+            match (simd.level(), prefetch) {
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx512, false) => x86::avx512::<T, N, S, false>(s, n, whole, out),
                 #[cfg(target_arch = "x86_64")]
@@ -80,7 +80,7 @@ pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
     }
 }
 
-/// The sums of the columns from `done` on over the rows of n columns up to element `whole`, and what is left after these.
+/// Adds the columns from `done` on over the rows of n columns up to element `whole`, and the elements after those rows.
 fn rest<T: Real, const N: usize, S: Term<T, N>>(s: &S, n: usize, whole: usize, done: usize, out: &mut [T]) {
     out.chunks_exact_mut(n).for_each(|sum| sum[done..].fill(T::ZERO));
     let columns = (0..whole).step_by(n).flat_map(|row| (done..n).map(move |j| (row + j, j)));
@@ -91,33 +91,34 @@ fn rest<T: Real, const N: usize, S: Term<T, N>>(s: &S, n: usize, whole: usize, d
     }
 }
 
-/// The sums of as many columns as whole vectors hold, over the rows of n columns up to element `whole`: how many columns.
+/// The sums of as many columns as whole vectors hold, over the rows of n columns up to element `whole`: how many
+/// columns.
 ///
 /// # Safety
 /// As [`Term::add`] for these rows; `out` has N·n elements.
 #[inline(always)]
-unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
     s: &S,
     n: usize,
     whole: usize,
     out: *mut f32,
 ) -> usize {
     let vectors = n / V::LANES;
-    // What registers hold.
+    // As many as the registers hold.
     let most = if V::LANES == 16 { 10 } else { 4 };
     let each = vectors.div_ceil(vectors.div_ceil(most).max(1));
     let mut done = 0;
     while done < vectors {
         let first = done * V::LANES;
-        // SAFETY: as promised by the caller; the columns of these vectors lie in n.
+        // SAFETY: as the caller guarantees; the columns of these vectors lie in n.
         done += unsafe {
             match (vectors - done).min(each) {
-                10.. => block::<V, T, N, S, FAR, 10>(s, first, n, whole, out),
-                8.. => block::<V, T, N, S, FAR, 8>(s, first, n, whole, out),
-                6.. => block::<V, T, N, S, FAR, 6>(s, first, n, whole, out),
-                4.. => block::<V, T, N, S, FAR, 4>(s, first, n, whole, out),
-                2.. => block::<V, T, N, S, FAR, 2>(s, first, n, whole, out),
-                _ => block::<V, T, N, S, FAR, 1>(s, first, n, whole, out),
+                10.. => block::<V, T, N, S, PREFETCH, 10>(s, first, n, whole, out),
+                8.. => block::<V, T, N, S, PREFETCH, 8>(s, first, n, whole, out),
+                6.. => block::<V, T, N, S, PREFETCH, 6>(s, first, n, whole, out),
+                4.. => block::<V, T, N, S, PREFETCH, 4>(s, first, n, whole, out),
+                2.. => block::<V, T, N, S, PREFETCH, 2>(s, first, n, whole, out),
+                _ => block::<V, T, N, S, PREFETCH, 1>(s, first, n, whole, out),
             }
         };
     }
@@ -129,21 +130,28 @@ unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FA
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn block<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR: bool, const K: usize>(
+unsafe fn block<
+    V: Arithmetic,
+    T: Real,
+    const N: usize,
+    S: Term<T, N>,
+    const PREFETCH: bool,
+    const K: usize,
+>(
     s: &S,
     first: usize,
     n: usize,
     whole: usize,
     out: *mut f32,
 ) -> usize {
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         let mut sums = [[V::zero(); N]; K];
         for row in (first..whole).step_by(n) {
             for (k, sums) in sums.iter_mut().enumerate() {
                 let at = k * V::LANES;
                 *sums = s.add(row + at, first + at, *sums);
-                if FAR && at.is_multiple_of(LINE) {
+                if PREFETCH && at.is_multiple_of(LINE) {
                     s.tensors().into_iter().flatten().for_each(|x| fetch(x.wrapping_add(row + at + AHEAD)));
                 }
             }
@@ -157,16 +165,16 @@ unsafe fn block<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR
     K
 }
 
-/// float32 of a line of the cache.
+/// Float32 elements in a cache line.
 const LINE: usize = 16;
 
-/// Asks for the line of x, whatever it is: a hint.
+/// Prefetches the cache line of x: a hint, valid for any address.
 #[inline(always)]
 fn fetch<T>(x: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program can see, and never faults, whatever the address.
+        // SAFETY: a prefetch has no visible effect and never faults, for any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) };
     }
     let _ = x;
@@ -180,94 +188,29 @@ mod x86 {
     /// # Safety
     /// As [`blocks`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn avx512<T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+    pub(super) unsafe fn avx512<T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
         s: &S,
         n: usize,
         whole: usize,
         out: *mut f32,
     ) -> usize {
         // SAFETY: passed on.
-        unsafe { blocks::<__m512, T, N, S, FAR>(s, n, whole, out) }
+        unsafe { blocks::<__m512, T, N, S, PREFETCH>(s, n, whole, out) }
     }
 
     /// # Safety
     /// As [`blocks`].
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2<T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+    pub(super) unsafe fn avx2<T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
         s: &S,
         n: usize,
         whole: usize,
         out: *mut f32,
     ) -> usize {
         // SAFETY: passed on.
-        unsafe { blocks::<__m256, T, N, S, FAR>(s, n, whole, out) }
+        unsafe { blocks::<__m256, T, N, S, PREFETCH>(s, n, whole, out) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Cpu;
-
-    #[derive(Clone, Copy)]
-    struct Product<'a, T>(&'a [T], &'a [T], &'a [T]);
-
-    // SAFETY: lanes are read at i and j, as in `one`.
-    unsafe impl<T: Real> Term<T, 2> for Product<'_, T> {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn one(&self, i: usize, j: usize) -> [T; 2] {
-            [self.0[i] * self.1[i], self.0[i] * self.2[j]]
-        }
-        fn tensors(&self) -> [Option<*const T>; 2] {
-            [Some(self.0.as_ptr()), Some(self.1.as_ptr())]
-        }
-        unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [a, b]: [V; 2]) -> [V; 2] {
-            // SAFETY: as promised by the caller.
-            unsafe {
-                let x = V::load(self.0.as_ptr().add(i).cast());
-                let (y, k) = (V::load(self.1.as_ptr().add(i).cast()), V::load(self.2.as_ptr().add(j).cast()));
-                [a.fma(x, y), b.fma(x, k)]
-            }
-        }
-    }
-
-    #[test]
-    fn sums_are_those_of_the_definition_for_every_number_of_channels_and_rows() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            let simd = Cpu::new(1, level).simd;
-            for c in [1, 3, 5, 10, 16, 24, 48, 80, 100, 127, 128, 160, 170, 192, 640] {
-                let n = span(c);
-                for rows in [0, 1, n / c, n / c + 1, 5 * (n / c) + 2] {
-                    let x: Vec<f64> = (0..rows * c).map(|i| (i * 37 % 101) as f64 / 50.0 - 1.0).collect();
-                    let y: Vec<f64> = (0..rows * c).map(|i| (i * 53 % 89) as f64 / 44.0 - 0.9).collect();
-                    let k: Vec<f64> = (0..n).map(|j| (j % c) as f64 / c as f64 + 0.5).collect();
-                    let mut want = vec![0.0; 2 * c];
-                    for i in 0..rows * c {
-                        want[i % c] += x[i] * y[i];
-                        want[c + i % c] += x[i] * k[i % c];
-                    }
-                    let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<_>>();
-                    let (x32, y32, k32) = (narrow(&x), narrow(&y), narrow(&k));
-                    for far in [false, true] {
-                        let (mut got, mut got32) = (vec![f64::NAN; 2 * n], vec![f32::NAN; 2 * n]);
-                        sums(simd, &Product(&x, &y, &k), c, far, &mut got);
-                        sums(simd, &Product(&x32, &y32, &k32), c, far, &mut got32);
-                        for (j, want) in want.iter().enumerate() {
-                            let at = j / c * n + j % c;
-                            let context = format!("{level:?}, {rows} rows of {c}, sum {j}");
-                            assert!(
-                                (got[at] - want).abs() < 1e-12 * (1.0 + rows as f64),
-                                "{context}: {} {want}",
-                                got[at]
-                            );
-                            let d = (f64::from(got32[at]) - want).abs();
-                            assert!(d < 1e-6 * (1.0 + rows as f64), "{context}: {} {want}", got32[at]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

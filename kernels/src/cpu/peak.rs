@@ -1,17 +1,17 @@
-//! What the processor can do at most: the rates that kernels are judged by.
+//! The processor's peak rates, which kernels are measured against.
 //!
-//! What must hold: `multiply_add` touches registers only, `copy` does nothing but move bytes; both use the threads,
-//! the instruction set and the task sizes that the kernels use.
+//! What must hold: `multiply_add` uses registers only, `copy` only moves bytes; both use the threads, the instruction
+//! set and the task sizes of the kernels.
 
 use super::{Cpu, GRAIN, Level, Products, for_parts};
 use core::hint::black_box;
 
 /// Independent chains: enough to hide the latency of two units, few enough for the registers of every level.
 const CHAINS: usize = 12;
-/// The same for products of bf16, which take longer.
+/// Independent chains for products of bf16, whose latency is higher.
 #[cfg(target_arch = "x86_64")]
 const PAIR_CHAINS: usize = 24;
-/// Tasks a thread, so that a late thread does not leave the others idle.
+/// Tasks per thread, so that the others are not idle while a late thread finishes.
 const TASKS: usize = 4;
 
 /// Runs `rounds` multiply-adds on each chain of each task, and returns how many floating-point operations that
@@ -107,23 +107,4 @@ mod x86 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operations_are_counted_and_copies_are_whole() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            let cpu = Cpu::new(2, level);
-            let lanes = [4, 8, 16][cpu.simd.level() as usize];
-            assert_eq!(multiply_add(&cpu, 10), 2 * 12 * lanes * 10 * 8);
-            let cpu = cpu.with_products(Products::Bf16);
-            let each = if cpu.simd.bf16() { 4 * 24 * 16 } else { 2 * 12 * lanes };
-            assert_eq!(multiply_add(&cpu, 10), each * 10 * 8);
-        }
-        let cpu = Cpu::new(2, Level::Avx512);
-        let src: Vec<f32> = (0..3 * GRAIN + 5).map(|i| i as f32).collect();
-        let mut dst = vec![-1.0; src.len() + 2];
-        copy(&cpu, &src, &mut dst);
-        assert_eq!((&dst[..src.len()], &dst[src.len()..]), (&src[..], &[-1.0, -1.0][..]));
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
-//! A private thread pool with low latency: one training iteration of a small network is a thousand short jobs.
+//! A thread pool with low latency: a training iteration of a small network is a thousand short jobs.
 //!
 //! Invariants: `run` returns only after every worker has left the job, so borrowed data outlives its use;
-//! which thread takes which task never influences results, because tasks write disjoint outputs.
+//! results do not depend on which thread takes which task, because tasks write disjoint outputs.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::cell::UnsafeCell;
@@ -16,7 +16,7 @@ type Job = *const (dyn Fn(usize, usize) + Sync);
 struct Shared {
     /// Number of the open job, 0 while none is open. Workers may enter only an open job.
     open: AtomicU64,
-    /// Workers inside the open job (or just looking at it).
+    /// Workers inside the open job (or checking whether it is open).
     inside: AtomicUsize,
     next: AtomicUsize,
     tasks: AtomicUsize,
@@ -39,7 +39,7 @@ unsafe impl Send for Shared {}
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held by the caller whose job is open; whoever finds it taken computes alone.
+    /// Locked by the caller whose job is open; a caller that finds it locked runs its tasks alone.
     caller: Mutex<u64>,
 }
 
@@ -54,7 +54,7 @@ fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    /// A pool of `threads` threads, the caller included; 0 means one a core. If the system refuses a thread,
+    /// A pool of `threads` threads, the caller included; 0 means one per core. If the system refuses a thread,
     /// the pool is smaller: results do not depend on it.
     pub fn new(threads: usize) -> Self {
         let threads =
@@ -83,13 +83,14 @@ impl Pool {
         Self { shared, workers, caller: Mutex::new(0) }
     }
 
-    /// Threads that may compute at once, the caller included.
+    /// Number of threads, the caller included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `f(task, worker)` once for each task in `0..tasks`; `worker < self.threads()`, and no two calls
-    /// at the same time within this job share a worker number. Nested and concurrent calls compute alone.
+    /// Calls `f(task, worker)` once for each task in `0..tasks`; `worker < self.threads()`, and no two calls at the
+    /// same time within this job have the same worker number. Nested and concurrent calls run all their tasks on the
+    /// calling thread.
     ///
     /// # Panics
     /// If a task panicked.
@@ -154,7 +155,7 @@ fn work(s: &Shared, worker: usize) {
         let open = s.open.load(Ordering::SeqCst);
         if open != 0 && open != last {
             s.inside.fetch_add(1, Ordering::SeqCst);
-            // The job may have closed, or another opened, in between: only what is seen now counts.
+            // The job may have closed, or another opened, in between: only the value read now counts.
             let open = s.open.load(Ordering::SeqCst);
             if open != 0 {
                 last = open;
@@ -212,52 +213,4 @@ impl Drop for Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_task_runs_once_at_any_thread_count() {
-        for threads in [1, 2, 3, 8] {
-            let pool = Pool::new(threads);
-            for tasks in [0usize, 1, 2, 7, 100] {
-                for round in 0..50 {
-                    let hits: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                    pool.run(tasks, &|t, w| {
-                        assert!(w < threads);
-                        hits[t].fetch_add(1, Ordering::Relaxed);
-                    });
-                    assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1), "{threads} {tasks} {round}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn sleeping_workers_wake_and_nested_calls_do_not_hang() {
-        let pool = Pool::new(3);
-        let n = AtomicUsize::new(0);
-        for _ in 0..5 {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            pool.run(10, &|_, _| {
-                pool.run(3, &|_, _| {
-                    n.fetch_add(1, Ordering::Relaxed);
-                })
-            });
-        }
-        assert_eq!(n.load(Ordering::Relaxed), 150);
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
-        let bad = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            pool.run(64, &|t, _| assert!(t != 33, "task 33"));
-        }));
-        assert!(bad.is_err());
-        let n = AtomicUsize::new(0);
-        pool.run(64, &|_, _| {
-            n.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(n.load(Ordering::Relaxed), 64);
-    }
-}
+mod tests;

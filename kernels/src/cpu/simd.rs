@@ -1,7 +1,7 @@
-//! Which instruction set the CPU arms use, chosen at run time.
+//! The instruction set that the CPU backends use, chosen at run time.
 //!
-//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and says `bf16` only
-//! where these are there too; that is what makes the calls in `multiversion!` and in the convolutions sound.
+//! Invariant: a `Simd` other than `Portable` exists only on a machine that has its instructions, and has `bf16` set
+//! only if it has those too; this makes the calls in `multiversion!` and in the convolutions sound.
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Simd {
 /// The levels that the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Whatever the compiler's target guarantees.
+    /// The instructions that the compilation target guarantees.
     Portable,
     /// 256-bit vectors with fused multiply-add.
     Avx2,
@@ -23,7 +23,7 @@ pub enum Level {
 }
 
 impl Simd {
-    /// The best level this machine has, at most `limit`.
+    /// The best level that this machine supports, at most `limit`.
     pub fn detect(limit: Level) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -54,14 +54,14 @@ impl Simd {
         self.bf16
     }
 
-    /// The same level as on a machine without instructions for products of bf16.
-    #[must_use]
-    pub fn without_bf16(self) -> Self {
+    /// This level, without instructions for products of bf16.
+    #[cfg(test)]
+    pub(crate) fn without_bf16(self) -> Self {
         Self { bf16: false, ..self }
     }
 }
 
-/// Numbers the CPU arms are generic over.
+/// The number types that the CPU backends are generic over.
 pub trait Real:
     Copy
     + Send
@@ -77,13 +77,13 @@ pub trait Real:
     + core::ops::AddAssign
     + 'static
 {
-    /// 0.
+    /// Zero.
     const ZERO: Self;
-    /// 1.
+    /// One.
     const ONE: Self;
     /// Nearest value to `x`.
     fn of(x: f64) -> Self;
-    /// As a double.
+    /// Converts to float64.
     fn to_f64(self) -> f64;
     /// eˣ.
     fn exp(self) -> Self;
@@ -91,11 +91,11 @@ pub trait Real:
     fn ln(self) -> Self;
     /// √x.
     fn sqrt(self) -> Self;
-    /// The larger; a NaN in `self` stays.
+    /// The larger of both; a NaN in `self` is kept.
     fn larger(self, other: Self) -> Self;
-    /// Clips to [lo, hi]; NaN stays NaN.
+    /// Clamps to [lo, hi]; NaN stays NaN.
     fn clip(self, lo: Self, hi: Self) -> Self;
-    /// The slice itself if this type is float32: the way to the hand-written arms.
+    /// The slice itself if this type is float32: the way to the hand-vectorised code.
     fn f32s(x: &[Self]) -> Option<&[f32]> {
         bytemuck::try_cast_slice(x)
             .ok()

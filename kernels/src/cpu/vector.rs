@@ -12,19 +12,19 @@ pub(crate) trait Vector: Copy {
     unsafe fn fma(self, a: Self, b: Self) -> Self;
 }
 
-/// What transforms and sums need besides.
+/// The further operations that transforms and sums need.
 pub(crate) trait Arithmetic: Vector {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    /// Times `leak` where below zero.
+    /// Leaky ReLU: the lanes below zero multiplied by `leak`.
     #[inline(always)]
     unsafe fn leaky(self, leak: Self) -> Self {
         // SAFETY: passed on.
         unsafe { self.through(self, leak) }
     }
-    /// Times `leak` where `z` is not above zero: with z = self the leaky rectifier, otherwise its gradient at z.
+    /// The lanes multiplied by `leak` where `z` is not above zero: leaky ReLU if z = self, else its gradient at z.
     unsafe fn through(self, z: Self, leak: Self) -> Self;
-    /// `dst[j, i] = src[i, j]`, `LANES` each way; rows lie so far apart.
+    /// `dst[j, i] = src[i, j]`, `LANES` each way, with the given row strides.
     unsafe fn transpose(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize);
 }
 
@@ -210,7 +210,7 @@ mod x86 {
     /// As [`Arithmetic::transpose`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     unsafe fn transpose16(src: *const f32, src_row: usize, dst: *mut f32, dst_row: usize) {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let mut r = [_mm512_setzero_ps(); 16];
             for (i, r) in r.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! What can go wrong: before there is a GPU ([`NoCuda`]) and on one ([`GpuError`]).
+//! Errors: why no GPU can be used ([`NoCuda`]), and what failed on one ([`GpuError`]).
 
 use cudarc::driver::result::DriverError;
 
@@ -6,73 +6,73 @@ use cudarc::driver::result::DriverError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoCuda {
-    /// A library is nowhere to be found.
-    #[error("{library} was not found; looked for {} in: {}. {advice}", names.join(", "), places.join("; "))]
+    /// A library was not found.
+    #[error("{library} was not found; searched for {} in: {}. {advice}", names.join(", "), places.join("; "))]
     Missing {
-        /// The library, as people call it.
+        /// The library's usual name.
         library: &'static str,
-        /// The file names looked for.
+        /// The file names searched for.
         names: Vec<String>,
-        /// The places looked in, in order.
+        /// The places searched, in order.
         places: Vec<String>,
-        /// How to get it.
+        /// How to install it.
         advice: String,
     },
-    /// A library is there and cannot be used.
+    /// A library was found but cannot be used.
     #[error("{library} at {path} cannot be used: {reason}. {advice}")]
     Unusable {
-        /// The library, as people call it.
+        /// The library's usual name.
         library: &'static str,
         /// The file.
         path: String,
         /// What is wrong with it.
         reason: String,
-        /// How to get a good one.
+        /// How to install a working one.
         advice: String,
     },
-    /// The driver answers with an error.
-    #[error("the NVIDIA driver at {path} answers {call} with {name} ({code}). {advice}")]
+    /// The driver returned an error.
+    #[error("the NVIDIA driver at {path}: {call} returned {name} ({code}). {advice}")]
     Driver {
         /// The driver's library.
         path: String,
         /// The function called.
         call: &'static str,
-        /// CUDA's name of the error.
+        /// CUDA's name for the error.
         name: String,
-        /// CUDA's number of the error.
+        /// CUDA's number for the error.
         code: i32,
-        /// What to look at.
+        /// What to check.
         advice: &'static str,
     },
-    /// There is no device of that number.
+    /// There is no device with that number.
     #[error(
-        "there is no CUDA device {ordinal}: the driver shows {count} (CUDA_VISIBLE_DEVICES may hide some)"
+        "there is no CUDA device {ordinal}: the driver reports {count} (CUDA_VISIBLE_DEVICES may hide some)"
     )]
     NoSuchDevice {
-        /// The number asked for.
+        /// The requested number.
         ordinal: usize,
-        /// How many there are.
+        /// The number of devices.
         count: usize,
     },
-    /// The device is there and could not be opened.
+    /// The device could not be opened.
     #[error("CUDA device {ordinal} ({name}) could not be opened: {reason}")]
     Open {
         /// The device's number.
         ordinal: usize,
         /// The device's name.
         name: String,
-        /// What the driver said.
+        /// The driver's error.
         reason: String,
     },
 }
 
 impl NoCuda {
-    /// The same without the places looked in, which are the same for every library.
+    /// The message without the places searched, which are the same for every library.
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
             Self::Missing { library, names, advice, .. } => {
-                format!("{library} was not found (looked for {}). {advice}", names.join(", "))
+                format!("{library} was not found (searched for {}). {advice}", names.join(", "))
             }
             other => other.to_string(),
         }
@@ -83,23 +83,23 @@ impl NoCuda {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
-    /// A library that the work needs is missing or of no use.
+    /// A library that the work needs is missing or unusable.
     #[error(transparent)]
     NoCuda(#[from] NoCuda),
-    /// The driver refused.
-    #[error("{doing}: the NVIDIA driver answers {error}")]
+    /// A driver call failed.
+    #[error("{doing}: NVIDIA driver error {error}")]
     Driver {
         /// What was being done.
         doing: String,
-        /// CUDA's name and words for the error.
+        /// CUDA's name and description of the error.
         error: String,
     },
-    /// The device has no such memory.
-    #[error("out of memory on the GPU: {wanted} bytes wanted, {free} free")]
+    /// The device has too little free memory.
+    #[error("out of memory on the GPU: {wanted} bytes requested, {free} free")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Bytes requested.
         wanted: u64,
-        /// Bytes free just after.
+        /// Bytes free just after the failure.
         free: u64,
     },
     /// A kernel did not compile.
@@ -109,24 +109,24 @@ pub enum GpuError {
         file: String,
         /// The architecture compiled for.
         target: String,
-        /// NVRTC's number of the error.
+        /// NVRTC's error number.
         code: u32,
         /// The compiler's log.
         log: String,
     },
-    /// A library refused.
-    #[error("{doing}: {library} answers with error {code}{}{detail}", if detail.is_empty() { "" } else { ": " })]
+    /// A library call failed.
+    #[error("{doing}: {library} error {code}{}{detail}", if detail.is_empty() { "" } else { ": " })]
     Library {
-        /// The library, as people call it.
+        /// The library's usual name.
         library: &'static str,
         /// What was being done.
         doing: String,
-        /// The library's number of the error.
+        /// The library's error number.
         code: u32,
-        /// The library's own words, where it has some.
+        /// The library's own message, if there is one.
         detail: String,
     },
-    /// Arguments do not fit each other.
+    /// Arguments do not fit together.
     #[error("{op}: {reason}")]
     Shape {
         /// The operation.
@@ -143,12 +143,12 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// An error of the driver, in its own words.
+    /// A driver error, with CUDA's own description.
     pub(crate) fn driver(doing: impl Into<String>, error: DriverError) -> Self {
         Self::Driver { doing: doing.into(), error: words(error) }
     }
 
-    /// A refusal with its reason, for callers that capture their own work.
+    /// An operation that was refused, with the reason: for callers that capture their own work.
     #[must_use]
     pub fn refused(op: &'static str, reason: String) -> Self {
         Self::Shape { op, reason }
@@ -160,7 +160,7 @@ impl GpuError {
     }
 }
 
-/// CUDA's name of an error and its sentence about it.
+/// CUDA's name and description of an error.
 pub(crate) fn words(error: DriverError) -> String {
     let code = error.0 as u32;
     let name = error.error_name().map(|n| n.to_string_lossy().into_owned());

@@ -1,10 +1,27 @@
 //! NVIDIA GPUs: finding them, and thin safe wrappers over what runs on them.
 //!
 //! What must hold here:
-//! - This is the only home of `cudarc`. Its calls panic when a library or a symbol is missing, so each goes through
-//!   a wrapper that can only be made once [`libs`] has found the library, its version and every symbol it needs.
-//! - No GPU is an ordinary [`NoCuda`] that says what was looked for, where, and how to get it.
-//! - Nothing is linked: a build needs no CUDA, and a program runs without it.
+//! - Only this module uses `cudarc`. Its functions panic when a library or a symbol is missing, so each is called
+//!   through a wrapper that can only be made once [`libraries`] has found the library, a supported version of it and
+//!   every symbol that the wrappers need.
+//! - A machine without a GPU gives an ordinary error, [`NoCuda`], that says what was searched for, where, and how to
+//!   install it.
+//! - Nothing is linked: building needs no CUDA, and the program runs without it.
+//!
+//! The rooms, each using only those above it:
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `error` | [`NoCuda`] and [`GpuError`] |
+//! | [`libraries`] | searching for CUDA's shared libraries, opening and checking them |
+//! | `driver` | devices, contexts, memory, captured graphs, timing |
+//! | `disk_cache` | compiled kernels and measured choices, kept between runs |
+//! | [`nvrtc`] | compiling the project's kernels at run time and loading them |
+//! | `launch` | prepared launches with checked arguments |
+//! | `autotune` | remembering which algorithm was the fastest |
+//! | [`cublas`] | matrix products |
+//! | [`cudnn`] | convolutions and batch norm |
+//! | [`cudnn_graph`] | cuDNN's graph API: several operations in one kernel |
 //!
 //! ```
 //! match kernels::gpu::open(0) {
@@ -13,41 +30,19 @@
 //! }
 //! ```
 
-mod backend;
-pub mod batch_norm;
-pub(crate) mod blas;
-pub mod context;
-pub(crate) mod cudnn;
-mod desc;
-mod dl;
-mod driver;
-pub mod error;
-pub mod fused;
-pub mod graph;
-mod handles;
-pub mod known;
+mod autotune;
+pub mod cublas;
+pub mod cudnn;
+pub mod cudnn_graph;
+mod disk_cache;
+pub(crate) mod driver;
+mod error;
 pub(crate) mod launch;
-pub mod libs;
-mod memory;
-pub mod modules;
+pub mod libraries;
 pub mod nvrtc;
-mod opgraph;
-pub mod peak;
-mod plans;
-pub mod probe;
-mod reference;
-pub mod search;
-pub mod selftest;
-pub mod sources;
-mod staging;
-mod store;
-mod symbols;
-mod timer;
 
-pub use context::{Buffer, Gpu, Kernel, Precision};
-pub use driver::Device;
+pub use crate::dtype::Float;
+pub use driver::{Buffer, Device, Gpu, Graph, Kernel, LibraryReport, Precision, Report, Staging};
+pub use driver::{open, probe, probe_with};
 pub use error::{GpuError, NoCuda};
-pub use graph::Graph;
-pub use launch::{Float, Launch};
-pub use probe::{LibraryReport, Report, open, probe, probe_with};
-pub use staging::Staging;
+pub use launch::Launch;

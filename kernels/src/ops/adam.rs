@@ -1,21 +1,22 @@
-//! Adam (Kingma & Ba, 2015) with weight decay, in the form of PyTorch's `torch.optim.Adam`. With d = g + λ·w, t the number
-//! of this step, from 1, and both moments zero at the start:
-//! m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ← w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
+//! Adam (Kingma & Ba, 2015) with weight decay, in the form of PyTorch's `torch.optim.Adam`. With d = g + λ·w, t the
+//! number of this step, from 1, and both moments zero at the start: m ← β₁·m + (1 − β₁)·d; v ← β₂·v + (1 − β₂)·d²; w ←
+//! w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
 //!
-//! The number of steps done lies in memory beside the moments, so that a captured program needs nothing from the host.
+//! The number of steps done is kept in memory beside the moments, so that a captured program needs nothing from the
+//! host.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts3, simd::multiversion};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts3, simd::multiversion};
 
 /// The constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Args {
-    /// β₁: share of the old first moment.
+    /// β₁: decay rate of the first moment.
     pub beta1: f64,
-    /// β₂: share of the old second moment.
+    /// β₂: decay rate of the second moment.
     pub beta2: f64,
-    /// ε.
+    /// ε: added to the denominator.
     pub eps: f64,
-    /// λ.
+    /// λ: weight decay.
     pub decay: f64,
 }
 
@@ -44,7 +45,7 @@ multiversion! {
     }
 }
 
-/// By repeated squaring, lowest bit first: the same on every machine.
+/// βᵗ by repeated squaring, lowest bit first, so that the result is the same on every machine.
 fn power(mut base: f64, mut exponent: u32) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {
@@ -57,7 +58,8 @@ fn power(mut base: f64, mut exponent: u32) -> f64 {
     result
 }
 
-/// New weights and moments after `done` steps before. `w`, `m` or `v` = `None`: the output holds the old values.
+/// One step: the new weights and moments, `done` steps having gone before. If `w`, `m` or `v` is `None`, the output
+/// holds the old values.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
     args: Args,
@@ -79,43 +81,43 @@ pub fn cpu<T: Real>(
     };
     for_parts3(cpu, w_out, GRAIN, m_out, GRAIN, v_out, GRAIN, |t, w_out, m_out, v_out| {
         for (old, out) in [(w, &mut *w_out), (m, &mut *m_out), (v, &mut *v_out)] {
-            bring(old, t * GRAIN, out);
+            copy_unless_in_place(old, t * GRAIN, out);
         }
         step(cpu.simd, constants, &g[t * GRAIN..], w_out, m_out, v_out);
     });
 }
 
-/// The CUDA arm: `cuda/adam.cu`.
+/// The CUDA kernels: `cuda/adam.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// One step of n weights. Spans: w, m, v, g, the learning rate, the number of steps done, w', m', v', and with
     /// `copy` w' in bf16; each of w', m', v' may be the old one.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, args: Args, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("w", n),
-            of::<f32>("m", n),
-            of::<f32>("v", n),
-            of::<f32>("g", n),
-            of::<f32>("lr", 1),
-            of::<i32>("steps done", 1),
+            span_of::<f32>("w", n),
+            span_of::<f32>("m", n),
+            span_of::<f32>("v", n),
+            span_of::<f32>("g", n),
+            span_of::<f32>("lr", 1),
+            span_of::<i32>("steps done", 1),
             i64(n),
             f64(args.beta1),
             f64(args.beta2),
             f32(args.eps),
             f32(args.decay),
-            of::<f32>("w'", n),
-            of::<f32>("m'", n),
-            of::<f32>("v'", n),
-            if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
+            span_of::<f32>("w'", n),
+            span_of::<f32>("m'", n),
+            span_of::<f32>("v'", n),
+            if copy { Float::Bf16.span_of("w' in bf16", n) } else { NULL },
         ];
-        // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes n
-        // weights and moments of both orders, and n copies unless that is null.
+        // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes
+        // n weights and moments of both orders, and n copies unless that is null.
         unsafe { Launch::new(gpu, "adam", "adam_f32", threads(n.div_ceil(PACK)), params) }
     }
 }

@@ -1,4 +1,4 @@
-//! Means over windows of pixels, and their gradient.
+//! Average pooling over windows of pixels, and its gradient.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
 pub use crate::ops::windows::Windows;
@@ -44,8 +44,8 @@ multiversion! {
     }
 }
 
-/// y = the mean of each window, its pixels added row by row. With `pads` pixels of the margin count as zeros, else they do
-/// not count.
+/// y = the mean of each window, its pixels added row by row. If `pads`, padding pixels count as zeros; else the mean is
+/// over the pixels inside the image (PyTorch's `count_include_pad`).
 pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, x: &[T], y: &mut [T]) {
     let (oh, len, image) = (v.oh(), v.ow() * v.c, v.h * v.w * v.c);
     let rows = (GRAIN / len.max(1)).max(1);
@@ -57,7 +57,8 @@ pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, x: &[T], y: &mut [T]) {
     });
 }
 
-/// dx from dy: each pixel's share of the windows that see it, added row by row.
+/// dx from dy: for each pixel, the sum over the windows that contain it of their gradient divided by the window's
+/// count.
 pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, dy: &[T], dx: &mut [T]) {
     let (len, image) = (v.w * v.c, v.oh() * v.ow() * v.c);
     let rows = (GRAIN / len.max(1)).max(1);
@@ -69,32 +70,32 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, dy: &[T], dx: &mut 
     });
 }
 
-/// The CUDA arm: `cuda/avg_pool2d.cu`.
+/// The CUDA kernels: `cuda/avg_pool2d.cu`.
 pub mod cuda {
     use super::Windows;
-    use crate::gpu::launch::{Launch, i32, of, threads};
+    use crate::gpu::launch::{Launch, i32, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// The means. Spans: x, y.
+    /// Forward pass. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, v: &Windows, pads: bool) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len())];
         params.extend(v.params("avg_pool2d")?);
-        params.extend([i32(i32::from(pads)), of::<f32>("y", v.y_len())]);
+        params.extend([i32(i32::from(pads)), span_of::<f32>("y", v.y_len())]);
         // SAFETY: the kernel reads pixels inside the images, x_len values in all, and writes y_len.
         unsafe { Launch::new(gpu, "avg_pool2d", "avg_pool2d", threads(v.y_len()), params) }
     }
 
-    /// Their transpose. Spans: dy, dx.
+    /// Gradient. Spans: dy, dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, v: &Windows, pads: bool) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("dy", v.y_len())];
+        let mut params = vec![span_of::<f32>("dy", v.y_len())];
         params.extend(v.params("avg_pool2d")?);
-        params.extend([i32(i32::from(pads)), of::<f32>("dx", v.x_len())]);
+        params.extend([i32(i32::from(pads)), span_of::<f32>("dx", v.x_len())]);
         // SAFETY: the kernel reads windows that there are, y_len values in all, and writes x_len.
         unsafe { Launch::new(gpu, "avg_pool2d", "avg_pool2d_grad", threads(v.x_len()), params) }
     }

@@ -26,25 +26,25 @@ pub fn grad_cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], dscale: &[T], dvar: &
     }
 }
 
-/// The CUDA arm: `cuda/bn_coeffs.cu`.
+/// The CUDA kernels: `cuda/bn_coeffs.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, f32, i32, int, of, threads};
+    use crate::gpu::launch::{Launch, f32, i32, int, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// `scale[g, c]`. Spans: var, gamma, scale.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, eps: f64, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;
         let params = vec![
-            of::<f32>("var", n),
-            of::<f32>("gamma", c),
+            span_of::<f32>("var", n),
+            span_of::<f32>("gamma", c),
             i32(g),
             i32(channels),
             f32(eps),
-            of::<f32>("scale", n),
+            span_of::<f32>("scale", n),
         ];
         // SAFETY: the kernel reads groups × c variances and c gammas, and writes groups × c scales.
         unsafe { Launch::new(gpu, "bn_coeffs", "bn_coeffs", threads(n), params) }
@@ -53,19 +53,19 @@ pub mod cuda {
     /// `dvar[g, c]` and `dgamma[c]`. Spans: var, gamma, dscale, dvar, dgamma.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, eps: f64, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;
         let params = vec![
-            of::<f32>("var", n),
-            of::<f32>("gamma", c),
-            of::<f32>("dscale", n),
+            span_of::<f32>("var", n),
+            span_of::<f32>("gamma", c),
+            span_of::<f32>("dscale", n),
             i32(g),
             i32(channels),
             f32(eps),
-            of::<f32>("dvar", n),
-            of::<f32>("dgamma", c),
+            span_of::<f32>("dvar", n),
+            span_of::<f32>("dgamma", c),
         ];
         // SAFETY: the kernel reads groups × c variances and gradients and c gammas, and writes groups × c and c values.
         unsafe { Launch::new(gpu, "bn_coeffs", "bn_coeffs_grad", threads(c), params) }

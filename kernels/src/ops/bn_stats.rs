@@ -1,15 +1,15 @@
 //! Mean and biased variance of each channel over a group's images and pixels, and their gradient.
 //!
-//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a chunk
-//! deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of Chan,
-//! Golub, LeVeque (1979).
+//! What must hold: no digits are lost to a mean that is large beside the deviations, as Σx² − mean² would. Within a
+//! chunk deviations are taken from a value close to the mean; chunks are merged in order, in float64, by the formula of
+//! Chan, Golub, LeVeque (1979).
 
 use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
-pub use crate::ops::channels::Grouped;
-use crate::ops::channels::{BLOCK, Chunks, repeat, room};
+pub use crate::ops::grouped::Grouped;
+use crate::ops::grouped::{BLOCK, Chunks, repeat, repeat_buffer};
 
 /// x − shift and its square.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
     }
     #[inline(always)]
     unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [sum, squares]: [V; 2]) -> [V; 2] {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let (x, shift) = (self.x.as_ptr().add(i).cast(), self.shift.as_ptr().add(j).cast());
             let d = V::load(x).sub(V::load(shift));
@@ -45,8 +45,8 @@ unsafe impl<T: Real> Term<T, 2> for Deviations<'_, T> {
 
 /// Rows whose mean the deviations of a chunk are first taken from.
 const FIRST: usize = 4;
-/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits are
-/// lost. Where they are larger still, deviations are taken anew.
+/// How much larger than the squared deviations from the mean those from the first rows' mean may be: four of 24 bits
+/// are lost. Where they are larger still, deviations are taken anew.
 const LOST: f64 = 16.0;
 
 multiversion! {
@@ -61,9 +61,9 @@ multiversion! {
                 mean[j] += x[j] - first[j];
             }
         }
-        let share = T::of(1.0 / rows as f64);
+        let inverse = T::of(1.0 / rows as f64);
         for j in 0..c {
-            mean[j] = mean[j] * share + first[j];
+            mean[j] = mean[j] * inverse + first[j];
         }
         rest.chunks_exact_mut(c).for_each(|to| to.copy_from_slice(mean));
     }
@@ -73,11 +73,11 @@ multiversion! {
     /// Turns sums and sums of squares of deviations of `rows` rows from `shift` into means and squared deviations from
     /// these. Whether the latter lost no more than [`LOST`].
     fn centred<T: Real>(rows: f64, shift: &[T], sum: &mut [T], squares: &mut [T]) -> bool {
-        let (share, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
+        let (inverse, lost, n) = (T::of(1.0 / rows), T::of(LOST), sum.len());
         let (shift, squares) = (&shift[..n], &mut squares[..n]);
         let mut worst = T::ZERO;
         for j in 0..n {
-            let d = sum[j] * share;
+            let d = sum[j] * inverse;
             let m2 = squares[j] - sum[j] * d;
             let left = squares[j] - m2 * lost;
             worst = if left > worst { left } else { worst };
@@ -89,19 +89,19 @@ multiversion! {
 }
 
 multiversion! {
-    /// Merges what the chunks of a group found, in order: the parts have mean and squared deviations, `span` values each.
+    /// Merges the parts of a group's chunks, in order: each part has means and squared deviations, `span` values each.
     fn merged<T: Real>(chunks: &Chunks, span: usize, group: usize, parts: &[T], mean: &mut [T], var: &mut [T]) {
         for (k, (mean, var)) in mean.chunks_mut(BLOCK).zip(var.chunks_mut(BLOCK)).enumerate() {
             let (mut n, mut m, mut m2) = (0.0f64, [0.0f64; BLOCK], [0.0f64; BLOCK]);
             let count = mean.len();
-            for (chunk, part) in chunks.found(group, parts) {
+            for (chunk, part) in chunks.parts_of_group(group, parts) {
                 let (b, b2) = (&part[k * BLOCK..][..count], &part[span + k * BLOCK..][..count]);
                 let rows = (chunk.end - chunk.start) as f64;
-                let share = rows / (n + rows);
+                let fraction = rows / (n + rows);
                 for ((m, m2), (b, b2)) in m.iter_mut().zip(&mut m2).zip(b.iter().zip(b2)) {
                     let d = b.to_f64() - *m;
-                    *m += d * share;
-                    *m2 += b2.to_f64() + d * d * (n * share);
+                    *m += d * fraction;
+                    *m2 += b2.to_f64() + d * d * (n * fraction);
                 }
                 n += rows;
             }
@@ -113,7 +113,7 @@ multiversion! {
     }
 }
 
-/// Prepared: the fixed chunks of the shape.
+/// Prepared statistics: the fixed chunks of the shape.
 #[derive(Debug)]
 pub struct Stats {
     chunks: Chunks,
@@ -121,20 +121,20 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// For a shape.
+    /// Prepares it for a shape.
     pub fn new(shape: Grouped) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::new(shape, 3 * span), span }
     }
 
-    /// For a tensor that is seen in blocks of `len` elements, whole rows, by [`Stats::block`].
-    pub fn of_blocks(shape: Grouped, len: usize) -> Self {
+    /// Prepares the statistics of a tensor that [`Stats::block`] is given in blocks of `len` elements, whole rows.
+    pub(crate) fn of_blocks(shape: Grouped, len: usize) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::of_blocks(shape, len, 3 * span), span }
     }
 
-    /// Elements that a block finds.
-    pub fn block_part(&self) -> usize {
+    /// Elements of the parts of a block.
+    pub(crate) fn block_part(&self) -> usize {
         self.chunks.block_part()
     }
 
@@ -149,14 +149,15 @@ impl Stats {
         self.merge(cpu.simd, workspace, mean, var);
     }
 
-    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`. Deviations are taken from a guess, so that rows are read once and a mean that is large
-    /// beside them costs no digits; from the mean itself where the guess turns out to be bad.
+    /// Mean and sum of squared deviations of the rows of a chunk: the first c values of `part` and those after `span`.
+    /// Deviations are taken from a guess, so that rows are read once and a mean that is large beside them costs no
+    /// digits; from the mean itself where the guess turns out to be bad.
     fn moments<T: Real>(&self, simd: Simd, x: &[T], part: &mut [T]) {
         let c = self.chunks.shape().c;
         let (sums, shift) = part.split_at_mut(2 * self.span);
         first_mean(simd, x, c, shift);
         for again in [false, true] {
-            columns::sums(simd, &Deviations { x, shift: &*shift }, c, self.chunks.far() && !again, sums);
+            columns::sums(simd, &Deviations { x, shift: &*shift }, c, self.chunks.prefetch() && !again, sums);
             let (sum, squares) = sums.split_at_mut(self.span);
             let (sum, rows) = (&mut sum[..c], (x.len() / c) as f64);
             if !centred(simd, rows, shift, sum, squares) {
@@ -166,12 +167,12 @@ impl Stats {
         }
     }
 
-    /// What the block `x` that starts at element `first` gives, in its part of the workspace.
+    /// Computes the part of the block `x`, which starts at element `first` of the tensor.
     pub fn block<T: Real>(&self, simd: Simd, first: usize, x: &[T], part: &mut [T]) {
         self.chunks.block(first, x.len(), part, |_, r, part| self.moments(simd, &x[r], part));
     }
 
-    /// `mean[g, c]` and biased `var[g, c]` from what the chunks gave.
+    /// `mean[g, c]` and biased `var[g, c]` from the parts of all chunks.
     pub fn merge<T: Real>(&self, simd: Simd, workspace: &[T], mean: &mut [T], var: &mut [T]) {
         let c = self.chunks.shape().c;
         for (g, (mean, var)) in mean.chunks_exact_mut(c).zip(var.chunks_exact_mut(c)).enumerate() {
@@ -219,7 +220,7 @@ pub fn grad_cpu<T: Real>(
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
         let at = t * grain;
-        let (mut m, mut a, mut b) = (room(), room(), room());
+        let (mut m, mut a, mut b) = (repeat_buffer(), repeat_buffer(), repeat_buffer());
         shape.pieces(at, dx.len(), |g, r| {
             let dx = &mut dx[r.start - at..r.end - at];
             let of = g * c..(g + 1) * c;
@@ -231,14 +232,14 @@ pub fn grad_cpu<T: Real>(
     });
 }
 
-/// The CUDA arm: `cuda/bn_stats.cu`.
+/// The CUDA kernels: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
-    use crate::gpu::launch::{Float, Launch, Rows, finals, i32, int, kernel, of};
+    use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, span_of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
-    /// Packs a thread of the first kernel holds (`HELD`).
+    /// Vectors that a thread of the first kernel holds (`HELD`).
     const HELD: usize = 8;
 
     /// Mean and biased variance of each group and channel.
@@ -250,12 +251,12 @@ pub mod cuda {
     }
 
     impl Stats {
-        /// For a shape.
+        /// Prepares it for a shape.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
-            let rows = Rows::grouped(gpu, float, shape)?;
+            let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
             let chunk_rows = HELD * rows.tiling.rows;
             let chunks = rows.chunks(chunk_rows);
             let n = rows.groups * chunks * 2 * rows.c;
@@ -263,31 +264,31 @@ pub mod cuda {
             let [c, count, size] = ints;
             let (c, count, size) = (c?, count?, size?);
             let params = vec![
-                float.of("x", rows.len()),
+                float.span_of("x", rows.len()),
                 rows.bounds.clone(),
                 c.clone(),
                 count.clone(),
                 size.clone(),
-                of::<f32>("parts", n),
+                span_of::<f32>("parts", n),
             ];
-            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.by_chunk(chunks));
+            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.chunk_blocks(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
             // group and chunk; a chunk has no more rows than the threads of a block hold.
             let parts = unsafe { Launch::new(gpu, "bn_stats", name, grid, params)? };
             let stats = rows.stats();
             let params = vec![
-                of::<f32>("parts", n),
+                span_of::<f32>("parts", n),
                 rows.bounds.clone(),
                 c,
                 count,
                 size,
-                of::<f32>("mean", stats),
-                of::<f32>("var", stats),
+                span_of::<f32>("mean", stats),
+                span_of::<f32>("var", stats),
             ];
             // SAFETY: the kernel reads the parts that the first wrote and writes groups × c means and variances; the
             // block is 32 × 32.
             let last = unsafe {
-                Launch::new(gpu, "bn_stats", "bn_stats_final", finals(rows.c, rows.groups), params)?
+                Launch::new(gpu, "bn_stats", "bn_stats_final", final_sums(rows.c, rows.groups), params)?
             };
             Ok(Self { parts, last, workspace: n * size_of::<f32>() })
         }
@@ -297,10 +298,10 @@ pub mod cuda {
             self.workspace
         }
 
-        /// Asks for one run.
+        /// Submits one run.
         ///
         /// # Errors
-        /// If lengths do not fit; what the driver answers.
+        /// If lengths do not fit; a driver error.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -314,94 +315,29 @@ pub mod cuda {
         }
     }
 
-    /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Spans: x, mean, dmean, dvar, what to add or none, dx.
+    /// dx = add + dmean/n + 2·dvar·(x − mean)/n. Spans: x, mean, dmean, dvar, what to add (optional), dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Launch, GpuError> {
-        let rows = Rows::grouped(gpu, float, shape)?;
+        let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let (n, stats) = (rows.len(), rows.stats());
         let params = vec![
-            float.of("x", n),
-            of::<f32>("mean", stats),
-            of::<f32>("dmean", stats),
-            of::<f32>("dvar", stats),
-            float.maybe("add", n),
+            float.span_of("x", n),
+            span_of::<f32>("mean", stats),
+            span_of::<f32>("dmean", stats),
+            span_of::<f32>("dvar", stats),
+            float.optional("add", n),
             rows.bounds.clone(),
             i32(int("bn_stats", rows.c)?),
-            float.of("dx", n),
+            float.span_of("dx", n),
         ];
-        let (name, size) = (kernel!(float, "bn_stats_grad"), rows.shared_out(gpu));
-        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c statistics;
-        // it writes as many rows.
+        let (name, size) = (kernel!(float, "bn_stats_grad"), rows.fill_device(gpu));
+        // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c
+        // statistics; it writes as many rows.
         unsafe { Launch::new(gpu, "bn_stats", name, size, params) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Level;
-
-    /// Mean and variance of each channel by `Stats`, and in float64 in two passes.
-    fn both(level: Level, c: usize, x: &[f32]) -> [Vec<(f64, f64)>; 2] {
-        let rows = x.len() / c;
-        let stats = Stats::new(Grouped { groups: vec![rows], pixels: 1, c });
-        let (mut mean, mut var, mut ws) =
-            (vec![0.0f32; c], vec![0.0f32; c], vec![f32::NAN; stats.workspace()]);
-        stats.run(&Cpu::new(1, level), x, &mut mean, &mut var, &mut ws);
-        let got = mean.iter().zip(&var).map(|(&m, &v)| (m.into(), v.into())).collect();
-        let want = (0..c).map(|j| {
-            let column = || x[j..].iter().step_by(c).map(|&v| f64::from(v));
-            let mean = column().sum::<f64>() / rows as f64;
-            (mean, column().map(|v| (v - mean) * (v - mean)).sum::<f64>() / rows as f64)
-        });
-        [got, want.collect()]
-    }
-
-    #[test]
-    fn first_rows_that_tell_nothing_of_the_others_cost_no_digits() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            for (c, rows) in [(3, 500), (16, 1000), (160, 300), (640, 60)] {
-                // Around 1000, but for the first rows of the first chunk.
-                let x: Vec<f32> = (0..rows * c)
-                    .map(|i| if i < FIRST * c { -3e4 } else { 1000.0 + (i * 7919 % 1009) as f32 / 1009.0 })
-                    .collect();
-                // In the second chunk, where there is one, they are like the others.
-                let [got, want] = both(level, c, &x);
-                for ((mean, var), (mean2, var2)) in got.iter().zip(&want) {
-                    assert!(
-                        (mean - mean2).abs() < 1e-6 * (mean2.abs() + var2.sqrt()),
-                        "{level:?} {c}: mean {mean} {mean2}"
-                    );
-                    assert!((var - var2).abs() < 1e-5 * var2, "{level:?} {c}: variance {var} {var2}");
-                }
-                // The same without the many: all that deviates is a few rows, far from the first.
-                let x: Vec<f32> = (0..rows * c)
-                    .map(|i| if i < FIRST * c { 5.0 } else { 2000.0 + (i / c % 5) as f32 / 4.0 })
-                    .skip(FIRST * c - c)
-                    .collect();
-                let [got, want] = both(level, c, &x);
-                assert!(got.iter().zip(&want).all(|(a, b)| (a.1 - b.1).abs() < 1e-5 * b.1), "{level:?} {c}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_constant_has_no_variance_and_its_own_mean_and_nan_stays_in_its_channel() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            for c in [1, 16, 48, 160] {
-                let mut x = vec![0.1f32; 700 * c];
-                let [got, _] = both(level, c, &x);
-                assert!(
-                    got.iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0),
-                    "{level:?} {c}: {got:?}"
-                );
-                x[333 * c] = f32::NAN;
-                let [got, _] = both(level, c, &x);
-                assert!(got[0].0.is_nan() && got[0].1.is_nan(), "{level:?} {c}: {:?}", got[0]);
-                assert!(got[1..].iter().all(|&(m, v)| m == f64::from(0.1f32) && v == 0.0));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
-//! Channels of several images side by side, in a frame of zeros, and the part of an image that is left without its frame.
+//! Concatenation along channels with zero padding on all sides, and its inverse, which crops the padding.
 
 use crate::cpu::{Cpu, GRAIN, Real, for_parts};
 
-/// Zeros around N×H×W×C images.
+/// Zero padding around N×H×W×C images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     /// Rows above, and as many below.
@@ -15,8 +15,8 @@ pub struct Frame {
     pub after: usize,
 }
 
-/// `n` images of `h` × `w` pixels, without their frame, which lie with `c` channels in one array and with
-/// `before + c + after` channels in another.
+/// `n` images of `h` × `w` pixels without padding, with `c` channels in one array and `before + c + after` channels in
+/// another, padded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inside {
     /// Images.
@@ -27,17 +27,17 @@ pub struct Inside {
     pub w: usize,
     /// Channels inside.
     pub c: usize,
-    /// What is around.
+    /// The padding.
     pub frame: Frame,
 }
 
 impl Inside {
-    /// Values inside.
+    /// Number of values without the padding.
     pub fn inner_len(&self) -> usize {
         self.n * self.h * self.w * self.c
     }
 
-    /// Values with the frame.
+    /// Number of values with the padding.
     pub fn outer_len(&self) -> usize {
         self.n * self.outer_h() * self.outer_w() * self.outer_c()
     }
@@ -89,7 +89,7 @@ pub fn place<T: Real>(cpu: &Cpu, v: &Inside, zeros: [usize; 2], x: &[T], y: &mut
     });
 }
 
-/// y = what of x, which has the frame, is inside it.
+/// y = x, which is padded, without its padding.
 pub fn cut<T: Real>(cpu: &Cpu, v: &Inside, x: &[T], y: &mut [T]) {
     let (oh, ow, oc, f) = (v.outer_h(), v.outer_w(), v.outer_c(), v.frame);
     let row = v.w * v.c;
@@ -105,10 +105,10 @@ pub fn cut<T: Real>(cpu: &Cpu, v: &Inside, x: &[T], y: &mut [T]) {
     });
 }
 
-/// The CUDA arm: `cuda/concat.cu`.
+/// The CUDA kernels: `cuda/concat.cu`.
 pub mod cuda {
     use super::Inside;
-    use crate::gpu::launch::{Launch, Param, i32, i64, int, of, threads};
+    use crate::gpu::launch::{Launch, Param, i32, i64, int, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     fn sizes(v: &Inside) -> Result<Vec<Param>, GpuError> {
@@ -121,14 +121,14 @@ pub mod cuda {
     /// As [`super::place`]. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn place(gpu: &Gpu, v: &Inside, zeros: [usize; 2]) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.inner_len())];
+        let mut params = vec![span_of::<f32>("x", v.inner_len())];
         params.extend(sizes(v)?);
         for n in zeros {
             params.push(i32(int("concat", n)?));
         }
-        params.push(of::<f32>("y", v.outer_len()));
+        params.push(span_of::<f32>("y", v.outer_len()));
         let written = v.outer_len() / v.outer_c().max(1) * (zeros[0] + v.c + zeros[1]);
         // SAFETY: the kernel reads inner_len values and writes among outer_len; `zeros` are parts of the frame.
         unsafe { Launch::new(gpu, "concat", "concat_place", threads(written), params) }
@@ -137,11 +137,11 @@ pub mod cuda {
     /// As [`super::cut`]. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn cut(gpu: &Gpu, v: &Inside) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.outer_len())];
+        let mut params = vec![span_of::<f32>("x", v.outer_len())];
         params.extend(sizes(v)?);
-        params.push(of::<f32>("y", v.inner_len()));
+        params.push(span_of::<f32>("y", v.inner_len()));
         // SAFETY: the kernel reads among outer_len values and writes inner_len.
         unsafe { Launch::new(gpu, "concat", "concat_cut", threads(v.inner_len()), params) }
     }

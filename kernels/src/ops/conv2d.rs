@@ -1,31 +1,35 @@
 //! 2-D convolution (cross-correlation, as in deep learning): NHWC images, K×R×S×C filters, zero padding; its
 //! gradients with respect to input and filters are kernels of their own. Linear layers are the 1×1 case.
 //!
-//! The CPU arms are prepared objects; see [`crate::cpu::conv`] for how they work.
+//! On the CPU they are prepared objects; see `cpu::conv` for how they work.
 
-pub use crate::cpu::conv::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
+pub use crate::conv_shape::ConvShape;
+pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, EpilogueFn, Prologue};
 
-/// The CUDA arm: cuBLAS for what is a matrix product in float32, else cuDNN, and `cuda/conv2d.cu` where they are missing.
+/// The CUDA backend: cuBLAS where the convolution is a float32 matrix product, else cuDNN; `cuda/conv2d.cu` where these
+/// are missing.
 ///
-/// Of type `float` are images, filters and outputs and the gradients of images; biases and gradients of filters are float32.
+/// Images, filters, outputs and the gradients of images are of type `float`; biases and the gradients of filters are
+/// float32.
 pub mod cuda {
     use super::ConvShape;
-    use crate::gpu::blas::Product;
+    use crate::gpu::cublas::Product;
+    pub use crate::gpu::cudnn::ConvPass;
     use crate::gpu::cudnn::Convolution;
-    pub use crate::gpu::cudnn::Gives;
-    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, maybe, of, threads};
+    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, optional, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::{ALIGN, Span};
     use crate::ops::cast;
 
-    enum Way {
+    enum Algorithm {
         Product(Product),
         Cudnn(Box<Convolution>),
-        /// From nothing, and added to what there is.
+        /// The launch that overwrites the result, and the one that adds to it.
         Direct([Launch; 2]),
     }
 
-    /// The gradient by bf16 filters as cuDNN gives it, in bf16 at the end of the workspace, and how it is widened.
+    /// The gradient with respect to bf16 filters: cuDNN returns it in bf16, at the end of the workspace, and `cast`
+    /// converts it.
     struct Widen {
         cast: Launch,
         at: usize,
@@ -34,65 +38,67 @@ pub mod cuda {
 
     /// A prepared convolution or one of its gradients.
     pub struct Conv {
-        gives: Gives,
-        way: Way,
+        pass: ConvPass,
+        algorithm: Algorithm,
         begin: Launch,
         widen: Option<Widen>,
     }
 
     impl Conv {
-        /// By the best way there is on this device.
+        /// Prepares it with the best implementation that this device has.
         ///
         /// # Errors
-        /// What compiling and loading give; what a library answers that is there and fails.
-        pub fn new(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
-            let tried = match product(gives, shape).filter(|_| float == Float::F32) {
-                Some(product) => gpu.blas().map(|_| Way::Product(product)),
-                None => Convolution::new(gpu, gives, float, shape).map(|c| Way::Cudnn(Box::new(c))),
+        /// Errors of compiling and loading the kernel; the error of a library that is present and fails.
+        pub fn new(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
+            let tried = match product(pass, shape).filter(|_| float == Float::F32) {
+                Some(product) => gpu.cublas().map(|_| Algorithm::Product(product)),
+                None => Convolution::new(gpu, pass, float, shape).map(|c| Algorithm::Cudnn(Box::new(c))),
             };
-            let way = match tried {
-                Ok(way) => way,
+            let algorithm = match tried {
+                Ok(algorithm) => algorithm,
                 Err(why) => {
                     let why = match &why {
                         GpuError::NoCuda(why) => why.brief(),
                         why => why.to_string(),
                     };
-                    gpu.note(format!("convolutions by the project's own kernels, which are slower: {why}"));
-                    direct(gpu, gives, float, shape)?
+                    gpu.note(format!(
+                        "convolutions run on the project's own kernels, which are slower: {why}"
+                    ));
+                    direct(gpu, pass, float, shape)?
                 }
             };
-            let widen = match &way {
-                Way::Cudnn(conv) if (gives, float) == (Gives::Filters, Float::Bf16) => {
+            let widen = match &algorithm {
+                Algorithm::Cudnn(conv) if (pass, float) == (ConvPass::WeightGrad, Float::Bf16) => {
                     let (at, n) = (conv.workspace().next_multiple_of(ALIGN), shape.w_len());
                     Some(Widen { cast: cast::cuda::to_f32(gpu, n)?, at, bytes: n * float.size() })
                 }
                 _ => None,
             };
-            Ok(Self { gives, way, begin: begin(gpu, gives, float, shape)?, widen })
+            Ok(Self { pass, algorithm, begin: begin(gpu, pass, float, shape)?, widen })
         }
 
-        /// By the project's own kernel: the oracle of the other ways.
+        /// Prepares it with the project's own kernel: the reference for the other implementations.
         ///
         /// # Errors
-        /// What compiling and loading give.
-        pub fn direct(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
-            let (way, begin) = (direct(gpu, gives, float, shape)?, begin(gpu, gives, float, shape)?);
-            Ok(Self { gives, way, begin, widen: None })
+        /// Errors of compiling and loading the kernel.
+        pub fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
+            let (algorithm, begin) = (direct(gpu, pass, float, shape)?, begin(gpu, pass, float, shape)?);
+            Ok(Self { pass, algorithm, begin, widen: None })
         }
 
         /// Bytes of workspace.
         pub fn workspace(&self) -> usize {
-            match (&self.way, &self.widen) {
+            match (&self.algorithm, &self.widen) {
                 (_, Some(widen)) => widen.at + widen.bytes,
-                (Way::Cudnn(conv), None) => conv.workspace(),
+                (Algorithm::Cudnn(conv), None) => conv.workspace(),
                 _ => 0,
             }
         }
 
-        /// Asks for one run on both inputs (see [`Gives`]): the result, plus `bias` and `add`. `add` may be `out`.
+        /// Submits one run on both inputs (see [`ConvPass`]): the result, plus `bias` and `add`. `add` may be `out`.
         ///
         /// # Errors
-        /// If lengths do not fit, or a bias is given to a gradient; what a library or the driver answers.
+        /// If lengths do not fit, or a bias is given to a gradient; an error of a library or the driver.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -102,7 +108,7 @@ pub mod cuda {
             out: Span<'_>,
             workspace: Span<'_>,
         ) -> Result<(), GpuError> {
-            if bias.is_some() && self.gives != Gives::Output {
+            if bias.is_some() && self.pass != ConvPass::Forward {
                 return Err(GpuError::shape("conv2d", "a gradient has no bias"));
             }
             let more = bias.is_some() || add.is_some();
@@ -110,15 +116,15 @@ pub mod cuda {
             if bias.is_some() || (more && !in_place) {
                 self.begin.run(gpu, &[add, bias, Some(out)])?;
             }
-            match &self.way {
-                Way::Product(product) => {
-                    let (a, b) = if self.gives == Gives::Filters { (b, a) } else { (a, b) };
-                    gpu.blas()?.product(gpu, *product, (a, b), more, out)
+            match &self.algorithm {
+                Algorithm::Product(product) => {
+                    let (a, b) = if self.pass == ConvPass::WeightGrad { (b, a) } else { (a, b) };
+                    gpu.cublas()?.product(gpu, *product, (a, b), more, out)
                 }
-                Way::Cudnn(conv) => match &self.widen {
+                Algorithm::Cudnn(conv) => match &self.widen {
                     None => conv.run(gpu, (a, b), more, out, workspace),
                     Some(_) if more => {
-                        Err(GpuError::shape("conv2d", "nothing is added to bf16 filters' gradient"))
+                        Err(GpuError::shape("conv2d", "the gradient of bf16 filters cannot be accumulated"))
                     }
                     Some(widen) => {
                         let part = |at, len| {
@@ -130,24 +136,24 @@ pub mod cuda {
                         widen.cast.run(gpu, &[Some(low), Some(out)])
                     }
                 },
-                Way::Direct(launch) => launch[usize::from(more)].run(gpu, &[a, b, out].map(Some)),
+                Algorithm::Direct(launch) => launch[usize::from(more)].run(gpu, &[a, b, out].map(Some)),
             }
         }
     }
 
     impl core::fmt::Debug for Conv {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            let way = match &self.way {
-                Way::Product(product) => format!("cuBLAS, {product:?}"),
-                Way::Cudnn(conv) => format!("cuDNN, {}", conv.algorithm()),
-                Way::Direct(_) => "direct".to_owned(),
+            let algorithm = match &self.algorithm {
+                Algorithm::Product(product) => format!("cuBLAS, {product:?}"),
+                Algorithm::Cudnn(conv) => format!("cuDNN, {}", conv.algorithm()),
+                Algorithm::Direct(_) => "direct".to_owned(),
             };
-            write!(f, "Conv({:?}, {way})", self.gives)
+            write!(f, "Conv({:?}, {algorithm})", self.pass)
         }
     }
 
-    /// The matrix product that a 1×1 convolution is.
-    fn product(gives: Gives, shape: ConvShape) -> Option<Product> {
+    /// A 1×1 convolution as a matrix product.
+    fn product(pass: ConvPass, shape: ConvShape) -> Option<Product> {
         let ConvShape { n, h, w, c, k, .. } = shape;
         if (shape.r, shape.s, shape.stride, shape.pad) != (1, 1, 1, 0) {
             return None;
@@ -156,39 +162,43 @@ pub mod cuda {
         let of = |rows, inner, cols, a_transposed, b_transposed| {
             Some(Product { rows, inner, cols, a_transposed, b_transposed })
         };
-        match gives {
+        match pass {
             // y[p, k] = Σ_c x[p, c]·w[k, c]
-            Gives::Output => of(pixels, c, k, false, true),
+            ConvPass::Forward => of(pixels, c, k, false, true),
             // dx[p, c] = Σ_k dy[p, k]·w[k, c]
-            Gives::Input => of(pixels, k, c, false, false),
+            ConvPass::InputGrad => of(pixels, k, c, false, false),
             // dw[k, c] = Σ_p dy[p, k]·x[p, c]
-            Gives::Filters => of(k, pixels, c, true, false),
+            ConvPass::WeightGrad => of(k, pixels, c, true, false),
         }
     }
 
-    /// What is added, where the result will be: Spans: what to add or none, the bias or none, the result.
-    fn begin(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
-        let (n, channels, float) = match gives {
-            Gives::Output => (shape.y_len(), shape.k, float),
-            Gives::Input => (shape.x_len(), shape.c, float),
-            Gives::Filters => (shape.w_len(), shape.c, Float::F32),
+    /// Writes what is added to where the result will be. Spans: what to add (optional), the bias (optional), the
+    /// result.
+    fn begin(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
+        let (n, channels, float) = match pass {
+            ConvPass::Forward => (shape.y_len(), shape.k, float),
+            ConvPass::InputGrad => (shape.x_len(), shape.c, float),
+            ConvPass::WeightGrad => (shape.w_len(), shape.c, Float::F32),
         };
         let k = int("conv2d", channels)?;
-        let (add, bias) = (float.maybe("add", n), maybe::<f32>("bias", channels));
-        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.of("out", n)];
+        let (add, bias) = (float.optional("add", n), optional::<f32>("bias", channels));
+        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.span_of("out", n)];
         // SAFETY: the kernel reads n values and as many biases as there are channels, where these are given, and
         // writes n values.
         unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_begin"), threads(n), params) }
     }
 
-    fn direct(gpu: &Gpu, gives: Gives, float: Float, shape: ConvShape) -> Result<Way, GpuError> {
-        let (x, w, y) =
-            (float.of("x", shape.x_len()), float.of("w", shape.w_len()), float.of("y", shape.y_len()));
-        let dw = of::<f32>("dw", shape.w_len());
-        let (name, a, b, out, n) = match gives {
-            Gives::Output => (kernel!(float, "conv2d_forward"), x, w, y, shape.y_len()),
-            Gives::Input => (kernel!(float, "conv2d_input_grad"), y, w, x, shape.x_len()),
-            Gives::Filters => (kernel!(float, "conv2d_weight_grad"), x, y, dw, shape.w_len()),
+    fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Algorithm, GpuError> {
+        let (x, w, y) = (
+            float.span_of("x", shape.x_len()),
+            float.span_of("w", shape.w_len()),
+            float.span_of("y", shape.y_len()),
+        );
+        let dw = span_of::<f32>("dw", shape.w_len());
+        let (name, a, b, out, n) = match pass {
+            ConvPass::Forward => (kernel!(float, "conv2d_forward"), x, w, y, shape.y_len()),
+            ConvPass::InputGrad => (kernel!(float, "conv2d_input_grad"), y, w, x, shape.x_len()),
+            ConvPass::WeightGrad => (kernel!(float, "conv2d_weight_grad"), x, y, dw, shape.w_len()),
         };
         let ConvShape { n: images, h, w, c, k, r, s, stride, pad } = shape;
         let sizes = [images, h, w, c, k, r, s, stride, pad, shape.oh(), shape.ow()];
@@ -198,9 +208,9 @@ pub mod cuda {
             params.extend(sizes.iter().cloned());
             params.push(out.clone());
             // SAFETY: the kernel reads two tensors of the shape and writes (and with `more` reads) the third; taps
-            // outside an image are passed over.
+            // outside an image are skipped.
             unsafe { Launch::new(gpu, "conv2d", name, threads(n), params) }
         };
-        Ok(Way::Direct([launch(0)?, launch(1)?]))
+        Ok(Algorithm::Direct([launch(0)?, launch(1)?]))
     }
 }

@@ -1,4 +1,4 @@
-//! Counters that programs move on by themselves, so that nothing has to be told to them between runs.
+//! Counters that programs advance themselves, so that the host need not update them between runs.
 
 /// `out[i]` = `x[i]` + `by`, wrapping.
 pub fn cpu(x: &[i32], by: i32, out: &mut [i32]) {
@@ -7,22 +7,22 @@ pub fn cpu(x: &[i32], by: i32, out: &mut [i32]) {
     }
 }
 
-/// The same in place.
+/// Adds in place.
 pub fn in_place(by: i32, out: &mut [i32]) {
     out.iter_mut().for_each(|o| *o = o.wrapping_add(by));
 }
 
-/// The CUDA arm: `cuda/counter.cu`.
+/// The CUDA kernels: `cuda/counter.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, of, threads};
+    use crate::gpu::launch::{Launch, i32, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// n counters moved on. Spans: x, the result, which may be x.
+    /// Advances n counters. Spans: x, the result, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn advance(gpu: &Gpu, n: usize, by: i32) -> Result<Launch, GpuError> {
-        let params = vec![of::<i32>("x", n), i32(by), i64(n), of::<i32>("out", n)];
+        let params = vec![span_of::<i32>("x", n), i32(by), i64(n), span_of::<i32>("out", n)];
         // SAFETY: the kernel reads and writes n values.
         unsafe { Launch::new(gpu, "counter", "counter_advance", threads(n), params) }
     }

@@ -1,44 +1,52 @@
 //! Inverted dropout: each value is dropped or scaled by 1/(1 − rate), by the Philox uniform of its element.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
+use crate::ops::noise::{Distribution, RandomSequence, draw};
 
-/// The group of four elements at which the masks of a layer begin: layers share a place, not their uniforms.
+/// The group of four elements at which the masks of a layer begin: layers use the same stream and step, but different
+/// uniforms.
 #[must_use]
-pub fn first_group(layer: u32) -> u64 {
+pub(crate) fn first_group(layer: u32) -> u64 {
     u64::from(layer) << 32
 }
 
-/// What the values that stay are multiplied by.
+/// The factor of the values that are kept.
 fn scale(rate: f64) -> f64 {
     1.0 / (1.0 - rate)
 }
 
 multiversion! {
-    fn thin<T: Real>(place: Place, rate: f32, scale: T, first: u64, y: &mut [T]) {
-        draw(place, Law::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
+    fn drop_and_scale<T: Real>(sequence: RandomSequence, rate: f32, scale: T, first: u64, y: &mut [T]) {
+        draw(sequence, Distribution::Uniform, first, y, |y, u| *y = if u < rate { T::ZERO } else { *y * scale });
     }
 }
 
 /// `y[i]` = 0 where the uniform of element i is below the rate, else `x[i]`/(1 − rate); `x` = `None` means that `y`
-/// holds x. The uniforms are drawn in float32 whatever T.
-pub fn cpu<T: Real>(cpu: &Cpu, place: Place, layer: u32, rate: f64, x: Option<&[T]>, y: &mut [T]) {
+/// holds x. The uniforms are drawn in float32 for any T.
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    sequence: RandomSequence,
+    layer: u32,
+    rate: f64,
+    x: Option<&[T]>,
+    y: &mut [T],
+) {
     for_parts(cpu, y, GRAIN, |t, y| {
-        bring(x, t * GRAIN, y);
+        copy_unless_in_place(x, t * GRAIN, y);
         let first = first_group(layer) + (t * GRAIN / 4) as u64;
-        thin(cpu.simd, place, rate as f32, T::of(scale(rate)), first, y);
+        drop_and_scale(cpu.simd, sequence, rate as f32, T::of(scale(rate)), first, y);
     });
 }
 
-/// The CUDA arm: `cuda/dropout.cu`.
+/// The CUDA kernels: `cuda/dropout.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, span_of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// n values thinned. Spans: x, seed (2 words), step (1), y, which may be x.
+    /// Dropout of n values. Spans: x, seed (2 words), step (1), y, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(
         gpu: &Gpu,
         float: Float,
@@ -48,15 +56,15 @@ pub mod cuda {
         n: usize,
     ) -> Result<Launch, GpuError> {
         let params = vec![
-            float.of("x", n),
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            float.span_of("x", n),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(stream),
             u32(layer),
             f32(rate),
             f32(super::scale(rate)),
             i64(n),
-            float.of("y", n),
+            float.span_of("y", n),
         ];
         // SAFETY: the kernel reads n values, two words of the seed and one of the step, and writes n values.
         unsafe { Launch::new(gpu, "dropout", kernel!(float, "dropout"), threads(n.div_ceil(PACK)), params) }
@@ -64,61 +72,4 @@ pub mod cuda {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Level;
-
-    const PLACE: Place = Place { key: [3, 4], stream: 10, step: 7 };
-
-    fn ones(place: Place, layer: u32, rate: f64, n: usize) -> Vec<f64> {
-        let (x, mut y) = (vec![1.0; n], vec![f64::NAN; n]);
-        cpu(&Cpu::new(2, Level::Avx512), place, layer, rate, Some(&x), &mut y);
-        y
-    }
-
-    /// The share that is dropped lies within 4 standard deviations of the rate; the rest is scaled, so that the mean
-    /// stays.
-    #[test]
-    fn shares_and_scale_are_those_of_the_rate() {
-        let n = 100_000;
-        for rate in [0.1, 0.3, 0.5, 0.9] {
-            let y = ones(PLACE, 0, rate, n);
-            let kept = y.iter().filter(|v| **v != 0.0).count() as f64 / n as f64;
-            let deviation = (rate * (1.0 - rate) / n as f64).sqrt();
-            assert!((kept - (1.0 - rate)).abs() < 4.0 * deviation, "rate {rate}: {kept} kept");
-            assert!(y.iter().all(|v| *v == 0.0 || *v == 1.0 / (1.0 - rate)), "rate {rate}");
-        }
-        assert!(ones(PLACE, 0, 0.0, n).iter().all(|v| *v == 1.0));
-    }
-
-    /// Two masks of rate ½ agree by chance in half of the elements; a shared or shifted sequence would show.
-    #[test]
-    fn layers_steps_streams_and_seeds_have_masks_of_their_own() {
-        let n = 20_000;
-        let of = |place, layer| ones(place, layer, 0.5, n);
-        let base = of(PLACE, 1);
-        assert_eq!(base, of(PLACE, 1));
-        let others = [
-            of(PLACE, 0),
-            of(PLACE, 2),
-            of(Place { step: 8, ..PLACE }, 1),
-            of(Place { stream: 13, ..PLACE }, 1),
-            of(Place { key: [3, 5], ..PLACE }, 1),
-        ];
-        for (i, other) in others.iter().enumerate() {
-            let same = base.iter().zip(other).filter(|(a, b)| a == b).count() as f64 / n as f64;
-            assert!((same - 0.5).abs() < 0.02, "mask {i} agrees in {same}");
-        }
-    }
-
-    #[test]
-    fn in_place_and_by_parts_it_is_the_same() {
-        let x: Vec<f32> = (0..3 * GRAIN + 7).map(|i| i as f32 + 1.0).collect();
-        let cpu_of = |threads, level| Cpu::new(threads, level);
-        let mut want = vec![0.0; x.len()];
-        cpu(&cpu_of(1, Level::Portable), PLACE, 5, 0.4, Some(&x), &mut want);
-        let mut got = x.clone();
-        cpu(&cpu_of(3, Level::Avx512), PLACE, 5, 0.4, None, &mut got);
-        assert_eq!(got, want);
-    }
-}
+mod tests;

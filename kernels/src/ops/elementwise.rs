@@ -46,7 +46,7 @@ pub fn mul<T: Real>(cpu: &Cpu, x: &[T], y: &[T], out: &mut [T]) {
     });
 }
 
-/// The CUDA arm: `cuda/elementwise.cu`, and what it shares with `cuda/reduce.cu`.
+/// The CUDA kernels: `cuda/elementwise.cu`, and those of `cuda/reduce.cu` that are elementwise.
 pub mod cuda {
     use crate::gpu::launch::{Float, Launch, f32, i64, kernel, table, threads};
     use crate::gpu::{Gpu, GpuError};
@@ -54,9 +54,16 @@ pub mod cuda {
     /// a·x + b·y of n elements. Spans: x, y, the result, which may be either.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn axpby(gpu: &Gpu, float: Float, a: f64, b: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![f32(a), float.of("x", n), f32(b), float.of("y", n), i64(n), float.of("out", n)];
+        let params = vec![
+            f32(a),
+            float.span_of("x", n),
+            f32(b),
+            float.span_of("y", n),
+            i64(n),
+            float.span_of("out", n),
+        ];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
         unsafe { Launch::new(gpu, "elementwise", kernel!(float, "axpby"), size, params) }
@@ -65,9 +72,10 @@ pub mod cuda {
     /// a·x of n elements. Spans: x, the result, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn scale(gpu: &Gpu, float: Float, a: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), float.of("out", n)];
+        let params =
+            vec![float.span_of("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), float.span_of("out", n)];
         // SAFETY: the kernel reads one row of n elements and one factor, and writes one row.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "mul_rows"), threads(n), params) }
     }
@@ -75,20 +83,20 @@ pub mod cuda {
     /// x·y of n elements. Spans: x, y, the result.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn mul(gpu: &Gpu, float: Float, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), float.of("y", n), i64(n), float.of("out", n)];
+        let params = vec![float.span_of("x", n), float.span_of("y", n), i64(n), float.span_of("out", n)];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
         unsafe { Launch::new(gpu, "elementwise", kernel!(float, "mul"), size, params) }
     }
 
-    /// n times the same value. Spans: the result.
+    /// Fills n elements with one value. Spans: the result.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn fill(gpu: &Gpu, float: Float, value: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), float.of("out", n)];
+        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), float.span_of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "spread"), threads(n), params) }
     }

@@ -1,18 +1,18 @@
-//! Convolutions with what a pre-activation network puts around them: the input is normalised and rectified while it is
-//! loaded, and what a batch norm has to know of the result is gathered block by block while that is in the cache.
+//! Convolutions fused with their neighbours in a pre-activation network: the input is normalised and rectified while it
+//! is loaded, and the statistics for the next batch norm are computed block by block while the result is in the cache.
 //!
-//! Invariant: y, dx and dw are those of the plain ops on a normalised copy, bit for bit; sums and statistics differ from
-//! theirs only in where chunks end.
+//! Invariant: y, dx and dw are those of the plain ops on a normalised copy, bit for bit; sums and statistics differ
+//! from those of the plain ops only in where chunks end.
 
 pub mod cuda;
 
 use crate::cpu::{Cpu, Products, Real};
 use crate::ops::bn_stats::Stats;
-pub use crate::ops::channels::Grouped;
-use crate::ops::conv2d::{Add, After, Conv, ConvShape, ConvWeightGrad, Norm, Source};
+use crate::ops::conv2d::{Add, Conv, ConvInput, ConvShape, ConvWeightGrad, Epilogue, Prologue};
+pub use crate::ops::grouped::Grouped;
 use crate::ops::scale_shift_leaky::Reduce;
 
-/// What is prepared of a normalisation on load: y = leaky((x − mean)·scale + shift).
+/// The prepared part of a normalisation on load: y = leaky((x − mean)·scale + shift).
 #[derive(Clone, Debug)]
 pub struct Normalise {
     ends: Vec<usize>,
@@ -29,35 +29,38 @@ impl Normalise {
         Self { ends: ends.collect(), leak }
     }
 
-    /// x with its mean, scale and shift.
-    fn source<'a, T: Real>(&'a self, x: &'a [T], [mean, scale, shift]: [&'a [T]; 3]) -> Source<'a, T> {
-        Source { x, norm: Some(Norm { ends: &self.ends, mean, scale, shift, leak: T::of(self.leak) }) }
+    /// The input x with its mean, scale and shift.
+    fn source<'a, T: Real>(&'a self, x: &'a [T], [mean, scale, shift]: [&'a [T]; 3]) -> ConvInput<'a, T> {
+        ConvInput {
+            x,
+            prologue: Some(Prologue { ends: &self.ends, mean, scale, shift, leak: T::of(self.leak) }),
+        }
     }
 }
 
-/// y = x' ∗ w + bias + what is added, x' being x or x normalised; and the statistics of y.
+/// y = x' ∗ w + bias + addend, where x' is x or x normalised; and the statistics of y.
 #[derive(Debug)]
 pub struct Forward {
     conv: Conv,
-    norm: Option<Normalise>,
+    prologue: Option<Normalise>,
     stats: Option<Stats>,
 }
 
 impl Forward {
-    /// `stats`: y's groups of images, if its statistics are wanted.
+    /// `stats`: y's groups of images, if its statistics are to be computed.
     pub fn new(
         products: Products,
         shape: ConvShape,
-        norm: Option<Normalise>,
+        prologue: Option<Normalise>,
         stats: Option<&[usize]>,
     ) -> Self {
-        let conv = if norm.is_some() {
+        let conv = if prologue.is_some() {
             Conv::forward_normed(products, shape)
         } else {
             Conv::forward(products, shape)
         };
         let stats = stats.map(|groups| Stats::of_blocks(result(&shape, groups), conv.block_len()));
-        Self { conv, norm, stats }
+        Self { conv, prologue, stats }
     }
 
     /// Elements of workspace.
@@ -65,8 +68,8 @@ impl Forward {
         self.conv.workspace(cpu) + self.stats.as_ref().map_or(0, Stats::workspace)
     }
 
-    /// Computes y from x, its mean, scale and shift if it is normalised, filters and bias; then mean and biased variance
-    /// of y, if they are wanted.
+    /// Computes y from x, its mean, scale and shift if it is normalised, filters and bias; then mean and biased
+    /// variance of y, if they are wanted.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,
@@ -78,8 +81,8 @@ impl Forward {
         workspace: &mut [T],
     ) {
         let (workspace, parts) = workspace.split_at_mut(self.conv.workspace(cpu));
-        let source = match (&self.norm, coefficients) {
-            (Some(norm), Some(k)) => norm.source(x, k),
+        let source = match (&self.prologue, coefficients) {
+            (Some(prologue), Some(k)) => prologue.source(x, k),
             _ => x.into(),
         };
         let (Some(stats), Some((mean, var))) = (&self.stats, found) else {
@@ -87,8 +90,9 @@ impl Forward {
             return;
         };
         let look = |first: usize, y: &[T], part: &mut [T]| stats.block(cpu.simd, first, y, part);
-        let after = After { parts: &mut *parts, each: stats.block_part(), with: &[], run: &look };
-        self.conv.run(cpu, source, w, Some(bias), add, y, Some(after), workspace);
+        let epilogue =
+            Epilogue { parts: &mut *parts, part_len: stats.block_part(), also_read: &[], run: &look };
+        self.conv.run(cpu, source, w, Some(bias), add, y, Some(epilogue), workspace);
         stats.merge(cpu.simd, parts, mean, var);
     }
 }
@@ -102,7 +106,7 @@ pub struct InputGrad {
 }
 
 impl InputGrad {
-    /// `groups`: images that share a mean and a scale.
+    /// `groups`: the numbers of consecutive images that have one mean and one scale.
     pub fn new(products: Products, shape: ConvShape, groups: &[usize], leak: f64) -> Self {
         let conv = Conv::input_grad(products, shape);
         let reduce = Reduce::of_blocks(input(&shape, groups), leak, conv.block_len());
@@ -131,8 +135,9 @@ impl InputGrad {
         let k = &*k;
         let look =
             |first: usize, dh: &[T], part: &mut [T]| self.reduce.block(cpu.simd, first, x, dh, k, part);
-        let after = After { parts: &mut *parts, each: self.reduce.block_part(), with: x, run: &look };
-        self.conv.run(cpu, dy.into(), w, None, Add::None, dh, Some(after), workspace);
+        let epilogue =
+            Epilogue { parts: &mut *parts, part_len: self.reduce.block_part(), also_read: x, run: &look };
+        self.conv.run(cpu, dy.into(), w, None, Add::None, dh, Some(epilogue), workspace);
         self.reduce.total(cpu.simd, parts, dscale, dshift);
     }
 }
@@ -141,13 +146,13 @@ impl InputGrad {
 #[derive(Debug)]
 pub struct WeightGrad {
     conv: ConvWeightGrad,
-    norm: Normalise,
+    prologue: Normalise,
 }
 
 impl WeightGrad {
-    /// For a shape.
-    pub fn new(products: Products, shape: ConvShape, norm: Normalise) -> Self {
-        Self { conv: ConvWeightGrad::new(products, shape), norm }
+    /// Prepares it for a shape.
+    pub fn new(products: Products, shape: ConvShape, prologue: Normalise) -> Self {
+        Self { conv: ConvWeightGrad::new(products, shape), prologue }
     }
 
     /// Elements of workspace.
@@ -165,7 +170,7 @@ impl WeightGrad {
         dw: &mut [T],
         workspace: &mut [T],
     ) {
-        self.conv.run(cpu, self.norm.source(x, coefficients), dy, dw, workspace);
+        self.conv.run(cpu, self.prologue.source(x, coefficients), dy, dw, workspace);
     }
 }
 

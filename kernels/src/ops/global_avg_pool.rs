@@ -1,4 +1,4 @@
-//! Mean over the pixels of each image and channel, and its gradient.
+//! Global average pooling: the mean over the pixels of each image and channel, and its gradient.
 
 use crate::cpu::{Cpu, Real, for_parts};
 
@@ -28,9 +28,9 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, pixels: usize, c: usize, dy: &[T], dx: &mut 
     });
 }
 
-/// The CUDA arm: `cuda/global_avg_pool.cu`.
+/// The CUDA kernels: `cuda/global_avg_pool.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, of, threads};
+    use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     fn packs(float: Float, c: usize) -> usize {
@@ -40,35 +40,35 @@ pub mod cuda {
     /// n × c means over the pixels, in float32. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
-            float.of("x", n * pixels * c),
+            float.span_of("x", n * pixels * c),
             i64(n),
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
-            of::<f32>("y", n * c),
+            span_of::<f32>("y", n * c),
         ];
         let (name, size) = (kernel!(float, "global_avg_pool"), threads(n * packs(float, c)));
         // SAFETY: the kernel reads n × pixels × c values and writes n × c.
         unsafe { Launch::new(gpu, "global_avg_pool", name, size, params) }
     }
 
-    /// Its transpose, from float32. Spans: dy, dx.
+    /// The gradient, from float32. Spans: dy, dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
-            of::<f32>("dy", n * c),
+            span_of::<f32>("dy", n * c),
             i64(n),
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
-            float.of("dx", n * pixels * c),
+            float.span_of("dx", n * pixels * c),
         ];
         let (name, size) = (kernel!(float, "global_avg_pool_grad"), threads(n * pixels * packs(float, c)));
         // SAFETY: the kernel reads n × c values and writes n × pixels × c.

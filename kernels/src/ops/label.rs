@@ -1,4 +1,5 @@
-//! Picking out a label's logit, its transpose, and counting hits. A label outside `0..c` gives NaN (0 hits).
+//! Gathering the logit of the label, its transpose, and counting correct predictions. A label outside `0..c` gives NaN
+//! (and counts as wrong).
 
 use crate::cpu::Real;
 
@@ -32,18 +33,24 @@ pub fn hits<T: Real>(c: usize, x: &[T], label: &[i32], y: &mut [T]) {
     }
 }
 
-/// The CUDA arm: `cuda/label.cu`.
+/// The CUDA kernels: `cuda/label.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
+    use crate::gpu::launch::{Launch, i32, i64, int, span_of, threads, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// `y[n] = x[n, label[n]]`. Spans: x, label, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        let params = vec![
+            span_of::<f32>("x", n * c),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("y", n),
+        ];
         // SAFETY: the kernel reads n labels and of n × c logits only those inside a row; it writes n values.
         unsafe { Launch::new(gpu, "label", "label_gather_f32", threads(n), params) }
     }
@@ -51,10 +58,16 @@ pub mod cuda {
     /// `x[n, c]` = `v[n]` at the label, else 0. Spans: v, label, x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn scatter(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("v", n), of::<i32>("label", n), i64(n), classes, of::<f32>("x", n * c)];
+        let params = vec![
+            span_of::<f32>("v", n),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("x", n * c),
+        ];
         // SAFETY: the kernel reads n values and labels and writes n × c values.
         unsafe { Launch::new(gpu, "label", "label_scatter_f32", threads(n * c), params) }
     }
@@ -62,10 +75,16 @@ pub mod cuda {
     /// `y[n]` = 1 where the largest logit is the label's. Spans: x, label, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn hits(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        let params = vec![
+            span_of::<f32>("x", n * c),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("y", n),
+        ];
         // SAFETY: the kernel reads n × c logits and n labels and writes n values; the block is whole warps.
         unsafe { Launch::new(gpu, "label", "label_hits_f32", warps(n), params) }
     }

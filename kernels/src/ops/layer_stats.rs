@@ -1,8 +1,8 @@
-//! Statistics of all channels of a group together from those of each channel: what group normalisation with one group
-//! of channels (layer norm over images) needs beyond [`crate::ops::bn_stats`].
+//! The statistics of a whole image from those of its channels: what group normalisation with one group of channels
+//! (layer norm over images) needs beyond [`crate::ops::bn_stats`].
 //!
 //! All channels of a group have equally many values, so by Chan, Golub, LeVeque (1979) M = Σ mᵢ/C and
-//! V = Σ (vᵢ + (mᵢ − M)²)/C. Sums are formed in order in float64.
+//! V = Σ (vᵢ + (mᵢ − M)²)/C. Sums are formed in order, in float64.
 
 use crate::cpu::Real;
 
@@ -36,21 +36,21 @@ pub fn grad_cpu<T: Real>(c: usize, mean: &[T], d_mean: &[T], d_var: &[T], dmean:
     }
 }
 
-/// The CUDA arm: `cuda/layer_stats.cu`.
+/// The CUDA kernels: `cuda/layer_stats.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, int, of, warps};
+    use crate::gpu::launch::{Launch, i32, i64, int, span_of, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// M and V in each channel. Spans: mean, var, M, V.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
-        let mut params = vec![of::<f32>("mean", n), of::<f32>("var", n)];
+        let mut params = vec![span_of::<f32>("mean", n), span_of::<f32>("var", n)];
         params.extend(sizes);
-        params.extend([of::<f32>("all mean", n), of::<f32>("all var", n)]);
+        params.extend([span_of::<f32>("all mean", n), span_of::<f32>("all var", n)]);
         // SAFETY: the kernel reads and writes two groups × c matrices; the block is whole warps.
         unsafe { Launch::new(gpu, "layer_stats", "layer_stats", warps(groups), params) }
     }
@@ -58,30 +58,17 @@ pub mod cuda {
     /// dmean and dvar. Spans: mean, dM, dV, dmean, dvar.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
-        let mut params = vec![of::<f32>("mean", n), of::<f32>("dM", n), of::<f32>("dV", n)];
+        let mut params = vec![span_of::<f32>("mean", n), span_of::<f32>("dM", n), span_of::<f32>("dV", n)];
         params.extend(sizes);
-        params.extend([of::<f32>("dmean", n), of::<f32>("dvar", n)]);
+        params.extend([span_of::<f32>("dmean", n), span_of::<f32>("dvar", n)]);
         // SAFETY: the kernel reads three and writes two groups × c matrices; the block is whole warps.
         unsafe { Launch::new(gpu, "layer_stats", "layer_stats_grad", warps(groups), params) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Channels 1 2 3 and 7 7 7, worked out by hand.
-    #[test]
-    fn two_channels_merge_to_their_common_statistics() {
-        let (mut m, mut v) = ([0.0; 2], [0.0; 2]);
-        cpu(2, &[2.0, 7.0], &[2.0 / 3.0, 0.0], &mut m, &mut v);
-        assert_eq!(m, [4.5; 2]);
-        // ((3.5² + 2.5² + 1.5²) + 3·2.5²)/6
-        let want: f64 = (12.25 + 6.25 + 2.25 + 18.75) / 6.0;
-        assert!(v.iter().all(|v: &f64| (v - want).abs() < 1e-15));
-    }
-}
+mod tests;

@@ -43,17 +43,17 @@ pub fn softmax_grad<T: Real>(c: usize, p: &[T], u: &[T], dx: &mut [T]) {
     }
 }
 
-/// The CUDA arm: `cuda/logsumexp.cu`.
+/// The CUDA kernels: `cuda/logsumexp.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, NULL, i64, of, warps};
+    use crate::gpu::launch::{Launch, NULL, i64, span_of, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// `f[n]` = ln Σ_c exp(`x[n, c]`) of a rows × cols matrix. Spans: x, f.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn logsumexp(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", rows * cols), of::<f32>("f", rows), i64(rows), i64(cols)];
+        let params = vec![span_of::<f32>("x", rows * cols), span_of::<f32>("f", rows), i64(rows), i64(cols)];
         // SAFETY: the kernel reads rows × cols values and writes rows; the block is whole warps.
         unsafe { Launch::new(gpu, "logsumexp", "logsumexp_rows_f32", warps(rows), params) }
     }
@@ -61,10 +61,10 @@ pub mod cuda {
     /// p = softmax(x) of a rows × cols matrix. Spans: x, p.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn softmax(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
         let n = rows * cols;
-        let params = vec![of::<f32>("x", n), NULL, of::<f32>("p", n), i64(rows), i64(cols)];
+        let params = vec![span_of::<f32>("x", n), NULL, span_of::<f32>("p", n), i64(rows), i64(cols)];
         // SAFETY: the kernel reads and writes rows × cols values; a null scale stands for ones.
         unsafe { Launch::new(gpu, "logsumexp", "softmax_rows_f32", warps(rows), params) }
     }
@@ -72,26 +72,20 @@ pub mod cuda {
     /// p·(u − Σ u·p) of rows × cols matrices. Spans: p, u, the result.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn softmax_grad(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
         let n = rows * cols;
-        let params = vec![of::<f32>("p", n), of::<f32>("u", n), of::<f32>("dx", n), i64(rows), i64(cols)];
+        let params = vec![
+            span_of::<f32>("p", n),
+            span_of::<f32>("u", n),
+            span_of::<f32>("dx", n),
+            i64(rows),
+            i64(cols),
+        ];
         // SAFETY: the kernel reads two matrices of rows × cols values and writes a third.
         unsafe { Launch::new(gpu, "logsumexp", "softmax_grad_f32", warps(rows), params) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn infinities_and_nan_are_what_mathematics_says() {
-        const INF: f32 = f32::INFINITY;
-        let rows = [[0.0, INF], [-INF, INF], [-INF, 2.5], [-INF, -INF], [INF, f32::NAN], [f32::NAN, -INF]];
-        let mut y = [0.0f32; 6];
-        cpu(2, rows.as_flattened(), &mut y);
-        assert_eq!(y[..4], [INF, INF, 2.5, -INF]);
-        assert!(y[4].is_nan() && y[5].is_nan());
-    }
-}
+mod tests;

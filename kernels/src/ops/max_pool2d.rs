@@ -1,4 +1,4 @@
-//! Largest values of windows of pixels, and their gradient.
+//! Max pooling over windows of pixels, and its gradient.
 //!
 //! Invariant: a NaN is larger than any number; of equal values the first counts, row by row, as in PyTorch.
 
@@ -6,10 +6,10 @@ use crate::cpu::{Cpu, GRAIN, Real, for_parts, simd::multiversion};
 pub use crate::ops::windows::Windows;
 use core::ops::Range;
 
-/// Channels looked at together in the gradient.
+/// Channels processed together in the gradient.
 const LANES: usize = 16;
 
-/// Whether `x` takes the place of the largest so far.
+/// Whether `x` replaces the largest value so far.
 #[inline(always)]
 fn beats<T: Real>(x: T, best: T) -> bool {
     x > best || x.partial_cmp(&x).is_none()
@@ -81,7 +81,7 @@ multiversion! {
     }
 }
 
-/// y = the largest value of each window in each channel; what lies outside of the image is not looked at.
+/// y = the largest value of each window in each channel; padding pixels are ignored.
 pub fn cpu<T: Real>(cpu: &Cpu, v: &Windows, x: &[T], y: &mut [T]) {
     let (oh, len, image) = (v.oh(), v.ow() * v.c, v.h * v.w * v.c);
     let rows = (GRAIN / len.max(1)).max(1);
@@ -101,20 +101,20 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, x: &[T], dy: &[T], dx: &mut [T]
     });
 }
 
-/// The CUDA arm: `cuda/max_pool2d.cu`.
+/// The CUDA kernels: `cuda/max_pool2d.cu`.
 pub mod cuda {
     use super::Windows;
-    use crate::gpu::launch::{Launch, of, threads};
+    use crate::gpu::launch::{Launch, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
-    /// The largest values. Spans: x, y.
+    /// Forward pass. Spans: x, y.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, v: &Windows) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len())];
         params.extend(v.params("max_pool2d")?);
-        params.push(of::<f32>("y", v.y_len()));
+        params.push(span_of::<f32>("y", v.y_len()));
         // SAFETY: the kernel reads pixels inside the images, x_len values in all, and writes y_len.
         unsafe { Launch::new(gpu, "max_pool2d", "max_pool2d", threads(v.y_len()), params) }
     }
@@ -122,29 +122,15 @@ pub mod cuda {
     /// dx. Spans: x, dy, dx.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, v: &Windows) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len()), of::<f32>("dy", v.y_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len()), span_of::<f32>("dy", v.y_len())];
         params.extend(v.params("max_pool2d")?);
-        params.push(of::<f32>("dx", v.x_len()));
+        params.push(span_of::<f32>("dx", v.x_len()));
         // SAFETY: the kernel reads x_len values of x and y_len of dy, and writes x_len.
         unsafe { Launch::new(gpu, "max_pool2d", "max_pool2d_grad", threads(v.x_len()), params) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Level;
-
-    #[test]
-    fn a_nan_wins_and_of_equals_the_first() {
-        let v = Windows { n: 1, h: 1, w: 4, c: 1, size: 3, stride: 1, pad: 1 };
-        let cpu1 = Cpu::new(1, Level::Portable);
-        let (mut y, mut dx) = ([0.0f32; 4], [0.0f32; 4]);
-        cpu(&cpu1, &v, &[f32::NAN, 1.0, 2.0, 2.0], &mut y);
-        assert!(y[0].is_nan() && y[1].is_nan() && y[2..] == [2.0, 2.0], "{y:?}");
-        grad_cpu(&cpu1, &v, &[f32::NAN, 1.0, 2.0, 2.0], &[1.0, 2.0, 4.0, 8.0], &mut dx);
-        assert_eq!(dx, [3.0, 0.0, 12.0, 0.0]);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
-//! The ops, one file each: arguments, CPU arm and CUDA arm side by side.
+//! The ops, one file each: arguments, CPU backend and CUDA backend side by side.
 //!
-//! [`channels`] and [`windows`] are what several of them share.
+//! `grouped` and [`windows`] hold what several ops use.
 
 pub mod adam;
 pub mod augment;
@@ -10,7 +10,7 @@ pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;
 pub mod cast;
-pub mod channels;
+
 pub mod concat;
 pub mod conv2d;
 pub mod counter;
@@ -18,6 +18,7 @@ pub mod dropout;
 pub mod elementwise;
 pub mod fused_conv2d;
 pub mod global_avg_pool;
+pub(crate) mod grouped;
 pub mod label;
 pub mod layer_stats;
 pub mod leaky_relu;

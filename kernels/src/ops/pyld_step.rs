@@ -1,19 +1,19 @@
 //! One outer step of PYLD (proximal YOPO-SGLD), from the gradient of the energy at the outer point.
 //!
-//! The first layer is affine, so the N inner steps share one gradient g (Yang & Ji, ICCV 2021, algorithm 1):
+//! The first layer is affine, so the N inner steps use the same gradient g (Yang & Ji, ICCV 2021, algorithm 1):
 //! N steps x ← clip(x + α·ĝ, ±1), ĝ = clip(g, ±ε), equal clip(clip(x + α·ĝ) + (N−1)·α·ĝ), for any x: after the
-//! first the point lies in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
+//! first the point is in the box, and the motion is monotone. An optional SGLD step goes before, noise after. With
 //! bounds of 0, N = 1 and noise it is the step of plain SGLD, as JEM takes it: x ← x + α·g + σ·ξ.
 
-use crate::cpu::{Cpu, GRAIN, Real, bring, for_parts, simd::multiversion};
-use crate::ops::noise::{Law, Place, draw};
+use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts, simd::multiversion};
+use crate::ops::noise::{Distribution, RandomSequence, draw};
 
 /// The constants of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Args {
-    /// N; 0 leaves out the inner steps.
+    /// N: number of inner steps; 0 for none.
     pub inner: u32,
-    /// α.
+    /// α: step size.
     pub step_size: f64,
     /// ε: the gradient is clipped to ±ε elementwise; 0 for no bound.
     pub clip: f64,
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The bounds on gradient and chain, infinite where there is none.
+    /// The bounds on gradient and chain, infinite if there is none.
     fn bounds(&self) -> [f64; 2] {
         let clip = if self.clip > 0.0 { self.clip } else { f64::INFINITY };
         [clip, if self.boxed { 1.0 } else { f64::INFINITY }]
@@ -57,44 +57,53 @@ multiversion! {
 }
 
 multiversion! {
-    fn disturbed<T: Real>(args: Args, place: Place, first: u64, x: &mut [T]) {
+    fn step_with_noise<T: Real>(args: Args, sequence: RandomSequence, first: u64, x: &mut [T]) {
         let (lo, hi, sd) = (T::of(-1.0), T::of(1.0), T::of(args.noise));
-        draw(place, Law::Normal, first, x, |x, z| {
+        draw(sequence, Distribution::Normal, first, x, |x, z| {
             let v = *x + sd * T::of(f64::from(z));
             *x = if args.clip_after_noise { v.clip(lo, hi) } else { v };
         });
     }
 }
 
-/// x' from x and g. `x` = `None`: `out` holds x. `place` is needed if there is noise.
-pub fn cpu<T: Real>(cpu: &Cpu, args: Args, x: Option<&[T]>, g: &[T], place: Option<Place>, out: &mut [T]) {
+/// x' from x and g. `x` = `None`: `out` holds x. `sequence` is needed if there is noise.
+pub fn cpu<T: Real>(
+    cpu: &Cpu,
+    args: Args,
+    x: Option<&[T]>,
+    g: &[T],
+    sequence: Option<RandomSequence>,
+    out: &mut [T],
+) {
     for_parts(cpu, out, GRAIN, |t, out| {
         let at = t * GRAIN;
-        bring(x, at, out);
+        copy_unless_in_place(x, at, out);
         moved(cpu.simd, args, &g[at..], out);
-        if let (true, Some(place)) = (args.noise > 0.0, place) {
-            disturbed(cpu.simd, args, place, (at / 4) as u64, out);
+        if let (true, Some(sequence)) = (args.noise > 0.0, sequence) {
+            step_with_noise(cpu.simd, args, sequence, (at / 4) as u64, out);
         }
     });
 }
 
-/// The CUDA arm: `cuda/pyld_step.cu`.
+/// The CUDA kernels: `cuda/pyld_step.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, span_of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
-    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then x', which may be x.
+    /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then
+    /// x', which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, float: Float, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let noisy = args.noise > 0.0;
         let [clip, side] = args.bounds();
-        let (seed, step) = if noisy { (of::<i32>("seed", 2), of::<i32>("step", 1)) } else { (NULL, NULL) };
+        let (seed, step) =
+            if noisy { (span_of::<i32>("seed", 2), span_of::<i32>("step", 1)) } else { (NULL, NULL) };
         let params = vec![
-            of::<f32>("x", n),
-            float.of("g", n),
+            span_of::<f32>("x", n),
+            float.span_of("g", n),
             i64(n),
             f32(clip),
             f32(side),
@@ -108,7 +117,7 @@ pub mod cuda {
             step,
             u32(0),
             u32(stream),
-            of::<f32>("out", n),
+            span_of::<f32>("out", n),
             NULL,
             NULL,
             NULL,

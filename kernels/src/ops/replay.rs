@@ -3,7 +3,7 @@
 //! Duplicate indices: the highest position in the batch wins, on every device.
 
 use crate::cpu::{Cpu, Real, for_parts, simd::multiversion};
-use crate::ops::noise::{BLOCK, Law, Place, block, draw};
+use crate::ops::noise::{BLOCK, Distribution, RandomSequence, block, draw};
 
 /// `out[i, ·]` = buffer[`index[i]`, ·]; a row of NaN where the index is out of range.
 pub fn gather<T: Real>(cpu: &Cpu, row: usize, buffer: &[T], index: &[i32], out: &mut [T]) {
@@ -35,13 +35,13 @@ pub fn scatter<T: Real>(row: usize, buffer: Option<&[T]>, index: &[i32], x: &[T]
 pub enum Kind {
     /// The chain goes on.
     Keep = 0,
-    /// It restarts from the informative law of its class.
+    /// It restarts from the informative distribution of its class.
     Informative = 1,
     /// It restarts from uniform noise in [−1, 1].
     Uniform = 2,
 }
 
-/// The training images behind the informative law, sorted by class.
+/// The training images behind the informative distribution, sorted by class.
 #[derive(Clone, Copy, Debug)]
 pub struct ByClass<'a> {
     /// N × row bytes; a byte u is the value (u/255 − 0.5)/0.5.
@@ -55,9 +55,9 @@ pub struct ByClass<'a> {
 /// `out[i, ·]` = `x[i, ·]`, or a fresh start by `kind[i]` and `class[i]`.
 ///
 /// The informative start is μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ, z and ξ standard normal, over the n images of the
-/// class, clipped to ±1: given the data its law is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without ever
-/// forming Σ. Chain i draws elements `i·2³²…` of the place. A class without images starts from its mean alone; where
-/// there is no such class, or its offsets do not lie in order among the images, the row is NaN.
+/// class, clipped to ±1: given the data its distribution is N(μ, Σ + 10⁻⁴I) with Σ the class covariance (÷ n), without
+/// ever forming Σ. Chain i draws elements `i·2³²…` of the sequence. A class without images starts from its mean alone;
+/// where there is no such class, or its offsets do not lie in order among the images, the row is NaN.
 pub fn restart<T: Real>(
     cpu: &Cpu,
     row: usize,
@@ -65,15 +65,15 @@ pub fn restart<T: Real>(
     x: Option<&[T]>,
     kind: &[i32],
     class: &[i32],
-    place: Place,
+    sequence: RandomSequence,
     out: &mut [T],
 ) {
     for_parts(cpu, out, row, |i, out| {
         let base = (i as u64) << 32;
         if kind[i] == Kind::Informative as i32 {
-            informative(cpu.simd, row, data, class[i], place, base, out);
+            informative(cpu.simd, row, data, class[i], sequence, base, out);
         } else if kind[i] == Kind::Uniform as i32 {
-            uniform(cpu.simd, place, base, out);
+            uniform(cpu.simd, sequence, base, out);
         } else if let Some(x) = x {
             out.copy_from_slice(&x[i * row..(i + 1) * row]);
         }
@@ -82,18 +82,18 @@ pub fn restart<T: Real>(
 
 multiversion! {
     /// Uniform on [−1, 1].
-    fn uniform<T: Real>(place: Place, base: u64, out: &mut [T]) {
-        draw(place, Law::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
+    fn uniform<T: Real>(sequence: RandomSequence, base: u64, out: &mut [T]) {
+        draw(sequence, Distribution::Uniform, base, out, |o, u| *o = T::of(f64::from(2.0 * u - 1.0)));
     }
 }
 
 /// Pixels of a chain worked on at a time: their sums stay in the nearest cache, and the images' weights are drawn
-/// once for images of up to so many values.
+/// once for images of up to that many values.
 const PIXELS: usize = 4096;
 
 multiversion! {
     fn informative<T: Real>(
-        row: usize, data: ByClass<'_>, class: i32, place: Place, base: u64, out: &mut [T],
+        row: usize, data: ByClass<'_>, class: i32, sequence: RandomSequence, base: u64, out: &mut [T],
     ) {
         let bounds = usize::try_from(class).ok().and_then(|c| Some((c, data.offsets.get(c..c + 2)?)));
         let Some((c, &[first, end])) = bounds.and_then(|(c, b)| Some((c, <&[i32; 2]>::try_from(b).ok()?))) else {
@@ -113,7 +113,7 @@ multiversion! {
             // Σ_j z_j x_j − (Σ_j z_j) μ.
             let (mut sum, mut total) = ([0.0f32; PIXELS], 0.0f32);
             for (k, images) in images.chunks(BLOCK * row.max(1)).enumerate() {
-                let z = block(place, Law::Normal, base + (k * BLOCK / 4) as u64);
+                let z = block(sequence, Distribution::Normal, base + (k * BLOCK / 4) as u64);
                 for (x, z) in images.chunks_exact(row.max(1)).zip(z) {
                     total += z;
                     for (s, &u) in sum[..len].iter_mut().zip(&x[at..]) {
@@ -125,7 +125,7 @@ multiversion! {
             for (k, (out, (sum, mean))) in values.enumerate() {
                 // The pixel noise follows the image weights, in the upper half of the chain's elements.
                 let group = (at + k * BLOCK) / 4;
-                let xi = block(place, Law::Normal, base + (1 << 31) + group as u64);
+                let xi = block(sequence, Distribution::Normal, base + (1 << 31) + group as u64);
                 for (((o, s), m), xi) in out.iter_mut().zip(sum).zip(mean).zip(xi) {
                     let v = m + factor * (s - total * m) + 1e-2 * xi;
                     *o = T::of(f64::from(v.clip(-1.0, 1.0)));
@@ -135,27 +135,30 @@ multiversion! {
     }
 }
 
-/// The CUDA arm: `cuda/replay.cu`.
+/// The CUDA kernels: `cuda/replay.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_by_row, u32};
+    use crate::gpu::launch::{Launch, blocks, i32, i64, int, span_of, threads, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
     /// Rows of a buffer of `rows` × `row` elements by n indices. Spans: buffer, index, out.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("buffer", rows * row),
+            span_of::<f32>("buffer", rows * row),
             i32(int("gather", rows)?),
             i64(row),
-            of::<i32>("index", n),
+            span_of::<i32>("index", n),
             i32(int("gather", n)?),
-            of::<f32>("out", n * row),
+            span_of::<f32>("out", n * row),
         ];
-        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n rows.
-        unsafe { Launch::new(gpu, "replay", "replay_gather_f32", threads_by_row(row.div_ceil(4), n), params) }
+        // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n
+        // rows.
+        unsafe {
+            Launch::new(gpu, "replay", "replay_gather_f32", threads_per_row(row.div_ceil(4), n), params)
+        }
     }
 
     /// Rows written back into a buffer of `rows` × `row` elements by n indices.
@@ -167,19 +170,24 @@ pub mod cuda {
     }
 
     impl Scatter {
-        /// For a shape.
+        /// Prepares it for a shape.
         ///
         /// # Errors
-        /// What compiling and loading give.
+        /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Self, GpuError> {
             let count = i32(int("scatter", n)?);
-            let (index, slots) = (of::<i32>("index", n), of::<i32>("slots", n));
+            let (index, slots) = (span_of::<i32>("index", n), span_of::<i32>("slots", n));
             let params = vec![index, count.clone(), i32(int("scatter", rows)?), slots.clone()];
             // SAFETY: the kernel reads n indices and writes n slots, each below `rows` or −1.
             let find = unsafe { Launch::new(gpu, "replay", "replay_slots", threads(n), params)? };
-            let params =
-                vec![of::<f32>("x", n * row), i64(row), slots, count, of::<f32>("buffer", rows * row)];
-            let size = threads_by_row(row.div_ceil(4), n);
+            let params = vec![
+                span_of::<f32>("x", n * row),
+                i64(row),
+                slots,
+                count,
+                span_of::<f32>("buffer", rows * row),
+            ];
+            let size = threads_per_row(row.div_ceil(4), n);
             // SAFETY: the kernel reads n slots and rows and writes rows of the buffer that the slots name.
             let write = unsafe { Launch::new(gpu, "replay", "replay_scatter_f32", size, params)? };
             Ok(Self { slots: find, write, workspace: n * size_of::<i32>() })
@@ -190,10 +198,10 @@ pub mod cuda {
             self.workspace
         }
 
-        /// Asks for one run; `buffer` holds the old rows.
+        /// Submits one run; `buffer` holds the old rows.
         ///
         /// # Errors
-        /// If lengths do not fit; what the driver answers.
+        /// If lengths do not fit; a driver error.
         pub fn run(
             &self,
             gpu: &Gpu,
@@ -211,7 +219,7 @@ pub mod cuda {
     /// class, images, offsets, means, seed, step, the result, which may be x.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn restart(
         gpu: &Gpu,
         (n, row): (usize, usize),
@@ -219,20 +227,20 @@ pub mod cuda {
         stream: u32,
     ) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("x", n * row),
-            of::<i32>("kind", n),
-            of::<i32>("class", n),
-            of::<u8>("images", images * row),
-            of::<i32>("offsets", classes + 1),
-            of::<f32>("means", classes * row),
+            span_of::<f32>("x", n * row),
+            span_of::<i32>("kind", n),
+            span_of::<i32>("class", n),
+            span_of::<u8>("images", images * row),
+            span_of::<i32>("offsets", classes + 1),
+            span_of::<f32>("means", classes * row),
             i32(int("restart", images)?),
             i32(int("restart", classes)?),
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(0),
             u32(stream),
             i32(int("restart", row)?),
-            of::<f32>("out", n * row),
+            span_of::<f32>("out", n * row),
         ];
         if n == 0 || n > 65_535 {
             return Err(GpuError::shape("restart", format!("{n} chains")));

@@ -1,5 +1,5 @@
-//! y = leaky((x − mean)·scale + shift), with mean and scale of the image's group: the last part of batch norm,
-//! with its rectifier; and its gradients.
+//! y = leaky((x − mean)·scale + shift), with mean and scale of the image's group: the affine part of batch norm
+//! followed by a leaky ReLU; and its gradients.
 //!
 //! The deviation from the mean is formed first, so that the gradient of the scale, Σ dz·(x − mean), does not
 //! cancel.
@@ -10,8 +10,8 @@ use crate::cpu::columns::{self, Term};
 use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
-pub use crate::ops::channels::Grouped;
-use crate::ops::channels::{Chunks, repeat, room};
+pub use crate::ops::grouped::Grouped;
+use crate::ops::grouped::{Chunks, repeat, repeat_buffer};
 
 /// The coefficients of one group, from `[groups, c]` or `[c]`.
 fn coefficient<T>(v: &[T], c: usize, group: usize) -> &[T] {
@@ -54,7 +54,7 @@ pub fn cpu<T: Real>(
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, y, grain, |t, y| {
         let at = t * grain;
-        let (mut m, mut a, mut b) = (room(), room(), room());
+        let (mut m, mut a, mut b) = (repeat_buffer(), repeat_buffer(), repeat_buffer());
         let shift = repeat(shift, &mut b);
         shape.pieces(at, y.len(), |g, r| {
             let y = &mut y[r.start - at..r.end - at];
@@ -139,7 +139,8 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_,
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
         let at = t * grain;
-        let (mut m, mut s, mut h, mut a, mut b) = (room(), room(), room(), room(), room());
+        let (mut m, mut s, mut h, mut a, mut b) =
+            (repeat_buffer(), repeat_buffer(), repeat_buffer(), repeat_buffer(), repeat_buffer());
         let shift = repeat(g.shift, &mut h);
         shape.pieces(at, dx.len(), |group, r| {
             let dx = &mut dx[r.start - at..r.end - at];
@@ -184,7 +185,7 @@ unsafe impl<T: Real> Term<T, 2> for Slopes<'_, T> {
     }
     #[inline(always)]
     unsafe fn add<V: Arithmetic>(&self, i: usize, j: usize, [dscale, dshift]: [V; 2]) -> [V; 2] {
-        // SAFETY: as promised by the caller.
+        // SAFETY: as the caller guarantees.
         unsafe {
             let (x, dy) = (self.x.as_ptr().add(i), self.dy.as_ptr().add(i));
             let (mean, scale) = (self.mean.as_ptr().add(j), self.scale.as_ptr().add(j));
@@ -207,20 +208,20 @@ pub struct Reduce {
 }
 
 impl Reduce {
-    /// For a shape.
+    /// Prepares it for a shape.
     pub fn new(shape: Grouped, leak: f64) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::new(shape, 2 * span), span, leak }
     }
 
     /// For tensors that are seen in blocks of `len` elements, whole rows, by [`Reduce::block`].
-    pub fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
+    pub(crate) fn of_blocks(shape: Grouped, leak: f64, len: usize) -> Self {
         let span = columns::span(shape.c);
         Self { chunks: Chunks::of_blocks(shape, len, 2 * span), span, leak }
     }
 
     /// Elements that a block finds.
-    pub fn block_part(&self) -> usize {
+    pub(crate) fn block_part(&self) -> usize {
         self.chunks.block_part()
     }
 
@@ -250,7 +251,7 @@ impl Reduce {
         }
     }
 
-    /// The sums; chunks are added in order in float64.
+    /// The sums; chunks are added in order, in float64.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,
@@ -275,7 +276,7 @@ impl Reduce {
         let (mean, k) = k[group * 3 * self.span..][..3 * self.span].split_at(self.span);
         let (scale, shift) = k.split_at(self.span);
         let terms = Slopes { x, dy, mean, scale, shift, leak: T::of(self.leak) };
-        columns::sums(simd, &terms, self.chunks.shape().c, self.chunks.far(), part);
+        columns::sums(simd, &terms, self.chunks.shape().c, self.chunks.prefetch(), part);
     }
 
     /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.
@@ -286,41 +287,11 @@ impl Reduce {
         });
     }
 
-    /// The sums from what the chunks gave, added in order in float64.
+    /// The sums from what the chunks gave, added in order, in float64.
     pub fn total<T: Real>(&self, simd: Simd, parts: &[T], dscale: &mut [T], dshift: &mut [T]) {
         self.chunks.total(simd, self.span, parts, [dscale, dshift]);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::Level;
-
-    #[test]
-    fn the_slope_at_zero_is_the_leak_in_both_gradients() {
-        for level in [Level::Portable, Level::Avx2, Level::Avx512] {
-            let cpu = Cpu::new(1, level);
-            let shape = Grouped { groups: vec![1], pixels: 2, c: 2 };
-            // z is 0 for the first pixel and ±1 for the second.
-            let (x, dy) = ([3.0f32, 3.0, 4.0, 2.0], [4.0f32; 4]);
-            let (mean, scale, shift) = ([3.0f32; 2], [1.0f32; 2], [0.0f32; 2]);
-            let args = GradArgs {
-                x: &x,
-                dy: &dy,
-                mean: &mean,
-                scale: &scale,
-                shift: &shift,
-                stats: None,
-                add: None,
-            };
-            let mut dx = [0.0; 4];
-            grad_cpu(&cpu, &shape, 0.25, &args, &mut dx);
-            assert_eq!(dx, [1.0, 1.0, 4.0, 1.0]);
-            let reduce = Reduce::new(shape, 0.25);
-            let (mut dscale, mut dshift, mut ws) = ([0.0; 2], [0.0; 2], vec![0.0; reduce.workspace()]);
-            reduce.run(&cpu, &x, &dy, (&mean, &scale, &shift), &mut dscale, &mut dshift, &mut ws);
-            assert_eq!((dscale, dshift), ([4.0, -1.0], [5.0, 2.0]));
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
-//! Square windows over the pixels of N×H×W×C images: what pooling looks at.
+//! Square pooling windows over the pixels of N×H×W×C images.
 
 use core::ops::Range;
 
-/// Windows of `size` × `size` pixels over images in a margin of `pad` pixels that are not there.
+/// Windows of `size` × `size` pixels over images padded by `pad` pixels on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Images.
@@ -15,9 +15,9 @@ pub struct Windows {
     pub c: usize,
     /// Rows and columns of a window.
     pub size: usize,
-    /// Step from window to window, both ways.
+    /// Stride between windows, in both directions.
     pub stride: usize,
-    /// Rows and columns before the first and after the last, at most half a window, so that none is empty.
+    /// Padding on each side, at most half a window, so that every window contains a pixel of the image.
     pub pad: usize,
 }
 
@@ -32,24 +32,24 @@ impl Windows {
         (self.w + 2 * self.pad - self.size) / self.stride + 1
     }
 
-    /// Values of the images.
+    /// Number of values of the images.
     pub fn x_len(&self) -> usize {
         self.n * self.h * self.w * self.c
     }
 
-    /// Values of an array with a pixel a window.
+    /// Number of values of the result: one pixel per window.
     pub fn y_len(&self) -> usize {
         self.n * self.oh() * self.ow() * self.c
     }
 
-    /// The pixels that window `o` sees along a side of `len` pixels.
+    /// The pixels that window `o` covers along an axis of `len` pixels.
     #[inline(always)]
     pub(crate) fn seen(&self, o: usize, len: usize) -> Range<usize> {
         let end = o * self.stride + self.size;
         (o * self.stride).saturating_sub(self.pad)..end.saturating_sub(self.pad).min(len)
     }
 
-    /// The windows, `outs` along this side, that see pixel `i`.
+    /// The windows, of `outs` along this axis, that cover pixel `i`.
     #[inline(always)]
     pub(crate) fn seers(&self, i: usize, outs: usize) -> Range<usize> {
         let last = (i + self.pad) / self.stride;
@@ -59,28 +59,14 @@ impl Windows {
     /// The parameters of the CUDA kernels: n, and h, w, c, size, stride, pad, oh, ow.
     pub(crate) fn params(
         &self,
-        stem: &'static str,
+        op: &'static str,
     ) -> Result<Vec<crate::gpu::launch::Param>, crate::gpu::GpuError> {
         use crate::gpu::launch::{i32, i64, int};
         let sizes = [self.h, self.w, self.c, self.size, self.stride, self.pad, self.oh(), self.ow()];
-        let sizes = sizes.into_iter().map(|v| int(stem, v).map(i32));
+        let sizes = sizes.into_iter().map(|v| int(op, v).map(i32));
         std::iter::once(Ok(i64(self.n))).chain(sizes).collect()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pixels_and_windows_see_each_other() {
-        for (size, stride, pad) in [(3, 1, 1), (3, 2, 0), (2, 2, 0), (2, 3, 1), (5, 2, 2), (1, 1, 0)] {
-            let v = Windows { n: 1, h: 7, w: 9, c: 1, size, stride, pad };
-            for o in 0..v.oh() {
-                assert!(!v.seen(o, v.h).is_empty());
-                let seen: Vec<usize> = (0..v.h).filter(|i| v.seers(*i, v.oh()).contains(&o)).collect();
-                assert_eq!(seen, v.seen(o, v.h).collect::<Vec<_>>(), "{v:?} {o}");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
-// A libcudnn.so.9 of plain loops, for the tests of the wrappers over it: float32, or bf16 added up in float32 and rounded
-// once, all three tensors alike as the library of old asks for; NHWC with KRSC filters. It takes the
-// algorithms that add in a fixed order and no others, needs workspace for some, and works through the fake driver, so
-// that it can be captured. Forward algorithm 0 takes three times as long as 1.
+// A libcudnn.so.9 of plain loops, for the tests of the wrappers over it: float32, or bf16 added up in float32 and
+// rounded once, all three tensors alike as the library of old asks for; NHWC with KRSC filters. It takes the algorithms
+// that add in a fixed order and no others, needs workspace for some, and works through the fake driver, so that it can
+// be captured. Forward algorithm 0 takes three times as long as 1.
 //
 // With FAKE_CUDNN_FLAKY set 1 is the slower one, and forward algorithm 6 is taken too: the fastest, with other values
 // each time.

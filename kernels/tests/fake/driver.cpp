@@ -1,9 +1,9 @@
 // A libcuda.so.1 without a GPU, for the tests of the probe, of the wrappers over the driver and of programs.
 //
 // It has the symbols that the probe asks for and no others, so that a wrapper which needs one more is found out (and
-// cuGetExportTable, which NVRTC takes from any driver it finds). Its device memory is memory of the process, its streams
-// do everything at once, its graphs are lists of what was asked for. It runs the project's kernels by name on
-// cuda/emulate, whatever code was loaded.
+// cuGetExportTable, which NVRTC takes from any driver it finds). Its device memory is memory of the process, its
+// streams do everything at once, its graphs are lists of the captured work. It runs the project's kernels by name on
+// cuda/emulate, independent of the loaded code.
 //
 //   -DFAKE_BARE       a library with cuInit only: symbols are missing
 //   -DFAKE_INIT=100   cuInit answers with that error

@@ -1,7 +1,7 @@
-//! A made-up GPU for tests: a driver whose device is the CPU, running the project's kernels on `cuda/emulate`, and a
+//! A fake GPU for tests: a driver whose device is the CPU, running the project's kernels on `cuda/emulate`, and a
 //! compiler that compiles nothing. Tests of other crates include this file by its path.
 //!
-//! What must hold: a process can load one driver only, so a fake is met in a child process.
+//! What must hold: a process can load one driver only, so a fake one is loaded in a child process.
 
 #![allow(dead_code)]
 
@@ -17,7 +17,7 @@ fn kernels_folder() -> PathBuf {
     if here.ends_with("kernels") { here.to_path_buf() } else { here.join("../kernels") }
 }
 
-/// Runs the C++ compiler; false, having said so, where there is none.
+/// Runs the C++ compiler; false, having said so, if there is none.
 fn compile(what: &str, args: &[&str], files: &[PathBuf], out: &Path, soname: &str) -> bool {
     let cuda = kernels_folder().join("cuda");
     let built = Command::new("c++")
@@ -59,11 +59,11 @@ pub fn driver(folder: &Path, defines: &[&str]) -> bool {
 /// What comes with the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
-    /// Nothing made up: NVRTC is the real one, if there is one.
+    /// Only the driver is fake: NVRTC is the real one, if there is one.
     RealCompiler,
-    /// A made-up NVRTC.
+    /// A fake NVRTC.
     Compiler,
-    /// The same, and a made-up cuDNN and cuBLAS.
+    /// A fake NVRTC, cuDNN and cuBLAS.
     Libraries,
 }
 
@@ -118,8 +118,8 @@ pub fn gpu(keep: &Path, with: With) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// cuBLAS and cuDNN: made up of loops, or with nothing in them; found before any real one of this machine, which could
-/// not work with the fake driver.
+/// cuBLAS and cuDNN: either plain loops or empty; found before the real ones of this machine, which could not work with
+/// the fake driver.
 fn libraries(folder: &Path, full: bool) {
     let bare = folder.join("bare.cpp");
     fs::write(&bare, "").unwrap();
@@ -181,7 +181,7 @@ pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
     child_with(test, variable, task, folder, &[])
 }
 
-/// The same with more variables set.
+/// Like [`child`], with more environment variables.
 pub fn child_with(
     test: &str,
     variable: &str,
@@ -199,8 +199,8 @@ pub fn child_with(
     text
 }
 
-/// Makes a command find the fake of `folder` first. Code kept from the fake compiler must not be met by a real one, so it
-/// has a cache of its own.
+/// Makes a command find the fake of `folder` first. Code cached by the fake compiler must not be loaded on a real
+/// device, so it has a cache of its own.
 pub fn environment(command: &mut Command, folder: &Path) {
     let first = |name| {
         let mut path = folder.as_os_str().to_owned();

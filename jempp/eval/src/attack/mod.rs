@@ -8,10 +8,11 @@ pub mod pgd;
 
 use super::cache::Cache;
 use super::{Estimate, Protocol, Watcher, tell};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 pub use jempp::ball::Norm;
 use jempp::metrics::argmax;
 use jempp::model::{Loss, Model};
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_data::{Dataset, plain_batch};
 use pgd::{MOST_RESTARTS, Pgd, Targets};
@@ -322,7 +323,7 @@ impl One<'_> {
             tick()?;
             let px = x.len() / labels.len();
             let noisy = |(i, image): (&u32, &[f32])| {
-                let mut rng = Philox::new(self.seed, Stream::Eval, NOISE + (draw << 24) + i);
+                let mut rng = Philox::new(self.seed, streams::EVAL, NOISE + (draw << 24) + i);
                 norm.random(image, 2.0 * self.epsilon, &mut rng)
             };
             let moved: Vec<f32> =

@@ -5,8 +5,9 @@ use crate::cache::Cache;
 use crate::inception::FEATURES;
 use crate::{Watcher, random};
 use core::ops::Range;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::evaluation::{Part, Subject};
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_data::synthetic::{Images, Kind};
 use jempp_formats::npz::{self, Array, Npz};
@@ -64,7 +65,7 @@ fn chosen(subject: &Subject, part: Part, n: Option<usize>, seed: u64) -> Result<
     let mut indices = subject.part(part)?.to_vec();
     if let Some(n) = n.filter(|n| *n < indices.len()) {
         // Parts of folders are sorted by class, so their first images would not do.
-        Philox::new(seed, Stream::Eval, random::SUBSET).shuffle(&mut indices);
+        Philox::new(seed, streams::EVAL, random::SUBSET).shuffle(&mut indices);
         indices.truncate(n);
     }
     Ok(indices)

@@ -8,7 +8,7 @@ mod graph;
 mod resize;
 mod weights;
 
-use engine::{Device, Host, Plan, Products, State, Tape, Var};
+use engine::{Device, HostTensor, Plan, Products, State, Tape, Var, format_bytes};
 use graph::Graph;
 use jempp::{Error, Result};
 use jempp_formats::container::Container;
@@ -80,8 +80,8 @@ pub struct Inception {
 
 impl core::fmt::Debug for Inception {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let mib = self.plan.bytes() >> 20;
-        write!(f, "Inception({}, {} classes, {mib} MiB of values)", self.variant.name(), self.classes)
+        let memory = format_bytes(self.plan.bytes() as u64);
+        write!(f, "Inception({}, {} classes, {memory} of values)", self.variant.name(), self.classes)
     }
 }
 
@@ -109,7 +109,7 @@ impl Inception {
                  they are of (--variant)"
             ))
         })?;
-        let batch = BATCH[usize::from(device.as_gpu().is_some())];
+        let batch = BATCH[usize::from(device.is_gpu())];
         let mut state = State::on(&device);
         let mut tape = Tape::new();
         let x = tape.input("images", engine::Spec::f32(&[batch, side, side, 3]));
@@ -154,7 +154,7 @@ impl Inception {
         let px = self.side * self.side * 3;
         let n = batch.len() / px;
         batch.resize(self.batch * px, 0.0);
-        self.plan.run_shared(&self.state, &[(self.x, Host::F32(batch))])?;
+        self.plan.run_shared(&self.state, &[(self.x, HostTensor::F32(batch))])?;
         let take = |v: Var, out: &mut Vec<f32>, width: usize| -> Result<()> {
             out.extend_from_slice(&self.plan.fetch::<f32>(v)?[..n * width]);
             Ok(())

@@ -1,12 +1,13 @@
 //! What the chains of a replay buffer are like: how old, how saturated, how far they still move.
 
-use engine::ops::replay::Kind;
-use engine::rng::{Philox, Stream};
+use engine::ops::replay::RestartKind;
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::sampling::RoundPlan;
 use jempp::sampling::draw::{SampleOptions, Start, sample};
+use jempp::streams;
 use serde::{Deserialize, Serialize};
 
 /// Chains that are moved on to see how far they go.
@@ -61,7 +62,7 @@ pub fn ages(config: &Config, iterations: u32) -> Ages {
         let draw = RoundPlan::new(s, n, config.seed, round, &offsets, None);
         let fate = |(row, kind): (&i32, &i32)| {
             let row = *row as usize;
-            if *kind == Kind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
+            if *kind == RestartKind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
         };
         let fates: Vec<(u32, u32)> = draw.index.iter().zip(&draw.kind).map(fate).collect();
         // Of a row picked twice the later chain stays, as in the scatter.
@@ -86,7 +87,7 @@ pub(super) fn describe(model: &Model, config: &Config, buffer: &[f32], seed: u64
     let px = model.network().pixels();
     let n = buffer.len() / px;
     let mut order: Vec<usize> = (0..n).collect();
-    Philox::new(seed, Stream::Sample, u32::MAX - 3).shuffle(&mut order);
+    Philox::new(seed, streams::SAMPLE, u32::MAX - 3).shuffle(&mut order);
     let some: Vec<f32> =
         order.iter().take(MOVED).flat_map(|i| buffer[i * px..(i + 1) * px].iter().copied()).collect();
     let options =
@@ -94,7 +95,7 @@ pub(super) fn describe(model: &Model, config: &Config, buffer: &[f32], seed: u64
     let after = sample(model, &options, &mut |_, _| true)?;
     let squares: f64 = some.iter().zip(&after.images).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len().max(1) as f64;
-    let done = model.facts.get("step").and_then(|s| s.parse().ok());
+    let done = model.metadata.get("step").and_then(|s| s.parse().ok());
     Ok(Buffer {
         n,
         saturation: saturation(buffer),

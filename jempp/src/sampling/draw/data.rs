@@ -5,8 +5,9 @@ use crate::config::{Config, Init};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampling::{TrainingImages, fresh, seed_slot};
+use crate::streams;
 use engine::State;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp_data::Reading;
 
 /// Starts drawn at a time.
@@ -28,7 +29,7 @@ pub fn draws_from_data(
     let (set, split) = jempp_data::load(&config.data, Reading::on(model.device()))?;
     config.check_fit(&set)?;
     let now = format!("{:08x}", set.crc32c());
-    if let Some(then) = model.facts.get("dataset_crc32c").filter(|then| **then != now) {
+    if let Some(then) = model.metadata.get("dataset_crc32c").filter(|then| **then != now) {
         let name = set.name();
         return Err(Error::Data(format!(
             "data set `{name}` has changed: CRC-32C {then} in training, {now} now"
@@ -37,7 +38,7 @@ pub fn draws_from_data(
     let mut state = State::on(model.device());
     let words = seed_slot(&mut state, seed)?;
     let (training, _) = TrainingImages::new(&mut state, &set, &split.train, words)?;
-    let mut rng = Philox::new(seed, Stream::Sample, START);
+    let mut rng = Philox::new(seed, streams::SAMPLE, START);
     let image = |rng: &mut Philox| split.train[rng.below(split.train.len() as u32) as usize];
     let class = |i: u32| set.labels().get(i as usize).map_or(0, |l| i32::from(*l));
     let classes: Vec<i32> = match labels {
@@ -46,7 +47,7 @@ pub fn draws_from_data(
     };
     let mut out = Vec::with_capacity(n * set.pixels());
     for (k, classes) in classes.chunks(CHUNK).enumerate() {
-        let random = (Stream::Sample, START - 1 - k as u32);
+        let random = (streams::SAMPLE, START - 1 - k as u32);
         let shape = model.network().images(1);
         out.extend(fresh(model.device(), &mut state, training, shape, classes, Init::Informative, random)?);
     }

@@ -6,15 +6,16 @@
 mod data;
 mod start;
 
-use crate::checkpoint::{load_model, load_trainer};
+use crate::checkpoint::load_trainer;
 use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::metrics::{argmax, softmax};
+use crate::model::source::ModelSource;
 use crate::model::{Model, REPLAY_BUFFER};
 use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use crate::streams;
 pub use data::draws_from_data;
 use engine::State;
-use engine::rng::Stream;
 use start::starts;
 pub use start::{Start, by_predicted_class};
 use std::path::Path;
@@ -30,7 +31,7 @@ const START: u32 = u32::MAX - 1;
 /// [`Error::Data`] when `path` is a model without a checkpoint, or log p(x) was not trained; [`Error::Format`] when the
 /// checkpoint is damaged.
 pub fn replay_buffer(path: &Path, model: &Model) -> Result<Vec<f32>> {
-    let own = load_model(path)?;
+    let own = ModelSource::open(path)?.into_container()?;
     let holder = if own.get(REPLAY_BUFFER).is_some() { own } else { load_trainer(path)? };
     let Some(tensor) = holder.get(REPLAY_BUFFER) else {
         return Err(Error::Data(format!("{}: this run has no replay buffer", path.display())));
@@ -75,7 +76,7 @@ impl SampleOptions<'_> {
         // The model has learnt to tell data from chains of that many steps. On the digits, chains that run much longer
         // without restarts reach higher densities and look less like digits.
         let steps = u32::try_from(sampler.outer_steps).unwrap_or(u32::MAX);
-        Self { n: 100, steps, labels: None, start: Start::Bank, sampler, seed }
+        Self { n: 100, steps, labels: None, start: Start::StartSamples, sampler, seed }
     }
 }
 
@@ -212,7 +213,7 @@ fn run_chunk(
         counter,
         conditional: labels.is_some(),
         accumulate: None,
-        stream: Stream::Sample,
+        stream: streams::SAMPLE,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;
     let mut record = |step, state: &State| -> Result<()> {

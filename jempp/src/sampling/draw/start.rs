@@ -5,8 +5,9 @@
 use super::{CHUNK, START, SampleOptions};
 use crate::error::{Error, Result};
 use crate::metrics::argmax;
-use crate::model::{Bank, Model};
-use engine::rng::{Philox, Stream};
+use crate::model::{Model, StartSamples};
+use crate::streams;
+use engine::rng::Philox;
 
 /// Standard deviation of the pixel noise of an informative restart, as in training.
 const PIXEL_NOISE: f32 = 1e-2;
@@ -17,7 +18,7 @@ pub enum Start<'a> {
     /// At the samples of the informative distribution that the model carries: those of the chain's class if it follows
     /// one, else of any class. When they run out, more are drawn from their means and covariances.
     #[default]
-    Bank,
+    StartSamples,
     /// At images of a pool (such as the replay buffer of a checkpoint), n×H×W×C, in random order, starting over when it is
     /// exhausted. A chain that follows a class starts at an image for which the model predicts this class, if there is
     /// one.
@@ -31,7 +32,7 @@ pub enum Start<'a> {
 /// The starts of all chains, n×H×W×C.
 pub(super) fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
     let (n, px) = (options.n, model.network().pixels());
-    let mut rng = Philox::new(options.seed, Stream::Sample, START);
+    let mut rng = Philox::new(options.seed, streams::SAMPLE, START);
     match options.start {
         Start::Noise => Ok((0..n * px).map(|_| 2.0 * rng.uniform() - 1.0).collect()),
         Start::Images(x) => {
@@ -42,11 +43,11 @@ pub(super) fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f
             Ok(x.to_vec())
         }
         Start::Pool(pool) => from_pool(model, options, pool, &mut rng),
-        Start::Bank => {
+        Start::StartSamples => {
             let missing = "the model carries no start samples; start from the chains of its training (--start buffer), if its \
                         file has them, or from noise (--start noise)";
-            let bank = model.bank()?.ok_or_else(|| Error::Data(missing.into()))?;
-            from_bank(bank, px, options, &mut rng)
+            let samples = model.start_samples()?.ok_or_else(|| Error::Data(missing.into()))?;
+            from_start_samples(samples, px, options, &mut rng)
         }
     }
 }
@@ -132,17 +133,22 @@ pub fn by_predicted_class(
     Ok(rows)
 }
 
-fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Philox) -> Result<Vec<f32>> {
-    let classes = bank.means.len() / px;
-    if bank.means.len() != classes * px || bank.draws.len() != bank.classes.len() * px {
+fn from_start_samples(
+    samples: &StartSamples,
+    px: usize,
+    options: &SampleOptions<'_>,
+    rng: &mut Philox,
+) -> Result<Vec<f32>> {
+    let classes = samples.means.len() / px;
+    if samples.means.len() != classes * px || samples.draws.len() != samples.classes.len() * px {
         return Err(Error::Data(format!("the model's start samples are not images of {px} values")));
     }
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); classes];
-    for (i, c) in bank.classes.iter().enumerate() {
+    for (i, c) in samples.classes.iter().enumerate() {
         let unknown = || Error::Data(format!("start sample {i} is of class {c}, which has no mean"));
         usize::try_from(*c).ok().and_then(|c| rows.get_mut(c)).ok_or_else(unknown)?.push(i);
     }
-    let mut all: Vec<usize> = (0..bank.classes.len()).collect();
+    let mut all: Vec<usize> = (0..samples.classes.len()).collect();
     rng.shuffle(&mut all);
     let mut own = rows.clone();
     own.iter_mut().for_each(|r| rng.shuffle(r));
@@ -155,8 +161,8 @@ fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Phil
             None => any.next(0),
         };
         match drawn {
-            Some((row, false)) => out.extend_from_slice(&bank.draws[row * px..(row + 1) * px]),
-            Some((row, true)) => draw_more(bank, px, bank.classes[row] as usize, &rows, rng, &mut out),
+            Some((row, false)) => out.extend_from_slice(&samples.draws[row * px..(row + 1) * px]),
+            Some((row, true)) => draw_more(samples, px, samples.classes[row] as usize, &rows, rng, &mut out),
             None => {
                 return Err(Error::Data(format!("the model carries no start samples of class {label:?}")));
             }
@@ -168,19 +174,19 @@ fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Phil
 /// One more sample of a class: μ + n^-½ Σ z (x − μ) + 10⁻²ξ over the n start samples x of it, clipped to [−1, 1]. It has
 /// their mean and covariance.
 fn draw_more(
-    bank: &Bank,
+    samples: &StartSamples,
     px: usize,
     class: usize,
     rows: &[Vec<usize>],
     rng: &mut Philox,
     out: &mut Vec<f32>,
 ) {
-    let mean = &bank.means[class * px..(class + 1) * px];
+    let mean = &samples.means[class * px..(class + 1) * px];
     let mut x = mean.to_vec();
     let factor = 1.0 / (rows[class].len().max(1) as f32).sqrt();
     for row in &rows[class] {
         let z = factor * rng.normal();
-        let draw = &bank.draws[row * px..(row + 1) * px];
+        let draw = &samples.draws[row * px..(row + 1) * px];
         x.iter_mut().zip(draw.iter().zip(mean)).for_each(|(x, (d, m))| *x += z * (d - m));
     }
     out.extend(x.iter().map(|x| (x + PIXEL_NOISE * rng.normal()).clamp(-1.0, 1.0)));

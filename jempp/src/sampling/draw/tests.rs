@@ -1,7 +1,7 @@
 //! Sampling on small random networks.
 
 use super::*;
-use crate::model::Bank;
+use crate::model::StartSamples;
 
 fn model() -> Model {
     let config = Config::preset("digits").unwrap();
@@ -15,7 +15,7 @@ fn model() -> Model {
     let classes: Vec<i32> = (0..20).map(|i| i / 2).collect();
     let means = (0..640).map(|i| (i / 64) as f32 / 10.0 - 0.5).collect();
     let draws = (0..1280).map(|i| (i / 128) as f32 / 10.0 - 0.5 + 0.01 * (i % 3) as f32).collect();
-    model.set_bank(Bank { means, draws, classes });
+    model.set_start_samples(StartSamples { means, draws, classes });
     model
 }
 
@@ -31,7 +31,7 @@ fn run(model: &Model, o: &SampleOptions<'_>) -> Samples {
 fn fewer_chains_are_the_first_of_more() {
     let m = model();
     let pool: Vec<f32> = run(&m, &SampleOptions { start: Start::Noise, ..options(50) }).images;
-    for start in [Start::Bank, Start::Noise, Start::Pool(&pool)] {
+    for start in [Start::StartSamples, Start::Noise, Start::Pool(&pool)] {
         for labels in [false, true] {
             let of = |n: usize| {
                 let labels = labels.then(|| (0..n as i32).map(|i| i % 10).collect());

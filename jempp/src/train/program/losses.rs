@@ -4,12 +4,12 @@ use super::{BatchSizes, Batches, Inputs, Metrics, Recorder};
 use crate::config::Plc;
 use crate::error::Result;
 use crate::network::{BnMode, Heads, Masks, Objective};
+use crate::streams;
 use engine::ops::batch::{ConcatRows, SliceRows};
 use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use engine::rng::Stream;
 use engine::{Spec, Var};
 
 /// The index of each group of images in the train-mode pass.
@@ -71,7 +71,7 @@ impl Recorder<'_> {
         let mode = BnMode::Train(of_group.clone());
         let seed = self.tape.read(self.slots.seed);
         let masks = inputs.step.filter(|_| self.network.config.dropout > 0.0);
-        let masks = masks.map(|step| Masks { seed, step, stream: Stream::Dropout });
+        let masks = masks.map(|step| Masks { seed, step, stream: streams::DROPOUT });
         let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
         self.fold_pass(&pass, groups, &of_group, eval)?;
         Ok(GroupedPass { heads: pass.heads, groups, sizes: of_group, running })

@@ -11,6 +11,7 @@ use crate::config::{Config, DataConfig};
 use crate::error::Result;
 use crate::network::Network;
 use crate::sampling::{Accumulator, TrainingImages};
+use crate::streams;
 use engine::ops::augment::Args;
 use engine::ops::batch::Pack;
 use engine::ops::cast::Cast;
@@ -115,8 +116,8 @@ struct Recorder<'a> {
 pub(super) fn augmentation(d: &DataConfig, of_data: bool) -> (Args, Stream) {
     let all = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
     match of_data {
-        true => (if d.p_x_augment { all } else { Args::default() }, Stream::AugmentUnlabelled),
-        false => (all, Stream::AugmentLabelled),
+        true => (if d.p_x_augment { all } else { Args::default() }, streams::AUGMENT_UNLABELLED),
+        false => (all, streams::AUGMENT_LABELLED),
     }
 }
 

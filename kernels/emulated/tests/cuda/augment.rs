@@ -4,8 +4,8 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::ops::augment::{self, Args};
 
-use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
-use crate::{Element, assert_same, every_way, floats, skipped};
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, sequence};
+use crate::{Element, assert_same, every_schedule, floats, skipped};
 
 fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
     let [h, w, c] = size;
@@ -14,7 +14,7 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
     // The last image does not exist.
     let asked = [5, 0, 3, 3, 2, count as i32];
     let n = asked.len();
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (images, index) = (Buffer::from(&images), Buffer::from(&asked));
         let (seed, step, out) =
             (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<E>::unwritten(n * pixels));
@@ -35,11 +35,11 @@ fn check<E: Element>(size: [usize; 3], pad: usize, flip: bool, sigma: f32) {
             Arg::U32(STREAM),
             out.arg(),
         ];
-        way.go(&format!("augment_{}", E::S), [pixels.div_ceil(1024) as u32, 4, 1], 256, &args);
+        schedule.go(&format!("augment_{}", E::S), [pixels.div_ceil(1024) as u32, 4, 1], 256, &args);
         vec![floats(&out)]
     });
     let mut want = vec![0.0; n * pixels];
-    augment::cpu(&cpu(), Args { pad, flip, sigma }, size, &images, &asked, place(), &mut want);
+    augment::cpu(&cpu(), Args { pad, flip, sigma }, size, &images, &asked, sequence(), &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&format!("augment_{}", E::S), &got[0], &want);
 }

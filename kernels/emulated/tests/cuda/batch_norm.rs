@@ -9,8 +9,8 @@ use kernels::ops::{bn_coeffs, bn_running_update};
 
 use crate::random::cpu;
 use crate::{
-    Data, Element, SUM, Way, assert_near, assert_same, blocks, doubles, every_way, floats, random, skipped,
-    with_extremes,
+    Data, Element, SUM, Schedule, assert_near, assert_same, blocks, doubles, every_schedule, floats, random,
+    skipped, with_extremes,
 };
 
 /// The frame of `rows.cuh`: rows of a tile, and tiles.
@@ -51,7 +51,12 @@ fn finals(c: usize, groups: usize) -> [u32; 3] {
     [c.div_ceil(32) as u32, groups as u32, 1]
 }
 
-fn stats_on<E: Element>(way: Way, shape: &Grouped, x: &Data<E>, chunk_rows: usize) -> Vec<Vec<f32>> {
+fn stats_on<E: Element>(
+    schedule: Schedule,
+    shape: &Grouped,
+    x: &Data<E>,
+    chunk_rows: usize,
+) -> Vec<Vec<f32>> {
     let (c, groups) = (shape.c, shape.groups.len());
     let (_, tiles) = tile::<E>(c);
     let chunks = most_rows(shape).div_ceil(chunk_rows);
@@ -60,9 +65,9 @@ fn stats_on<E: Element>(way: Way, shape: &Grouped, x: &Data<E>, chunk_rows: usiz
     let (mean, var) = (Buffer::<f32>::unwritten(groups * c), Buffer::<f32>::unwritten(groups * c));
     let sizes = [Arg::I32(c as i32), Arg::I32(chunks as i32), Arg::I32(chunk_rows as i32)];
     let args = [x.arg(), at.arg(), sizes[0], sizes[1], sizes[2], parts.arg()];
-    way.go(&format!("bn_stats_parts_{}", E::S), [chunks as u32, groups as u32, tiles], 256, &args);
+    schedule.go(&format!("bn_stats_parts_{}", E::S), [chunks as u32, groups as u32, tiles], 256, &args);
     let args = [parts.arg(), at.arg(), sizes[0], sizes[1], sizes[2], mean.arg(), var.arg()];
-    way.go_exact("bn_stats_final", finals(c, groups), 1024, &args);
+    schedule.go_exact("bn_stats_final", finals(c, groups), 1024, &args);
     vec![mean.read(), var.read()]
 }
 
@@ -76,15 +81,15 @@ fn check_stats<E: Element>(shape: &Grouped) {
     let twin = Stats::new(shape.clone());
     twin.run(&cpu(), &x.f64(), &mut mean, &mut var, &mut vec![0.0; twin.workspace()]);
     for chunk_rows in [8 * rows, (8 * rows).div_ceil(3)] {
-        let got = every_way(|way| stats_on(way, shape, &x, chunk_rows));
+        let got = every_schedule(|schedule| stats_on(schedule, shape, &x, chunk_rows));
         assert_near(&format!("bn_stats_{} mean", E::S), &got[0], &mean, None, SUM);
         // Each deviation carries the rounding of a mean of 30.
         assert_near(&format!("bn_stats_{} var", E::S), &got[1], &var, None, 4.0 * SUM);
     }
     // Chunks that the threads cannot hold are refused, not cut.
     if most_rows(shape) > 8 * rows {
-        let way = Way { order: emulated::Order::Ascending, blocks: |n| n };
-        assert!(stats_on(way, shape, &x, 8 * rows + 1)[0].iter().any(|v| v.is_nan()));
+        let schedule = Schedule { order: emulated::Order::Ascending, blocks: |n| n };
+        assert!(stats_on(schedule, shape, &x, 8 * rows + 1)[0].iter().any(|v| v.is_nan()));
     }
 }
 
@@ -133,7 +138,7 @@ fn check_stats_grad<E: Element>(shape: &Grouped, with_add: bool) {
     let k = Coeffs::new(shape, true);
     let (_, tiles) = tile::<E>(shape.c);
     let name = format!("bn_stats_grad_{}", E::S);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let b = |v: &[f32]| Buffer::from(v);
         let (x, add, at, dx) =
             (x.buffer(), add.buffer(), Buffer::from(&bounds(shape)), Buffer::<E>::unwritten(shape.len()));
@@ -149,7 +154,7 @@ fn check_stats_grad<E: Element>(shape: &Grouped, with_add: bool) {
             Arg::I32(shape.c as i32),
             dx.arg(),
         ];
-        way.go(&name, [5, shape.groups.len() as u32, tiles], 256, &args);
+        schedule.go(&name, [5, shape.groups.len() as u32, tiles], 256, &args);
         vec![floats(&dx)]
     });
     let mut want = vec![0.0; shape.len()];
@@ -178,7 +183,7 @@ fn check_forward<E: Element>(shape: &Grouped, per_group: bool) {
     let k = Coeffs::new(shape, per_group);
     let (_, tiles) = tile::<E>(shape.c);
     let name = format!("scale_shift_leaky_{}", E::S);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, at, y) = (x.buffer(), Buffer::from(&bounds(shape)), Buffer::<E>::unwritten(shape.len()));
         let (mean, scale, shift) = (Buffer::from(&k.mean), Buffer::from(&k.scale), Buffer::from(&k.shift));
         let args = [
@@ -192,7 +197,7 @@ fn check_forward<E: Element>(shape: &Grouped, per_group: bool) {
             Arg::F32(LEAK),
             y.arg(),
         ];
-        way.go(&name, [4, shape.groups.len() as u32, tiles], 256, &args);
+        schedule.go(&name, [4, shape.groups.len() as u32, tiles], 256, &args);
         vec![floats(&y)]
     });
     let mut want = vec![0.0; shape.len()];
@@ -208,7 +213,7 @@ fn check_grad<E: Element>(shape: &Grouped, stats: bool, with_add: bool) {
     let k = Coeffs::new(shape, true);
     let (_, tiles) = tile::<E>(shape.c);
     let name = format!("scale_shift_leaky_grad_{}", E::S);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let b = |v: &[f32]| Buffer::from(v);
         let (x, dy, add) = (x.buffer(), dy.buffer(), add.buffer());
         let (at, dx) = (Buffer::from(&bounds(shape)), Buffer::<E>::unwritten(shape.len()));
@@ -229,7 +234,7 @@ fn check_grad<E: Element>(shape: &Grouped, stats: bool, with_add: bool) {
             Arg::F32(LEAK),
             dx.arg(),
         ];
-        way.go(&name, [4, shape.groups.len() as u32, tiles], 256, &args);
+        schedule.go(&name, [4, shape.groups.len() as u32, tiles], 256, &args);
         vec![floats(&dx)]
     });
     let mut want = vec![0.0; shape.len()];
@@ -256,7 +261,7 @@ fn check_sums<E: Element>(shape: &Grouped) {
     let (rows, tiles) = tile::<E>(c);
     let chunk_rows = 2 * rows + 3;
     let chunks = most_rows(shape).div_ceil(chunk_rows);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, dy, at) = (x.buffer(), dy.buffer(), Buffer::from(&bounds(shape)));
         let (mean, scale, shift) = (Buffer::from(&k.mean), Buffer::from(&k.scale), Buffer::from(&k.shift));
         let parts = Buffer::<f32>::unwritten(groups * chunks * 2 * c);
@@ -277,12 +282,12 @@ fn check_sums<E: Element>(shape: &Grouped) {
             parts.arg(),
         ];
         let grid = [chunks as u32, groups as u32, tiles];
-        way.go(&format!("scale_shift_leaky_sums_{}", E::S), grid, 256, &args);
+        schedule.go(&format!("scale_shift_leaky_sums_{}", E::S), grid, 256, &args);
         let args = [parts.arg(), at.arg(), sizes[0], sizes[1], sizes[2], dscale.arg(), dshift.arg()];
-        way.go_exact("scale_shift_leaky_sums_final", finals(c, groups), 1024, &args);
+        schedule.go_exact("scale_shift_leaky_sums_final", finals(c, groups), 1024, &args);
         vec![dscale.read(), dshift.read()]
     });
-    // A value so near the kink that float64 sees it on the other side would be an error of its own; there is none.
+    // No value is so near the kink that float64 puts it on the other side, which would be an error of its own kind.
     let (mut a, mut b) = (vec![0.0f64; groups * c], vec![0.0f64; groups * c]);
     let twin = Reduce::new(shape.clone(), f64::from(LEAK));
     let run = |x: &[f64], dy: &[f64], a: &mut [f64], b: &mut [f64]| {
@@ -333,15 +338,15 @@ fn coefficients_are_their_twins() {
     let mut var: Vec<f32> = random(groups * c, 2.0, 1).iter().map(|v| v.abs()).collect();
     (var[0], var[1], var[2]) = (0.0, f32::INFINITY, -1.0);
     let (gamma, dscale) = (random(c, 1.5, 2), random(groups * c, 1.0, 3));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (var, gamma, dscale) = (Buffer::from(&var), Buffer::from(&gamma), Buffer::from(&dscale));
         let (scale, dvar) = (Buffer::<f32>::unwritten(groups * c), Buffer::<f32>::unwritten(groups * c));
         let dgamma = Buffer::<f32>::unwritten(c);
         let (g, n) = (Arg::I32(groups as i32), Arg::I32(c as i32));
         let args = [var.arg(), gamma.arg(), g, n, Arg::F32(eps), scale.arg()];
-        way.go("bn_coeffs", [blocks(groups * c), 1, 1], 256, &args);
+        schedule.go("bn_coeffs", [blocks(groups * c), 1, 1], 256, &args);
         let args = [var.arg(), gamma.arg(), dscale.arg(), g, n, Arg::F32(eps), dvar.arg(), dgamma.arg()];
-        way.go("bn_coeffs_grad", [blocks(c), 1, 1], 256, &args);
+        schedule.go("bn_coeffs_grad", [blocks(c), 1, 1], 256, &args);
         vec![scale.read(), dvar.read(), dgamma.read()]
     });
     let (mut scale, mut dvar, mut dgamma) = (vec![0.0f32; groups * c], vec![0.0; groups * c], vec![0.0; c]);
@@ -367,7 +372,7 @@ fn running_statistics_are_their_twins() {
         Fold::Steps(m) => (1.0 - momentum).powi(m as i32) as f32,
     });
     for in_place in [false, true] {
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (r, s, acc) = (Buffer::from(&r), Buffer::from(&s), Buffer::from(&acc));
             let (codes, factors) = (Buffer::from(&codes), Buffer::from(&factors));
             let other = Buffer::<f32>::unwritten(c);
@@ -384,7 +389,7 @@ fn running_statistics_are_their_twins() {
                 Arg::F32(momentum as f32),
                 out.arg(),
             ];
-            way.go("bn_running_update", [blocks(c), 1, 1], 256, &args);
+            schedule.go("bn_running_update", [blocks(c), 1, 1], 256, &args);
             vec![out.read()]
         });
         let mut want = vec![0.0; c];

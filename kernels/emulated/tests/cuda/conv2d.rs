@@ -5,9 +5,9 @@ use half::bf16;
 use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad};
 
 use crate::random::cpu;
-use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_way, floats, random, skipped};
+use crate::{Data, Element, SUM, assert_near, blocks, doubles, every_schedule, floats, random, skipped};
 
-/// Odd and unequal sizes, strides that leave rows over, filters that are no square, 1×1, an image smaller than its
+/// Odd and unequal sizes, strides that do not divide, filters that are not square, 1×1, an image smaller than its
 /// padded filter.
 const SHAPES: [ConvShape; 6] = [
     ConvShape { n: 2, h: 7, w: 5, c: 3, k: 4, r: 3, s: 3, stride: 1, pad: 1 },
@@ -19,28 +19,28 @@ const SHAPES: [ConvShape; 6] = [
 ];
 
 #[derive(Clone, Copy, Debug)]
-enum Gives {
-    Output,
-    Input,
-    Filters,
+enum ConvPass {
+    Forward,
+    InputGrad,
+    WeightGrad,
 }
 
-/// The twin, which float64 runs plainly.
-fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
+/// The Rust counterpart, in float64 by the reference implementation.
+fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
     let add = begin.map_or(Add::None, Add::From);
     let cpu = cpu();
-    match gives {
-        Gives::Output => {
+    match pass {
+        ConvPass::Forward => {
             let (conv, mut y) = (Conv::forward(cpu.products, s), vec![0.0; s.y_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut y, None, &mut vec![0.0; conv.workspace(&cpu)]);
             y
         }
-        Gives::Input => {
+        ConvPass::InputGrad => {
             let (conv, mut dx) = (Conv::input_grad(cpu.products, s), vec![0.0; s.x_len()]);
             conv.run(&cpu, a.into(), b, None, add, &mut dx, None, &mut vec![0.0; conv.workspace(&cpu)]);
             dx
         }
-        Gives::Filters => {
+        ConvPass::WeightGrad => {
             let (conv, mut dw) = (ConvWeightGrad::new(cpu.products, s), vec![0.0; s.w_len()]);
             conv.run(&cpu, a.into(), b, &mut dw, &mut vec![0.0; conv.workspace(&cpu)]);
             begin.into_iter().for_each(|begin| dw.iter_mut().zip(begin).for_each(|(d, b)| *d += b));
@@ -50,30 +50,30 @@ fn twin(gives: Gives, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>)
 }
 
 /// One kernel on one shape, from nothing or added to what there is, the result of type `O`.
-fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
-    let (name, lengths) = match gives {
-        Gives::Output => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
-        Gives::Input => ("conv2d_input_grad", [s.y_len(), s.w_len(), s.x_len()]),
-        Gives::Filters => ("conv2d_weight_grad", [s.x_len(), s.y_len(), s.w_len()]),
+fn check<E: Element, O: Element>(pass: ConvPass, s: ConvShape, more: bool) {
+    let (name, lengths) = match pass {
+        ConvPass::Forward => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
+        ConvPass::InputGrad => ("conv2d_input_grad", [s.y_len(), s.w_len(), s.x_len()]),
+        ConvPass::WeightGrad => ("conv2d_weight_grad", [s.x_len(), s.y_len(), s.w_len()]),
     };
     let name = format!("{name}_{}", E::S);
     let (a, b) = (Data::<E>::new(&random(lengths[0], 1.0, 81)), Data::<E>::new(&random(lengths[1], 1.0, 82)));
     let begin = Data::<O>::new(&random(lengths[2], 1.0, 83));
     let sizes = [s.n, s.h, s.w, s.c, s.k, s.r, s.s, s.stride, s.pad, s.oh(), s.ow()];
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (a, b) = (a.buffer(), b.buffer());
         let out = if more { begin.buffer() } else { Buffer::<O>::unwritten(lengths[2]) };
         let mut args = vec![a.arg(), b.arg(), Arg::I32(i32::from(more))];
         args.extend(sizes.map(|n| Arg::I32(n as i32)));
         args.push(out.arg());
-        way.go(&name, [blocks(lengths[2]), 1, 1], 256, &args);
+        schedule.go(&name, [blocks(lengths[2]), 1, 1], 256, &args);
         vec![floats(&out)]
     });
     let begin = begin.f64();
     let begin = more.then_some(&begin[..]);
-    let want = twin(gives, s, &a.f64(), &b.f64(), begin);
+    let want = twin(pass, s, &a.f64(), &b.f64(), begin);
     let size = |v: &[f64]| v.iter().map(|v| v.abs()).collect::<Vec<_>>();
-    let magnitudes = twin(gives, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
+    let magnitudes = twin(pass, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
     // A sum in float32, rounded once. Where no tap meets the image both are exactly nothing.
     let bound = |(m, w): (&f64, &f64)| SUM * m + O::ROUNDING * w.abs();
     let bounds: Vec<f64> = magnitudes.iter().zip(&want).map(bound).collect();
@@ -83,9 +83,9 @@ fn check<E: Element, O: Element>(gives: Gives, s: ConvShape, more: bool) {
 fn every<E: Element>() {
     for s in SHAPES {
         for more in [false, true] {
-            check::<E, E>(Gives::Output, s, more);
-            check::<E, E>(Gives::Input, s, more);
-            check::<E, f32>(Gives::Filters, s, more);
+            check::<E, E>(ConvPass::Forward, s, more);
+            check::<E, E>(ConvPass::InputGrad, s, more);
+            check::<E, f32>(ConvPass::WeightGrad, s, more);
         }
         begin::<E>(s);
     }
@@ -103,7 +103,7 @@ fn begin<E: Element>(s: ConvShape) {
         (true, true, false),
         (true, true, true),
     ] {
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (from, b, other) = (add.buffer(), Buffer::from(&bias), Buffer::<E>::unwritten(n));
             let out = if in_place { &from } else { &other };
             let args = [
@@ -113,7 +113,7 @@ fn begin<E: Element>(s: ConvShape) {
                 Arg::I32(k as i32),
                 out.arg(),
             ];
-            way.go(&name, [blocks(n), 1, 1], 256, &args);
+            schedule.go(&name, [blocks(n), 1, 1], 256, &args);
             vec![floats(out)]
         });
         let of = |i: usize| {

@@ -5,7 +5,7 @@ use half::bf16;
 use kernels::ops::{batch, counter, elementwise, leaky_relu};
 
 use crate::random::cpu;
-use crate::{Data, Element, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
+use crate::{Data, Element, assert_same, blocks, every_schedule, floats, random, skipped, with_extremes};
 
 fn rounded<E: Element>(v: &[f32]) -> Vec<f32> {
     v.iter().map(|&v| E::of(v).to()).collect()
@@ -15,21 +15,31 @@ fn check<E: Element>(n: usize) {
     let x = Data::<E>::new(&with_extremes(random(n, 2.0, 41)));
     let y = Data::<E>::new(&random(n, 2.0, 42));
     let (a, b, leak) = (0.7f32, -1.3f32, 0.2f32);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, y, place) = (x.buffer(), y.buffer(), x.buffer());
         let out = [0, 1, 2, 3].map(|_| Buffer::<E>::unwritten(n));
         let (len, grid) = (Arg::I64(n as i64), [blocks(n / E::V), 1, 1]);
         let name = |what: &str| format!("{what}_{}", E::S);
-        way.go(&name("axpby"), grid, 256, &[Arg::F32(a), x.arg(), Arg::F32(b), y.arg(), len, out[0].arg()]);
-        way.go(
+        schedule.go(
+            &name("axpby"),
+            grid,
+            256,
+            &[Arg::F32(a), x.arg(), Arg::F32(b), y.arg(), len, out[0].arg()],
+        );
+        schedule.go(
             &name("axpby"),
             grid,
             256,
             &[Arg::F32(a), place.arg(), Arg::F32(b), y.arg(), len, place.arg()],
         );
-        way.go(&name("mul"), grid, 256, &[x.arg(), y.arg(), len, out[1].arg()]);
-        way.go(&name("leaky_relu"), grid, 256, &[x.arg(), len, Arg::F32(leak), out[2].arg()]);
-        way.go(&name("leaky_relu_grad"), grid, 256, &[x.arg(), y.arg(), len, Arg::F32(leak), out[3].arg()]);
+        schedule.go(&name("mul"), grid, 256, &[x.arg(), y.arg(), len, out[1].arg()]);
+        schedule.go(&name("leaky_relu"), grid, 256, &[x.arg(), len, Arg::F32(leak), out[2].arg()]);
+        schedule.go(
+            &name("leaky_relu_grad"),
+            grid,
+            256,
+            &[x.arg(), y.arg(), len, Arg::F32(leak), out[3].arg()],
+        );
         let mut all: Vec<_> = out.iter().map(floats).collect();
         all.push(floats(&place));
         all
@@ -61,17 +71,17 @@ fn check_moves<E: Element>(row: usize, start: usize, n: usize) {
     let (x, y) =
         (Data::<E>::new(&with_extremes(random(row * n, 1.0, 43))), Data::<E>::new(&random(row, 1.0, 44)));
     let all = row * (n + 3);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, y) = (x.buffer(), y.buffer());
         let (embedded, joined) = (Buffer::<E>::unwritten(all), Buffer::<E>::unwritten(row * (n + 1)));
         let len = Arg::I64((row * n) as i64);
         let args = [x.arg(), Arg::I64((start * row) as i64), len, embedded.arg(), Arg::I64(all as i64)];
-        way.go(&format!("embed_{}", E::S), [blocks(all), 1, 1], 256, &args);
+        schedule.go(&format!("embed_{}", E::S), [blocks(all), 1, 1], 256, &args);
         let name = format!("copy_{}", E::S);
         let grid = [blocks(row * n / E::V), 1, 1];
         let (zero, one) = (Arg::I64(0), Arg::I64(row as i64));
-        way.go(&name, grid, 256, &[y.arg(), zero, joined.arg(), zero, one]);
-        way.go(&name, grid, 256, &[x.arg(), zero, joined.arg(), one, len]);
+        schedule.go(&name, grid, 256, &[y.arg(), zero, joined.arg(), zero, one]);
+        schedule.go(&name, grid, 256, &[x.arg(), zero, joined.arg(), one, len]);
         vec![floats(&embedded), floats(&joined)]
     });
     let (mut embedded, mut joined) = (vec![0.0; all], vec![0.0; row * (n + 1)]);
@@ -106,11 +116,11 @@ fn casts_round_to_nearest_even() {
         .chain([1.0])
         .collect();
     let n = x.len();
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, low, back) = (Buffer::from(&x), Buffer::<bf16>::unwritten(n), Buffer::<f32>::unwritten(n));
         let grid = [blocks(n / 4), 1, 1];
-        way.go("cast_bf16", grid, 256, &[x.arg(), low.arg(), Arg::I64(n as i64)]);
-        way.go("cast_f32", grid, 256, &[low.arg(), back.arg(), Arg::I64(n as i64)]);
+        schedule.go("cast_bf16", grid, 256, &[x.arg(), low.arg(), Arg::I64(n as i64)]);
+        schedule.go("cast_f32", grid, 256, &[low.arg(), back.arg(), Arg::I64(n as i64)]);
         vec![floats(&low), back.read()]
     });
     for (i, &v) in x.iter().enumerate() {
@@ -123,15 +133,15 @@ fn casts_round_to_nearest_even() {
 
 fn check_transpose<E: Element>(n: usize, a: usize, b: usize) {
     let x = Data::<E>::new(&with_extremes(random(n * a * b, 1.0, 45)));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (from, to, back) =
             (x.buffer(), Buffer::<E>::unwritten(n * a * b), Buffer::<E>::unwritten(n * a * b));
         let (count, p, q) = (Arg::I64(n as i64), Arg::I32(a as i32), Arg::I32(b as i32));
         let blocks = |v: usize| v.div_ceil(32) as u32;
         let name = format!("cast_transpose_{}", E::S);
         let images = n.min(2) as u32;
-        way.go_exact(&name, [blocks(b), blocks(a), images], 256, &[from.arg(), to.arg(), count, p, q]);
-        way.go_exact(&name, [blocks(a), blocks(b), images], 256, &[to.arg(), back.arg(), count, q, p]);
+        schedule.go_exact(&name, [blocks(b), blocks(a), images], 256, &[from.arg(), to.arg(), count, p, q]);
+        schedule.go_exact(&name, [blocks(a), blocks(b), images], 256, &[to.arg(), back.arg(), count, q, p]);
         vec![floats(&to), floats(&back)]
     });
     let mut want = vec![0.0; n * a * b];
@@ -160,10 +170,10 @@ fn counters_wrap() {
         return;
     }
     let x = [0, -1, i32::MAX, i32::MIN, 7];
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, out) = (Buffer::from(&x), Buffer::<i32>::unwritten(5));
-        way.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), out.arg()]);
-        way.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), x.arg()]);
+        schedule.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), out.arg()]);
+        schedule.go("counter_advance", [1, 1, 1], 32, &[x.arg(), Arg::I32(3), Arg::I64(5), x.arg()]);
         [out, x].map(|b| b.read().iter().map(|v| f32::from_bits(*v as u32)).collect()).to_vec()
     });
     let mut want = [0; 5];

@@ -3,7 +3,7 @@
 use emulated::{Arg, Buffer};
 use kernels::ops::layer_stats;
 
-use crate::{SUM, assert_near, doubles, every_way, random, skipped};
+use crate::{SUM, assert_near, doubles, every_schedule, random, skipped};
 
 #[test]
 fn statistics_of_whole_layers_are_their_twins() {
@@ -16,15 +16,15 @@ fn statistics_of_whole_layers_are_their_twins() {
         let mean: Vec<f32> = random(n, 1.0, 61).iter().map(|v| v + 30.0).collect();
         let var: Vec<f32> = random(n, 1.0, 62).iter().map(|v| v.abs()).collect();
         let (d_mean, d_var) = (random(n, 1.0, 63), random(n, 1.0, 64));
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let inputs = [&mean, &var, &d_mean, &d_var].map(|v| Buffer::from(v));
             let out = [0; 4].map(|_| Buffer::<f32>::unwritten(n));
             let (g, c, grid) =
                 (Arg::I64(groups as i64), Arg::I32(c as i32), [groups.div_ceil(4) as u32, 1, 1]);
             let args = [inputs[0].arg(), inputs[1].arg(), g, c, out[0].arg(), out[1].arg()];
-            way.go("layer_stats", grid, 128, &args);
+            schedule.go("layer_stats", grid, 128, &args);
             let args = [inputs[0].arg(), inputs[2].arg(), inputs[3].arg(), g, c, out[2].arg(), out[3].arg()];
-            way.go("layer_stats_grad", grid, 128, &args);
+            schedule.go("layer_stats_grad", grid, 128, &args);
             out.iter().map(Buffer::read).collect()
         });
         let mut want = [0; 4].map(|_| vec![0.0f64; n]);

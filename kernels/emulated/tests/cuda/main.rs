@@ -1,7 +1,7 @@
-//! Every CUDA kernel of the project, run on a CPU, against its Rust twin.
+//! Every CUDA kernel of the project, run on a CPU, against its Rust counterpart.
 //!
 //! What must hold, of each kernel: the same bits whatever the order of threads and blocks, and, but for kernels that
-//! write parts, whatever the grid; the twin's values within the tolerance that stands here; no access outside of its
+//! write parts, whatever the grid; the counterpart's values within the tolerance given here; no access outside of its
 //! buffers. Where no C++ compiler is, each test says that it is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -74,7 +74,7 @@ impl Element for bf16 {
     }
 }
 
-/// Values of a type, and the same as float32, that a twin can take.
+/// Values of a type, and the same values as float32, for the Rust counterpart.
 pub struct Data<E> {
     pub raw: Vec<E>,
     pub f32: Vec<f32>,
@@ -126,52 +126,56 @@ pub fn with_extremes(mut v: Vec<f32>) -> Vec<f32> {
 
 /// One way of running: the order of threads, and how many of the blocks in x that a launch would like.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct Schedule {
     order: Order,
     blocks: fn(u32) -> u32,
 }
 
-impl Way {
+impl Schedule {
     /// Launches; a launch that goes wrong fails the test.
     pub fn go(self, name: &str, grid: [u32; 3], block: u32, args: &[Arg<'_>]) {
         let grid = [(self.blocks)(grid[0]), grid[1], grid[2]];
         launch(name, grid, [block, 1, 1], 0, self.order, args).unwrap();
     }
-    /// The same where the grid is part of what the kernel does.
+    /// Launches with exactly this grid, for kernels whose result depends on it.
     pub fn go_exact(self, name: &str, grid: [u32; 3], block: u32, args: &[Arg<'_>]) {
         launch(name, grid, [block, 1, 1], 0, self.order, args).unwrap();
     }
 }
 
-/// The results of `f`, which must be the same bits each way.
-pub fn every_way(f: impl Fn(Way) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    let ways = [
-        Way { order: Order::Ascending, blocks: |n| n },
-        Way { order: Order::Descending, blocks: |_| 1 },
-        Way { order: Order::Random(7), blocks: |n| n.min(3) },
+/// The results of `f`, which must be the same bits for every schedule.
+pub fn every_schedule(f: impl Fn(Schedule) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    let schedules = [
+        Schedule { order: Order::Ascending, blocks: |n| n },
+        Schedule { order: Order::Descending, blocks: |_| 1 },
+        Schedule { order: Order::Random(7), blocks: |n| n.min(3) },
     ];
     let bits = |r: &Vec<Vec<f32>>| -> Vec<Vec<u32>> {
         r.iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect()
     };
-    let first = f(ways[0]);
-    for way in &ways[1..] {
-        assert!(bits(&f(*way)) == bits(&first), "{:?} gives other bits than ascending order", way.order);
+    let first = f(schedules[0]);
+    for schedule in &schedules[1..] {
+        assert!(
+            bits(&f(*schedule)) == bits(&first),
+            "{:?} gives other bits than ascending order",
+            schedule.order
+        );
     }
     first
 }
 
-/// The same bits; any NaN is like any other.
+/// Asserts equal bits; all NaNs count as equal.
 pub fn assert_same(name: &str, got: &[f32], want: &[f32]) {
     assert_eq!(got.len(), want.len(), "{name}");
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
         let same = g.to_bits() == w.to_bits() || (g.is_nan() && w.is_nan());
         assert!(same, "{name}[{i}] is {g:e}, not {w:e}");
     }
-    println!("{name:<34} {:>7} values, the twin's bits", got.len());
+    println!("{name:<34} {:>7} values, the counterpart's bits", got.len());
 }
 
-/// Within `allowed` of the twin, relative to `scale` of each value (the twin's size, if `None`) or 1; prints the
-/// largest error.
+/// Within `allowed` of the counterpart, relative to `scale` of each value (the counterpart's magnitude, if `None`) or
+/// 1; prints the largest error.
 pub fn assert_near(name: &str, got: &[f32], want: &[f64], scale: Option<&[f64]>, allowed: f64) {
     assert_eq!(got.len(), want.len(), "{name}");
     let mut largest = 0.0f64;
@@ -187,7 +191,7 @@ pub fn assert_near(name: &str, got: &[f32], want: &[f64], scale: Option<&[f64]>,
     println!("{name:<34} {:>7} values, error {largest:.1e} (allowed {allowed:.1e})", got.len());
 }
 
-/// Blocks for so many threads.
+/// Blocks for `n` threads.
 pub fn blocks(threads: usize) -> u32 {
     threads.div_ceil(256).max(1) as u32
 }

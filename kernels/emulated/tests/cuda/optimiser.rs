@@ -5,9 +5,18 @@ use half::bf16;
 use kernels::ops::adam;
 
 use crate::random::cpu;
-use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
+use crate::{
+    Data, Element, Schedule, assert_same, blocks, every_schedule, floats, random, skipped, with_extremes,
+};
 
-fn sgd_on<E: Element>(way: Way, w: &[f32], v: &[f32], g: &Data<E>, place: bool, low: bool) -> Vec<Vec<f32>> {
+fn sgd_on<E: Element>(
+    schedule: Schedule,
+    w: &[f32],
+    v: &[f32],
+    g: &Data<E>,
+    place: bool,
+    low: bool,
+) -> Vec<Vec<f32>> {
     let n = w.len();
     let (w, v, g, lr) = (Buffer::from(w), Buffer::from(v), g.buffer(), Buffer::from(&[0.1f32]));
     let (other_w, other_v) = (Buffer::<f32>::unwritten(n), Buffer::<f32>::unwritten(n));
@@ -25,14 +34,14 @@ fn sgd_on<E: Element>(way: Way, w: &[f32], v: &[f32], g: &Data<E>, place: bool, 
         v_out.arg(),
         if low { copy.arg() } else { Arg::Null },
     ];
-    way.go(&format!("sgd_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
+    schedule.go(&format!("sgd_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
     vec![w_out.read(), v_out.read(), floats(&copy)]
 }
 
 fn check_sgd<E: Element>(n: usize, place: bool, low: bool) {
     let (w, v) = (random(n, 1.0, 31), with_extremes(random(n, 1.0, 32)));
     let g = Data::<E>::new(&random(n, 1.0, 33));
-    let got = every_way(|way| sgd_on(way, &w, &v, &g, place, low));
+    let got = every_schedule(|schedule| sgd_on(schedule, &w, &v, &g, place, low));
     let (mut new_w, mut new_v) = (vec![0.0f32; n], vec![0.0; n]);
     let decay = f64::from(4e-4f32);
     kernels::ops::sgd::cpu(
@@ -78,7 +87,7 @@ fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
     let (w, m) = (random(n, 1.0, 34), random(n, 1.0, 35));
     let v: Vec<f32> = random(n, 1.0, 36).iter().map(|v| v.abs()).collect();
     let g = Data::<E>::new(&with_extremes(random(n, 1.0, 37)));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (w, m, v, g) = (Buffer::from(&w), Buffer::from(&m), Buffer::from(&v), g.buffer());
         let (lr, done) = (Buffer::from(&[a.lr]), Buffer::from(&[a.done]));
         let other = [0, 1, 2].map(|_| Buffer::<f32>::unwritten(n));
@@ -101,7 +110,7 @@ fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
             v_out.arg(),
             if place { copy.arg() } else { Arg::Null },
         ];
-        way.go(&format!("adam_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
+        schedule.go(&format!("adam_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
         vec![w_out.read(), m_out.read(), v_out.read(), floats(&copy)]
     });
     let (mut w, mut m, mut v) = (w, m, v);

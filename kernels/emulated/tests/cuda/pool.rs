@@ -6,7 +6,7 @@ use kernels::ops::windows::Windows;
 use kernels::ops::{avg_pool2d, concat, max_pool2d};
 
 use crate::random::cpu;
-use crate::{assert_same, blocks, every_way, random, skipped, with_extremes};
+use crate::{assert_same, blocks, every_schedule, random, skipped, with_extremes};
 
 const WINDOWS: [Windows; 4] = [
     Windows { n: 2, h: 5, w: 6, c: 3, size: 3, stride: 1, pad: 1 },
@@ -27,17 +27,17 @@ fn means_of_windows_are_their_twins() {
     }
     for (v, pads) in WINDOWS.iter().flat_map(|v| [(v, false), (v, true)]) {
         let (x, dy) = (with_extremes(random(v.x_len(), 1.0, 61)), random(v.y_len(), 1.0, 62));
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (from, up) = (Buffer::from(&x), Buffer::from(&dy));
             let (y, dx) = (Buffer::<f32>::unwritten(v.y_len()), Buffer::<f32>::unwritten(v.x_len()));
             let mut args = vec![from.arg()];
             args.extend(sizes(v));
             args.extend([Arg::I32(i32::from(pads)), y.arg()]);
-            way.go("avg_pool2d", [blocks(v.y_len()), 1, 1], 256, &args);
+            schedule.go("avg_pool2d", [blocks(v.y_len()), 1, 1], 256, &args);
             let mut args = vec![up.arg()];
             args.extend(sizes(v));
             args.extend([Arg::I32(i32::from(pads)), dx.arg()]);
-            way.go("avg_pool2d_grad", [blocks(v.x_len()), 1, 1], 256, &args);
+            schedule.go("avg_pool2d_grad", [blocks(v.x_len()), 1, 1], 256, &args);
             vec![y.read(), dx.read()]
         });
         let (mut y, mut dx) = (vec![0.0; v.y_len()], vec![0.0; v.x_len()]);
@@ -57,17 +57,17 @@ fn largest_values_of_windows_are_their_twins() {
         // Rounded, so that many are equal.
         let x: Vec<f32> = random(v.x_len(), 2.0, 63).iter().map(|x| x.round()).collect();
         let (x, dy) = (with_extremes(x), random(v.y_len(), 1.0, 64));
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (from, up) = (Buffer::from(&x), Buffer::from(&dy));
             let (y, dx) = (Buffer::<f32>::unwritten(v.y_len()), Buffer::<f32>::unwritten(v.x_len()));
             let mut args = vec![from.arg()];
             args.extend(sizes(v));
             args.push(y.arg());
-            way.go("max_pool2d", [blocks(v.y_len()), 1, 1], 256, &args);
+            schedule.go("max_pool2d", [blocks(v.y_len()), 1, 1], 256, &args);
             let mut args = vec![from.arg(), up.arg()];
             args.extend(sizes(v));
             args.push(dx.arg());
-            way.go("max_pool2d_grad", [blocks(v.x_len()), 1, 1], 256, &args);
+            schedule.go("max_pool2d_grad", [blocks(v.x_len()), 1, 1], 256, &args);
             vec![y.read(), dx.read()]
         });
         let (mut y, mut dx) = (vec![0.0; v.y_len()], vec![0.0; v.x_len()]);
@@ -93,17 +93,17 @@ fn copies_into_and_out_of_frames_are_their_twins() {
         let zeros = [frame.before.min(2), frame.after];
         let (x, old) = (with_extremes(random(v.inner_len(), 1.0, 65)), random(v.outer_len(), 1.0, 66));
         let around = [v.h, v.w, v.c, frame.rows, frame.columns, frame.before, frame.after];
-        let got = every_way(|way| {
+        let got = every_schedule(|schedule| {
             let (from, y, back) = (Buffer::from(&x), Buffer::from(&old), Buffer::<f32>::unwritten(x.len()));
             let sizes = || std::iter::once(Arg::I64(v.n as i64)).chain(around.map(|n| Arg::I32(n as i32)));
             let mut args = vec![from.arg()];
             args.extend(sizes());
             args.extend([Arg::I32(zeros[0] as i32), Arg::I32(zeros[1] as i32), y.arg()]);
-            way.go("concat_place", [blocks(v.outer_len()), 1, 1], 256, &args);
+            schedule.go("concat_place", [blocks(v.outer_len()), 1, 1], 256, &args);
             let mut args = vec![y.arg()];
             args.extend(sizes());
             args.push(back.arg());
-            way.go("concat_cut", [blocks(v.inner_len()), 1, 1], 256, &args);
+            schedule.go("concat_cut", [blocks(v.inner_len()), 1, 1], 256, &args);
             vec![y.read(), back.read()]
         });
         let (mut y, mut back) = (old, vec![0.0; x.len()]);

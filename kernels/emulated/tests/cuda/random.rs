@@ -3,37 +3,40 @@
 use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::cpu::{Cpu, Level};
-use kernels::ops::noise::{self, Law, Place};
+use kernels::ops::noise::{self, Distribution, RandomSequence};
 use kernels::ops::{dropout, pyld_step};
 
-use crate::{Data, Element, Way, assert_same, blocks, every_way, floats, random, skipped, with_extremes};
+use crate::{
+    Data, Element, Schedule, assert_same, blocks, every_schedule, floats, random, skipped, with_extremes,
+};
 
 pub const SEED: [i32; 2] = [-77, 0x1234_5678];
 pub const STEP: i32 = -3;
 pub const OFFSET: u32 = 5;
 pub const STREAM: u32 = 999;
 
-pub fn place() -> Place {
+pub fn sequence() -> RandomSequence {
     let step = (STEP as u32).wrapping_add(OFFSET);
-    Place { key: [SEED[0] as u32, SEED[1] as u32], stream: STREAM, step }
+    RandomSequence { key: [SEED[0] as u32, SEED[1] as u32], stream: STREAM, step }
 }
 
 pub fn cpu() -> Cpu {
     Cpu::new(1, Level::Avx512)
 }
 
-fn draw<E: Element>(law: Law, n: usize) {
-    let name = format!("noise_{}_{}", if law == Law::Normal { "normal" } else { "uniform" }, E::S);
-    let got = every_way(|way| {
+fn draw<E: Element>(distribution: Distribution, n: usize) {
+    let name =
+        format!("noise_{}_{}", if distribution == Distribution::Normal { "normal" } else { "uniform" }, E::S);
+    let got = every_schedule(|schedule| {
         let (seed, step) = (Buffer::from(&SEED), Buffer::from(&[STEP]));
         let out = Buffer::<E>::unwritten(n);
         let args =
             [seed.arg(), step.arg(), Arg::U32(OFFSET), Arg::U32(STREAM), Arg::I64(n as i64), out.arg()];
-        way.go(&name, [blocks(n / 4), 1, 1], 256, &args);
+        schedule.go(&name, [blocks(n / 4), 1, 1], 256, &args);
         vec![floats(&out)]
     });
     let mut want = vec![0.0f32; n];
-    noise::cpu(&cpu(), place(), law, &mut want);
+    noise::cpu(&cpu(), sequence(), distribution, &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&name, &got[0], &want);
 }
@@ -44,13 +47,13 @@ fn draws_are_the_bits_of_the_cpu() {
         return;
     }
     for n in [1, 2, 3, 4, 1003, 8192] {
-        draw::<f32>(Law::Uniform, n);
-        draw::<f32>(Law::Normal, n);
-        draw::<bf16>(Law::Uniform, n);
-        draw::<bf16>(Law::Normal, n);
+        draw::<f32>(Distribution::Uniform, n);
+        draw::<f32>(Distribution::Normal, n);
+        draw::<bf16>(Distribution::Uniform, n);
+        draw::<bf16>(Distribution::Normal, n);
     }
     // So many that each operation of the polynomials shows.
-    draw::<f32>(Law::Normal, 100_003);
+    draw::<f32>(Distribution::Normal, 100_003);
 }
 
 struct Case {
@@ -61,7 +64,13 @@ struct Case {
     in_place: bool,
 }
 
-fn one_step<E: Element>(case: &Case, way: Way, x: &[f32], g: &Data<E>, old: &[f32]) -> Vec<Vec<f32>> {
+fn one_step<E: Element>(
+    case: &Case,
+    schedule: Schedule,
+    x: &[f32],
+    g: &Data<E>,
+    old: &[f32],
+) -> Vec<Vec<f32>> {
     let (a, n) = (case.args, x.len());
     let (seed, step) = (Buffer::from(&SEED), Buffer::from(&[STEP]));
     let (x, g, other) = (Buffer::from(x), g.buffer(), Buffer::<f32>::unwritten(n));
@@ -73,7 +82,7 @@ fn one_step<E: Element>(case: &Case, way: Way, x: &[f32], g: &Data<E>, old: &[f3
     if let Some(i) = &case.index {
         let rows = old.len() / case.row;
         let args = [index.arg(), Arg::I32(i.len() as i32), Arg::I32(rows as i32), slot.arg()];
-        way.go("replay_slots", [1, 1, 1], 256, &args);
+        schedule.go("replay_slots", [1, 1, 1], 256, &args);
     }
     let noisy = a.noise > 0.0;
     let bound = |wanted, b: f64| if wanted { b as f32 } else { f32::INFINITY };
@@ -100,7 +109,7 @@ fn one_step<E: Element>(case: &Case, way: Way, x: &[f32], g: &Data<E>, old: &[f3
         optional(case.index.is_some(), buffer.arg()),
         Arg::I64(case.row as i64),
     ];
-    way.go(&format!("pyld_step_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
+    schedule.go(&format!("pyld_step_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
     vec![out.read(), floats(&low), buffer.read()]
 }
 
@@ -112,10 +121,10 @@ fn check_step<E: Element>(case: &Case, n: usize) {
     g.reverse();
     let g = Data::<E>::new(&g);
     let old = random(9 * case.row, 1.0, 3);
-    let got = every_way(|way| one_step(case, way, &x, &g, &old));
+    let got = every_schedule(|schedule| one_step(case, schedule, &x, &g, &old));
 
     let mut want = vec![0.0f32; x.len()];
-    pyld_step::cpu(&cpu(), case.args, Some(&x), &g.f32, Some(place()), &mut want);
+    pyld_step::cpu(&cpu(), case.args, Some(&x), &g.f32, Some(sequence()), &mut want);
     assert_same(&format!("pyld_step_{}", E::S), &got[0], &want);
     if case.low {
         let low: Vec<f32> = want.iter().map(|&v| bf16::of(v).to()).collect();
@@ -172,18 +181,18 @@ fn pyld_step_is_its_twin() {
 fn check_dropout<E: Element>(n: usize, layer: u32, rate: f64) {
     let x = Data::<E>::new(&random(n, 2.0, 4));
     let scale = 1.0 / (1.0 - rate);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (seed, step) = (Buffer::from(&SEED), Buffer::from(&[STEP]));
         let (x, y) = (x.buffer(), Buffer::<E>::unwritten(n));
         let (rate, scale) = (Arg::F32(rate as f32), Arg::F32(scale as f32));
         for y in [&y, &x] {
             let (stream, layer, len) = (Arg::U32(STREAM), Arg::U32(layer), Arg::I64(n as i64));
             let args = [x.arg(), seed.arg(), step.arg(), stream, layer, rate, scale, len, y.arg()];
-            way.go(&format!("dropout_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
+            schedule.go(&format!("dropout_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
         }
         vec![floats(&y), floats(&x)]
     });
-    let at = Place { step: STEP as u32, ..place() };
+    let at = RandomSequence { step: STEP as u32, ..sequence() };
     let mut want = vec![0.0f32; n];
     dropout::cpu(&cpu(), at, layer, rate, Some(&x.f32), &mut want);
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();

@@ -4,9 +4,9 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::ops::replay::{self, ByClass};
 
-use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, place};
+use crate::random::{OFFSET, SEED, STEP, STREAM, cpu, sequence};
 use crate::{
-    Data, Element, assert_near, assert_same, doubles, every_way, floats, random, skipped, with_extremes,
+    Data, Element, assert_near, assert_same, doubles, every_schedule, floats, random, skipped, with_extremes,
 };
 
 /// Rows out of range on both sides, and rows more than once.
@@ -16,16 +16,16 @@ fn check_rows<E: Element>(row: usize) {
     let (rows, n) = (9, INDEX.len());
     let buffer = Data::<E>::new(&with_extremes(random(rows * row, 1.0, 61)));
     let x = Data::<E>::new(&random(n * row, 1.0, 62));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (buffer, x, index) = (buffer.buffer(), x.buffer(), Buffer::from(&INDEX));
         let (out, slot) = (Buffer::<E>::unwritten(n * row), Buffer::<i32>::unwritten(n));
         let (count, len, b) = (Arg::I32(n as i32), Arg::I64(row as i64), Arg::I32(rows as i32));
         let grid = [row.div_ceil(256) as u32, n as u32, 1];
         let args = [buffer.arg(), b, len, index.arg(), count, out.arg()];
-        way.go(&format!("replay_gather_{}", E::S), grid, 256, &args);
-        way.go("replay_slots", [1, 1, 1], 256, &[index.arg(), count, b, slot.arg()]);
+        schedule.go(&format!("replay_gather_{}", E::S), grid, 256, &args);
+        schedule.go("replay_slots", [1, 1, 1], 256, &[index.arg(), count, b, slot.arg()]);
         let args = [x.arg(), len, slot.arg(), count, buffer.arg()];
-        way.go(&format!("replay_scatter_{}", E::S), grid, 256, &args);
+        schedule.go(&format!("replay_scatter_{}", E::S), grid, 256, &args);
         vec![floats(&out), floats(&buffer), slot.read().iter().map(|&s| s as f32).collect()]
     });
     let (mut out, mut after) = (vec![0.0; n * row], vec![0.0; rows * row]);
@@ -58,7 +58,7 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let (n, classes) = (kind.len(), offsets.len() - 1);
     let images: Vec<u8> = (0..count * row).map(|i| (i * 89 % 256) as u8).collect();
     let (means, x) = (random(classes * row, 0.5, 63), random(n * row, 1.0, 64));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, kind, class) = (Buffer::from(&x), Buffer::from(&kind), Buffer::from(&class));
         let (images, offsets, means) = (Buffer::from(&images), Buffer::from(offsets), Buffer::from(&means));
         let (seed, step, other) =
@@ -80,12 +80,12 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
             Arg::I32(row as i32),
             out.arg(),
         ];
-        way.go_exact("replay_restart", [row.div_ceil(128) as u32, n as u32, 1], 256, &args);
+        schedule.go_exact("replay_restart", [row.div_ceil(128) as u32, n as u32, 1], 256, &args);
         vec![out.read()]
     });
     let mut want = vec![0.0f32; n * row];
     let data = ByClass { images: &images, offsets, means: &means };
-    replay::restart(&cpu(), row, data, Some(&x), &kind, &class, place(), &mut want);
+    replay::restart(&cpu(), row, data, Some(&x), &kind, &class, sequence(), &mut want);
     // What needs no sum over images is the same to the bit.
     for (i, k) in kind.iter().enumerate() {
         let at = i * row..(i + 1) * row;
@@ -97,7 +97,7 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let most = offsets.windows(2).map(|o| o[1].saturating_sub(o[0])).max().unwrap().min(count as i32);
     let allowed = 6e-7 * f64::from(most).sqrt().max(1.0);
     assert_near("replay_restart", &got[0], &doubles(&want), None, allowed);
-    // NaN stands for what cannot be, and for nothing else.
+    // Invalid rows are NaN, and no others.
     for (i, (k, c)) in kind.iter().zip(class).enumerate() {
         let bounds = usize::try_from(c).ok().and_then(|c| Some((*offsets.get(c)?, *offsets.get(c + 1)?)));
         let there = bounds.is_some_and(|(a, b)| a >= 0 && a <= b && b <= count as i32);

@@ -4,7 +4,7 @@ use emulated::{Arg, Buffer};
 use half::bf16;
 use kernels::ops::{label, logsumexp, softmax_cross_entropy};
 
-use crate::{Data, EXP, Element, assert_near, assert_same, blocks, every_way, floats, random, skipped};
+use crate::{Data, EXP, Element, assert_near, assert_same, blocks, every_schedule, floats, random, skipped};
 
 /// Rows of ordinary values, and of values whose exponentials leave float32's range.
 fn logits(rows: usize, cols: usize) -> Vec<f32> {
@@ -42,16 +42,16 @@ fn warps(rows: usize) -> u32 {
 fn check<E: Element>(rows: usize, cols: usize, values: &[f32]) {
     let x = Data::<E>::new(values);
     let (u, p) = (random(rows, 2.0, 22), Data::<E>::new(&random(rows * cols, 1.0, 23)));
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, u, p) = (x.buffer(), Buffer::from(&u), p.buffer());
         let (y, q) = (Buffer::<f32>::unwritten(rows), Buffer::<E>::unwritten(rows * cols));
         let (s, dx) = (Buffer::<E>::unwritten(rows * cols), Buffer::<E>::unwritten(rows * cols));
         let (r, c) = (Arg::I64(rows as i64), Arg::I64(cols as i64));
         let grid = [warps(rows), 1, 1];
-        way.go(&format!("logsumexp_rows_{}", E::S), grid, 128, &[x.arg(), y.arg(), r, c]);
-        way.go(&format!("softmax_rows_{}", E::S), grid, 128, &[x.arg(), Arg::Null, q.arg(), r, c]);
-        way.go(&format!("softmax_rows_{}", E::S), grid, 128, &[x.arg(), u.arg(), s.arg(), r, c]);
-        way.go(&format!("softmax_grad_{}", E::S), grid, 128, &[p.arg(), x.arg(), dx.arg(), r, c]);
+        schedule.go(&format!("logsumexp_rows_{}", E::S), grid, 128, &[x.arg(), y.arg(), r, c]);
+        schedule.go(&format!("softmax_rows_{}", E::S), grid, 128, &[x.arg(), Arg::Null, q.arg(), r, c]);
+        schedule.go(&format!("softmax_rows_{}", E::S), grid, 128, &[x.arg(), u.arg(), s.arg(), r, c]);
+        schedule.go(&format!("softmax_grad_{}", E::S), grid, 128, &[p.arg(), x.arg(), dx.arg(), r, c]);
         vec![y.read(), floats(&q), floats(&s), floats(&dx)]
     });
     let x = x.f64();
@@ -97,14 +97,14 @@ fn check_loss<E: Element>(rows: usize, cols: usize, values: &[f32]) {
         })
         .collect();
     let dloss = random(rows, 2.0, 24);
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, labels, dloss) = (x.buffer(), Buffer::from(&labels), Buffer::from(&dloss));
         let (loss, dx) = (Buffer::<f32>::unwritten(rows), Buffer::<E>::unwritten(rows * cols));
         let (r, c, grid) = (Arg::I64(rows as i64), Arg::I64(cols as i64), [warps(rows), 1, 1]);
         let name = format!("softmax_cross_entropy_{}", E::S);
-        way.go(&name, grid, 128, &[x.arg(), labels.arg(), loss.arg(), r, c]);
+        schedule.go(&name, grid, 128, &[x.arg(), labels.arg(), loss.arg(), r, c]);
         let name = format!("softmax_cross_entropy_grad_{}", E::S);
-        way.go(&name, grid, 128, &[x.arg(), labels.arg(), dloss.arg(), dx.arg(), r, c]);
+        schedule.go(&name, grid, 128, &[x.arg(), labels.arg(), dloss.arg(), dx.arg(), r, c]);
         vec![loss.read(), floats(&dx)]
     });
     let x = x.f64();
@@ -142,7 +142,7 @@ fn check_label<E: Element>(rows: usize, cols: usize, values: &[f32]) {
     labels[rows - 1] = -1;
     labels[rows / 2] = cols as i32;
     labels[rows / 3] = (labels[rows / 3] + 1) % cols as i32;
-    let got = every_way(|way| {
+    let got = every_schedule(|schedule| {
         let (x, labels, v) = (x.buffer(), Buffer::from(&labels), Buffer::from(&v));
         let (y, hits, out) = (
             Buffer::<f32>::unwritten(rows),
@@ -151,10 +151,10 @@ fn check_label<E: Element>(rows: usize, cols: usize, values: &[f32]) {
         );
         let (r, c) = (Arg::I64(rows as i64), Arg::I32(cols as i32));
         let name = |what: &str| format!("label_{what}_{}", E::S);
-        way.go(&name("gather"), [blocks(rows), 1, 1], 256, &[x.arg(), labels.arg(), r, c, y.arg()]);
-        way.go(&name("hits"), [warps(rows), 1, 1], 128, &[x.arg(), labels.arg(), r, c, hits.arg()]);
+        schedule.go(&name("gather"), [blocks(rows), 1, 1], 256, &[x.arg(), labels.arg(), r, c, y.arg()]);
+        schedule.go(&name("hits"), [warps(rows), 1, 1], 128, &[x.arg(), labels.arg(), r, c, hits.arg()]);
         let grid = [blocks(rows * cols), 1, 1];
-        way.go(&name("scatter"), grid, 256, &[v.arg(), labels.arg(), r, c, out.arg()]);
+        schedule.go(&name("scatter"), grid, 256, &[v.arg(), labels.arg(), r, c, out.arg()]);
         vec![y.read(), hits.read(), floats(&out)]
     });
     let (mut y, mut hits, mut out) = (vec![0.0; rows], vec![0.0; rows], vec![0.0; rows * cols]);

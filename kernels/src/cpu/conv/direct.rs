@@ -1,18 +1,20 @@
-//! Convolutions by their definition: windows of the input copied with their zero padding, then register-blocked loops.
+//! Direct convolutions: windows of the input are copied with their zero padding, then register-blocked loops run over
+//! them.
 
-use super::geom::{ConvShape, Gather, Phase};
-use super::micro::{self, Forward, Quad, Residual, WeightGrad};
-use super::soon::Soon;
-use super::winograd::add_up;
-use super::{Add, After, Source, lanes};
+use super::gather::{Gather, Phase};
+use super::microkernel::{self, Forward, Quad, Residual, WeightGrad};
+use super::prefetch::Prefetch;
+use super::winograd::sum_shards;
+use super::{Add, ConvInput, Epilogue, lanes};
+use crate::conv_shape::ConvShape;
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
 
-/// Channels a packed block of weights holds: one vector if that is enough, else two.
+/// Output channels in a packed block of weights: one vector if that is enough, else two.
 pub(super) fn block_channels(simd: Simd, k: usize) -> usize {
     if k <= lanes(simd) { lanes(simd) } else { 2 * lanes(simd) }
 }
 
-/// A prepared convolution that gathers: the forward pass or the input gradient.
+/// A prepared direct convolution: the forward pass or the input gradient.
 #[derive(Debug)]
 pub(super) struct Direct {
     pub shape: ConvShape,
@@ -40,17 +42,20 @@ impl Direct {
     pub fn run(
         &self,
         cpu: &Cpu,
-        Source { x: src, norm }: Source<'_, f32>,
+        ConvInput { x: src, prologue }: ConvInput<'_, f32>,
         w: &[f32],
         bias: Option<&[f32]>,
         add: Add<'_, f32>,
         dst: &mut [f32],
-        after: After<'_, f32>,
+        epilogue: Epilogue<'_, f32>,
         workspace: &mut [f32],
     ) {
         let g = &self.gather;
         let n = self.shape.n;
-        assert!(norm.is_none() || !(g.direct || self.backward), "no norm was announced");
+        assert!(
+            prologue.is_none() || !(g.direct || self.backward),
+            "this convolution was not prepared for a prologue"
+        );
         assert_eq!(src.len(), n * g.h * g.w * g.c);
         assert_eq!(dst.len(), n * g.out_len);
         assert_eq!(w.len(), self.shape.w_len());
@@ -64,24 +69,29 @@ impl Direct {
         }
         let (packed, packed_bias) = (&*packed, &*packed_bias);
         let size = g.block_len();
-        let After { parts, each, with, run } = after;
-        for_parts2_scratch(cpu, dst, size, parts, each, windows, |task, dst, part, window| {
+        let Epilogue { parts, part_len, also_read, run } = epilogue;
+        for_parts2_scratch(cpu, dst, size, parts, part_len, windows, |task, dst, part, window| {
             let block = g.block(task, n);
-            let touched = (&*dst, &add, with);
-            let mut soon = g.soon((task, cpu.pool.threads(), n), (src, g.w * g.c), touched, kb);
+            let touched = (&*dst, &add, also_read);
+            let mut prefetch = g.prefetch((task, cpu.pool.threads(), n), (src, g.w * g.c), touched, kb);
             let source = if g.direct {
                 &src[block.0 * g.h * g.w * g.c..]
             } else {
-                g.fill(cpu.simd, src, norm.as_ref(), block, window);
+                g.fill(cpu.simd, src, prologue.as_ref(), block, window);
                 &*window
             };
-            let residual = match &add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
+            let residual = Residual::new(&add, task * size);
             for phase in &g.phases {
-                self.block(cpu.simd, phase, block, source, (packed, packed_bias), residual, dst, &mut soon);
+                self.block(
+                    cpu.simd,
+                    phase,
+                    block,
+                    source,
+                    (packed, packed_bias),
+                    residual,
+                    dst,
+                    &mut prefetch,
+                );
             }
             run(task * size, dst, part);
         });
@@ -96,7 +106,7 @@ impl Direct {
         (packed, bias): (&[f32], &[f32]),
         residual: Residual,
         dst: &mut [f32],
-        soon: &mut Soon,
+        prefetch: &mut Prefetch,
     ) {
         let pixels = images * rows * phase.per_row;
         let kpad = bias.len();
@@ -111,12 +121,12 @@ impl Direct {
             k: self.gather.k,
             dst: dst.as_mut_ptr(),
             residual,
-            soon,
+            prefetch,
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window (or the image) and the block's outputs by construction of
-        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len` says; and the
-        // instruction set is there, else `simd` would not say so.
+        // `Gather`, whose sizes `run` checked; the packed buffers have the length `packed_len`; and the
+        // instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
@@ -127,13 +137,13 @@ impl Direct {
                 (Level::Avx2, true) => x86::forward256::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx2, false) => x86::forward256::<2>(&mut f),
-                (_, true) => micro::forward::<Quad, 4, 1>(&mut f),
-                (_, false) => micro::forward::<Quad, 4, 2>(&mut f),
+                (_, true) => microkernel::forward::<Quad, 4, 1>(&mut f),
+                (_, false) => microkernel::forward::<Quad, 4, 2>(&mut f),
             }
         }
     }
 
-    /// Filters to blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb`, in the order in which runs read the source.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [f32]) {
         let g = &self.gather;
         let s = &self.shape;
@@ -188,7 +198,7 @@ impl DirectGrad {
     pub fn run(
         &self,
         cpu: &Cpu,
-        Source { x, norm }: Source<'_, f32>,
+        ConvInput { x, prologue }: ConvInput<'_, f32>,
         dy: &[f32],
         dw: &mut [f32],
         workspace: &mut [f32],
@@ -203,24 +213,24 @@ impl DirectGrad {
             window[end - 64..].fill(0.0);
             for b in shard * blocks / self.shards..(shard + 1) * blocks / self.shards {
                 let block = g.block(b, s.n);
-                g.fill(cpu.simd, x, norm.as_ref(), block, window);
-                // Where the thread probably goes on.
+                g.fill(cpu.simd, x, prologue.as_ref(), block, window);
+                // The block that this thread will probably take next.
                 let end = (shard + 1) * blocks / self.shards;
                 let after = (shard + cpu.pool.threads()) * blocks / self.shards;
-                let mut soon = self.soon(x, dy, if b + 1 < end { b + 1 } else { after });
-                self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw, &mut soon);
+                let mut prefetch = self.prefetch(x, dy, if b + 1 < end { b + 1 } else { after });
+                self.block(cpu.simd, block, window, &dy[b * g.block_len()..], dw, &mut prefetch);
             }
         });
-        add_up(cpu, partial, dw);
+        sum_shards(cpu, partial, dw);
     }
 
-    /// What block `next` reads, for the tiles of filters of the block before it.
-    fn soon(&self, x: &[f32], dy: &[f32], next: usize) -> Soon {
+    /// The data that block `next` reads, to be prefetched during the filter tiles of the block before it.
+    fn prefetch(&self, x: &[f32], dy: &[f32], next: usize) -> Prefetch {
         let (g, len) = (&self.gather, self.gather.block_len());
         let (rows, row) = (g.reads(next, self.shape.n), g.w * g.c);
         let dy = &dy[(next * len).min(dy.len())..((next + 1) * len).min(dy.len())];
         let tiles = self.shape.r * g.phases[0].run_len.div_ceil(48) * self.shape.k.div_ceil(8);
-        Soon::new([&x[rows.start * row..rows.end * row], dy, &[], &[]], tiles)
+        Prefetch::new([&x[rows.start * row..rows.end * row], dy, &[], &[]], tiles)
     }
 
     fn block(
@@ -230,7 +240,7 @@ impl DirectGrad {
         window: &[f32],
         dy: &[f32],
         dw: &mut [f32],
-        soon: &mut Soon,
+        prefetch: &mut Prefetch,
     ) {
         let phase = &self.gather.phases[0];
         let mut g = WeightGrad {
@@ -241,7 +251,7 @@ impl DirectGrad {
             run_len: phase.run_len,
             k: self.shape.k,
             dw: dw.as_mut_ptr(),
-            soon,
+            prefetch,
         };
         // SAFETY: as in `Conv::block`; the window ends in 64 elements of slack for whole-vector loads.
         unsafe {
@@ -250,7 +260,7 @@ impl DirectGrad {
                 Level::Avx512 => x86::weight_grad512(&mut g),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => x86::weight_grad256(&mut g),
-                _ => micro::weight_grad::<Quad, 4, 3>(&mut g),
+                _ => microkernel::weight_grad::<Quad, 4, 3>(&mut g),
             }
         }
     }
@@ -258,38 +268,38 @@ impl DirectGrad {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::micro::{self, Forward, WeightGrad};
+    use super::microkernel::{self, Forward, WeightGrad};
     use core::arch::x86_64::{__m256, __m512};
 
     /// # Safety
-    /// As [`micro::forward`].
+    /// As [`microkernel::forward`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn forward512<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<__m512, 8, KV>(f) }
+        unsafe { microkernel::forward::<__m512, 8, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::forward`].
+    /// As [`microkernel::forward`].
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn forward256<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<__m256, 6, KV>(f) }
+        unsafe { microkernel::forward::<__m256, 6, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`].
+    /// As [`microkernel::weight_grad`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(super) unsafe fn weight_grad512(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<__m512, 8, 3>(g) }
+        unsafe { microkernel::weight_grad::<__m512, 8, 3>(g) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`].
+    /// As [`microkernel::weight_grad`].
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn weight_grad256(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<__m256, 4, 3>(g) }
+        unsafe { microkernel::weight_grad::<__m256, 4, 3>(g) }
     }
 }

@@ -1,34 +1,34 @@
-//! Convolutions on the CPU: 3×3 ones of stride 1 by minimal filtering where it pays, the others by their definition,
-//! and these in bf16 if that is asked for.
+//! Convolutions on the CPU: 3×3 ones of stride 1 by Winograd's minimal filtering where that is faster, the others
+//! directly, in float32 or with bf16 products.
 //!
 //! Invariants: results depend on the layer's shape and the instruction set only, never on the number of threads
 //! or on the batch; nothing is allocated while a prepared convolution runs.
 
 mod bf16;
 mod direct;
-mod fuse;
-mod geom;
-mod micro;
-mod naive;
-mod soon;
+mod fusion;
+mod gather;
+mod microkernel;
+mod prefetch;
+mod reference;
 mod winograd;
 
 use super::{Cpu, Level, Products, Real, Simd};
-use bf16::{Low, LowGrad};
+use crate::conv_shape::ConvShape;
+use bf16::{Bf16Conv, Bf16WeightGrad};
 use direct::{Direct, DirectGrad};
-pub use fuse::{After, Look, Norm, Source};
-pub use geom::ConvShape;
-use geom::Gather;
+pub use fusion::{ConvInput, Epilogue, EpilogueFn, Prologue};
+use gather::Gather;
 use winograd::{Winograd, WinogradGrad};
 
-/// What is added to a convolution's result.
+/// What is added to the result of a convolution.
 #[derive(Debug)]
 pub enum Add<'a, T> {
     /// Nothing.
     None,
     /// A tensor shaped like the result.
     From(&'a [T]),
-    /// The old content of the result.
+    /// The old values of the result.
     InPlace,
 }
 
@@ -44,94 +44,95 @@ fn lanes(simd: Simd) -> usize {
 #[derive(Debug)]
 pub struct Conv {
     shape: ConvShape,
-    way: Way,
+    algorithm: Algorithm,
     backward: bool,
 }
 
-/// How outputs are formed: products and shape decide.
+/// How a convolution is computed: the type of products and the shape decide.
 #[derive(Debug)]
-enum Way {
+enum Algorithm {
     Direct(Direct),
     Winograd(Winograd),
-    Low(Low),
+    Bf16(Bf16Conv),
 }
 
 impl Conv {
-    /// y = x ∗ w, for a CPU with these products.
+    /// Prepares y = x ∗ w, for a CPU with these products.
     pub fn forward(products: Products, shape: ConvShape) -> Self {
-        Self { shape, way: Self::way_forward(products, &shape, true), backward: false }
+        Self { shape, algorithm: Self::forward_algorithm(products, &shape, true), backward: false }
     }
 
-    /// y = norm(x) ∗ w: `run` may be given a [`Norm`].
-    pub fn forward_normed(products: Products, shape: ConvShape) -> Self {
-        Self { shape, way: Self::way_forward(products, &shape, false), backward: false }
+    /// Prepares y = prologue(x) ∗ w: `run` accepts a [`Prologue`].
+    pub(crate) fn forward_normed(products: Products, shape: ConvShape) -> Self {
+        Self { shape, algorithm: Self::forward_algorithm(products, &shape, false), backward: false }
     }
 
-    fn way_forward(products: Products, s: &ConvShape, in_place: bool) -> Way {
+    fn forward_algorithm(products: Products, s: &ConvShape, in_place: bool) -> Algorithm {
         if winograd::pays(s, (s.oh(), s.ow()), s.c, winograd::DEPTH) {
-            Way::Winograd(Winograd::forward(s))
+            Algorithm::Winograd(Winograd::forward(s))
         } else if products == Products::Bf16 {
-            Way::Low(Low::new(*s, &Gather::forward(s, in_place), false))
+            Algorithm::Bf16(Bf16Conv::new(*s, &Gather::forward(s, in_place), false))
         } else {
-            Way::Direct(Direct { shape: *s, gather: Gather::forward(s, in_place), backward: false })
+            Algorithm::Direct(Direct { shape: *s, gather: Gather::forward(s, in_place), backward: false })
         }
     }
 
-    /// dx = the gradient of `forward` with respect to x, from dy.
+    /// Prepares dx, the gradient of the forward pass with respect to x, from dy.
     pub fn input_grad(products: Products, shape: ConvShape) -> Self {
-        let way = if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
-            Way::Winograd(Winograd::input_grad(&shape))
+        let algorithm = if winograd::pays(&shape, (shape.h, shape.w), shape.k, winograd::DEPTH) {
+            Algorithm::Winograd(Winograd::input_grad(&shape))
         } else if products == Products::Bf16 {
-            Way::Low(Low::new(shape, &Gather::input_grad(&shape), true))
+            Algorithm::Bf16(Bf16Conv::new(shape, &Gather::input_grad(&shape), true))
         } else {
-            Way::Direct(Direct { shape, gather: Gather::input_grad(&shape), backward: true })
+            Algorithm::Direct(Direct { shape, gather: Gather::input_grad(&shape), backward: true })
         };
-        Self { shape, way, backward: true }
+        Self { shape, algorithm, backward: true }
     }
 
     /// Elements of workspace that `run` needs.
     pub fn workspace(&self, cpu: &Cpu) -> usize {
-        match &self.way {
-            Way::Direct(d) => d.workspace(cpu),
-            Way::Winograd(w) => w.workspace(cpu),
-            Way::Low(l) => l.workspace(cpu),
+        match &self.algorithm {
+            Algorithm::Direct(d) => d.workspace(cpu),
+            Algorithm::Winograd(w) => w.workspace(cpu),
+            Algorithm::Bf16(l) => l.workspace(cpu),
         }
     }
 
     /// Elements of the result in a block; the last block may be short.
-    pub fn block_len(&self) -> usize {
-        match &self.way {
-            Way::Direct(d) => d.gather.block_len(),
-            Way::Winograd(w) => w.block_len(),
-            Way::Low(l) => l.gather.block_len(),
+    pub(crate) fn block_len(&self) -> usize {
+        match &self.algorithm {
+            Algorithm::Direct(d) => d.gather.block_len(),
+            Algorithm::Winograd(w) => w.block_len(),
+            Algorithm::Bf16(l) => l.gather.block_len(),
         }
     }
 
-    /// Blocks of the result.
-    pub fn blocks(&self) -> usize {
-        match &self.way {
-            Way::Direct(d) => d.gather.blocks(self.shape.n),
-            Way::Winograd(w) => w.blocks(),
-            Way::Low(l) => l.gather.blocks(self.shape.n),
+    /// Number of blocks of the result.
+    #[cfg(test)]
+    fn blocks(&self) -> usize {
+        match &self.algorithm {
+            Algorithm::Direct(d) => d.gather.blocks(self.shape.n),
+            Algorithm::Winograd(w) => w.blocks(),
+            Algorithm::Bf16(l) => l.gather.blocks(self.shape.n),
         }
     }
 
-    /// Computes. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value an output channel. Only a
-    /// convolution made by [`Conv::forward_normed`] takes a norm.
+    /// Runs it. `src` is x (or dy), `dst` y (or dx), `w` the filters K×R×S×C, `bias` one value per output channel. Only
+    /// a convolution made by `Conv::forward_normed` accepts a prologue.
     pub fn run<T: Real>(
         &self,
         cpu: &Cpu,
-        src: Source<'_, T>,
+        src: ConvInput<'_, T>,
         w: &[T],
         bias: Option<&[T]>,
         add: Add<'_, T>,
         dst: &mut [T],
-        after: Option<After<'_, T>>,
+        epilogue: Option<Epilogue<'_, T>>,
         workspace: &mut [T],
     ) {
         let nothing = |_: usize, _: &[T], _: &mut [T]| ();
-        let nothing = After { parts: &mut [], each: 0, with: &[], run: &nothing };
-        let After { parts, each, with, run } = after.unwrap_or(nothing);
+        let nothing = Epilogue { parts: &mut [], part_len: 0, also_read: &[], run: &nothing };
+        let Epilogue { parts, part_len, also_read, run } = epilogue.unwrap_or(nothing);
         if let (Some(src), Some(w), Some(dst), Some(ws)) =
             (src.f32s(), T::f32s(w), T::f32s_mut(dst), T::f32s_mut(workspace))
         {
@@ -143,77 +144,78 @@ impl Conv {
             let run = |first: usize, block: &[f32], part: &mut [f32]| {
                 run(first, bytemuck::cast_slice(block), bytemuck::cast_slice_mut(part));
             };
-            let with = T::f32s(with).unwrap_or_default();
-            let after = After { parts: bytemuck::cast_slice_mut(parts), each, with, run: &run };
+            let also_read = T::f32s(also_read).unwrap_or_default();
+            let epilogue =
+                Epilogue { parts: bytemuck::cast_slice_mut(parts), part_len, also_read, run: &run };
             let bias = bias.and_then(T::f32s);
-            match &self.way {
-                Way::Direct(d) => d.run(cpu, src, w, bias, add, dst, after, ws),
-                Way::Winograd(d) => d.run(cpu, src, w, bias, &add, dst, after, ws),
-                Way::Low(d) => d.run(cpu, src, w, bias, add, dst, after, ws),
+            match &self.algorithm {
+                Algorithm::Direct(d) => d.run(cpu, src, w, bias, add, dst, epilogue, ws),
+                Algorithm::Winograd(d) => d.run(cpu, src, w, bias, &add, dst, epilogue, ws),
+                Algorithm::Bf16(d) => d.run(cpu, src, w, bias, add, dst, epilogue, ws),
             }
             return;
         }
         if self.backward {
-            naive::input_grad(&self.shape, src.x, w, add, dst);
+            reference::input_grad(&self.shape, src.x, w, add, dst);
         } else {
-            naive::forward(&self.shape, &src.plain(self.shape.n), w, bias, add, dst);
+            reference::forward(&self.shape, &src.plain(self.shape.n), w, bias, add, dst);
         }
         let size = self.block_len().max(1);
         for (t, block) in dst.chunks(size).enumerate() {
-            run(t * size, block, &mut parts[t * each..(t + 1) * each]);
+            run(t * size, block, &mut parts[t * part_len..(t + 1) * part_len]);
         }
     }
 }
 
 #[derive(Debug)]
-enum GradWay {
+enum GradAlgorithm {
     Direct(DirectGrad),
     Winograd(WinogradGrad),
-    Low(LowGrad),
+    Bf16(Bf16WeightGrad),
 }
 
 /// A prepared weight gradient.
 #[derive(Debug)]
 pub struct ConvWeightGrad {
     shape: ConvShape,
-    way: GradWay,
+    algorithm: GradAlgorithm,
 }
 
 impl ConvWeightGrad {
-    /// dw = the gradient of the forward pass of `shape` with respect to w.
+    /// Prepares dw, the gradient of the forward pass of `shape` with respect to w.
     pub fn new(products: Products, shape: ConvShape) -> Self {
         let depth = shape.c.min(shape.k);
-        let way = if winograd::pays(&shape, (shape.oh(), shape.ow()), depth, winograd::DEPTH_GRAD) {
-            GradWay::Winograd(WinogradGrad::new(shape))
+        let algorithm = if winograd::pays(&shape, (shape.oh(), shape.ow()), depth, winograd::DEPTH_GRAD) {
+            GradAlgorithm::Winograd(WinogradGrad::new(shape))
         } else if products == Products::Bf16 {
-            GradWay::Low(LowGrad(DirectGrad::new(shape)))
+            GradAlgorithm::Bf16(Bf16WeightGrad(DirectGrad::new(shape)))
         } else {
-            GradWay::Direct(DirectGrad::new(shape))
+            GradAlgorithm::Direct(DirectGrad::new(shape))
         };
-        Self { shape, way }
+        Self { shape, algorithm }
     }
 
     /// Elements of workspace that `run` needs.
     pub fn workspace(&self, cpu: &Cpu) -> usize {
-        match &self.way {
-            GradWay::Direct(d) => d.workspace(cpu),
-            GradWay::Winograd(w) => w.workspace(cpu),
-            GradWay::Low(l) => l.workspace(cpu),
+        match &self.algorithm {
+            GradAlgorithm::Direct(d) => d.workspace(cpu),
+            GradAlgorithm::Winograd(w) => w.workspace(cpu),
+            GradAlgorithm::Bf16(l) => l.workspace(cpu),
         }
     }
 
     /// Computes dw from x, normalised or not, and dy.
-    pub fn run<T: Real>(&self, cpu: &Cpu, x: Source<'_, T>, dy: &[T], dw: &mut [T], workspace: &mut [T]) {
+    pub fn run<T: Real>(&self, cpu: &Cpu, x: ConvInput<'_, T>, dy: &[T], dw: &mut [T], workspace: &mut [T]) {
         if let (Some(x), Some(dy), Some(dw), Some(ws)) =
             (x.f32s(), T::f32s(dy), T::f32s_mut(dw), T::f32s_mut(workspace))
         {
-            match &self.way {
-                GradWay::Direct(d) => d.run(cpu, x, dy, dw, ws),
-                GradWay::Winograd(w) => w.run(cpu, x, dy, dw, ws),
-                GradWay::Low(l) => l.run(cpu, x, dy, dw, ws),
+            match &self.algorithm {
+                GradAlgorithm::Direct(d) => d.run(cpu, x, dy, dw, ws),
+                GradAlgorithm::Winograd(w) => w.run(cpu, x, dy, dw, ws),
+                GradAlgorithm::Bf16(l) => l.run(cpu, x, dy, dw, ws),
             }
         } else {
-            naive::weight_grad(&self.shape, &x.plain(self.shape.n), dy, dw);
+            reference::weight_grad(&self.shape, &x.plain(self.shape.n), dy, dw);
         }
     }
 }

@@ -76,25 +76,25 @@ fn agree(cpu: &Cpu, s: ConvShape, forward: &Conv, input_grad: &Conv, weight_grad
     let mut y = ry.clone();
     forward.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
     let mut want = wide(&ry);
-    naive::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
+    reference::forward(&s, &wide(&x), &wide(&w), Some(&wide(&b)), Add::InPlace, &mut want);
     close(&format!("y {what}"), &y, &want, tolerance);
 
     let mut ws = vec![f32::NAN; input_grad.workspace(cpu)];
     let mut dx = vec![f32::NAN; s.x_len()];
     input_grad.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
     let mut want = vec![0.0; s.x_len()];
-    naive::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
+    reference::input_grad(&s, &wide(&dy), &wide(&w), Add::From(&wide(&rx)), &mut want);
     close(&format!("dx {what}"), &dx, &want, tolerance);
 
     let mut ws = vec![f32::NAN; weight_grad.workspace(cpu)];
     let mut dw = vec![f32::NAN; s.w_len()];
     weight_grad.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
     let mut want = vec![0.0; s.w_len()];
-    naive::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
+    reference::weight_grad(&s, &wide(&x), &wide(&dy), &mut want);
     close(&format!("dw {what}"), &dw, &want, tolerance);
 }
 
-/// The same image alone and in a batch, at one and at three threads: the same bits.
+/// An image gives the same bits alone and in a batch, at one and at three threads.
 #[test]
 fn results_do_not_depend_on_batch_or_threads() {
     for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16), (17, 16, 16), (7, 210, 200), (16, 80, 48)] {
@@ -124,7 +124,7 @@ fn results_do_not_depend_on_batch_or_threads() {
     }
 }
 
-/// A norm on load against a normalised copy; blocks seen after they are written: each once, whole.
+/// A prologue on load against a normalised copy; blocks seen after they are written: each once, whole.
 #[test]
 fn fused_forms_give_the_bits_of_the_plain_ones() {
     for (n, h, c, k, r, stride) in [
@@ -137,14 +137,14 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
         let s = ConvShape { n, h, w: h, c, k, r, s: r, stride, pad: r / 2 };
         let (x, w, dy, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()), noise(4, k));
         let (mean, scale, shift) = (noise(5, 2 * c), noise(6, 2 * c), noise(7, c));
-        let norm = Norm { ends: &[2, n], mean: &mean, scale: &scale, shift: &shift, leak: 0.2 };
-        let source = Source { x: &x[..], norm: Some(norm) };
+        let prologue = Prologue { ends: &[2, n], mean: &mean, scale: &scale, shift: &shift, leak: 0.2 };
+        let source = ConvInput { x: &x[..], prologue: Some(prologue) };
         for level in [Level::Portable, Level::Avx2, Level::Avx512] {
             let cpu = Cpu::new(3, level);
             let plain = source.plain(n);
-            let run = |conv: Conv, x: Source<'_, f32>, after: Option<After<'_, f32>>| {
+            let run = |conv: Conv, x: ConvInput<'_, f32>, epilogue: Option<Epilogue<'_, f32>>| {
                 let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![f32::NAN; conv.workspace(&cpu)]);
-                conv.run(&cpu, x, &w, Some(&b), Add::None, &mut y, after, &mut ws);
+                conv.run(&cpu, x, &w, Some(&b), Add::None, &mut y, epilogue, &mut ws);
                 y
             };
             let conv = Conv::forward_normed(Products::F32, s);
@@ -154,12 +154,16 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
                 part[1] = block.iter().sum();
             };
             let size = conv.block_len();
-            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, with: &[], run: &look }));
+            let y = run(
+                conv,
+                source,
+                Some(Epilogue { parts: &mut parts, part_len: 2, also_read: &[], run: &look }),
+            );
             assert_eq!(y, run(Conv::forward(Products::F32, s), plain[..].into(), None), "{level:?} {s:?}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{level:?} {s:?}");
             }
-            let grad = |x: Source<'_, f32>| {
+            let grad = |x: ConvInput<'_, f32>| {
                 let grad = ConvWeightGrad::new(Products::F32, s);
                 let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![f32::NAN; grad.workspace(&cpu)]);
                 grad.run(&cpu, x, &dy, &mut dw, &mut ws);
@@ -170,7 +174,8 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
     }
 }
 
-/// What minimal filtering adds to the errors, whichever way the shapes would choose: the same tolerance as direct sums.
+/// What minimal filtering adds to the errors, whichever algorithm the shapes would choose: the same tolerance as direct
+/// sums.
 #[test]
 fn winograd_agrees_with_the_definition() {
     let mut shapes = Vec::new();
@@ -192,11 +197,11 @@ fn winograd_agrees_with_the_definition() {
             continue;
         }
         for &shape in &shapes {
-            let way = Way::Winograd(Winograd::forward(&shape));
-            let forward = Conv { shape, way, backward: false };
-            let way = Way::Winograd(Winograd::input_grad(&shape));
-            let input_grad = Conv { shape, way, backward: true };
-            let grad = ConvWeightGrad { shape, way: GradWay::Winograd(WinogradGrad::new(shape)) };
+            let algorithm = Algorithm::Winograd(Winograd::forward(&shape));
+            let forward = Conv { shape, algorithm, backward: false };
+            let algorithm = Algorithm::Winograd(Winograd::input_grad(&shape));
+            let input_grad = Conv { shape, algorithm, backward: true };
+            let grad = ConvWeightGrad { shape, algorithm: GradAlgorithm::Winograd(WinogradGrad::new(shape)) };
             agree(&cpu, shape, &forward, &input_grad, &grad);
         }
     }

@@ -1,16 +1,18 @@
-//! The CUDA arm, in float32: the plain ops one after another, a normalised copy in the workspace between them.
+//! The CUDA backend, in float32: the separate ops one after another, with a normalised copy in the workspace between
+//! them.
 
 use super::{input, result};
 use crate::gpu::launch::{Float, Launch};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::{ALIGN, Span};
 use crate::ops::bn_stats::cuda::Stats;
-use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::Gives};
+use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::ConvPass};
 use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
 
-/// Groups of images, whether mean and scale are shared by all of them, and the slope below zero.
+/// The normalisation of an input: groups of images, whether mean and scale are common to them, and the slope below
+/// zero.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub struct NormOptions<'a> {
     /// Images of each group.
     pub groups: &'a [usize],
     /// `[c]`, else `[groups, c]`.
@@ -19,7 +21,7 @@ pub struct Norm<'a> {
     pub leak: f64,
 }
 
-/// The copy at the start of the workspace.
+/// The normalised copy at the start of the workspace.
 #[derive(Debug)]
 struct Copy {
     launch: Launch,
@@ -27,7 +29,7 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(gpu: &Gpu, shape: &ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu, shape: &ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
         let grouped = input(shape, norm.groups);
         let launch = forward(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { launch, bytes: shape.x_len() * size_of::<f32>() })
@@ -37,7 +39,7 @@ impl Copy {
         self.bytes.next_multiple_of(ALIGN)
     }
 
-    /// Makes it and returns it.
+    /// Computes the copy and returns it.
     fn run<'a>(
         &self,
         gpu: &Gpu,
@@ -56,7 +58,7 @@ fn part(workspace: Span<'_>, at: usize, len: usize) -> Result<Span<'_>, GpuError
     workspace.part(at, len).ok_or_else(too_small)
 }
 
-/// As the CPU's.
+/// y = x' ∗ w + bias + addend, where x' is x or x normalised; and the statistics of y. As [`super::Forward`].
 #[derive(Debug)]
 pub struct Forward {
     copy: Option<Copy>,
@@ -65,18 +67,18 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling, loading and a library give.
+    /// Errors of compiling and loading kernels, or of a library.
     pub fn new(
         gpu: &Gpu,
         shape: ConvShape,
-        norm: Option<Norm<'_>>,
+        norm: Option<NormOptions<'_>>,
         stats: Option<&[usize]>,
     ) -> Result<Self, GpuError> {
         let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
-        let conv = Conv::new(gpu, Gives::Output, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape)?;
         let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
         Ok(Self { copy, conv, stats: stats.transpose()? })
     }
@@ -91,10 +93,10 @@ impl Forward {
         self.rest() + self.conv.workspace().max(stats)
     }
 
-    /// Asks for one run. `add` may be `y`.
+    /// Submits one run. `add` may be `y`.
     ///
     /// # Errors
-    /// If lengths do not fit; what a library or the driver answers.
+    /// If lengths do not fit; an error of a library or the driver.
     pub fn run(
         &self,
         gpu: &Gpu,
@@ -118,7 +120,7 @@ impl Forward {
     }
 }
 
-/// As the CPU's.
+/// The gradient with respect to the normalised input, with the sums for mean, scale and shift. As [`super::InputGrad`].
 #[derive(Debug)]
 pub struct InputGrad {
     conv: Conv,
@@ -126,12 +128,12 @@ pub struct InputGrad {
 }
 
 impl InputGrad {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling, loading and a library give.
-    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
-        let conv = Conv::new(gpu, Gives::Input, Float::F32, shape)?;
+    /// Errors of compiling and loading kernels, or of a library.
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
+        let conv = Conv::new(gpu, ConvPass::InputGrad, Float::F32, shape)?;
         let grouped = input(&shape, norm.groups);
         let reduce = Reduce::new(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { conv, reduce })
@@ -142,10 +144,10 @@ impl InputGrad {
         self.conv.workspace().max(self.reduce.workspace())
     }
 
-    /// Asks for one run.
+    /// Submits one run.
     ///
     /// # Errors
-    /// If lengths do not fit; what a library or the driver answers.
+    /// If lengths do not fit; an error of a library or the driver.
     pub fn run(
         &self,
         gpu: &Gpu,
@@ -162,7 +164,7 @@ impl InputGrad {
     }
 }
 
-/// As the CPU's.
+/// The gradient with respect to the filters, of an input that is normalised first. As [`super::WeightGrad`].
 #[derive(Debug)]
 pub struct WeightGrad {
     copy: Copy,
@@ -170,13 +172,13 @@ pub struct WeightGrad {
 }
 
 impl WeightGrad {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling, loading and a library give.
-    pub fn new(gpu: &Gpu, shape: ConvShape, norm: Norm<'_>) -> Result<Self, GpuError> {
+    /// Errors of compiling and loading kernels, or of a library.
+    pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
         let copy = Copy::new(gpu, &shape, norm)?;
-        Ok(Self { copy, conv: Conv::new(gpu, Gives::Filters, Float::F32, shape)? })
+        Ok(Self { copy, conv: Conv::new(gpu, ConvPass::WeightGrad, Float::F32, shape)? })
     }
 
     /// Bytes of workspace.
@@ -184,10 +186,10 @@ impl WeightGrad {
         self.copy.end() + self.conv.workspace()
     }
 
-    /// Asks for one run.
+    /// Submits one run.
     ///
     /// # Errors
-    /// If lengths do not fit; what a library or the driver answers.
+    /// If lengths do not fit; an error of a library or the driver.
     pub fn run(
         &self,
         gpu: &Gpu,

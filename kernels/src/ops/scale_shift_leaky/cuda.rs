@@ -1,7 +1,7 @@
-//! The CUDA arm: `cuda/scale_shift_leaky.cu`.
+//! The CUDA kernels: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
-use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, finals, i32, int, kernel, of};
+use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, span_of};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::Span;
 
@@ -15,7 +15,7 @@ struct Given {
 
 impl Given {
     fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool) -> Result<Self, GpuError> {
-        let rows = Rows::grouped(gpu, float, shape)?;
+        let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let c = int("scale_shift_leaky", rows.c)?;
         let stats = if shared { rows.c } else { rows.stats() };
         Ok(Self { rows, stats, c: i32(c), per_group: i32(if shared { 0 } else { c }) })
@@ -23,14 +23,18 @@ impl Given {
 
     /// mean, scale, shift.
     fn coefficients(&self) -> [Param; 3] {
-        [of::<f32>("mean", self.stats), of::<f32>("scale", self.stats), of::<f32>("shift", self.rows.c)]
+        [
+            span_of::<f32>("mean", self.stats),
+            span_of::<f32>("scale", self.stats),
+            span_of::<f32>("shift", self.rows.c),
+        ]
     }
 }
 
 /// y from x. `shared`: mean and scale are `[c]`, else `[groups, c]`. Spans: x, mean, scale, shift, y.
 ///
 /// # Errors
-/// What compiling and loading give.
+/// Errors of compiling and loading the kernel.
 pub fn forward(
     gpu: &Gpu,
     float: Float,
@@ -40,20 +44,26 @@ pub fn forward(
 ) -> Result<Launch, GpuError> {
     let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
-    let mut params = vec![float.of("x", n)];
+    let mut params = vec![float.span_of("x", n)];
     params.extend(g.coefficients());
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("y", n)]);
-    let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.shared_out(gpu));
+    params.extend([
+        g.rows.bounds.clone(),
+        g.c.clone(),
+        g.per_group.clone(),
+        f32(leak),
+        float.span_of("y", n),
+    ]);
+    let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.fill_device(gpu));
     // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and the coefficients of each group
     // (at 0 for all where they are shared); it writes as many rows.
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
 
 /// dx. `stats`: with the gradient through the statistics. Spans: x, dy, mean, scale, shift; with it dmean
-/// and dvar; what to add or none; dx.
+/// and dvar; what to add (optional); dx.
 ///
 /// # Errors
-/// If statistics are shared and have a gradient; what compiling and loading give.
+/// If statistics are shared and have a gradient; errors of compiling and loading the kernel.
 pub fn grad(
     gpu: &Gpu,
     float: Float,
@@ -67,12 +77,18 @@ pub fn grad(
     }
     let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
-    let stat = |what| if stats { of::<f32>(what, g.rows.stats()) } else { NULL };
-    let mut params = vec![float.of("x", n), float.of("dy", n)];
+    let stat = |what| if stats { span_of::<f32>(what, g.rows.stats()) } else { NULL };
+    let mut params = vec![float.span_of("x", n), float.span_of("dy", n)];
     params.extend(g.coefficients());
-    params.extend([stat("dmean"), stat("dvar"), float.maybe("add", n)]);
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("dx", n)]);
-    let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.shared_out(gpu));
+    params.extend([stat("dmean"), stat("dvar"), float.optional("add", n)]);
+    params.extend([
+        g.rows.bounds.clone(),
+        g.c.clone(),
+        g.per_group.clone(),
+        f32(leak),
+        float.span_of("dx", n),
+    ]);
+    let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.fill_device(gpu));
     // SAFETY: as the forward pass; dmean and dvar are [groups, c], or both null, and then read by no one.
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
@@ -97,10 +113,10 @@ pub struct Inputs<'a> {
 }
 
 impl Reduce {
-    /// For a shape.
+    /// Prepares it for a shape.
     ///
     /// # Errors
-    /// What compiling and loading give.
+    /// Errors of compiling and loading the kernel.
     pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
         let g = Given::new(gpu, float, shape, shared)?;
         let rows = &g.rows;
@@ -108,19 +124,20 @@ impl Reduce {
         let chunks = rows.chunks(chunk_rows);
         let n = rows.groups * chunks * 2 * rows.c;
         let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
-        let mut params = vec![float.of("x", rows.len()), float.of("dy", rows.len())];
+        let mut params = vec![float.span_of("x", rows.len()), float.span_of("dy", rows.len())];
         params.extend(g.coefficients());
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
-        params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
-        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.by_chunk(chunks));
-        let stem = "scale_shift_leaky";
+        params.extend([i32(count), i32(size), span_of::<f32>("parts", n)]);
+        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
+        let op = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
-        let parts = unsafe { Launch::new(gpu, stem, name, grid, params)? };
-        let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
-        params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
-        let grid = finals(rows.c, rows.groups);
+        let parts = unsafe { Launch::new(gpu, op, name, grid, params)? };
+        let mut params =
+            vec![span_of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
+        params.extend([span_of::<f32>("dscale", rows.stats()), span_of::<f32>("dshift", rows.stats())]);
+        let grid = final_sums(rows.c, rows.groups);
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
-        let last = unsafe { Launch::new(gpu, stem, "scale_shift_leaky_sums_final", grid, params)? };
+        let last = unsafe { Launch::new(gpu, op, "scale_shift_leaky_sums_final", grid, params)? };
         Ok(Self { parts, last, workspace: n * size_of::<f32>() })
     }
 
@@ -129,10 +146,10 @@ impl Reduce {
         self.workspace
     }
 
-    /// Asks for one run.
+    /// Submits one run.
     ///
     /// # Errors
-    /// If lengths do not fit; what the driver answers.
+    /// If lengths do not fit; a driver error.
     pub fn run(
         &self,
         gpu: &Gpu,

@@ -1,14 +1,14 @@
-//! Files that are damaged or lie: each is refused with the file and the place.
+//! Damaged and malicious files: each is refused with an error that names the file and the place.
 
 use super::*;
 use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// The archive `bytes` made anew: entries as `change` gives them by name and content, those that it drops left out.
-/// What becomes of an entry, by its name and content.
+/// Returns the new content of an entry, given its name and content, or `None` to drop it.
 pub type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
 
+/// Rewrites the archive `bytes`, passing each entry through `change`.
 pub fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
@@ -31,7 +31,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
-/// The published checkpoint with its pickle changed.
+/// The published checkpoint with a patched pickle.
 fn pickle_with(from: &[u8], to: &[u8]) -> Vec<u8> {
     rezip(&official(OFFICIAL[0]), &|name, content| match name {
         "data.pkl" => Some(replaced(&content, from, to)),
@@ -50,9 +50,9 @@ fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     to.finish().unwrap().into_inner()
 }
 
-/// Why a file is no model: exit code 6, and the file named first.
+/// The message with which a file is refused, with exit code 6, after the file's name.
 fn refused(bytes: &[u8]) -> String {
-    let e = model(bytes, Path::new("x.pt"), Hints::default()).unwrap_err();
+    let e = read(bytes, Path::new("x.pt"), Hints::default()).unwrap_err();
     assert_eq!(e.exit_code(), 6, "{e}");
     e.to_string().strip_prefix("x.pt: ").expect("the file's name").to_owned()
 }
@@ -75,9 +75,9 @@ fn pickles_that_call_functions_are_data() {
 #[test]
 fn archives_that_lie_are_refused() {
     assert!(refused(b"PK\x03\x04 and no more").contains("not a whole zip archive"));
-    assert!(refused(b"neither").contains("not a file of torch.save"));
+    assert!(refused(b"neither").contains("not a torch.save file"));
     let why = refused(&zipped(&[("a/data.pkl", b"}."), ("../../etc/passwd", b"x")]));
-    assert!(why.starts_with("entry `../../etc/passwd`: its name leads out"), "{why}");
+    assert!(why.starts_with("entry `../../etc/passwd`: its path leads out"), "{why}");
     assert!(refused(&zipped(&[("/data.pkl", b"}.")])).contains("leads out"));
     assert!(refused(&zipped(&[("data.pkl", b"}.")])).contains("is in no folder"));
     assert!(refused(&zipped(&[("a/data.pkl", b"}."), ("b/data/0", b"")])).contains("folders `a` and `b`"));
@@ -97,7 +97,7 @@ fn archives_that_lie_are_refused() {
     let directory = twice.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
     twice[directory + 42..directory + 46].fill(0);
     let why = refused(&twice);
-    assert!(why.contains("share bytes from") || why.contains("entry 1"), "{why}");
+    assert!(why.contains("overlap from byte") || why.contains("entry 1"), "{why}");
     let sound = official(OFFICIAL[0]);
     let mut flipped = sound.clone();
     let at = sound.windows(14).position(|w| w == b"f.conv1.weight").unwrap();
@@ -112,7 +112,7 @@ fn tensors_that_lie_are_refused() {
     for (to, why) in [
         (b"K\x00K\x00K\x00K\x00", "values of a tensor [16, 3, 3, 3] with strides [0, 0, 0, 0] overlap"),
         (b"K\x1bK\x09K\x02K\x01", "with strides [27, 9, 2, 1] overlap"),
-        (b"K\x1cK\x09K\x03K\x01", "strides [28, 9, 3, 1] leaves its 432 values"),
+        (b"K\x1cK\x09K\x03K\x01", "strides [28, 9, 3, 1] exceeds its 432 values"),
     ] {
         let found = refused(&pickle_with(strides, to));
         assert!(found.starts_with("tensor `f.conv1.weight`: entry `wrn10_1_official/data/0`"), "{found}");
@@ -123,7 +123,7 @@ fn tensors_that_lie_are_refused() {
         (
             &b"K\x10tq\x13QK\x00K\x10"[..],
             &b"K\x10tq\x13QK\x01K\x10"[..],
-            "offset 1 and strides [1] leaves its 16 values",
+            "offset 1 and strides [1] exceeds its 16 values",
         ),
         (
             b"X\x01\x00\x00\x002q\x1b",
@@ -136,21 +136,21 @@ fn tensors_that_lie_are_refused() {
         (
             b"energy_output.bias",
             b"energy_output.b\xc3\xa4s",
-            "tensor `energy_output.bäs` [1] is no part of the network",
+            "tensor `energy_output.bäs` [1] does not belong to the network",
         ),
         (b"class_output.weight", b"class_outptu.weight", "not a Wide-ResNet of JEM++"),
         // An alias of something else.
         (
             b"f.layer_one.biasq\x19h\x18",
             b"f.layer_one.biasq\x19h\x0f",
-            "`f.layer_one.bias` is not what `f.conv1.bias` is",
+            "`f.layer_one.bias` differs from `f.conv1.bias`",
         ),
         (
             b"ctorch\nFloatStorage\n",
             b"ctorch\nQInt8Storages\n",
-            "type torch.QInt8Storages, which is not read",
+            "type torch.QInt8Storages, which is not supported",
         ),
-        (b"ctorch\nFloatStorage\n", b"cnumpy\nFloatStorage\n", "a storage of a type that is not read"),
+        (b"ctorch\nFloatStorage\n", b"cnumpy\nFloatStorage\n", "a storage of an unsupported type"),
     ] {
         let found = refused(&pickle_with(from, to));
         assert!(found.contains(why), "{found}\n{why}");
@@ -167,7 +167,7 @@ fn weights_that_are_no_numbers_are_named() {
         }
         Some(content)
     });
-    let container = model(&nan, Path::new("x.pt"), Hints::default()).unwrap();
+    let container = read(&nan, Path::new("x.pt"), Hints::default()).unwrap();
     let e = Model::from_container(&Device::cpu(1), &container).unwrap_err();
     assert_eq!(
         (e.exit_code(), e.to_string().as_str()),
@@ -182,7 +182,7 @@ fn old_files_that_are_cut_short_say_where() {
         let why = refused(&whole[..n]);
         assert!(why.contains("byte "), "{n}: {why}");
     }
-    assert!(refused(&[&whole[..], b"x"].concat()).contains("1 bytes belong to nothing"));
+    assert!(refused(&[&whole[..], b"x"].concat()).contains("1 unexpected bytes follow"));
     // The first storage, of 30 or so values, claims 2⁶⁰.
     let at = 10_006 + 7;
     let mut long = whole.clone();
@@ -197,7 +197,7 @@ fn old_files_that_are_cut_short_say_where() {
 #[test]
 fn what_shapes_cannot_tell_is_asked_for() {
     let bytes = rezip(&official(OFFICIAL[0]), &|_, content| Some(content));
-    let mut c = model(&bytes, Path::new("x.pt"), Hints::default()).unwrap();
+    let mut c = read(&bytes, Path::new("x.pt"), Hints::default()).unwrap();
     // The same network with layer norm, without a replay buffer.
     c.tensors
         .retain(|t| !t.name.contains("running") && !t.name.contains("tracked") && t.name != "replay_buffer");
@@ -209,7 +209,7 @@ fn what_shapes_cannot_tell_is_asked_for() {
     let bytes = fs::read(&path).unwrap();
     assert!(refused(&bytes).contains("convert it with --norm instance or --norm layer"));
     let hints = Hints { norm: Some(crate::config::NormKind::Layer), image_size: Some([28, 20]) };
-    let back = model(&bytes, Path::new("x.pt"), hints).unwrap();
+    let back = read(&bytes, Path::new("x.pt"), hints).unwrap();
     let config = crate::model::architecture(&back).unwrap();
     assert_eq!((config.norm, config.image_size), (crate::config::NormKind::Layer, [28, 20, 3]));
     assert!(!back.meta.contains_key("image_size"));
@@ -220,14 +220,14 @@ fn what_shapes_cannot_tell_is_asked_for() {
 fn a_size_that_nothing_tells_is_said_to_be_assumed() {
     let dir = tempfile::tempdir().unwrap();
     let assumed = |name: &str, bytes: &[u8], hints| {
-        let c = model(bytes, Path::new("x.pt"), hints).unwrap();
+        let c = read(bytes, Path::new("x.pt"), hints).unwrap();
         let file = dir.path().join(name);
         c.write(&file).unwrap();
         crate::inspect::inspect(&file).unwrap().image_size_assumed
     };
     let whole = official(OFFICIAL[0]);
     assert!(!assumed("a", &whole, Hints::default()));
-    let mut c = model(&whole, Path::new("x.pt"), Hints::default()).unwrap();
+    let mut c = read(&whole, Path::new("x.pt"), Hints::default()).unwrap();
     c.tensors.retain(|t| t.name != "replay_buffer");
     let path = dir.path().join("bare.pt");
     write(&path, &c).unwrap();

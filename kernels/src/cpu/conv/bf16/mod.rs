@@ -1,9 +1,9 @@
-//! Convolutions of float32 tensors whose factors are rounded to bf16, two products a lane.
+//! Convolutions of float32 tensors whose factors are rounded to bf16, two products per lane.
 //!
-//! Invariants: factors are rounded once, to nearest, ties to even, after the norm if there is one; sums are float32. Two
-//! factors that meet in a lane lie in 32 bits, so that tables, windows and loops are those of float32 with a pair in place of
-//! an element: of neighbouring channels where outputs are sums over channels (an odd one is paired with zero), of two images
-//! where they are sums over images. Blocks are those of float32.
+//! Invariants: factors are rounded once, to nearest, ties to even, after the prologue if there is one; sums are
+//! float32. Two factors share a 32-bit lane, so that tables, windows and loops are those of float32 with a pair in
+//! place of an element: a pair of neighbouring channels where outputs are sums over channels (an odd last one is paired
+//! with zero), of two images where they are sums over images. Blocks are those of float32.
 
 mod pairs;
 #[cfg(test)]
@@ -11,11 +11,12 @@ mod tests;
 mod vector;
 
 use super::direct::{DirectGrad, block_channels};
-use super::geom::{Gather, Phase};
-use super::micro::{self, Forward, Quad, Residual, WeightGrad};
-use super::soon::Soon;
-use super::winograd::add_up;
-use super::{Add, After, ConvShape, Norm, Source, lanes};
+use super::gather::{Gather, Phase};
+use super::microkernel::{self, Forward, Quad, Residual, WeightGrad};
+use super::prefetch::Prefetch;
+use super::winograd::sum_shards;
+use super::{Add, ConvInput, Epilogue, Prologue, lanes};
+use crate::conv_shape::ConvShape;
 use crate::cpu::{Cpu, Level, Simd, for_parts, for_parts_scratch, for_parts2_scratch};
 use pairs::{interleave, narrow, narrow_one};
 use vector::Split;
@@ -23,8 +24,8 @@ use vector::Split;
 /// (first image, images, first row, rows), as [`Gather::block`] says.
 type Block = (usize, usize, usize, usize);
 
-/// The tables of `gather` over pixels of pairs of channels, the last one with half a pair if channels are odd. Nothing is
-/// read in place.
+/// The tables of `gather` over pixels of pairs of channels, the last one with half a pair if channels are odd. Nothing
+/// is read in place.
 fn paired(gather: &Gather) -> Gather {
     let (c, pairs) = (gather.c, gather.c.div_ceil(2));
     let mut weights_at = 0;
@@ -43,18 +44,18 @@ fn paired(gather: &Gather) -> Gather {
     Gather { c: pairs, direct: false, phases: phases.collect(), ..gather.clone() }
 }
 
-/// Normalised pixels of one image's row, in `scratch` if there is a norm.
+/// Normalised pixels of one image's row, in `scratch` if there is a prologue.
 fn normed<'a>(
     simd: Simd,
-    norm: Option<&Norm<'_, f32>>,
+    prologue: Option<&Prologue<'_, f32>>,
     image: usize,
     pixels: &'a [f32],
     scratch: &'a mut [f32],
 ) -> &'a [f32] {
-    let Some(norm) = norm else { return pixels };
+    let Some(prologue) = prologue else { return pixels };
     let scratch = &mut scratch[..pixels.len()];
     scratch.copy_from_slice(pixels);
-    norm.apply(simd, image, 0..norm.shift.len(), scratch);
+    prologue.apply(simd, image, 0..prologue.shift.len(), scratch);
     scratch
 }
 
@@ -85,9 +86,9 @@ impl Gather {
     }
 }
 
-/// A prepared convolution that gathers, the forward pass or the input gradient, over pairs of channels.
+/// A prepared direct convolution, the forward pass or the input gradient, over pairs of channels.
 #[derive(Debug)]
-pub(super) struct Low {
+pub(super) struct Bf16Conv {
     shape: ConvShape,
     pub gather: Gather,
     backward: bool,
@@ -95,10 +96,10 @@ pub(super) struct Low {
 
 /// A prepared weight gradient over pairs of images.
 #[derive(Debug)]
-pub(super) struct LowGrad(pub DirectGrad);
+pub(super) struct Bf16WeightGrad(pub DirectGrad);
 
-impl Low {
-    /// With the tables of float32.
+impl Bf16Conv {
+    /// From the tables of the float32 convolution.
     pub fn new(shape: ConvShape, gather: &Gather, backward: bool) -> Self {
         Self { shape, gather: paired(gather), backward }
     }
@@ -124,12 +125,12 @@ impl Low {
     pub fn run(
         &self,
         cpu: &Cpu,
-        Source { x: src, norm }: Source<'_, f32>,
+        ConvInput { x: src, prologue }: ConvInput<'_, f32>,
         w: &[f32],
         bias: Option<&[f32]>,
         add: Add<'_, f32>,
         dst: &mut [f32],
-        After { parts, each, with, run }: After<'_, f32>,
+        Epilogue { parts, part_len, also_read, run }: Epilogue<'_, f32>,
         workspace: &mut [f32],
     ) {
         let (g, n, c) = (&self.gather, self.shape.n, self.source_channels());
@@ -147,23 +148,28 @@ impl Low {
         }
         let (packed, packed_bias) = (&*packed, &*packed_bias);
         let size = g.block_len();
-        for_parts2_scratch(cpu, dst, size, parts, each, scratch, |task, dst, part, scratch| {
+        for_parts2_scratch(cpu, dst, size, parts, part_len, scratch, |task, dst, part, scratch| {
             let block = g.block(task, n);
             let (window, row) = scratch.split_at_mut(window_len);
             let window: &mut [u32] = bytemuck::cast_slice_mut(window);
-            let touched = (&*dst, &add, with);
-            let mut soon = g.soon((task, cpu.pool.threads(), n), (src, g.w * c), touched, kb);
+            let touched = (&*dst, &add, also_read);
+            let mut prefetch = g.prefetch((task, cpu.pool.threads(), n), (src, g.w * c), touched, kb);
             g.fill_rows(block, window, |image, y, columns, to| {
                 let from = &src[(image * g.h + y) * g.w * c..][..columns * c];
-                narrow(cpu.simd, normed(cpu.simd, norm.as_ref(), image, from, row), c, to);
+                narrow(cpu.simd, normed(cpu.simd, prologue.as_ref(), image, from, row), c, to);
             });
-            let residual = match &add {
-                Add::None => Residual::None,
-                Add::From(r) => Residual::From(r[task * size..].as_ptr()),
-                Add::InPlace => Residual::InPlace,
-            };
+            let residual = Residual::new(&add, task * size);
             for phase in &g.phases {
-                self.block(cpu.simd, phase, block, window, (packed, packed_bias), residual, dst, &mut soon);
+                self.block(
+                    cpu.simd,
+                    phase,
+                    block,
+                    window,
+                    (packed, packed_bias),
+                    residual,
+                    dst,
+                    &mut prefetch,
+                );
             }
             run(task * size, dst, part);
         });
@@ -178,7 +184,7 @@ impl Low {
         (packed, bias): (&[u32], &[f32]),
         residual: Residual,
         dst: &mut [f32],
-        soon: &mut Soon,
+        prefetch: &mut Prefetch,
     ) {
         let pixels = images * rows * phase.per_row;
         let mut f = Forward {
@@ -192,12 +198,12 @@ impl Low {
             k: self.gather.k,
             dst: dst.as_mut_ptr(),
             residual,
-            soon,
+            prefetch,
         };
         let one = f.k <= lanes(simd);
         // SAFETY: the tables address the window and the block's outputs by construction of `Gather` and `paired`, whose
-        // sizes `run` checked; the packed buffers have the length `sizes` says; a pair is as large as a float32;
-        // and the instruction set is there, else `simd` would not say so.
+        // sizes `run` checked; the packed buffers have the lengths of `sizes`; a pair is as large as a float32;
+        // and the instruction set is present, since `simd` was detected.
         unsafe {
             match (simd.level(), one) {
                 #[cfg(target_arch = "x86_64")]
@@ -212,13 +218,14 @@ impl Low {
                 (Level::Avx2, true) => vector::x86::forward256::<1>(&mut f),
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx2, false) => vector::x86::forward256::<2>(&mut f),
-                (_, true) => micro::forward::<Split<Quad>, 4, 1>(&mut f),
-                (_, false) => micro::forward::<Split<Quad>, 4, 2>(&mut f),
+                (_, true) => microkernel::forward::<Split<Quad>, 4, 1>(&mut f),
+                (_, false) => microkernel::forward::<Split<Quad>, 4, 2>(&mut f),
             }
         }
     }
 
-    /// Filters to blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the window.
+    /// Packs filters into blocks of `kb` output channels, each `rows × kb` pairs, in the order in which runs read the
+    /// window.
     fn pack(&self, cpu: &Cpu, w: &[f32], kb: usize, packed: &mut [u32]) {
         let (g, s, c) = (&self.gather, &self.shape, self.source_channels());
         let filter = s.r * s.s * s.c;
@@ -255,8 +262,8 @@ impl Low {
     }
 }
 
-impl LowGrad {
-    /// Pairs of images.
+impl Bf16WeightGrad {
+    /// Number of pairs of images.
     fn pairs(&self) -> usize {
         self.0.shape.n.div_ceil(2)
     }
@@ -277,7 +284,7 @@ impl LowGrad {
         self.shards() * self.0.shape.w_len() + cpu.pool.threads() * (window + dy + rows)
     }
 
-    pub fn run(&self, cpu: &Cpu, x: Source<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+    pub fn run(&self, cpu: &Cpu, x: ConvInput<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
         let (g, s) = (&self.0.gather, &self.0.shape);
         assert_eq!((x.x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
         let shards = self.shards();
@@ -298,14 +305,14 @@ impl LowGrad {
                 self.block(cpu.simd, block, window, low_dy, dw);
             }
         });
-        add_up(cpu, partial, dw);
+        sum_shards(cpu, partial, dw);
     }
 
-    /// The window of a block of pairs of images.
+    /// Fills the window of a block of pairs of images.
     fn fill(
         &self,
         simd: Simd,
-        Source { x, norm }: Source<'_, f32>,
+        ConvInput { x, prologue }: ConvInput<'_, f32>,
         block: Block,
         window: &mut [u32],
         rows: &mut [f32],
@@ -315,12 +322,12 @@ impl LowGrad {
         self.0.gather.fill_rows(block, window, |pair, y, columns, to| {
             let from = |image: usize| &x[(image * h + y) * w * c..][..columns * c];
             let (a, b) = (2 * pair, 2 * pair + 1);
-            let second = if b < n { Some(normed(simd, norm.as_ref(), b, from(b), row_b)) } else { None };
-            interleave(simd, normed(simd, norm.as_ref(), a, from(a), row_a), second, to);
+            let second = if b < n { Some(normed(simd, prologue.as_ref(), b, from(b), row_b)) } else { None };
+            interleave(simd, normed(simd, prologue.as_ref(), a, from(a), row_a), second, to);
         });
     }
 
-    /// The output gradients of a block of pairs of images.
+    /// Interleaves the output gradients of a block of pairs of images.
     fn gradients(&self, simd: Simd, dy: &[f32], (p0, pairs, r0, rows): Block, low: &mut [u32]) {
         let (n, image) = (self.0.shape.n, self.0.gather.out_len);
         let (first, len) = (r0 * self.0.gather.out_row, rows * self.0.gather.out_row);
@@ -333,7 +340,7 @@ impl LowGrad {
     }
 
     fn block(&self, simd: Simd, (_, pairs, _, rows): Block, window: &[u32], dy: &[u32], dw: &mut [f32]) {
-        let soon = &mut Soon::default();
+        let prefetch = &mut Prefetch::default();
         let phase = &self.0.gather.phases[0];
         let mut g = WeightGrad {
             src: window.as_ptr().cast(),
@@ -343,9 +350,9 @@ impl LowGrad {
             run_len: phase.run_len,
             k: self.0.shape.k,
             dw: dw.as_mut_ptr(),
-            soon,
+            prefetch,
         };
-        // SAFETY: as in `Low::block`; the window ends in 64 elements of slack for whole-vector loads.
+        // SAFETY: as in `Bf16Conv::block`; the window ends in 64 elements of slack for whole-vector loads.
         unsafe {
             match simd.level() {
                 #[cfg(target_arch = "x86_64")]
@@ -354,7 +361,7 @@ impl LowGrad {
                 Level::Avx512 => vector::x86::weight_grad512(&mut g),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => vector::x86::weight_grad256(&mut g),
-                _ => micro::weight_grad::<Split<Quad>, 4, 3>(&mut g),
+                _ => microkernel::weight_grad::<Split<Quad>, 4, 3>(&mut g),
             }
         }
     }

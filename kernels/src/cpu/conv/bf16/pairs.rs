@@ -1,7 +1,7 @@
-//! float32 to pairs of bf16: 32 bits with the first factor in the lower half.
+//! Packing float32 into pairs of bf16: 32 bits with the first factor in the lower half.
 //!
-//! Invariant: each value is rounded once, to nearest, ties to even; NaN stays NaN. With AVX512_BF16 denormals become zero,
-//! as they do in its products.
+//! Invariant: each value is rounded once, to nearest, ties to even; NaN stays NaN. With AVX512_BF16 denormals become
+//! zero, as they do in its products.
 
 use crate::cpu::Simd;
 
@@ -13,7 +13,7 @@ fn round(x: f32) -> u32 {
     (if x.is_nan() { bits | 0x0040_0000 } else { nearest }) >> 16
 }
 
-/// One pair, from two values or the last one of an odd number.
+/// One pair, from two values, or from the last one of an odd number of values.
 #[inline(always)]
 pub(super) fn narrow_one(pair: &[f32]) -> u32 {
     match *pair {
@@ -23,7 +23,7 @@ pub(super) fn narrow_one(pair: &[f32]) -> u32 {
     }
 }
 
-/// Pixels of `c` channels to pixels of `⌈c/2⌉` pairs.
+/// Packs pixels of `c` channels into pixels of `⌈c/2⌉` pairs.
 pub(super) fn narrow(simd: Simd, x: &[f32], c: usize, out: &mut [u32]) {
     #[cfg(target_arch = "x86_64")]
     if simd.bf16() && c.is_multiple_of(2) {
@@ -38,7 +38,7 @@ pub(super) fn narrow(simd: Simd, x: &[f32], c: usize, out: &mut [u32]) {
     }
 }
 
-/// The pairs (a₀, b₀), (a₁, b₁), …; b is zero if there is none.
+/// Packs the pairs (a₀, b₀), (a₁, b₁), …; zeros stand for b if it is `None`.
 pub(super) fn interleave(simd: Simd, a: &[f32], b: Option<&[f32]>, out: &mut [u32]) {
     let Some(b) = b else {
         return out.iter_mut().zip(a).for_each(|(out, &a)| *out = round(a));
@@ -93,7 +93,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f")]
     fn bits(x: __m512bh) -> __m512i {
-        // SAFETY: both are 512 bits, of which all patterns are values.
+        // SAFETY: both are 512 bits, all of whose bit patterns are valid.
         unsafe { core::mem::transmute(x) }
     }
 }

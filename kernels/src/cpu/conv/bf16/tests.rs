@@ -1,11 +1,12 @@
 use super::super::tests::{CLOSE, close, noise, shapes, wide};
 use super::super::{
-    Add, After, Conv, ConvShape, ConvWeightGrad, DirectGrad, GradWay, Norm, Source, Way, naive,
+    Add, Algorithm, Conv, ConvInput, ConvShape, ConvWeightGrad, DirectGrad, Epilogue, GradAlgorithm,
+    Prologue, reference,
 };
 use super::pairs::{interleave, narrow};
-use super::{Gather, Low, LowGrad};
+use super::{Bf16Conv, Bf16WeightGrad, Gather};
 use crate::cpu::{Cpu, Level, Products};
-use crate::ops::cast::bf16;
+use crate::dtype::bf16;
 
 /// Each instruction set that this machine has, and AVX-512 once more without AVX512_BF16.
 fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {
@@ -25,9 +26,9 @@ fn each(threads: usize, mut f: impl FnMut(&str, &Cpu)) {
     }
 }
 
-/// By the definition, whatever the shape.
+/// By the definition, for any shape.
 fn gathering(shape: ConvShape, gather: &Gather, backward: bool) -> Conv {
-    Conv { shape, way: Way::Low(Low::new(shape, gather, backward)), backward }
+    Conv { shape, algorithm: Algorithm::Bf16(Bf16Conv::new(shape, gather, backward)), backward }
 }
 
 fn forward(s: ConvShape) -> Conv {
@@ -35,7 +36,7 @@ fn forward(s: ConvShape) -> Conv {
 }
 
 fn weight_grad(s: ConvShape) -> ConvWeightGrad {
-    ConvWeightGrad { shape: s, way: GradWay::Low(LowGrad(DirectGrad::new(s))) }
+    ConvWeightGrad { shape: s, algorithm: GradAlgorithm::Bf16(Bf16WeightGrad(DirectGrad::new(s))) }
 }
 
 fn rounded(x: &[f32]) -> Vec<f64> {
@@ -55,27 +56,27 @@ fn results_are_sums_of_products_of_rounded_factors() {
             let (mut y, mut ws) = (ry.clone(), vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &w, Some(&b), Add::InPlace, &mut y, None, &mut ws);
             let mut want = wide(&ry);
-            naive::forward(&s, &rounded(&x), &rounded(&w), Some(&wide(&b)), Add::InPlace, &mut want);
+            reference::forward(&s, &rounded(&x), &rounded(&w), Some(&wide(&b)), Add::InPlace, &mut want);
             close(&format!("y {what}"), &y, &want, CLOSE);
 
             let conv = gathering(s, &Gather::input_grad(&s), true);
             let (mut dx, mut ws) = (vec![f32::NAN; s.x_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, dy[..].into(), &w, None, Add::From(&rx), &mut dx, None, &mut ws);
             let mut want = vec![0.0; s.x_len()];
-            naive::input_grad(&s, &rounded(&dy), &rounded(&w), Add::From(&wide(&rx)), &mut want);
+            reference::input_grad(&s, &rounded(&dy), &rounded(&w), Add::From(&wide(&rx)), &mut want);
             close(&format!("dx {what}"), &dx, &want, CLOSE);
 
             let conv = weight_grad(s);
             let (mut dw, mut ws) = (vec![f32::NAN; s.w_len()], vec![f32::NAN; conv.workspace(cpu)]);
             conv.run(cpu, x[..].into(), &dy, &mut dw, &mut ws);
             let mut want = vec![0.0; s.w_len()];
-            naive::weight_grad(&s, &rounded(&x), &rounded(&dy), &mut want);
+            reference::weight_grad(&s, &rounded(&x), &rounded(&dy), &mut want);
             close(&format!("dw {what}"), &dw, &want, CLOSE);
         }
     });
 }
 
-/// The same image alone and in a batch, at one and at three threads: the same bits.
+/// An image gives the same bits alone and in a batch, at one and at three threads.
 #[test]
 fn results_do_not_depend_on_batch_or_threads() {
     for (h, c, k) in [(8, 16, 32), (2, 64, 64), (32, 3, 16)] {
@@ -99,21 +100,22 @@ fn results_do_not_depend_on_batch_or_threads() {
     }
 }
 
-/// A norm on load is applied before rounding: the bits of a normalised copy. Blocks are those of float32, each seen whole.
+/// A prologue on load is applied before rounding: the bits of a normalised copy. Blocks are those of float32, each seen
+/// whole.
 #[test]
 fn fused_forms_give_the_bits_of_the_plain_ones() {
     for (n, h, c, k, r, stride) in [(5, 8, 16, 32, 3, 1), (3, 33, 5, 7, 3, 2), (4, 6, 8, 8, 1, 1)] {
         let s = ConvShape { n, h, w: h, c, k, r, s: r, stride, pad: r / 2 };
         let (x, w, dy, b) = (noise(1, s.x_len()), noise(2, s.w_len()), noise(3, s.y_len()), noise(4, k));
         let (mean, scale, shift) = (noise(5, 2 * c), noise(6, 2 * c), noise(7, c));
-        let norm = Norm { ends: &[2, n], mean: &mean, scale: &scale, shift: &shift, leak: 0.2 };
-        let source = Source { x: &x[..], norm: Some(norm) };
+        let prologue = Prologue { ends: &[2, n], mean: &mean, scale: &scale, shift: &shift, leak: 0.2 };
+        let source = ConvInput { x: &x[..], prologue: Some(prologue) };
         let plain = source.plain(n);
         each(3, |level, cpu| {
             let what = format!("{level} {s:?}");
-            let run = |conv: Conv, x: Source<'_, f32>, after: Option<After<'_, f32>>| {
+            let run = |conv: Conv, x: ConvInput<'_, f32>, epilogue: Option<Epilogue<'_, f32>>| {
                 let (mut y, mut ws) = (vec![0.0; s.y_len()], vec![f32::NAN; conv.workspace(cpu)]);
-                conv.run(cpu, x, &w, Some(&b), Add::None, &mut y, after, &mut ws);
+                conv.run(cpu, x, &w, Some(&b), Add::None, &mut y, epilogue, &mut ws);
                 y
             };
             let conv = forward(s);
@@ -121,12 +123,16 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
             let look = |first: usize, block: &[f32], part: &mut [f32]| {
                 part.copy_from_slice(&[first as f32, block.iter().sum()]);
             };
-            let y = run(conv, source, Some(After { parts: &mut parts, each: 2, with: &[], run: &look }));
+            let y = run(
+                conv,
+                source,
+                Some(Epilogue { parts: &mut parts, part_len: 2, also_read: &[], run: &look }),
+            );
             assert_eq!(y, run(forward(s), plain[..].into(), None), "{what}");
             for (t, (block, part)) in y.chunks(size).zip(parts.chunks(2)).enumerate() {
                 assert_eq!(part, [(t * size) as f32, block.iter().sum()], "{what}");
             }
-            let grad = |x: Source<'_, f32>| {
+            let grad = |x: ConvInput<'_, f32>| {
                 let grad = weight_grad(s);
                 let (mut dw, mut ws) = (vec![0.0; s.w_len()], vec![f32::NAN; grad.workspace(cpu)]);
                 grad.run(cpu, x, &dy, &mut dw, &mut ws);
@@ -137,7 +143,7 @@ fn fused_forms_give_the_bits_of_the_plain_ones() {
     }
 }
 
-/// Ties to even, overflow to infinity, NaN to NaN, in both arms, at lengths that fill vectors and that do not.
+/// Ties to even, overflow to infinity, NaN to NaN, in both backends, at lengths that fill vectors and that do not.
 #[test]
 fn values_are_rounded_once_to_nearest_even() {
     let mut x = noise(1, 77);

@@ -1,11 +1,11 @@
 //! Vectors whose factors are pairs of bf16: a multiply-add adds two products to each lane.
 //!
-//! Invariant: a product of two bf16 is exact in float32, so arms differ only in how they round the two sums, and in denormals,
-//! which AVX512_BF16 takes and gives as zero.
+//! Invariant: a product of two bf16 is exact in float32, so backends differ only in how they round the two sums, and in
+//! denormals, which AVX512_BF16 flushes to zero on input and output.
 
-use super::super::micro::{Quad, Vector};
+use super::super::microkernel::{Quad, Vector};
 
-/// A vector whose bits can be taken for pairs of bf16. All methods require its instruction set.
+/// A vector whose bits can be interpreted as pairs of bf16. All methods require its instruction set.
 pub(super) trait Halves: Vector {
     /// The lower halves of the lanes as float32.
     unsafe fn low(self) -> Self;
@@ -24,11 +24,12 @@ impl Halves for Quad {
     }
 }
 
-/// Sums of float32 to which products of pairs are added one after the other: without instructions for it.
+/// Float32 sums to which the two products of a pair are added one after the other, for machines without bf16
+/// instructions.
 #[derive(Clone, Copy)]
 pub(super) struct Split<V>(V);
 
-/// All but `fma`, as the vector within does it.
+/// All methods but `fma`, forwarded to the inner vector.
 macro_rules! as_within {
     ($lanes:expr, $v:ty) => {
         const LANES: usize = $lanes;
@@ -71,11 +72,11 @@ impl<V: Halves> Vector for Split<V> {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use super::super::super::micro::{self, Forward, Vector, WeightGrad};
+    use super::super::super::microkernel::{self, Forward, Vector, WeightGrad};
     use super::{Halves, Split};
     use core::arch::x86_64::*;
 
-    /// Sums of float32 to which both products of a pair are added at once.
+    /// Float32 sums to which both products of a pair are added by one instruction.
     #[derive(Clone, Copy)]
     struct Dot(__m512);
 
@@ -83,7 +84,7 @@ pub(super) mod x86 {
         as_within!(16, __m512);
         #[inline(always)]
         unsafe fn fma(self, a: Self, b: Self) -> Self {
-            // SAFETY: the caller has the instruction set; all types are 512 bits, of which all patterns are values.
+            // SAFETY: the caller has the instruction set; all types are 512 bits, all of whose bit patterns are valid.
             unsafe {
                 let pairs = |x: __m512| core::mem::transmute::<__m512, __m512bh>(x);
                 Self(_mm512_dpbf16_ps(self.0, pairs(a.0), pairs(b.0)))
@@ -125,50 +126,50 @@ pub(super) mod x86 {
     );
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(in super::super) unsafe fn forward_bf16<const MR: usize, const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Dot, MR, KV>(f) }
+        unsafe { microkernel::forward::<Dot, MR, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(in super::super) unsafe fn forward512<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Split<__m512>, 8, KV>(f) }
+        unsafe { microkernel::forward::<Split<__m512>, 8, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::forward`], with pairs in place of elements.
+    /// As [`microkernel::forward`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
     pub(in super::super) unsafe fn forward256<const KV: usize>(f: &mut Forward<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::forward::<Split<__m256>, 4, KV>(f) }
+        unsafe { microkernel::forward::<Split<__m256>, 4, KV>(f) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(in super::super) unsafe fn weight_grad_bf16(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Dot, 8, 3>(g) }
+        unsafe { microkernel::weight_grad::<Dot, 8, 3>(g) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub(in super::super) unsafe fn weight_grad512(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Split<__m512>, 8, 3>(g) }
+        unsafe { microkernel::weight_grad::<Split<__m512>, 8, 3>(g) }
     }
 
     /// # Safety
-    /// As [`micro::weight_grad`], with pairs in place of elements.
+    /// As [`microkernel::weight_grad`], with pairs in place of elements.
     #[target_feature(enable = "avx2,fma")]
     pub(in super::super) unsafe fn weight_grad256(g: &mut WeightGrad<'_>) {
         // SAFETY: passed on.
-        unsafe { micro::weight_grad::<Split<__m256>, 4, 3>(g) }
+        unsafe { microkernel::weight_grad::<Split<__m256>, 4, 3>(g) }
     }
 }

@@ -1,12 +1,12 @@
-//! Filters, transformed.
+//! Transforming filters.
 
-use super::PLACES;
-use super::points::{Three, apart, spread};
+use super::POSITIONS;
+use super::transforms::{FilterTransform, strided, transform_tile_to};
 use crate::cpu::vector::Arithmetic;
 
-/// How transformed filters lie: blocks of output channels, each `[36, depth, width]` with some room after each place,
-/// so that places do not compete for the same sets of a cache. All blocks are two vectors wide, but the last one
-/// if one is enough.
+/// The memory layout of transformed filters: blocks of output channels, each `[36, depth, width]` with padding after
+/// each position, so that positions do not map to the same cache sets. All blocks are two vectors wide; the last one
+/// may be one vector wide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub lanes: usize,
@@ -22,37 +22,37 @@ impl Layout {
     pub fn vectors(&self, b: usize) -> usize {
         (self.k - b * 2 * self.lanes).div_ceil(self.lanes).min(2)
     }
-    /// Elements of a place of a block of so many vectors.
-    pub fn place(&self, vectors: usize) -> usize {
+    /// Elements of a position, of a block that is this many vectors wide.
+    pub fn position_len(&self, vectors: usize) -> usize {
         (self.depth * vectors + 1) * self.lanes
     }
     /// Where block `b` starts.
     pub fn at(&self, b: usize) -> usize {
-        b * PLACES * self.place(2)
+        b * POSITIONS * self.position_len(2)
     }
     pub fn len(&self) -> usize {
         let last = self.blocks() - 1;
-        self.at(last) + PLACES * self.place(self.vectors(last))
+        self.at(last) + POSITIONS * self.position_len(self.vectors(last))
     }
 }
 
-/// Input channels a task transforms.
+/// Input channels that a task transforms.
 pub(super) const GROUP: usize = 16;
-/// Output channels of a block at most.
+/// The most output channels of a block.
 const WIDTH: usize = 32;
 
-/// Transforms input channels `GROUP·group..` of block `b` to `to`, `place` elements from place to place. `w` are filters
-/// of `[k, 3, 3, depth]`; if `flipped`, `[depth, 3, 3, k]`, to be turned by half a turn.
+/// Transforms input channels `GROUP·group..` of block `b` to `to`, `position` elements from one position to the next.
+/// `w` are filters of `[k, 3, 3, depth]`; if `flipped`, `[depth, 3, 3, k]`, to be rotated by 180°.
 ///
 /// # Safety
-/// The instruction set of `V` is present; `[channels, width of the block]` is writable at each of 36 places.
+/// The instruction set of `V` is present; `[channels, width of the block]` is writable at each of 36 positions.
 #[inline(always)]
 pub(super) unsafe fn transform<V: Arithmetic>(
     layout: &Layout,
     w: &[f32],
     flipped: bool,
     (b, group): (usize, usize),
-    (to, place): (*mut f32, usize),
+    (to, position): (*mut f32, usize),
 ) {
     let width = layout.vectors(b) * V::LANES;
     let k0 = b * 2 * V::LANES;
@@ -88,11 +88,15 @@ pub(super) unsafe fn transform<V: Arithmetic>(
     }
     for c in 0..cs {
         for v in (0..width).step_by(V::LANES) {
-            // SAFETY: taps are as wide as two vectors of any level; the rest is the caller's promise.
+            // SAFETY: taps are as wide as two vectors of any level; the rest the caller guarantees.
             unsafe {
                 let from = taps.as_ptr().cast::<f32>().add(c * WIDTH + v);
                 let to = to.add(c * width + v);
-                spread::<V, Three, 3, 6>(apart(from, 3 * GROUP * WIDTH, GROUP * WIDTH), to, place);
+                transform_tile_to::<V, FilterTransform, 3, 6>(
+                    strided(from, 3 * GROUP * WIDTH, GROUP * WIDTH),
+                    to,
+                    position,
+                );
             }
         }
     }

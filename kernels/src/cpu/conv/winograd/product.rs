@@ -1,4 +1,4 @@
-//! The matrix products in the middle.
+//! The matrix products between the transforms.
 
 use crate::cpu::vector::Arithmetic;
 
@@ -21,7 +21,7 @@ pub(super) unsafe fn product<V: Arithmetic, const MR: usize, const KV: usize>(
     let mut t = 0;
     while t < tiles {
         let valid = (tiles - t).min(MR);
-        // SAFETY: as promised by the caller; missing rows repeat the last one's reads.
+        // SAFETY: as the caller guarantees; missing rows repeat the last one's reads.
         unsafe {
             let (first, m) = (v.add(t * row), m.add(t * width));
             if valid == MR && row == V::LANES {
@@ -51,7 +51,7 @@ unsafe fn tile<V: Arithmetic, const MR: usize, const KV: usize>(
     m: *mut f32,
 ) {
     let width = KV * V::LANES;
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         let mut acc = [[V::zero(); KV]; MR];
         if !begin {
@@ -81,8 +81,8 @@ unsafe fn tile<V: Arithmetic, const MR: usize, const KV: usize>(
     }
 }
 
-/// sum[k, c] = Σ_t y[t, k]·x[t, c] over tiles t, for all of `ks × cs`, whole multiples of the lanes (and `ks` of `MR` and
-/// `MR1`); added to what there is unless this is the beginning.
+/// sum[k, c] = Σ_t y[t, k]·x[t, c] over tiles t, for all of `ks × cs`, whole multiples of the lanes (and `ks` of `MR`
+/// and `MR1`); added to what there is unless this is the beginning.
 ///
 /// # Safety
 /// The instruction set of `V` is present; y, x and sum are `[tiles, ks]`, `[tiles, cs]` and `[ks, cs]`.
@@ -95,7 +95,7 @@ pub(super) unsafe fn outer<V: Arithmetic, const MR: usize, const MR1: usize>(
     sum: *mut f32,
 ) {
     let pairs = cs / (2 * V::LANES) * 2 * V::LANES;
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         for k in (0..ks).step_by(MR) {
             for c in (0..pairs).step_by(2 * V::LANES) {
@@ -121,7 +121,7 @@ unsafe fn outer_tile<V: Arithmetic, const MR: usize, const KV: usize>(
     begin: bool,
     sum: *mut f32,
 ) {
-    // SAFETY: as promised by the caller.
+    // SAFETY: as the caller guarantees.
     unsafe {
         let mut acc = [[V::zero(); KV]; MR];
         if !begin {

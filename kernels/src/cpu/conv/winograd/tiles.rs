@@ -1,29 +1,29 @@
-//! Tiles of images, transformed.
+//! Transforming tiles of images.
 
 use super::OUT;
-use super::points::{Map, apart, spread};
+use super::transforms::{TileTransform, strided, transform_tile_to};
 use crate::cpu::Simd;
-use crate::cpu::conv::Norm;
+use crate::cpu::conv::Prologue;
 use crate::cpu::vector::Arithmetic;
 
 /// Images and a slice of their channels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slice<'a> {
     pub src: &'a [f32],
-    pub norm: Option<&'a Norm<'a, f32>>,
+    pub prologue: Option<&'a Prologue<'a, f32>>,
     pub simd: Simd,
     pub h: usize,
     pub w: usize,
     pub c: usize,
-    /// The first channel, how many, and how many there is room for.
+    /// The first channel, the number of channels, and the number that buffers have room for.
     pub first: usize,
     pub len: usize,
     pub room: usize,
 }
 
 impl Slice<'_> {
-    /// Copies a strip `columns` wide, whose top left corner is at `(top, −pad)`, to fill `to`: normalised if there is a norm,
-    /// zeros outside the image and beyond the channels.
+    /// Copies a strip `columns` wide, whose top left corner is at `(top, −pad)`, to fill `to`: normalised if there is a
+    /// prologue, zeros outside the image and beyond the channels.
     ///
     /// # Safety
     /// The instruction set of `V` is present.
@@ -49,9 +49,11 @@ impl Slice<'_> {
             let (to, after) = rest.split_at_mut(used * self.room);
             zeros.fill(0.0);
             after.fill(0.0);
-            match self.norm {
-                // SAFETY: as promised by the caller.
-                Some(norm) if self.room == self.len => unsafe { self.normalised::<V>(norm, image, from, to) },
+            match self.prologue {
+                // SAFETY: as the caller guarantees.
+                Some(prologue) if self.room == self.len => unsafe {
+                    self.normalised::<V>(prologue, image, from, to)
+                },
                 _ => self.copy(image, from, to),
             }
         }
@@ -61,33 +63,35 @@ impl Slice<'_> {
         for (to, from) in to.chunks_exact_mut(self.room).zip(from.chunks_exact(self.c)) {
             let (to, after) = to.split_at_mut(self.len);
             to.copy_from_slice(&from[self.first..][..self.len]);
-            if let Some(norm) = self.norm {
-                norm.apply(self.simd, image, self.first..self.first + self.len, to);
+            if let Some(prologue) = self.prologue {
+                prologue.apply(self.simd, image, self.first..self.first + self.len, to);
             }
             after.fill(0.0);
         }
     }
 
-    /// What [`Norm::apply`] does to a copy, in the same order, for whole vectors of channels.
+    /// Copies and normalises like [`Prologue::apply`], with operations in the same order, for whole vectors of
+    /// channels.
     ///
     /// # Safety
     /// The instruction set of `V` is present.
     #[inline(always)]
     unsafe fn normalised<V: Arithmetic>(
         &self,
-        norm: &Norm<'_, f32>,
+        prologue: &Prologue<'_, f32>,
         image: usize,
         from: &[f32],
         to: &mut [f32],
     ) {
-        let (mean, scale, shift) = norm.of(image);
+        let (mean, scale, shift) = prologue.of(image);
         let channels = self.first..self.first + self.len;
         let (mean, scale, shift) = (&mean[channels.clone()], &scale[channels.clone()], &shift[channels]);
         let pixels = (from.len() / self.c).min(to.len() / self.len);
         for c in (0..self.len).step_by(V::LANES) {
-            // SAFETY: so many pixels of `c` and of `len` channels are there, and `len` is a multiple of the lanes.
+            // SAFETY: both slices have this many pixels, of `c` and of `len` channels, and `len` is a multiple of the
+            // lanes.
             unsafe {
-                let leak = V::splat(&norm.leak);
+                let leak = V::splat(&prologue.leak);
                 let at = |v: &[f32]| v.as_ptr().wrapping_add(c);
                 let (mean, scale, shift) = (V::load(at(mean)), V::load(at(scale)), V::load(at(shift)));
                 for p in 0..pixels {
@@ -100,35 +104,35 @@ impl Slice<'_> {
     }
 }
 
-/// Elements of a strip that a row of tiles may need.
+/// Elements of a strip that is large enough for a row of tiles.
 pub(super) fn strip_len(size: usize, across: usize, room: usize) -> usize {
     size * (across * OUT + size - OUT) * room
 }
 
-/// Transforms a row of tiles of `I × I` pixels from row `top` on, the first of which begins `pad` columns left of the image,
-/// to `[across, room]` at each of 36 places. Pixels are read where they lie if nothing is to be done to them.
+/// Transforms a row of tiles of `I × I` pixels from row `top` on, the first of which begins `pad` columns left of the
+/// image, to `[across, room]` at each of 36 positions. Pixels are read in place if they are not normalised.
 ///
 /// # Safety
 /// The instruction set of `V` is present; `strip` has the length that `strip_len` says, and `to` is writable as described.
 #[inline(always)]
-pub(super) unsafe fn row<V: Arithmetic, M: Map<I, 6>, const I: usize>(
+pub(super) unsafe fn row<V: Arithmetic, M: TileTransform<I, 6>, const I: usize>(
     slice: &Slice<'_>,
     image: usize,
     (top, pad): (isize, usize),
     across: usize,
     strip: &mut [f32],
-    (to, place): (*mut f32, usize),
+    (to, position): (*mut f32, usize),
 ) {
     let room = slice.room;
-    if slice.norm.is_some() || room != slice.len {
+    if slice.prologue.is_some() || room != slice.len {
         let columns = across * OUT + I - OUT;
-        // SAFETY: as promised by the caller; tile t reads columns up to 4·t + I − 1 < columns of the strip.
+        // SAFETY: as the caller guarantees; tile t reads columns up to 4·t + I − 1 < columns of the strip.
         unsafe {
             slice.strip::<V>(image, (top, pad), columns, &mut strip[..I * columns * room]);
             for t in 0..across {
                 for c in (0..room).step_by(V::LANES) {
-                    let from = apart(strip.as_ptr().add(t * OUT * room + c), columns * room, room);
-                    spread::<V, M, I, 6>(from, to.add(t * room + c), place);
+                    let from = strided(strip.as_ptr().add(t * OUT * room + c), columns * room, room);
+                    transform_tile_to::<V, M, I, 6>(from, to.add(t * room + c), position);
                 }
             }
         }
@@ -154,7 +158,11 @@ pub(super) unsafe fn row<V: Arithmetic, M: Map<I, 6>, const I: usize>(
         for c in (0..room).step_by(V::LANES) {
             // SAFETY: all of the table points at pixels of the image or at zeros.
             unsafe {
-                spread::<V, M, I, 6>(|i, j| table[i][j].wrapping_add(c), to.add(t * room + c), place);
+                transform_tile_to::<V, M, I, 6>(
+                    |i, j| table[i][j].wrapping_add(c),
+                    to.add(t * room + c),
+                    position,
+                );
             }
         }
     }

@@ -1,0 +1,182 @@
+//! An open device with its one stream.
+//!
+//! What must hold:
+//! - All work of a [`Gpu`] goes to its one stream, so it runs in the order of submission, and memory is freed in that
+//!   order too. `cudarc`'s own event tracking is off, since stream capture requires that.
+//! - A buffer or kernel is used only by the `Gpu` that made it.
+//! - What a captured launch uses lives as long as the [`super::Graph`] that replays it.
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::driver::{CudaContext, CudaStream};
+
+use super::attachments::Attachments;
+use super::device::Device;
+use super::graph::Capture;
+use crate::gpu::error::{GpuError, NoCuda, words};
+use crate::profile::Profile;
+
+/// The precision of activations, and of the products in convolutions and linear layers. Sums, statistics, energies,
+/// losses and trained weights are always float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Float32 throughout.
+    #[default]
+    F32,
+    /// Float32 activations; the factors of products may be rounded to TF32 where that is faster.
+    Tf32,
+    /// Activations and filters in bf16; layers that stay in float32, such as the last one, use float32 products.
+    Bf16,
+}
+
+/// An open device with a stream of its own.
+pub struct Gpu {
+    // Declared before the context, so dropped first: what is attached belongs to it.
+    attachments: Attachments,
+    profile: Profile,
+    notes: Mutex<Vec<String>>,
+    precision: Precision,
+    device: Device,
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    capture: Arc<Capture>,
+    turn: Mutex<()>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    /// Opens a device that the probe has found, once the probe has found every symbol needed.
+    pub(crate) fn open(device: Device) -> Result<Self, NoCuda> {
+        let (ordinal, name) = (device.ordinal, device.name.clone());
+        let fail = |error| NoCuda::Open { ordinal, name: name.clone(), reason: words(error) };
+        let context = CudaContext::new(ordinal).map_err(fail)?;
+        // SAFETY: event tracking orders work across streams, and there is only one: this context value makes the stream
+        // below and no other, and every buffer is allocated, used and freed on it.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(fail)?;
+        Ok(Self {
+            attachments: Attachments::default(),
+            profile: Profile::default(),
+            notes: Mutex::default(),
+            precision: Precision::default(),
+            device,
+            context,
+            stream,
+            capture: Arc::default(),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// This device, with another precision.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// The precision of activations and products.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Locks the device for the calling thread. Several threads may share a device; each holds this lock over work that
+    /// must not be interleaved with another thread's, such as a capture. No method of `Gpu` takes the lock itself.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A value that belongs to this device, one per type: made at its first use and dropped before the context.
+    pub(in crate::gpu) fn attached<T: Any + Default + Send + Sync>(&self) -> &T {
+        self.attachments.get()
+    }
+
+    /// Records a remark on how this device is used, once.
+    pub(crate) fn note(&self, note: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// Remarks on how this device is used, such as libraries that are missing and what is used in their place.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The time that programs spend by kind of work, while profiling is on.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The device's description.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Free memory, in bytes.
+    ///
+    /// # Errors
+    /// A driver error.
+    pub fn memory_free(&self) -> Result<u64, GpuError> {
+        let (free, _) =
+            self.context.mem_get_info().map_err(|e| GpuError::driver("asking for free memory", e))?;
+        Ok(free as u64)
+    }
+
+    /// Waits for all work submitted so far.
+    ///
+    /// # Errors
+    /// A driver error, including errors of that work; [`GpuError::Capturing`].
+    pub fn synchronize(&self) -> Result<(), GpuError> {
+        self.not_capturing("waiting")?;
+        self.stream.synchronize().map_err(|e| GpuError::driver("waiting for the device", e))
+    }
+
+    /// The stream, as other CUDA libraries take it.
+    pub(crate) fn raw_stream(&self) -> *mut c_void {
+        self.stream.cu_stream().cast()
+    }
+
+    /// The context.
+    pub(super) fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    /// The stream.
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The state of stream capture.
+    pub(crate) fn capture_state(&self) -> &Arc<Capture> {
+        &self.capture
+    }
+
+    /// Makes this device the current one of the calling thread, as CUDA's libraries expect.
+    pub(crate) fn bind(&self) -> Result<(), GpuError> {
+        self.context.bind_to_thread().map_err(|e| GpuError::driver("binding the device to a thread", e))
+    }
+
+    /// An error while a capture is in progress.
+    pub(crate) fn not_capturing(&self, op: &'static str) -> Result<(), GpuError> {
+        if self.capture.lock().is_some() { Err(GpuError::Capturing { op }) } else { Ok(()) }
+    }
+
+    /// During a capture, makes the graph keep `what` alive.
+    pub(super) fn keep<T: Any + Send + Sync>(&self, what: impl FnOnce() -> Arc<T>) {
+        if let Some(kept) = self.capture.lock().as_mut() {
+            kept.push(what());
+        }
+    }
+}

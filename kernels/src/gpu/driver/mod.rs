@@ -1,0 +1,22 @@
+//! The CUDA driver: devices, an open device with its stream, memory, kernels, captured graphs and timing.
+//!
+//! What must hold: this room knows neither cuBLAS, cuDNN nor NVRTC; what they keep on a device is attached to it.
+
+mod attachments;
+mod context;
+mod device;
+mod graph;
+mod kernel;
+mod memory;
+mod probe;
+mod staging;
+mod timer;
+
+pub use context::{Gpu, Precision};
+pub use device::Device;
+pub use graph::Graph;
+pub(crate) use kernel::Arg;
+pub use kernel::Kernel;
+pub use memory::Buffer;
+pub use probe::{LibraryReport, Report, open, probe, probe_with};
+pub use staging::Staging;

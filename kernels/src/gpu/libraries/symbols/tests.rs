@@ -1,0 +1,29 @@
+//! The lists against the calls in the wrappers' source.
+
+use super::*;
+
+/// Every function of the bindings that a wrapper names is on its library's list.
+#[test]
+fn the_lists_are_complete() {
+    for (prefix, list, source) in [
+        ("nvrtc", NVRTC, include_str!("../../nvrtc/mod.rs")),
+        ("cublas", CUBLAS, include_str!("../../cublas.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn/mod.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn/convolution.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn/descriptors.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn/batch_norm.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn_graph/descriptor.rs")),
+        ("cudnn", CUDNN, include_str!("../../cudnn_graph/plan.rs")),
+    ] {
+        let named = source.split("sys::").skip(1).map(|rest| {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            &rest[..end]
+        });
+        let is_type = |name: &str| name.ends_with("_t") || ["nvrtcProgram", "nvrtcResult"].contains(&name);
+        let functions: Vec<&str> = named.filter(|n| n.starts_with(prefix) && !is_type(n)).collect();
+        assert!(!functions.is_empty(), "{functions:?}");
+        for function in functions {
+            assert!(list.contains(&function), "{function} is not on the list");
+        }
+    }
+}
