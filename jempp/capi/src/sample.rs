@@ -107,7 +107,7 @@ pub unsafe extern "C" fn jempp_sample(
         let options = SampleOptions {
             n,
             labels: labels.map(<[i32]>::to_vec),
-            start: start.map_or(Start::Bank, Start::Images),
+            start: start.map_or(Start::StartSamples, Start::Images),
             ..sampler_options(model, &o)?
         };
         let mut progress = |step, steps| o.progress.is_none_or(|report| report(step, steps, o.user) != 0);

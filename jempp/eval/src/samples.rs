@@ -14,7 +14,9 @@ use jempp::config::Config;
 use jempp::evaluation::Subject;
 use jempp::metrics::{argmax, softmax};
 use jempp::model::{Model, Scores};
-use jempp::sampling::draw::{Film, SampleOptions, Start, replay_buffer, sample, sample_filmed};
+use jempp::sampling::draw::{
+    SampleOptions, Start, Trajectory, replay_buffer, sample, sample_with_trajectory,
+};
 use jempp::streams;
 use jempp::{Error, Result};
 use jempp_formats::grid::{save_animation, save_cells, save_grid};
@@ -156,10 +158,10 @@ impl Sampler<'_> {
 
     fn film(&mut self, o: &SampleOptions<'_>, watch: &mut Watcher<'_>) -> Result<()> {
         let steps = o.steps.max(20);
-        let options = SampleOptions { n: FILMED, steps, start: Start::Bank, ..o.clone() };
-        let mut film = Film::new(steps.div_ceil(20));
+        let options = SampleOptions { n: FILMED, steps, start: Start::StartSamples, ..o.clone() };
+        let mut film = Trajectory::new(steps.div_ceil(20));
         let mut tick = |d: u32, n: u32| watch("filming", d as usize, n as usize);
-        sample_filmed(self.model, &options, Some(&mut film), &mut tick)?;
+        sample_with_trajectory(self.model, &options, Some(&mut film), &mut tick)?;
         save_animation(&self.out.join("chains.gif"), &film.frames, self.size, COLUMNS)?;
         self.shown("chains.gif", format!("Chains on their way from class draws, {steps} steps."));
         Ok(())

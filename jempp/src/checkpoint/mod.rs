@@ -16,6 +16,7 @@
 mod disk;
 mod lazy;
 mod load;
+mod lock;
 mod manifest;
 mod names;
 mod resolve;
@@ -32,6 +33,7 @@ pub(crate) use lazy::FileBytes;
 pub use lazy::LazyReader;
 pub(crate) use load::open_model;
 pub use load::{load, load_last, load_trainer, verify};
+pub(crate) use lock::FolderLock;
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;

@@ -5,7 +5,7 @@ use engine::rng::Philox;
 use jempp::Result;
 use jempp::config::Config;
 use jempp::model::Model;
-use jempp::sampling::Draw;
+use jempp::sampling::RoundPlan;
 use jempp::sampling::draw::{SampleOptions, Start, sample};
 use jempp::streams;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub fn ages(config: &Config, iterations: u32) -> Ages {
     let mut born = vec![0u32; s.buffer_size];
     let mut rounds = vec![0u32; s.buffer_size];
     for round in 0..iterations {
-        let draw = Draw::new(s, n, config.seed, round, &offsets, None);
+        let draw = RoundPlan::new(s, n, config.seed, round, &offsets, None);
         let fate = |(row, kind): (&i32, &i32)| {
             let row = *row as usize;
             if *kind == RestartKind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
