@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// Name of the file in a run folder with the autotuned choices of its GPU (convolution algorithms).
-pub const CHOICES: &str = "gpu_choices.json";
+const CHOICES: &str = "gpu_choices.json";
 
 /// Saves the device's autotuned choices in a run folder, so that the run can be repeated with the same algorithms. Does
 /// nothing for a CPU, or if there were none.

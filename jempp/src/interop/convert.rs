@@ -55,7 +55,7 @@ impl ModelFormat {
 /// Reads the model that `path` stands for; `hints` supply what a published PyTorch checkpoint does not say.
 ///
 /// # Errors
-/// Those of [`ModelSource::open_with`].
+/// Those of [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
 pub fn read(path: &Path, hints: Hints) -> Result<Container> {
     ModelSource::open_with(path, hints)?.into_container()
 }

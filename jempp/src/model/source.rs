@@ -35,7 +35,7 @@ impl ModelSource<'static> {
     ///
     /// # Errors
     /// As [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
-    pub fn open_with(path: &Path, hints: Hints) -> Result<Self> {
+    pub(crate) fn open_with(path: &Path, hints: Hints) -> Result<Self> {
         let (path, file) = open_model(path)?;
         Self::new(FileBytes::map(&file, &path)?, &path, hints)
     }

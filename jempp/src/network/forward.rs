@@ -33,7 +33,7 @@ pub enum BnMode {
 
 /// The random stream of dropout masks: pass `step` of `stream` under a seed. Each block has its own mask.
 #[derive(Clone, Copy, Debug)]
-pub struct Masks {
+pub(crate) struct Masks {
     /// Seed words, `i32[2]`.
     pub seed: Var,
     /// `i32[1]`.
@@ -223,7 +223,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::forward`].
-    pub fn forward_with(
+    pub(crate) fn forward_with(
         &self,
         tape: &mut Tape,
         x: Var,

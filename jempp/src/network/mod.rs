@@ -14,10 +14,11 @@ use crate::streams;
 use engine::rng::Philox;
 use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
-pub use forward::{BnMode, Forward, Heads, Masks, Objective};
+pub(crate) use forward::Masks;
+pub use forward::{BnMode, Forward, Heads, Objective};
 
 /// The ε that normalisations add to variances.
-pub const BN_EPS: f64 = 1e-5;
+pub(crate) const BN_EPS: f64 = 1e-5;
 
 /// How a parameter is initialised, as in PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
