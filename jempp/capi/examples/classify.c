@@ -2,8 +2,8 @@
  *
  *   classify MODEL IMAGE
  *
- * MODEL is a run folder, a checkpoint folder or a .safetensors file; IMAGE is a binary PGM (grey) or PPM (colour) file of the
- * model's image size. Compile with: cc -std=c99 classify.c $(pkg-config --cflags --libs jempp) -lm -o classify */
+ * MODEL is a run folder, a checkpoint folder or a .safetensors file; IMAGE is a binary PGM (grey) or PPM (colour) file
+ * of the model's image size. Compile with: cc -std=c99 classify.c $(pkg-config --cflags --libs jempp) -lm -o classify */
 #include <jempp.h>
 #include <math.h>
 #include <stdio.h>

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// Valgrind's memcheck, failing on errors and on leaks; `None` after saying why it is not available. It does not support
-/// AVX-512, so the kernels are limited to AVX2. It runs one thread at a time, so the process is pinned to one core if possible:
-/// its threads would only wait for one another.
+/// Valgrind's memcheck, failing on errors and on leaks; `None` after saying why it is not available. It does not
+/// support AVX-512, so the kernels are limited to AVX2. It runs one thread at a time, so the process is pinned to one
+/// core if possible: its threads would only wait for one another.
 fn memcheck() -> Option<Command> {
     let valgrind = tool("valgrind")?;
     let mut command = match tool("taskset") {

@@ -1,5 +1,5 @@
-//! The header is the one generated from the code, compiles on its own, and declares exactly the symbols that the library
-//! exports.
+//! The header is the one generated from the code, compiles on its own, and declares exactly the symbols that the
+//! library exports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;

@@ -10,8 +10,8 @@ use jempp_tests::{Fixture, Tensor};
 use std::fs;
 use std::process::Command;
 
-/// float32 against PyTorch's float64, relative to the largest element (see `tests/tests/parity.rs`): this fixture has no
-/// value at a kink.
+/// float32 against PyTorch's float64, relative to the largest element (see `tests/tests/parity.rs`): this fixture has
+/// no value at a kink.
 const TOLERANCE: f64 = 1e-4;
 
 fn get(f: &Fixture, name: &str) -> Tensor {

@@ -1,7 +1,7 @@
 //! A lazy reader of safetensors files: the header is read at once, each tensor when it is asked for.
 //!
-//! Invariant: the whole header is checked before anything is returned, and a tensor that is returned has passed the same
-//! checks as one of a [`Container`] that was read at once.
+//! Invariant: the whole header is checked before anything is returned, and a tensor that is returned has passed the
+//! same checks as one of a [`Container`] that was read at once.
 
 use super::damaged;
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Converting a model from one file format to another.
 //!
-//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head of a
-//! published model, its replay buffer) is kept where the other format has a place for it.
+//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head
+//! of a published model, its replay buffer) is kept where the other format has a place for it.
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -45,7 +45,8 @@ impl ModelFormat {
             Some("pt" | "pth") => Ok(Self::Torch),
             Some("onnx") => Ok(Self::Onnx),
             _ => Err(Error::Config(format!(
-                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or choose one with --to",
+                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or \
+                 choose one with --to",
                 path.display()
             ))),
         }

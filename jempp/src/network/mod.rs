@@ -1,9 +1,9 @@
 //! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
 //!
-//! Invariants: parameters have the names and the order of the published PyTorch model; filters are K×R×S×C in memory and
-//! O×I×H×W on disk. The forward pass does not update running statistics of batch norm but returns the batch statistics; other
-//! norms have no statistics, and treat each image independently. If a network computes in bf16, its parameters are float32
-//! all the same, and each filter has a bf16 copy, which the convolutions read.
+//! Invariants: parameters have the names and the order of the published PyTorch model; filters are K×R×S×C in memory
+//! and O×I×H×W on disk. The forward pass does not update running statistics of batch norm but returns the batch
+//! statistics; other norms have no statistics, and treat each image independently. If a network computes in bf16, its
+//! parameters are float32 all the same, and each filter has a bf16 copy, which the convolutions read.
 
 mod forward;
 pub(crate) mod listing;
@@ -85,9 +85,9 @@ pub struct Network {
     pub(crate) dtype: DType,
     /// Data type of activations.
     pub(crate) activations: DType,
-    /// Whether convolutions are fused with the normalisation before and the statistics after them; otherwise every op is
-    /// recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds normalised
-    /// activations.
+    /// Whether convolutions are fused with the normalisation before and the statistics after them; otherwise every op
+    /// is recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds
+    /// normalised activations.
     pub fused: bool,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
@@ -174,8 +174,8 @@ impl Network {
         Self::with_dtype(state, config, DType::F32)
     }
 
-    /// Adds the tensors of a network to `state` as [`Network::new`] does, with activations of type `dtype`: float64, in which
-    /// everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
+    /// Adds the tensors of a network to `state` as [`Network::new`] does, with activations of type `dtype`: float64, in
+    /// which everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
     ///
     /// # Errors
     /// As [`Network::new`].

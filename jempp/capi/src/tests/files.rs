@@ -68,8 +68,8 @@ fn what_is_not_there_is_an_io_error() {
     refused(resumed, JEMPP_ERR_IO, "there is no checkpoint");
 }
 
-/// Changes each byte of the header and truncates the file everywhere: the call returns and never crashes, and never returns a
-/// model with other weights for a damaged header.
+/// Changes each byte of the header and truncates the file everywhere: the call returns and never crashes, and never
+/// returns a model with other weights for a damaged header.
 #[test]
 fn damaged_models_are_format_errors() {
     let (context, model, dir) = (context(), model(), tempfile::tempdir().unwrap());

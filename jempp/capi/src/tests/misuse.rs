@@ -8,9 +8,8 @@ const ARGUMENT: jempp_status = JEMPP_ERR_INVALID_ARGUMENT;
 #[test]
 fn null_handles_and_pointers_are_refused_everywhere() {
     let (context, model) = (context(), model());
-    let trainer = trainer(&context, CONFIG);
     let (x, mut y, mut p) = ([0f32; PIXELS], [0f32; PIXELS], null_mut::<jempp_model>());
-    let (path, mut t) = (c("/nowhere"), null_mut::<jempp_trainer>());
+    let path = c("/nowhere");
     let (xp, yp) = (x.as_ptr(), y.as_mut_ptr());
     // SAFETY: pointers that are not NULL have the stated number of elements.
     unsafe {
@@ -42,6 +41,21 @@ fn null_handles_and_pointers_are_refused_everywhere() {
         refused(jempp_sample(model.0, null(), 1, null_mut(), PIXELS), ARGUMENT, "out is NULL");
         refused(jempp_decide(null(), xp, 1, null_mut(), 1), ARGUMENT, "the jempp_model is NULL");
         refused(jempp_decide(model.0, xp, 1, null_mut(), 1), ARGUMENT, "out is NULL");
+        jempp_context_options_init(null_mut(), 40);
+        jempp_sample_options_init(null_mut(), 72);
+    }
+    jempp_context_free(null_mut());
+    jempp_model_free(null_mut());
+    assert!(y.iter().all(|v| *v == 0.0) && p.is_null(), "a failure wrote something");
+}
+
+#[test]
+fn null_handles_and_pointers_are_refused_by_trainers() {
+    let (context, model) = (context(), model());
+    let trainer = trainer(&context, CONFIG);
+    let (path, mut p, mut t) = (c("/nowhere"), null_mut::<jempp_model>(), null_mut::<jempp_trainer>());
+    // SAFETY: pointers that are not NULL have the stated number of elements.
+    unsafe {
         let config = c(CONFIG);
         refused(
             jempp_trainer_create(null_mut(), config.as_ptr(), &raw mut t),
@@ -61,16 +75,12 @@ fn null_handles_and_pointers_are_refused_everywhere() {
         );
         refused(jempp_trainer_resume(context.0, null(), &raw mut t), ARGUMENT, "dir is NULL");
         refused(jempp_trainer_resume(context.0, path.as_ptr(), null_mut()), ARGUMENT, "out is NULL");
-        jempp_context_options_init(null_mut(), 40);
-        jempp_sample_options_init(null_mut(), 72);
     }
     refused(jempp_trainer_load_model(null_mut(), model.0), ARGUMENT, "the jempp_trainer is NULL");
     refused(jempp_trainer_load_model(trainer.0, null()), ARGUMENT, "the jempp_model is NULL");
     refused(step(null_mut()), ARGUMENT, "the jempp_trainer is NULL");
-    jempp_context_free(null_mut());
-    jempp_model_free(null_mut());
     jempp_trainer_free(null_mut());
-    assert!(y.iter().all(|v| *v == 0.0) && p.is_null() && t.is_null(), "a failure wrote something");
+    assert!(p.is_null() && t.is_null(), "a failure wrote something");
 }
 
 #[test]
@@ -214,7 +224,7 @@ fn sampling_takes_options_and_can_be_cancelled() {
 }
 
 #[test]
-fn a_trainer_checks_what_it_is_given() {
+fn a_trainer_checks_its_configuration() {
     let context = context();
     let mut made = null_mut();
     let create = |config: &str, made: &mut *mut jempp_trainer| {
@@ -225,6 +235,11 @@ fn a_trainer_checks_what_it_is_given() {
     refused(create("not toml", &mut made), ARGUMENT, "the configuration");
     refused(create("", &mut made), ARGUMENT, "train.max_iters");
     refused(create("preset = \"digits\"\n[model]\nclasses = 3\n", &mut made), ARGUMENT, "10 classes");
+}
+
+#[test]
+fn a_trainer_checks_what_it_is_given() {
+    let context = context();
     let trainer = trainer(&context, CONFIG);
     let (x, mut y) = (vec![0f32; 4 * PIXELS], vec![0f32; 4 * PIXELS]);
     let (xp, labels, wrong) = (x.as_ptr(), [0i32, 1, 2, 3], [0i32, 1, 2, 10]);
@@ -265,7 +280,7 @@ fn a_trainer_checks_what_it_is_given() {
         refused(
             jempp_trainer_step(t, xp, 4, xp, l, 4, xp, none, 3, null_mut()),
             ARGUMENT,
-            "this trainer moves 4 chains",
+            "this trainer samples 4 chains",
         );
         refused(
             jempp_trainer_step(t, xp, 4, xp, l, 4, null(), none, 0, &raw mut m),
@@ -276,10 +291,14 @@ fn a_trainer_checks_what_it_is_given() {
         well(jempp_trainer_step(t, xp, 4, xp, l, 4, null(), y.as_mut_ptr(), 4, &raw mut m));
     }
     assert!(m.step == 1 && m.loss.is_finite() && y.iter().any(|v| *v != 0.0));
-    // Another architecture.
+}
+
+#[test]
+fn a_trainer_refuses_models_of_another_architecture() {
+    let context = context();
     let wide =
         "preset = \"jempp\"\n[model]\ndepth = 10\nwiden_factor = 1\n[train]\nmax_iters = 9\nbatch_size = 4\n";
-    let other = super::trainer(&context, wide);
+    let other = trainer(&context, wide);
     refused(jempp_trainer_load_model(other.0, model().0), ARGUMENT, "another architecture");
     refused(step(other.0), ARGUMENT, "x_data holds");
 }

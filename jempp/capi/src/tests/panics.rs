@@ -1,5 +1,5 @@
-//! A panic becomes JEMPP_ERR_INTERNAL with its message, and the handles of the call become unusable; a busy trainer returns
-//! BUSY.
+//! A panic becomes JEMPP_ERR_INTERNAL with its message, and the handles of the call become unusable; a busy trainer
+//! returns BUSY.
 
 use super::*;
 use crate::call::INJECT;

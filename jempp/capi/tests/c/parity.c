@@ -3,7 +3,7 @@
  *   parity CONFIG.toml MODEL INPUT OUTPUT SAVED
  *
  * INPUT: int32 n, pixels; then n images for log p(x), n labelled images, n chain starts (float32), n labels (int32).
- * OUTPUT: the n final images of the chains, then loss, f(data), f(chains), cross-entropy, learning rate (float32). The model
+ * OUTPUT: the n final images of chains, then loss, f(data), f(chains), cross-entropy, learning rate (float32). The model
  * after the step is saved to the file SAVED. */
 #include <jempp.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Concurrent calls on one model give the same bits as a single thread; calls on one trainer return JEMPP_ERR_BUSY or succeed.
+/* Concurrent calls on one model give the same bits as one thread; on one trainer they return JEMPP_ERR_BUSY or succeed.
  *
  *   threads MODEL THREADS CALLS POOL     (CALLS per thread; POOL threads of the context; a model of the digits) */
 #include <jempp.h>

@@ -12,7 +12,8 @@ pub fn here() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The path of a program, or `None` after saying that the test is skipped without it. `CC` and `CXX` select other compilers.
+/// The path of a program, or `None` after saying that the test is skipped without it. `CC` and `CXX` select other
+/// compilers.
 pub fn tool(name: &str) -> Option<String> {
     let variable = match name {
         "cc" => "CC",
