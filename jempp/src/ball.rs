@@ -1,8 +1,8 @@
 //! ε-balls around an image and steps in them, for adversarial perturbations, as in foolbox 3.
 //!
 //! Invariant: a projected image lies in the ball and in the box [−1, 1] exactly, not just up to rounding: distances
-//! computed in float64 from the stored float32 values are at most ε. Lengths are in units of the model's inputs, [−1,
-//! 1], which are twice those of pixels in [0, 1].
+//! computed in float64 from the stored float32 values are at most ε. Lengths are in units of the model's inputs,
+//! [−1, 1], which are twice those of pixels in [0, 1].
 
 use engine::rng::Philox;
 use serde::{Deserialize, Serialize};

@@ -80,9 +80,9 @@ impl Predictions {
         Some((label, row[label]))
     }
 
-    /// Writes float32 arrays `logits`, `probs`, `log_density` and, if computed, `input_grad` of images of `size` [H, W,
-    /// C] to an `.npz` file, replacing an existing one; with decisions also `calibrated`, `ood_p_value` and, as int64 0
-    /// or 1, `abstain`.
+    /// Writes float32 arrays `logits`, `probs`, `log_density` and, if computed, `input_grad` of images of `size`
+    /// [H, W, C] to an `.npz` file, replacing an existing one; with decisions also `calibrated`, `ood_p_value` and, as
+    /// int64 0 or 1, `abstain`.
     ///
     /// # Errors
     /// Those of [`npz::write`].

@@ -37,7 +37,7 @@ pub struct Parameter {
     /// Its slot in the state.
     pub slot: Slot,
     /// Its bf16 copy, which the network computes with; filters have one if activations are bf16.
-    pub low: Option<Slot>,
+    pub bf16: Option<Slot>,
     /// How it starts.
     pub init: Initializer,
 }
@@ -110,8 +110,8 @@ impl Builder<'_> {
         let spec = Spec::new(shape, self.activations);
         let slot = self.state.add(&name, spec.wide())?;
         let filters = shape.len() == 4 && spec != spec.wide();
-        let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
-        self.parameters.push(Parameter { name, slot, low, init });
+        let bf16 = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
+        self.parameters.push(Parameter { name, slot, bf16, init });
         Ok(self.parameters.len() - 1)
     }
 
@@ -246,9 +246,9 @@ impl Network {
     /// # Errors
     /// [`Error::Engine`] if the state is not the one that the network was added to, or a GPU fails.
     pub fn round(&self, state: &mut State) -> Result<()> {
-        for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
+        for (slot, copy) in self.parameters.iter().filter_map(|p| Some((p.slot, p.bf16?))) {
             let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
-            state.set(low, &values)?;
+            state.set(copy, &values)?;
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Network {
     /// Parameter `i` in the form that the network computes with, with respect to which gradients are taken.
     pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
         let p = &self.parameters[i];
-        tape.read(p.low.unwrap_or(p.slot))
+        tape.read(p.bf16.unwrap_or(p.slot))
     }
 
     /// Number of trainable parameters, counted as single values.
