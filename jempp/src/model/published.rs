@@ -1,7 +1,7 @@
 //! Reading the published PyTorch checkpoints of JEM and JEM++ as the content of a model file: aliases are resolved to
 //! canonical names, and the architecture is inferred from the shapes.
 //!
-//! Invariants: each tensor is read once, under the name that [`crate::network::listing`] gives it; a tensor that does
+//! Invariants: each tensor is read once, under the name that `network::listing` gives it; a tensor that does
 //! not belong to the network is an error, so that nothing is dropped silently; no two tensors share a value.
 
 use super::file::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
