@@ -3,7 +3,7 @@
 use super::{Ceiling, Program, cases, timing};
 use engine::op::Cost;
 use engine::testing::Case;
-use engine::{Device, peak};
+use engine::{Device, format_bytes, peak};
 use jempp::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -140,10 +140,11 @@ impl Ceiling {
 
     /// As a line of text.
     pub fn describe(&self) -> String {
-        let size =
-            |b: usize| if b < 1 << 20 { format!("{} KiB", b >> 10) } else { format!("{} MiB", b >> 20) };
-        let copies: Vec<String> =
-            self.copies.iter().map(|b| format!("{:.0} at {}", b.gb_per_s, size(b.bytes))).collect();
+        let copies: Vec<String> = self
+            .copies
+            .iter()
+            .map(|b| format!("{:.0} at {}", b.gb_per_s, format_bytes(b.bytes as u64)))
+            .collect();
         let threads =
             if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         format!(

@@ -1,22 +1,22 @@
-//! The uses of [`crate::streams::EVAL`]: a step is one of these plus the number of an image or a replicate, both
-//! below 2²⁴. Blocks from 16 on are those of attacks.
+//! Uses of the random stream [`crate::streams::EVAL`]. A step is one of these constants plus the index of an image or of a
+//! bootstrap replicate, which is below 2²⁴. Blocks from 16 on are reserved for attacks.
 
 const fn block(i: u32) -> u32 {
     i << 24
 }
-/// Pixels in an order of their own.
+/// Permutations of pixels.
 pub const SHUFFLED: u32 = block(1);
-/// Uniform noise images.
+/// Images of uniform noise.
 pub const UNIFORM: u32 = block(2);
-/// Normal noise images.
+/// Images of Gaussian noise.
 pub const GAUSSIAN: u32 = block(3);
-/// Images of one colour.
+/// Images of a constant colour.
 pub const CONSTANT: u32 = block(4);
-/// The order in which images are paired.
+/// Pairing of images for interpolation.
 pub const INTERPOLATED: u32 = block(5);
-/// Noise added to images.
+/// Gaussian noise added to images.
 pub const NOISE: u32 = block(6);
 /// Bootstrap replicates.
 pub const BOOTSTRAP: u32 = block(7);
-/// The images that are evaluated when not all are.
+/// Selection of a subset of images for evaluation.
 pub const SUBSET: u32 = block(8);

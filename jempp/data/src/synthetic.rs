@@ -1,46 +1,45 @@
-//! The images that a model is judged on: parts of a data set, and synthetic sets made from them.
+//! Images for evaluation: parts of a data set, and synthetic out-of-distribution sets generated from them.
 //!
-//! Invariant: an image depends on its number, the data and the seed only, not on the portion that it is asked for in.
+//! Invariant: an image depends on its index, the data and the seed only, not on the batch in which it is requested.
 
-use super::random;
-use crate::streams;
-use crate::{Dataset, plain_batch};
+use crate::dataset::{Dataset, plain_batch};
+use crate::{random, streams};
 use core::ops::Range;
 use engine::rng::Philox;
 use jempp_formats::{Error, Result};
 
-/// Images of a batch in the published code's interpolation: image i is mixed with image i + 100 of a shuffled order.
+/// Batch size of the interpolation in JEM's published code: image i is averaged with image i + 100 of a shuffled order.
 const BATCH: usize = 100;
 /// Standard deviation of [`Kind::Gaussian`], in units of [−1, 1].
-const SPREAD: f32 = 0.5;
-/// Standard deviation of [`Kind::Blurred`]'s filter as a share of the shorter side: 2 pixels of 32.
+const DEVIATION: f32 = 0.5;
+/// Standard deviation of [`Kind::Blurred`]'s filter as a fraction of the shorter side: 2 pixels of 32.
 const BLUR: f32 = 1.0 / 16.0;
 
-/// What is made of a data set's images.
+/// How evaluation images are derived from a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Themselves.
+    /// The images themselves.
     Plain,
-    /// Each with its pixels in an order of its own; channels stay together.
+    /// Images with randomly permuted pixels; the channels of a pixel stay together.
     Shuffled,
-    /// Blurred by a Gaussian of a sixteenth of the shorter side, borders mirrored.
+    /// Images blurred by a Gaussian filter with a standard deviation of 1/16 of the shorter side and reflected borders.
     Blurred,
-    /// Means of two: image i and image i + 100 of a shuffled order (JEM's consecutive batches).
+    /// Averages of image i and image i + 100 of a shuffled order (consecutive batches in JEM).
     Interpolated,
-    /// Uniform noise in [−1, 1], as many.
+    /// As many images of uniform noise in [−1, 1].
     Uniform,
-    /// Normal noise of standard deviation 0.5 around 0, clipped to [−1, 1], as many.
+    /// As many images of Gaussian noise with mean 0 and standard deviation 0.5, clipped to [−1, 1].
     Gaussian,
-    /// One uniform colour each, as many.
+    /// As many images of one random colour each.
     Constant,
 }
 
-/// The synthetic sets, those made of the images first.
+/// The synthetic sets; those derived from the images come first.
 pub const SYNTHETIC: [Kind; 6] =
     [Kind::Shuffled, Kind::Interpolated, Kind::Blurred, Kind::Uniform, Kind::Gaussian, Kind::Constant];
 
 impl Kind {
-    /// Its name in tables.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "data",
@@ -54,7 +53,7 @@ impl Kind {
     }
 }
 
-/// Images that are made when asked for.
+/// Images that are generated on demand.
 #[derive(Clone, Debug)]
 pub struct Images<'a> {
     set: &'a Dataset,
@@ -65,35 +64,35 @@ pub struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    /// `kind` of the images `indices` of `set`, with normal noise of standard deviation `noise` (units of [−1, 1]) on
-    /// top.
+    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation `noise` in
+    /// units of [−1, 1].
     ///
     /// # Errors
-    /// [`Error::Data`] when there are none, more than 2²⁴, or too few to mix.
+    /// [`Error::Data`] when `indices` is empty, has 2²⁴ elements or more, or has too few for interpolation.
     pub fn new(set: &'a Dataset, indices: &[u32], kind: Kind, seed: u64, noise: f32) -> Result<Self> {
         let mut indices = indices.to_vec();
         if indices.is_empty() || indices.len() >= 1 << 24 {
             let n = indices.len();
             return Err(Error::Data(format!(
-                "{n} images cannot be judged; there must be 1 to {}",
+                "{n} images cannot be evaluated; there must be 1 to {}",
                 (1 << 24) - 1
             )));
         }
         if kind == Kind::Interpolated {
             if indices.len() < 2 {
-                return Err(Error::Data("a single image cannot be mixed with another".into()));
+                return Err(Error::Data("interpolation needs at least two images".into()));
             }
             Philox::new(seed, streams::EVAL, random::INTERPOLATED).shuffle(&mut indices);
         }
         Ok(Self { set, indices, kind, seed, noise })
     }
 
-    /// The name of their kind.
+    /// The name of the kind.
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
 
-    /// How far apart mixed images are.
+    /// Distance of averaged images in the shuffled order.
     fn lag(&self) -> usize {
         BATCH.min(self.indices.len() / 2)
     }
@@ -107,7 +106,7 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// The images `range`, n×H×W×C in [−1, 1] (beyond only by added noise).
+    /// Generates the images `range`, n×H×W×C, in [−1, 1] except for added noise.
     ///
     /// # Errors
     /// [`Error::Data`] when an index is out of range.
@@ -158,7 +157,7 @@ impl<'a> Images<'a> {
             }
             Kind::Gaussian => {
                 let mut rng = self.rng(random::GAUSSIAN + i);
-                image.iter_mut().for_each(|v| *v = (SPREAD * rng.normal()).clamp(-1.0, 1.0));
+                image.iter_mut().for_each(|v| *v = (DEVIATION * rng.normal()).clamp(-1.0, 1.0));
             }
             Kind::Constant => {
                 let mut rng = self.rng(random::CONSTANT + i);
@@ -169,7 +168,8 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Blurs an H×W×C image by a Gaussian of standard deviation `sigma` pixels, cut off at 3σ; borders are mirrored.
+/// Blurs an H×W×C image with a Gaussian filter of standard deviation `sigma` pixels, truncated at 3σ, with reflected
+/// borders.
 pub fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
     let reach = (3.0 * sigma).ceil() as isize;
     let weights: Vec<f32> = (-reach..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn portions_do_not_matter() {
+    fn images_do_not_depend_on_the_batch() {
         let (set, n) = (set(250), 250);
         let indices: Vec<u32> = (0..n).collect();
         for kind in SYNTHETIC.into_iter().chain([Kind::Plain]) {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_what_they_say() {
+    fn kinds_match_their_definitions() {
         let set = set(250);
         let indices: Vec<u32> = (0..250).collect();
         let get = |kind| {
@@ -237,7 +237,7 @@ mod tests {
         assert!(plain.chunks(36).zip(shuffled.chunks(36)).all(|(a, b)| pixels(a) == pixels(b)));
         let (n, mixed) = get(Kind::Interpolated);
         assert_eq!(n, 150);
-        // Each is the mean of two images, and no two are alike.
+        // Each is the mean of two images.
         let mean_of_two = |m: &[f32]| {
             let mean =
                 |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| 0.5 * (a + b)).collect::<Vec<_>>();

@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor, TensorData};
 use jempp_formats::pickle::{Pairs, Value};
-use jempp_formats::torch::{Saved, View, shown};
+use jempp_formats::place::shown;
+use jempp_formats::torch::{Saved, View};
 use std::collections::BTreeMap;
 use std::path::Path;
 
