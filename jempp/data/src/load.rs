@@ -63,7 +63,7 @@ impl Loaded {
 /// Loads the data set that `config` names, split into training, validation and test images.
 ///
 /// The format of a data set at a path is detected from its files. Unless the data set defines validation images itself,
-/// [`hold_back`] splits `valid_size` images off the training images.
+/// `valid_size` training images are held out for validation, the same ones as in JEM++'s published code.
 ///
 /// # Errors
 /// [`jempp_formats::Error::Data`] when there is no such data set or its files are unsuitable, naming folder or file;

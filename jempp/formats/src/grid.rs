@@ -26,7 +26,7 @@ const LAST_FRAME: u16 = 150;
 /// # Errors
 /// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would
 /// exceed 65,000 pixels per side.
-pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
+pub(crate) fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
     let pixels = pixels_of(size);
     if pixels == 0 || images.is_empty() || !images.len().is_multiple_of(pixels) {
         let n = images.len();
@@ -42,7 +42,7 @@ pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<P
 ///
 /// # Errors
 /// As [`render_grid`].
-pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
+pub(crate) fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
     let ([h, w, c], pixels) = (size, pixels_of(size));
     let whole = cells.iter().flatten().all(|image| image.len() == pixels);
     if pixels == 0 || columns == 0 || cells.is_empty() || !whole || (c != 1 && c != 3) {

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `krsc`.
-pub fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
+pub(crate) fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
     transpose("filters K×R×S×C", krsc, values, |[_, r, s, c]| [r * s, c])
 }
 
@@ -18,7 +18,7 @@ pub fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `oihw`.
-pub fn filters_to_memory<T: Copy>(oihw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
+pub(crate) fn filters_to_memory<T: Copy>(oihw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
     transpose("filters O×I×H×W", oihw, values, |[_, i, h, w]| [i, h * w])
 }
 

@@ -202,7 +202,7 @@ impl Container {
     }
 
     /// The first float that is NaN or infinite: its tensor, its index among the values, and itself.
-    pub fn first_non_finite(&self) -> Option<(&Tensor, usize, f32)> {
+    pub(crate) fn first_non_finite(&self) -> Option<(&Tensor, usize, f32)> {
         self.tensors.iter().find_map(|t| {
             let TensorData::F32(values) = &t.data else { return None };
             let at = values.iter().position(|v| !v.is_finite())?;

@@ -63,7 +63,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The identifiers of all objects stored outside the pickle, in the order of the file.
-    pub fn persistent(&self) -> impl Iterator<Item = Item<'_>> {
+    pub(crate) fn persistent(&self) -> impl Iterator<Item = Item<'_>> {
         self.nodes.persistent().map(|id| Item::new(&self.nodes, id))
     }
 }
