@@ -13,6 +13,7 @@ use crate::spec::{DType, Spec};
 use crate::state::State;
 use crate::tape::{Tape, Var};
 use kernels::dtype::bf16;
+use std::sync::Arc;
 
 /// Largest difference that [`check_gradients`] allows, relative to the largest element of the gradient.
 pub const GRADIENT_TOLERANCE: f64 = 1e-6;
@@ -37,7 +38,7 @@ pub enum GradientError {
         /// The case's name.
         case: String,
         /// Why.
-        source: Error,
+        source: Box<Error>,
     },
     /// The case has no input that is differentiated ([`FillWith::Normal`] or [`FillWith::Positive`]).
     #[error("case `{0}` has no input whose gradient could be checked")]
@@ -65,7 +66,7 @@ pub enum GradientError {
 /// # Errors
 /// The first element that differs, or why the case cannot be recorded or run.
 pub fn check_gradients(case: &Case) -> core::result::Result<usize, GradientError> {
-    let failed = |source| GradientError::Engine { case: case.name.clone(), source };
+    let failed = |e| GradientError::Engine { case: case.name.clone(), source: Box::new(e) };
     if !is_differentiable(case) {
         return Err(GradientError::NothingToCheck(case.name.clone()));
     }
@@ -141,7 +142,7 @@ pub struct CaseProgram {
     /// Index and gradient of each input that is differentiated.
     pub gradients: Vec<(usize, Var)>,
     /// The tape.
-    pub tape: std::sync::Arc<Tape>,
+    pub tape: Arc<Tape>,
 }
 
 impl CaseProgram {
@@ -166,7 +167,7 @@ impl CaseProgram {
             }
             loss = l;
         }
-        Ok(Self { inputs, outputs, loss, gradients, tape: std::sync::Arc::new(tape) })
+        Ok(Self { inputs, outputs, loss, gradients, tape: Arc::new(tape) })
     }
 
     /// The outputs, then the loss, then the gradients.

@@ -1,4 +1,4 @@
-//! The CPU that programs run on, and what a run keeps of its GPU. What there is of CUDA says [`engine::gpu::probe()`].
+//! The CPU, and a run's record of the algorithms chosen on its GPU. CUDA devices are listed by [`engine::gpu::probe()`].
 
 use crate::error::{Error, Result};
 use engine::{Device, Level};
@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What a run chose by measurement on its GPU (the algorithms of convolutions), in the run's folder.
+/// Name of the file in a run folder with the autotuned choices of its GPU (convolution algorithms).
 pub const CHOICES: &str = "gpu_choices.json";
 
-/// Keeps what was chosen by measurement in a run's folder, so that the run can be repeated as it was; nothing on a CPU.
+/// Saves the device's autotuned choices in a run folder, so that the run can be repeated with the same algorithms. Does
+/// nothing for a CPU, or if there were none.
 ///
 /// # Errors
-/// If it cannot be written.
+/// [`Error::Io`].
 pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
     let choices = device.algorithm_choices();
     if choices.is_empty() {
@@ -24,8 +25,8 @@ pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
     Ok(write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))?)
 }
 
-/// Takes over what a run kept, for programs planned from now on; returns how many choices there were. A file that is
-/// not there or damaged counts as none: the choices are then measured again.
+/// Loads the choices that a run saved, for programs planned from now on; returns their number. A missing or damaged file
+/// counts as no choices, which are then autotuned again.
 pub fn recall_choices(device: &Device, folder: &Path) -> usize {
     if !device.is_gpu() {
         return 0;
@@ -37,20 +38,20 @@ pub fn recall_choices(device: &Device, folder: &Path) -> usize {
     count
 }
 
-/// The CPU as programs use it.
+/// The CPU, and how programs use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CpuInfo {
-    /// The model's name, where the system tells.
+    /// Model name, if the system reports it.
     pub model: Option<String>,
-    /// Threads that programs use.
+    /// Number of threads that programs use.
     pub threads: usize,
-    /// Threads that the system offers.
+    /// Number of threads that the system offers.
     pub available_threads: usize,
-    /// Instruction set that the kernels use: `portable`, `AVX2`, `AVX-512` or `AVX-512 with BF16`.
+    /// Instruction set of the kernels: `portable`, `AVX2`, `AVX-512` or `AVX-512 with BF16`.
     pub instruction_set: &'static str,
 }
 
-/// The CPU that `device` is, if it is one.
+/// Describes `device` if it is a CPU.
 pub fn cpu(device: &Device) -> Option<CpuInfo> {
     Some(CpuInfo {
         model: model_name(),
@@ -65,7 +66,7 @@ pub fn cpu(device: &Device) -> Option<CpuInfo> {
     })
 }
 
-/// The CPU's name, from Linux's `/proc/cpuinfo`.
+/// Model name of the CPU, from Linux's `/proc/cpuinfo`.
 pub fn model_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::metrics::{Predictions, auroc};
+use crate::metrics::{LabelledLogits, auroc};
 use crate::model::{Model, Scores};
 use crate::streams;
 use engine::rng::Philox;
@@ -62,7 +62,7 @@ pub fn images(set: &Dataset, indices: &[u32]) -> Result<Vec<f32>> {
 /// # Errors
 /// If the counts differ or a score is not finite.
 pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) -> Result<Classification> {
-    let p = Predictions::new(&scores.logits, classes, labels)?;
+    let p = LabelledLogits::new(&scores.logits, classes, labels)?;
     Ok(Classification {
         n: labels.len(),
         accuracy: p.accuracy(),
@@ -240,7 +240,7 @@ impl Subject {
         };
         let (set, split) = loaded?;
         let crc = format!("{:08x}", set.crc32c());
-        let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
+        let other = model.metadata.get("dataset_crc32c").is_some_and(|c| *c != crc);
         let warning = (other && !named).then(|| {
             format!(
                 "data set `{}` is no longer the one that the model was trained on: its checksum differs",
@@ -304,5 +304,5 @@ impl Task {
 /// If a score is not finite.
 pub fn confidence(scores: &Scores, classes: usize) -> Result<Vec<f64>> {
     let labels = vec![0; scores.log_density.len()];
-    Ok(Predictions::new(&scores.logits, classes, &labels)?.confidences())
+    Ok(LabelledLogits::new(&scores.logits, classes, &labels)?.confidences())
 }

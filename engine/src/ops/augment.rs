@@ -1,6 +1,6 @@
 //! Batches of training images from the bytes of a data set: cropped, mirrored, with noise.
 
-use super::noise::{place, seed_and_step};
+use super::noise::{seed_and_step, sequence};
 use crate::case::{Case, Cases, FillWith as F};
 use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::rng::Stream;
@@ -50,7 +50,7 @@ impl Op for Augment {
     fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
         cpu_kernel(cpu, 0, move |cpu, io| {
-            let (images, index, at) = (io.input(0)?, io.input(1)?, place(io, 2, op.stream)?);
+            let (images, index, at) = (io.input(0)?, io.input(1)?, sequence(io, 2, op.stream)?);
             augment::cpu(cpu, op.args, op.size, images, index, at, io.output::<f32>(0)?);
             Ok(())
         })

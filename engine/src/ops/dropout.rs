@@ -1,6 +1,6 @@
 //! Inverted dropout. Masks are not stored but drawn again from their position in the random sequence.
 
-use super::noise::{place, seed_and_step};
+use super::noise::{seed_and_step, sequence};
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
@@ -45,7 +45,7 @@ impl Op for Dropout {
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
         real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
-            let at = place(io, 1, op.stream)?;
+            let at = sequence(io, 1, op.stream)?;
             let x = io.input_or_place::<T>(0, 0)?;
             dropout::cpu(cpu, at, op.layer, op.rate, x, io.output::<T>(0)?);
             Ok(())

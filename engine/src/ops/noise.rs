@@ -19,13 +19,13 @@ pub(crate) fn seed_and_step(seed: &Spec, step: &Spec) -> Result<(), String> {
     Ok(())
 }
 
-/// The position in the random sequence that inputs `seed` (the seed) and `seed` + 1 (the step) give.
-pub(crate) fn place(io: &Io<'_>, seed: usize, stream: Stream) -> Result<RandomSequence, MemoryError> {
+/// The random sequence given by inputs `seed` (the seed) and `seed` + 1 (the step).
+pub(crate) fn sequence(io: &Io<'_>, seed: usize, stream: Stream) -> Result<RandomSequence, MemoryError> {
     let (key, step) = (io.input::<i32>(seed)?, io.input::<i32>(seed + 1)?);
     Ok(RandomSequence { key: [key[0] as u32, key[1] as u32], stream: stream.number(), step: step[0] as u32 })
 }
 
-/// The two words of a seed, as ops take them: an input of int32[2].
+/// The two words of a seed, as ops take them: an input of type `i32[2]`.
 pub fn seed_words(seed: u64) -> [i32; 2] {
     [seed as u32 as i32, (seed >> 32) as u32 as i32]
 }
@@ -58,8 +58,8 @@ impl Op for Noise {
     fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
         real!(self.spec, T => cpu_kernel(cpu, 0, move |cpu, io| {
-            let at = place(io, 0, op.stream)?;
-            kernels::ops::noise::cpu(cpu, at, op.distribution, io.output::<T>(0)?);
+            let sequence = sequence(io, 0, op.stream)?;
+            kernels::ops::noise::cpu(cpu, sequence, op.distribution, io.output::<T>(0)?);
             Ok(())
         }))
     }

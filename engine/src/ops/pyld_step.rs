@@ -1,6 +1,6 @@
 //! One outer step of proximal YOPO-SGLD (PYLD), the sampler of JEM++.
 
-use super::noise::{place, seed_and_step};
+use super::noise::{seed_and_step, sequence};
 use crate::case::{Case, Cases, FillWith as F};
 use crate::op::{Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_launch, ensure, float, real};
 use crate::rng::Stream;
@@ -43,7 +43,7 @@ impl Op for PyldStep {
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let op = *self;
         real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
-            let at = if op.args.noise > 0.0 { Some(place(io, 2, op.stream)?) } else { None };
+            let at = if op.args.noise > 0.0 { Some(sequence(io, 2, op.stream)?) } else { None };
             let (x, g) = (io.input_or_place::<T>(0, 0)?, io.input::<T>(1)?);
             kernels::ops::pyld_step::cpu(cpu, op.args, x, g, at, io.output::<T>(0)?);
             Ok(())

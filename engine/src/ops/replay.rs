@@ -1,6 +1,6 @@
 //! The replay buffer of sampling chains: gathering and scattering rows, and restarting chains.
 
-use super::noise::{place, seed_and_step};
+use super::noise::{seed_and_step, sequence};
 use crate::case::{Case, Cases, FillWith as F};
 use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
@@ -133,7 +133,7 @@ impl Op for Restart {
         cpu_kernel(cpu, 0, move |cpu, io| {
             let data = ByClass { images: io.input(3)?, offsets: io.input(4)?, means: io.input(5)? };
             let (x, kind, class) = (io.input_or_place::<f32>(0, 0)?, io.input(1)?, io.input(2)?);
-            replay::restart(cpu, row, data, x, kind, class, place(io, 6, stream)?, io.output::<f32>(0)?);
+            replay::restart(cpu, row, data, x, kind, class, sequence(io, 6, stream)?, io.output::<f32>(0)?);
             Ok(())
         })
     }

@@ -14,7 +14,7 @@ use super::{Protocol, Watcher};
 use jempp::config::Config;
 use jempp::evaluation::{Part, Subject};
 use jempp::model::Model;
-use jempp::model::thresholds::Facts;
+use jempp::model::thresholds::ThresholdValues;
 use jempp::{Error, Result};
 use jempp_formats::files::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub struct Summary {
     #[serde(default)]
     pub fid: Option<Fid>,
     /// What it decides by, if it carries thresholds.
-    pub thresholds: Option<Facts>,
+    pub thresholds: Option<ThresholdValues>,
 }
 
 /// Judges the model at `path` on the test images of its data, into `folder`.
@@ -102,7 +102,7 @@ pub fn all(
     }
     let summary = Summary {
         preset: config.map(|c| c.preset),
-        step: model.facts.get("step").and_then(|s| s.parse().ok()),
+        step: model.metadata.get("step").and_then(|s| s.parse().ok()),
         parameters: model.network().parameter_count(),
         protocol: judge.protocol().clone(),
         calibration,
@@ -110,7 +110,7 @@ pub fn all(
         attacks,
         samples,
         fid: o.fid.clone(),
-        thresholds: model.thresholds().map(|t| t.facts.clone()),
+        thresholds: model.thresholds().map(|t| t.values.clone()),
     };
     write(&summary, folder)?;
     Ok(summary)

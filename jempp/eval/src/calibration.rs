@@ -4,7 +4,7 @@ use super::detection::REPLICATES;
 use super::{Estimate, Protocol, random};
 use engine::rng::Philox;
 use jempp::Result;
-use jempp::metrics::{Bin, Predictions, ece, logsumexp, scaled, softmax, temperature};
+use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax, temperature};
 use jempp::streams;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ pub fn mce(bins: &[Bin]) -> f64 {
 /// Calibration at one temperature over `bins` bins, with bootstrap intervals over the images.
 ///
 /// # Errors
-/// Those of [`Predictions::new`], or when `bins` is 0.
+/// Those of [`LabelledLogits::new`], or when `bins` is 0.
 pub fn reliability(
     logits: &[f32],
     classes: usize,
@@ -56,7 +56,7 @@ pub fn reliability(
     (temperature, bins, seed): (f64, usize, u64),
 ) -> Result<Reliability> {
     let logits = if temperature == 1.0 { logits.to_vec() } else { scaled(logits, temperature) };
-    let p = Predictions::new(&logits, classes, labels)?;
+    let p = LabelledLogits::new(&logits, classes, labels)?;
     let table = p.reliability(bins)?;
     let each = Each::new(&logits, classes, labels, &table);
     let [ece_of, nll_of, brier_of] = each.bootstrap(bins, seed);
@@ -123,14 +123,14 @@ impl Each {
 /// Judges logits of labelled images; `fit` gives logits and labels of validation images for the temperature.
 ///
 /// # Errors
-/// Those of [`Predictions::new`], or when `bins` is 0.
+/// Those of [`LabelledLogits::new`], or when `bins` is 0.
 pub fn calibration(
     protocol: Protocol,
     (logits, labels): (&[f32], &[u16]),
     fit: Option<(&[f32], &[u16])>,
     (classes, bins): (usize, usize),
 ) -> Result<Calibration> {
-    let hits = Predictions::new(logits, classes, labels)?.correct().iter().filter(|c| **c).count();
+    let hits = LabelledLogits::new(logits, classes, labels)?.correct().iter().filter(|c| **c).count();
     let at = |t| reliability(logits, classes, labels, (t, bins, protocol.seed));
     let fitted = fit.map(|(logits, labels)| temperature(logits, classes, labels)).transpose()?;
     Ok(Calibration {
@@ -178,7 +178,7 @@ mod tests {
         // Calibrated, the error is nearly all chance: the interval is about it, and not above it.
         assert!(after.ece.low < after.ece.value && after.ece.value < after.ece.high, "{:?}", after.ece);
         // The standard error of a mean, of the loss here.
-        let p = Predictions::new(&logits, 4, &labels).unwrap();
+        let p = LabelledLogits::new(&logits, 4, &labels).unwrap();
         let each = Each::new(&logits, 4, &labels, &before.bins);
         let sd = (each.nll.iter().map(|l| (l - p.nll()).powi(2)).sum::<f64>() / 8e3).sqrt();
         let got = (before.nll.high - before.nll.low) / 3.92;

@@ -120,7 +120,7 @@ impl Sampler<'_> {
 
     /// The mean of each class, and draws from the normal fitted to it: where chains start.
     fn centres(&mut self) -> Result<()> {
-        let Some(bank) = self.model.bank()? else { return Ok(()) };
+        let Some(bank) = self.model.start_samples()? else { return Ok(()) };
         let px = self.px();
         let mut cells: Vec<Option<&[f32]>> = Vec::new();
         for (k, mean) in bank.means.chunks_exact(px).enumerate().take(CLASSES) {

@@ -308,7 +308,7 @@ impl Session {
         state::describe(&mut model, trainer, Some(&self.set), self.bn())?;
         if let Some((j, thresholds)) = judged {
             let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
-            model.facts.insert("metrics".into(), text);
+            model.metadata.insert("metrics".into(), text);
             thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
         let (model, raw) = state::contents(&model, trainer)

@@ -27,7 +27,7 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     let data = (&subject.set, subject.split.valid.as_slice());
     let watch = &mut |done, all| stages.report("scoring valid", done, all);
     let thresholds = fit(&model, data, [a.alpha, a.ood_alpha], watch)?;
-    let facts = thresholds.facts.clone();
+    let facts = thresholds.values.clone();
     let at = match &a.output {
         Some(path) => {
             model.set_thresholds(thresholds);

@@ -95,7 +95,7 @@ pub(super) fn describe(model: &Model, config: &Config, buffer: &[f32], seed: u64
     let after = sample(model, &options, &mut |_, _| true)?;
     let squares: f64 = some.iter().zip(&after.images).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len().max(1) as f64;
-    let done = model.facts.get("step").and_then(|s| s.parse().ok());
+    let done = model.metadata.get("step").and_then(|s| s.parse().ok());
     Ok(Buffer {
         n,
         saturation: saturation(buffer),

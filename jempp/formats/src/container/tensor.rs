@@ -201,27 +201,26 @@ impl Container {
         text.ok_or_else(|| self.wrong(format!("its metadata does not say `{key}`")))
     }
 
-    /// The first float that is NaN or infinite: its tensor, its index among the values, and itself.
-    pub(crate) fn first_non_finite(&self) -> Option<(&Tensor, usize, f32)> {
-        self.tensors.iter().find_map(|t| {
-            let TensorData::F32(values) = &t.data else { return None };
-            let at = values.iter().position(|v| !v.is_finite())?;
-            Some((t, at, values[at]))
-        })
-    }
-
     /// Checks that all floats are finite.
     ///
     /// # Errors
     /// [`Error::Format`] naming the tensor and the index of the first that is not.
     pub fn check_finite(&self) -> Result<()> {
-        match self.first_non_finite() {
-            None => Ok(()),
-            Some((t, at, v)) => {
-                let name = shown(&t.name);
-                Err(self.wrong(format!("tensor `{name}`: value {at} of {} is {v}", t.data.len())))
-            }
-        }
+        self.tensors.iter().try_for_each(|t| self.check_finite_values(t))
+    }
+
+    /// Checks that all floats of the tensor `name` are finite; a missing tensor passes.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the tensor and the index of the first value that is not.
+    pub fn check_finite_tensor(&self, name: &str) -> Result<()> {
+        self.get(name).map_or(Ok(()), |t| self.check_finite_values(t))
+    }
+
+    fn check_finite_values(&self, t: &Tensor) -> Result<()> {
+        let Some((at, v)) = non_finite(t) else { return Ok(()) };
+        let name = shown(&t.name);
+        Err(self.wrong(format!("tensor `{name}`: value {at} of {} is {v}", t.data.len())))
     }
 
     /// An [`Error::Format`] with the reason `why` that names the file, if known.
@@ -231,4 +230,11 @@ impl Container {
             None => Error::Format(why),
         }
     }
+}
+
+/// The first float of a tensor that is NaN or infinite: its index among the values, and itself.
+fn non_finite(t: &Tensor) -> Option<(usize, f32)> {
+    let TensorData::F32(values) = &t.data else { return None };
+    let at = values.iter().position(|v| !v.is_finite())?;
+    Some((at, values[at]))
 }

@@ -29,7 +29,7 @@ pub fn draws_from_data(
     let (set, split) = jempp_data::load(&config.data, Reading::on(model.device()))?;
     check_fit(config, &set)?;
     let now = format!("{:08x}", set.crc32c());
-    if let Some(then) = model.facts.get("dataset_crc32c").filter(|then| **then != now) {
+    if let Some(then) = model.metadata.get("dataset_crc32c").filter(|then| **then != now) {
         let name = set.name();
         return Err(Error::Data(format!(
             "data set `{name}` has changed: CRC-32C {then} in training, {now} now"

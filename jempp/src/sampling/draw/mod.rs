@@ -5,11 +5,12 @@
 
 mod data;
 
-use crate::checkpoint::{load_model, load_trainer};
+use crate::checkpoint::load_trainer;
 use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::metrics::{argmax, softmax};
-use crate::model::{Bank, Model, REPLAY_BUFFER};
+use crate::model::source::ModelSource;
+use crate::model::{Model, REPLAY_BUFFER, StartSamples};
 use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
 use crate::streams;
 pub use data::draws_from_data;
@@ -48,7 +49,7 @@ pub enum Start<'a> {
 /// [`Error::Data`] when `path` is a model alone, or the run trained no log p(x); [`Error::Format`] when the
 /// checkpoint is damaged.
 pub fn replay_buffer(path: &Path, model: &Model) -> Result<Vec<f32>> {
-    let own = load_model(path)?;
+    let own = ModelSource::open(path)?.into_container()?;
     let holder = if own.get(REPLAY_BUFFER).is_some() { own } else { load_trainer(path)? };
     let Some(tensor) = holder.get(REPLAY_BUFFER) else {
         return Err(Error::Data(format!("{}: this run kept no replay buffer", path.display())));
@@ -271,7 +272,7 @@ fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
         Start::Bank => {
             let none = "the model carries no draws to start from; start from the chains of its training (--start buffer), if its \
                         file has them, or from noise (--start noise)";
-            let bank = model.bank()?.ok_or_else(|| Error::Data(none.into()))?;
+            let bank = model.start_samples()?.ok_or_else(|| Error::Data(none.into()))?;
             from_bank(bank, px, options, &mut rng)
         }
     }
@@ -356,7 +357,12 @@ pub fn by_predicted_class(
     Ok(rows)
 }
 
-fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Philox) -> Result<Vec<f32>> {
+fn from_bank(
+    bank: &StartSamples,
+    px: usize,
+    options: &SampleOptions<'_>,
+    rng: &mut Philox,
+) -> Result<Vec<f32>> {
     let classes = bank.means.len() / px;
     if bank.means.len() != classes * px || bank.draws.len() != bank.classes.len() * px {
         return Err(Error::Data(format!("the model's draws are no images of {px} values")));
@@ -389,7 +395,14 @@ fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Phil
 
 /// One more draw of a class: μ + n^-½ Σ z (x − μ) + 10⁻²ξ over the bank's n draws x of it, clipped, which has their
 /// mean and covariance.
-fn another(bank: &Bank, px: usize, class: usize, rows: &[Vec<usize>], rng: &mut Philox, out: &mut Vec<f32>) {
+fn another(
+    bank: &StartSamples,
+    px: usize,
+    class: usize,
+    rows: &[Vec<usize>],
+    rng: &mut Philox,
+    out: &mut Vec<f32>,
+) {
     let mean = &bank.means[class * px..(class + 1) * px];
     let mut x = mean.to_vec();
     let factor = 1.0 / (rows[class].len().max(1) as f32).sqrt();
