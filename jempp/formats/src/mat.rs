@@ -116,7 +116,7 @@ fn header(place: &Place, from: &mut impl Read) -> Result<bool> {
     Ok(big)
 }
 
-/// The array that is packed in an element.
+/// Reads the array in a compressed element, if its name is in `wanted`.
 fn compressed<R: BufRead>(
     place: &Place,
     inner: &mut Bounded<flate2::bufread::ZlibDecoder<R>>,

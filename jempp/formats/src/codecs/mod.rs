@@ -117,7 +117,7 @@ impl<'a> Decoder<'a> {
     /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame (GIF).
     ///
     /// # Errors
-    /// Why the file cannot be decoded.
+    /// A message that says why the file cannot be decoded.
     pub fn new(format: Format, bytes: &'a [u8], limit: u64) -> Result<Self, String> {
         match format {
             Format::Png => png(bytes, limit),
@@ -134,7 +134,7 @@ impl<'a> Decoder<'a> {
     /// Decodes into `out`, which must be [`Decoder::total`] zero bytes.
     ///
     /// # Errors
-    /// Why the file cannot be decoded.
+    /// A message that says why the file cannot be decoded.
     pub fn read(self, out: &mut [u8]) -> Result<(), String> {
         if out.len() as u64 != self.total() {
             return Err(format!("a buffer of {} bytes for {} bytes of pixels", out.len(), self.total()));
