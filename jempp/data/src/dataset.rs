@@ -192,8 +192,9 @@ fn grey(rgb: &[u8]) -> u8 {
     ((sum + (1 << 15)) >> 16) as u8
 }
 
-/// Splits `valid_size` images off `pool` for validation and returns (validation, training), in the order of JEM++'s published
-/// code, which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With a size of 0 the pool keeps its order.
+/// Splits `valid_size` images off `pool` for validation and returns (validation, training), in the order of JEM++'s
+/// published code, which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With a size of 0 the pool keeps its
+/// order.
 ///
 /// # Errors
 /// [`Error::Config`] when no training images would be left.

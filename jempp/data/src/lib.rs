@@ -9,8 +9,8 @@
 //! - [`config`] also has the macros with which all sections of the configuration are defined;
 //! - [`untrusted`] gives fuzzers access to the parsers.
 //!
-//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below the number of classes), and all randomness here is
-//! determined by integers (seed, stream, step or epoch, position), never by threads or by what ran before.
+//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below the number of classes), and all randomness
+//! here is determined by integers (seed, stream, step or epoch, position), never by threads or by what ran before.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -1,5 +1,5 @@
-//! Uses of the random stream [`crate::streams::EVAL`]. A step is one of these constants plus the index of an image or of a
-//! bootstrap replicate, which is below 2²⁴. Blocks from 16 on are reserved for attacks.
+//! Uses of the random stream [`crate::streams::EVAL`]. A step is one of these constants plus the index of an image or
+//! of a bootstrap replicate, which is below 2²⁴. Blocks from 16 on are reserved for attacks.
 
 const fn block(i: u32) -> u32 {
     i << 24

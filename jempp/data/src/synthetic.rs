@@ -64,8 +64,8 @@ pub struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation `noise` in
-    /// units of [−1, 1].
+    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation
+    /// `noise` in units of [−1, 1].
     ///
     /// # Errors
     /// [`Error::Data`] when `indices` is empty, has 2²⁴ elements or more, or has too few for interpolation.

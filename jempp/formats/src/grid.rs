@@ -77,8 +77,8 @@ fn pixels_of([h, w, c]: [usize; 3]) -> usize {
     h.checked_mul(w).and_then(|p| p.checked_mul(c)).unwrap_or(0)
 }
 
-/// Writes images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) as a PNG grid of `columns`, row by row, atomically;
-/// an existing file is replaced. Values outside [−1, 1] are clipped.
+/// Writes images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) as a PNG grid of `columns`, row by row,
+/// atomically; an existing file is replaced. Values outside [−1, 1] are clipped.
 ///
 /// # Errors
 /// Those of [`render_grid`], and [`Error::Io`].

@@ -8,8 +8,8 @@
 //! - [`files`]: atomic writes, hints for missing paths and the cache folder; [`stream`]: bounded decompression and archives;
 //!   [`place`]: file locations in error messages; [`edit`]: edit distance for suggestions.
 //!
-//! Invariant: every file is untrusted. Sizes in headers are checked before memory is allocated for them, nothing in a file is
-//! executed, and every error names the file.
+//! Invariant: every file is untrusted. Sizes in headers are checked before memory is allocated for them, nothing in a
+//! file is executed, and every error names the file.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

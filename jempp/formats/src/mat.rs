@@ -1,8 +1,9 @@
 //! Numeric arrays in MATLAB level 5 files (`.mat`, `-v6` and `-v7`).
 //!
-//! Source: MathWorks, "MAT-File Format". A data element is a type, a length and data, padded to 8 bytes; a small element packs
-//! all of that into 8 bytes. An array is an element that contains elements: flags, dimensions, name, values; it may be
-//! compressed by zlib as a whole. Invariant: a length is checked against the length of the file before it is used.
+//! Source: MathWorks, "MAT-File Format". A data element is a type, a length and data, padded to 8 bytes; a small
+//! element packs all of that into 8 bytes. An array is an element that contains elements: flags, dimensions, name,
+//! values; it may be compressed by zlib as a whole. Invariant: a length is checked against the length of the file
+//! before it is used.
 
 use crate::place::Place;
 use crate::stream::{self, Bounded};
@@ -44,8 +45,8 @@ impl Array {
 /// Calls `each` with every array in a file of `length` bytes whose name is in `wanted`.
 ///
 /// # Errors
-/// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3); [`Error::Format`]
-/// when the file is damaged; [`Error::Io`]; those of `each`.
+/// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3);
+/// [`Error::Format`] when the file is damaged; [`Error::Io`]; those of `each`.
 pub fn arrays(
     place: &Place,
     from: impl BufRead,

@@ -1,8 +1,8 @@
 //! Image codecs: the only module that calls the decoder and encoder libraries.
 //!
-//! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer that
-//! the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is converted,
-//! and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
+//! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer
+//! that the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is
+//! converted, and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
 
 mod write;
 
@@ -114,7 +114,8 @@ enum File<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame (GIF).
+    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame
+    /// (GIF).
     ///
     /// # Errors
     /// A message that says why the file cannot be decoded.

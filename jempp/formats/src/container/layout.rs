@@ -1,7 +1,7 @@
 //! Axis orders: channels are last in memory and second on disk, as in PyTorch.
 //!
-//! Invariant: a conversion is always requested by name, with the source shape. It is never inferred from a shape, because
-//! 3×3×3×3 filters have the same one in both orders.
+//! Invariant: a conversion is always requested by name, with the source shape. It is never inferred from a shape,
+//! because 3×3×3×3 filters have the same one in both orders.
 
 use super::tensor::{Container, Tensor};
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Decoding of tensors from storages.
 //!
-//! Invariants: a tensor's values are distinct elements of its storage, so its size is bounded by that of the storage (times
-//! the widening of the element type); storages are read in place.
+//! Invariants: a tensor's values are distinct elements of its storage, so its size is bounded by that of the storage
+//! (times the widening of the element type); storages are read in place.
 
 use super::storage::{Dtype, View};
 use crate::container::{Tensor, TensorData};
