@@ -81,7 +81,8 @@ fn pixels_of([h, w, c]: [usize; 3]) -> usize {
 /// atomically; an existing file is replaced. Values outside [−1, 1] are clipped.
 ///
 /// # Errors
-/// Those of [`render_grid`], and [`Error::Io`].
+/// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would exceed
+/// 65,000 pixels per side; [`Error::Io`].
 pub fn save_grid(path: &Path, images: &[f32], size: [usize; 3], columns: usize) -> Result<()> {
     write_png(path, &render_grid(images, size, columns)?)
 }

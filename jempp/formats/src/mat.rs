@@ -5,9 +5,9 @@
 //! values; it may be compressed by zlib as a whole. Invariant: a length is checked against the length of the file
 //! before it is used.
 
+use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::stream::{self, Bounded};
-use crate::{Error, Result};
 use std::io::{BufRead, Read};
 
 const UINT32: u32 = 6;

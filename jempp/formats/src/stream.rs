@@ -3,8 +3,8 @@
 //! Invariants: a compressed file unpacks to at most [`RATIO`] times its length plus [`MORE`] bytes; members of archives
 //! are never written to disk.
 
+use crate::error::{Error, Result};
 use crate::place::Place;
-use crate::{Error, Result};
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
