@@ -64,8 +64,8 @@ pub struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
-    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation `noise` in
-    /// units of [−1, 1].
+    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation
+    /// `noise` in units of [−1, 1].
     ///
     /// # Errors
     /// [`Error::Data`] when `indices` is empty, has 2²⁴ elements or more, or has too few for interpolation.
@@ -170,7 +170,7 @@ impl<'a> Images<'a> {
 
 /// Blurs an H×W×C image with a Gaussian filter of standard deviation `sigma` pixels, truncated at 3σ, with reflected
 /// borders.
-pub fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
+fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
     let reach = (3.0 * sigma).ceil() as isize;
     let weights: Vec<f32> = (-reach..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
     let total: f32 = weights.iter().sum();
