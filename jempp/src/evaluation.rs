@@ -4,10 +4,13 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::metrics::{Predictions, auroc};
 use crate::model::{Model, Scores};
-use engine::rng::{Philox, Stream};
+use jempp_data::synthetic::{Images, Kind};
 use jempp_data::{Dataset, Reading, Split, plain_batch};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// Images in memory at a time, as float32.
+const PORTION: usize = 512;
 
 /// How well classes are told apart, and how honestly.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,51 +75,38 @@ pub fn classify(scores: &Scores, classes: usize, labels: &[u16], bins: usize) ->
     })
 }
 
-/// Each image with its pixels in an order of its own (channels stay together).
-pub fn shuffle_pixels(images: &[f32], [h, w, c]: [usize; 3], seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 1);
-    let mut order: Vec<usize> = (0..h * w).collect();
-    images
-        .chunks_exact(h * w * c)
-        .flat_map(|image| {
-            rng.shuffle(&mut order);
-            order.iter().flat_map(|&p| image[p * c..(p + 1) * c].to_vec()).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// `len` values of uniform noise in [−1, 1].
-pub fn uniform_noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut rng = Philox::new(seed, Stream::Eval, 2);
-    (0..len).map(|_| 2.0 * rng.uniform() - 1.0).collect()
-}
-
 /// Judges a model on the images `indices` of `set`.
 ///
 /// # Errors
 /// If the images do not fit the model.
 pub fn judge(model: &Model, set: &Dataset, indices: &[u32], bins: usize, seed: u64) -> Result<Judgement> {
-    let data = images(set, indices)?;
     let mut labels = vec![0; indices.len()];
     set.labels_of(indices, &mut labels)?;
-    let scores = model.scores(&data)?;
+    let scores = score_images(model, &Images::new(set, indices, Kind::Plain, seed, 0.0)?)?;
     let classes = model.network().config.classes;
     let classification = classify(&scores, classes, &labels, bins)?;
-    let others = [
-        ("shuffled pixels", shuffle_pixels(&data, set.size(), seed)),
-        ("uniform noise", uniform_noise(data.len(), seed)),
-    ];
     let mut detection = Vec::new();
-    for (against, other) in others {
-        let other = model.scores(&other)?;
+    for kind in [Kind::Shuffled, Kind::Uniform] {
+        let other = score_images(model, &Images::new(set, indices, kind, seed, 0.0)?)?;
         let wide = |s: &Scores| s.log_density.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
         detection.push(Detection {
-            against: against.to_owned(),
+            against: kind.name().to_owned(),
             auroc_log_density: auroc(&wide(&scores), &wide(&other))?,
             auroc_max_probability: auroc(&confidence(&scores, classes)?, &confidence(&other, classes)?)?,
         });
     }
     Ok(Judgement { classification, detection })
+}
+
+/// The scores of all images, [`PORTION`] at a time.
+fn score_images(model: &Model, images: &Images<'_>) -> Result<Scores> {
+    let mut all = Scores::default();
+    for start in (0..images.len()).step_by(PORTION) {
+        let part = model.scores(&images.load(start..(start + PORTION).min(images.len()))?)?;
+        all.logits.extend(part.logits);
+        all.log_density.extend(part.log_density);
+    }
+    Ok(all)
 }
 
 /// A part of a data set.

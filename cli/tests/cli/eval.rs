@@ -32,6 +32,14 @@ fn numbers_are_whole_repeatable_and_in_range() {
     assert_eq!(sets.len(), 7);
     assert_eq!(o, eval(&["ood", "-n", "150", "--ood-data", "digits", "--threads", "1"]).json());
     assert_eq!(o["against"][1]["scores"].as_array().unwrap().len(), 3);
+    // The outlier sets that `eval accuracy` and the end of a training run evaluate are two of those of `eval ood`.
+    let o = eval(&["ood", "--no-gradient"]).json();
+    for small in plain["detection"].as_array().unwrap() {
+        let mut sets = o["against"].as_array().unwrap().iter();
+        let scores = &sets.find(|a| a["set"] == small["against"]).unwrap()["scores"];
+        assert_eq!(scores[0]["separation"]["auroc"]["value"], small["auroc_log_density"]);
+        assert_eq!(scores[1]["separation"]["auroc"]["value"], small["auroc_max_probability"]);
+    }
     let a = eval(&[&["attack", "-n", "70"], ATTACK].concat()).json();
     let of = |i: usize, key: &str| a[0]["points"][i][key]["value"].as_f64().unwrap();
     assert!(of(1, "white_box") <= of(0, "white_box") && of(0, "white_box") <= of(0, "cross_entropy"));
