@@ -39,13 +39,13 @@ pub fn argmax(x: &[f32]) -> usize {
 
 /// What a classifier said about labelled images: logits (n × classes) and labels, checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Predictions<'a> {
+pub struct LabelledLogits<'a> {
     logits: &'a [f32],
     classes: usize,
     labels: &'a [u16],
 }
 
-impl<'a> Predictions<'a> {
+impl<'a> LabelledLogits<'a> {
     /// Logits (n × `classes`) with n labels, n ≥ 1.
     ///
     /// # Errors
@@ -209,9 +209,9 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Result<f64> {
 /// none, it has no least value, and the end of the range is given, e^±7.
 ///
 /// # Errors
-/// Those of [`Predictions::new`].
+/// Those of [`LabelledLogits::new`].
 pub fn temperature(logits: &[f32], classes: usize, labels: &[u16]) -> Result<f64> {
-    Predictions::new(logits, classes, labels)?;
+    LabelledLogits::new(logits, classes, labels)?;
     let mut p = vec![0.0; classes];
     let mut slope = |inverse: f64| -> f64 {
         let rows = logits.chunks_exact(classes).zip(labels);
@@ -271,7 +271,7 @@ mod tests {
         let l = 3f32.ln();
         let logits = [0.0, l, 0.0, l, l, 0.0, 0.0, 0.0];
         let labels = [1, 0, 0, 1];
-        let p = Predictions::new(&logits, 2, &labels).unwrap();
+        let p = LabelledLogits::new(&logits, 2, &labels).unwrap();
         // Right, wrong, right, and a tie that goes to the first class: wrong.
         assert_eq!(p.correct(), [true, false, true, false]);
         close(p.accuracy(), 0.5);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn bad_predictions_are_refused() {
-        let text = |l: &[f32], y: &[u16]| Predictions::new(l, 2, y).unwrap_err().to_string();
+        let text = |l: &[f32], y: &[u16]| LabelledLogits::new(l, 2, y).unwrap_err().to_string();
         assert!(text(&[0.0, 1.0, f32::NAN, 0.0], &[0, 0]).contains("class 0 of image 1 is NaN"));
         assert!(text(&[0.0; 3], &[0]).contains("3 logits"));
         assert!(text(&[0.0; 2], &[2]).contains("label 2 of image 0"));

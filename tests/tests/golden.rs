@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicBool;
 use engine::Device;
 use jempp::checkpoint;
 use jempp::config::Config;
-use jempp::metrics::{Predictions, argmax};
+use jempp::metrics::{LabelledLogits, argmax};
 use jempp::model::Model;
 use jempp::run::{Folder, Report, Session, Silent};
 
@@ -23,7 +23,7 @@ fn chains_judged(report: &Report, judge: &Model) -> (f64, Vec<usize>) {
     let c = checkpoint::load(&report.checkpoint).unwrap();
     let buffer = c.trainer.images("replay_buffer", [1000, 8, 8, 1]).unwrap();
     let logits = judge.logits(&buffer).unwrap();
-    let p = Predictions::new(&logits, 10, &[0; 1000]).unwrap();
+    let p = LabelledLogits::new(&logits, 10, &[0; 1000]).unwrap();
     let sure = p.confidences().iter().filter(|c| **c > 0.9).count();
     let mut counts = vec![0; 10];
     logits.chunks_exact(10).for_each(|l| counts[argmax(l)] += 1);

@@ -3,12 +3,12 @@
 
 use engine::Device;
 use jempp::config::{Config, ModelConfig};
-use jempp::metrics::Predictions;
+use jempp::metrics::LabelledLogits;
 use jempp::metrics::{scaled, temperature};
 use jempp::model::{Loss, Model};
 use jempp_eval::attack::Norm;
 use jempp_eval::calibration::mce;
-use jempp_eval::detection::Ranking;
+use jempp_eval::ood::ranking::Ranking;
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn calibration_agrees_with_scikit_learn_and_the_definitions() {
         let logits: Vec<f32> = numbers(&c["logits"]).iter().map(|v| *v as f32).collect();
         let labels: Vec<u16> = numbers(&c["labels"]).iter().map(|v| *v as u16).collect();
         let (classes, bins) = (c["classes"].as_u64().unwrap() as usize, c["bins"].as_u64().unwrap() as usize);
-        let p = Predictions::new(&logits, classes, &labels).unwrap();
+        let p = LabelledLogits::new(&logits, classes, &labels).unwrap();
         let table = p.reliability(bins).unwrap();
         let named = [
             ("accuracy", p.accuracy()),
@@ -72,7 +72,7 @@ fn calibration_agrees_with_scikit_learn_and_the_definitions() {
         let t = temperature(&logits, classes, &labels).unwrap();
         close("temperature", t, &c["temperature"], TEMPERATURE * t);
         let at = scaled(&logits, t);
-        close("loss", Predictions::new(&at, classes, &labels).unwrap().nll(), &c["scaled_nll"], SCALED);
+        close("loss", LabelledLogits::new(&at, classes, &labels).unwrap().nll(), &c["scaled_nll"], SCALED);
     }
 }
 

@@ -1,45 +1,46 @@
-//! The images that a model is judged on: parts of a data set, and synthetic sets made from them.
+//! Images to evaluate a model on: those of a data set, and synthetic out-of-distribution sets made from them.
 //!
-//! Invariant: an image depends on its number, the data and the seed only, not on the portion that it is asked for in.
+//! Invariant: an image depends only on its index, the data and the seed, not on how images are grouped when they are loaded.
 
-use super::random;
+use super::eval_stream;
 use crate::{Dataset, plain_batch};
 use core::ops::Range;
 use engine::rng::{Philox, Stream};
 use jempp_formats::{Error, Result};
 
-/// Images of a batch in the published code's interpolation: image i is mixed with image i + 100 of a shuffled order.
+/// Batch size of the published interpolation code: image i is averaged with image i + 100 of a shuffled order.
 const BATCH: usize = 100;
-/// Standard deviation of [`Kind::Gaussian`], in units of [−1, 1].
-const SPREAD: f32 = 0.5;
-/// Standard deviation of [`Kind::Blurred`]'s filter as a share of the shorter side: 2 pixels of 32.
+/// Standard deviation of [`ImageKind::Gaussian`]; pixels are in [−1, 1].
+const NOISE_STD: f32 = 0.5;
+/// Standard deviation of the filter of [`ImageKind::Blurred`] as a fraction of the shorter side: 2 pixels of 32.
 const BLUR: f32 = 1.0 / 16.0;
 
-/// What is made of a data set's images.
+/// The images of a data set, or what is made from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Themselves.
+pub enum ImageKind {
+    /// The images unchanged.
     Plain,
-    /// Each with its pixels in an order of its own; channels stay together.
+    /// The pixels of each image in a random order of its own; channels of a pixel stay together.
     Shuffled,
-    /// Blurred by a Gaussian of a sixteenth of the shorter side, borders mirrored.
+    /// Blurred by a Gaussian with a standard deviation of a sixteenth of the shorter side, borders mirrored.
     Blurred,
-    /// Means of two: image i and image i + 100 of a shuffled order (JEM's consecutive batches).
+    /// Averages of two images: image i and image i + 100 of a shuffled order (consecutive batches in JEM's code). There are
+    /// 100 fewer of them, or half as many if there are fewer than 200 images.
     Interpolated,
-    /// Uniform noise in [−1, 1], as many.
+    /// Uniform noise in [−1, 1], as many as there are images.
     Uniform,
-    /// Normal noise of standard deviation 0.5 around 0, clipped to [−1, 1], as many.
+    /// Gaussian noise of mean 0 and standard deviation 0.5, clipped to [−1, 1], as many as there are images.
     Gaussian,
-    /// One uniform colour each, as many.
+    /// A random constant colour per image, as many as there are images.
     Constant,
 }
 
-/// The synthetic sets, those made of the images first.
-pub const SYNTHETIC: [Kind; 6] =
-    [Kind::Shuffled, Kind::Interpolated, Kind::Blurred, Kind::Uniform, Kind::Gaussian, Kind::Constant];
+impl ImageKind {
+    /// The synthetic out-of-distribution sets; those made from images first.
+    pub const SYNTHETIC: [Self; 6] =
+        [Self::Shuffled, Self::Interpolated, Self::Blurred, Self::Uniform, Self::Gaussian, Self::Constant];
 
-impl Kind {
-    /// Its name in tables.
+    /// Its name in tables and result files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "data",
@@ -53,36 +54,36 @@ impl Kind {
     }
 }
 
-/// Images that are made when asked for.
+/// Images to evaluate a model on, which are made when they are loaded.
 #[derive(Clone, Debug)]
-pub struct Images<'a> {
+pub struct EvalImages<'a> {
     set: &'a Dataset,
     indices: Vec<u32>,
-    kind: Kind,
+    kind: ImageKind,
     seed: u64,
     noise: f32,
 }
 
-impl<'a> Images<'a> {
-    /// `kind` of the images `indices` of `set`, with normal noise of standard deviation `noise` (units of [−1, 1]) on
-    /// top.
+impl<'a> EvalImages<'a> {
+    /// `kind` made from the images `indices` of `set`, plus Gaussian noise of standard deviation `noise`; pixels are in
+    /// [−1, 1].
     ///
     /// # Errors
-    /// [`Error::Data`] when there are none, more than 2²⁴, or too few to mix.
-    pub fn new(set: &'a Dataset, indices: &[u32], kind: Kind, seed: u64, noise: f32) -> Result<Self> {
+    /// [`Error::Data`] if there are no images, 2²⁴ or more, or too few to interpolate.
+    pub fn new(set: &'a Dataset, indices: &[u32], kind: ImageKind, seed: u64, noise: f32) -> Result<Self> {
         let mut indices = indices.to_vec();
         if indices.is_empty() || indices.len() >= 1 << 24 {
             let n = indices.len();
             return Err(Error::Data(format!(
-                "{n} images cannot be judged; there must be 1 to {}",
+                "{n} images cannot be evaluated; there must be 1 to {}",
                 (1 << 24) - 1
             )));
         }
-        if kind == Kind::Interpolated {
+        if kind == ImageKind::Interpolated {
             if indices.len() < 2 {
-                return Err(Error::Data("a single image cannot be mixed with another".into()));
+                return Err(Error::Data("interpolation needs at least 2 images, got 1".into()));
             }
-            Philox::new(seed, Stream::Eval, random::INTERPOLATED).shuffle(&mut indices);
+            Philox::new(seed, Stream::Eval, eval_stream::INTERPOLATED).shuffle(&mut indices);
         }
         Ok(Self { set, indices, kind, seed, noise })
     }
@@ -92,7 +93,7 @@ impl<'a> Images<'a> {
         self.kind.name()
     }
 
-    /// How far apart mixed images are.
+    /// Distance in the shuffled order of two images that are averaged.
     fn lag(&self) -> usize {
         BATCH.min(self.indices.len() / 2)
     }
@@ -101,23 +102,23 @@ impl<'a> Images<'a> {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         match self.kind {
-            Kind::Interpolated => self.indices.len() - self.lag(),
+            ImageKind::Interpolated => self.indices.len() - self.lag(),
             _ => self.indices.len(),
         }
     }
 
-    /// The images `range`, n×H×W×C in [−1, 1] (beyond only by added noise).
+    /// The images `range`, n×H×W×C in [−1, 1]; only added noise goes beyond.
     ///
     /// # Errors
-    /// [`Error::Data`] when an index is out of range.
+    /// [`Error::Data`] if an index is out of range.
     pub fn load(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let px = self.set.pixels();
         let mut out = vec![0.0; range.len() * px];
-        if !matches!(self.kind, Kind::Uniform | Kind::Gaussian | Kind::Constant) {
+        if !matches!(self.kind, ImageKind::Uniform | ImageKind::Gaussian | ImageKind::Constant) {
             plain_batch(self.set, &self.indices[range.clone()], &mut out)?;
         }
         let mut other = Vec::new();
-        if self.kind == Kind::Interpolated {
+        if self.kind == ImageKind::Interpolated {
             other = vec![0.0; out.len()];
             let lag = self.lag();
             plain_batch(self.set, &self.indices[range.start + lag..range.end + lag], &mut other)?;
@@ -126,7 +127,7 @@ impl<'a> Images<'a> {
             let i = (range.start + k) as u32;
             self.make(i, image, other.get(k * px..(k + 1) * px).unwrap_or_default());
             if self.noise > 0.0 {
-                let mut rng = self.rng(random::NOISE + i);
+                let mut rng = self.rng(eval_stream::NOISE + i);
                 image.iter_mut().for_each(|v| *v += self.noise * rng.normal());
             }
         }
@@ -140,27 +141,27 @@ impl<'a> Images<'a> {
     fn make(&self, i: u32, image: &mut [f32], other: &[f32]) {
         let [h, w, c] = self.set.size();
         match self.kind {
-            Kind::Plain => {}
-            Kind::Shuffled => {
+            ImageKind::Plain => {}
+            ImageKind::Shuffled => {
                 let mut order: Vec<usize> = (0..h * w).collect();
-                self.rng(random::SHUFFLED + i).shuffle(&mut order);
+                self.rng(eval_stream::SHUFFLED + i).shuffle(&mut order);
                 let old = image.to_vec();
                 for (new, p) in image.chunks_exact_mut(c).zip(order) {
                     new.copy_from_slice(&old[p * c..(p + 1) * c]);
                 }
             }
-            Kind::Blurred => blur(image, [h, w, c], BLUR * h.min(w) as f32),
-            Kind::Interpolated => image.iter_mut().zip(other).for_each(|(a, b)| *a = 0.5 * (*a + b)),
-            Kind::Uniform => {
-                let mut rng = self.rng(random::UNIFORM + i);
+            ImageKind::Blurred => blur(image, [h, w, c], BLUR * h.min(w) as f32),
+            ImageKind::Interpolated => image.iter_mut().zip(other).for_each(|(a, b)| *a = 0.5 * (*a + b)),
+            ImageKind::Uniform => {
+                let mut rng = self.rng(eval_stream::UNIFORM + i);
                 image.iter_mut().for_each(|v| *v = 2.0 * rng.uniform() - 1.0);
             }
-            Kind::Gaussian => {
-                let mut rng = self.rng(random::GAUSSIAN + i);
-                image.iter_mut().for_each(|v| *v = (SPREAD * rng.normal()).clamp(-1.0, 1.0));
+            ImageKind::Gaussian => {
+                let mut rng = self.rng(eval_stream::GAUSSIAN + i);
+                image.iter_mut().for_each(|v| *v = (NOISE_STD * rng.normal()).clamp(-1.0, 1.0));
             }
-            Kind::Constant => {
-                let mut rng = self.rng(random::CONSTANT + i);
+            ImageKind::Constant => {
+                let mut rng = self.rng(eval_stream::CONSTANT + i);
                 let colour: Vec<f32> = (0..c).map(|_| 2.0 * rng.uniform() - 1.0).collect();
                 image.chunks_exact_mut(c).for_each(|p| p.copy_from_slice(&colour));
             }
@@ -169,7 +170,7 @@ impl<'a> Images<'a> {
 }
 
 /// Blurs an H×W×C image by a Gaussian of standard deviation `sigma` pixels, cut off at 3σ; borders are mirrored.
-pub fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
+fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
     let reach = (3.0 * sigma).ceil() as isize;
     let weights: Vec<f32> = (-reach..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();
     let total: f32 = weights.iter().sum();
@@ -203,29 +204,29 @@ mod tests {
     }
 
     #[test]
-    fn portions_do_not_matter() {
+    fn results_do_not_depend_on_grouping() {
         let (set, n) = (set(250), 250);
         let indices: Vec<u32> = (0..n).collect();
-        for kind in SYNTHETIC.into_iter().chain([Kind::Plain]) {
-            let images = Images::new(&set, &indices, kind, 5, 0.1).unwrap();
+        for kind in ImageKind::SYNTHETIC.into_iter().chain([ImageKind::Plain]) {
+            let images = EvalImages::new(&set, &indices, kind, 5, 0.1).unwrap();
             let all = images.load(0..images.len()).unwrap();
             let parts = [images.load(0..7).unwrap(), images.load(7..images.len()).unwrap()].concat();
             assert_eq!(all, parts, "{kind:?}");
-            let other = Images::new(&set, &indices, kind, 6, 0.1).unwrap();
+            let other = EvalImages::new(&set, &indices, kind, 6, 0.1).unwrap();
             assert_ne!(all, other.load(0..images.len()).unwrap(), "{kind:?}");
         }
     }
 
     #[test]
-    fn kinds_are_what_they_say() {
+    fn kinds_match_their_definitions() {
         let set = set(250);
         let indices: Vec<u32> = (0..250).collect();
         let get = |kind| {
-            let images = Images::new(&set, &indices, kind, 5, 0.0).unwrap();
+            let images = EvalImages::new(&set, &indices, kind, 5, 0.0).unwrap();
             (images.len(), images.load(0..images.len()).unwrap())
         };
-        let (_, plain) = get(Kind::Plain);
-        let (_, shuffled) = get(Kind::Shuffled);
+        let (_, plain) = get(ImageKind::Plain);
+        let (_, shuffled) = get(ImageKind::Shuffled);
         assert_ne!(plain, shuffled);
         let pixels = |image: &[f32]| {
             let mut p: Vec<Vec<u32>> =
@@ -234,7 +235,7 @@ mod tests {
             p
         };
         assert!(plain.chunks(36).zip(shuffled.chunks(36)).all(|(a, b)| pixels(a) == pixels(b)));
-        let (n, mixed) = get(Kind::Interpolated);
+        let (n, mixed) = get(ImageKind::Interpolated);
         assert_eq!(n, 150);
         // Each is the mean of two images, and no two are alike.
         let mean_of_two = |m: &[f32]| {
@@ -244,17 +245,17 @@ mod tests {
             plain.chunks(36).any(pair)
         };
         assert!(mixed.chunks(36).take(5).all(mean_of_two));
-        let (_, constant) = get(Kind::Constant);
+        let (_, constant) = get(ImageKind::Constant);
         assert!(constant.chunks(36).all(|i| i.chunks(3).all(|p| p == &i[..3])));
-        let (_, noise) = get(Kind::Gaussian);
+        let (_, noise) = get(ImageKind::Gaussian);
         let sd = (noise.iter().map(|v| v * v).sum::<f32>() / noise.len() as f32).sqrt();
         assert!((sd - 0.49).abs() < 0.02 && noise.iter().all(|v| v.abs() <= 1.0), "{sd}");
-        assert!(Images::new(&set, &[], Kind::Plain, 0, 0.0).is_err());
-        assert!(Images::new(&set, &[1], Kind::Interpolated, 0, 0.0).is_err());
+        assert!(EvalImages::new(&set, &[], ImageKind::Plain, 0, 0.0).is_err());
+        assert!(EvalImages::new(&set, &[1], ImageKind::Interpolated, 0, 0.0).is_err());
     }
 
     #[test]
-    fn blurring_keeps_means_and_spreads_a_point() {
+    fn blur_preserves_means_and_spreads_a_point() {
         let mut point = vec![0.0; 9 * 11];
         point[4 * 11 + 5] = 1.0;
         blur(&mut point, [9, 11, 1], 1.0);

@@ -37,7 +37,7 @@ const BANK: [&str; 3] = ["init.classes", "init.means", "init.draws"];
 const CHUNKS: [usize; 3] = [64, 8, 1];
 
 /// Scores of n images.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scores {
     /// n×classes.
     pub logits: Vec<f32>,

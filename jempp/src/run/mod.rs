@@ -15,7 +15,7 @@ pub mod thresholds;
 use crate::checkpoint;
 use crate::config::{Config, EvalBn};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Classification, Judgement};
+use crate::evaluation::{self, ClassificationMetrics, Evaluation};
 use crate::model::Model;
 use crate::model::thresholds::{ALPHA, Thresholds, least};
 use crate::train::collapse::Watch;
@@ -280,11 +280,11 @@ impl Session {
         run.folder.curves()
     }
 
-    fn classification(&self, model: &Model, indices: &[u32]) -> Result<Classification> {
+    fn classification(&self, model: &Model, indices: &[u32]) -> Result<ClassificationMetrics> {
         let mut labels = vec![0; indices.len()];
         self.set.labels_of(indices, &mut labels)?;
         let scores = model.scores(&evaluation::images(&self.set, indices)?)?;
-        evaluation::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
+        ClassificationMetrics::new(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
     }
 
     /// The model as it would be served now: the weights, or with `train.ema` their average, and the statistics that `eval.bn`
@@ -302,7 +302,7 @@ impl Session {
     }
 
     /// Saves a checkpoint, with what is known of the model's quality.
-    fn save(&self, folder: &Folder, judged: Option<(&Judgement, Option<Thresholds>)>) -> Result<PathBuf> {
+    fn save(&self, folder: &Folder, judged: Option<(&Evaluation, Option<Thresholds>)>) -> Result<PathBuf> {
         let trainer = &self.trainer;
         let mut model = self.model()?;
         state::describe(&mut model, trainer, Some(&self.set), self.bn())?;
@@ -329,7 +329,7 @@ impl Session {
         let Running { folder, observer, mut board, watch, training, .. } = run;
         let model = self.model()?;
         let bins = self.config.eval.ece_bins;
-        let test = evaluation::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
+        let test = evaluation::evaluate(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let valid = &self.split.valid;
         let fit = || thresholds::fit(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _| true);
         let thresholds = (valid.len() >= least(ALPHA)).then(fit).transpose()?;

@@ -1,7 +1,7 @@
 //! What a run tells: before, on the way, and at its end.
 
 use crate::config::EvalBn;
-use crate::evaluation::Judgement;
+use crate::evaluation::Evaluation;
 use crate::train::{Footprint, StepMetrics};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -62,8 +62,8 @@ pub struct Report {
     pub iterations: u64,
     /// Seconds of training, evaluation and files left out.
     pub training_seconds: f64,
-    /// The judgement on the test images.
-    pub test: Judgement,
+    /// The evaluation on the test images.
+    pub test: Evaluation,
     /// Statistics that batch norm used in it; absent where there is none.
     pub bn: Option<EvalBn>,
     /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where

@@ -4,7 +4,7 @@
 
 use super::{Observer, Session};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Judgement};
+use crate::evaluation::{self, Evaluation};
 use crate::model::Model;
 use crate::train::StepMetrics;
 use jempp_formats::codecs::{Decoder, Format};
@@ -81,12 +81,12 @@ pub(super) fn picture(w: &mut EventWriter, step: u64, tag: &str, path: &Path) ->
 }
 
 impl Session {
-    /// What is told at a run's end: the judgement on the test images, chains by class, histograms.
+    /// What is told at a run's end: the evaluation on the test images, chains by class, histograms.
     pub(super) fn last_events(
         &self,
         w: &mut EventWriter,
         model: &Model,
-        judged: &Judgement,
+        judged: &Evaluation,
         by_class: Option<&PathBuf>,
     ) -> Result<()> {
         let (step, c) = (self.trainer.counters().iteration, &judged.classification);
