@@ -76,7 +76,7 @@ pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &Peak
 
 /// Case `case`: a good file, changed.
 pub fn mutant(seeds: &[Vec<u8>], seed: u64, case: u32) -> Vec<u8> {
-    let mut rng = Philox::new(seed, Stream::Test, case);
+    let mut rng = Philox::new(seed, Stream::TEST, case);
     let pick = |rng: &mut Philox| &seeds[rng.below(seeds.len() as u32) as usize];
     let mut bytes = pick(&mut rng).clone();
     let mend = rng.below(2) == 0;

@@ -1,5 +1,6 @@
 //! Where programs run: an explicit value, never a global.
 
+use crate::out_of_memory::free_host_memory;
 use crate::spec::DType;
 use core::fmt;
 pub use kernels::cpu::Products;
@@ -7,24 +8,25 @@ use kernels::cpu::{Cpu, Level};
 pub use kernels::gpu::Precision;
 use kernels::gpu::{Gpu, NoCuda};
 use kernels::profile::Profile;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What to watch while running, from `JEMPP_DEBUG=nan,validate,plan`.
+/// Checks made while running, from `JEMPP_DEBUG=nan,validate,plan`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Debugging {
     /// Stop at the first value that is not finite.
     pub nan: bool,
-    /// Fill memory with NaN before each run, so that a read of what was never written shows.
+    /// Fill memory with NaN before each run, so that reading uninitialised memory shows.
     pub validate: bool,
     /// Print each plan to standard error.
     pub plan: bool,
 }
 
 impl Debugging {
-    /// Parses a comma-separated list; unknown words are returned as an error text.
+    /// Parses a comma-separated list of modes.
     ///
     /// # Errors
-    /// The first word that is not `nan`, `validate` or `plan`.
+    /// A text that names the first word that is not `nan`, `validate` or `plan`.
     pub fn parse(list: &str) -> Result<Self, String> {
         let mut d = Self::default();
         for word in list.split(',').map(str::trim).filter(|w| !w.is_empty()) {
@@ -38,7 +40,7 @@ impl Debugging {
         Ok(d)
     }
 
-    /// What `JEMPP_DEBUG` asks for.
+    /// The modes that the environment variable `JEMPP_DEBUG` lists; none if it is not set.
     ///
     /// # Errors
     /// A text naming the variable and the allowed values.
@@ -50,17 +52,17 @@ impl Debugging {
     }
 }
 
-/// What `JEMPP_SIMD` may say.
+/// The values of `JEMPP_SIMD`.
 const LEVELS: [(&str, Level); 3] =
     [("portable", Level::Portable), ("avx2", Level::Avx2), ("avx512", Level::Avx512)];
 
-/// The instruction set of a name, however it is written: `AVX-512` is `avx512`.
+/// The instruction set called `asked`, ignoring case, hyphens, underscores and spaces: `AVX-512` is `avx512`.
 fn parse_level(asked: &str) -> Result<Level, String> {
     let plain = |s: &str| s.to_lowercase().replace(['-', '_', ' '], "");
     if let Some((_, level)) = LEVELS.iter().find(|(name, _)| plain(asked) == *name) {
         return Ok(*level);
     }
-    // What an AVX of another number is nearest to, and what everything older is.
+    // AVX-512's subsets, AVX with or without FMA, and everything older.
     let near = match plain(asked) {
         s if s.contains("512") => "avx512",
         s if s.contains("avx") || s.contains("fma") => "avx2",
@@ -69,39 +71,39 @@ fn parse_level(asked: &str) -> Result<Level, String> {
     Err(format!("JEMPP_SIMD={asked}: did you mean {near}? It may be portable, avx2 or avx512"))
 }
 
-/// A device. Cloning shares its threads.
+/// A device on which programs run. Clones share its threads.
 #[derive(Clone)]
 pub struct Device {
-    kind: Kind,
-    /// Whether a CPU stands in for a GPU that computes in bf16, with float32 products of rounded activations.
+    backend: Backend,
+    /// Whether a CPU rounds activations to bf16, as a GPU that computes in bf16 does.
     emulates: bool,
-    /// What to watch.
+    /// Checks made while running.
     pub debug: Debugging,
 }
 
-/// What a device is.
+/// What runs the kernels.
 #[derive(Clone)]
-pub(crate) enum Kind {
+pub(crate) enum Backend {
     Cpu(Arc<Cpu>),
     Cuda(Arc<Gpu>),
 }
 
 impl Device {
-    /// The CPU with `threads` threads (0: one a core) and the best instruction set.
+    /// The CPU with `threads` threads (0: one per core) and the best instruction set.
     pub fn cpu(threads: usize) -> Self {
         Self::cpu_with(threads, Level::Avx512, Debugging::default())
     }
 
-    /// The CPU with instruction sets up to `limit`.
+    /// The CPU with `threads` threads (0: one per core) and the best instruction set up to `limit`.
     pub fn cpu_with(threads: usize, limit: Level, debug: Debugging) -> Self {
-        Self { kind: Kind::Cpu(Arc::new(Cpu::new(threads, limit))), emulates: false, debug }
+        Self { backend: Backend::Cpu(Arc::new(Cpu::new(threads, limit))), emulates: false, debug }
     }
 
-    /// The CPU as the environment asks for it: exactly the instruction set of `JEMPP_SIMD` (`portable`, `avx2`, `avx512`;
-    /// the best one if it is not set) and `JEMPP_DEBUG`.
+    /// The CPU with the instruction set that `JEMPP_SIMD` names (`portable`, `avx2` or `avx512`; the best one if it is not
+    /// set) and the checks that `JEMPP_DEBUG` lists.
     ///
     /// # Errors
-    /// A text naming the variable and the allowed values, or what the machine has.
+    /// A text naming the variable and its allowed values, or the instruction set that the machine has.
     pub fn cpu_from_env(threads: usize) -> Result<Self, String> {
         let debug = Debugging::from_env()?;
         let Some(asked) = std::env::var("JEMPP_SIMD").ok().filter(|v| !v.is_empty()) else {
@@ -118,15 +120,15 @@ impl Device {
         }
     }
 
-    /// The same CPU with other products in convolutions and linear layers; a GPU is left as it is.
+    /// With factors of convolutions and linear layers rounded as `products` says, on a CPU; a GPU is left unchanged.
     #[must_use]
     pub fn with_products(self, products: Products) -> Self {
-        let Kind::Cpu(cpu) = self.kind else { return self };
+        let Backend::Cpu(cpu) = self.backend else { return self };
         let cpu = Arc::try_unwrap(cpu).unwrap_or_else(|shared| shared.again()).with_products(products);
-        Self { kind: Kind::Cpu(Arc::new(cpu)), ..self }
+        Self { backend: Backend::Cpu(Arc::new(cpu)), ..self }
     }
 
-    /// Whether products of bf16 are asked for where there are no instructions for them: right, but slower than float32.
+    /// Whether bf16 products are chosen on a CPU without bf16 instructions: they are then emulated, slower than float32.
     pub fn emulates_products(&self) -> bool {
         self.as_cpu().is_some_and(|cpu| cpu.products == Products::Bf16 && !cpu.simd.bf16())
     }
@@ -134,14 +136,14 @@ impl Device {
     /// GPU number `ordinal`, with a stream of its own.
     ///
     /// # Errors
-    /// What was looked for and where, if there is none that can be used.
+    /// If no usable GPU is found: what was looked for, and where.
     pub fn cuda(ordinal: usize, precision: Precision, debug: Debugging) -> Result<Self, NoCuda> {
         let gpu = kernels::gpu::open(ordinal)?.with_precision(precision);
-        Ok(Self { kind: Kind::Cuda(Arc::new(gpu)), emulates: false, debug })
+        Ok(Self { backend: Backend::Cuda(Arc::new(gpu)), emulates: false, debug })
     }
 
-    /// The same CPU as the oracle of a GPU that computes in bf16: models round their activations and filters to bf16 at the
-    /// same places (`emulate.rs`). Slow; a GPU is left as it is.
+    /// As the reference for a GPU that computes in bf16: models record bf16 activations and filters, and the CPU rounds
+    /// them at the same places. Slow; a GPU is left unchanged.
     #[must_use]
     pub fn emulating_bf16(self) -> Self {
         Self { emulates: true, ..self }
@@ -149,42 +151,82 @@ impl Device {
 
     /// The element type of activations that models record for this device.
     pub fn activations(&self) -> DType {
-        let low = match &self.kind {
-            Kind::Cpu(_) => self.emulates,
-            Kind::Cuda(gpu) => gpu.precision() == Precision::Bf16,
+        let low = match &self.backend {
+            Backend::Cpu(_) => self.emulates,
+            Backend::Cuda(gpu) => gpu.precision() == Precision::Bf16,
         };
         if low { DType::BF16 } else { DType::F32 }
     }
 
-    pub(crate) fn kind(&self) -> &Kind {
-        &self.kind
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
     }
 
-    /// The CPU's threads and instruction set, if it is the CPU.
+    /// Number of CPU threads that run kernels; `None` on a GPU.
+    pub fn threads(&self) -> Option<usize> {
+        self.as_cpu().map(|cpu| cpu.pool.threads())
+    }
+
+    /// The CPU instruction set that kernels use; `None` on a GPU.
+    pub fn instruction_set(&self) -> Option<Level> {
+        self.as_cpu().map(|cpu| cpu.simd.level())
+    }
+
+    /// Whether the kernels of a CPU use its bf16 instructions (AVX512_BF16).
+    pub fn has_bf16_instructions(&self) -> bool {
+        self.as_cpu().is_some_and(|cpu| cpu.simd.bf16())
+    }
+
+    /// Whether programs run on a GPU.
+    pub fn is_gpu(&self) -> bool {
+        self.as_gpu().is_some()
+    }
+
+    /// Bytes of memory that are free for programs and state, where that is known.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self.as_gpu() {
+            Some(gpu) => gpu.memory_free().ok(),
+            None => free_host_memory(),
+        }
+    }
+
+    /// The algorithms that a GPU has chosen by measurement so far, by what they compute; empty on a CPU.
+    pub fn algorithm_choices(&self) -> BTreeMap<String, String> {
+        self.as_gpu().map(|gpu| gpu.choices().into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Uses `choices`, as [`Device::algorithm_choices`] gave them, for programs planned from now on; nothing on a CPU.
+    pub fn use_algorithm_choices(&self, choices: BTreeMap<String, String>) {
+        if let Some(gpu) = self.as_gpu() {
+            gpu.recall(choices);
+        }
+    }
+
+    /// The CPU, if programs run on the CPU.
     pub fn as_cpu(&self) -> Option<&Arc<Cpu>> {
-        match &self.kind {
-            Kind::Cpu(cpu) => Some(cpu),
-            Kind::Cuda(_) => None,
+        match &self.backend {
+            Backend::Cpu(cpu) => Some(cpu),
+            Backend::Cuda(_) => None,
         }
     }
 
-    /// The GPU, if it is one.
+    /// The GPU, if programs run on one.
     pub fn as_gpu(&self) -> Option<&Arc<Gpu>> {
-        match &self.kind {
-            Kind::Cpu(_) => None,
-            Kind::Cuda(gpu) => Some(gpu),
+        match &self.backend {
+            Backend::Cpu(_) => None,
+            Backend::Cuda(gpu) => Some(gpu),
         }
     }
 
-    /// What programs on it spend their time on, node by node, while it is asked for.
+    /// Where its programs spend their time, by op, while the profile is on.
     pub fn profile(&self) -> &Profile {
-        match &self.kind {
-            Kind::Cpu(cpu) => &cpu.profile,
-            Kind::Cuda(gpu) => gpu.profile(),
+        match &self.backend {
+            Backend::Cpu(cpu) => &cpu.profile,
+            Backend::Cuda(gpu) => gpu.profile(),
         }
     }
 
-    /// How many programs may usefully run on it at once.
+    /// How many programs can usefully run at once: the number of CPU threads, or 1 on a GPU.
     pub fn concurrency(&self) -> usize {
         self.as_cpu().map_or(1, |cpu| cpu.pool.threads())
     }
@@ -198,9 +240,9 @@ impl fmt::Debug for Device {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cpu = match &self.kind {
-            Kind::Cpu(cpu) => cpu,
-            Kind::Cuda(gpu) => {
+        let cpu = match &self.backend {
+            Backend::Cpu(cpu) => cpu,
+            Backend::Cuda(gpu) => {
                 let precision = match gpu.precision() {
                     Precision::F32 => "",
                     Precision::Tf32 => ", tf32",

@@ -1,18 +1,20 @@
 //! What an op is: a shape rule, a cost, a kernel for each device, and a gradient recorded as further ops.
+//!
+//! Ops can be defined outside this crate: implement [`Op`], build its kernel with [`cpu_kernel`], and check it with
+//! [`testing`](crate::testing). `examples/custom-op` in the repository is a worked example.
 
-use crate::device::{Device, Kind};
-use crate::emulate;
 use crate::error::{Error, KernelError, Result};
 use crate::spec::{DType, Spec};
-use crate::tape::{NodeRef, Tape, Var};
+use crate::tape::{Node, Tape, Var};
 use core::any::Any;
 use core::fmt::Debug;
-use kernels::cpu::Cpu;
-use kernels::gpu::{Float, Gpu, Launch};
-use kernels::memory::{Io, MemoryError};
+pub use kernels::cpu::Cpu;
+pub use kernels::gpu::Gpu;
+use kernels::gpu::{Float, Launch};
+pub use kernels::memory::{Io, MemoryError};
 use std::sync::Arc;
 
-/// Work and traffic of a node.
+/// Arithmetic and memory traffic of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Floating-point operations.
@@ -21,94 +23,80 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// The meaning of an op.
+/// An operation on tensors. Its constants are fields of the type; its tensors are the inputs with which it is recorded.
 pub trait Op: Any + Debug + Send + Sync {
-    /// Its name in errors and dumps.
+    /// Its name in errors and in printed plans.
     fn name(&self) -> &'static str;
 
-    /// Output specs from input specs.
+    /// The shape rule: output specs from input specs. Inputs have at least one element each.
     ///
     /// # Errors
-    /// A sentence on what does not fit; the tape adds op, specs and recording site.
+    /// A sentence on what does not fit, without op, specs and line, which the tape adds.
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String>;
 
-    /// FLOPs.
+    /// Floating-point operations: one per output element unless overridden.
     fn flops(&self, _x: &[Spec], y: &[Spec]) -> u64 {
         y.iter().map(|s| s.len() as u64).sum()
     }
 
-    /// Bytes read and written at least once: all inputs and outputs, unless the op touches a part of them.
+    /// Bytes read and written at least once: all inputs and outputs, unless overridden by an op that touches only a part
+    /// of them.
     fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
         x.iter().chain(y).map(|s| s.bytes() as u64).sum()
     }
 
-    /// (output, input) pairs that may share memory.
+    /// The pairs (output, input) for which the kernel may write the output over the input. For these it must use
+    /// [`Io::input_or_place`], which says whether it does.
     fn may_alias(&self) -> &[(usize, usize)] {
         &[]
     }
 
-    /// The CPU kernel, with everything decided that the shapes decide. It never meets bf16: specs that are come as float32
-    /// (`emulate.rs`).
+    /// The CPU kernel for inputs of specs `x` and outputs of specs `y`, which [`Op::infer`] accepted. Called once when a
+    /// program is planned: whatever depends on shapes alone is computed here. bf16 specs arrive as float32; the engine
+    /// converts inputs and outputs.
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared;
 
-    /// The CUDA kernel, likewise.
+    /// The CUDA kernel for inputs of specs `x` and outputs of specs `y`, float32 or bf16.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] unless overridden; what compiling or cuDNN answers.
+    /// [`Error::Unsupported`] unless overridden; errors of the compiler and of CUDA's libraries.
     fn cuda(&self, _gpu: &Arc<Gpu>, _x: &[Spec], _y: &[Spec]) -> Result<Prepared> {
         Err(Error::Unsupported { op: self.name(), why: "it has no CUDA kernel" })
     }
 
-    /// The kernel for a device.
+    /// Records the vector-Jacobian product: the gradients of the inputs that `want` needs, from the gradients `dy` of the
+    /// outputs (`None`: zero). Returns one [`Grad`] per input; missing ones at the end count as [`Grad::None`].
     ///
     /// # Errors
-    /// Those of [`Op::cuda`]; [`Error::Unsupported`] for float64 on a GPU.
-    fn prepare(&self, device: &Device, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        match device.kind() {
-            Kind::Cpu(cpu) if x.iter().chain(y).any(|s| s.dtype == DType::BF16) => {
-                let wide = |specs: &[Spec]| specs.iter().map(Spec::wide).collect::<Vec<_>>();
-                emulate::in_float32(self.cpu(cpu, &wide(x), &wide(y)), x, y)
-            }
-            Kind::Cpu(cpu) => Ok(self.cpu(cpu, x, y)),
-            Kind::Cuda(_) if x.iter().chain(y).any(|s| s.dtype == DType::F64) => Err(Error::Unsupported {
-                op: self.name(),
-                why: "float64 is for oracles and runs on the CPU only",
-            }),
-            Kind::Cuda(gpu) => self.cuda(gpu, x, y),
-        }
-    }
-
-    /// Records the gradients of the inputs in `want`.
-    ///
-    /// # Errors
-    /// [`Error::NoSecondOrder`] unless overridden.
+    /// [`Error::NoSecondOrder`] unless overridden: ops that only occur in gradients often leave it out.
     fn vjp(
         &self,
         _tape: &mut Tape,
-        node: &NodeRef,
+        node: &Node,
         _dy: &[Option<Var>],
-        _want: &Wanted,
+        _want: &GradRequest,
     ) -> Result<Vec<Grad>> {
         Err(Error::NoSecondOrder { op: self.name(), site: node.site })
     }
 }
 
-/// Which input gradients are wanted, and what they will be added to.
+/// Which input gradients a vector-Jacobian product must record, and what they will be added to.
 #[derive(Clone, Debug)]
-pub struct Wanted {
-    /// One flag an input.
+pub struct GradRequest {
+    /// Whether each input needs a gradient.
     pub need: Vec<bool>,
-    /// What the gradient of an input amounts to so far; an op may add it in and return [`Grad::Total`].
-    pub so_far: Vec<Option<Var>>,
+    /// For each input, the sum of the gradients recorded for it so far, if an op may add to it in its own kernel and
+    /// return [`Grad::Accumulated`].
+    pub accumulated: Vec<Option<Var>>,
 }
 
-impl Wanted {
+impl GradRequest {
     /// Whether input `i` needs a gradient (false past the end).
     pub fn needs(&self, i: usize) -> bool {
         self.need.get(i).copied().unwrap_or(false)
     }
 
-    /// Runs `f` if input `i` needs a gradient; its result is to be added to what there is.
+    /// If input `i` needs a gradient, calls `f` to record it; the engine adds it to the others.
     ///
     /// # Errors
     /// Those of `f`.
@@ -116,40 +104,40 @@ impl Wanted {
         if self.needs(i) { f().map(Grad::Add) } else { Ok(Grad::None) }
     }
 
-    /// Runs `f` with what there is so far if input `i` needs a gradient; its result includes it.
+    /// If input `i` needs a gradient, calls `f` with the gradient accumulated so far, to which `f` must add.
     ///
     /// # Errors
     /// Those of `f`.
-    pub fn total(&self, i: usize, f: impl FnOnce(Option<Var>) -> Result<Var>) -> Result<Grad> {
-        if self.needs(i) { f(self.so_far[i]).map(Grad::Total) } else { Ok(Grad::None) }
+    pub fn accumulate(&self, i: usize, f: impl FnOnce(Option<Var>) -> Result<Var>) -> Result<Grad> {
+        if self.needs(i) { f(self.accumulated[i]).map(Grad::Accumulated) } else { Ok(Grad::None) }
     }
 }
 
 /// The gradient of one input.
 #[derive(Clone, Copy, Debug)]
 pub enum Grad {
-    /// Not wanted, or zero.
+    /// Not needed, or zero.
     None,
-    /// To be added to what there is.
+    /// One term, which the engine adds to the others.
     Add(Var),
-    /// Includes what there was.
-    Total(Var),
+    /// The sum of this term and [`GradRequest::accumulated`].
+    Accumulated(Var),
 }
 
-/// A kernel with its workspace.
+/// A kernel that is ready to run, made by [`cpu_kernel`].
 pub struct Prepared {
-    /// Bytes of workspace.
+    /// Bytes of scratch memory that it needs.
     pub workspace: usize,
     /// The kernel.
     pub kernel: Box<dyn Kernel>,
 }
 
-/// Something that runs on the memory of one node.
+/// Code that computes the outputs of one node from its inputs.
 pub trait Kernel: Send {
     /// Runs once.
     ///
     /// # Errors
-    /// If the memory handed out is not what the kernel expects, or a GPU refuses.
+    /// If it asks `io` for memory that the node does not have, or a GPU reports an error.
     fn run(&mut self, io: &mut Io<'_>) -> core::result::Result<(), KernelError>;
 }
 
@@ -169,15 +157,16 @@ where
     }
 }
 
-/// A CPU kernel from a closure, with `workspace` bytes.
-pub(crate) fn cpu_kernel<F>(cpu: &Arc<Cpu>, workspace: usize, f: F) -> Prepared
+/// A CPU kernel from a closure that gets the CPU (threads and instruction set) and the node's memory: inputs to read,
+/// outputs to write in full, and `workspace` bytes of scratch memory.
+pub fn cpu_kernel<F>(cpu: &Arc<Cpu>, workspace: usize, f: F) -> Prepared
 where
     F: FnMut(&Cpu, &mut Io<'_>) -> core::result::Result<(), MemoryError> + Send + 'static,
 {
     Prepared { workspace, kernel: Box::new(OnDevice { device: Arc::clone(cpu), f }) }
 }
 
-/// A CUDA kernel from a closure, with `workspace` bytes.
+/// A CUDA kernel from a closure, with `workspace` bytes of scratch memory.
 pub(crate) fn cuda_kernel<F>(gpu: &Arc<Gpu>, workspace: usize, f: F) -> Result<Prepared>
 where
     F: FnMut(&Gpu, &mut Io<'_>) -> core::result::Result<(), KernelError> + Send + 'static,
@@ -195,11 +184,14 @@ pub(crate) fn cuda_launch(gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec], launch: Launch
     })
 }
 
-/// Runs `$body` with `$t` bound to the float type of `$spec` on a CPU (float32 unless it is float64).
-macro_rules! real {
+/// `real!(spec, T => body)` evaluates `body` with the type `T` bound to the element type of `spec` in CPU kernels: `f64`
+/// for float64, else `f32`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __real {
     ($spec:expr, $t:ident => $body:expr) => {
         match $spec.dtype {
-            $crate::spec::DType::F64 => {
+            $crate::DType::F64 => {
                 type $t = f64;
                 $body
             }
@@ -210,48 +202,64 @@ macro_rules! real {
         }
     };
 }
-pub(crate) use real;
+#[doc(inline)]
+pub use __real as real;
 
-/// Fails with a sentence unless a condition holds.
-macro_rules! ensure {
+/// `ensure!(condition, "format", …)` returns `Err` with the formatted sentence unless the condition holds: for
+/// [`Op::infer`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ensure {
     ($cond:expr, $($text:tt)*) => {
         if !$cond {
-            return Err(format!($($text)*));
+            return ::core::result::Result::Err(::std::format!($($text)*));
         }
     };
 }
-pub(crate) use ensure;
+#[doc(inline)]
+pub use __ensure as ensure;
 
-/// Checks the number of inputs, that the real ones (all but `ints`) share one real type other than bf16, and that `ints`
-/// are i32.
-pub(crate) fn arity(
+/// Checks the inputs of an op that does not take bf16: their number; that those listed in `ints` are int32; and that all
+/// others are of one type, float32 or float64.
+///
+/// # Errors
+/// A sentence for [`Op::infer`] that says what does not fit.
+pub fn check_inputs(
     x: &[Spec],
     n: core::ops::RangeInclusive<usize>,
     ints: &[usize],
 ) -> core::result::Result<(), String> {
-    mixed(x, n, ints, |_| false)
+    check_inputs_bf16(x, n, ints, |_| false)
 }
 
-/// The same for ops that take bf16: inputs of which `low` is true are activations and share one type, which may be bf16;
-/// the others are of its wide type ([`DType::wide`]).
-pub(crate) fn mixed(
+/// Checks the inputs of an op that takes bf16 activations: their number; that those listed in `ints` are int32; that the
+/// inputs for which `activation` is true share one type, float32, float64 or bf16; and that all others have the type in
+/// which sums over activations are formed ([`DType::wide`]).
+///
+/// # Errors
+/// A sentence for [`Op::infer`] that says what does not fit.
+pub fn check_inputs_bf16(
     x: &[Spec],
     n: core::ops::RangeInclusive<usize>,
     ints: &[usize],
-    low: impl Fn(usize) -> bool,
+    activation: impl Fn(usize) -> bool,
 ) -> core::result::Result<(), String> {
-    ensure!(n.contains(&x.len()), "takes {n:?} inputs, got {}", x.len());
+    ensure!(n.contains(&x.len()), "takes {}, got {}", count(&n), x.len());
     let (mut wide, mut narrow) = (None, None);
     for (i, s) in x.iter().enumerate() {
         if ints.contains(&i) {
             ensure!(s.dtype == DType::I32, "input {i} must be i32, got {s}");
             continue;
         }
-        let may = if low(i) { "f32, f64 or bf16" } else { "f32 or f64" };
-        ensure!(s.dtype.is_real() && (low(i) || s.dtype != DType::BF16), "input {i} must be {may}, got {s}");
+        let bf16 = activation(i);
+        let allowed = if bf16 { "f32, f64 or bf16" } else { "f32 or f64" };
+        ensure!(
+            s.dtype.is_real() && (bf16 || s.dtype != DType::BF16),
+            "input {i} must be {allowed}, got {s}"
+        );
         ensure!(wide.is_none_or(|d| d == s.dtype.wide()), "inputs mix f32 and f64");
         wide = Some(s.dtype.wide());
-        if low(i) {
+        if bf16 {
             ensure!(narrow.is_none_or(|d| d == s.dtype), "activations mix {} and other types", s.dtype);
             narrow = Some(s.dtype);
         }
@@ -259,7 +267,16 @@ pub(crate) fn mixed(
     Ok(())
 }
 
-/// The type of a kernel's activations.
+fn count(n: &core::ops::RangeInclusive<usize>) -> String {
+    match (*n.start(), *n.end()) {
+        (1, 1) => "1 input".into(),
+        (a, b) if a == b => format!("{a} inputs"),
+        (a, usize::MAX) => format!("{a} or more inputs"),
+        (a, b) => format!("{a} to {b} inputs"),
+    }
+}
+
+/// The element type of a CUDA kernel's activations.
 pub(crate) fn float(spec: &Spec) -> Float {
     if spec.dtype == DType::BF16 { Float::Bf16 } else { Float::F32 }
 }

@@ -1,49 +1,33 @@
-//! Random numbers by position: a seed, a stream and a step name a sequence, and nothing else does.
+//! Counter-based random numbers (Philox4x32-10): a seed, a stream and a step determine a sequence.
 //!
-//! Invariant: two uses of randomness never share a stream, so that adding a draw to one leaves all others
-//! unchanged; a checkpoint need only store integers.
+//! If no two uses of randomness share a stream, drawing more numbers for one use leaves all others unchanged, and a
+//! checkpoint need only store integers.
 
 use core::convert::Infallible;
 use kernels::philox::{Counter, key, philox4x32_10};
 use rand_core::TryRng;
 
-/// The uses of randomness. The numbers are part of the checkpoint format: never reuse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Stream {
-    /// Initial weights; the step is the parameter's index.
-    Init = 1,
-    /// Order of the images for p(x); the step is the epoch.
-    ShuffleUnlabelled = 2,
-    /// Order of the labelled images; the step is the epoch.
-    ShuffleLabelled = 3,
-    /// Crops, flips and noise of the images for p(x); the step is the iteration.
-    AugmentUnlabelled = 4,
-    /// Crops, flips and noise of the labelled images; the step is the iteration.
-    AugmentLabelled = 5,
-    /// Buffer indices, restarts and classes of the chains; the step is the sampling round.
-    Chains = 6,
-    /// Informative and uniform restarts; the step is the sampling round.
-    Restart = 7,
-    /// Langevin noise; the step is the global chain step.
-    Langevin = 8,
-    /// First fill of the replay buffer; the step is the chunk.
-    BufferFill = 9,
-    /// Dropout masks of the training pass; the step is the iteration.
-    Dropout = 10,
-    /// Randomness of evaluations (shuffled pixels, noise sets, attacks).
-    Eval = 11,
-    /// Sampling on request, after training.
-    Sample = 12,
-    /// Dropout masks of the chains' steps; the step is the global chain step.
-    ChainDropout = 13,
-    /// Random starts of the attacks that adversarial training learns from; the step is the iteration.
-    Adversary = 14,
-    /// Tests.
-    Test = 999,
+/// One use of random numbers. Programs give each of their uses a number of its own; with the same seed and step,
+/// different streams are independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stream(u32);
+
+impl Stream {
+    /// The stream of the engine's own tests and benchmarks.
+    pub const TEST: Self = Self::new(999);
+
+    /// The stream with this number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
 }
 
-/// A sequence of random words as a [`rand_core`] generator, so that `rand` and `rand_distr` work on it.
+/// The sequence of a seed, a stream and a step as a [`rand_core`] generator, so that `rand` and `rand_distr` work on it.
 #[derive(Clone, Debug)]
 pub struct Philox {
     key: [u32; 2],
@@ -53,9 +37,9 @@ pub struct Philox {
 }
 
 impl Philox {
-    /// The sequence of `stream` at `step` under `seed`.
+    /// The sequence of `seed`, `stream` and `step`, from its start.
     pub fn new(seed: u64, stream: Stream, step: u32) -> Self {
-        let next = Counter { element: 0, step, stream: stream as u32 };
+        let next = Counter { element: 0, step, stream: stream.number() };
         Self { key: key(seed), next, block: [0; 4], used: 4 }
     }
 
@@ -70,18 +54,18 @@ impl Philox {
         w
     }
 
-    /// A uniform in (0, 1).
+    /// A uniform on (0, 1).
     pub fn uniform(&mut self) -> f32 {
         kernels::philox::uniform(self.word())
     }
 
-    /// A standard normal. Each takes two words; the second of Box–Muller's pair is dropped.
+    /// A standard normal by Box–Muller, from two words; the pair's second normal is dropped.
     pub fn normal(&mut self) -> f32 {
         let (a, b) = (self.word(), self.word());
         kernels::philox::normal_pair(a, b).0
     }
 
-    /// An integer in `0..n`, from one word by multiplication (bias below n / 2³²). `n` = 0 gives 0.
+    /// A uniform integer in `0..n`, from one word by multiplication (bias below n / 2³²); 0 if `n` is 0.
     pub fn below(&mut self, n: u32) -> u32 {
         ((u64::from(self.word()) * u64::from(n)) >> 32) as u32
     }
@@ -122,19 +106,19 @@ mod tests {
     use rand_distr::Distribution;
 
     #[test]
-    fn position_names_the_sequence() {
+    fn seed_stream_and_step_determine_the_sequence() {
         let draw = |stream, step| {
             let mut r = Philox::new(5, stream, step);
             [r.word(), r.word(), r.word(), r.word(), r.word()]
         };
-        assert_eq!(draw(Stream::Init, 3), draw(Stream::Init, 3));
-        assert_ne!(draw(Stream::Init, 3), draw(Stream::Init, 4));
-        assert_ne!(draw(Stream::Init, 3), draw(Stream::Eval, 3));
+        assert_eq!(draw(Stream::new(1), 3), draw(Stream::new(1), 3));
+        assert_ne!(draw(Stream::new(1), 3), draw(Stream::new(1), 4));
+        assert_ne!(draw(Stream::new(1), 3), draw(Stream::new(11), 3));
     }
 
     #[test]
     fn shuffle_is_a_permutation_and_rand_distr_works() {
-        let mut r = Philox::new(1, Stream::Test, 0);
+        let mut r = Philox::new(1, Stream::TEST, 0);
         let mut v: Vec<u32> = (0..100).collect();
         r.shuffle(&mut v);
         assert_ne!(v, (0..100).collect::<Vec<_>>());

@@ -1,24 +1,24 @@
-//! What a tensor is before it has memory: shape and element type.
+//! Shapes and element types of tensors.
 
 use core::fmt;
 
 /// Element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// IEEE single.
+    /// IEEE single precision.
     F32,
-    /// IEEE double: gradient checks and oracles.
+    /// IEEE double precision: gradient checks and reference values, on the CPU only.
     F64,
-    /// The upper half of a single: activations and copies of filters on a GPU.
+    /// The upper 16 bits of a float32: activations and copies of filters on a GPU.
     BF16,
     /// Labels, indices, counters, seeds.
     I32,
-    /// Image bytes.
+    /// Bytes of images.
     U8,
 }
 
 impl DType {
-    /// Bytes of an element.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F32 | Self::I32 => 4,
@@ -28,12 +28,13 @@ impl DType {
         }
     }
 
-    /// Whether gradients flow through it.
+    /// Whether it is a floating-point type, through which gradients flow.
     pub fn is_real(self) -> bool {
         matches!(self, Self::F32 | Self::F64 | Self::BF16)
     }
 
-    /// The type of sums, statistics and coefficients of values of this type: float32 for bf16, else the type itself.
+    /// The accumulation type: that of sums, statistics and coefficients of values of this type. Float32 for bf16, else the
+    /// type itself.
     pub fn wide(self) -> Self {
         if self == Self::BF16 { Self::F32 } else { self }
     }
@@ -51,10 +52,10 @@ impl fmt::Display for DType {
     }
 }
 
-/// Most axes a tensor has.
+/// The largest number of axes.
 pub const MAX_RANK: usize = 4;
 
-/// Shape and element type. Images are N×H×W×C, filters K×R×S×C; a scalar has no axes.
+/// Shape and element type of a tensor. Tensors are row-major; images are N×H×W×C, filters K×R×S×C; a scalar has no axes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Spec {
     dims: [usize; MAX_RANK],
@@ -64,7 +65,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A spec of at most [`MAX_RANK`] axes; further axes are folded into the last.
+    /// A tensor of this shape and type. Axes beyond [`MAX_RANK`] are folded into the last.
     pub fn new(shape: &[usize], dtype: DType) -> Self {
         let mut dims = [1; MAX_RANK];
         for (i, &d) in shape.iter().enumerate() {
@@ -73,12 +74,12 @@ impl Spec {
         Self { dims, rank: shape.len().min(MAX_RANK), dtype }
     }
 
-    /// Float32.
+    /// A float32 tensor of this shape.
     pub fn f32(shape: &[usize]) -> Self {
         Self::new(shape, DType::F32)
     }
 
-    /// Int32.
+    /// An int32 tensor of this shape.
     pub fn i32(shape: &[usize]) -> Self {
         Self::new(shape, DType::I32)
     }
@@ -98,12 +99,12 @@ impl Spec {
         self.shape().iter().product()
     }
 
-    /// Whether an axis is zero.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes.
+    /// Number of bytes.
     pub fn bytes(&self) -> usize {
         self.len() * self.dtype.size()
     }
@@ -128,22 +129,22 @@ impl Spec {
         self.shape().split_first().map_or(1, |(_, s)| s.iter().product())
     }
 
-    /// The same element type with another shape.
+    /// A tensor of this element type with the shape `shape`.
     pub fn with_shape(&self, shape: &[usize]) -> Self {
         Self::new(shape, self.dtype)
     }
 
-    /// The same shape with another element type.
+    /// A tensor of this shape with the element type `dtype`.
     pub fn with_dtype(&self, dtype: DType) -> Self {
         Self { dtype, ..*self }
     }
 
-    /// The same shape in the type of sums ([`DType::wide`]).
+    /// A tensor of this shape in the accumulation type ([`DType::wide`]).
     pub fn wide(&self) -> Self {
         self.with_dtype(self.dtype.wide())
     }
 
-    /// The same shape with another first axis.
+    /// A tensor of this shape and type but for the length `n` of the first axis.
     pub fn with_first(&self, n: usize) -> Self {
         let mut s = *self;
         s.dims[0] = n;

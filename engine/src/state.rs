@@ -1,8 +1,8 @@
 //! State that outlives programs and is shared by them: weights, running statistics, optimiser, replay buffer.
 
 use crate::device::Device;
-use crate::error::{Error, Result};
-use crate::shortage::{explain, largest};
+use crate::error::{Error, Result, explain_out_of_memory};
+use crate::out_of_memory::largest;
 use crate::spec::{DType, Spec};
 use bytemuck::Pod;
 use kernels::dtype::bf16;
@@ -11,17 +11,17 @@ use kernels::memory::Buffer;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A named place in a [`State`].
+/// A tensor of a [`State`]: weights, a running statistic, the replay buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     pub(crate) id: u32,
-    /// What it holds.
+    /// Its shape and element type.
     pub spec: Spec,
 }
 
-/// Rust types that tensors hold.
+/// Rust types of tensor elements.
 pub trait Element: Pod {
-    /// Its element type.
+    /// The element type that it stands for.
     const DTYPE: DType;
 }
 
@@ -48,7 +48,8 @@ pub(crate) enum Store {
     Gpu(Arc<Gpu>, Vec<gpu::Buffer<u8>>),
 }
 
-/// All slots of a context.
+/// Tensors that live from run to run. Programs read and assign them ([`Tape::read`](crate::Tape::read),
+/// [`Tape::assign`](crate::Tape::assign)), and several programs can share them.
 #[derive(Debug)]
 pub struct State {
     names: Vec<(String, Spec)>,
@@ -62,12 +63,12 @@ impl Default for State {
 }
 
 impl State {
-    /// No slots, in the host's memory.
+    /// An empty state in the host's memory.
     pub fn new() -> Self {
         Self { names: Vec::new(), store: Store::Host(Vec::new()) }
     }
 
-    /// No slots, in the memory of `device`: programs for it need their state there.
+    /// An empty state in the memory of `device`, where programs for that device need it.
     pub fn on(device: &Device) -> Self {
         match device.as_gpu() {
             None => Self::new(),
@@ -75,15 +76,15 @@ impl State {
         }
     }
 
-    /// Whether its slots lie in the memory of a GPU.
+    /// Whether its slots live on a GPU.
     pub fn on_gpu(&self) -> bool {
         matches!(self.store, Store::Gpu(..))
     }
 
-    /// A copy in memory of its own.
+    /// A copy of all slots on the same device. The slots of this state are valid for the copy.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     pub fn duplicate(&self) -> Result<Self> {
         let store = match &self.store {
             Store::Host(buffers) => Store::Host(buffers.clone()),
@@ -100,10 +101,10 @@ impl State {
         Ok(Self { names: self.names.clone(), store })
     }
 
-    /// A new slot, zeroed.
+    /// Adds a slot, filled with zeros. `name` is for messages and need not be unique.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     pub fn add(&mut self, name: &str, spec: Spec) -> Result<Slot> {
         let id = self.names.len() as u32;
         let made = self.bytes();
@@ -114,12 +115,12 @@ impl State {
         match &mut self.store {
             Store::Host(buffers) => {
                 let buffer = Buffer::zeroed(spec.bytes()).map_err(Error::from);
-                buffers.push(explain(buffer, "the CPU", (0, made), slots)?);
+                buffers.push(explain_out_of_memory(buffer, "the CPU", (0, made), slots)?);
             }
             Store::Gpu(gpu, buffers) => {
                 let _turn = gpu.turn();
                 let buffer = gpu.zeros(spec.bytes()).map_err(Error::from);
-                buffers.push(explain(buffer, &gpu.device().name, (0, made), slots)?);
+                buffers.push(explain_out_of_memory(buffer, &gpu.device().name, (0, made), slots)?);
             }
         }
         self.names.push((name.to_owned(), spec));
@@ -141,7 +142,7 @@ impl State {
     /// A copy of a slot's content, wherever it lives.
     ///
     /// # Errors
-    /// If the slot is of another state or holds another type, or a GPU refuses.
+    /// If the slot is of another state or holds another type, or copying from a GPU fails.
     pub fn fetch<T: Element>(&self, slot: Slot) -> Result<Vec<T>> {
         self.check::<T>(slot)?;
         match &self.store {
@@ -155,7 +156,7 @@ impl State {
         }
     }
 
-    /// A slot's content: itself where it is in the host's memory, a copy where it lives on a GPU.
+    /// A slot's content, borrowed where it is in the host's memory, and a copy where it lives on a GPU.
     ///
     /// # Errors
     /// As [`State::fetch`].

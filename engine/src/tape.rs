@@ -1,17 +1,15 @@
 //! The tape: a flat program of recorded ops. Recording infers shapes and appends; nothing is computed.
 //!
-//! Invariants: a node's inputs were recorded before it; state is in static single assignment form: reading a slot
-//! gives the value last assigned to it on this tape, or the value it has when the program starts.
+//! Invariant: a node's inputs were recorded before it.
 
 use crate::error::{Error, Result, Site};
 use crate::op::Op;
-use crate::ops::elementwise::Identity;
 use crate::spec::Spec;
 use crate::state::Slot;
 use core::panic::Location;
 use std::sync::Arc;
 
-/// A value on a tape: a copyable index with its tape's tag.
+/// A value on a tape. Using it on another tape is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Var {
     pub(crate) tape: usize,
@@ -24,12 +22,12 @@ impl Var {
     }
 }
 
-/// Where a value comes from.
+/// What a value is.
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// Given by the host at each run.
+pub(crate) enum Origin {
+    /// An input, given by the host at each run, with its name.
     Input(String),
-    /// A slot's content at the start.
+    /// A slot's content when the program starts.
     Slot,
     /// An output of a node.
     Node { node: usize },
@@ -38,12 +36,12 @@ pub(crate) enum Source {
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub spec: Spec,
-    pub source: Source,
+    pub origin: Origin,
 }
 
 /// A recorded op.
 #[derive(Clone, Debug)]
-pub struct NodeRef {
+pub struct Node {
     /// The op.
     pub op: Arc<dyn Op>,
     /// Its inputs.
@@ -54,21 +52,41 @@ pub struct NodeRef {
     pub site: Site,
 }
 
-/// A program being recorded.
+/// A program being recorded: a list of nodes, each an op with its inputs and outputs.
+///
+/// ```
+/// use engine::ops::elementwise::Mul;
+/// use engine::ops::reduce::SumAll;
+/// use engine::{Device, HostTensor, Spec, State, Tape};
+///
+/// let mut tape = Tape::new();
+/// let x = tape.input("x", Spec::f32(&[4]));
+/// let squares = tape.one(Mul, &[x, x])?;
+/// let sum = tape.one(SumAll { factor: 1.0 }, &[squares])?;
+/// assert_eq!(tape.spec(squares)?.to_string(), "f32[4]");
+///
+/// let mut plan = tape.plan(&Device::cpu(1), &[sum])?;
+/// plan.run(&mut State::new(), &[(x, HostTensor::F32(&[1.0, 2.0, 3.0, 4.0]))])?;
+/// assert_eq!(plan.scalar(sum)?, 30.0);
+/// # Ok::<(), engine::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Tape {
-    /// Its address tells this tape's variables from others' and survives moves.
+    /// Its address tells this tape's variables from those of other tapes, and stays when the tape moves.
     tag: Box<u8>,
-    pub(crate) nodes: Vec<NodeRef>,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) values: Vec<Value>,
-    /// Slots touched: the value at the start (if read) and the current value.
+    /// The slots that are read or assigned.
     pub(crate) slots: Vec<SlotUse>,
 }
 
+/// How a tape uses a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotUse {
     pub slot: Slot,
-    pub leaf: Option<Var>,
+    /// The value that it has when the program starts, if that is read.
+    pub initial: Option<Var>,
+    /// The value last assigned to it.
     pub assigned: Option<Var>,
 }
 
@@ -88,7 +106,7 @@ impl Tape {
         core::ptr::from_ref(&*self.tag).addr()
     }
 
-    fn push(&mut self, value: Value) -> Var {
+    pub(crate) fn push(&mut self, value: Value) -> Var {
         let id = self.values.len() as u32;
         self.values.push(value);
         Var { tape: self.tag(), id }
@@ -96,7 +114,7 @@ impl Tape {
 
     /// A value that the host gives at each run.
     pub fn input(&mut self, name: &str, spec: Spec) -> Var {
-        self.push(Value { spec, source: Source::Input(name.to_owned()) })
+        self.push(Value { spec, origin: Origin::Input(name.to_owned()) })
     }
 
     /// The spec of a value.
@@ -148,20 +166,20 @@ impl Tape {
         let outs = op.infer(&specs).map_err(shape_error)?;
         let node = self.nodes.len();
         let outputs: Vec<Var> =
-            outs.into_iter().map(|spec| self.push(Value { spec, source: Source::Node { node } })).collect();
-        self.nodes.push(NodeRef { op, inputs: inputs.to_vec(), outputs: outputs.clone(), site });
+            outs.into_iter().map(|spec| self.push(Value { spec, origin: Origin::Node { node } })).collect();
+        self.nodes.push(Node { op, inputs: inputs.to_vec(), outputs: outputs.clone(), site });
         Ok(outputs)
     }
 
-    /// The node that made `v`, if it was made by one.
-    pub fn maker(&self, v: Var) -> Option<&NodeRef> {
-        match self.values.get(v.index()).map(|v| &v.source) {
-            Some(Source::Node { node }) if v.tape == self.tag() => Some(&self.nodes[*node]),
+    /// The node that computes `v`; `None` for inputs, slots and variables of other tapes.
+    pub fn producer(&self, v: Var) -> Option<&Node> {
+        match self.values.get(v.index()).map(|v| &v.origin) {
+            Some(Origin::Node { node }) if v.tape == self.tag() => Some(&self.nodes[*node]),
             _ => None,
         }
     }
 
-    /// Number of recorded nodes, by op name, for tests and dumps.
+    /// Number of recorded nodes of the op called `name`.
     pub fn count(&self, name: &str) -> usize {
         self.nodes.iter().filter(|n| n.op.name() == name).count()
     }
@@ -174,47 +192,5 @@ impl Tape {
     /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
-    }
-
-    /// The current value of a slot.
-    pub fn read(&mut self, slot: Slot) -> Var {
-        if let Some(i) = self.slots.iter().position(|u| u.slot == slot) {
-            let u = &self.slots[i];
-            if let Some(v) = u.assigned.or(u.leaf) {
-                return v;
-            }
-        }
-        let leaf = self.push(Value { spec: slot.spec, source: Source::Slot });
-        match self.slots.iter_mut().find(|u| u.slot == slot) {
-            Some(u) => u.leaf = Some(leaf),
-            None => self.slots.push(SlotUse { slot, leaf: Some(leaf), assigned: None }),
-        }
-        leaf
-    }
-
-    /// Gives a slot a new value, from here on this tape and, after the run, for all programs of the state.
-    ///
-    /// # Errors
-    /// If the specs differ.
-    #[track_caller]
-    pub fn assign(&mut self, slot: Slot, v: Var) -> Result<()> {
-        let site = Location::caller();
-        let spec = self.spec(v)?;
-        if spec != slot.spec {
-            let detail = format!("a slot of {} cannot take {spec}", slot.spec);
-            return Err(Error::Tape { detail, site });
-        }
-        // Values that no node made, or that another slot already takes, get a node of their own: the planner then
-        // only ever stores what nodes write.
-        let taken = self.slots.iter().any(|u| u.assigned == Some(v) && u.slot != slot);
-        let v = match self.values[v.index()].source {
-            Source::Node { .. } if !taken => v,
-            _ => self.record_at(Arc::new(Identity), &[v], site)?[0],
-        };
-        match self.slots.iter_mut().find(|u| u.slot == slot) {
-            Some(u) => u.assigned = Some(v),
-            None => self.slots.push(SlotUse { slot, leaf: None, assigned: Some(v) }),
-        }
-        Ok(())
     }
 }

@@ -1,20 +1,21 @@
-//! Every stem of the registry through the CUDA arms, on a made-up GPU whose device is the CPU.
+//! Every op of the registry through its CUDA kernels, on a simulated GPU that runs them on the CPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
 #[path = "../../kernels/tests/fake/mod.rs"]
 mod fake;
 
-use cases::{close, data, differentiable, each, record, rounded};
+use cases::{bits, close, each, record, rounded, spec};
 use engine::ops::elementwise::{Axpby, Identity};
-use engine::{DType, Debugging, Device, Error, Host, Precision, Spec, State, Tape};
+use engine::testing::case_inputs;
+use engine::{DType, Debugging, Device, Error, HostTensor, Precision, Spec, State, Tape};
 use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";
 
-/// Largest |a − b| / max|b| between the CPU and a device, by precision and element type: sums in another order, and other
-/// functions for exp and log; in bf16 a last place more or less (2⁻⁷), of gradients from what comes before. Integers
-/// and bytes must be the same.
+/// Largest |a − b| / max|b| between the CPU and a GPU, by precision and element type: sums are formed in another order, and
+/// exp and log are other functions; in bf16 the last bit (2⁻⁷) may differ, and gradients carry that on. Integers and
+/// bytes must be equal.
 const TOLERANCE: [(Precision, DType, f64); 5] = [
     (Precision::F32, DType::F32, 4e-6),
     (Precision::F32, DType::I32, 0.0),
@@ -52,7 +53,7 @@ fn every_case_agrees_with_the_cpu_and_replays_to_the_bit() {
     in_child("cases");
 }
 
-/// The same with convolutions and products by (made-up) libraries.
+/// With convolutions and matrix products by (simulated) libraries.
 #[test]
 fn every_case_agrees_with_libraries_too() {
     in_child_with("libraries", fake::With::Libraries);
@@ -79,7 +80,7 @@ fn float64_is_refused_with_a_reason() {
 }
 
 #[test]
-fn too_little_memory_is_said_with_what_takes_it() {
+fn out_of_memory_names_the_largest_tensors() {
     in_child_of("memory", fake::With::Compiler, &[("FAKE_MEMORY", "1000000".as_ref())]);
 }
 
@@ -102,17 +103,17 @@ fn every_case(precision: Precision) {
     let (cpu, low) = (Device::cpu(1), precision == Precision::Bf16);
     let mut worst = (0.0f64, String::new());
     each(|what, case| {
-        if low && case.low.is_empty() {
+        if low && case.bf16.is_empty() {
             return;
         }
         let real = if low { DType::BF16 } else { DType::F32 };
-        let program = record(case, real, differentiable(case)).unwrap();
-        let data = if low { rounded(case) } else { data(case) };
-        let want = program.run(&cpu, &data, real);
+        let program = record(case, real).unwrap();
+        let data = if low { rounded(case) } else { case_inputs(case) };
+        let want = program.run(&cpu, &data, real).unwrap();
         // A plain run, a captured one, and two replays.
-        let got = program.run_often(&gpu, &data, real, 4);
+        let got = program.run_repeatedly(&gpu, &data, real, 4).unwrap();
         for (i, want) in want.iter().enumerate() {
-            let dtype = program.outputs.get(i).map_or(DType::F32, |v| program.spec(*v).dtype);
+            let dtype = program.outputs.get(i).map_or(DType::F32, |v| spec(&program, *v).dtype);
             close(&format!("{what}, result {i}"), &got[0][i], want, tolerance(precision, dtype));
             let scale = want.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
             let off = got[0][i].iter().zip(want).map(|(g, w)| (g - w).abs() / scale).fold(0.0, f64::max);
@@ -120,7 +121,6 @@ fn every_case(precision: Precision) {
                 worst = (off, format!("{what}, result {i}"));
             }
         }
-        let bits = |r: &Vec<Vec<f64>>| r.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
         for replay in &got[1..] {
             assert_eq!(bits(&got[0]), bits(replay), "{what}: plain and captured");
         }
@@ -128,12 +128,12 @@ fn every_case(precision: Precision) {
     println!("largest difference {:.1e} in {}", worst.0, worst.1);
     let without = gpu.as_gpu().unwrap().notes().len();
     let libraries = std::env::var(TASK).is_ok_and(|task| task.starts_with("libraries"));
-    // In bf16 there is no product for cuBLAS.
+    // In bf16 no matrix product goes to cuBLAS.
     let missing = if low { 1 } else { 2 };
     assert_eq!(without, if libraries { 0 } else { missing }, "{:?}", gpu.as_gpu().unwrap().notes());
 }
 
-/// s ← 2·s + x, with s read after and before: in place, by a copy at the end, and shared by two programs.
+/// s ← 2·s + x, where the old s is an output as well; the graph is replayed, and a second state gets a graph of its own.
 fn state() {
     let device = gpu();
     let mut state = State::on(&device);
@@ -155,7 +155,7 @@ fn state() {
     let ones = [1.0f32; 5];
     let mut want = [1.0f32, 2.0, 3.0, 4.0, 5.0];
     for _ in 0..5 {
-        plan.run(&mut state, &[(x, Host::F32(&ones))]).unwrap();
+        plan.run(&mut state, &[(x, HostTensor::F32(&ones))]).unwrap();
         assert_eq!(plan.fetch::<f32>(kept).unwrap(), want);
         want = want.map(|v| 2.0 * v + 1.0);
         assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
@@ -163,17 +163,17 @@ fn state() {
     assert_eq!(plan.capture_refused(), None);
     // Another state of the same slots: the graph of the first may not be replayed on it.
     let mut other = before;
-    plan.run(&mut other, &[(x, Host::F32(&ones))]).unwrap();
+    plan.run(&mut other, &[(x, HostTensor::F32(&ones))]).unwrap();
     assert_eq!(other.fetch::<f32>(slot).unwrap(), [3.0, 5.0, 7.0, 9.0, 11.0]);
     assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
-    // A state of the host is refused.
+    // A state in the host's memory is refused.
     let mut host = State::new();
     host.add("s", Spec::f32(&[5])).unwrap();
-    assert!(plan.run(&mut host, &[(x, Host::F32(&ones))]).is_err());
-    // The first value that is not finite is found.
+    assert!(plan.run(&mut host, &[(x, HostTensor::F32(&ones))]).is_err());
+    // A state of another `Gpu` is refused.
     let nan = Debugging { nan: true, ..Debugging::default() };
     let mut plan = tape.plan(&Device::cuda(0, Precision::F32, nan).unwrap(), &[kept]).unwrap();
-    assert!(plan.run(&mut state, &[(x, Host::F32(&ones))]).is_err(), "another Gpu's state");
+    assert!(plan.run(&mut state, &[(x, HostTensor::F32(&ones))]).is_err(), "another Gpu's state");
 }
 
 fn float64() {
@@ -186,19 +186,19 @@ fn float64() {
     }
 }
 
-/// 1 MB in all: 400 kB of state, and a program of three tensors of 400 kB each.
+/// A GPU of 1 MB: 400 kB of state, and a program of three tensors of 400 kB each.
 fn memory() {
     let device = gpu();
     let mut state = State::on(&device);
     let slot = state.add("weights", Spec::f32(&[100, 1000])).unwrap();
-    let free = engine::shortage::free_bytes(&device).unwrap();
+    let free = device.free_memory().unwrap();
     assert_eq!(free, 600_000);
     let mut tape = Tape::new();
     let x = tape.input("x", Spec::f32(&[100, 1000]));
     let w = tape.read(slot);
     let y = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, w]).unwrap();
     let z = tape.one(Axpby { a: 2.0, b: 1.0 }, &[x, y]).unwrap();
-    let Err(Error::OutOfMemory(s)) = tape.plan(&device, &[z, y]) else { panic!("it fits") };
+    let Err(Error::OutOfMemory(s)) = tape.plan(&device, &[z, y]) else { panic!("it fits, but should not") };
     assert!(s.wanted >= 1_200_000 && s.free == Some(600_000) && s.program_bytes == s.wanted, "{s:?}");
     assert_eq!((s.state_bytes, s.batch_that_fits(100)), (400_000, Some(32)));
     let text = s.to_string();
@@ -209,7 +209,7 @@ fn memory() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    // And so is state.
+    // Allocating state fails likewise.
     match state.add("buffer", Spec::f32(&[1000, 1000])) {
         Err(Error::OutOfMemory(s)) => {
             let text = s.to_string();
@@ -218,7 +218,7 @@ fn memory() {
         }
         other => panic!("{other:?}"),
     }
-    // What fits still does.
+    // A smaller program still fits.
     let mut tape = Tape::new();
     let w = tape.read(slot);
     let y = tape.one(Axpby { a: 2.0, b: 0.0 }, &[w]).unwrap();

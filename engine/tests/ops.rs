@@ -1,34 +1,35 @@
-//! Every stem of the registry: shape errors, float64 gradients, SIMD levels and threads against the plain form.
+//! Every op of the registry: shape errors, gradients in float64, SIMD levels against float64, any number of threads.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cases;
 
-use cases::{Data, Program, close, data, differentiable, each, only_f32, record};
+use cases::{bits, close, each, only_f32, record};
+use engine::op::{Cpu, Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, real};
+use engine::ops::elementwise::Mul;
 use engine::ops::registry;
-use engine::{DType, Debugging, Device, Error, Level, Tape};
+use engine::testing::{
+    Case, CaseProgram, FillWith, GradientError, case_inputs, check_gradients, is_differentiable,
+};
+use engine::{DType, Debugging, Device, Error, Level, Node, Spec, Tape, Var};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Largest |a − b| / max|b| that float32 may show against float64, for sums of up to a few hundred terms.
 const F32: f64 = 2e-6;
-/// Gradients in float64 against central differences.
-const GRADIENT: f64 = 1e-6;
 
 #[test]
-fn misfits_are_refused_with_op_shapes_and_site() {
-    for (stem, cases) in registry() {
-        assert!(!cases.misfits.is_empty(), "{stem} has no misfit");
-        for case in &cases.misfits {
-            match record(case, DType::F32, false) {
+fn invalid_inputs_are_refused_with_op_shapes_and_line() {
+    for (op, cases) in registry() {
+        assert!(!cases.invalid.is_empty(), "{op} has no invalid case");
+        for case in &cases.invalid {
+            match CaseProgram::record(case, DType::F32, false) {
                 Err(e @ Error::Shape { .. }) => {
                     let text = e.to_string();
-                    assert!(
-                        text.contains(&format!("ops/{stem}.rs")),
-                        "{stem}: {text} lacks the recording site"
-                    );
-                    assert!(text.contains('['), "{stem}: {text} lacks the shapes");
+                    assert!(text.contains(&format!("ops/{op}.rs")), "{op}: {text} lacks the line");
+                    assert!(text.contains('['), "{op}: {text} lacks the shapes");
                 }
-                Err(e) => panic!("{stem} {}: {e} is no shape error", case.name),
-                Ok(_) => panic!("{stem} {} was accepted", case.name),
+                Err(e) => panic!("{op} {}: {e} is not a shape error", case.name),
+                Ok(_) => panic!("{op} {} was accepted", case.name),
             }
         }
     }
@@ -36,47 +37,66 @@ fn misfits_are_refused_with_op_shapes_and_site() {
 
 #[test]
 fn gradients_agree_with_central_differences_in_float64() {
-    let device = Device::cpu(1);
     let mut checked = 0;
     each(|what, case| {
-        if !differentiable(case) {
-            return;
-        }
-        let program = record(case, DType::F64, true).unwrap_or_else(|e| panic!("{what}: {e}"));
-        let data = data(case);
-        let n = program.outputs.len();
-        let base = program.run(&device, &data, DType::F64);
-        let loss = Program { grads: Vec::new(), ..record(case, DType::F64, true).unwrap() };
-        for (g, (input, _)) in program.grads.iter().enumerate() {
-            let got = &base[n + 1 + g];
-            let Data::Real(x) = &data[*input] else { panic!("{what}: no real input") };
-            // All elements of small inputs, a fixed sample of larger ones.
-            let step = x.len().div_ceil(40).max(1);
-            let mut want = got.clone();
-            for i in (0..x.len()).step_by(step) {
-                let at = |h: f64| {
-                    let mut moved = data.clone();
-                    let Data::Real(x) = &mut moved[*input] else { panic!("{what}") };
-                    x[i] += h;
-                    loss.run(&device, &moved, DType::F64)[n][0]
-                };
-                // Fourth order, so that truncation stays below the tolerance; small, so that no rectifier's input
-                // crosses zero within the step.
-                let h = 1e-5;
-                want[i] = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
-            }
-            close(&format!("{what}: gradient of input {input}"), got, &want, GRADIENT);
-            checked += 1;
+        if is_differentiable(case) {
+            checked += check_gradients(case).unwrap_or_else(|e| panic!("{what}: {e}"));
         }
     });
     assert!(checked > 50, "only {checked} gradients were checked");
 }
 
+/// y = x², with a gradient that is wrong by a factor.
+#[derive(Debug)]
+struct WrongGradient;
+
+impl Op for WrongGradient {
+    fn name(&self) -> &'static str {
+        "wrong_gradient"
+    }
+    fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
+        check_inputs(x, 1..=1, &[])?;
+        Ok(x.to_vec())
+    }
+    fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
+        real!(x[0], T => cpu_kernel(cpu, 0, |_, io| {
+            let x = io.input::<T>(0)?;
+            io.output::<T>(0)?.iter_mut().zip(x).for_each(|(y, x)| *y = x * x);
+            Ok(())
+        }))
+    }
+    fn vjp(
+        &self,
+        t: &mut Tape,
+        node: &Node,
+        dy: &[Option<Var>],
+        want: &GradRequest,
+    ) -> engine::Result<Vec<Grad>> {
+        let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        Ok(vec![want.add(0, || t.one(Mul, &[node.inputs[0], dy]))?])
+    }
+}
+
 #[test]
-fn simd_levels_agree_with_the_plain_form() {
+fn a_wrong_gradient_is_found_and_named() {
+    let case = |fill| Case::new("square", &[(&[2, 3], fill)], |t, x| t.record(WrongGradient, x));
+    let error = check_gradients(&case(FillWith::Normal)).unwrap_err();
+    assert!(matches!(error, GradientError::Mismatch { input: 0, .. }), "{error}");
+    assert!(error.to_string().contains("case `square`: the gradient of input 0"), "{error}");
+    let error = check_gradients(&case(FillWith::Fixed)).unwrap_err();
+    assert!(matches!(error, GradientError::NothingToCheck(_)), "{error}");
+    let refused = Case::new("refused", &[(&[2], FillWith::Normal), (&[2], FillWith::Fixed)], |t, x| {
+        t.record(WrongGradient, x)
+    });
+    let error = check_gradients(&refused).unwrap_err().to_string();
+    assert!(error.contains("takes 1 input, got 2") && error.contains("ops.rs:"), "{error}");
+}
+
+#[test]
+fn simd_levels_agree_with_float64() {
     for level in [Level::Portable, Level::Avx2, Level::Avx512] {
         let device = Device::cpu_with(2, level, Debugging { nan: true, validate: true, plan: false });
-        if device.as_cpu().unwrap().simd.level() != level {
+        if device.instruction_set() != Some(level) {
             println!("skipped {level:?}: this machine does not have it");
             continue;
         }
@@ -86,7 +106,7 @@ fn simd_levels_agree_with_the_plain_form() {
                 return;
             }
             let go = |dtype, device: &Device| {
-                record(case, dtype, differentiable(case)).unwrap().run(device, &data(case), dtype)
+                record(case, dtype).unwrap().run(device, &case_inputs(case), dtype).unwrap()
             };
             let (got, want) = (go(DType::F32, &device), go(DType::F64, &plain));
             for (i, (g, w)) in got.iter().zip(&want).enumerate() {
@@ -100,9 +120,8 @@ fn simd_levels_agree_with_the_plain_form() {
 fn results_do_not_depend_on_threads() {
     let devices = [1, 2, 3].map(Device::cpu);
     each(|what, case| {
-        let program = record(case, DType::F32, differentiable(case)).unwrap();
-        let all = devices.each_ref().map(|d| program.run(d, &data(case), DType::F32));
-        let bits = |r: &Vec<Vec<f64>>| r.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let program = record(case, DType::F32).unwrap();
+        let all = devices.each_ref().map(|d| program.run(d, &case_inputs(case), DType::F32).unwrap());
         assert_eq!(bits(&all[0]), bits(&all[1]), "{what}: 1 and 2 threads");
         assert_eq!(bits(&all[0]), bits(&all[2]), "{what}: 1 and 3 threads");
     });
@@ -110,7 +129,7 @@ fn results_do_not_depend_on_threads() {
 
 /// Every op named in `src/ops` is run by some case, forward or as a gradient.
 #[test]
-fn every_op_has_a_test_and_every_stem_a_benchmark() {
+fn every_op_has_a_test_and_a_benchmark() {
     let mut named = BTreeSet::new();
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ops");
     for file in std::fs::read_dir(dir).unwrap() {
@@ -121,16 +140,16 @@ fn every_op_has_a_test_and_every_stem_a_benchmark() {
         }
     }
     assert!(named.len() > 35, "{named:?}");
-    let tapes: Vec<Tape> = registry()
+    let tapes: Vec<Arc<Tape>> = registry()
         .iter()
         .flat_map(|(_, c)| c.small.iter())
         .map(|c| {
             let dtype = if only_f32(c) { DType::F32 } else { DType::F64 };
-            record(c, dtype, differentiable(c)).unwrap().tape
+            record(c, dtype).unwrap().tape
         })
         .collect();
     let missing: Vec<_> = named.iter().filter(|n| tapes.iter().all(|t| t.count(n) == 0)).collect();
     assert!(missing.is_empty(), "ops without a test case: {missing:?}");
     let idle: Vec<_> = registry().into_iter().filter(|(_, c)| c.bench.is_empty()).map(|(s, _)| s).collect();
-    assert!(idle.is_empty(), "stems without a benchmark: {idle:?}");
+    assert!(idle.is_empty(), "ops without a benchmark: {idle:?}");
 }

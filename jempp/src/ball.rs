@@ -1,23 +1,24 @@
-//! Balls around an image, and steps in them, as in foolbox 3.
+//! ε-balls around an image and steps in them, for adversarial perturbations, as in foolbox 3.
 //!
-//! Invariant: what a projection gives lies in the ball and in the box [−1, 1] exactly, not up to rounding: distances in
-//! float64 from the stored float32 values are at most ε. Lengths here are in the model's units, twice those of pixels.
+//! Invariant: a projected image lies in the ball and in the box [−1, 1] exactly, not just up to rounding: distances computed
+//! in float64 from the stored float32 values are at most ε. Lengths are in units of the model's inputs, [−1, 1], which are
+//! twice those of pixels in [0, 1].
 
 use engine::rng::Philox;
 use serde::{Deserialize, Serialize};
 
-/// Which distance from the image bounds a perturbation.
+/// The norm that bounds a perturbation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
-    /// The largest change of a value.
+    /// L∞: the largest absolute change of a value.
     Linf,
-    /// The root of the sum of squared changes over all values.
+    /// L2: the root of the sum of squared changes over all values.
     L2,
 }
 
 impl Norm {
-    /// Its name.
+    /// Its name in configurations and reports: `linf` or `l2`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linf => "linf",
@@ -25,7 +26,7 @@ impl Norm {
         }
     }
 
-    /// The distance of two images.
+    /// The distance between two images of the same length, computed in float64.
     pub fn distance(self, a: &[f32], b: &[f32]) -> f64 {
         let differences = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
         match self {
@@ -34,7 +35,7 @@ impl Norm {
         }
     }
 
-    /// A uniform draw from the ball of `epsilon` around `x0`, then clipped to the box.
+    /// A uniform sample from the ball of radius `epsilon` around `x0`, clipped to the box [−1, 1].
     pub fn random(self, x0: &[f32], epsilon: f64, rng: &mut Philox) -> Vec<f32> {
         let mut x: Vec<f32> = match self {
             Self::Linf => {
@@ -52,7 +53,8 @@ impl Norm {
         x
     }
 
-    /// Goes a step of this length along the gradient: its signs, or its direction. No gradient is no step.
+    /// Takes a step of this length along the gradient: along its sign (L∞) or its direction (L2). A zero gradient gives no
+    /// step.
     pub fn step(self, x: &mut [f32], gradient: &[f32], length: f64) {
         match self {
             Self::Linf => {
@@ -76,7 +78,7 @@ impl Norm {
         }
     }
 
-    /// Brings `x` back into the ball of `epsilon` around `x0`, which lies in the box, and then into the box.
+    /// Projects `x` to the ball of radius `epsilon` around `x0`, which must lie in the box [−1, 1], and then to the box.
     pub fn project(self, x: &mut [f32], x0: &[f32], epsilon: f64) {
         match self {
             Self::Linf => {
@@ -86,7 +88,7 @@ impl Norm {
             }
             Self::L2 => {
                 let (start, far) = (x.to_vec(), self.distance(x, x0));
-                // Rounding may leave the ball by some last bits; then the target shrinks by as much.
+                // Rounding to float32 may leave the ball by a few ulps; then the target radius is reduced by as much.
                 for k in 0..20 {
                     if self.distance(x, x0) <= epsilon {
                         break;
@@ -105,14 +107,14 @@ impl Norm {
     }
 }
 
-/// What norms are kept above when divided by, as in foolbox.
+/// Lower bound on norms that are divided by, as in foolbox.
 const TINY: f64 = 1e-12;
 
-/// The outermost float32 within `by` of `c` on its side.
+/// The float32 farthest from `c` in the direction of `by` whose distance is at most |`by`|.
 fn edge(c: f32, by: f64) -> f32 {
     let exact = f64::from(c) + by;
     let mut near = exact as f32;
-    // The sum may have been rounded already; the distance is what counts.
+    // The sum may already have been rounded, so the distance is checked.
     while (f64::from(near) - f64::from(c)).abs() > by.abs() {
         near = if by > 0.0 { near.next_down() } else { near.next_up() };
     }
@@ -132,8 +134,8 @@ mod tests {
             l2 in proptest::bool::ANY,
         ) {
             let norm = if l2 { Norm::L2 } else { Norm::Linf };
-            let mut rng = Philox::new(seed, Stream::Test, 0);
-            // Some values lie on the box's faces.
+            let mut rng = Philox::new(seed, Stream::TEST, 0);
+            // Some values lie on the faces of the box.
             let x0: Vec<f32> = (0..len).map(|_| (3.0 * rng.uniform() - 1.5).clamp(-1.0, 1.0)).collect();
             let within = |x: &[f32]| {
                 norm.distance(x, &x0) <= epsilon && x.iter().all(|v| (-1.0..=1.0).contains(v))
@@ -161,16 +163,16 @@ mod tests {
         assert!((x[0] - 0.3).abs() < 1e-7 && (x[1] - 0.4).abs() < 1e-7);
         Norm::L2.project(&mut x, &[0.0, 0.0], 0.25);
         assert!((x[0] - 0.15).abs() < 1e-7 && (x[1] - 0.2).abs() < 1e-7);
-        // What is inside stays as it is.
+        // A point inside the ball does not move.
         let mut y = x;
         Norm::L2.project(&mut y, &[0.0, 0.0], 0.25);
         assert_eq!(x, y);
     }
 
-    /// In d dimensions a share 2^-d of a ball's volume lies within half its radius.
+    /// In d dimensions a fraction 2^-d of a ball's volume lies within half its radius.
     #[test]
     fn starts_fill_the_ball() {
-        let mut rng = Philox::new(1, Stream::Test, 3);
+        let mut rng = Philox::new(1, Stream::TEST, 3);
         let x0 = [0.0f32; 3];
         for norm in [Norm::Linf, Norm::L2] {
             let near =

@@ -1,4 +1,4 @@
-//! The CPU that programs run on, and what a run keeps of its GPU. What there is of CUDA says [`engine::gpu::probe()`].
+//! The CPU, and a run's record of the algorithms chosen on its GPU. CUDA devices are listed by [`engine::gpu::probe()`].
 
 use crate::error::{Error, Result};
 use engine::{Device, Level};
@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What a run chose by measurement on its GPU (the algorithms of convolutions), in the run's folder.
+/// Name of the file in a run folder with the autotuned choices of its GPU (convolution algorithms).
 pub const CHOICES: &str = "gpu_choices.json";
 
-/// Keeps what was chosen by measurement in a run's folder, so that the run can be repeated as it was; nothing on a CPU.
+/// Saves the device's autotuned choices in a run folder, so that the run can be repeated with the same algorithms. Does
+/// nothing for a CPU, or if there were none.
 ///
 /// # Errors
-/// If it cannot be written.
+/// [`Error::Io`].
 pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
-    let Some(gpu) = device.as_gpu() else { return Ok(()) };
-    let choices: BTreeMap<String, String> = gpu.choices().into_iter().collect();
+    let choices = device.algorithm_choices();
     if choices.is_empty() {
         return Ok(());
     }
@@ -25,47 +25,48 @@ pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
     Ok(write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))?)
 }
 
-/// Takes over what a run kept, for programs planned from now on; returns how many choices there were. A file that is
-/// not there or damaged counts as none: the choices are then measured again.
+/// Loads the choices that a run saved, for programs planned from now on; returns their number. A missing or damaged file
+/// counts as no choices, which are then autotuned again.
 pub fn recall_choices(device: &Device, folder: &Path) -> usize {
-    let Some(gpu) = device.as_gpu() else { return 0 };
+    if !device.is_gpu() {
+        return 0;
+    }
     let text = fs::read_to_string(folder.join(CHOICES)).unwrap_or_default();
     let choices: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
     let count = choices.len();
-    gpu.recall(choices);
+    device.use_algorithm_choices(choices);
     count
 }
 
-/// The CPU as programs use it.
+/// The CPU, and how programs use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CpuInfo {
-    /// The model's name, where the system tells.
+    /// Model name, if the system reports it.
     pub model: Option<String>,
-    /// Threads that programs use.
+    /// Number of threads that programs use.
     pub threads: usize,
-    /// Threads that the system offers.
+    /// Number of threads that the system offers.
     pub available_threads: usize,
-    /// Instruction set that the kernels use: `portable`, `AVX2`, `AVX-512` or `AVX-512 with BF16`.
+    /// Instruction set of the kernels: `portable`, `AVX2`, `AVX-512` or `AVX-512 with BF16`.
     pub instruction_set: &'static str,
 }
 
-/// The CPU that `device` is, if it is one.
+/// Describes `device` if it is a CPU.
 pub fn cpu(device: &Device) -> Option<CpuInfo> {
-    let cpu = device.as_cpu()?;
     Some(CpuInfo {
         model: model_name(),
-        threads: cpu.pool.threads(),
+        threads: device.threads()?,
         available_threads: std::thread::available_parallelism().map_or(1, usize::from),
-        instruction_set: match cpu.simd.level() {
+        instruction_set: match device.instruction_set()? {
             Level::Portable => "portable",
             Level::Avx2 => "AVX2",
-            Level::Avx512 if cpu.simd.bf16() => "AVX-512 with BF16",
+            Level::Avx512 if device.has_bf16_instructions() => "AVX-512 with BF16",
             Level::Avx512 => "AVX-512",
         },
     })
 }
 
-/// The CPU's name, from Linux's `/proc/cpuinfo`.
+/// Model name of the CPU, from Linux's `/proc/cpuinfo`.
 pub fn model_name() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;

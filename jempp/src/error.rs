@@ -1,4 +1,4 @@
-//! What can go wrong in this crate, and the exit code each kind stands for.
+//! The error type of this crate, and the exit code of each kind of error.
 //!
 //! Invariant: the exit codes are part of the command line's interface and never change their meaning.
 
@@ -9,42 +9,42 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration that cannot be: an unknown key, a wrong type, a value out of range.
+    /// An invalid configuration: an unknown key, a wrong type, a value out of range.
     #[error("{0}")]
     Config(String),
-    /// Data that cannot be used: wrong shape, values out of range, too few images.
+    /// Unusable data: wrong shape, values out of range, too few images, nothing at a path.
     #[error("{0}")]
     Data(String),
-    /// A file whose bytes are not what its format says: cut short, corrupted or hostile.
+    /// A file whose bytes violate its format: truncated, corrupted or malicious.
     #[error("{0}")]
     Format(String),
-    /// The operating system refused a file operation.
+    /// A file operation failed.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder concerned.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A compute device is missing or failed.
+    /// A compute device is not available, or failed.
     #[error("{0}")]
     Device(String),
-    /// There is not enough memory; says what takes it, and what would fit.
+    /// Out of memory; the message says what uses it, and what would fit.
     #[error("{0}")]
     OutOfMemory(String),
-    /// Training left the region in which it can recover.
+    /// Training diverged and cannot recover.
     #[error("{0}")]
     Diverged(String),
-    /// The caller asked to stop.
+    /// Stopped at the caller's request.
     #[error("stopped on request")]
     Cancelled,
-    /// An output named explicitly is already there; nothing is overwritten silently.
+    /// An explicitly named output exists already; nothing is overwritten silently.
     #[error("{} exists already; choose another path or remove it", .0.display())]
     Exists(PathBuf),
-    /// The engine refused a program or its data: an error in this crate, unless it says that memory ran out.
+    /// The engine rejected a program or its data: a bug in this crate, unless memory ran out.
     #[error("engine: {0}")]
     Engine(#[from] engine::Error),
-    /// A state that this crate's own logic rules out.
+    /// A violated invariant: a bug in this crate.
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -67,13 +67,13 @@ impl From<jempp_formats::Error> for Error {
 }
 
 impl Error {
-    /// The operating system's `source` about `path`.
+    /// An [`Error::Io`] about `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
-    /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or its memory, 5 diverged,
-    /// 6 corrupt file, 7 input/output, 130 stopped. (0 is success and 2 is wrong usage, which never get here.)
+    /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or memory, 5 diverged, 6 corrupt file,
+    /// 7 input/output, 130 stopped. (0, success, and 2, wrong usage, are not errors of this crate.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(engine::Error::OutOfMemory(_)) | Self::OutOfMemory(_) => 4,

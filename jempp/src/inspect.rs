@@ -1,8 +1,9 @@
-//! What a run, a checkpoint or a model file holds, without running it.
+//! Describing a run, a checkpoint or a model file without running it.
 
 use crate::checkpoint;
 use crate::config::{Config, ModelConfig};
 use crate::error::{Error, Result};
+use crate::model::source::ModelSource;
 use crate::model::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor};
@@ -10,89 +11,90 @@ use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What was found.
+/// The description of a model and of the files around it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
-    /// The model's file.
+    /// The model file.
     pub model: PathBuf,
-    /// The checkpoint's folder, if the model is part of one.
+    /// The checkpoint folder, if the model is part of a checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// The run's folder, if the path was one.
+    /// The run folder, if the path is one.
     pub run: Option<PathBuf>,
     /// Steps of the run's checkpoints.
     pub checkpoints: Vec<u64>,
-    /// Shape of the network.
+    /// Architecture of the network.
     pub architecture: ModelConfig,
-    /// Whether the height and width in it are assumed, because a converted file did not tell.
+    /// Whether its image height and width are assumed, because the file it was converted from did not contain them.
     pub image_size_assumed: bool,
-    /// Trained values.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Iterations trained.
+    /// Number of training iterations.
     pub step: Option<u64>,
-    /// Name of the training data.
+    /// Name of the training data set.
     pub dataset: Option<String>,
-    /// Their checksum, in hexadecimal.
+    /// CRC-32C of the training data set, in hexadecimal.
     pub dataset_crc32c: Option<String>,
-    /// Names of the classes; none where they are plain numbers.
+    /// Names of the classes; empty if they only have numbers.
     pub class_names: Vec<String>,
     /// Seed of the training.
     pub seed: Option<u64>,
-    /// Statistics of batch norm: `recalibrated` or `running`.
+    /// Batch norm statistics: `recalibrated` or `running`.
     pub bn: Option<String>,
-    /// Version of this software that trained it.
+    /// Version of jempp that trained the model.
     pub jempp_version: Option<String>,
-    /// What it was converted from, if it was.
+    /// What the model was converted from, if it was converted.
     pub source: Option<String>,
-    /// How it was trained: preset, and what was changed in it.
+    /// The training configuration as a preset and the changes to it.
     pub recipe: Option<String>,
-    /// The judgement on the test images, if the run came to its end.
+    /// The final evaluation on the test images, if the run has finished.
     pub metrics: Option<Value>,
-    /// Draws that chains may start from.
-    pub bank: Option<BankSize>,
-    /// Chains of its training in the model's own file, as converted ones have them.
+    /// Start samples for chains.
+    #[serde(rename = "bank")]
+    pub start_samples: Option<StartSampleCounts>,
+    /// Number of images of the replay buffer in the model file itself, as in converted models.
     pub replay_buffer: Option<usize>,
-    /// Files of the checkpoint, or the model's file, with their sizes.
+    /// The files of the checkpoint, or the model file, with their sizes.
     pub files: Vec<FileSize>,
-    /// Tensors of the model's file.
+    /// The tensors of the model file.
     pub tensors: Vec<TensorShape>,
 }
 
-/// Size of a bank of draws.
+/// Numbers of start samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct BankSize {
-    /// Draws.
+pub struct StartSampleCounts {
+    /// Number of draws.
     pub draws: usize,
-    /// Classes with a mean.
+    /// Number of class means.
     pub classes: usize,
 }
 
-/// Size of a file.
+/// A file and its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileSize {
-    /// Name in its folder.
+    /// File name.
     pub name: String,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// A tensor as it is on disk.
+/// Name, type and shape of a tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TensorShape {
     /// Name.
     pub name: String,
     /// Element type.
     pub dtype: &'static str,
-    /// Extents; filters are O×I×H×W, images N×C×H×W.
+    /// Shape; filters are O×I×H×W, images N×C×H×W.
     pub shape: Vec<usize>,
 }
 
-/// Looks at a run folder, a checkpoint folder or a model file. In a checkpoint the checksums are verified.
+/// Describes a run folder, a checkpoint folder or a model file. The checksums of a checkpoint are verified.
 ///
 /// # Errors
-/// [`Error::Data`] when there is no model; [`Error::Format`] when it is damaged or of another format.
+/// [`Error::Data`] when there is no model; [`Error::Format`] when it is damaged or in another format.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     let model = checkpoint::resolve_model(path)?;
-    let container = checkpoint::load_model(&model)?;
+    let container = ModelSource::open(&model)?.into_container()?;
     let architecture = architecture(&container)?;
     container.check_finite()?;
     let dir = model.parent().filter(|d| d.join(checkpoint::MANIFEST).is_file()).map(Path::to_path_buf);
@@ -102,8 +104,8 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     let root = path.join("ckpt");
     let run = root.is_dir().then(|| path.to_path_buf());
     let checkpoints = checkpoint::steps(&root)?.into_iter().map(|(step, _)| step).collect();
-    let fact = |key: &str| container.meta.get(key).cloned();
-    let number = |key: &str| fact(key).and_then(|v| v.parse().ok());
+    let text = |key: &str| container.meta.get(key).cloned();
+    let number = |key: &str| text(key).and_then(|v| v.parse().ok());
     Ok(Inspection {
         files: files(&model, dir.as_deref())?,
         checkpoint: dir,
@@ -113,23 +115,23 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         architecture,
         image_size_assumed: container.meta.contains_key(IMAGE_SIZE),
         step: number("step"),
-        dataset: fact("dataset"),
-        dataset_crc32c: fact("dataset_crc32c"),
-        class_names: fact("class_names").and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default(),
+        dataset: text("dataset"),
+        dataset_crc32c: text("dataset_crc32c"),
+        class_names: text("class_names").and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default(),
         seed: number("seed"),
-        bn: fact("bn"),
-        jempp_version: fact("jempp_version"),
-        source: fact("source"),
-        recipe: fact("config").and_then(|c| recipe(&c)),
-        metrics: fact("metrics").and_then(|m| serde_json::from_str(&m).ok()),
-        bank: bank(&container),
+        bn: text("bn"),
+        jempp_version: text("jempp_version"),
+        source: text("source"),
+        recipe: text("config").and_then(|c| recipe(&c)),
+        metrics: text("metrics").and_then(|m| serde_json::from_str(&m).ok()),
+        start_samples: start_samples(&container),
         replay_buffer: container.get(REPLAY_BUFFER).and_then(|t| t.shape.first().copied()),
         tensors: container.tensors.iter().map(shape_of).collect(),
         model,
     })
 }
 
-/// Values of all tensors that are trained; each must be there.
+/// Number of trainable parameters; checks that all tensors exist.
 fn parameters(c: &Container, architecture: &ModelConfig) -> Result<u64> {
     let mut total = 0;
     listing::tensors(architecture, |name, shape| {
@@ -141,16 +143,16 @@ fn parameters(c: &Container, architecture: &ModelConfig) -> Result<u64> {
     Ok(total)
 }
 
-/// A configuration as its preset and what differs from it; none where it cannot be read.
+/// A configuration as its preset and the changes to it; `None` if it cannot be read.
 fn recipe(config: &str) -> Option<String> {
     let config = Config::from_sources("jempp", Some((config, "the configuration")), &[]).ok()?;
     let changes = config.changes().ok()?;
     Some([vec![format!("preset={}", config.preset)], changes].concat().join(" "))
 }
 
-fn bank(c: &Container) -> Option<BankSize> {
+fn start_samples(c: &Container) -> Option<StartSampleCounts> {
     let draws = c.get("init.classes")?.data.len();
-    Some(BankSize { draws, classes: c.get("init.means")?.shape.first().copied().unwrap_or(0) })
+    Some(StartSampleCounts { draws, classes: c.get("init.means")?.shape.first().copied().unwrap_or(0) })
 }
 
 fn shape_of(t: &Tensor) -> TensorShape {

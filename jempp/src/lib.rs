@@ -33,6 +33,7 @@ pub use config::Config;
 pub use engine::{self, Device};
 pub use error::{Error, Result};
 pub use jempp_data as data;
+pub use jempp_data::streams;
 pub use model::{Model, Scores};
 pub use sampling::draw::{SampleOptions, Samples, sample};
 pub use train::{Batch, StepMetrics, trainer::Trainer};

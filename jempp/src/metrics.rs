@@ -1,11 +1,11 @@
-//! Numbers by which models are judged, all computed in float64.
+//! Evaluation metrics of classifiers and detectors, all computed in float64.
 //!
-//! Invariant: a NaN never becomes a number: every function that could meet one returns an error instead.
+//! Invariant: no metric is computed from a NaN: functions whose input may contain one return an error.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Temperatures are looked for within e^±this.
+/// The search range of temperatures is e^±this.
 const REACH: f64 = 7.0;
 
 /// log Σ exp(x), without overflow. −∞ for no values; NaN if any is NaN or +∞.
@@ -18,7 +18,7 @@ pub fn logsumexp(x: &[f32]) -> f64 {
     max + x.iter().map(|v| (f64::from(*v) - max).exp()).sum::<f64>().ln()
 }
 
-/// Softmax of `logits` into `out`, as far as the shorter reaches. NaN where [`logsumexp`] is NaN.
+/// Writes the softmax of `logits` to `out`, up to the shorter length. NaN where [`logsumexp`] is NaN.
 pub fn softmax(logits: &[f32], out: &mut [f64]) {
     let lse = logsumexp(logits);
     for (p, l) in out.iter_mut().zip(logits) {
@@ -26,7 +26,7 @@ pub fn softmax(logits: &[f32], out: &mut [f64]) {
     }
 }
 
-/// The index of the largest of `x`; the first of several.
+/// The index of the largest value, the first if there are several; 0 for no values.
 pub fn argmax(x: &[f32]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {
@@ -37,7 +37,7 @@ pub fn argmax(x: &[f32]) -> usize {
     best
 }
 
-/// What a classifier said about labelled images: logits (n × classes) and labels, checked.
+/// Validated logits (n×classes) and labels of n images.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelledLogits<'a> {
     logits: &'a [f32],
@@ -46,14 +46,14 @@ pub struct LabelledLogits<'a> {
 }
 
 impl<'a> LabelledLogits<'a> {
-    /// Logits (n × `classes`) with n labels, n ≥ 1.
+    /// Validates logits (n×`classes`) and n labels, n ≥ 1.
     ///
     /// # Errors
-    /// [`Error::Data`] when sizes disagree, there is no image, a label is out of range or a logit is not finite.
+    /// [`Error::Data`] when lengths do not match, there is no image, a label is out of range or a logit is not finite.
     pub fn new(logits: &'a [f32], classes: usize, labels: &'a [u16]) -> Result<Self> {
         let (n, m) = (labels.len(), logits.len());
         if n == 0 || classes == 0 || n.checked_mul(classes) != Some(m) {
-            return Err(Error::Data(format!("{m} logits do not go with {n} labels of {classes} classes")));
+            return Err(Error::Data(format!("{m} logits do not match {n} labels of {classes} classes")));
         }
         if let Some(i) = labels.iter().position(|l| usize::from(*l) >= classes) {
             return Err(Error::Data(format!("label {} of image {i} is not below {classes}", labels[i])));
@@ -73,17 +73,17 @@ impl<'a> LabelledLogits<'a> {
         self.rows().map(f).sum::<f64>() / self.labels.len() as f64
     }
 
-    /// Share of images whose label has the largest logit.
+    /// Fraction of images whose label has the largest logit.
     pub fn accuracy(&self) -> f64 {
         self.mean(|(row, y)| f64::from(u8::from(argmax(row) == y)))
     }
 
-    /// Mean of −log p(y|x), in nats.
+    /// Negative log-likelihood: mean of −log p(y|x), in nats.
     pub fn nll(&self) -> f64 {
         self.mean(|(row, y)| logsumexp(row) - f64::from(row[y]))
     }
 
-    /// Mean of Σ_k (p_k − [y = k])², in [0, 2] (Brier, 1950, for several classes).
+    /// Brier score: mean of Σ_k (p_k − [y = k])², in [0, 2] (Brier, 1950, for several classes).
     pub fn brier(&self) -> f64 {
         let mut p = vec![0.0; self.classes];
         self.mean(|(row, y)| {
@@ -98,12 +98,12 @@ impl<'a> LabelledLogits<'a> {
         self.rows().map(|(row, _)| (f64::from(row[argmax(row)]) - logsumexp(row)).exp().min(1.0)).collect()
     }
 
-    /// Whether each image is classified right.
+    /// Whether each image is classified correctly.
     pub fn correct(&self) -> Vec<bool> {
         self.rows().map(|(row, y)| argmax(row) == y).collect()
     }
 
-    /// Confidence and accuracy by bins of confidence; see [`reliability`].
+    /// Confidence and accuracy per confidence bin; see [`reliability`].
     ///
     /// # Errors
     /// [`Error::Data`] when `bins` is 0.
@@ -120,29 +120,32 @@ impl<'a> LabelledLogits<'a> {
     }
 }
 
-/// Images whose confidence lies in (lo, hi].
+/// One bin of a reliability diagram: the images whose confidence lies in (lo, hi].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
-    /// Lower end, not in the bin.
+    /// Lower end, excluded.
     pub lo: f64,
-    /// Upper end, in the bin.
+    /// Upper end, included.
     pub hi: f64,
     /// Number of images.
     pub count: usize,
-    /// Mean confidence of them; 0 without images.
+    /// Their mean confidence; 0 if there are none.
     pub confidence: f64,
-    /// Accuracy on them; 0 without images.
+    /// Accuracy on them; 0 if there are none.
     pub accuracy: f64,
 }
 
-/// Sorts images into `bins` bins (i/bins, (i+1)/bins] by confidence (Guo et al., ICML 2017).
+/// The reliability diagram: groups images into `bins` bins (i/bins, (i+1)/bins] of equal width by confidence (Guo et al.,
+/// ICML 2017). `correct` says which images are classified correctly.
 ///
 /// # Errors
 /// [`Error::Data`] when `bins` is 0, lengths differ, or a confidence is not in (0, 1].
 pub fn reliability(confidence: &[f64], correct: &[bool], bins: usize) -> Result<Vec<Bin>> {
     if bins == 0 || confidence.len() != correct.len() {
         let (n, m) = (confidence.len(), correct.len());
-        return Err(Error::Data(format!("{n} confidences and {m} answers do not go into {bins} bins")));
+        return Err(Error::Data(format!(
+            "{n} confidences and {m} predictions cannot be put into {bins} bins"
+        )));
     }
     let end = |i: usize| i as f64 / bins as f64;
     let mut sums = vec![(0usize, 0.0f64, 0usize); bins];
@@ -150,7 +153,7 @@ pub fn reliability(confidence: &[f64], correct: &[bool], bins: usize) -> Result<
         if !(*c > 0.0 && *c <= 1.0) {
             return Err(Error::Data(format!("the confidence of image {i} is {c}, which is not in (0, 1]")));
         }
-        // The product may round across an end, so the ends themselves decide.
+        // The product may round across a bin boundary, so the boundaries themselves decide.
         let mut b = ((c * bins as f64).ceil() as usize).clamp(1, bins) - 1;
         while b > 0 && *c <= end(b) {
             b -= 1;
@@ -169,7 +172,7 @@ pub fn reliability(confidence: &[f64], correct: &[bool], bins: usize) -> Result<
     Ok(sums.into_iter().enumerate().map(bin).collect())
 }
 
-/// Expected calibration error: Σ |B|/n · |accuracy − confidence| over the bins. 0 without images.
+/// Expected calibration error: Σ |B|/n · |accuracy − confidence| over the bins; 0 if there are no images.
 pub fn ece(bins: &[Bin]) -> f64 {
     let n = bins.iter().map(|b| b.count).sum::<usize>().max(1) as f64;
     bins.iter().map(|b| b.count as f64 / n * (b.accuracy - b.confidence).abs()).sum()
@@ -179,22 +182,22 @@ pub fn ece(bins: &[Bin]) -> f64 {
 /// (Mann & Whitney, 1947). Exact, in O(n log n). Infinite scores are ordered like any other.
 ///
 /// # Errors
-/// [`Error::Data`] when a side is empty or a score is NaN.
+/// [`Error::Data`] when either slice is empty or a score is NaN.
 pub fn auroc(positive: &[f64], negative: &[f64]) -> Result<f64> {
     if positive.is_empty() || negative.is_empty() {
-        return Err(Error::Data("an AUROC needs scores on both sides".to_string()));
+        return Err(Error::Data("an AUROC needs positive and negative scores".to_string()));
     }
     for (side, scores) in [("positive", positive), ("negative", negative)] {
         if let Some(i) = scores.iter().position(|s| s.is_nan()) {
-            return Err(Error::Data(format!("score {i} of the {side} side is NaN")));
+            return Err(Error::Data(format!("{side} score {i} is NaN")));
         }
     }
     let mut all: Vec<(f64, bool)> =
         positive.iter().map(|s| (*s, true)).chain(negative.iter().map(|s| (*s, false))).collect();
     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    // Twice the number of ordered pairs, so that ties stay whole numbers.
+    // Twice the number of ordered pairs, so that ties are integers.
     let (mut twice, mut below) = (0u128, 0u128);
-    // Compared as numbers, so that −0 and 0 tie although they are sorted apart.
+    // Compared as numbers, so that −0 and 0 tie although the sort separates them.
     for ties in all.chunk_by(|a, b| a.0 == b.0) {
         let p = ties.iter().filter(|t| t.1).count() as u128;
         let n = ties.len() as u128 - p;
@@ -204,9 +207,9 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Result<f64> {
     Ok(twice as f64 / (2.0 * positive.len() as f64 * negative.len() as f64))
 }
 
-/// The temperature T at which softmax(logits / T) has the least negative log-likelihood (Guo et al., ICML 2017). The loss
-/// is convex in 1/T: its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. Where all images are classified right, or
-/// none, it has no least value, and the end of the range is given, e^±7.
+/// Temperature scaling: the T that minimises the negative log-likelihood of softmax(logits / T) (Guo et al., ICML 2017).
+/// The loss is convex in 1/T; its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. If the loss has no minimum, as when
+/// all images are classified correctly, an end of the search range e^±7 is returned.
 ///
 /// # Errors
 /// Those of [`LabelledLogits::new`].
@@ -228,7 +231,7 @@ pub fn temperature(logits: &[f32], classes: usize, labels: &[u16]) -> Result<f64
         .sum()
     };
     let (mut low, mut high) = (-REACH, REACH);
-    // 2⁻⁶⁰ of the range is below the last bit.
+    // 2⁻⁶⁰ of the range is less than an ulp.
     for _ in 0..60 {
         let middle = 0.5 * (low + high);
         if slope(middle.exp()) > 0.0 { high = middle } else { low = middle }
@@ -323,13 +326,13 @@ mod tests {
         // Pairs: 1>0, 1=1 (½), 3>0, 3>1 of 4.
         close(auroc(&[1.0, 3.0], &[0.0, 1.0]).unwrap(), 0.875);
         close(auroc(&[f64::INFINITY, -5.0], &[f64::NEG_INFINITY]).unwrap(), 1.0);
-        assert!(auroc(&[0.0, f64::NAN], &[0.0]).unwrap_err().to_string().contains("score 1 of the positive"));
+        assert!(auroc(&[0.0, f64::NAN], &[0.0]).unwrap_err().to_string().contains("positive score 1 is NaN"));
         assert!(auroc(&[], &[0.0]).is_err());
     }
 
     proptest! {
         #[test]
-        fn auroc_is_the_share_of_ordered_pairs(
+        fn auroc_is_the_fraction_of_ordered_pairs(
             p in proptest::collection::vec(-6i32..6, 1..40), n in proptest::collection::vec(-6i32..6, 1..40),
         ) {
             let (p, n): (Vec<f64>, Vec<f64>) =

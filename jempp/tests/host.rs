@@ -24,14 +24,17 @@ fn without_data_chains_come_from_noise_and_statistics_from_training() {
     let losses = [step(&mut alone, 0.5, None), step(&mut alone, 0.4, None)];
     assert!(losses.iter().all(|l| l.is_finite()));
     let model = alone.model().unwrap();
-    assert_eq!((model.facts["bn"].as_str(), model.facts.get("dataset")), ("running", None));
-    assert!(model.bank().unwrap().is_none());
+    assert_eq!((model.metadata["bn"].as_str(), model.metadata.get("dataset")), ("running", None));
+    assert!(model.start_samples().unwrap().is_none());
     // With data the same steps are others, as chains come from a buffer of other draws; statistics are recalibrated.
     let mut with = Trainer::from_toml(SMALL, 0, &device).unwrap();
     step(&mut with, 0.5, None);
     let model = with.model().unwrap();
-    assert_eq!((model.facts["bn"].as_str(), model.facts["dataset"].as_str()), ("recalibrated", "digits"));
-    assert!(model.bank().unwrap().is_some());
+    assert_eq!(
+        (model.metadata["bn"].as_str(), model.metadata["dataset"].as_str()),
+        ("recalibrated", "digits")
+    );
+    assert!(model.start_samples().unwrap().is_some());
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! Invariant: this is a program of its own with one test, so that its memory is what the reader takes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use jempp::checkpoint::model_from_bytes;
 use jempp::engine::Device;
 use jempp::model::Model;
+use jempp::model::source::ModelSource;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -128,13 +128,15 @@ fn memory_is_bounded_by_the_file() {
     for (what, bytes) in cases() {
         forget();
         let before = peak().unwrap();
-        let e = model_from_bytes(&bytes, Path::new("x"))
+        let length = bytes.len();
+        let e = ModelSource::from_bytes(bytes, Path::new("x"))
+            .and_then(ModelSource::into_container)
             .and_then(|c| Model::from_container(&device, &c))
             .unwrap_err();
         let took = peak().unwrap() - before;
-        let bound = FACTOR * bytes.len() as u64 + SPARE;
-        println!("{what}: {} bytes, {took} taken, {bound} allowed: {e}", bytes.len());
-        assert!(took <= bound, "{what}: {took} bytes taken for a file of {}", bytes.len());
+        let bound = FACTOR * length as u64 + SPARE;
+        println!("{what}: {length} bytes, {took} taken, {bound} allowed: {e}");
+        assert!(took <= bound, "{what}: {took} bytes taken for a file of {length}");
         assert_eq!(e.exit_code(), 6, "{what}: {e}");
         assert!(e.to_string().starts_with("x: "), "{what}: {e}");
     }

@@ -6,13 +6,14 @@ use engine::{Device, Spec, State};
 use jempp::config::{Config, Init};
 use jempp::network::Network;
 use jempp::sampling::{self, Draw, Langevin, LangevinSpec, Source};
+use jempp::streams;
 use jempp::train::{Batch, Counters, Options, Picks, Trainer};
 use jempp_data::Dataset;
 use proptest::prelude::*;
 
 /// 40 random 2×3 grey images of two classes, 15 and 25 of each, with correlated pixels.
 fn small_set() -> Dataset {
-    let mut rng = engine::rng::Philox::new(3, Stream::Test, 0);
+    let mut rng = engine::rng::Philox::new(3, Stream::TEST, 0);
     let mut images = Vec::new();
     let mut labels = Vec::new();
     for i in 0..40 {
@@ -44,7 +45,7 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
         let count = members.len() as f64;
         let mean: Vec<f64> = (0..6).map(|p| members.iter().map(|m| m[p]).sum::<f64>() / count).collect();
         let classes = vec![i32::from(class); n];
-        let place = (Stream::Test, u32::from(class));
+        let place = (Stream::TEST, u32::from(class));
         let spec = Spec::f32(&[1, 2, 3, 1]);
         let draws =
             sampling::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
@@ -86,7 +87,7 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
             counter,
             conditional,
             accumulate: None,
-            stream: Stream::Langevin,
+            stream: streams::LANGEVIN,
         };
         let mut l = Langevin::new(&device, &network, &spec).unwrap();
         for op in ["conv2d_weight_grad", "linear_weight_grad", "sum_rows", "sgd"] {
@@ -297,7 +298,7 @@ proptest! {
 mod kernels_args {
     use engine::ops::pyld_step::{Args, PyldStep};
     use engine::rng::Stream;
-    use engine::{DType, Device, Host, Spec, State, Tape};
+    use engine::{DType, Device, HostTensor, Spec, State, Tape};
 
     /// The engine's collapsed step on one value in float64.
     pub fn step(x: f64, g: f64, inner: u32, step_size: f64) -> f64 {
@@ -313,9 +314,9 @@ mod kernels_args {
             noise: 0.0,
             clip_after_noise: false,
         };
-        let y = t.one(PyldStep { args, stream: Stream::Test }, &[xv, gv]).unwrap();
+        let y = t.one(PyldStep { args, stream: Stream::TEST }, &[xv, gv]).unwrap();
         let mut p = t.plan(&Device::cpu(1), &[y]).unwrap();
-        p.run(&mut State::new(), &[(xv, Host::F64(&[x])), (gv, Host::F64(&[g]))]).unwrap();
+        p.run(&mut State::new(), &[(xv, HostTensor::F64(&[x])), (gv, HostTensor::F64(&[g]))]).unwrap();
         p.read::<f64>(y).unwrap()[0]
     }
 }

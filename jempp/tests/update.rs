@@ -3,7 +3,7 @@
 
 use engine::ops::pyld_step::{Args, PyldStep};
 use engine::rng::Stream;
-use engine::{DType, Device, Host, Slot, Spec, State, Tape};
+use engine::{DType, Device, HostTensor, Slot, Spec, State, Tape};
 use jempp::config::Config;
 use jempp::train::{Batch, Counters, Options, Trainer};
 use jempp_data::Dataset;
@@ -140,9 +140,9 @@ fn a_step_without_bounds_is_plain_ascent() {
         let mut t = Tape::new();
         let spec = Spec::new(&[4], DType::F64);
         let (xv, gv) = (t.input("x", spec), t.input("g", spec));
-        let y = t.one(PyldStep { args, stream: Stream::Test }, &[xv, gv]).unwrap();
+        let y = t.one(PyldStep { args, stream: Stream::TEST }, &[xv, gv]).unwrap();
         let mut p = t.plan(&Device::cpu(1), &[y]).unwrap();
-        p.run(&mut State::new(), &[(xv, Host::F64(&x)), (gv, Host::F64(&g))]).unwrap();
+        p.run(&mut State::new(), &[(xv, HostTensor::F64(&x)), (gv, HostTensor::F64(&g))]).unwrap();
         p.read::<f64>(y).unwrap().to_vec()
     };
     assert_eq!(run(args), [20.9, -3.5, 0.25, 1.5e6]);

@@ -95,7 +95,7 @@ fn work_on_the_fake() {
 /// A kernel gives the CPU's values, launched and replayed; needs NVRTC.
 fn launch_and_capture(gpu: &Gpu) {
     const SHAPE: (usize, usize) = (33, 100);
-    let x: Vec<f32> = (0u16..3300).map(|i| f32::from(i * 37 % 801) / 100.0 - 4.0).collect();
+    let x: Vec<f32> = (0u32..3300).map(|i| f32::from((i * 37 % 801) as u16) / 100.0 - 4.0).collect();
     let mut want = vec![0.0f32; SHAPE.0];
     logsumexp::cpu(SHAPE.1, &x, &mut want);
     let kernel = match logsumexp::cuda::logsumexp(gpu, SHAPE.0, SHAPE.1) {

@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::Device;
-use engine::rng::Stream;
 use jempp::config::Config;
+use jempp::streams;
 use jempp::train::{Options, Picks, Trainer};
 use jempp_data::{Dataset, Loader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -27,7 +27,7 @@ fn allocations(device: &Device, overrides: &[&str], warm: usize, n: usize) -> (u
     let train: Vec<u32> = (0..100).collect();
     let mut trainer = Trainer::new(&config, device, Some((&set, &train)), Options::default()).unwrap();
     let loader = |stream| Loader::new(train.clone(), 16, 7, stream).unwrap();
-    let (mut data, mut labelled) = (loader(Stream::ShuffleUnlabelled), loader(Stream::ShuffleLabelled));
+    let (mut data, mut labelled) = (loader(streams::SHUFFLE_UNLABELLED), loader(streams::SHUFFLE_LABELLED));
     let mut iterate = |n: usize| {
         for _ in 0..n {
             let picks = Picks { data: data.next_batch(), labelled: labelled.next_batch() };

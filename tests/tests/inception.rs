@@ -6,7 +6,7 @@ use engine::ops::avg_pool2d::{AvgPool2d, Pool};
 use engine::ops::elementwise::Mul;
 use engine::ops::max_pool2d::MaxPool2d;
 use engine::ops::reduce::SumAll;
-use engine::{DType, Device, Host, Spec, State, Tape, grad};
+use engine::{DType, Device, HostTensor, Spec, State, Tape, grad};
 use jempp_eval::fid::{FeatureSums, InceptionScoreSums, frechet_distance};
 use jempp_eval::inception::{Inception, Resize, SIDE, Variant};
 use jempp_formats::container::{Container, Tensor};
@@ -96,7 +96,7 @@ fn pooling_is_pytorchs() {
         let dx = grad(&mut tape, loss, &[x]).unwrap()[0];
         let mut plan = tape.plan(&Device::cpu(1), &[y, dx]).unwrap();
         let (a, b) = (noise("pool.x", 2 * 9 * 7 * 5), noise("pool.dy", spec.len()));
-        plan.run(&mut State::new(), &[(x, Host::F64(&a)), (dy, Host::F64(&b))]).unwrap();
+        plan.run(&mut State::new(), &[(x, HostTensor::F64(&a)), (dy, HostTensor::F64(&b))]).unwrap();
         for (v, part) in [(y, "y"), (dx, "dx")] {
             let want = f.tensor(&format!("pool.{name}.{part}")).unwrap().clone().channels_last();
             check(&format!("{name} {part}"), &plan.fetch::<f64>(v).unwrap(), &want.data, POOL);

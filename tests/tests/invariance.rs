@@ -60,7 +60,7 @@ fn the_batch_around_an_image_changes_no_bit() {
     let mut session = Session::new(&config(&[]), &Device::cpu(2)).unwrap();
     session.time_iterations(3).unwrap();
     let model: Model = session.model().unwrap();
-    let mut rng = Philox::new(5, Stream::Test, 0);
+    let mut rng = Philox::new(5, Stream::TEST, 0);
     let n = 75;
     let images: Vec<f32> = (0..n * 64).map(|_| 2.0 * rng.uniform() - 1.0).collect();
     let all = model.scores(&images).unwrap();
@@ -84,7 +84,7 @@ fn threads_share_a_model() {
     session.time_iterations(1).unwrap();
     let model = session.model().unwrap();
     let images = |i: u32| -> Vec<f32> {
-        let mut rng = Philox::new(6, Stream::Test, i);
+        let mut rng = Philox::new(6, Stream::TEST, i);
         (0..(i as usize % 9 + 1) * 64).map(|_| 2.0 * rng.uniform() - 1.0).collect()
     };
     let want: Vec<_> = (0..20).map(|i| model.scores(&images(i)).unwrap()).collect();

@@ -4,7 +4,7 @@
 use engine::ops::elementwise::Axpby;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use engine::{DType, Device, Host, Plan, State, Tape, Var, grad};
+use engine::{DType, Device, HostTensor, Plan, State, Tape, Var, grad};
 use jempp::config::{Config, ModelConfig, NormKind};
 use jempp::model::Model;
 use jempp::network::{BnMode, Network, Objective};
@@ -109,8 +109,8 @@ fn check(f: &Fixture, (case, norm, energy): (&str, NormKind, bool), dtype: DType
     let mut plan = tape.plan(&device, &outputs).unwrap();
     let images = get(f, "in.x");
     let narrow = images.f32s();
-    let host = if dtype == DType::F64 { Host::F64(&images.data) } else { Host::F32(&narrow) };
-    plan.run_shared(&state, &[(x, host), (y, Host::I32(&labels))]).unwrap();
+    let host = if dtype == DType::F64 { HostTensor::F64(&images.data) } else { HostTensor::F32(&narrow) };
+    plan.run_shared(&state, &[(x, host), (y, HostTensor::I32(&labels))]).unwrap();
     let tolerance = of(TOLERANCE, dtype);
     for (name, v) in named {
         let name = format!("{case}.{name}");
@@ -252,7 +252,7 @@ fn the_batch_around_an_image_changes_no_bit() {
             let total = tape.one(SumAll { factor: 1.0 }, &[density]).unwrap();
             let dx = grad(&mut tape, total, &[x]).unwrap()[0];
             let mut plan = tape.plan(&device, &[heads.logits, density, dx]).unwrap();
-            plan.run_shared(&state, &[(x, Host::F32(images))]).unwrap();
+            plan.run_shared(&state, &[(x, HostTensor::F32(images))]).unwrap();
             [heads.logits, density, dx].map(|v| plan.fetch::<f32>(v).unwrap())
         };
         let all = run(&images, vec![2, 1]);

@@ -19,7 +19,7 @@ use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
 use engine::ops::sgd::Sgd;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use engine::rng::Stream;
-use engine::{DType, Debugging, Device, Host, Level, Spec, State, Tape, Var, grad};
+use engine::{DType, Debugging, Device, HostTensor, Level, Spec, State, Tape, Var, grad};
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 
@@ -102,13 +102,13 @@ impl Run<'_> {
         let mut plan = self.tape.plan(device, &outputs).unwrap();
         let narrow: Vec<Vec<f32>> = self.inputs.iter().map(|(_, t)| t.f32s()).collect();
         let ints: Vec<Vec<i32>> = self.inputs.iter().map(|(_, t)| t.ints()).collect();
-        let binds: Vec<(Var, Host)> = (0..self.inputs.len())
+        let binds: Vec<(Var, HostTensor)> = (0..self.inputs.len())
             .map(|i| {
                 let (v, t) = &self.inputs[i];
                 match self.tape.spec(*v).unwrap().dtype {
-                    DType::F64 => (*v, Host::F64(&t.data)),
-                    DType::I32 => (*v, Host::I32(&ints[i])),
-                    _ => (*v, Host::F32(&narrow[i])),
+                    DType::F64 => (*v, HostTensor::F64(&t.data)),
+                    DType::I32 => (*v, HostTensor::I32(&ints[i])),
+                    _ => (*v, HostTensor::F32(&narrow[i])),
                 }
             })
             .collect();
@@ -320,7 +320,7 @@ fn pyld_args(r: &Run<'_>, inner: u32) -> PyldStep {
         noise: 0.0,
         clip_after_noise: false,
     };
-    PyldStep { args, stream: Stream::Test }
+    PyldStep { args, stream: Stream::TEST }
 }
 
 #[test]

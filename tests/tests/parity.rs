@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::ops::reduce::SumAll;
-use engine::{DType, Device, Host, Slot, Spec, Tape, grad};
+use engine::{DType, Device, HostTensor, Slot, Spec, Tape, grad};
 use jempp::config::Config;
 use jempp::network::{BnMode, Objective};
 use jempp::train::{Batch, Options, Trainer};
@@ -126,8 +126,9 @@ impl<'a> Run<'a> {
         let images = get(self.fixture, "in.x_labelled");
         let narrow = images.f32s();
         let l = get(self.fixture, "in.labels").ints();
-        let host = if self.dtype == DType::F64 { Host::F64(&images.data) } else { Host::F32(&narrow) };
-        plan.run_shared(self.trainer.state(), &[(x, host), (labels, Host::I32(&l))]).unwrap();
+        let host =
+            if self.dtype == DType::F64 { HostTensor::F64(&images.data) } else { HostTensor::F32(&narrow) };
+        plan.run_shared(self.trainer.state(), &[(x, host), (labels, HostTensor::I32(&l))]).unwrap();
         for (name, v) in &outs[..if with_labels { 4 } else { 3 }] {
             let got = match self.dtype {
                 DType::F64 => plan.read::<f64>(*v).unwrap().to_vec(),

@@ -78,7 +78,7 @@ fn interrupted(more: &[&str], at: &[u64]) -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn ten_interruptions_change_no_bit() {
-    let mut rng = Philox::new(4, Stream::Test, 0);
+    let mut rng = Philox::new(4, Stream::TEST, 0);
     let mut at: Vec<u64> = (0..10).map(|_| 1 + u64::from(rng.below(58))).collect();
     at.sort_unstable();
     at.dedup();

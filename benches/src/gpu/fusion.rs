@@ -10,7 +10,7 @@ use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Conv2dInputGrad, Geometry};
 use engine::ops::leaky_relu::LeakyReluGrad;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
-use engine::ops::{Case, Fill};
+use engine::testing::{Case, FillWith};
 use engine::{Device, Precision, Spec, Tape, Var};
 use kernels::gpu::cudnn_graph::{Fused, PATTERNS, Pattern};
 use kernels::gpu::{Buffer, Float, Gpu, GpuError};
@@ -104,14 +104,14 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
     let geometry = Geometry { stride: s.stride, pad: s.pad };
     let groups = vec![group; s.n / group];
     let conv = move |residual| Conv2d { geometry, bias: false, residual };
-    let f = Fill::Normal;
+    let f = FillWith::Normal;
     match pattern {
         Pattern::ConvAdd => {
-            let inputs: [(&[usize], Fill); 3] = [(&x, f.clone()), (&w, f.clone()), (&y, f)];
+            let inputs: [(&[usize], FillWith); 3] = [(&x, f.clone()), (&w, f.clone()), (&y, f)];
             Case::new("conv + residual", &inputs, move |t: &mut Tape, v: &[Var]| t.record(conv(true), v))
         }
         Pattern::ConvSums => {
-            let inputs: [(&[usize], Fill); 2] = [(&x, f.clone()), (&w, f)];
+            let inputs: [(&[usize], FillWith); 2] = [(&x, f.clone()), (&w, f)];
             Case::new("conv + sums", &inputs, move |t: &mut Tape, v: &[Var]| {
                 let y = t.one(conv(false), v)?;
                 let s = t.record(BnStats { groups: groups.clone() }, &[y])?;
@@ -120,7 +120,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
         }
         Pattern::LeakyConv => {
             let c: &[usize] = &[s.c];
-            let inputs = [(&x[..], f.clone()), (c, Fill::Positive), (c, f.clone()), (&w[..], f)];
+            let inputs = [(&x[..], f.clone()), (c, FillWith::Positive), (c, f.clone()), (&w[..], f)];
             Case::new("leaky + conv", &inputs, move |t: &mut Tape, v: &[Var]| {
                 // cuDNN's graph has no means.
                 let zero = t.one(engine::ops::elementwise::Axpby { a: 0.0, b: 0.0 }, &[v[2], v[2]])?;
@@ -130,7 +130,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
             })
         }
         Pattern::InputGradLeaky => {
-            let inputs: [(&[usize], Fill); 3] = [(&y, f.clone()), (&w, f.clone()), (&x, f)];
+            let inputs: [(&[usize], FillWith); 3] = [(&y, f.clone()), (&w, f.clone()), (&x, f)];
             Case::new("input gradient + leaky", &inputs, move |t: &mut Tape, v: &[Var]| {
                 let da = t.one(Conv2dInputGrad { geometry, x: Spec::f32(&x) }, &v[..2])?;
                 t.record(LeakyReluGrad { leak: LEAK }, &[v[2], da])

@@ -9,7 +9,7 @@ use engine::ops::bn_stats::BnStats;
 use engine::ops::elementwise::Mul;
 use engine::ops::reduce::SumAll;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
-use engine::ops::{Case, Fill};
+use engine::testing::{Case, FillWith};
 use engine::{Tape, Var, grad};
 use kernels::gpu::cudnn::batch_norm::{Backward, BatchNorm, Forward, Mode};
 use kernels::gpu::{Gpu, GpuError};
@@ -43,8 +43,12 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
 /// y, and the gradients of Σ y·dy by x, γ and β.
 fn ours(shape: [usize; 4]) -> Case {
     let c = shape[3];
-    let inputs: [(&[usize], Fill); 4] =
-        [(&shape, Fill::Normal), (&[c], Fill::Positive), (&[c], Fill::Normal), (&shape, Fill::Normal)];
+    let inputs: [(&[usize], FillWith); 4] = [
+        (&shape, FillWith::Normal),
+        (&[c], FillWith::Positive),
+        (&[c], FillWith::Normal),
+        (&shape, FillWith::Normal),
+    ];
     Case::new("batch norm", &inputs, move |t: &mut Tape, v: &[Var]| {
         let groups = vec![shape[0]];
         let s = t.record(BnStats { groups: groups.clone() }, &[v[0]])?;

@@ -4,9 +4,10 @@ use super::{Allowed, Check, Found, check, largest};
 use crate::Result;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::reduce::SumAll;
-use engine::ops::{Case, Fill, registry};
+use engine::ops::registry;
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Host, Spec, State, Tape, Var, bf16, grad};
+use engine::testing::{Case, FillWith};
+use engine::{DType, Device, HostTensor, Spec, State, Tape, Var, bf16, grad};
 use serde_json::json;
 
 pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
@@ -15,7 +16,7 @@ pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
     let cases =
         registry().into_iter().flat_map(|(stem, c)| c.small.into_iter().map(move |case| (stem, case)));
     cases
-        .filter(|(_, case)| !low || !case.low.is_empty())
+        .filter(|(_, case)| !low || !case.bf16.is_empty())
         .map(|(stem, case)| {
             let name = format!("{} {stem}: {}", allowed.name, case.name);
             check("op, CPU and GPU", name, || one(&case, &cpu, gpu, allowed.op))
@@ -55,30 +56,30 @@ enum Input {
 }
 
 impl Input {
-    fn host(&self) -> Host<'_> {
+    fn host(&self) -> HostTensor<'_> {
         match self {
-            Self::Real(x) => Host::F32(x),
-            Self::Low(x) => Host::BF16(x),
-            Self::Int(x) => Host::I32(x),
-            Self::Byte(x) => Host::U8(x),
+            Self::Real(x) => HostTensor::F32(x),
+            Self::Low(x) => HostTensor::BF16(x),
+            Self::Int(x) => HostTensor::I32(x),
+            Self::Byte(x) => HostTensor::U8(x),
         }
     }
 }
 
 impl Data {
     fn of(case: &Case, real: DType) -> Self {
-        let mut rng = Philox::new(23, Stream::Test, case.name.len() as u32);
-        let fill = |(i, (shape, fill)): (usize, &(Vec<usize>, Fill))| {
+        let mut rng = Philox::new(23, Stream::TEST, case.name.len() as u32);
+        let fill = |(i, (shape, fill)): (usize, &(Vec<usize>, FillWith))| {
             let n = shape.iter().product();
             match fill {
-                Fill::Normal | Fill::Fixed if case.dtype(i, real) == DType::BF16 => {
+                FillWith::Normal | FillWith::Fixed if case.dtype(i, real) == DType::BF16 => {
                     Input::Low((0..n).map(|_| bf16::from_f32(rng.normal())).collect())
                 }
-                Fill::Normal | Fill::Fixed => Input::Real((0..n).map(|_| rng.normal()).collect()),
-                Fill::Positive => Input::Real((0..n).map(|_| 0.5 + rng.uniform()).collect()),
-                Fill::Below(k) => Input::Int((0..n).map(|_| rng.below(*k as u32) as i32).collect()),
-                Fill::Ints(v) => Input::Int(v.clone()),
-                Fill::Bytes => Input::Byte((0..n).map(|_| rng.below(256) as u8).collect()),
+                FillWith::Normal | FillWith::Fixed => Input::Real((0..n).map(|_| rng.normal()).collect()),
+                FillWith::Positive => Input::Real((0..n).map(|_| 0.5 + rng.uniform()).collect()),
+                FillWith::Below(k) => Input::Int((0..n).map(|_| rng.below(*k as u32) as i32).collect()),
+                FillWith::Ints(v) => Input::Int(v.clone()),
+                FillWith::Bytes => Input::Byte((0..n).map(|_| rng.below(256) as u8).collect()),
             }
         };
         Self(case.inputs.iter().enumerate().map(fill).collect())
@@ -95,13 +96,14 @@ impl Program {
     /// The case's outputs and the gradients of a combination of them, with activations of type `real`.
     fn record(case: &Case, real: DType) -> Result<Self> {
         let mut tape = Tape::new();
-        let input = |(i, (shape, _)): (usize, &(Vec<usize>, Fill))| {
+        let input = |(i, (shape, _)): (usize, &(Vec<usize>, FillWith))| {
             tape.input("x", Spec::new(shape, case.dtype(i, real)))
         };
         let inputs: Vec<Var> = case.inputs.iter().enumerate().map(input).collect();
         let mut results = (case.record)(&mut tape, &inputs)?;
-        let smooth =
-            |(i, v): (usize, &Var)| matches!(case.inputs[i].1, Fill::Normal | Fill::Positive).then_some(*v);
+        let smooth = |(i, v): (usize, &Var)| {
+            matches!(case.inputs[i].1, FillWith::Normal | FillWith::Positive).then_some(*v)
+        };
         let wrt: Vec<Var> = inputs.iter().enumerate().filter_map(smooth).collect();
         if !wrt.is_empty() {
             let mut loss = None;
@@ -125,7 +127,7 @@ impl Program {
     fn run(&self, device: &Device, data: &Data, times: usize) -> Result<Vec<Vec<Vec<f32>>>> {
         let mut plan = self.tape.plan(device, &self.results)?;
         let mut state = State::on(device);
-        let binds: Vec<(Var, Host<'_>)> =
+        let binds: Vec<(Var, HostTensor<'_>)> =
             self.inputs.iter().copied().zip(data.0.iter().map(Input::host)).collect();
         let mut all = Vec::new();
         for _ in 0..times {

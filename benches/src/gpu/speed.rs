@@ -26,7 +26,7 @@ pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
         let differs = match allowed.precision {
             Precision::F32 => true,
             Precision::Tf32 => ["conv2d", "linear"].contains(&stem),
-            Precision::Bf16 => !case.low.is_empty(),
+            Precision::Bf16 => !case.bf16.is_empty(),
         };
         if !differs {
             continue;

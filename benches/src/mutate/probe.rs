@@ -1,9 +1,9 @@
 //! The parsers by name, for tests that feed them mutated bytes: of data sets, images, models and configurations.
 
 use engine::Device;
-use jempp::checkpoint::View;
-use jempp::interop::torch as models;
-use jempp::model::Model;
+use jempp::checkpoint::LazyReader;
+use jempp::interop::torch as moments;
+use jempp::model::{Model, published};
 use jempp::{Config, Error, Result};
 use jempp_data::untrusted;
 use jempp_formats::images::image_of;
@@ -100,17 +100,17 @@ impl Parser {
             Self::Gif => Ok(image_of(path, bytes, SIZE).map(drop)?),
             Self::Torch | Self::Legacy => {
                 let all = torch::tensors(bytes, path).map(drop).map_err(Error::from);
-                either(all, || models::model(bytes, path, models::Hints::default()).map(drop))
+                either(all, || published::read(bytes, path, published::Hints::default()).map(drop))
             }
-            Self::Moments => models::floats((bytes, path)).map(drop),
+            Self::Moments => moments::floats((bytes, path)).map(drop),
             Self::Safetensors => {
-                let view = View::of_bytes(bytes.to_vec(), path)?;
-                view.container(&view.names())?;
-                if !view.meta.contains_key("format") {
+                let reader = LazyReader::from_bytes(bytes.to_vec(), path)?;
+                reader.read(&reader.names())?;
+                if !reader.metadata.contains_key("format") {
                     return Ok(());
                 }
                 let model = Model::from_bytes(device, bytes.to_vec())?;
-                model.bank().map(drop)
+                model.start_samples().map(drop)
             }
             Self::Toml => {
                 let text = str::from_utf8(bytes).map_err(|e| place.unfit(e))?;

@@ -5,7 +5,7 @@ use super::probe::Parser;
 use crate::{Error, Result};
 use engine::Device;
 use jempp::model::thresholds::Thresholds;
-use jempp::model::{Bank, Scores};
+use jempp::model::{Scores, StartSamples};
 use jempp::{Config, Model};
 use jempp_formats::container::{Container, Tensor};
 use std::fs;
@@ -118,10 +118,14 @@ fn model() -> Result<Vec<u8>> {
     let config = Config::preset("digits")?;
     let mut model =
         Model::new(&Device::cpu(1), &config.model, |_, spec| Ok(vec![0.5; spec.shape().iter().product()]))?;
-    model.set_bank(Bank { means: vec![0.0; 640], draws: vec![0.1; 640], classes: (0..10).collect() });
+    model.set_start_samples(StartSamples {
+        means: vec![0.0; 640],
+        draws: vec![0.1; 640],
+        classes: (0..10).collect(),
+    });
     let scores = Scores { logits: vec![0.5; 400], log_density: (0..40).map(|i| i as f32).collect() };
     let labels: Vec<u16> = (0..40).map(|i| i % 10).collect();
     model.set_thresholds(Thresholds::fit(&scores, (10, &labels), [0.1, 0.05], "x")?);
-    model.facts.insert("config".into(), config.to_toml()?);
+    model.metadata.insert("config".into(), config.to_toml()?);
     Ok(model.to_container()?.to_bytes()?)
 }

@@ -68,7 +68,7 @@ fn text(i: &Inspection, all: bool) -> String {
     if let Some(n) = i.replay_buffer {
         line(&mut out, "buffer", format!("{n} chains; sample --start buffer continues them"));
     }
-    match i.bank {
+    match i.start_samples {
         Some(b) => {
             line(&mut out, "start images", format!("{} samples of {} class Gaussians", b.draws, b.classes))
         }

@@ -34,7 +34,7 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     let mut session = session.map_err(|e| with_advice(e, &config))?;
     session.limit(&limits(a));
     if a.dry_run {
-        let free = jempp::engine::shortage::free_bytes(&device);
+        let free = device.free_memory();
         let seconds = jempp_bench::iteration_seconds(&mut session)?;
         print(&outline(&session.outline(), seconds, free))?;
         return Ok(ExitCode::SUCCESS);

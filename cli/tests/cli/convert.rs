@@ -146,5 +146,5 @@ fn published_means_and_covariances_start_chains() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/torch");
     let [mean, cov] = ["mean.pt", "cov.pt"].map(|n| data.join(n).display().to_string());
     let err = place.run(&["convert", "run.pt", "a.safetensors", "--mean", &mean, "--cov", &cov]).fails(3);
-    assert!(err.contains("means of 2 classes and 3 values do not fit a model of 10 classes"), "{err}");
+    assert!(err.contains("means of 2 classes and 3 values do not match a model of 10 classes"), "{err}");
 }

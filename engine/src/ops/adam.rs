@@ -1,23 +1,23 @@
-//! Adam.
+//! The Adam optimiser (Kingma and Ba, 2015).
 
-use super::elementwise::Mul;
 use super::counter::Advance;
-use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
+use super::elementwise::Mul;
+use crate::case::{Case, Cases, FillWith as F};
+use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-pub use kernels::ops::adam::Args;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::adam::Args;
 use std::sync::Arc;
 
-/// New weight and moments from weight, first and second moment, gradient, the learning rate (one value) and the number of
-/// steps done before, `i32[1]`, which [`Advance`] moves on. No gradient.
+/// New weight and moments. Inputs: weight, first moment, second moment, gradient, learning rate (one value) and the number of
+/// steps done before (`i32[1]`, which [`Advance`] increments). Outputs: weight and both moments. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct Adam {
-    /// Constants.
+    /// Decay rates, ε and weight decay.
     pub args: Args,
-    /// Whether the weight has a copy in bf16, which is then the fourth result.
+    /// Whether a bf16 copy of the new weight is the fourth output.
     pub copy: bool,
 }
 
@@ -26,11 +26,11 @@ impl Op for Adam {
         "adam"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 6..=6, &[5])?;
+        check_inputs(x, 6..=6, &[5])?;
         ensure!(x[1..4].iter().all(|s| *s == x[0]), "weight, moments and gradient differ");
         ensure!(x[4].len() == 1, "the learning rate must be one value, got {}", x[4]);
         ensure!(x[5].len() == 1, "the number of steps must be one value, got {}", x[5]);
-        ensure!(!self.copy || x[0].dtype == DType::F32, "the copy is of f32, not {}", x[0]);
+        ensure!(!self.copy || x[0].dtype == DType::F32, "the bf16 copy needs f32 weights, not {}", x[0]);
         Ok([x[0]; 3].into_iter().chain(self.copy.then(|| x[0].with_dtype(DType::BF16))).collect())
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -47,7 +47,7 @@ impl Op for Adam {
             let (w, m, v) = (io.output::<T>(0)?, io.output(1)?, io.output(2)?);
             kernels::ops::adam::cpu(cpu, op.args, old, g, lr, done, [&mut *w, m, v]);
             if op.copy {
-                // Rounded by who asked for bf16.
+                // The engine rounds it to bf16.
                 io.output::<T>(3)?.copy_from_slice(w);
             }
             Ok(())
@@ -81,7 +81,7 @@ pub(super) fn cases() -> Cases {
             Case::new("first two", &inputs([small, small, &[]], done(0)), two),
             Case::new("later", &inputs([long, long, &[]], done(70_000)), step),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("gradient", &inputs([long, small, &[]], done(0)), step),
             Case::new("rate", &inputs([long, long, &[2]], done(0)), step),
             Case::new("steps", &inputs([long, long, &[]], F::Fixed), step),

@@ -1,13 +1,13 @@
-//! Means over windows of pixels.
+//! Average pooling.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::avg_pool2d;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::avg_pool2d;
 use kernels::ops::windows::Windows;
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use std::sync::Arc;
 pub struct Pool {
     /// Rows and columns of a window.
     pub size: usize,
-    /// Step from window to window.
+    /// Pixels between the starts of neighbouring windows.
     pub stride: usize,
-    /// Rows and columns of margin on every side, at most half a window.
+    /// Rows and columns of padding on every side, at most half a window.
     pub pad: usize,
 }
 
@@ -31,25 +31,28 @@ impl Pool {
         Windows { n: x.first(), h: size_of(1), w: size_of(2), c: x.last(), size, stride, pad }
     }
 
-    /// The spec of an array with a pixel a window.
+    /// The spec of the output: one pixel per window.
     pub(crate) fn infer(self, x: &Spec) -> core::result::Result<Spec, String> {
         let Self { size, stride, pad } = self;
         let &[n, h, w, c] = x.shape() else { return Err(format!("needs N×H×W×C, got {x}")) };
-        ensure!(size > 0 && stride > 0, "windows of {size} pixels and steps of {stride} are none");
-        ensure!(2 * pad <= size, "a margin of {pad} is more than half a window of {size}");
-        ensure!(h + 2 * pad >= size && w + 2 * pad >= size, "a window of {size} is larger than {x} with its margin");
+        ensure!(size > 0 && stride > 0, "windows of {size} pixels with stride {stride} are empty");
+        ensure!(2 * pad <= size, "padding of {pad} is more than half a window of {size}");
+        ensure!(
+            h + 2 * pad >= size && w + 2 * pad >= size,
+            "a window of {size} is larger than {x} with its padding"
+        );
         let v = self.over(x);
         Ok(x.with_shape(&[n, v.oh(), v.ow(), c]))
     }
 }
 
-/// N×H×W×C → the mean of each window. With `pads` pixels of the margin count as zeros (PyTorch's `count_include_pad`), else
-/// they do not count.
+/// N×H×W×C → the mean of each window, per channel. If `pads`, pixels of the padding count as zeros (PyTorch's
+/// `count_include_pad`), else they are left out of the mean.
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool2d {
     /// The windows.
     pub pool: Pool,
-    /// Whether the margin counts.
+    /// Whether padding counts.
     pub pads: bool,
 }
 
@@ -58,7 +61,7 @@ impl Op for AvgPool2d {
         "avg_pool2d"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         Ok(vec![self.pool.infer(&x[0])?])
     }
     fn flops(&self, _: &[Spec], y: &[Spec]) -> u64 {
@@ -74,17 +77,17 @@ impl Op for AvgPool2d {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, avg_pool2d::cuda::forward(gpu, &self.pool.over(&x[0]), self.pads)?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let x = t.spec(node.inputs[0])?;
         Ok(vec![want.add(0, || t.one(AvgPool2dGrad { of: *self, x }, &[dy]))?])
     }
 }
 
-/// Its transpose: dy → the spec of x.
+/// The gradient of [`AvgPool2d`]: dx from dy.
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool2dGrad {
-    /// What it is the transpose of.
+    /// The forward op.
     pub of: AvgPool2d,
     /// Spec of x.
     pub x: Spec,
@@ -95,7 +98,7 @@ impl Op for AvgPool2dGrad {
         "avg_pool2d_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         let y = self.of.pool.infer(&self.x)?;
         ensure!(x[0] == y, "dy is {}, not {y}", x[0]);
         Ok(vec![self.x])
@@ -113,7 +116,7 @@ impl Op for AvgPool2dGrad {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, avg_pool2d::cuda::grad(gpu, &self.of.pool.over(&self.x), self.of.pads)?)
     }
-    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, _: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(self.of, &[u]))?])
     }
@@ -134,7 +137,7 @@ pub(super) fn cases() -> Cases {
                 t.record(AvgPool2dGrad { of: of(3, 2, 0, true), x: spec }, x)
             }),
         ],
-        misfits: vec![
+        invalid: vec![
             case("rank", &[5, 6, 3], of(3, 1, 1, true)),
             case("margin", &[1, 5, 6, 3], of(3, 1, 2, true)),
             case("too large", &[1, 2, 6, 3], of(3, 1, 0, true)),

@@ -1,13 +1,16 @@
-//! Rows of a batch: cutting out, putting back among zeros, and joining.
+//! Rows of a batch: slices, their gradients, and concatenation.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
+    ensure, float, real,
+};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::batch;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::batch;
 use std::sync::Arc;
 
 /// Rows `start..start + rows` of the first axis.
@@ -24,7 +27,7 @@ impl Op for SliceRows {
         "slice_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=1, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=1, &[], |_| true)?;
         let Self { start, rows } = *self;
         ensure!(x[0].rank() > 0 && rows > 0, "needs an axis and at least one row");
         ensure!(start + rows <= x[0].first(), "rows {start}..{} of {}", start + rows, x[0]);
@@ -44,19 +47,19 @@ impl Op for SliceRows {
         let (at, n) = (self.start * x[0].row_len(), y[0].len());
         cuda_launch(gpu, x, y, batch::cuda::copy(gpu, float(&y[0]), (x[0].len(), at), n, (n, 0))?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let of = t.spec(node.inputs[0])?.first();
         Ok(vec![want.add(0, || t.one(EmbedRows { start: self.start, of }, &[dy]))?])
     }
 }
 
-/// x at row `start` of `of` rows, zeros elsewhere.
+/// x as rows `start..` of a tensor of `of` rows that is zero elsewhere: the gradient of [`SliceRows`].
 #[derive(Clone, Copy, Debug)]
 pub struct EmbedRows {
     /// First row.
     pub start: usize,
-    /// Rows of the result.
+    /// Number of rows of the output.
     pub of: usize,
 }
 
@@ -65,7 +68,7 @@ impl Op for EmbedRows {
         "embed_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=1, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=1, &[], |_| true)?;
         ensure!(x[0].rank() > 0, "needs an axis");
         ensure!(self.start + x[0].first() <= self.of, "{} at row {} of {}", x[0], self.start, self.of);
         Ok(vec![x[0].with_first(self.of)])
@@ -81,14 +84,14 @@ impl Op for EmbedRows {
         let at = self.start * x[0].row_len();
         cuda_launch(gpu, x, y, batch::cuda::embed(gpu, float(&y[0]), x[0].len(), at, y[0].len())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let rows = t.spec(node.inputs[0])?.first();
         Ok(vec![want.add(0, || t.one(SliceRows { start: self.start, rows }, &[u]))?])
     }
 }
 
-/// The inputs one after the other along the first axis.
+/// The concatenation of the inputs along the first axis.
 #[derive(Clone, Copy, Debug)]
 pub struct ConcatRows;
 
@@ -97,9 +100,9 @@ impl Op for ConcatRows {
         "concat_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=usize::MAX, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=usize::MAX, &[], |_| true)?;
         let same = |s: &Spec| s.rank() > 0 && s.with_first(1) == x[0].with_first(1);
-        ensure!(x.iter().all(same), "rows differ");
+        ensure!(x.iter().all(same), "inputs differ in more than the number of rows");
         Ok(vec![x[0].with_first(x.iter().map(Spec::first).sum())])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
@@ -129,7 +132,7 @@ impl Op for ConcatRows {
             Ok(())
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let mut start = 0;
         let mut grads = Vec::new();
@@ -142,7 +145,7 @@ impl Op for ConcatRows {
     }
 }
 
-/// n scalars as one vector `[n]`, so that they are read back in one go. No gradient.
+/// n scalars as one vector `[n]`, so that one readback brings them all. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct Pack;
 
@@ -151,7 +154,7 @@ impl Op for Pack {
         "pack"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=usize::MAX, &[])?;
+        check_inputs(x, 1..=usize::MAX, &[])?;
         ensure!(x.iter().all(|s| s.len() == 1), "packs scalars");
         Ok(vec![x[0].with_shape(&[x.len()])])
     }
@@ -172,17 +175,21 @@ pub(super) fn cases() -> Cases {
     let image: &[usize] = &[64, 32, 32, 3];
     Cases {
         small: vec![
-            Case::new("slice", &[(s, F::Normal)], cut).low(&[0]),
-            Case::new("embed", &[(s, F::Normal)], embed).low(&[0]),
-            Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join).low(&[0, 1, 2]),
+            Case::new("slice", &[(s, F::Normal)], cut).bf16(&[0]),
+            Case::new("embed", &[(s, F::Normal)], embed).bf16(&[0]),
+            Case::new("concat", &[(s, F::Normal), (&[2, 3, 2], F::Normal), (s, F::Normal)], join)
+                .bf16(&[0, 1, 2]),
             Case::new("pack", &[(&[], F::Fixed), (&[1], F::Fixed), (&[], F::Fixed)], pack),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("slice", &[(&[2, 3], F::Normal)], cut),
             Case::new("embed", &[(&[8, 3], F::Normal)], embed),
             Case::new("concat", &[(s, F::Normal), (&[2, 4, 2], F::Normal)], join),
             Case::new("pack", &[(&[], F::Fixed), (&[2], F::Fixed)], pack),
         ],
-        bench: vec![Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join).low(&[0, 1, 2])],
+        bench: vec![
+            Case::new("concat", &[(image, F::Normal), (image, F::Normal), (image, F::Normal)], join)
+                .bf16(&[0, 1, 2]),
+        ],
     }
 }

@@ -1,24 +1,27 @@
-//! Scale of the normalisation from variance and gamma: the second part of batch norm.
+//! The scale of a normalisation from variance and gamma: the second part of batch norm.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::bn_coeffs;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::bn_coeffs;
 use std::sync::Arc;
 
 /// `scale[G, C]` = `gamma[C]` / √(`var[G, C]` + eps); var may be `[C]` as well.
 #[derive(Clone, Copy, Debug)]
 pub struct BnCoeffs {
-    /// Added to the variance.
+    /// ε, added to the variance.
     pub eps: f64,
 }
 
 fn fits(var: &Spec, gamma: &Spec) -> core::result::Result<(), String> {
-    ensure!(gamma.rank() == 1 && var.rank() >= 1 && var.last() == gamma.len(), "{var} and {gamma} do not pair");
+    ensure!(
+        gamma.rank() == 1 && var.rank() >= 1 && var.last() == gamma.len(),
+        "variance {var} and gamma {gamma} do not fit each other"
+    );
     Ok(())
 }
 
@@ -27,7 +30,7 @@ impl Op for BnCoeffs {
         "bn_coeffs"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        check_inputs(x, 2..=2, &[])?;
         fits(&x[0], &x[1])?;
         Ok(vec![x[0]])
     }
@@ -45,17 +48,17 @@ impl Op for BnCoeffs {
         let (groups, c) = (x[0].rows(), x[0].last());
         cuda_launch(gpu, x, y, bn_coeffs::cuda::forward(gpu, self.eps, groups, c)?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let grads = t.record(BnCoeffsGrad { eps: self.eps }, &[node.inputs[0], node.inputs[1], dy])?;
         Ok(vec![want.add(0, || Ok(grads[0]))?, want.add(1, || Ok(grads[1]))?])
     }
 }
 
-/// `dvar[G, C]` and `dgamma[C]` from var, gamma and dscale.
+/// The gradients of the variance `[G, C]` and of gamma `[C]`, from variance, gamma and the gradient of the scale.
 #[derive(Clone, Copy, Debug)]
 pub struct BnCoeffsGrad {
-    /// Added to the variance.
+    /// ε, added to the variance.
     pub eps: f64,
 }
 
@@ -64,9 +67,9 @@ impl Op for BnCoeffsGrad {
         "bn_coeffs_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 3..=3, &[])?;
+        check_inputs(x, 3..=3, &[])?;
         fits(&x[0], &x[1])?;
-        ensure!(x[2] == x[0], "dscale is not like var");
+        ensure!(x[2] == x[0], "dscale differs in shape from the variance");
         Ok(vec![x[0], x[1]])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -93,7 +96,7 @@ pub(super) fn cases() -> Cases {
             Case::new("three groups", &[(&[3, 7], F::Positive), (&[7], F::Normal)], go),
             Case::new("no groups", &[(&[7], F::Positive), (&[7], F::Normal)], go),
         ],
-        misfits: vec![Case::new("channels", &[(&[3, 7], F::Positive), (&[6], F::Normal)], go)],
+        invalid: vec![Case::new("channels", &[(&[3, 7], F::Positive), (&[6], F::Normal)], go)],
         bench: vec![Case::new("three groups", &[(&[3, 128], F::Positive), (&[128], F::Normal)], go)],
     }
 }

@@ -1,20 +1,21 @@
-//! Running statistics folded from the statistics of one pass after another.
+//! Running statistics, updated with the statistics of one pass after another.
 
-use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_kernel, ensure, real};
+use crate::case::{Case, Cases, FillWith as F};
+use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
-pub use kernels::ops::bn_running_update::Fold;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::bn_running_update::Fold;
 use std::sync::Arc;
 
-/// r' from `r[C]`, the group statistics `s[G, C]`, and an accumulator `[C]` if the order has [`Fold::Steps`]. No gradient.
+/// New running statistics from the old ones `r[C]`, the statistics `s[G, C]` of groups, and an accumulator `[C]` if the
+/// order has [`Fold::Steps`]. Not differentiable.
 #[derive(Clone, Debug)]
 pub struct BnRunningUpdate {
-    /// Fraction of the new value (PyTorch's sense).
+    /// Weight of the new value, as in PyTorch.
     pub momentum: f64,
-    /// In which order passes update.
+    /// The order in which passes update the statistics.
     pub order: Vec<Fold>,
     /// Factor of each group's statistics: n/(n−1) for variances, else 1.
     pub correct: Vec<f64>,
@@ -26,14 +27,17 @@ impl Op for BnRunningUpdate {
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         let steps = self.order.iter().filter(|f| matches!(f, Fold::Steps(_))).count();
-        ensure!(steps <= 1, "folds {steps} accumulators");
-        arity(x, 2 + steps..=2 + steps, &[])?;
+        ensure!(steps <= 1, "there are {steps} accumulators; one is allowed");
+        check_inputs(x, 2 + steps..=2 + steps, &[])?;
         let (r, s) = (&x[0], &x[1]);
-        ensure!(r.rank() == 1 && s.rank() == 2 && s.last() == r.len(), "{r} and {s} do not pair");
+        ensure!(
+            r.rank() == 1 && s.rank() == 2 && s.last() == r.len(),
+            "running statistics {r} and group statistics {s} do not fit each other"
+        );
         ensure!(self.correct.len() == s.first(), "{} corrections for {s}", self.correct.len());
         let known = |f: &Fold| !matches!(f, Fold::Group(g) if *g >= s.first());
         ensure!(self.order.iter().all(known), "the order {:?} names groups that {s} lacks", self.order);
-        ensure!(x.len() < 3 || x[2] == *r, "the accumulator is not like r");
+        ensure!(x.len() < 3 || x[2] == *r, "accumulator and running statistics differ in shape");
         Ok(vec![*r])
     }
     fn may_alias(&self) -> &[(usize, usize)] {
@@ -51,7 +55,8 @@ impl Op for BnRunningUpdate {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
         let c = x[0].len();
-        let launch = kernels::ops::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
+        let launch =
+            kernels::ops::bn_running_update::cuda::update(gpu, self.momentum, &self.order, &self.correct, c)?;
         let acc = x.len() > 2;
         cuda_kernel(gpu, 0, move |gpu, io| {
             let acc = if acc { Some(io.gpu_input(2)?) } else { None };
@@ -68,7 +73,7 @@ pub(super) fn cases() -> Cases {
     let inputs: [(&[usize], F); 3] = [(&[7], F::Fixed), (&[2, 7], F::Fixed), (&[7], F::Fixed)];
     Cases {
         small: vec![Case::new("fold", &inputs, go.clone())],
-        misfits: vec![
+        invalid: vec![
             Case::new("groups", &[(&[7], F::Fixed), (&[3, 7], F::Fixed), (&[7], F::Fixed)], go.clone()),
             Case::new("no accumulator", &inputs[..2], go.clone()),
         ],

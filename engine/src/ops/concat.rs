@@ -1,25 +1,28 @@
-//! Channels of several images side by side, in a frame of zeros: also how an image gets a margin that is wider than high.
+//! Concatenation of images along their channels, with zero padding around. With one input it only pads, also by different
+//! amounts horizontally and vertically.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
+use crate::op::{
+    Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real,
+};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-pub use kernels::ops::concat::Frame;
-use kernels::ops::concat::{self, Inside};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::concat::Frame;
+use kernels::ops::concat::{self, Inside};
 use std::sync::Arc;
 
-/// N×H×W×C images, alike but for their channels, beside each other in the order of the inputs, with zeros around.
+/// The concatenation of N×H×W×C inputs along the channels, zero-padded. The inputs differ in C only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Concat {
-    /// The zeros.
+    /// The padding.
     pub frame: Frame,
 }
 
 impl Concat {
-    /// Where each input lies in the output, and the channels of zeros before and after it that are its own to write.
+    /// Where each input lies in the output, and how many channels of zeros before and after it are written with it.
     fn places(&self, x: &[Spec]) -> Vec<(Inside, [usize; 2])> {
         let (mut before, mut left) = (self.frame.before, x.iter().map(Spec::last).sum::<usize>());
         let mut out = Vec::with_capacity(x.len());
@@ -40,7 +43,7 @@ impl Op for Concat {
         "concat"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=usize::MAX, &[])?;
+        check_inputs(x, 1..=usize::MAX, &[])?;
         let Frame { rows, columns, before, after } = self.frame;
         let mut channels = before + after;
         for (i, v) in x.iter().enumerate() {
@@ -74,7 +77,7 @@ impl Op for Concat {
             Ok(())
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let specs = node.inputs.iter().map(|x| t.spec(*x)).collect::<Result<Vec<_>>>()?;
         let places = self.places(&specs).into_iter().enumerate();
@@ -82,10 +85,10 @@ impl Op for Concat {
     }
 }
 
-/// What of an image is inside a frame, which need not be zeros: the transpose of [`Concat`] in one of its inputs.
+/// The part of an image that lies inside a frame: the gradient of [`Concat`] for one of its inputs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cut {
-    /// What is taken off.
+    /// The frame that is cut off.
     pub frame: Frame,
 }
 
@@ -93,7 +96,11 @@ impl Cut {
     fn inside(&self, x: &Spec) -> core::result::Result<Inside, String> {
         let Frame { rows, columns, before, after } = self.frame;
         let &[n, h, w, c] = x.shape() else { return Err(format!("needs N×H×W×C, got {x}")) };
-        ensure!(h > 2 * rows && w > 2 * columns && c > before + after, "nothing of {x} is inside {:?}", self.frame);
+        ensure!(
+            h > 2 * rows && w > 2 * columns && c > before + after,
+            "nothing of {x} is inside the frame {:?}",
+            self.frame
+        );
         Ok(Inside { n, h: h - 2 * rows, w: w - 2 * columns, c: c - before - after, frame: self.frame })
     }
 }
@@ -103,7 +110,7 @@ impl Op for Cut {
         "cut"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         let v = self.inside(&x[0])?;
         Ok(vec![x[0].with_shape(&[v.n, v.h, v.w, v.c])])
     }
@@ -122,10 +129,11 @@ impl Op for Cut {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let fits = self.inside(&x[0]);
-        let v = fits.map_err(|_| crate::Error::Unsupported { op: self.name(), why: "its shapes do not fit" })?;
+        let v =
+            fits.map_err(|_| crate::Error::Unsupported { op: self.name(), why: "its shapes do not fit" })?;
         cuda_launch(gpu, x, y, concat::cuda::cut(gpu, &v)?)
     }
-    fn vjp(&self, t: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, _: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(Concat { frame: self.frame }, &[dy]))?])
     }
@@ -150,7 +158,7 @@ pub(super) fn cases() -> Cases {
             Case::new("two in a frame", &[(&[2, 3, 4, 5], F::Normal), (&[2, 3, 4, 2], F::Normal)], framed),
             Case::new("cut", &[(&[2, 6, 5, 9], F::Normal)], cut),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("sizes", &[(&[2, 3, 4, 1], F::Normal), (&[2, 4, 3, 1], F::Normal)], side),
             Case::new("rank", &[(&[3, 4, 1], F::Normal)], side),
             Case::new("all frame", &[(&[2, 6, 5, 5], F::Normal)], cut),

@@ -1,22 +1,24 @@
-//! 2-D convolution, NHWC × KRSC, and its two gradients as ops of their own; the three are closed under
-//! differentiation.
+//! 2-D convolution of N×H×W×C images with K×R×S×C filters, and its two gradients as ops of their own. The gradients of these
+//! three ops are again among the three.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::{Error, Result};
-use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, ensure, float, real,
+};
 use crate::ops::cast::like;
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use std::sync::Arc;
 
-/// Geometry of a convolution.
+/// Stride and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Step between output pixels.
+    /// Input pixels between neighbouring output pixels.
     pub stride: usize,
     /// Zero rows and columns on every side.
     pub pad: usize,
@@ -29,12 +31,15 @@ impl Geometry {
         };
         ensure!(c == wc, "the image has {c} channels, the filters {wc}");
         ensure!(self.stride > 0, "the stride is 0");
-        ensure!(h + 2 * self.pad >= r && wd + 2 * self.pad >= s, "filters {w} are larger than the padded image {x}");
+        ensure!(
+            h + 2 * self.pad >= r && wd + 2 * self.pad >= s,
+            "filters {w} are larger than the padded image {x}"
+        );
         Ok(ConvShape { n, h, w: wd, c, k, r, s, stride: self.stride, pad: self.pad })
     }
 }
 
-/// For kernels: a shape that does not fit is refused when recorded, and again here.
+/// For CUDA kernels, whose shapes were checked when the op was recorded.
 pub(crate) fn fit(op: &dyn Op, shape: core::result::Result<ConvShape, String>) -> Result<ConvShape> {
     shape.map_err(|_| Error::Unsupported { op: op.name(), why: "its shapes do not fit" })
 }
@@ -43,8 +48,8 @@ pub(crate) fn output(s: &ConvShape) -> [usize; 4] {
     [s.n, s.oh(), s.ow(), s.k]
 }
 
-/// y = x ∗ w + bias + residual. Inputs: x, w, then `bias[K]` if `bias`, then a tensor like y if `residual`. All but the bias
-/// may be bf16.
+/// y = x ∗ w + bias + residual. Inputs: x, w, then `bias[K]` if `bias`, then a tensor of the shape of y if `residual`. All
+/// but the bias may be bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2d {
     /// Stride and padding.
@@ -61,7 +66,7 @@ impl Op for Conv2d {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         let n = 2 + usize::from(self.bias) + usize::from(self.residual);
-        mixed(x, n..=n, &[], |i| i < 2 || !(self.bias && i == 2))?;
+        check_inputs_bf16(x, n..=n, &[], |i| i < 2 || !(self.bias && i == 2))?;
         let s = self.geometry.shape(&x[0], &x[1])?;
         let y = x[0].with_shape(&output(&s));
         if self.bias {
@@ -108,11 +113,11 @@ impl Op for Conv2d {
             Ok(conv.run(gpu, from, b, add, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (x, w, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
         let (xs, ws) = (t.spec(x)?, t.spec(w)?);
-        let dx = want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, w, add))?;
+        let dx = want.accumulate(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, w, add))?;
         let dw = want.add(1, || t.one(Conv2dWeightGrad { geometry, w: ws }, &[x, dy]))?;
         let mut grads = vec![dx, dw];
         if self.bias {
@@ -125,7 +130,7 @@ impl Op for Conv2d {
     }
 }
 
-/// dx from dy and w (and a tensor like dx to add).
+/// The gradient of x. Inputs: dy, w, and optionally a tensor of the shape of x to add.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2dInputGrad {
     /// Stride and padding.
@@ -135,7 +140,14 @@ pub struct Conv2dInputGrad {
 }
 
 impl Conv2dInputGrad {
-    pub(crate) fn record(t: &mut Tape, geometry: Geometry, x: Spec, dy: Var, w: Var, add: Option<Var>) -> Result<Var> {
+    pub(crate) fn record(
+        t: &mut Tape,
+        geometry: Geometry,
+        x: Spec,
+        dy: Var,
+        w: Var,
+        add: Option<Var>,
+    ) -> Result<Var> {
         let inputs: Vec<Var> = [dy, w].into_iter().chain(add).collect();
         t.one(Self { geometry, x }, &inputs)
     }
@@ -146,7 +158,7 @@ impl Op for Conv2dInputGrad {
         "conv2d_input_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 2..=3, &[], |_| true)?;
+        check_inputs_bf16(x, 2..=3, &[], |_| true)?;
         let s = self.geometry.shape(&self.x, &x[1])?;
         ensure!(x[0].shape() == output(&s), "dy is {}, not {:?}", x[0], output(&s));
         ensure!(x.len() < 3 || x[2].shape() == self.x.shape(), "the tensor to add is not {}", self.x);
@@ -182,7 +194,7 @@ impl Op for Conv2dInputGrad {
             Ok(conv.run(gpu, from, None, add, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (dy, w, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
         let ws = t.spec(w)?;
@@ -195,7 +207,7 @@ impl Op for Conv2dInputGrad {
     }
 }
 
-/// dw from x and dy, in float32 if they are bf16.
+/// The gradient of w, from x and dy; in float32 if they are bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv2dWeightGrad {
     /// Stride and padding.
@@ -209,7 +221,7 @@ impl Op for Conv2dWeightGrad {
         "conv2d_weight_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 2..=2, &[], |_| true)?;
+        check_inputs_bf16(x, 2..=2, &[], |_| true)?;
         let s = self.geometry.shape(&x[0], &self.w)?;
         ensure!(x[1].shape() == output(&s), "dy is {}, not {:?}", x[1], output(&s));
         Ok(vec![x[0].wide().with_shape(self.w.shape())])
@@ -234,14 +246,14 @@ impl Op for Conv2dWeightGrad {
             Ok(conv.run(gpu, from, None, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, dy, geometry) = (node.inputs[0], node.inputs[1], self.geometry);
         let xs = t.spec(x)?;
         let u = like(t, u, xs.dtype)?;
         let forward = Conv2d { geometry, bias: false, residual: false };
         Ok(vec![
-            want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, u, add))?,
+            want.accumulate(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, u, add))?,
             want.add(1, || t.one(forward, &[x, u]))?,
         ])
     }
@@ -250,11 +262,12 @@ impl Op for Conv2dWeightGrad {
 /// (n, h, w, c, k, filter, stride, pad)
 type Dims = (usize, usize, usize, usize, usize, usize, usize, usize);
 
+/// Forward pass and gradients with square filters.
 fn three(d: Dims) -> Vec<Case> {
     oblong(d, d.5)
 }
 
-/// The same with filters of another width.
+/// Forward pass and gradients with filters of height f and width `width`.
 fn oblong((n, h, w, c, k, f, stride, pad): Dims, width: usize) -> Vec<Case> {
     let geometry = Geometry { stride, pad };
     let x = [n, h, w, c];
@@ -267,17 +280,21 @@ fn oblong((n, h, w, c, k, f, stride, pad): Dims, width: usize) -> Vec<Case> {
             &[(&x, F::Normal), (&ws, F::Normal), (&[k], F::Normal), (&y, F::Normal)],
             move |t, x| t.record(Conv2d { geometry, bias: true, residual: true }, x),
         )
-        .low(&[0, 1, 3]),
-        Case::new(format!("input_grad {what}"), &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)], move |t, v| {
-            let x = t.spec(v[2])?;
-            t.record(Conv2dInputGrad { geometry, x }, v)
-        })
-        .low(&[0, 1, 2]),
+        .bf16(&[0, 1, 3]),
+        Case::new(
+            format!("input_grad {what}"),
+            &[(&y, F::Normal), (&ws, F::Normal), (&x, F::Normal)],
+            move |t, v| {
+                let x = t.spec(v[2])?;
+                t.record(Conv2dInputGrad { geometry, x }, v)
+            },
+        )
+        .bf16(&[0, 1, 2]),
         Case::new(format!("weight_grad {what}"), &[(&x, F::Normal), (&y, F::Normal)], move |t, v| {
             let w = t.spec(v[0])?.with_shape(&ws);
             t.record(Conv2dWeightGrad { geometry, w }, v)
         })
-        .low(&[0, 1]),
+        .bf16(&[0, 1]),
     ]
 }
 
@@ -315,7 +332,7 @@ pub(super) fn cases() -> Cases {
     ];
     Cases {
         small: small.into_iter().flat_map(three).chain(across).chain(down).collect(),
-        misfits: vec![
+        invalid: vec![
             Case::new("channels", &[(&[1, 4, 4, 3], F::Normal), (&[2, 3, 3, 2], F::Normal)], go),
             Case::new("rank", &[(&[4, 4, 3], F::Normal), (&[2, 3, 3, 3], F::Normal)], go),
             Case::new("too large", &[(&[1, 1, 1, 3], F::Normal), (&[2, 5, 5, 3], F::Normal)], go),

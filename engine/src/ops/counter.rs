@@ -1,18 +1,18 @@
-//! Counters that programs move on by themselves.
+//! Counters in the state, which programs increment.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::op::{Op, Prepared, cpu_kernel, cuda_launch, ensure};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::ops::counter;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::counter;
 use std::sync::Arc;
 
-/// x + by for `i32` x of any shape, wrapping. No gradient.
+/// x + by for int32 x of any shape, wrapping on overflow. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct Advance {
-    /// What is added.
+    /// The increment.
     pub by: i32,
 }
 
@@ -22,7 +22,7 @@ impl Op for Advance {
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
         ensure!(x.len() == 1, "takes 1 input, got {}", x.len());
-        ensure!(x[0].dtype == DType::I32, "counts in i32, got {}", x[0]);
+        ensure!(x[0].dtype == DType::I32, "needs i32, got {}", x[0]);
         Ok(vec![x[0]])
     }
     fn may_alias(&self) -> &[(usize, usize)] {
@@ -47,7 +47,7 @@ pub(super) fn cases() -> Cases {
     let advance = |t: &mut Tape, x: &[Var]| t.record(Advance { by: 3 }, x);
     Cases {
         small: vec![Case::new("advance", &[(&[3], F::Ints(vec![7, -9, i32::MAX]))], advance)],
-        misfits: vec![Case::new("advance", &[(&[3], F::Normal)], advance)],
+        invalid: vec![Case::new("advance", &[(&[3], F::Normal)], advance)],
         bench: vec![Case::new("advance", &[(&[1], F::Ints(vec![5]))], advance)],
     }
 }

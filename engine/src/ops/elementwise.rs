@@ -1,16 +1,19 @@
 //! Copies, constants, a·x + b·y and products, elementwise.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch, ensure, float,
+    real,
+};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::elementwise;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::elementwise;
 use std::sync::Arc;
 
-/// y = x, in memory of its own.
+/// y = x, a copy.
 #[derive(Debug)]
 pub struct Identity;
 
@@ -41,15 +44,15 @@ impl Op for Identity {
             Ok(())
         })
     }
-    fn vjp(&self, _: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, _: &mut Tape, _: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         Ok(vec![dy[0].filter(|_| want.needs(0)).map_or(Grad::None, Grad::Add)])
     }
 }
 
-/// A tensor of one value.
+/// A tensor whose elements all have one value.
 #[derive(Debug)]
 pub struct Fill {
-    /// Its spec; a real type.
+    /// Its spec, of a real type.
     pub spec: Spec,
     /// Its value.
     pub value: f64,
@@ -74,7 +77,7 @@ impl Op for Fill {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, elementwise::cuda::fill(gpu, float(&y[0]), self.value, y[0].len())?)
     }
-    fn vjp(&self, _: &mut Tape, _: &NodeRef, _: &[Option<Var>], _: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, _: &mut Tape, _: &Node, _: &[Option<Var>], _: &GradRequest) -> Result<Vec<Grad>> {
         Ok(Vec::new())
     }
 }
@@ -93,7 +96,7 @@ impl Op for Axpby {
         "axpby"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=2, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=2, &[], |_| true)?;
         ensure!(x.iter().all(|s| s == &x[0]), "shapes differ");
         Ok(vec![x[0]])
     }
@@ -124,7 +127,7 @@ impl Op for Axpby {
         };
         cuda_launch(gpu, x, y, launch)
     }
-    fn vjp(&self, t: &mut Tape, _: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, _: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let mut scaled = |i: usize, f: f64| {
             want.add(i, || if f == 1.0 { Ok(dy) } else { t.one(Self { a: f, b: 0.0 }, &[dy]) })
@@ -142,7 +145,7 @@ impl Op for Mul {
         "mul"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 2..=2, &[], |_| true)?;
+        check_inputs_bf16(x, 2..=2, &[], |_| true)?;
         ensure!(x[0] == x[1], "shapes differ");
         Ok(vec![x[0]])
     }
@@ -155,7 +158,7 @@ impl Op for Mul {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, elementwise::cuda::mul(gpu, float(&y[0]), y[0].len())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (x, y) = (node.inputs[0], node.inputs[1]);
         Ok(vec![want.add(0, || t.one(Self, &[dy, y]))?, want.add(1, || t.one(Self, &[dy, x]))?])
@@ -169,26 +172,27 @@ pub(super) fn cases() -> Cases {
     let mul = |t: &mut Tape, x: &[Var]| t.record(Mul, x);
     Cases {
         small: vec![
-            Case::new("axpby", &[(s, F::Normal), (s, F::Normal)], axpby).low(&[0, 1]),
-            Case::new("scale", &[(s, F::Normal)], |t, x| t.record(Axpby { a: -3.0, b: 0.0 }, x)).low(&[0]),
-            Case::new("mul", &[(s, F::Normal), (s, F::Normal)], mul).low(&[0, 1]),
-            Case::new("square", &[(s, F::Normal)], |t, x| t.record(Mul, &[x[0], x[0]])).low(&[0]),
-            Case::new("identity", &[(s, F::Normal)], |t, x| t.record(Identity, x)).low(&[0]),
+            Case::new("axpby", &[(s, F::Normal), (s, F::Normal)], axpby).bf16(&[0, 1]),
+            Case::new("scale", &[(s, F::Normal)], |t, x| t.record(Axpby { a: -3.0, b: 0.0 }, x)).bf16(&[0]),
+            Case::new("mul", &[(s, F::Normal), (s, F::Normal)], mul).bf16(&[0, 1]),
+            Case::new("square", &[(s, F::Normal)], |t, x| t.record(Mul, &[x[0], x[0]])).bf16(&[0]),
+            Case::new("identity", &[(s, F::Normal)], |t, x| t.record(Identity, x)).bf16(&[0]),
             Case::new("fill", &[(s, F::Normal)], |t, x| {
                 let spec = t.spec(x[0])?;
                 let c = t.one(Fill { spec, value: 0.25 }, &[])?;
                 t.record(Mul, &[x[0], c])
             })
-            .low(&[0]),
+            .bf16(&[0]),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("axpby", &[(s, F::Normal), (&[3], F::Normal)], axpby),
             Case::new("mul", &[(s, F::Normal), (s, F::Below(3))], mul),
         ],
         bench: vec![
-            Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby).low(&[0, 1]),
-            Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul).low(&[0, 1]),
-            Case::new("axpby", &[(&[64, 32, 32, 160], F::Normal), (&[64, 32, 32, 160], F::Normal)], axpby).low(&[0, 1]),
+            Case::new("axpby", &[(big, F::Normal), (big, F::Normal)], axpby).bf16(&[0, 1]),
+            Case::new("mul", &[(big, F::Normal), (big, F::Normal)], mul).bf16(&[0, 1]),
+            Case::new("axpby", &[(&[64, 32, 32, 160], F::Normal), (&[64, 32, 32, 160], F::Normal)], axpby)
+                .bf16(&[0, 1]),
         ],
     }
 }

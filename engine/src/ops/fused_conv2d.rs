@@ -1,33 +1,36 @@
-//! A convolution with what a pre-activation network puts around it: its input is normalised and rectified on load, so that
-//! the normalised tensor is never stored, and its result's batch statistics are gathered while the result is written.
-//! Its gradients do the same. Made for a CPU; on a GPU the plain ops run one after another.
+//! A convolution fused with the batch norms around it in a pre-activation network. In the prologue the input is normalised and
+//! rectified as it is loaded, so that the normalised tensor is never stored; in the epilogue the output's batch statistics
+//! are accumulated as it is written. The gradients are fused likewise. Made for CPUs: on a GPU the unfused kernels run one
+//! after another.
 
-use super::bn_stats::{grouped, through};
+use super::bn_stats::through;
 use super::conv2d::{Conv2dInputGrad, Conv2dWeightGrad, Geometry, fit, output};
 use super::scale_shift_leaky::{ScaleShiftLeaky, ScaleShiftLeakyGrad, coefficients};
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
+use crate::ops::grouped::grouped;
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::Add;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
-use kernels::ops::fused_conv2d::{self as kernel, Normalise, cuda};
 use kernels::gpu::Gpu;
+use kernels::ops::conv2d::Add;
+use kernels::ops::fused_conv2d::{self as kernel, Normalise, cuda};
 use std::sync::Arc;
 
-/// y = x' ∗ w + bias + residual. Inputs: x, w, `bias[K]`; with `norm` mean, scale and shift, by which x' is x normalised,
-/// else x' is x; with `residual` a tensor like y. Outputs: y; with `stats` mean[G, K] and biased var[G, K] of y.
+/// y = x' ∗ w + bias + residual, where x' is x normalised by `norm`, or x itself. Inputs: x, w, `bias[K]`; with `norm` also
+/// mean, scale and shift; with `residual` also a tensor of the shape of y. Outputs: y; with `stats` also mean[G, K] and
+/// biased var[G, K] of y.
 #[derive(Clone, Debug)]
 pub struct FusedConv2d {
     /// Stride and padding.
     pub geometry: Geometry,
-    /// How x is normalised.
+    /// The normalisation of x.
     pub norm: Option<ScaleShiftLeaky>,
     /// Whether there is a residual input.
     pub residual: bool,
-    /// y's groups of images, if its statistics are wanted.
+    /// The groups of images (images per group, in order) for which statistics of y are computed, if any.
     pub stats: Option<Vec<usize>>,
 }
 
@@ -42,7 +45,7 @@ impl ScaleShiftLeaky {
 }
 
 impl FusedConv2d {
-    /// The number of the residual input, if there is one: after bias or shift.
+    /// Index of the residual input, if there is one: the last.
     fn added(&self) -> Option<usize> {
         self.residual.then_some(if self.norm.is_some() { 6 } else { 3 })
     }
@@ -54,7 +57,7 @@ impl Op for FusedConv2d {
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
         let n = 3 + 3 * usize::from(self.norm.is_some()) + usize::from(self.residual);
-        arity(x, n..=n, &[])?;
+        check_inputs(x, n..=n, &[])?;
         let s = self.geometry.shape(&x[0], &x[1])?;
         let y = x[0].with_shape(&output(&s));
         ensure!(x[2].shape() == [s.k], "the bias is {}, not {} values", x[2], s.k);
@@ -117,7 +120,7 @@ impl Op for FusedConv2d {
             Ok(conv.run(gpu, from, filters, add, io.gpu_output(0)?, found, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let dy = match &self.stats {
             Some(groups) if dy[1].is_some() || dy[2].is_some() => {
                 Some(through(t, groups, node.outputs[0], node.outputs[1], dy[0], (dy[1], dy[2]))?)
@@ -129,7 +132,7 @@ impl Op for FusedConv2d {
         let mut grads = match &self.norm {
             None => {
                 let xs = t.spec(x)?;
-                let dx = want.total(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, w, add))?;
+                let dx = want.accumulate(0, |add| Conv2dInputGrad::record(t, geometry, xs, dy, w, add))?;
                 vec![dx, want.add(1, || t.one(Conv2dWeightGrad { geometry, w: ws }, &[x, dy]))?]
             }
             Some(norm) => self.normed_vjp(t, norm, node, dy, want)?,
@@ -147,25 +150,25 @@ impl FusedConv2d {
     fn normed_vjp(
         &self,
         t: &mut Tape,
-        like: &ScaleShiftLeaky,
-        node: &NodeRef,
+        norm: &ScaleShiftLeaky,
+        node: &Node,
         dy: Var,
-        want: &Wanted,
+        want: &GradRequest,
     ) -> Result<Vec<Grad>> {
         let &[x, w, _, mean, scale, shift, ..] = &node.inputs[..] else { return Ok(Vec::new()) };
-        let (geometry, like, xs, ws) = (self.geometry, like.clone(), t.spec(x)?, t.spec(w)?);
+        let (geometry, norm, xs, ws) = (self.geometry, norm.clone(), t.spec(x)?, t.spec(w)?);
         let summed = (3..6).any(|i| want.needs(i));
         let (mut dh, mut sums) = (None, None);
         if summed {
-            let op = FusedConv2dInputGrad { geometry, like: like.clone() };
+            let op = FusedConv2dInputGrad { geometry, norm: norm.clone() };
             let out = t.record(op, &[dy, w, x, mean, scale, shift])?;
             (dh, sums) = (Some(out[0]), Some([out[1], out[2]]));
         } else if want.needs(0) {
             dh = Some(Conv2dInputGrad::record(t, geometry, xs, dy, w, None)?);
         }
         let dx = match dh {
-            Some(dh) => want.total(0, |add| {
-                let op = ScaleShiftLeakyGrad { like: like.clone(), add: add.is_some(), stats: false };
+            Some(dh) => want.accumulate(0, |add| {
+                let op = ScaleShiftLeakyGrad { forward: norm.clone(), add: add.is_some(), stats: false };
                 let inputs: Vec<Var> = [x, dh, mean, scale, shift].into_iter().chain(add).collect();
                 t.one(op, &inputs)
             })?,
@@ -175,21 +178,22 @@ impl FusedConv2d {
             Some(sums) => coefficients(t, [mean, scale], sums, want, 3)?,
             None => [Grad::None; 3],
         };
-        let op = FusedConv2dWeightGrad { geometry, like, w: ws };
+        let op = FusedConv2dWeightGrad { geometry, norm, w: ws };
         let dw = want.add(1, || t.one(op, &[x, mean, scale, shift, dy]))?;
         let [dmean, dscale, dshift] = of_norm;
         Ok(vec![dx, dw, dmean, dscale, dshift])
     }
 }
 
-/// dh, the gradient of what x is normalised to, with dscale[G, C] = Σ dz·(x − mean) and dshift[G, C] = Σ dz, dz = leaky'(z)·dh.
-/// Inputs: dy, w, x, mean, scale, shift.
+/// The gradient dh of the normalised input, and the sums from which the gradients of the normalisation follow:
+/// dscale[G, C] = Σ dz·(x − mean) and dshift[G, C] = Σ dz with dz = leaky_relu'(z)·dh. Inputs: dy, w, x, mean, scale, shift.
+/// Outputs: dh, dscale, dshift.
 #[derive(Clone, Debug)]
 pub struct FusedConv2dInputGrad {
     /// Stride and padding.
     pub geometry: Geometry,
-    /// How x is normalised.
-    pub like: ScaleShiftLeaky,
+    /// The normalisation of x.
+    pub norm: ScaleShiftLeaky,
 }
 
 impl Op for FusedConv2dInputGrad {
@@ -197,11 +201,11 @@ impl Op for FusedConv2dInputGrad {
         "fused_conv2d_input_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 6..=6, &[])?;
+        check_inputs(x, 6..=6, &[])?;
         let s = self.geometry.shape(&x[2], &x[1])?;
         ensure!(x[0].shape() == output(&s), "dy is {}, not {:?}", x[0], output(&s));
-        self.like.fits(&x[2..])?;
-        let sums = x[2].with_shape(&[self.like.groups.len(), s.c]);
+        self.norm.fits(&x[2..])?;
+        let sums = x[2].with_shape(&[self.norm.groups.len(), s.c]);
         Ok(vec![x[2], sums, sums])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -209,7 +213,7 @@ impl Op for FusedConv2dInputGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[2], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let conv = kernel::InputGrad::new(cpu.products, shape, &self.like.groups, self.like.leak);
+        let conv = kernel::InputGrad::new(cpu.products, shape, &self.norm.groups, self.norm.leak);
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let (from, coefficients) = ((io.input::<T>(0)?, io.input(1)?), [io.input(3)?, io.input(4)?, io.input(5)?]);
@@ -220,7 +224,7 @@ impl Op for FusedConv2dInputGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[2], &x[1]))?;
-        let conv = cuda::InputGrad::new(gpu, shape, self.like.on_gpu(&x[3]))?;
+        let conv = cuda::InputGrad::new(gpu, shape, self.norm.on_gpu(&x[3]))?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let from = (io.gpu_input(0)?, io.gpu_input(1)?);
             let coefficients = [io.gpu_input(3)?, io.gpu_input(4)?, io.gpu_input(5)?];
@@ -231,13 +235,13 @@ impl Op for FusedConv2dInputGrad {
     }
 }
 
-/// dw. Inputs: x, mean, scale, shift, dy.
+/// The gradient of w. Inputs: x, mean, scale, shift, dy.
 #[derive(Clone, Debug)]
 pub struct FusedConv2dWeightGrad {
     /// Stride and padding.
     pub geometry: Geometry,
-    /// How x is normalised.
-    pub like: ScaleShiftLeaky,
+    /// The normalisation of x.
+    pub norm: ScaleShiftLeaky,
     /// Spec of w.
     pub w: Spec,
 }
@@ -247,9 +251,9 @@ impl Op for FusedConv2dWeightGrad {
         "fused_conv2d_weight_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 5..=5, &[])?;
+        check_inputs(x, 5..=5, &[])?;
         let s = self.geometry.shape(&x[0], &self.w)?;
-        self.like.fits(&x[..4])?;
+        self.norm.fits(&x[..4])?;
         ensure!(x[4].shape() == output(&s), "dy is {}, not {:?}", x[4], output(&s));
         Ok(vec![x[0].with_shape(self.w.shape())])
     }
@@ -258,7 +262,7 @@ impl Op for FusedConv2dWeightGrad {
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
-        let conv = kernel::WeightGrad::new(cpu.products, shape, self.like.on_load());
+        let conv = kernel::WeightGrad::new(cpu.products, shape, self.norm.on_load());
         let ws = conv.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             let coefficients = [io.input::<T>(1)?, io.input(2)?, io.input(3)?];
@@ -269,7 +273,7 @@ impl Op for FusedConv2dWeightGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &self.w))?;
-        let conv = cuda::WeightGrad::new(gpu, shape, self.like.on_gpu(&x[1]))?;
+        let conv = cuda::WeightGrad::new(gpu, shape, self.norm.on_gpu(&x[1]))?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let coefficients = [io.gpu_input(1)?, io.gpu_input(2)?, io.gpu_input(3)?];
             let (x, dy, dw) = (io.gpu_input(0)?, io.gpu_input(4)?, io.gpu_output(0)?);
@@ -278,9 +282,9 @@ impl Op for FusedConv2dWeightGrad {
     }
 }
 
-/// A block's way: from one convolution with its statistics, normalised by them into the next, and added to its result.
-/// Inputs: x, two filters with biases, scale and shift of the norm, and what is added if not that. Outputs: y and its
-/// statistics.
+/// A residual block: a convolution with its statistics, normalised into the next convolution, with a residual connection.
+/// Inputs: x, two filters with biases, gamma and beta of the norm, and optionally the residual, which else is the first
+/// convolution's output. Outputs: y and its statistics.
 fn block(t: &mut Tape, groups: &[usize], pad: usize, v: &[Var]) -> Result<Vec<Var>> {
     let &[x, w1, b1, w2, b2, gamma, beta, ..] = v else { return Ok(Vec::new()) };
     let geometry = Geometry { stride: 1, pad };
@@ -297,8 +301,8 @@ fn block(t: &mut Tape, groups: &[usize], pad: usize, v: &[Var]) -> Result<Vec<Va
 /// (n, h, w, c, k, filter, stride, pad)
 type Dims = (usize, usize, usize, usize, usize, usize, usize, usize);
 
-/// All of it at once: a norm by group (or one for all), a residual, statistics.
-fn whole(groups: &'static [usize], shared: bool, d: Dims) -> Case {
+/// All options at once: a norm per group (or shared by all), a residual, statistics.
+fn full(groups: &'static [usize], shared: bool, d: Dims) -> Case {
     let (n, h, w, c, k, f, stride, pad) = d;
     let geometry = Geometry { stride, pad };
     let norm = Some(ScaleShiftLeaky { groups: groups.to_vec(), leak: 0.2 });
@@ -320,12 +324,12 @@ fn whole(groups: &'static [usize], shared: bool, d: Dims) -> Case {
     Case::new(name, &inputs, move |t, v| t.record(op.clone(), v))
 }
 
-fn block_case(groups: &'static [usize], [n, h, w, c, k]: [usize; 5], f: usize, apart: bool) -> Case {
+fn block_case(groups: &'static [usize], [n, h, w, c, k]: [usize; 5], f: usize, separate: bool) -> Case {
     let y = [n, h, w, k];
     let inputs: [(&[usize], F); 8] = [
         (&[n, h, w, c], F::Normal),
         (&[k, f, f, c], F::Normal),
-        // Its gradient is zero but for rounding: the norm takes it away.
+        // Its gradient is zero but for rounding, as the norm subtracts the mean.
         (&[k], F::Fixed),
         (&[k, f, f, k], F::Normal),
         (&[k], F::Normal),
@@ -333,8 +337,9 @@ fn block_case(groups: &'static [usize], [n, h, w, c, k]: [usize; 5], f: usize, a
         (&[k], F::Normal),
         (&y, F::Normal),
     ];
-    let name = format!("block {n}×{h}×{w}×{c}→{k} {groups:?}{}", if apart { ", another added" } else { "" });
-    Case::new(name, &inputs[..7 + usize::from(apart)], move |t, v| block(t, groups, f / 2, v))
+    let name =
+        format!("block {n}×{h}×{w}×{c}→{k} {groups:?}{}", if separate { ", another added" } else { "" });
+    Case::new(name, &inputs[..7 + usize::from(separate)], move |t, v| block(t, groups, f / 2, v))
 }
 
 pub(super) fn cases() -> Cases {
@@ -343,27 +348,31 @@ pub(super) fn cases() -> Cases {
     let op = FusedConv2d { geometry, norm, residual: false, stats: Some(vec![2, 3]) };
     let go = move |t: &mut Tape, x: &[Var]| t.record(op.clone(), x);
     let (x, w): (&[usize], &[usize]) = (&[5, 4, 4, 3], &[2, 3, 3, 3]);
-    let misfit = |name: &str, bias: usize, mean: &[usize], shift: usize| {
+    let invalid = |name: &str, bias: usize, mean: &[usize], shift: usize| {
         let inputs = [(x, F::Normal), (w, F::Normal), (&[bias][..], F::Normal), (mean, F::Normal)];
         let more = [(mean, F::Normal), (&[shift][..], F::Normal)];
         Case::new(name, &[&inputs[..], &more[..]].concat(), go.clone())
     };
     Cases {
         small: vec![
-            whole(&[2, 3], false, (5, 5, 6, 3, 4, 3, 1, 1)),
-            whole(&[2, 3], true, (5, 5, 6, 3, 4, 3, 1, 1)),
-            whole(&[1, 1, 2], false, (4, 6, 5, 2, 5, 3, 2, 1)),
-            whole(&[3], false, (3, 3, 4, 5, 3, 1, 1, 0)),
+            full(&[2, 3], false, (5, 5, 6, 3, 4, 3, 1, 1)),
+            full(&[2, 3], true, (5, 5, 6, 3, 4, 3, 1, 1)),
+            full(&[1, 1, 2], false, (4, 6, 5, 2, 5, 3, 2, 1)),
+            full(&[3], false, (3, 3, 4, 5, 3, 1, 1, 0)),
             block_case(&[2, 3], [5, 3, 4, 2, 3], 3, false),
             block_case(&[2, 3], [5, 3, 4, 2, 3], 3, true),
             block_case(&[1; 4], [4, 3, 3, 2, 17], 1, true),
         ],
-        misfits: vec![misfit("bias", 3, &[2, 3], 3), misfit("mean", 2, &[3, 3], 3), misfit("shift", 2, &[2, 3], 2)],
+        invalid: vec![
+            invalid("bias", 3, &[2, 3], 3),
+            invalid("mean", 2, &[3, 3], 3),
+            invalid("shift", 2, &[2, 3], 2),
+        ],
         bench: vec![
-            whole(&[64, 64, 64], false, (192, 32, 32, 32, 32, 3, 1, 1)),
-            whole(&[64, 64, 64], false, (192, 16, 16, 64, 64, 3, 1, 1)),
-            whole(&[64, 64, 64], false, (192, 8, 8, 128, 128, 3, 1, 1)),
-            whole(&[64, 64, 64], false, (192, 8, 8, 16, 16, 3, 1, 1)),
+            full(&[64, 64, 64], false, (192, 32, 32, 32, 32, 3, 1, 1)),
+            full(&[64, 64, 64], false, (192, 16, 16, 64, 64, 3, 1, 1)),
+            full(&[64, 64, 64], false, (192, 8, 8, 128, 128, 3, 1, 1)),
+            full(&[64, 64, 64], false, (192, 8, 8, 16, 16, 3, 1, 1)),
         ],
     }
 }

@@ -1,17 +1,17 @@
-//! A label's logit, its transpose, and hits.
+//! Gathering the label's logit, scattering to it, and counting correct predictions.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::label;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::label;
 use std::sync::Arc;
 
 fn logits_and_labels(x: &[Spec]) -> core::result::Result<(), String> {
-    arity(x, 2..=2, &[1])?;
+    check_inputs(x, 2..=2, &[1])?;
     ensure!(x[0].rank() == 2, "needs N×classes logits, got {}", x[0]);
     ensure!(x[1].shape() == [x[0].first()], "needs {} labels, got {}", x[0].first(), x[1]);
     Ok(())
@@ -39,7 +39,7 @@ impl Op for GatherLabel {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, label::cuda::gather(gpu, x[0].first(), x[0].last())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let classes = t.spec(node.inputs[0])?.last();
         Ok(vec![want.add(0, || t.one(ScatterLabel { classes }, &[dy, node.inputs[1]]))?])
@@ -58,8 +58,8 @@ impl Op for ScatterLabel {
         "scatter_label"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[1])?;
-        ensure!(x[0].rank() == 1 && x[0].shape() == x[1].shape(), "{} and {} do not pair", x[0], x[1]);
+        check_inputs(x, 2..=2, &[1])?;
+        ensure!(x[0].rank() == 1 && x[0].shape() == x[1].shape(), "{} and {} differ in shape", x[0], x[1]);
         Ok(vec![x[0].with_shape(&[x[0].first(), self.classes])])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
@@ -72,13 +72,13 @@ impl Op for ScatterLabel {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, label::cuda::scatter(gpu, x[0].len(), self.classes)?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(GatherLabel, &[u, node.inputs[1]]))?])
     }
 }
 
-/// `y[n]` = 1 where the largest logit is the label's, else 0. No gradient.
+/// `y[n]` = 1 if the largest logit of row n is that of its label, else 0. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct Hits;
 
@@ -114,7 +114,7 @@ pub(super) fn cases() -> Cases {
             Case::new("scatter", &[(&[5], F::Normal), (&[5], F::Below(7))], scatter),
             Case::new("hits", &[(m, F::Fixed), (&[5], F::Below(7))], hits),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("float labels", &[(m, F::Normal), (&[5], F::Normal)], gather),
             Case::new("label count", &[(m, F::Normal), (&[4], F::Below(7))], hits),
             Case::new("scatter", &[(m, F::Normal), (&[5], F::Below(7))], scatter),

@@ -1,11 +1,10 @@
-//! Statistics of all channels of a group together: between `bn_stats` and `bn_coeffs` they make batch norm's parts a
-//! layer norm.
+//! Statistics over all channels of a group. Between `bn_stats` and `bn_coeffs`, this op turns batch norm into layer norm.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use kernels::ops::layer_stats;
@@ -17,8 +16,8 @@ fn alike(x: &[Spec]) -> core::result::Result<(), String> {
     Ok(())
 }
 
-/// Mean and biased variance over all channels, repeated in each, from `mean[G, C]` and biased `var[G, C]` of channels
-/// with equally many values.
+/// Mean and biased variance over all channels of each group, repeated for each channel. Inputs: mean and biased variance of
+/// each channel, `[G, C]`; all channels have the same number of values.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerStats;
 
@@ -27,7 +26,7 @@ impl Op for LayerStats {
         "layer_stats"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        check_inputs(x, 2..=2, &[])?;
         alike(x)?;
         Ok(vec![x[0], x[0]])
     }
@@ -45,7 +44,7 @@ impl Op for LayerStats {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, layer_stats::cuda::forward(gpu, x[0].first(), x[0].last())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         if !(want.needs(0) || want.needs(1)) {
             return Ok(Vec::new());
         }
@@ -58,7 +57,7 @@ impl Op for LayerStats {
     }
 }
 
-/// Gradients of mean and var, from mean and the gradients of [`LayerStats`]' results.
+/// The gradients of mean and variance. Inputs: mean and the gradients of the two outputs of [`LayerStats`].
 #[derive(Clone, Copy, Debug)]
 pub struct LayerStatsGrad;
 
@@ -67,7 +66,7 @@ impl Op for LayerStatsGrad {
         "layer_stats_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 3..=3, &[])?;
+        check_inputs(x, 3..=3, &[])?;
         alike(x)?;
         Ok(vec![x[0], x[0]])
     }
@@ -88,7 +87,7 @@ impl Op for LayerStatsGrad {
     }
 }
 
-/// A whole layer norm in its parts, each image a group.
+/// A layer norm made of its parts; each image is a group.
 fn layer_norm(t: &mut Tape, x: Var, gamma: Var, beta: Var) -> Result<Var> {
     let groups = vec![1; t.spec(x)?.first()];
     let s = t.record(super::bn_stats::BnStats { groups: groups.clone() }, &[x])?;
@@ -108,10 +107,10 @@ pub(super) fn cases() -> Cases {
                 Ok(vec![layer_norm(t, x[0], x[1], x[2])?])
             }),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("rank", &[(c, m.clone()), (c, v.clone())], go),
             Case::new("shape", &[(s, m.clone()), (&[3, 6], v.clone())], go),
         ],
-        bench: vec![Case::new("an image a group", &[(&[192, 640], m), (&[192, 640], v)], go)],
+        bench: vec![Case::new("a group per image", &[(&[192, 640], m), (&[192, 640], v)], go)],
     }
 }

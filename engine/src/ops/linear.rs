@@ -1,14 +1,14 @@
-//! The linear layer y = x·wᵀ + b and its gradients: matrix products closed under differentiation.
+//! The linear layer y = x·wᵀ + b and its gradients. All are matrix products, and their gradients are again among them.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::{Float, Gpu};
+use kernels::ops::conv2d::{Add, Conv, ConvShape, ConvWeightGrad, cuda};
 use std::sync::Arc;
 
 fn matrix(what: &str, s: &Spec) -> core::result::Result<(usize, usize), String> {
@@ -25,7 +25,7 @@ fn gradient(gpu: &Arc<Gpu>, conv: cuda::Conv) -> Result<Prepared> {
     })
 }
 
-/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and b or not.
+/// `y[n, k]` = Σ_c `x[n, c]`·`w[k, c]` + `b[k]`. Inputs: x, w, and optionally b.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear;
 
@@ -42,7 +42,7 @@ impl Op for Linear {
         "linear"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=3, &[])?;
+        check_inputs(x, 2..=3, &[])?;
         let ((n, c), (k, wc)) = (matrix("x", &x[0])?, matrix("w", &x[1])?);
         ensure!(c == wc, "x has {c} features, w takes {wc}");
         ensure!(x.len() < 3 || x[2].shape() == [k], "the bias is {}, not {k} values", x[2]);
@@ -70,7 +70,7 @@ impl Op for Linear {
             Ok(conv.run(gpu, from, b, None, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (x, w) = (node.inputs[0], node.inputs[1]);
         Ok(vec![
@@ -86,7 +86,7 @@ impl Op for LinearInputGrad {
         "linear_input_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        check_inputs(x, 2..=2, &[])?;
         let ((n, k), (wk, c)) = (matrix("dy", &x[0])?, matrix("w", &x[1])?);
         ensure!(k == wk, "dy has {k} features, w gives {wk}");
         Ok(vec![x[0].with_shape(&[n, c])])
@@ -107,13 +107,10 @@ impl Op for LinearInputGrad {
         let shape = ConvShape::linear(x[0].first(), y[0].last(), x[0].last());
         gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::InputGrad, Float::F32, shape)?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (dy, w) = (node.inputs[0], node.inputs[1]);
-        Ok(vec![
-            want.add(0, || t.one(Linear, &[u, w]))?,
-            want.add(1, || t.one(LinearWeightGrad, &[u, dy]))?,
-        ])
+        Ok(vec![want.add(0, || t.one(Linear, &[u, w]))?, want.add(1, || t.one(LinearWeightGrad, &[u, dy]))?])
     }
 }
 
@@ -122,7 +119,7 @@ impl Op for LinearWeightGrad {
         "linear_weight_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        check_inputs(x, 2..=2, &[])?;
         let ((n, c), (m, k)) = (matrix("x", &x[0])?, matrix("dy", &x[1])?);
         ensure!(n == m, "x has {n} rows, dy {m}");
         Ok(vec![x[0].with_shape(&[k, c])])
@@ -131,7 +128,8 @@ impl Op for LinearWeightGrad {
         2 * (x[0].first() * y[0].len()) as u64
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let grad = ConvWeightGrad::new(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
+        let grad =
+            ConvWeightGrad::new(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), x[1].last()));
         let ws = grad.workspace(cpu) * x[0].dtype.size();
         real!(x[0], T => cpu_kernel(cpu, ws, move |cpu, io| {
             grad.run(cpu, io.input::<T>(0)?.into(), io.input::<T>(1)?, io.output::<T>(0)?, io.workspace::<T>()?);
@@ -142,13 +140,10 @@ impl Op for LinearWeightGrad {
         let shape = ConvShape::linear(x[0].first(), x[0].last(), x[1].last());
         gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::WeightGrad, Float::F32, shape)?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, dy) = (node.inputs[0], node.inputs[1]);
-        Ok(vec![
-            want.add(0, || t.one(LinearInputGrad, &[dy, u]))?,
-            want.add(1, || t.one(Linear, &[x, u]))?,
-        ])
+        Ok(vec![want.add(0, || t.one(LinearInputGrad, &[dy, u]))?, want.add(1, || t.one(Linear, &[x, u]))?])
     }
 }
 
@@ -156,7 +151,11 @@ fn three(n: usize, c: usize, k: usize) -> Vec<Case> {
     let (x, w, y): (&[usize], &[usize], &[usize]) = (&[n, c], &[k, c], &[n, k]);
     let forward = |t: &mut Tape, x: &[Var]| t.record(Linear, x);
     vec![
-        Case::new(format!("forward {n}×{c}→{k}"), &[(x, F::Normal), (w, F::Normal), (&[k], F::Normal)], forward),
+        Case::new(
+            format!("forward {n}×{c}→{k}"),
+            &[(x, F::Normal), (w, F::Normal), (&[k], F::Normal)],
+            forward,
+        ),
         Case::new(format!("input_grad {n}×{c}→{k}"), &[(y, F::Normal), (w, F::Normal)], |t, x| {
             t.record(LinearInputGrad, x)
         }),
@@ -170,7 +169,7 @@ pub(super) fn cases() -> Cases {
     let forward = |t: &mut Tape, x: &[Var]| t.record(Linear, x);
     Cases {
         small: three(5, 7, 3).into_iter().chain(three(1, 2, 19)).collect(),
-        misfits: vec![
+        invalid: vec![
             Case::new("features", &[(&[2, 3], F::Normal), (&[4, 5], F::Normal)], forward),
             Case::new("rank", &[(&[2, 3, 1], F::Normal), (&[4, 3], F::Normal)], forward),
         ],

@@ -1,17 +1,17 @@
-//! Largest values of windows of pixels.
+//! Max pooling.
 
 use super::avg_pool2d::Pool;
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use kernels::ops::max_pool2d;
 use std::sync::Arc;
 
-/// N×H×W×C → the largest value of each window; the margin is never the largest.
+/// N×H×W×C → the largest value of each window, per channel. Padding never wins.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool2d {
     /// The windows.
@@ -23,7 +23,7 @@ impl Op for MaxPool2d {
         "max_pool2d"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         Ok(vec![self.pool.infer(&x[0])?])
     }
     fn flops(&self, _: &[Spec], y: &[Spec]) -> u64 {
@@ -39,13 +39,13 @@ impl Op for MaxPool2d {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, max_pool2d::cuda::forward(gpu, &self.pool.over(&x[0]))?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(MaxPool2dGrad { pool: self.pool }, &[node.inputs[0], dy]))?])
     }
 }
 
-/// dx from x and dy: of equal values in a window the first has the slope, as in PyTorch.
+/// dx from x and dy. Of equal largest values in a window the first gets the gradient, as in PyTorch.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool2dGrad {
     /// The windows.
@@ -57,7 +57,7 @@ impl Op for MaxPool2dGrad {
         "max_pool2d_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[])?;
+        check_inputs(x, 2..=2, &[])?;
         let y = self.pool.infer(&x[0])?;
         ensure!(x[1] == y, "dy is {}, not {y}", x[1]);
         Ok(vec![x[0]])
@@ -82,16 +82,15 @@ pub(super) fn cases() -> Cases {
     let case = |name: &str, shape: &[usize], op: MaxPool2d| {
         Case::new(name, &[(shape, F::Normal)], move |t, x| t.record(op, x))
     };
-    let grad = |t: &mut Tape, x: &[Var]| {
-        t.record(MaxPool2dGrad { pool: Pool { size: 3, stride: 2, pad: 0 } }, x)
-    };
+    let grad =
+        |t: &mut Tape, x: &[Var]| t.record(MaxPool2dGrad { pool: Pool { size: 3, stride: 2, pad: 0 } }, x);
     Cases {
         small: vec![
             case("margin", &[2, 5, 6, 3], of(3, 1, 1)),
             case("steps", &[3, 7, 9, 19], of(3, 2, 0)),
             case("gaps", &[1, 7, 5, 2], of(2, 3, 1)),
         ],
-        misfits: vec![
+        invalid: vec![
             case("rank", &[5, 6, 3], of(3, 1, 1)),
             case("too large", &[1, 2, 6, 3], of(3, 1, 0)),
             Case::new("gradient", &[(&[1, 7, 7, 3], F::Fixed), (&[1, 4, 3, 3], F::Normal)], grad),

@@ -1,13 +1,16 @@
-//! Sums and their transposes.
+//! Sums and broadcasts, which are each other's gradients.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, float, mixed, real};
+use crate::op::{
+    Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
+    ensure, float, real,
+};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::reduce;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::reduce;
 use std::sync::Arc;
 
 /// `out[c]` = Σ over all axes but the last.
@@ -19,7 +22,7 @@ impl Op for SumRows {
         "sum_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=1, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=1, &[], |_| true)?;
         ensure!(x[0].rank() > 1, "needs two axes or more, got {}", x[0]);
         Ok(vec![x[0].wide().with_shape(&[x[0].last()])])
     }
@@ -40,17 +43,17 @@ impl Op for SumRows {
             Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let to = t.spec(node.inputs[0])?;
         Ok(vec![want.add(0, || t.one(BroadcastRows { to }, &[dy]))?])
     }
 }
 
-/// `v[c]` repeated over all other axes of `to`.
+/// `v[c]` broadcast over all axes of `to` but the last.
 #[derive(Clone, Copy, Debug)]
 pub struct BroadcastRows {
-    /// Spec of the result.
+    /// Spec of the output.
     pub to: Spec,
 }
 
@@ -59,9 +62,9 @@ impl Op for BroadcastRows {
         "broadcast_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         let fits = x[0].shape() == [self.to.last()] && x[0].dtype == self.to.dtype.wide();
-        ensure!(fits, "{} does not repeat to {}", x[0], self.to);
+        ensure!(fits, "{} cannot be broadcast to {}", x[0], self.to);
         Ok(vec![self.to])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
@@ -71,9 +74,14 @@ impl Op for BroadcastRows {
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
-        cuda_launch(gpu, x, y, reduce::cuda::broadcast_rows(gpu, float(&self.to), self.to.rows(), self.to.last())?)
+        cuda_launch(
+            gpu,
+            x,
+            y,
+            reduce::cuda::broadcast_rows(gpu, float(&self.to), self.to.rows(), self.to.last())?,
+        )
     }
-    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, _: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(SumRows, &[u]))?])
     }
@@ -91,7 +99,7 @@ impl Op for SumAll {
         "sum_all"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 1..=1, &[], |_| true)?;
+        check_inputs_bf16(x, 1..=1, &[], |_| true)?;
         Ok(vec![x[0].wide().with_shape(&[])])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -110,17 +118,17 @@ impl Op for SumAll {
             Ok(sum.run(gpu, io.gpu_input(0)?, io.gpu_output(0)?, io.gpu_workspace()?)?)
         })
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (to, factor) = (t.spec(node.inputs[0])?, self.factor);
         Ok(vec![want.add(0, || t.one(Spread { to, factor }, &[dy]))?])
     }
 }
 
-/// The scalar factor · s in every element of `to`.
+/// factor · s in every element of a tensor of spec `to`, from the scalar s.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
-    /// Spec of the result.
+    /// Spec of the output.
     pub to: Spec,
     /// The factor.
     pub factor: f64,
@@ -131,7 +139,7 @@ impl Op for Spread {
         "spread"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 1..=1, &[])?;
+        check_inputs(x, 1..=1, &[])?;
         let fits = x[0].len() == 1 && x[0].dtype == self.to.dtype.wide();
         ensure!(fits, "needs a scalar of {}, got {}", self.to.dtype.wide(), x[0]);
         Ok(vec![self.to])
@@ -147,7 +155,7 @@ impl Op for Spread {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, reduce::cuda::spread(gpu, float(&self.to), self.factor, y[0].len())?)
     }
-    fn vjp(&self, t: &mut Tape, _: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, _: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         Ok(vec![want.add(0, || t.one(SumAll { factor: self.factor }, &[u]))?])
     }
@@ -162,8 +170,13 @@ impl Op for MulRows {
         "mul_rows"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 2..=2, &[], |i| i == 0)?;
-        ensure!(x[0].rank() == 2 && x[1].shape() == [x[0].first()], "{} and {} do not pair", x[0], x[1]);
+        check_inputs_bf16(x, 2..=2, &[], |i| i == 0)?;
+        ensure!(
+            x[0].rank() == 2 && x[1].shape() == [x[0].first()],
+            "a matrix {} needs one factor per row, got {}",
+            x[0],
+            x[1]
+        );
         Ok(vec![x[0]])
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
@@ -175,7 +188,7 @@ impl Op for MulRows {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, reduce::cuda::mul_rows(gpu, float(&x[0]), x[0].first(), x[0].last())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, v) = (node.inputs[0], node.inputs[1]);
         Ok(vec![want.add(0, || t.one(Self, &[u, v]))?, want.add(1, || t.one(RowDot, &[x, u]))?])
@@ -191,8 +204,8 @@ impl Op for RowDot {
         "row_dot"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        mixed(x, 2..=2, &[], |_| true)?;
-        ensure!(x[0].rank() == 2 && x[0] == x[1], "{} and {} differ or are no matrices", x[0], x[1]);
+        check_inputs_bf16(x, 2..=2, &[], |_| true)?;
+        ensure!(x[0].rank() == 2 && x[0] == x[1], "{} and {} differ or are not matrices", x[0], x[1]);
         Ok(vec![x[0].wide().with_shape(&[x[0].first()])])
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -207,7 +220,7 @@ impl Op for RowDot {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, reduce::cuda::row_dot(gpu, float(&x[0]), x[0].first(), x[0].last())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, u: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
         let (x, y) = (node.inputs[0], node.inputs[1]);
         Ok(vec![want.add(0, || t.one(MulRows, &[y, u]))?, want.add(1, || t.one(MulRows, &[x, u]))?])
@@ -221,27 +234,27 @@ pub(super) fn cases() -> Cases {
     let m: &[usize] = &[5, 7];
     Cases {
         small: vec![
-            Case::new("sum_rows", &[(&[3, 5, 7, 3], F::Normal)], rows).low(&[0]),
+            Case::new("sum_rows", &[(&[3, 5, 7, 3], F::Normal)], rows).bf16(&[0]),
             Case::new("broadcast_rows", &[(&[7], F::Normal)], |t, x| {
                 let to = t.spec(x[0])?.with_shape(&[3, 2, 7]);
                 t.record(BroadcastRows { to }, x)
             }),
-            Case::new("sum_all", &[(m, F::Normal)], |t, x| t.record(SumAll { factor: -0.5 }, x)).low(&[0]),
+            Case::new("sum_all", &[(m, F::Normal)], |t, x| t.record(SumAll { factor: -0.5 }, x)).bf16(&[0]),
             Case::new("spread", &[(&[], F::Normal)], |t, x| {
                 let to = t.spec(x[0])?.with_shape(&[3, 4]);
                 t.record(Spread { to, factor: 0.25 }, x)
             }),
-            Case::new("mul_rows", &[(m, F::Normal), (&[5], F::Normal)], mul).low(&[0]),
-            Case::new("row_dot", &[(m, F::Normal), (m, F::Normal)], dot).low(&[0, 1]),
+            Case::new("mul_rows", &[(m, F::Normal), (&[5], F::Normal)], mul).bf16(&[0]),
+            Case::new("row_dot", &[(m, F::Normal), (m, F::Normal)], dot).bf16(&[0, 1]),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("sum_rows", &[(&[3], F::Normal)], rows),
             Case::new("mul_rows", &[(m, F::Normal), (&[7], F::Normal)], mul),
             Case::new("row_dot", &[(m, F::Normal), (&[7, 5], F::Normal)], dot),
         ],
         bench: vec![
-            Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows).low(&[0]),
-            Case::new("sum_rows", &[(&[192, 32, 32, 160], F::Normal)], rows).low(&[0]),
+            Case::new("sum_rows", &[(&[192, 32, 32, 32], F::Normal)], rows).bf16(&[0]),
+            Case::new("sum_rows", &[(&[192, 32, 32, 160], F::Normal)], rows).bf16(&[0]),
         ],
     }
 }

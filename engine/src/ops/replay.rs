@@ -1,18 +1,18 @@
-//! The replay buffer and fresh chains.
+//! The replay buffer of sampling chains: gathering and scattering rows, and restarting chains.
 
-use super::noise::{place, seed_and_step};
-use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, cuda_kernel, ensure, real};
+use super::noise::{seed_and_step, sequence};
+use crate::case::{Case, Cases, FillWith as F};
+use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
-use kernels::ops::replay::{self, ByClass};
-pub use kernels::ops::replay::Kind;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+pub use kernels::ops::replay::Kind as RestartKind;
+use kernels::ops::replay::{self, ByClass};
 use std::sync::Arc;
 
-/// Rows of a buffer by index: buffer B×…, index `i32[n]` → n×…. No gradient.
+/// Rows of a buffer by index. Inputs: buffer, B×…; index `i32[n]`. Output: n×…. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct GatherRows;
 
@@ -21,7 +21,7 @@ impl Op for GatherRows {
         "gather_rows"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[1])?;
+        check_inputs(x, 2..=2, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         Ok(vec![x[0].with_first(x[1].len())])
     }
@@ -44,7 +44,8 @@ impl Op for GatherRows {
     }
 }
 
-/// The buffer with rows replaced: buffer B×…, index `i32[n]`, x n×… → B×…; of equal indices the last wins. No gradient.
+/// A buffer with rows replaced. Inputs: buffer, B×…; index `i32[n]`; x, n×…. Output: B×…. Of equal indices the last wins. Not
+/// differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct ScatterRows;
 
@@ -53,7 +54,7 @@ impl Op for ScatterRows {
         "scatter_rows"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 3..=3, &[1])?;
+        check_inputs(x, 3..=3, &[1])?;
         ensure!(x[0].rank() > 1 && x[1].rank() == 1, "needs a buffer of rows and a list of indices");
         ensure!(x[2] == x[0].with_first(x[1].len()), "the rows {} do not fit", x[2]);
         Ok(vec![x[0]])
@@ -62,7 +63,7 @@ impl Op for ScatterRows {
         0
     }
     fn bytes(&self, x: &[Spec], _: &[Spec]) -> u64 {
-        // In place, as training does it, only the rows that are replaced are touched.
+        // In place, as in training, only the replaced rows are touched.
         (x[1].bytes() + 2 * x[2].bytes()) as u64
     }
     fn may_alias(&self) -> &[(usize, usize)] {
@@ -88,13 +89,13 @@ impl Op for ScatterRows {
     }
 }
 
-/// Chains that restart by kind and class; see [`kernels::ops::replay::restart`]. No gradient.
+/// Chains, some of them restarted, by kind and class; see [`kernels::ops::replay::restart`]. Not differentiable.
 ///
-/// Inputs: x n×H×W×C; kind `i32[n]` (a [`Kind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
+/// Inputs: x n×H×W×C; kind `i32[n]` (a [`RestartKind`]); class `i32[n]`; training images `u8[N, H·W·C]` sorted by class;
 /// offsets `i32[classes + 1]`; means `f32[classes, H·W·C]`; seed `i32[2]`; step `i32[1]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Restart {
-    /// Where the draws come from.
+    /// The stream that restarts are drawn from.
     pub stream: Stream,
 }
 
@@ -106,10 +107,21 @@ impl Op for Restart {
         ensure!(x.len() == 8, "takes 8 inputs, got {}", x.len());
         let (n, row) = (x[0].first(), x[0].row_len());
         ensure!(x[0].dtype == DType::F32 && x[0].rank() == 4, "needs f32 N×H×W×C images, got {}", x[0]);
-        ensure!(x[1] == Spec::i32(&[n]) && x[2] == Spec::i32(&[n]), "needs a kind and a class for each image");
-        ensure!(x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row, "{} is no list of images", x[3]);
-        ensure!(x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1, "{} are no offsets", x[4]);
-        ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} are no class means", x[5]);
+        ensure!(
+            x[1] == Spec::i32(&[n]) && x[2] == Spec::i32(&[n]),
+            "needs a kind and a class for each image"
+        );
+        ensure!(
+            x[3].dtype == DType::U8 && x[3].rank() == 2 && x[3].last() == row,
+            "{} is not a list of images",
+            x[3]
+        );
+        ensure!(
+            x[4].dtype == DType::I32 && x[4].rank() == 1 && x[4].len() > 1,
+            "{} is not a list of offsets",
+            x[4]
+        );
+        ensure!(x[5] == Spec::f32(&[x[4].len() - 1, row]), "{} does not hold the class means", x[5]);
         seed_and_step(&x[6], &x[7])?;
         Ok(vec![x[0]])
     }
@@ -121,13 +133,13 @@ impl Op for Restart {
         cpu_kernel(cpu, 0, move |cpu, io| {
             let data = ByClass { images: io.input(3)?, offsets: io.input(4)?, means: io.input(5)? };
             let (x, kind, class) = (io.input_or_place::<f32>(0, 0)?, io.input(1)?, io.input(2)?);
-            replay::restart(cpu, row, data, x, kind, class, place(io, 6, stream)?, io.output::<f32>(0)?);
+            replay::restart(cpu, row, data, x, kind, class, sequence(io, 6, stream)?, io.output::<f32>(0)?);
             Ok(())
         })
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
         let (chains, data) = ((x[0].first(), x[0].row_len()), (x[3].first(), x[4].len() - 1));
-        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream as u32)?)
+        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream.number())?)
     }
 }
 
@@ -146,7 +158,7 @@ fn restart_case(n: usize, images: usize, side: usize, kinds: Vec<i32>) -> Case {
             (&[2], F::Ints(vec![1, 2])),
             (&[1], F::Ints(vec![3])),
         ],
-        |t, x| t.record(Restart { stream: Stream::Test }, x),
+        |t, x| t.record(Restart { stream: Stream::TEST }, x),
     )
 }
 
@@ -164,7 +176,7 @@ pub(super) fn cases() -> Cases {
             Case::new("scatter", &[(b, F::Fixed), (&[4], F::Ints(vec![3, 8, 3, 0])), (x, F::Fixed)], scatter),
             restart_case(4, 10, 3, vec![0, 1, 2, 1]),
         ],
-        misfits: vec![
+        invalid: vec![
             Case::new("gather", &[(b, F::Fixed), (&[4], F::Fixed)], gather),
             Case::new("scatter", &[(b, F::Fixed), (&[3], F::Below(9)), (x, F::Fixed)], scatter),
         ],

@@ -1,22 +1,22 @@
 //! SGD with momentum and weight decay.
 
-use super::{Case, Cases, Fill as F};
-use crate::op::{Op, Prepared, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::case::{Case, Cases, FillWith as F};
+use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use std::sync::Arc;
 
-/// New weight and velocity from weight, velocity, gradient and the learning rate (one value), and with `copy` the new weight
-/// in bf16 as well. No gradient.
+/// New weight and velocity. Inputs: weight, velocity, gradient and learning rate (one value). Outputs: weight and velocity,
+/// and with `copy` the new weight in bf16. Not differentiable.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
-    /// μ.
+    /// Momentum μ.
     pub momentum: f64,
-    /// λ.
+    /// Weight decay λ.
     pub weight_decay: f64,
-    /// Whether the weight has a copy in bf16.
+    /// Whether a bf16 copy of the new weight is the third output.
     pub copy: bool,
 }
 
@@ -25,10 +25,10 @@ impl Op for Sgd {
         "sgd"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        arity(x, 4..=4, &[])?;
+        check_inputs(x, 4..=4, &[])?;
         ensure!(x[1] == x[0] && x[2] == x[0], "weight, velocity and gradient differ");
         ensure!(x[3].len() == 1, "the learning rate must be one value, got {}", x[3]);
-        ensure!(!self.copy || x[0].dtype == DType::F32, "the copy is of f32, not {}", x[0]);
+        ensure!(!self.copy || x[0].dtype == DType::F32, "the bf16 copy needs f32 weights, not {}", x[0]);
         Ok([x[0], x[0]].into_iter().chain(self.copy.then(|| x[0].with_dtype(DType::BF16))).collect())
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
@@ -45,14 +45,15 @@ impl Op for Sgd {
             let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);
             kernels::ops::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
             if op.copy {
-                // Rounded by who asked for bf16.
+                // The engine rounds it to bf16.
                 io.output::<T>(2)?.copy_from_slice(w_out);
             }
             Ok(())
         }))
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let step = kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
+        let step =
+            kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
         cuda_launch(gpu, x, y, step?)
     }
 }
@@ -65,7 +66,7 @@ pub(super) fn cases() -> Cases {
     };
     Cases {
         small: vec![case("step", &[5, 3, 3, 7])],
-        misfits: vec![Case::new(
+        invalid: vec![Case::new(
             "gradient",
             &[(&[5], F::Fixed), (&[5], F::Fixed), (&[6], F::Fixed), (&[], F::Fixed)],
             go,

@@ -1,13 +1,13 @@
-//! −log p(label) of each row.
+//! Cross-entropy of softmax: −ln p(label) of each row.
 
-use super::{Case, Cases, Fill as F};
+use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, Op, Prepared, Wanted, arity, cpu_kernel, cuda_launch, ensure, real};
+use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
 use crate::spec::Spec;
-use crate::tape::{NodeRef, Tape, Var};
-use kernels::ops::softmax_cross_entropy;
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::softmax_cross_entropy;
 use std::sync::Arc;
 
 /// `loss[n]` = logsumexp(`x[n, ·]`) − x[n, `label[n]`].
@@ -25,7 +25,7 @@ impl Op for SoftmaxCrossEntropy {
         "softmax_cross_entropy"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 2..=2, &[1])?;
+        check_inputs(x, 2..=2, &[1])?;
         fits(x)?;
         Ok(vec![x[0].with_shape(&[x[0].first()])])
     }
@@ -42,14 +42,14 @@ impl Op for SoftmaxCrossEntropy {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         cuda_launch(gpu, x, y, softmax_cross_entropy::cuda::loss(gpu, x[0].first(), x[0].last())?)
     }
-    fn vjp(&self, t: &mut Tape, node: &NodeRef, dy: &[Option<Var>], want: &Wanted) -> Result<Vec<Grad>> {
+    fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (x, labels) = (node.inputs[0], node.inputs[1]);
         Ok(vec![want.add(0, || t.one(SoftmaxCrossEntropyGrad, &[x, labels, dy]))?])
     }
 }
 
-/// dx from logits, labels and dloss.
+/// The gradient of the logits, from logits, labels and the gradient of the losses.
 #[derive(Clone, Copy, Debug)]
 pub struct SoftmaxCrossEntropyGrad;
 
@@ -58,7 +58,7 @@ impl Op for SoftmaxCrossEntropyGrad {
         "softmax_cross_entropy_grad"
     }
     fn infer(&self, x: &[Spec]) -> core::result::Result<Vec<Spec>, String> {
-        arity(x, 3..=3, &[1])?;
+        check_inputs(x, 3..=3, &[1])?;
         fits(x)?;
         ensure!(x[2].shape() == [x[0].first()], "dloss is {}", x[2]);
         Ok(vec![x[0]])
@@ -84,7 +84,7 @@ pub(super) fn cases() -> Cases {
     let go = |t: &mut Tape, x: &[Var]| t.record(SoftmaxCrossEntropy, x);
     Cases {
         small: vec![Case::new("loss", &[(m, F::Normal), (&[5], F::Below(7))], go)],
-        misfits: vec![
+        invalid: vec![
             Case::new("labels", &[(m, F::Normal), (&[6], F::Below(7))], go),
             Case::new("rank", &[(&[5], F::Normal), (&[5], F::Below(7))], go),
         ],

@@ -6,7 +6,7 @@ use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
 use engine::ops::elementwise::Identity;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
-use engine::{DType, Host, Spec, State, Tape, Var, grad};
+use engine::{DType, HostTensor, Spec, State, Tape, Var, grad};
 
 const GROUPS: [usize; 3] = [3, 1, 2];
 const SHAPE: [usize; 4] = [6, 5, 3, 7];
@@ -84,7 +84,8 @@ fn grouped_batch_norm_has_the_same_bits_as_apart_in_float32() {
     let mut p = inputs(DType::F32);
     let (together, apart) = (p.grouped(true), p.apart());
     let data: Vec<Vec<f32>> = p.data.iter().map(|d| d.iter().map(|v| *v as f32).collect()).collect();
-    let binds: Vec<(Var, Host)> = p.v.iter().zip(&data).map(|(v, d)| (*v, Host::F32(d))).collect();
+    let binds: Vec<(Var, HostTensor)> =
+        p.v.iter().zip(&data).map(|(v, d)| (*v, HostTensor::F32(d))).collect();
     let all: Vec<Var> = together.iter().chain(&apart).copied().collect();
     let mut plan = p.tape.plan(&device(), &all).unwrap();
     plan.run(&mut State::new(), &binds).unwrap();

@@ -1,9 +1,9 @@
 //! Errors say what is wrong, with which op and shapes, and where it was recorded.
 
 use super::{device, f64s};
-use engine::ops::elementwise::{Axpby, Mul};
+use engine::ops::elementwise::{Axpby, Identity, Mul};
 use engine::ops::logsumexp::LogSumExp;
-use engine::{Debugging, Device, Error, Host, Level, Spec, State, Tape, grad};
+use engine::{Debugging, Device, Error, HostTensor, Level, Spec, State, Tape, grad};
 
 #[test]
 fn variables_of_another_tape_are_refused() {
@@ -27,7 +27,8 @@ fn variables_of_another_tape_are_refused() {
     assert!(matches!(grad(&mut two, s, &[x]), Err(Error::Tape { .. })));
     let mut plan = two.plan(&device(), &[y]).unwrap();
     let data = [0.0f32; 3];
-    let e = plan.run(&mut State::new(), &[(x, Host::F32(&data)), (y, Host::F32(&data))]).unwrap_err();
+    let e =
+        plan.run(&mut State::new(), &[(x, HostTensor::F32(&data)), (y, HostTensor::F32(&data))]).unwrap_err();
     assert!(e.to_string().contains("another tape"), "{e}");
     assert!(plan.read::<f32>(x).is_err() && plan.read::<f64>(y).is_err());
     // A tape keeps its tag when it moves.
@@ -56,13 +57,15 @@ fn binds_are_checked() {
     let missing = plan.run(&mut state, &[]).unwrap_err().to_string();
     assert!(missing.contains("`image`") && missing.contains("missing"), "{missing}");
     let (short, wide, ints) = ([0.0f32; 5], [0.0f64; 6], [0i32; 6]);
-    for (host, what) in
-        [(Host::F32(&short), "5 elements of f32"), (Host::F64(&wide), "of f64"), (Host::I32(&ints), "of i32")]
-    {
+    for (host, what) in [
+        (HostTensor::F32(&short), "5 elements of f32"),
+        (HostTensor::F64(&wide), "of f64"),
+        (HostTensor::I32(&ints), "of i32"),
+    ] {
         let text = plan.run(&mut state, &[(x, host)]).unwrap_err().to_string();
         assert!(text.contains("`image`") && text.contains("f32[2×3]") && text.contains(what), "{text}");
     }
-    assert!(plan.run(&mut state, &[(x, Host::F32(&[0.0; 6]))]).is_ok());
+    assert!(plan.run(&mut state, &[(x, HostTensor::F32(&[0.0; 6]))]).is_ok());
 }
 
 #[test]
@@ -107,15 +110,15 @@ fn the_nan_mode_names_op_element_and_line() {
     let y = tape.one(Mul, &[x, x]).unwrap();
     let z = tape.one(LogSumExp, &[y]).unwrap();
     let mut plan = tape.plan(&device, &[z]).unwrap();
-    let e = plan.run(&mut State::new(), &[(x, Host::F64(&[1.0, 2.0, 1e200, 3.0]))]).unwrap_err();
+    let e = plan.run(&mut State::new(), &[(x, HostTensor::F64(&[1.0, 2.0, 1e200, 3.0]))]).unwrap_err();
     let text = e.to_string();
     assert!(matches!(e, Error::NonFinite { op: "mul", output: 0, index: 2, .. }), "{text}");
     assert!(text.contains("mul") && text.contains("inf") && text.contains("element 2"), "{text}");
     assert!(text.contains(&format!("errors.rs:{line}:")) && text.contains("f64[2×2]"), "{text}");
-    assert!(plan.run(&mut State::new(), &[(x, Host::F64(&[1.0; 4]))]).is_ok());
+    assert!(plan.run(&mut State::new(), &[(x, HostTensor::F64(&[1.0; 4]))]).is_ok());
     // Without the mode the run ends, and the values say so.
     let mut plan = tape.plan(&Device::cpu(1), &[z]).unwrap();
-    plan.run(&mut State::new(), &[(x, Host::F64(&[1.0, 2.0, f64::NAN, 3.0]))]).unwrap();
+    plan.run(&mut State::new(), &[(x, HostTensor::F64(&[1.0, 2.0, f64::NAN, 3.0]))]).unwrap();
     let out = plan.read::<f64>(z).unwrap();
     assert!(out[0].is_finite() && out[1].is_nan());
 }
@@ -141,4 +144,25 @@ fn debug_modes_are_parsed() {
     assert_eq!(Debugging::parse("").unwrap(), Debugging::default());
     let text = Debugging::parse("nan,nam").unwrap_err();
     assert!(text.contains("`nam`") && text.contains("validate"), "{text}");
+}
+
+/// More than any address space holds, so that no system tries to allocate it.
+#[test]
+fn out_of_memory_names_the_largest_tensors() {
+    let huge = Spec::f32(&[1 << 24, 1 << 24]);
+    let mut tape = Tape::new();
+    let x = tape.input("x", huge);
+    let y = tape.one(Identity, &[x]).unwrap();
+    match tape.plan(&Device::cpu(1), &[y]) {
+        Err(Error::OutOfMemory(e)) => {
+            // The input is kept beside the result.
+            assert_eq!(e.wanted, 1 << 51);
+            assert!(e.to_string().contains("f32[16777216×16777216], 1048576.0 GiB"), "{e}");
+        }
+        other => panic!("{other:?}"),
+    }
+    match State::new().add("huge", huge) {
+        Err(e @ Error::OutOfMemory(_)) => assert!(e.to_string().contains("slot huge"), "{e}"),
+        other => panic!("{other:?}"),
+    }
 }

@@ -6,7 +6,7 @@ use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Geometry};
 use engine::ops::fused_conv2d::FusedConv2d;
 use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
-use engine::{DType, Device, Host, Plan, Spec, State, Tape, Var, grad};
+use engine::{DType, Device, HostTensor, Plan, Spec, State, Tape, Var, grad};
 
 const GEOMETRY: Geometry = Geometry { stride: 1, pad: 1 };
 
@@ -78,10 +78,10 @@ impl Net {
         let wide: Vec<Vec<f64>> = v.iter().enumerate().map(|(i, v)| normals(len(v), 90 + i as u32)).collect();
         let narrow: Vec<Vec<f32>> = wide.iter().map(|x| x.iter().map(|v| *v as f32).collect()).collect();
         let host = |i: usize| match dtype {
-            DType::F64 => Host::F64(&wide[i]),
-            _ => Host::F32(&narrow[i]),
+            DType::F64 => HostTensor::F64(&wide[i]),
+            _ => HostTensor::F32(&narrow[i]),
         };
-        let binds: Vec<(Var, Host)> = v.iter().enumerate().map(|(i, v)| (*v, host(i))).collect();
+        let binds: Vec<(Var, HostTensor)> = v.iter().enumerate().map(|(i, v)| (*v, host(i))).collect();
         plan.run(&mut State::new(), &binds).unwrap();
         let read = |v: &Var| match dtype {
             DType::F64 => plan.read::<f64>(*v).unwrap().to_vec(),

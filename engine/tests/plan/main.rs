@@ -1,6 +1,6 @@
-//! The planner, state, gradients, grouped batch norm, errors and pictures of plans, on whole small programs.
+//! The planner, state, gradients, grouped batch norm, errors and printed plans, on small programs.
 //!
-//! What must hold: nothing the planner decides shows in a value.
+//! Invariant: no value depends on what the planner decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch_norm;
@@ -14,7 +14,7 @@ mod slots;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::reduce::SumAll;
 use engine::rng::{Philox, Stream};
-use engine::{DType, Debugging, Device, Host, Level, Spec, State, Tape, Var};
+use engine::{DType, Debugging, Device, HostTensor, Level, Spec, State, Tape, Var};
 
 /// Two threads, every check on.
 fn device() -> Device {
@@ -27,14 +27,14 @@ fn f64s(shape: &[usize]) -> Spec {
 
 /// `n` standard normals, the same for the same `seed`.
 fn normals(n: usize, seed: u32) -> Vec<f64> {
-    let mut rng = Philox::new(23, Stream::Test, seed);
+    let mut rng = Philox::new(23, Stream::TEST, seed);
     (0..n).map(|_| f64::from(rng.normal())).collect()
 }
 
 /// Runs a program of float64 inputs without state.
 fn eval(tape: &Tape, outputs: &[Var], inputs: &[(Var, &[f64])]) -> Vec<Vec<f64>> {
     let mut plan = tape.plan(&device(), outputs).unwrap();
-    let binds: Vec<(Var, Host)> = inputs.iter().map(|(v, x)| (*v, Host::F64(x))).collect();
+    let binds: Vec<(Var, HostTensor)> = inputs.iter().map(|(v, x)| (*v, HostTensor::F64(x))).collect();
     plan.run(&mut State::new(), &binds).unwrap();
     outputs.iter().map(|v| plan.read::<f64>(*v).unwrap().to_vec()).collect()
 }

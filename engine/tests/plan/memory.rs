@@ -8,7 +8,7 @@ use engine::ops::elementwise::{Axpby, Identity, Mul};
 use engine::ops::leaky_relu::LeakyRelu;
 use engine::ops::pyld_step::{Args, PyldStep};
 use engine::rng::Stream;
-use engine::{Host, Plan, Spec, State, Tape, Var};
+use engine::{HostTensor, Plan, Spec, State, Tape, Var};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -88,7 +88,7 @@ fn step(tape: &mut Tape, weights: &[(usize, usize, Var)], values: &[Var], choice
         3 => tape.record(Mul, &[x, y]),
         4 => tape.record(LeakyRelu { leak: 0.2 }, &[x]),
         5 => tape.record(Identity, &[x]),
-        6 => tape.record(PyldStep { args, stream: Stream::Test }, &[x, y]),
+        6 => tape.record(PyldStep { args, stream: Stream::TEST }, &[x, y]),
         7 => tape.record(SliceRows { start: p % rows, rows: 1 + b % (rows - p % rows) }, &[x]),
         8 if rows < 6 => tape.record(EmbedRows { start: p % 2, of: rows + 1 + p % 2 }, &[x]),
         9 if rows < 6 => tape.record(ConcatRows, &[x, y]),
@@ -102,7 +102,7 @@ fn step(tape: &mut Tape, weights: &[(usize, usize, Var)], values: &[Var], choice
             tape.record(op, &ins).and_then(|y| tape.record(Axpby { a: 0.5, b: 0.0 }, &y))
         }
         11 if is_image && p % 2 == 0 => {
-            // One of the two outputs is never used: a dead output of a live node.
+            // One of the two outputs is never used.
             let out = tape.record(BnStats { groups: vec![rows] }, &[x]);
             out.map(|o| vec![o[p / 2 % 2]])
         }
@@ -125,9 +125,9 @@ impl Program {
             .enumerate()
             .map(|(i, (_, s))| if i < 4 { filters(*s, i) } else { content(*s, i) })
             .collect();
-        let binds: Vec<(Var, Host)> =
-            self.inputs.iter().zip(&data).map(|((v, _), x)| (*v, Host::F32(x))).collect();
-        // Twice: a run must not live on what the one before left behind.
+        let binds: Vec<(Var, HostTensor)> =
+            self.inputs.iter().zip(&data).map(|((v, _), x)| (*v, HostTensor::F32(x))).collect();
+        // Twice: a run must not depend on what the one before left in memory.
         for _ in 0..2 {
             plan.run(&mut State::new(), &binds).unwrap();
         }
@@ -201,7 +201,7 @@ fn in_place_ops_take_no_memory_and_dead_nodes_do_not_run() {
     assert_eq!(plan.bytes(), 2 * spec.bytes().next_multiple_of(64));
     let mut plan = tape.plan(&device(), &[x, y]).unwrap();
     let data = content(spec, 0);
-    plan.run(&mut State::new(), &[(x, Host::F32(&data))]).unwrap();
+    plan.run(&mut State::new(), &[(x, HostTensor::F32(&data))]).unwrap();
     assert_eq!(plan.read::<f32>(x).unwrap(), data);
     assert_eq!(plan.read::<f32>(y).unwrap()[7], data[7] / 1024.0);
 }
@@ -216,6 +216,6 @@ fn fan_out_is_not_overwritten() {
     // Both operands are the same value: it cannot be overwritten while it is read.
     let v = tape.one(Axpby { a: 1.0, b: 1.0 }, &[w, w]).unwrap();
     let mut plan = tape.plan(&device(), &[v]).unwrap();
-    plan.run(&mut State::new(), &[(x, Host::F32(&[1.0, -2.0, 3.0]))]).unwrap();
+    plan.run(&mut State::new(), &[(x, HostTensor::F32(&[1.0, -2.0, 3.0]))]).unwrap();
     assert_eq!(plan.read::<f32>(v).unwrap(), [12.0, 48.0, 108.0]);
 }

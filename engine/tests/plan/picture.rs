@@ -1,4 +1,4 @@
-//! `dump` and `dot` show every node with its work and its traffic.
+//! The text and the graph of a plan show every node with its work and its traffic.
 
 use super::device;
 use engine::ops::batch::SliceRows;
@@ -9,7 +9,7 @@ use engine::ops::replay::GatherRows;
 use engine::{Spec, State, Tape, grad};
 
 #[test]
-fn dump_and_dot_show_every_node_with_flops_and_bytes() {
+fn text_and_dot_show_every_node_with_flops_and_bytes() {
     let mut state = State::new();
     let slot = state.add("w", Spec::f32(&[16, 3, 3, 8])).unwrap();
     let mut tape = Tape::new();
@@ -26,7 +26,7 @@ fn dump_and_dot_show_every_node_with_flops_and_bytes() {
     // 2 · pixels · outputs · taps · channels; image, filters and result are each moved once.
     let flops = 2 * (4 * 16 * 16) * 16 * 9 * 8;
     let bytes = 4 * (4 * 16 * 16 * 8 + 16 * 9 * 8 + 4 * 16 * 16 * 16);
-    let (text, graph) = (plan.dump(), plan.dot());
+    let (text, graph) = (plan.to_string(), plan.dot());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), nodes.len() + 1);
     for (i, name) in nodes.iter().enumerate() {

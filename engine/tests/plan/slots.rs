@@ -4,7 +4,7 @@ use super::{device, f64s};
 use engine::ops::counter::Advance;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::sgd::Sgd;
-use engine::{Device, Error, Host, Part, Sequence, Slot, Spec, State, Tape, Var};
+use engine::{Device, Error, HostTensor, Part, Sequence, Slot, Spec, State, Tape, Var};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ fn an_update_in_place_takes_no_memory() {
     tape.assign(s[0], new).unwrap();
     let mut plan = tape.plan(&device(), &[]).unwrap();
     assert_eq!(plan.bytes(), 0);
-    assert!(plan.dump().contains("0 copies"), "{}", plan.dump());
+    assert!(plan.to_string().contains("0 copies"), "{plan}");
     plan.run(&mut state, &[]).unwrap();
     assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0, 4.0, 6.0]);
 }
@@ -103,7 +103,7 @@ fn one_value_may_go_to_two_slots_and_an_input_to_one() {
     tape.assign(s[1], new).unwrap();
     tape.assign(s[2], x).unwrap();
     let mut plan = tape.plan(&device(), &[]).unwrap();
-    plan.run(&mut state, &[(x, Host::F64(&[7.0, 8.0, 9.0]))]).unwrap();
+    plan.run(&mut state, &[(x, HostTensor::F64(&[7.0, 8.0, 9.0]))]).unwrap();
     assert_eq!(state.get::<f64>(s[0]).unwrap(), [2.0; 3]);
     assert_eq!(state.get::<f64>(s[1]).unwrap(), [2.0; 3]);
     assert_eq!(state.get::<f64>(s[2]).unwrap(), [7.0, 8.0, 9.0]);
@@ -246,25 +246,25 @@ fn a_sequence_runs_its_parts_in_order_on_the_same_state() {
     let mut double = tape.plan(&device, &[y]).unwrap();
 
     let mut sequence = Sequence::default();
-    let given = [(x, Host::F32(&[1.0, -2.0]))];
+    let given = [(x, HostTensor::F32(&[1.0, -2.0]))];
     for round in 1..=2 {
         let mut parts = [
             Part { plan: &mut add, inputs: &given, times: 3 },
             Part { plan: &mut double, inputs: &[], times: 1 },
         ];
         sequence.run(&mut state, &mut parts).unwrap();
-        double.ask::<f32>(y).unwrap();
+        double.start_readback::<f32>(y).unwrap();
         assert_eq!(state.get::<i32>(count).unwrap(), [3 * round]);
     }
-    // What was asked for is taken in order, each with the values of its run.
+    // Readbacks finish in the order in which they were started, each with the values of its run.
     let mut values = Vec::<f32>::new();
-    assert!(double.take(x, &mut values).is_err());
+    assert!(double.finish_readback(x, &mut values).is_err());
     for want in [[6.0, -12.0], [12.0, -24.0]] {
-        double.take(y, &mut values).unwrap();
+        double.finish_readback(y, &mut values).unwrap();
         assert_eq!(values, want);
     }
-    assert!(double.take(y, &mut values).is_err());
-    assert!(double.ask::<i32>(y).is_err() && double.ask::<f32>(x).is_err());
+    assert!(double.finish_readback(y, &mut values).is_err());
+    assert!(double.start_readback::<i32>(y).is_err() && double.start_readback::<f32>(x).is_err());
     let mut parts = [Part { plan: &mut add, inputs: &[], times: 1 }];
     assert!(sequence.run(&mut state, &mut parts).unwrap_err().to_string().contains("input `x`"));
 }

@@ -1,7 +1,7 @@
 //! What the machine can do: multiply-adds in registers and copies of memory, on the threads and with the
 //! instruction set of a device.
 
-use engine::{Cpu, Device, Level, peak};
+use engine::{Device, Level, peak};
 use std::time::Instant;
 
 /// Bytes read and written by the copies that are measured: from one core's cache to main memory.
@@ -36,12 +36,7 @@ pub struct Ceiling {
 impl Ceiling {
     /// Measures the CPU, with the threads and level of `device` if that is the CPU; takes about a second.
     pub fn measure(device: &Device) -> Self {
-        let own = device.as_cpu().is_none().then(|| Cpu::new(0, Level::Avx512));
-        let cpu = device.as_cpu().map(AsRef::as_ref).or(own.as_ref());
-        cpu.map_or_else(|| Self::of(&Cpu::new(1, Level::Portable)), Self::of)
-    }
-
-    fn of(cpu: &Cpu) -> Self {
+        let cpu = &if device.is_gpu() { Device::cpu(0) } else { device.clone() };
         // The first try also wakes threads and raises clocks.
         let rate = || {
             let start = Instant::now();
@@ -66,7 +61,12 @@ impl Ceiling {
                 Bandwidth { bytes, gb_per_s: (0..TRIES).map(|_| rate()).fold(0.0, f64::max) }
             })
             .collect();
-        Self { threads: cpu.pool.threads(), level: cpu.simd.level(), gflop_per_s, copies }
+        Self {
+            threads: cpu.concurrency(),
+            level: cpu.instruction_set().unwrap_or(Level::Portable),
+            gflop_per_s,
+            copies,
+        }
     }
 
     /// Copying speed for a node that moves `bytes`, so that a working set that fits a cache is judged by the cache:

@@ -5,6 +5,7 @@ use engine::{Device, State};
 use jempp::config::Config;
 use jempp::network::Network;
 use jempp::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use jempp::streams;
 use jempp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -49,7 +50,7 @@ pub fn sample_step(
     let network = Network::with_dtype(&mut state, &config.model, device.activations())?;
     network.initialise(&mut state, config.seed)?;
     let chain = state.add("chains", network.images(batch))?;
-    let mut rng = Philox::new(config.seed, Stream::Test, 0);
+    let mut rng = Philox::new(config.seed, Stream::TEST, 0);
     let start: Vec<f32> = (0..chain.spec.len()).map(|_| 2.0 * rng.uniform() - 1.0).collect();
     state.set(chain, &start)?;
     let (seed, counter) = (seed_slot(&mut state, config.seed)?, counter_slot(&mut state, 0)?);
@@ -60,7 +61,7 @@ pub fn sample_step(
         counter,
         conditional: false,
         accumulate: None,
-        stream: Stream::Langevin,
+        stream: streams::LANGEVIN,
     };
     let mut langevin = Langevin::new(device, &network, &spec)?;
     let mut step = || -> Result<f64> {

@@ -64,7 +64,7 @@ pub fn synthetic_session(config: &Config, device: &Device) -> Result<Session> {
     config.validate()?;
     let (m, t) = (&config.model, &config.train);
     let n = IMAGES.max(t.batch_size).max(t.labelled_batch_size).max(m.classes);
-    let mut rng = Philox::new(config.seed, Stream::Test, 0);
+    let mut rng = Philox::new(config.seed, Stream::TEST, 0);
     let mut images = vec![0; n * m.image_size.iter().product::<usize>()];
     rng.fill_bytes(&mut images);
     let labels = (0..n).map(|i| (i % m.classes) as u16).collect();

@@ -3,8 +3,9 @@
 //! What must hold: inputs lie in slots of the state, so that a run computes and copies nothing in.
 
 use engine::op::Cost;
-use engine::ops::{Case, Fill, registry};
+use engine::ops::registry;
 use engine::rng::{Philox, Stream};
+use engine::testing::{Case, FillWith};
 use engine::{DType, Device, Plan, Slot, Spec, State, Tape, Var, bf16};
 use jempp::{Error, Result};
 
@@ -23,7 +24,7 @@ pub struct Program {
     slots: Vec<Slot>,
     outputs: Vec<Var>,
     /// What is yet to be filled.
-    inputs: Vec<(Slot, Fill)>,
+    inputs: Vec<(Slot, FillWith)>,
 }
 
 impl Program {
@@ -55,17 +56,17 @@ impl Program {
     /// If an input does not take what its case says.
     pub fn fill(&mut self) -> Result<()> {
         for (i, (slot, fill)) in core::mem::take(&mut self.inputs).into_iter().enumerate() {
-            let mut rng = Philox::new(29, Stream::Test, i as u32);
+            let mut rng = Philox::new(29, Stream::TEST, i as u32);
             let n = slot.spec.len();
             match fill {
-                Fill::Normal | Fill::Fixed if slot.spec.dtype == DType::BF16 => {
+                FillWith::Normal | FillWith::Fixed if slot.spec.dtype == DType::BF16 => {
                     self.state.set(slot, &repeated(n, || bf16::from_f32(rng.normal())))?;
                 }
-                Fill::Normal | Fill::Fixed => self.state.set(slot, &repeated(n, || rng.normal()))?,
-                Fill::Positive => self.state.set(slot, &repeated(n, || 0.5 + rng.uniform()))?,
-                Fill::Below(k) => self.state.set(slot, &repeated(n, || rng.below(k as u32) as i32))?,
-                Fill::Ints(v) => self.state.set(slot, &v)?,
-                Fill::Bytes => self.state.set(slot, &repeated(n, || rng.below(256) as u8))?,
+                FillWith::Normal | FillWith::Fixed => self.state.set(slot, &repeated(n, || rng.normal()))?,
+                FillWith::Positive => self.state.set(slot, &repeated(n, || 0.5 + rng.uniform()))?,
+                FillWith::Below(k) => self.state.set(slot, &repeated(n, || rng.below(k as u32) as i32))?,
+                FillWith::Ints(v) => self.state.set(slot, &v)?,
+                FillWith::Bytes => self.state.set(slot, &repeated(n, || rng.below(256) as u8))?,
             }
         }
         Ok(())

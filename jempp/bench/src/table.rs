@@ -2,7 +2,7 @@
 
 use super::{Ceiling, Program, cases, timing};
 use engine::op::Cost;
-use engine::ops::Case;
+use engine::testing::Case;
 use engine::{Device, peak};
 use jempp::Result;
 use serde_json::{Value, json};
@@ -83,10 +83,10 @@ fn row(device: &Device, ceiling: &Ceiling, stem: &'static str, case: Case) -> Re
     program.fill()?;
     let (fewest, mut median) = timing::seconds(|| program.run())?;
     let (bound, mut limit) = bound(program.cost, ceiling);
-    if let (Bound::Memory, Some(cpu), BESIDE..) = (bound, device.as_cpu(), program.cost.bytes) {
+    if let (Bound::Memory, false, BESIDE..) = (bound, device.is_gpu(), program.cost.bytes) {
         let n = program.cost.bytes as usize / 8;
         let (src, mut dst) = (vec![1.0f32; n], vec![0.0f32; n]);
-        let (own, copy) = timing::in_turn(|| program.run(), || peak::copy(cpu, &src, &mut dst))?;
+        let (own, copy) = timing::in_turn(|| program.run(), || peak::copy(device, &src, &mut dst))?;
         (median, limit) = (own, (8 * n) as f64 / copy / 1e9);
     }
     let work = if bound == Bound::Compute { program.cost.flops } else { program.cost.bytes };

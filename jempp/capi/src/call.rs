@@ -1,7 +1,7 @@
-//! The way in and out of every function: no panic crosses, every failure has its message.
+//! The wrapper around the body of every function: catches panics and records error messages.
 //!
-//! What must hold: after a panic each handle that the call had looked up is poisoned; the panic's text goes to
-//! `jempp_last_error` and to nowhere else.
+//! Invariants: after a panic each handle that the call had looked up is poisoned; the panic's message goes to
+//! `jempp_last_error` and nowhere else.
 
 use crate::handles::{Handle, Object, Poison, find};
 use crate::status::{Fault, JEMPP_ERR_INTERNAL, JEMPP_OK, Outcome, jempp_status, remember};
@@ -10,14 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 
-/// A call under way.
+/// A call in progress.
 #[derive(Default)]
 pub(crate) struct Call {
     touched: RefCell<Vec<Poison>>,
 }
 
 impl Call {
-    /// The object behind a handle, which a panic from now on poisons.
+    /// The object behind a handle; a panic later in this call poisons it.
     pub fn find<H: Handle>(&self, handle: *const H) -> Outcome<Arc<Object<H::Body>>> {
         let object = find(handle)?;
         self.touched.borrow_mut().push(Arc::clone(&object.poison));
@@ -29,17 +29,18 @@ impl Call {
 
 #[cfg(test)]
 thread_local! {
-    /// Makes the next look-up of a handle panic.
+    /// Makes the next lookup of a handle panic.
     pub(crate) static INJECT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 thread_local! {
-    /// Depth of calls of this thread, and what the last panic in one said.
+    /// Nesting depth of calls on this thread, and the message of the last panic in one.
     static INSIDE: RefCell<(u32, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Keeps panics of this library's calls and threads off standard error. Others go to the hook that was there.
-fn hush() {
+/// Installs a panic hook that keeps panics of this library's calls and threads off standard error. Other panics go to the
+/// hook that was installed before.
+fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
@@ -61,11 +62,11 @@ fn hush() {
 
 /// Runs the body of a function that returns a status.
 pub(crate) fn call(body: impl FnOnce(&Call) -> Outcome) -> jempp_status {
-    hush();
+    install_panic_hook();
     let call = Call::default();
     let _ = INSIDE.try_with(|i| i.borrow_mut().0 += 1);
     let done = catch_unwind(AssertUnwindSafe(|| body(&call)));
-    let said = INSIDE.try_with(|i| {
+    let message = INSIDE.try_with(|i| {
         let mut i = i.borrow_mut();
         i.0 -= 1;
         core::mem::take(&mut i.1)
@@ -81,17 +82,17 @@ pub(crate) fn call(body: impl FnOnce(&Call) -> Outcome) -> jempp_status {
         }
         Err(payload) => {
             call.touched.borrow().iter().for_each(|p| p.store(true, Ordering::Release));
-            // What a panic carries may itself panic when dropped.
+            // The payload of a panic may itself panic when dropped.
             core::mem::forget(payload);
-            remember(&format!("internal error: {}", said.unwrap_or_default()));
+            remember(&format!("internal error: {}", message.unwrap_or_default()));
             JEMPP_ERR_INTERNAL
         }
     }
 }
 
-/// Runs the body of a function that returns nothing.
-pub(crate) fn quietly(body: impl FnOnce()) {
-    hush();
+/// Runs the body of a function that has no status; a panic is swallowed.
+pub(crate) fn call_infallible(body: impl FnOnce()) {
+    install_panic_hook();
     let _ = INSIDE.try_with(|i| i.borrow_mut().0 += 1);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(body)) {
         core::mem::forget(payload);

@@ -1,4 +1,4 @@
-//! What there is to compute on.
+//! The compute devices of this machine.
 
 use crate::args::{Sized32, check_size, out};
 use crate::call::call;
@@ -6,7 +6,7 @@ use crate::status::{Fault, jempp_status};
 use core::ffi::c_char;
 use jempp::engine::gpu::{Device, probe};
 
-/// A device.
+/// Description of a compute device.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct jempp_device_info {
@@ -14,11 +14,11 @@ pub struct jempp_device_info {
     pub struct_size: u32,
     /// N of "cuda:N"; 0 for the CPU.
     pub ordinal: u32,
-    /// Its name, ending in a zero, cut short if need be.
+    /// Name, NUL-terminated, truncated if necessary.
     pub name: [c_char; 128],
-    /// Bytes of memory; 0: unknown.
+    /// Total memory in bytes; 0: unknown.
     pub memory_total: u64,
-    /// Bytes of it that are free; 0: unknown, as for a GPU, which is not opened to ask.
+    /// Free memory in bytes; 0: unknown. Always 0 for a GPU, as this call does not open it.
     pub memory_free: u64,
     /// 1 for a GPU, 0 for the CPU.
     pub is_cuda: i32,
@@ -26,12 +26,12 @@ pub struct jempp_device_info {
     pub compute_capability: i32,
 }
 
-// SAFETY: repr(C), starts with its size, and any bits are a value.
+// SAFETY: repr(C), starts with its size, and every bit pattern is valid.
 unsafe impl Sized32 for jempp_device_info {
     const NAME: &'static str = "jempp_device_info";
 }
 
-/// Number of devices: the CPU, which is the first, and the GPUs that the driver shows.
+/// Number of devices: the CPU, which has index 0, and the GPUs that the driver reports.
 ///
 /// out: receives the number. Any thread. Errors: INVALID_ARGUMENT if out is NULL.
 #[unsafe(no_mangle)]
@@ -39,21 +39,22 @@ pub unsafe extern "C" fn jempp_device_count(out: *mut u32) -> jempp_status {
     call(|_| {
         let to = self::out(out, "out")?;
         let count = 1 + gpus().len() as u32;
-        // SAFETY: not NULL and aligned; the caller gives room for a number.
+        // SAFETY: not NULL and aligned; the caller provides space for a number.
         unsafe { to.write(count) };
         Ok(())
     })
 }
 
-/// Says what device number `index` is.
+/// Describes device `index`.
 ///
-/// index: below the number that jempp_device_count gives. info: is filled; its struct_size must be set. Any thread.
+/// index: less than the number from jempp_device_count. info: receives the description; set its struct_size first. Any
+/// thread.
 ///
 /// Errors: INVALID_ARGUMENT if there is no such device or struct_size is too small.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_device_get_info(index: u32, info: *mut jempp_device_info) -> jempp_status {
     call(|_| {
-        // SAFETY: the caller gives NULL or a struct as long as it says.
+        // SAFETY: the caller passes NULL or a struct of `struct_size` bytes.
         let struct_size = unsafe { check_size(info, "info")? };
         let found = if index == 0 { cpu(struct_size) } else { gpu(struct_size, index)? };
         // SAFETY: checked above.
@@ -97,7 +98,7 @@ fn cpu(struct_size: u32) -> jempp_device_info {
     }
 }
 
-/// At most 127 bytes of a name, whole characters, and zeros.
+/// At most 127 bytes of a name, cut between characters, padded with zeros.
 fn name(full: &str) -> [c_char; 128] {
     let mut name = [0; 128];
     let end = (0..=full.len().min(127)).rev().find(|i| full.is_char_boundary(*i)).unwrap_or(0);
@@ -105,7 +106,7 @@ fn name(full: &str) -> [c_char; 128] {
     name
 }
 
-/// Bytes of memory, and those that are free, from Linux's `/proc/meminfo`.
+/// Total and available bytes of memory, from Linux's `/proc/meminfo`.
 fn memory() -> [u64; 2] {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     ["MemTotal:", "MemAvailable:"].map(|key| {

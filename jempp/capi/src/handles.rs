@@ -1,17 +1,16 @@
-//! Handles: numbers that stand for objects, looked up at each use and never followed.
+//! Handles: numbers that identify objects, looked up at each use and never dereferenced.
 //!
-//! What must hold: a number is given out once, so a handle that was freed is known as such for good; an object lives until
-//! the last call on it returns, whoever frees the handle meanwhile.
+//! Invariants: each number is used once, so a freed handle is recognised for ever; an object lives until the last call on it
+//! returns, even if another thread frees the handle meanwhile.
 
-use crate::context::Context;
+use crate::objects::{Context, SharedTrainer};
 use crate::status::{Fault, JEMPP_ERR_INTERNAL, Outcome};
-use crate::trainer::Training;
 use jempp::Model;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Where things run: a device with its threads. Opaque; see jempp_context_create.
+/// A compute device with its threads. Opaque; see jempp_context_create.
 pub struct jempp_context {
     _opaque: [u8; 0],
 }
@@ -21,7 +20,7 @@ pub struct jempp_model {
     _opaque: [u8; 0],
 }
 
-/// A model in training. Opaque; see jempp_trainer_create.
+/// A model being trained. Opaque; see jempp_trainer_create.
 pub struct jempp_trainer {
     _opaque: [u8; 0],
 }
@@ -36,22 +35,23 @@ pub(crate) struct Object<T> {
     pub poison: Poison,
 }
 
+/// An object of any type, while its handle is not freed.
 #[derive(Clone)]
 pub(crate) enum Live {
     Context(Arc<Object<Context>>),
     Model(Arc<Object<Model>>),
-    Trainer(Arc<Object<Training>>),
+    Trainer(Arc<Object<SharedTrainer>>),
 }
 
 static LIVE: RwLock<BTreeMap<usize, Live>> = RwLock::new(BTreeMap::new());
-/// The next handle. Far from NULL, and aligned as addresses are.
+/// The next handle: far from NULL, and aligned like an address.
 static NEXT: AtomicUsize = AtomicUsize::new(0x4a45_0000);
 
-/// A type that handles stand for.
+/// A type of handle.
 pub(crate) trait Handle: Sized {
     /// Its name in C.
     const NAME: &'static str;
-    /// What is behind it.
+    /// The type of the object.
     type Body;
     fn wrap(object: Arc<Object<Self::Body>>) -> Live;
     fn unwrap(live: &Live) -> Option<&Arc<Object<Self::Body>>>;
@@ -73,17 +73,17 @@ macro_rules! handle {
 }
 handle!(jempp_context, Context, Context);
 handle!(jempp_model, Model, Model);
-handle!(jempp_trainer, Training, Trainer);
+handle!(jempp_trainer, SharedTrainer, Trainer);
 
-/// A new handle for `body`.
-pub(crate) fn give<H: Handle>(body: H::Body) -> *mut H {
+/// Registers an object and returns its handle.
+pub(crate) fn register<H: Handle>(body: H::Body) -> *mut H {
     let object = Arc::new(Object { body, poison: Poison::default() });
     let number = NEXT.fetch_add(16, Ordering::Relaxed);
     LIVE.write().unwrap_or_else(PoisonError::into_inner).insert(number, H::wrap(object));
     core::ptr::without_provenance_mut(number)
 }
 
-/// What `handle` stands for.
+/// The object behind `handle`.
 pub(crate) fn find<H: Handle>(handle: *const H) -> Outcome<Arc<Object<H::Body>>> {
     let name = H::NAME;
     if handle.is_null() {
@@ -91,10 +91,10 @@ pub(crate) fn find<H: Handle>(handle: *const H) -> Outcome<Arc<Object<H::Body>>>
     }
     let live = LIVE.read().unwrap_or_else(PoisonError::into_inner);
     let Some(found) = live.get(&handle.addr()) else {
-        return Err(Fault::argument(format!("{handle:p} is no {name}: it was freed, or never made")));
+        return Err(Fault::argument(format!("{handle:p} is not a {name}: it was freed, or never created")));
     };
     let object = H::unwrap(found)
-        .ok_or_else(|| Fault::argument(format!("{handle:p} is no {name} but a handle of another type")))?;
+        .ok_or_else(|| Fault::argument(format!("{handle:p} is not a {name} but a handle of another type")))?;
     if object.poison.load(Ordering::Acquire) {
         let why = format!("an internal error has left this {name} in an unknown state; free it");
         return Err(Fault::new(JEMPP_ERR_INTERNAL, why));
@@ -102,12 +102,12 @@ pub(crate) fn find<H: Handle>(handle: *const H) -> Outcome<Arc<Object<H::Body>>>
     Ok(Arc::clone(object))
 }
 
-/// Forgets a handle; what it stood for goes when the last call on it has returned.
-pub(crate) fn forget<H: Handle>(handle: *mut H) {
+/// Frees a handle; the object is dropped when the last call on it has returned.
+pub(crate) fn release<H: Handle>(handle: *mut H) {
     let mut live = LIVE.write().unwrap_or_else(PoisonError::into_inner);
-    let ours = live.get(&handle.addr()).is_some_and(|found| H::unwrap(found).is_some());
-    let gone = if ours { live.remove(&handle.addr()) } else { None };
+    let same_type = live.get(&handle.addr()).is_some_and(|found| H::unwrap(found).is_some());
+    let removed = if same_type { live.remove(&handle.addr()) } else { None };
     drop(live);
-    // Outside the lock: it may wait for threads, and say something to the log.
-    drop(gone);
+    // Dropped outside the lock, as it may join threads and write to the log.
+    drop(removed);
 }

@@ -1,15 +1,19 @@
-//! The C interface of jempp: `include/jempp.h` is made of these files, comments and all.
+//! The C interface of jempp. `include/jempp.h` is generated from these files, comments included.
 //!
-//! What must hold: no panic crosses (`call.rs`), no handle is followed (`handles.rs`), nothing is read or written through a
-//! pointer but in `args.rs` and by its rules; names, signatures and numbers here never change, new ones are added.
+//! Invariants: no panic crosses the boundary (`call.rs`), no handle is dereferenced (`handles.rs`), and memory behind a
+//! caller's pointer is read and written in `args.rs` only, by its rules. Names, signatures and numbers here never change;
+//! new ones may be added.
+//!
+//! Modules use those before them: status, objects, handles, call, args, then the functions of the interface.
 #![allow(non_camel_case_types)]
-// What the C caller must keep to is in each function's text, which is the header's, and at the head of the header.
+// The obligations of a C caller are in each function's comment, which the header repeats, and at the top of the header.
 #![allow(clippy::missing_safety_doc)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod args;
 mod call;
 mod handles;
+mod objects;
 
 // In the order of the header.
 mod version;

@@ -1,8 +1,8 @@
-//! What the library has to say beside its answers.
+//! Log messages, passed to a callback of the host program.
 //!
-//! What must hold: the host's function is called without a lock of this file held, so that it may set another.
+//! Invariant: no lock of this file is held while the callback runs, so that it may install another one.
 
-use crate::call::quietly;
+use crate::call::call_infallible;
 use core::ffi::{c_char, c_void};
 use core::fmt::{Debug, Write};
 use std::ffi::CString;
@@ -13,37 +13,37 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 type Callback = extern "C" fn(level: i32, message: *const c_char, user: *mut c_void);
 
-/// The host's function and the address that it wants back, which is only carried.
+/// The callback and its `user` pointer, which is stored as an address and never dereferenced.
 #[derive(Clone, Copy)]
 struct Listener(Callback, usize);
 
 static LISTENER: RwLock<Option<Listener>> = RwLock::new(None);
 
-/// Sets who hears what the library has to say, such as a damaged checkpoint that was passed over.
+/// Sets the callback that receives log messages, such as a warning that a damaged checkpoint was skipped.
 ///
-/// callback: is called with a level (1 error, 2 warning, 3 information), a message in UTF-8 that lives during the call, and
-/// `user`; NULL turns it off, as it is at first. It may be called from any thread that calls the library, also at once from
-/// several, and from another thread shortly after it was replaced. user: is passed on. Any thread; cannot fail.
+/// callback: is called with a level (1 error, 2 warning, 3 information), a UTF-8 message that is valid during the call, and
+/// `user`; NULL, the initial value, turns logging off. It may be called from any thread that calls the library, from several
+/// at the same time, and for a short time after it was replaced. user: passed to the callback. Any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_set_log_callback(
     callback: Option<extern "C" fn(level: i32, message: *const c_char, user: *mut c_void)>,
     user: *mut c_void,
 ) {
     static ONCE: Once = Once::new();
-    quietly(|| {
+    call_infallible(|| {
         if callback.is_some() {
-            // Where a Rust host has a subscriber of its own in the same copy of `tracing`, that one hears it already.
-            ONCE.call_once(|| drop(tracing::subscriber::set_global_default(Ears)));
+            // Fails if a Rust host has its own subscriber in the same copy of `tracing`, which then receives the events.
+            ONCE.call_once(|| drop(tracing::subscriber::set_global_default(CallbackSubscriber)));
         }
         let listener = callback.map(|c| Listener(c, user.expose_provenance()));
         *LISTENER.write().unwrap_or_else(PoisonError::into_inner) = listener;
     });
 }
 
-/// Hears events and passes them on.
-struct Ears;
+/// Passes events on to the callback.
+struct CallbackSubscriber;
 
-impl Subscriber for Ears {
+impl Subscriber for CallbackSubscriber {
     fn enabled(&self, about: &Metadata<'_>) -> bool {
         about.is_event() && *about.level() <= Level::INFO
     }
@@ -75,7 +75,7 @@ impl Subscriber for Ears {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event's message and fields as a line.
+/// An event's message and fields as one line.
 #[derive(Default)]
 struct Text(String);
 

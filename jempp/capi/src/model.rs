@@ -1,65 +1,67 @@
-//! Models: loading, saving, and what they say about images.
+//! Models: loading, saving, and inference on images.
 
-use crate::args::{self, Room, Sized32, check_size, elements, numbers, path};
-use crate::call::{call, quietly};
-use crate::handles::{forget, give, jempp_context, jempp_model};
+use crate::args::{self, Output, Sized32, check_size, elements, numbers, path};
+use crate::call::{call, call_infallible};
+use crate::handles::{jempp_context, jempp_model, register, release};
 use crate::status::{Fault, JEMPP_ERR_IO, Outcome, jempp_status};
 use core::ffi::{c_char, c_void};
 use jempp::{Error, Model};
 
-/// What a model is.
+/// Description of a model.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct jempp_model_info {
     /// sizeof(jempp_model_info), set by the caller.
     pub struct_size: u32,
-    /// Height of its images.
+    /// Height of its images, in pixels.
     pub height: u32,
-    /// Width of its images.
+    /// Width of its images, in pixels.
     pub width: u32,
     /// Channels of its images.
     pub channels: u32,
     /// Number of classes.
     pub classes: u32,
-    /// Number of trained values.
+    /// Number of trainable parameters.
     pub parameters: u64,
 }
 
-// SAFETY: repr(C), starts with its size, and any bits are a value.
+// SAFETY: repr(C), starts with its size, and every bit pattern is valid.
 unsafe impl Sized32 for jempp_model_info {
     const NAME: &'static str = "jempp_model_info";
 }
 
-/// What a model decides about an image.
+/// A model's decision about an image.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct jempp_decision {
     /// sizeof(jempp_decision), set by the caller.
     pub struct_size: u32,
-    /// The likeliest class.
+    /// The most probable class.
     pub label: i32,
-    /// Its probability, calibrated.
+    /// Calibrated probability of `label`.
     pub probability: f32,
     /// Unnormalised log p(x).
     pub log_density: f32,
-    /// Share of images like the training data that are as unlikely as this one.
+    /// Conformal p-value of out-of-distribution detection: estimated fraction of in-distribution images whose log p(x) is as
+    /// low as this.
     pub ood_p_value: f32,
-    /// 1 where the model had better not answer, else 0.
+    /// 1 if the model abstains, else 0.
     pub abstain: i32,
 }
 
-// SAFETY: repr(C), starts with its size, and any bits are a value.
+// SAFETY: repr(C), starts with its size, and every bit pattern is valid.
 unsafe impl Sized32 for jempp_decision {
     const NAME: &'static str = "jempp_decision";
 }
 
 /// Loads a trained model.
 ///
-/// context: where the model computes. path: a run's folder, a checkpoint's folder, or a safetensors file; UTF-8, or on Unix
-/// any bytes. A file is mapped and read as far as it is needed: it may be replaced or deleted while the model lives, but
-/// not written into. out: receives the model; free it with jempp_model_free. Another thread's call on the context is BUSY.
+/// context: the model computes on its device. path: a run folder, a checkpoint folder, a safetensors file or a published
+/// PyTorch checkpoint; UTF-8, or on Unix any bytes. A safetensors file is memory-mapped and read on demand: it may be replaced
+/// or deleted while the model lives, but not written into. out: receives the model; free it with jempp_model_free. BUSY while
+/// another thread uses the context.
 ///
-/// Errors: IO if nothing that can be read is at the path; FORMAT if it is damaged, or no model of jempp's.
+/// Errors: IO if there is no readable file at the path; FORMAT if it is damaged or not a model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_model_load(
     context: *mut jempp_context,
@@ -68,26 +70,26 @@ pub unsafe extern "C" fn jempp_model_load(
 ) -> jempp_status {
     call(|c| {
         let to = args::out(out, "out")?;
-        // SAFETY: the caller gives NULL or a text that ends.
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
         let path = unsafe { self::path(path, "path")? };
         let context = c.find(context)?;
-        let _turn = context.body.turn()?;
+        let _guard = context.body.acquire()?;
         let model = Model::load(&context.body.device, &path).map_err(|e| match e {
             Error::Data(why) => Fault::new(JEMPP_ERR_IO, why),
             other => other.into(),
         })?;
-        // SAFETY: not NULL and aligned; the caller gives room for a pointer.
-        unsafe { to.write(give(model)) };
+        // SAFETY: not NULL and aligned; the caller provides space for a pointer.
+        unsafe { to.write(register(model)) };
         Ok(())
     })
 }
 
-/// Loads a trained model from the content of its safetensors file.
+/// Loads a trained model from the bytes of its file.
 ///
-/// context: where the model computes. data: `len` bytes, which are copied. out: receives the model; free it with
-/// jempp_model_free. Another thread's call on the context is BUSY.
+/// context: the model computes on its device. data: `len` bytes, which are copied. out: receives the model; free it with
+/// jempp_model_free. BUSY while another thread uses the context.
 ///
-/// Errors: FORMAT if the content is damaged, or no model of jempp's.
+/// Errors: FORMAT if the bytes are damaged or not a model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_model_load_memory(
     context: *mut jempp_context,
@@ -100,34 +102,34 @@ pub unsafe extern "C" fn jempp_model_load_memory(
         if data.is_null() {
             return Err(Fault::argument("data is NULL"));
         }
-        // SAFETY: not NULL; the caller gives `len` bytes.
+        // SAFETY: not NULL; the caller passes `len` bytes.
         let bytes = unsafe { numbers::<u8>(data.cast(), len, "data")? };
         let context = c.find(context)?;
-        let _turn = context.body.turn()?;
+        let _guard = context.body.acquire()?;
         let model = Model::from_bytes(&context.body.device, bytes.to_vec())?;
-        // SAFETY: not NULL and aligned; the caller gives room for a pointer.
-        unsafe { to.write(give(model)) };
+        // SAFETY: not NULL and aligned; the caller provides space for a pointer.
+        unsafe { to.write(register(model)) };
         Ok(())
     })
 }
 
-/// Writes a model to a safetensors file, whole or not at all; a file that is there is replaced.
+/// Saves a model to a safetensors file. The file is replaced atomically.
 ///
-/// model: what is written. path: the file; its folder must exist. Any number of threads at once.
+/// model: the model. path: the file; its folder must exist. May be called concurrently.
 ///
 /// Errors: IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_model_save(model: *const jempp_model, path: *const c_char) -> jempp_status {
     call(|c| {
-        // SAFETY: the caller gives NULL or a text that ends.
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
         let path = unsafe { self::path(path, "path")? };
         Ok(c.find(model)?.body.save(&path)?)
     })
 }
 
-/// Says what a model is.
+/// Describes a model.
 ///
-/// model: which. info: is filled; its struct_size must be set. Any number of threads at once.
+/// model: the model. info: receives the description; set its struct_size first. May be called concurrently.
 ///
 /// Errors: INVALID_ARGUMENT if struct_size is too small.
 #[unsafe(no_mangle)]
@@ -136,7 +138,7 @@ pub unsafe extern "C" fn jempp_model_get_info(
     info: *mut jempp_model_info,
 ) -> jempp_status {
     call(|c| {
-        // SAFETY: the caller gives NULL or a struct as long as it says.
+        // SAFETY: the caller passes NULL or a struct of `struct_size` bytes.
         let struct_size = unsafe { check_size(info, "info")? };
         let model = c.find(model)?;
         let network = model.body.network();
@@ -149,12 +151,12 @@ pub unsafe extern "C" fn jempp_model_get_info(
     })
 }
 
-/// Logits `f(x)[y]`: softmax over them is p(y | x).
+/// Logits `f(x)[y]`, whose softmax is p(y|x).
 ///
-/// model: which. images: n x H x W x C. out: receives n x classes; out_len must be n * classes. Any number of threads at
-/// once.
+/// model: the model. images: n x H x W x C. out: receives n x classes values; out_len must be n * classes. May be called
+/// concurrently.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length or an image with a value that is not finite.
+/// Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_logits(
     model: *const jempp_model,
@@ -163,15 +165,15 @@ pub unsafe extern "C" fn jempp_logits(
     out: *mut f32,
     out_len: usize,
 ) -> jempp_status {
-    // SAFETY: the caller's arguments are as above.
-    unsafe { answer(model, images, n, out, out_len, |m| m.network().config.classes, |m, x| Ok(m.logits(x)?)) }
+    // SAFETY: the caller passes arguments as described above.
+    unsafe { infer(model, images, n, out, out_len, |m| m.network().config.classes, |m, x| Ok(m.logits(x)?)) }
 }
 
-/// Unnormalised log p(x): logsumexp over the logits, or the output of the energy head.
+/// Unnormalised log p(x): the logsumexp of the logits, or the output of the energy head if the model has one.
 ///
-/// model: which. images: n x H x W x C. out: receives n values; out_len must be n. Any number of threads at once.
+/// model: the model. images: n x H x W x C. out: receives n values; out_len must be n. May be called concurrently.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length or an image with a value that is not finite.
+/// Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_log_density(
     model: *const jempp_model,
@@ -180,16 +182,17 @@ pub unsafe extern "C" fn jempp_log_density(
     out: *mut f32,
     out_len: usize,
 ) -> jempp_status {
-    // SAFETY: the caller's arguments are as above.
-    unsafe { answer(model, images, n, out, out_len, |_| 1, |m, x| Ok(m.log_density(x)?)) }
+    // SAFETY: the caller passes arguments as described above.
+    unsafe { infer(model, images, n, out, out_len, |_| 1, |m, x| Ok(m.log_density(x)?)) }
 }
 
-/// Gradient by the images: of log p(x), or with labels of the logit `f(x)[y]`.
+/// Gradient with respect to the images of unnormalised log p(x), or if labels are given of unnormalised log p(x, y): the
+/// label's logit `f(x)[y]`, or for a model with an energy head log p(x) + log p(y|x).
 ///
-/// model: which. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C; out_len must be that. Any
-/// number of threads at once.
+/// model: the model. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C values; out_len must be
+/// n * H * W * C. May be called concurrently.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length, a label that is no class or an image with a value that is not finite.
+/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range or an image value that is not finite.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_input_grad(
     model: *const jempp_model,
@@ -199,9 +202,9 @@ pub unsafe extern "C" fn jempp_input_grad(
     out: *mut f32,
     out_len: usize,
 ) -> jempp_status {
-    // SAFETY: the caller's arguments are as above.
+    // SAFETY: the caller passes arguments as described above.
     unsafe {
-        answer(
+        infer(
             model,
             images,
             n,
@@ -216,11 +219,11 @@ pub unsafe extern "C" fn jempp_input_grad(
     }
 }
 
-/// What `f` says of n images: `each` values an image.
+/// Runs `f` on n images and copies its results, `each` values per image, to `out`.
 ///
 /// # Safety
-/// The pointers lead to as much as they are said to.
-unsafe fn answer(
+/// `images` is NULL or has n images, `out` is NULL or has `out_len` elements.
+unsafe fn infer(
     model: *const jempp_model,
     images: *const f32,
     n: usize,
@@ -233,21 +236,22 @@ unsafe fn answer(
         let model = c.find(model)?;
         let model = &model.body;
         let len = elements(n, model.network().pixels(), "images")?;
-        let room = Room::new(out, out_len, elements(n, each(model), "out")?, "out")?;
-        // SAFETY: the caller gives n images.
+        let output = Output::new(out, out_len, elements(n, each(model), "out")?, "out")?;
+        // SAFETY: the caller passes n images.
         let images = unsafe { numbers(images, len, "images")? };
         let values = f(model, images)?;
-        // SAFETY: the caller gives room for `out_len` values.
-        unsafe { room.fill(&values) }
+        // SAFETY: the caller provides space for `out_len` values.
+        unsafe { output.fill(&values) }
     })
 }
 
-/// Decides about images: label, calibrated probability, how far from the training data, and whether to abstain.
+/// Decides about images: label, calibrated probability, out-of-distribution p-value, and whether the model abstains.
 ///
-/// model: which. images: n x H x W x C. out: n decisions, each with its struct_size set, are filled; out_len must be n. Any
-/// number of threads at once.
+/// model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must be n.
+/// May be called concurrently.
 ///
-/// Errors: FORMAT while the model carries no thresholds to decide by; INVALID_ARGUMENT for a wrong length or struct_size.
+/// Errors: FORMAT if the model has no thresholds for abstaining (`jempp-cli eval thresholds` fits them); INVALID_ARGUMENT for
+/// a wrong length or struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_decide(
     model: *const jempp_model,
@@ -265,14 +269,14 @@ pub unsafe extern "C" fn jempp_decide(
         if n == 0 {
             return Ok(());
         }
-        // SAFETY: the caller gives at least one decision as long as it says.
+        // SAFETY: the caller provides at least one decision of `struct_size` bytes.
         let size = unsafe { check_size(out, "out")? };
         if !(size as usize).is_multiple_of(align_of::<jempp_decision>()) {
             return Err(Fault::argument(format!(
                 "struct_size is {size}, which no array of decisions can have"
             )));
         }
-        // SAFETY: the caller gives n images.
+        // SAFETY: the caller passes n images.
         let images = unsafe { numbers(images, len, "images")? };
         for (i, d) in model.body.decide(images)?.into_iter().enumerate() {
             let decision = jempp_decision {
@@ -283,17 +287,17 @@ pub unsafe extern "C" fn jempp_decide(
                 ood_p_value: d.ood_p_value,
                 abstain: i32::from(d.abstain),
             };
-            // SAFETY: the caller gives n decisions, each as long as the first says, which is at least as long as ours.
+            // SAFETY: the caller provides n decisions, each of the first one's `struct_size`, which is at least our size.
             unsafe { out.byte_add(i * size as usize).write(decision) };
         }
         Ok(())
     })
 }
 
-/// Frees a model. Calls on it that are under way in other threads end first, and well.
+/// Frees a model. Calls on it that other threads have in progress complete normally.
 ///
-/// model: what is freed; NULL, or what was freed already, does nothing. Any thread; cannot fail.
+/// model: NULL or a freed handle does nothing. Any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_model_free(model: *mut jempp_model) {
-    quietly(|| forget(model));
+    call_infallible(|| release(model));
 }

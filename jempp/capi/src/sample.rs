@@ -1,55 +1,55 @@
-//! New images from a model.
+//! Sampling images from a model.
 
-use crate::args::{self, Room, Sized32, elements, numbers, read};
-use crate::call::{call, quietly};
+use crate::args::{self, Output, Sized32, elements, numbers, read};
+use crate::call::{call, call_infallible};
 use crate::handles::jempp_model;
 use crate::status::{Fault, Outcome, jempp_status};
 use core::ffi::{c_int, c_void};
 use jempp::sampling::draw::Start;
 use jempp::{Model, SampleOptions};
 
-/// How chains are run. Set by jempp_sample_options_init, then changed by the caller.
+/// Options of sampling. Initialise with jempp_sample_options_init, then set fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct jempp_sample_options {
     /// sizeof(jempp_sample_options).
     pub struct_size: u32,
-    /// Where the chains start, n x H x W x C; NULL: at draws that the model carries.
+    /// Initial images of the chains, n x H x W x C; NULL: the start samples stored in the model.
     pub start: *const f32,
     /// Elements of `start`: n * H * W * C, or 0.
     pub start_len: usize,
-    /// n classes that the chains follow, climbing log p(x, y); NULL: they climb log p(x).
+    /// Class of each chain, n values: sample from p(x|y), with the gradient of log p(x, y); NULL: sample from p(x).
     pub labels: *const i32,
-    /// Outer steps of a chain; 0: as many as in the model's training.
+    /// Number of outer steps; 0: as in the model's training.
     pub steps: u32,
-    /// Size of one of the inner steps; negative: as in the model's training.
+    /// Step size of the inner steps; negative: as in the model's training.
     pub step_size: f32,
-    /// Bound on each component of the gradient, 0 for none; negative: as in the model's training.
+    /// Elementwise gradient clipping: bound on each component, 0 for none; negative: as in the model's training.
     pub clip: f32,
-    /// Standard deviation of the noise of each step; negative: as in the model's training.
+    /// Standard deviation of the noise added at each step; negative: as in the model's training.
     pub noise: f32,
-    /// Seed of starts and noise: the same seed gives the same images.
+    /// Random seed of initial images and noise: the same seed gives the same images.
     pub seed: u64,
-    /// Called after each step with steps done and steps in all (chains run in chunks, and these are over all of them), in the
-    /// calling thread; returning 0 cancels. NULL: nobody is told. It may call functions on const handles.
+    /// Called on the calling thread after each step, with the number of steps done and the total (both summed over all chunks
+    /// of chains); returning 0 cancels. NULL: no progress reports. It may call functions on const handles.
     pub progress: Option<extern "C" fn(step: u32, steps: u32, user: *mut c_void) -> c_int>,
-    /// Given to `progress`.
+    /// Passed to `progress`.
     pub user: *mut c_void,
 }
 
-// SAFETY: repr(C), starts with its size; any bits are a value of all fields but `progress`, of which NULL and the address of
-// a function of this type are, and nothing else may be put into it.
+// SAFETY: repr(C), starts with its size; every bit pattern is valid for all fields but `progress`, which a caller may set
+// only to NULL or to the address of a function of its type.
 unsafe impl Sized32 for jempp_sample_options {
     const NAME: &'static str = "jempp_sample_options";
 }
 
-/// Fills `options` with the defaults: draws that the model carries, log p(x), constants as in the model's training, seed 0.
+/// Fills `options` with the defaults: the model's start samples, p(x), step count and sizes as in the model's training, seed 0.
 ///
-/// options: what is filled; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot fail.
+/// options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_sample_options_init(options: *mut jempp_sample_options, struct_size: u32) {
-    // SAFETY: the caller gives NULL or `struct_size` bytes.
-    quietly(|| unsafe { args::init(options, struct_size, defaults(struct_size)) });
+    // SAFETY: the caller passes NULL or `struct_size` bytes.
+    call_infallible(|| unsafe { args::init(options, struct_size, defaults(struct_size)) });
 }
 
 fn defaults(struct_size: u32) -> jempp_sample_options {
@@ -68,13 +68,13 @@ fn defaults(struct_size: u32) -> jempp_sample_options {
     }
 }
 
-/// Draws n images: chains of Langevin steps under the model, as in its training.
+/// Samples n images by stochastic gradient Langevin dynamics (SGLD), as in the model's training.
 ///
-/// model: which. options: how, or NULL for the defaults; what it points to is used during the call only. out: receives
-/// n x H x W x C, in [-1, 1]; out_len must be that. Any number of threads at once.
+/// model: the model. options: NULL for the defaults; what it points to is used during the call only. out: receives
+/// n x H x W x C values in [-1, 1]; out_len must be n * H * W * C. May be called concurrently.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length, a label that is no class, constants out of range, or a model that carries no
-/// draws where `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
+/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a parameter out of range, or a model without start
+/// samples if `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_sample(
     model: *const jempp_model,
@@ -86,11 +86,11 @@ pub unsafe extern "C" fn jempp_sample(
     call(|c| {
         let model = c.find(model)?;
         let model = &model.body;
-        // SAFETY: the caller gives NULL or a struct as long as it says.
+        // SAFETY: the caller passes NULL or a struct of `struct_size` bytes.
         let o = if options.is_null() { defaults(0) } else { unsafe { read(options, "options")? } };
         let len = elements(n, model.network().pixels(), "out")?;
-        let room = Room::new(out, out_len, len, "out")?;
-        // SAFETY: the caller gives NULL or `start_len` values, and NULL or n labels.
+        let output = Output::new(out, out_len, len, "out")?;
+        // SAFETY: the caller passes NULL or `start_len` values, and NULL or n labels.
         let (start, labels) = unsafe {
             let start = (!o.start.is_null()).then(|| numbers(o.start, o.start_len, "start")).transpose()?;
             (start, (!o.labels.is_null()).then(|| numbers(o.labels, n, "labels")).transpose()?)
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn jempp_sample(
         if start.map_or(o.start_len, |s| s.len().abs_diff(len)) != 0 {
             let got = o.start_len;
             return Err(Fault::argument(format!(
-                "start_len is {got}; {n} chains start at {len} elements, or NULL and 0"
+                "start_len is {got}; {n} chains need {len} elements, or start NULL and start_len 0"
             )));
         }
         if n == 0 {
@@ -108,17 +108,17 @@ pub unsafe extern "C" fn jempp_sample(
             n,
             labels: labels.map(<[i32]>::to_vec),
             start: start.map_or(Start::Bank, Start::Images),
-            ..constants(model, &o)?
+            ..sampler_options(model, &o)?
         };
-        let mut progress = |step, steps| o.progress.is_none_or(|told| told(step, steps, o.user) != 0);
+        let mut progress = |step, steps| o.progress.is_none_or(|report| report(step, steps, o.user) != 0);
         let drawn = jempp::sample(model, &options, &mut progress)?;
-        // SAFETY: the caller gives room for `out_len` values.
-        unsafe { room.fill(&drawn.images) }
+        // SAFETY: the caller provides space for `out_len` values.
+        unsafe { output.fill(&drawn.images) }
     })
 }
 
-/// The constants of training, or those that are given instead.
-fn constants(model: &Model, o: &jempp_sample_options) -> Outcome<SampleOptions<'static>> {
+/// The sampler's parameters: those of the model's training, except where the options override them.
+fn sampler_options(model: &Model, o: &jempp_sample_options) -> Outcome<SampleOptions<'static>> {
     let mut options = SampleOptions::of_model(model)?;
     let s = &mut options.sampler;
     for (name, given, to) in [

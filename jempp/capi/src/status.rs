@@ -1,34 +1,34 @@
-//! Status numbers, and the message of each thread's last error.
+//! Status codes, and the message of each thread's last error.
 //!
-//! What must hold: the numbers are frozen, and a message lives until the next call of its thread.
+//! Invariants: the codes never change; a message lives until the next call on its thread.
 
 use jempp::Error;
 use jempp::engine;
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
 
-/// What a function answers: one of the numbers below. They never change their meaning.
+/// Result of a function: one of the codes below, whose meanings never change.
 pub type jempp_status = i32;
 
-/// Done.
+/// Success.
 pub const JEMPP_OK: jempp_status = 0;
-/// An argument cannot be: NULL, a wrong length, a value out of range, a handle that is none (any more).
+/// Invalid argument: NULL, a wrong length, a value out of range, a handle that was freed or never created.
 pub const JEMPP_ERR_INVALID_ARGUMENT: jempp_status = 1;
-/// The system refused a file operation, or nothing is at the path.
+/// A file operation failed, or there is no such file.
 pub const JEMPP_ERR_IO: jempp_status = 2;
-/// A file is not what its format says, or lacks what was asked for.
+/// A file is damaged or in another format, or lacks what was requested.
 pub const JEMPP_ERR_FORMAT: jempp_status = 3;
 /// A compute device is missing or failed.
 pub const JEMPP_ERR_DEVICE: jempp_status = 4;
-/// There is not enough memory.
+/// Out of memory.
 pub const JEMPP_ERR_OUT_OF_MEMORY: jempp_status = 5;
 /// Another thread is using the handle.
 pub const JEMPP_ERR_BUSY: jempp_status = 6;
-/// Training or a chain left the numbers that it can recover from.
+/// Training diverged, or a sampling chain left the finite numbers.
 pub const JEMPP_ERR_DIVERGED: jempp_status = 7;
-/// A callback asked to stop.
+/// Cancelled by a callback.
 pub const JEMPP_ERR_CANCELLED: jempp_status = 8;
-/// An error in the library; the handles of the call are dead from now on.
+/// A bug in the library. The handles passed to the call are unusable from now on; free them.
 pub const JEMPP_ERR_INTERNAL: jempp_status = 9;
 
 /// Why a call failed.
@@ -38,7 +38,7 @@ pub(crate) struct Fault {
     pub message: String,
 }
 
-/// What the body of a call gives.
+/// The result of a call's body.
 pub(crate) type Outcome<T = ()> = Result<T, Fault>;
 
 impl Fault {
@@ -71,25 +71,25 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Keeps a message for `jempp_last_error`; an empty one for a call that went well.
+/// Stores a message for `jempp_last_error`; empty after a call that succeeded.
 pub(crate) fn remember(message: &str) {
-    // A message with a zero byte would end there.
+    // A NUL byte would end the message early.
     let text = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
     let _ = LAST.try_with(|last| last.replace(text));
 }
 
-/// The message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or "" if
-/// it returned JEMPP_OK.
+/// Error message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or "" if
+/// the call returned JEMPP_OK.
 ///
-/// Returns UTF-8, never NULL; it belongs to the library and lives until this thread's next such call. Any thread.
+/// Returns UTF-8, never NULL. The string is owned by the library and valid until this thread's next such call. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_last_error() -> *const c_char {
     LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 
-/// The name of a status, such as "JEMPP_ERR_BUSY", or "unknown status".
+/// Name of a status, such as "JEMPP_ERR_BUSY", or "unknown status".
 ///
-/// Returns a string that lives as long as the process. Any thread; cannot fail.
+/// Returns a static string. Any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_status_string(status: jempp_status) -> *const c_char {
     let name = match status {

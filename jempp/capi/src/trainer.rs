@@ -1,113 +1,50 @@
-//! Training inside the host.
+//! Training driven by the host program, step by step.
 
-use crate::args::{self, Room, Sized32, check_size, elements, numbers, path, text};
-use crate::call::{call, quietly};
-use crate::handles::{forget, give, jempp_context, jempp_model, jempp_trainer};
-use crate::status::{Fault, JEMPP_ERR_BUSY, JEMPP_ERR_IO, Outcome, jempp_status};
+use crate::args::{self, Output, Sized32, check_size, elements, numbers, path, text};
+use crate::call::{call, call_infallible};
+use crate::handles::{jempp_context, jempp_model, jempp_trainer, register, release};
+use crate::objects::SharedTrainer;
+use crate::status::{Fault, JEMPP_ERR_IO, jempp_status};
 use core::ffi::c_char;
 use jempp::{Batch, StepMetrics, Trainer};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
 
-/// What a training step measured.
+/// Metrics of a training step.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct jempp_step_metrics {
     /// sizeof(jempp_step_metrics), set by the caller.
     pub struct_size: u32,
-    /// Steps done, this one included.
+    /// Number of steps done, including this one.
     pub step: u64,
-    /// The loss.
+    /// Total loss.
     pub loss: f32,
-    /// Mean cross-entropy of the labelled images.
+    /// Mean cross-entropy of the labelled images, in nats.
     pub ce: f32,
-    /// Mean unnormalised log p(x) of the data; NaN if that is not trained.
+    /// Mean unnormalised log p(x) of the data; NaN if log p(x) is not trained.
     pub log_density_data: f32,
-    /// The same of the chains.
+    /// Mean unnormalised log p(x) of the chains; NaN if log p(x) is not trained.
     pub log_density_chain: f32,
-    /// Share of the labelled images that were classified right.
+    /// Fraction of the labelled images that were classified correctly.
     pub accuracy: f32,
-    /// The step's learning rate.
+    /// Learning rate of the step.
     pub lr: f32,
 }
 
-// SAFETY: repr(C), starts with its size, and any bits are a value.
+// SAFETY: repr(C), starts with its size, and every bit pattern is valid.
 unsafe impl Sized32 for jempp_step_metrics {
     const NAME: &'static str = "jempp_step_metrics";
 }
 
-/// What is behind a trainer.
-#[derive(Debug)]
-pub(crate) struct Training {
-    trainer: Mutex<Trainer>,
-    /// Whether a call that changes the trainer is under way.
-    changing: AtomicBool,
-}
-
-/// A trainer taken by a call.
-struct Taken<'a> {
-    trainer: MutexGuard<'a, Trainer>,
-    changing: Option<&'a AtomicBool>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        if let Some(changing) = self.changing {
-            changing.store(false, Ordering::Release);
-        }
-    }
-}
-
-fn busy() -> Fault {
-    Fault::new(JEMPP_ERR_BUSY, "another thread is using this trainer; wait for its call")
-}
-
-impl Training {
-    fn new(trainer: Trainer) -> Self {
-        Self { trainer: Mutex::new(trainer), changing: AtomicBool::new(false) }
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, Trainer>> {
-        match self.trainer.try_lock() {
-            Ok(t) => Some(t),
-            // What a panic left is never used: its handle is poisoned.
-            Err(TryLockError::Poisoned(e)) => Some(e.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    /// For a call that changes it: alone.
-    fn change(&self) -> Outcome<Taken<'_>> {
-        let trainer = self.try_lock().ok_or_else(busy)?;
-        self.changing.store(true, Ordering::Release);
-        Ok(Taken { trainer, changing: Some(&self.changing) })
-    }
-
-    /// For a call that does not: after others like it.
-    fn look(&self) -> Outcome<Taken<'_>> {
-        loop {
-            if let Some(trainer) = self.try_lock() {
-                return Ok(Taken { trainer, changing: None });
-            }
-            if self.changing.load(Ordering::Acquire) {
-                return Err(busy());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-/// Makes a trainer with fresh weights.
+/// Creates a trainer with freshly initialised weights.
 ///
-/// context: where it computes. config_toml: the configuration, a TOML document in UTF-8 with the keys that `jempp-cli train
-/// --print-config` shows; what it does not name is the preset's ("jempp" unless it names another). If it names
-/// data.dataset, or preset = "digits", that data set is loaded, for chains to restart from and for the statistics of batch
-/// norm that models are given; else each step needs chain_start, unless sampler.init = "uniform" (restarts from noise).
-/// No image is trained on but those given to jempp_trainer_step. out: receives the trainer; free it with
-/// jempp_trainer_free. Another thread's call on the context is BUSY.
+/// context: the trainer computes on its device. config_toml: the configuration, a TOML document in UTF-8 with the keys that
+/// `jempp-cli train --print-config` shows; keys that it does not set have the preset's values (preset "jempp" by default). If
+/// it sets data.dataset, or preset = "digits", that data set is loaded: chains restart from its informative initialisation,
+/// and the batch norm statistics of models can be recalibrated on it. Otherwise each step needs chain_start, unless
+/// sampler.init = "uniform" (restarts from noise). Training uses only the images passed to jempp_trainer_step. out: receives
+/// the trainer; free it with jempp_trainer_free. BUSY while another thread uses the context.
 ///
-/// Errors: INVALID_ARGUMENT for a configuration that cannot be, naming the key; IO for a data set that cannot be read;
+/// Errors: INVALID_ARGUMENT for an invalid configuration, naming the key; IO for a data set that cannot be read;
 /// OUT_OF_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_create(
@@ -117,23 +54,23 @@ pub unsafe extern "C" fn jempp_trainer_create(
 ) -> jempp_status {
     call(|c| {
         let to = args::out(out, "out")?;
-        // SAFETY: the caller gives NULL or a text that ends.
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
         let config = unsafe { text(config_toml, "config_toml")? };
         let context = c.find(context)?;
-        let _turn = context.body.turn()?;
+        let _guard = context.body.acquire()?;
         let trainer = Trainer::from_toml(config, context.body.seed, &context.body.device)?;
-        // SAFETY: not NULL and aligned; the caller gives room for a pointer.
-        unsafe { to.write(give(Training::new(trainer))) };
+        // SAFETY: not NULL and aligned; the caller provides space for a pointer.
+        unsafe { to.write(register(SharedTrainer::new(trainer))) };
         Ok(())
     })
 }
 
-/// Gives a trainer the weights and running statistics of a model, to go on from. Optimiser, replay buffer and step number
-/// stay as they are.
+/// Copies the weights and running statistics of a model into a trainer. Optimiser state, replay buffer and step count are not
+/// changed.
 ///
-/// trainer: what is changed; another thread's call on it is BUSY. model: of the same architecture; it is only read.
+/// trainer: the trainer; BUSY while another thread uses it. model: a model of the same architecture; not modified.
 ///
-/// Errors: INVALID_ARGUMENT if the architecture is another.
+/// Errors: INVALID_ARGUMENT if the architectures differ.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_trainer_load_model(
     trainer: *mut jempp_trainer,
@@ -141,24 +78,25 @@ pub extern "C" fn jempp_trainer_load_model(
 ) -> jempp_status {
     call(|c| {
         let (trainer, model) = (c.find(trainer)?, c.find(model)?);
-        let mut taken = trainer.body.change()?;
-        Ok(taken.trainer.load_model(&model.body)?)
+        let mut guard = trainer.body.lock_exclusive()?;
+        Ok(guard.trainer.load_model(&model.body)?)
     })
 }
 
-/// One training step on images that are given: the chains move, then data, chains and labelled images pass through the
-/// network, then the weights change, with the learning rate that the configuration's schedule says.
+/// Runs one training step on the given images: samples the chains by SGLD, computes the loss on data, chains and labelled
+/// images, and updates the weights with the learning rate of the configured schedule.
 ///
-/// trainer: what is changed; another thread's call on it is BUSY. x_data: n_data x H x W x C, the images for log p(x); n_data
-/// must be train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: n_labelled x H x W x C
-/// with labels: n_labelled classes; n_labelled must be train.labelled_batch_size, or train.batch_size if that is 0.
-/// chain_start: n_chain x H x W x C, where the chains start (they then do not go into the replay buffer), or NULL: rows of
-/// the buffer. chain_end: receives where they end, n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless
-/// both are NULL. metrics: is filled, its struct_size must be set; or NULL. Images are taken as they are: nothing is
-/// augmented.
+/// trainer: the trainer; BUSY while another thread uses it. x_data: images for log p(x), n_data x H x W x C; n_data must be
+/// train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: labelled images,
+/// n_labelled x H x W x C; labels: their n_labelled classes; n_labelled must be train.labelled_batch_size, or
+/// train.batch_size if that is 0. chain_start: initial images of the chains, n_chain x H x W x C, whose results are then not
+/// stored in the replay buffer; NULL: draw them from the replay buffer. chain_end: receives the chains' final images,
+/// n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless both are NULL. metrics: receives the metrics; set its
+/// struct_size first; or NULL. Images are used as they are, without data augmentation.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length, a label that is no class, a value that is not finite, or no chain_start where
-/// there is no buffer: then nothing has changed. DIVERGED once the weights are lost: resume from a saved trainer.
+/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a value that is not finite, or a missing chain_start if
+/// there is no replay buffer; the trainer is then unchanged. DIVERGED if the weights are no longer finite: resume from a saved
+/// checkpoint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_step(
     trainer: *mut jempp_trainer,
@@ -174,17 +112,17 @@ pub unsafe extern "C" fn jempp_trainer_step(
 ) -> jempp_status {
     call(|c| {
         let trainer = c.find(trainer)?;
-        let mut taken = trainer.body.change()?;
-        let m = &taken.trainer.config().model;
+        let mut guard = trainer.body.lock_exclusive()?;
+        let m = &guard.trainer.config().model;
         let pixels: usize = m.image_size.iter().product();
         let chains = elements(n_chain, pixels, "chain_start")?;
-        let trained = taken.trainer.chain_count();
+        let trained = guard.trainer.chain_count();
         if !(chain_start.is_null() && chain_end.is_null()) && n_chain != trained {
             return Err(Fault::argument(format!(
-                "n_chain is {n_chain}; this trainer moves {trained} chains"
+                "n_chain is {n_chain}; this trainer samples {trained} chains"
             )));
         }
-        // SAFETY: the caller gives as many images, labels and starts as it says, and a struct as long as it says.
+        // SAFETY: the caller passes n_data, n_labelled and n_chain images, and a struct of `struct_size` bytes.
         let (batch, struct_size) = unsafe {
             let start = (!chain_start.is_null()).then(|| numbers(chain_start, chains, "chain_start"));
             let batch = Batch {
@@ -195,12 +133,12 @@ pub unsafe extern "C" fn jempp_trainer_step(
             };
             (batch, (!metrics.is_null()).then(|| check_size(metrics, "metrics")).transpose()?)
         };
-        let room = (!chain_end.is_null()).then(|| Room::new(chain_end, chains, chains, "chain_end"));
-        let room = room.transpose()?;
-        let done = taken.trainer.step(&batch)?;
-        if let Some(room) = room {
-            // SAFETY: the caller gives room for n_chain images.
-            unsafe { room.fill(&taken.trainer.chains()?)? };
+        let output = (!chain_end.is_null()).then(|| Output::new(chain_end, chains, chains, "chain_end"));
+        let output = output.transpose()?;
+        let done = guard.trainer.step(&batch)?;
+        if let Some(output) = output {
+            // SAFETY: the caller provides space for n_chain images.
+            unsafe { output.fill(&guard.trainer.chains()?)? };
         }
         if let Some(size) = struct_size {
             // SAFETY: not NULL, and checked above.
@@ -223,10 +161,10 @@ fn measured(m: &StepMetrics, struct_size: u32) -> jempp_step_metrics {
     }
 }
 
-/// The model as training has made it so far: a snapshot that later steps do not change. Batch norm has the statistics that
-/// eval.bn names if the trainer has a data set, else the running ones.
+/// Returns the current model: a snapshot that later steps do not change. If the trainer has a data set, batch norm uses the
+/// statistics that eval.bn selects, otherwise the running statistics.
 ///
-/// trainer: which; another thread's call on it is BUSY. out: receives the model; free it with jempp_model_free.
+/// trainer: the trainer; BUSY while another thread uses it. out: receives the model; free it with jempp_model_free.
 ///
 /// Errors: OUT_OF_MEMORY; INVALID_ARGUMENT if the data set is smaller than a batch.
 #[unsafe(no_mangle)]
@@ -237,44 +175,44 @@ pub unsafe extern "C" fn jempp_trainer_model(
     call(|c| {
         let to = args::out(out, "out")?;
         let trainer = c.find(trainer)?;
-        let taken = trainer.body.change()?;
-        let model = taken.trainer.model()?;
-        // SAFETY: not NULL and aligned; the caller gives room for a pointer.
-        unsafe { to.write(give(model)) };
+        let guard = trainer.body.lock_exclusive()?;
+        let model = guard.trainer.model()?;
+        // SAFETY: not NULL and aligned; the caller provides space for a pointer.
+        unsafe { to.write(register(model)) };
         Ok(())
     })
 }
 
-/// Saves a checkpoint: everything that training needs to go on bit by bit, and the model to be served. It is whole or not
-/// there; the last three stay.
+/// Saves a checkpoint: the trained model, and everything needed to resume training with bit-identical results. Saving is
+/// atomic; the last three checkpoints are kept.
 ///
-/// trainer: which; a thread that changes it makes this BUSY. dir: a folder, made if need be; jempp_model_load and
-/// jempp_trainer_resume take it.
+/// trainer: the trainer; BUSY while another thread changes it. dir: a folder, created if it does not exist; pass it to
+/// jempp_model_load or jempp_trainer_resume.
 ///
-/// Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir: then nothing
-/// was saved.
+/// Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir; nothing is
+/// saved in these cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_save(
     trainer: *const jempp_trainer,
     dir: *const c_char,
 ) -> jempp_status {
     call(|c| {
-        // SAFETY: the caller gives NULL or a text that ends.
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
         let dir = unsafe { path(dir, "dir")? };
         let trainer = c.find(trainer)?;
-        let taken = trainer.body.look()?;
-        taken.trainer.save(&dir)?;
+        let guard = trainer.body.lock_shared()?;
+        guard.trainer.save(&dir)?;
         Ok(())
     })
 }
 
-/// Goes on where jempp_trainer_save, or a run of jempp-cli, left off. A damaged checkpoint is passed over for the one before
-/// it, which the log callback is told.
+/// Resumes training from the last checkpoint of jempp_trainer_save or of a jempp-cli run. A damaged checkpoint is skipped for
+/// the one before it, with a warning to the log callback.
 ///
-/// context: where it computes. dir: the folder. out: receives the trainer; free it with jempp_trainer_free. Another thread's
-/// call on the context is BUSY.
+/// context: the trainer computes on its device. dir: the folder. out: receives the trainer; free it with jempp_trainer_free.
+/// BUSY while another thread uses the context.
 ///
-/// Errors: IO if there is no checkpoint; FORMAT if none is whole; INVALID_ARGUMENT if the data set is not what it was.
+/// Errors: IO if there is no checkpoint; FORMAT if all are damaged; INVALID_ARGUMENT if the data set has changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_resume(
     context: *mut jempp_context,
@@ -283,34 +221,34 @@ pub unsafe extern "C" fn jempp_trainer_resume(
 ) -> jempp_status {
     call(|c| {
         let to = args::out(out, "out")?;
-        // SAFETY: the caller gives NULL or a text that ends.
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
         let dir = unsafe { path(dir, "dir")? };
         let context = c.find(context)?;
-        let _turn = context.body.turn()?;
+        let _guard = context.body.acquire()?;
         if !dir.join("ckpt").is_dir() {
             let why = format!("{}: there is no checkpoint (looked for a folder `ckpt` in it)", dir.display());
             return Err(Fault::new(JEMPP_ERR_IO, why));
         }
         let trainer = Trainer::resume(&dir, &context.body.device)?;
-        // SAFETY: not NULL and aligned; the caller gives room for a pointer.
-        unsafe { to.write(give(Training::new(trainer))) };
+        // SAFETY: not NULL and aligned; the caller provides space for a pointer.
+        unsafe { to.write(register(SharedTrainer::new(trainer))) };
         Ok(())
     })
 }
 
-/// Frees a trainer. A call on it that is under way in another thread ends first, and well.
+/// Frees a trainer. A call on it that another thread has in progress completes normally.
 ///
-/// trainer: what is freed; NULL, or what was freed already, does nothing. Any thread; cannot fail.
+/// trainer: NULL or a freed handle does nothing. Any thread; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_trainer_free(trainer: *mut jempp_trainer) {
-    quietly(|| forget(trainer));
+    call_infallible(|| release(trainer));
 }
 
-/// Runs `f` while a call that changes the trainer is under way.
+/// Runs `f` while a call that changes the trainer is in progress.
 #[cfg(test)]
 pub(crate) fn while_changing(trainer: *mut jempp_trainer, f: impl FnOnce()) {
     if let Ok(object) = crate::handles::find(trainer) {
-        let _taken = object.body.change();
+        let _guard = object.body.lock_exclusive();
         f();
     }
 }

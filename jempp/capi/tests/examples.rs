@@ -126,7 +126,7 @@ fn a_process_answers_soon() {
     let n = 40 * 10;
     let (means, draws) = (vec![0.1; 10 * 3072], vec![0.2; n * 3072]);
     let classes = (0..n).map(|i| (i / 40) as i32).collect();
-    model.set_bank(jempp::model::Bank { means, draws, classes });
+    model.set_start_samples(jempp::model::StartSamples { means, draws, classes });
     let path = dir.path().join("wrn_16_2.safetensors");
     model.save(&path).unwrap();
     // The least of many: other work on the machine only adds.

@@ -3,7 +3,8 @@
 //! Invariant: the split never changes, since accuracies on its test part are compared across versions.
 
 use super::{Dataset, Split};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use flate2::read::GzDecoder;
 use jempp_formats::{Error, Result};
 use std::io::Read;
@@ -48,7 +49,7 @@ fn parse(text: &str) -> Result<(Vec<u8>, Vec<u16>)> {
 
 fn split() -> Split {
     let mut order: Vec<u32> = (0..IMAGES as u32).collect();
-    Philox::new(SPLIT_SEED, Stream::Eval, 0).shuffle(&mut order);
+    Philox::new(SPLIT_SEED, streams::EVAL, 0).shuffle(&mut order);
     let test = order.split_off(IMAGES - TEST);
     Split { train: order, valid: Vec::new(), test }
 }

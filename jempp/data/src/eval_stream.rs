@@ -1,4 +1,4 @@
-//! How evaluations divide the random stream [`engine::rng::Stream::Eval`] among them.
+//! How evaluations divide the random stream [`crate::streams::EVAL`] among them.
 //!
 //! The step of a draw is one of these offsets plus the number of an image or of a bootstrap replicate, both below 2²⁴. Blocks
 //! from 16 on belong to adversarial attacks.

@@ -21,6 +21,7 @@ pub mod mt19937;
 mod readers;
 mod source;
 mod spread;
+pub mod streams;
 pub mod synthetic;
 pub mod untrusted;
 

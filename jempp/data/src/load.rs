@@ -30,7 +30,7 @@ impl Default for Reading<'_> {
 impl Reading<'_> {
     /// With the threads of a device, or with one a core if it has none.
     pub fn on(device: &Device) -> Self {
-        let threads = device.as_cpu().map_or(0, |cpu| cpu.pool.threads());
+        let threads = device.threads().unwrap_or(0);
         Self { threads, ..Self::default() }
     }
 }

@@ -134,9 +134,10 @@ pub fn first_per_class(set: &Dataset, images: &[u32], k: usize) -> Result<Vec<u3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streams;
 
     fn loader(n: u32, batch: usize, seed: u64) -> Loader {
-        Loader::new((100..100 + n).collect(), batch, seed, Stream::ShuffleLabelled).unwrap()
+        Loader::new((100..100 + n).collect(), batch, seed, streams::SHUFFLE_LABELLED).unwrap()
     }
 
     #[test]
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn impossible_batches_are_refused() {
-        let new = |n, b| Loader::new((0..n).collect(), b, 0, Stream::Test);
+        let new = |n, b| Loader::new((0..n).collect(), b, 0, Stream::TEST);
         assert_eq!(new(10, 11).unwrap_err().to_string(), "a batch of 11 cannot be drawn from 10 images");
         assert!(new(10, 0).is_err());
         let mut l = new(10, 10).unwrap();

@@ -3,9 +3,10 @@
 //! Invariant: an image depends only on its index, the data and the seed, not on how images are grouped when they are loaded.
 
 use super::eval_stream;
+use crate::streams;
 use crate::{Dataset, plain_batch};
 use core::ops::Range;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp_formats::{Error, Result};
 
 /// Batch size of the published interpolation code: image i is averaged with image i + 100 of a shuffled order.
@@ -83,7 +84,7 @@ impl<'a> EvalImages<'a> {
             if indices.len() < 2 {
                 return Err(Error::Data("interpolation needs at least 2 images, got 1".into()));
             }
-            Philox::new(seed, Stream::Eval, eval_stream::INTERPOLATED).shuffle(&mut indices);
+            Philox::new(seed, streams::EVAL, eval_stream::INTERPOLATED).shuffle(&mut indices);
         }
         Ok(Self { set, indices, kind, seed, noise })
     }
@@ -135,7 +136,7 @@ impl<'a> EvalImages<'a> {
     }
 
     fn rng(&self, step: u32) -> Philox {
-        Philox::new(self.seed, Stream::Eval, step)
+        Philox::new(self.seed, streams::EVAL, step)
     }
 
     fn make(&self, i: u32, image: &mut [f32], other: &[f32]) {

@@ -2,9 +2,10 @@
 
 use crate::estimate::{Estimate, REPLICATES};
 use crate::protocol::Protocol;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax, temperature};
+use jempp::streams;
 use jempp_data::eval_stream;
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +106,7 @@ impl Terms {
         let mut draws: [Vec<f64>; 3] = Default::default();
         let mut gaps = vec![0.0; bins];
         for r in 0..REPLICATES {
-            let mut rng = Philox::new(seed, Stream::Eval, eval_stream::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, eval_stream::BOOTSTRAP + r as u32);
             gaps.fill(0.0);
             let (mut nll, mut brier) = (0.0, 0.0);
             for _ in 0..n {
@@ -149,10 +150,11 @@ pub(crate) fn calibration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
 
     /// Labels drawn from softmax(z), with logits 3·z.
     fn overconfident(n: usize) -> (Vec<f32>, Vec<u16>) {
-        let mut rng = Philox::new(8, Stream::Test, 1);
+        let mut rng = Philox::new(8, Stream::TEST, 1);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..4).map(|_| 2.0 * rng.normal()).collect();

@@ -40,7 +40,7 @@ impl Protocol {
             split: part.name().to_owned(),
             n,
             noise,
-            bn: model.facts.get("bn").cloned(),
+            bn: model.metadata.get("bn").cloned(),
             seed: data.seed,
             model_crc32c: format!("{:08x}", model.crc32c()?),
             jempp_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -14,7 +14,7 @@ use crate::samples::{SampleDiagnostics, diagnose_samples};
 use jempp::config::Config;
 use jempp::evaluation::{EvalData, SplitPart};
 use jempp::model::Model;
-use jempp::model::thresholds::Facts;
+use jempp::model::thresholds::ThresholdValues;
 use jempp::{Error, Result};
 use jempp_formats::files::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,7 @@ pub struct Summary {
     #[serde(default)]
     pub fid: Option<Fid>,
     /// Abstention thresholds, if the model carries them.
-    pub thresholds: Option<Facts>,
+    pub thresholds: Option<ThresholdValues>,
 }
 
 /// Runs all evaluations of the model, which was loaded from `path`, on the test images, and writes the results to `folder`.
@@ -103,7 +103,7 @@ pub fn evaluate_all(
     }
     let summary = Summary {
         preset: config.map(|c| c.preset),
-        step: model.facts.get("step").and_then(|s| s.parse().ok()),
+        step: model.metadata.get("step").and_then(|s| s.parse().ok()),
         parameters: model.network().parameter_count(),
         protocol: evaluator.protocol().clone(),
         calibration,
@@ -111,7 +111,7 @@ pub fn evaluate_all(
         attacks,
         samples,
         fid: o.fid.clone(),
-        thresholds: model.thresholds().map(|t| t.facts.clone()),
+        thresholds: model.thresholds().map(|t| t.values.clone()),
     };
     write(&summary, folder)?;
     Ok(summary)

@@ -1,6 +1,6 @@
-//! The operations by which a checkpoint changes the disk.
+//! The file system operations of saving a checkpoint.
 //!
-//! Invariant: [`super::save()`] touches the disk through these only, so that a test can make each of them fail.
+//! Invariant: [`super::save()`] changes the disk through these only, so that a test can make each of them fail.
 
 use super::manifest::Entry;
 use crate::error::{Error, Result};
@@ -8,10 +8,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes gathered before they are written.
+/// Bytes that are buffered before they are written.
 const BUFFER: usize = 1 << 20;
 
-/// The operations, each as the system does it.
+/// File system operations; the provided methods call the operating system.
 pub(super) trait Disk {
     /// Creates a folder and those above it.
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -38,7 +38,7 @@ pub(super) trait Disk {
         file.sync_all()
     }
 
-    /// Waits until a folder's entries are on the disk. Elsewhere than on Unix a folder cannot be opened as a file.
+    /// Waits until a folder's entries are on the disk. Outside Unix, where folders cannot be opened as files, does nothing.
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
     }
@@ -64,18 +64,18 @@ pub(super) trait Disk {
         fs::remove_file(path)
     }
 
-    /// Removes a folder and all that is in it.
+    /// Removes a folder and everything in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
     }
 }
 
-/// The system's own disk.
+/// The operating system's file system.
 pub(super) struct System;
 
 impl Disk for System {}
 
-/// Removes whatever is at `path`, if anything is. Links are not followed.
+/// Removes whatever is at `path`, if anything. Links are not followed.
 pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(about) if about.is_dir() => disk.remove_dir_all(path),
@@ -86,13 +86,13 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
     removed.map_err(|e| Error::io(path, e))
 }
 
-/// Whether anything is at `path`, be it a link to nowhere.
+/// Whether there is anything at `path`, even a dangling link.
 pub(super) fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Writes a new file through `fill` and waits until it is on the disk. A file that could not be finished stays: the
-/// caller knows what to do with its folder.
+/// Writes a new file through `fill` and waits until it is on the disk. An incomplete file is left for the caller, who
+/// handles its folder.
 pub(super) fn write_file(
     disk: &dyn Disk,
     path: &Path,
@@ -100,18 +100,18 @@ pub(super) fn write_file(
 ) -> Result<Entry> {
     let fail = |e| Error::io(path, e);
     let file = disk.create(path).map_err(fail)?;
-    let tally = Tally { disk, file, path: path.to_path_buf(), bytes: 0, crc: 0 };
-    let mut writer = BufWriter::with_capacity(BUFFER, tally);
+    let inner = ChecksumWriter { disk, file, path: path.to_path_buf(), bytes: 0, crc: 0 };
+    let mut writer = BufWriter::with_capacity(BUFFER, inner);
     let filled = fill(&mut writer).and_then(|()| writer.flush());
-    // Taken apart and not dropped: a drop would try once more to write what could not be written.
-    let (tally, _) = writer.into_parts();
+    // Taken apart instead of dropped, as dropping would retry the failed write.
+    let (inner, _) = writer.into_parts();
     filled.map_err(fail)?;
-    disk.sync(&tally.file, path).map_err(fail)?;
-    Ok(Entry::new(tally.bytes, tally.crc))
+    disk.sync(&inner.file, path).map_err(fail)?;
+    Ok(Entry::new(inner.bytes, inner.crc))
 }
 
-/// Counts and sums what is written.
-struct Tally<'a> {
+/// Counts the bytes written and computes their checksum.
+struct ChecksumWriter<'a> {
     disk: &'a dyn Disk,
     file: File,
     path: PathBuf,
@@ -119,7 +119,7 @@ struct Tally<'a> {
     crc: u32,
 }
 
-impl Write for Tally<'_> {
+impl Write for ChecksumWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.disk.write(&mut self.file, &self.path, bytes)?;
         self.bytes += bytes.len() as u64;

@@ -1,25 +1,21 @@
 //! Reading a checkpoint.
 //!
-//! Invariant: nothing is given out before the manifest's sizes and checksums have been found right.
+//! Invariant: nothing is returned before sizes and checksums have been compared with the manifest.
 
 use super::manifest::{Entry, Manifest};
 use super::names::{LAST, dotted, entries, step_of, steps, target};
 use super::{Checkpoint, MANIFEST, MODEL, STATE, TRAINER, damaged, resolve_model};
 use crate::error::{Error, Result};
-use crate::interop::torch;
-use engine::Mmap;
 use jempp_formats::container::Container;
 use jempp_formats::container::format;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
 
-/// Longest manifest that is read; ours have some 500 bytes.
+/// Longest manifest that is read, in bytes; ours have about 500.
 const LONGEST: u64 = 64 * 1024;
-/// Bytes that tell what a file is.
-const START: u64 = 32;
 
-/// Reads the checkpoint in the folder `path`, which may also be a pointer such as `ckpt/last`.
+/// Reads the checkpoint in the folder `path`, or in the one that a pointer such as `ckpt/last` points to.
 ///
 /// # Errors
 /// [`Error::Data`] when there is no such folder; [`Error::Format`] naming the file that is missing, cut short or
@@ -28,12 +24,12 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     let (dir, manifest) = open(path)?;
     let read = |name: &str| -> Result<Container> {
         let path = dir.join(name);
-        let (file, length) = whole(&path, &manifest)?;
+        let (file, length) = verified(&path, &manifest)?;
         Ok(format::read(&mut BufReader::new(file), length, &path)?)
     };
     let (model, trainer) = (read(MODEL)?, read(TRAINER)?);
     let path = dir.join(STATE);
-    let (file, _) = whole(&path, &manifest)?;
+    let (file, _) = verified(&path, &manifest)?;
     let state = serde_json::from_reader(BufReader::new(file)).map_err(|e| match e.io_error_kind() {
         Some(kind) => Error::io(&path, kind.into()),
         None => damaged(&path, e),
@@ -41,90 +37,57 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { dir, step: manifest.step, model, trainer, state })
 }
 
-/// Checks sizes and checksums of the checkpoint in the folder (or pointer) `path` and gives its step.
+/// Verifies sizes and checksums of the checkpoint in the folder (or pointer) `path` and returns its step.
 ///
 /// # Errors
 /// As [`load`].
 pub fn verify(path: &Path) -> Result<u64> {
     let (dir, manifest) = open(path)?;
     for name in manifest.files.keys() {
-        whole(&dir.join(name), &manifest)?;
+        verified(&dir.join(name), &manifest)?;
     }
     Ok(manifest.step)
 }
 
-/// Reads the model that `path` stands for, see [`resolve_model`]: safetensors or a file of PyTorch. In a checkpoint its
-/// checksum is verified.
+/// Opens the model file that `path` stands for (see [`resolve_model`]) and verifies its checksum if it is part of a
+/// checkpoint. Returns the file's own path, and the file, positioned at its start.
 ///
 /// # Errors
-/// Those of [`resolve_model`], [`Container::read`] and [`torch::model`].
-pub fn load_model(path: &Path) -> Result<Container> {
-    let (path, mut file) = checked_model(path)?;
-    let fail = |e| Error::io(&path, e);
-    let about = file.metadata().map_err(fail)?;
-    if !about.is_file() {
-        return Err(damaged(&path, "not a file"));
-    }
-    if starts_as_torch(&mut file).map_err(fail)? {
-        return torch::model(&Mmap::map(&file).map_err(fail)?, &path, torch::Hints::default());
-    }
-    Ok(format::read(&mut BufReader::new(file), about.len(), &path)?)
-}
-
-/// Whether a file is one of PyTorch, by how it starts; it is left at its start.
-fn starts_as_torch(file: &mut File) -> std::io::Result<bool> {
-    let mut start = Vec::new();
-    file.by_ref().take(START).read_to_end(&mut start)?;
-    file.rewind()?;
-    Ok(jempp_formats::torch::is_torch(&start))
-}
-
-/// Opens the model that `path` stands for, at its start; in a checkpoint its checksum is verified.
-pub(super) fn checked_model(path: &Path) -> Result<(PathBuf, File)> {
+/// Those of [`resolve_model`]; [`Error::Format`] when the checkpoint is damaged; [`Error::Io`].
+pub(crate) fn open_model(path: &Path) -> Result<(PathBuf, File)> {
     let path = resolve_model(path)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let file = if path.ends_with(MODEL) && dir.join(MANIFEST).exists() {
-        whole(&path, &manifest_in(dir)?)?.0
+        verified(&path, &manifest_in(dir)?)?.0
     } else {
         File::open(&path).map_err(|e| Error::io(&path, e))?
     };
     Ok((path, file))
 }
 
-/// A model from the bytes of its file, as [`load_model`] reads one; messages call it `source`.
-///
-/// # Errors
-/// Those of [`Container::from_bytes`] and [`torch::model`].
-pub fn model_from_bytes(bytes: &[u8], source: &Path) -> Result<Container> {
-    match jempp_formats::torch::is_torch(bytes) {
-        true => torch::model(bytes, source, torch::Hints::default()),
-        false => Ok(Container::from_bytes(bytes, source)?),
-    }
-}
-
 /// Reads the trainer's file beside the model that `path` stands for, see [`resolve_model`]; its checksum is verified.
 ///
 /// # Errors
-/// [`Error::Data`] when the model is no part of a checkpoint; otherwise as [`load`].
+/// [`Error::Data`] when the model is not part of a checkpoint; otherwise as [`load`].
 pub fn load_trainer(path: &Path) -> Result<Container> {
     let model = resolve_model(path)?;
     let dir = model.parent().unwrap_or(Path::new(""));
     if !model.ends_with(MODEL) || !dir.join(MANIFEST).exists() {
         return Err(Error::Data(format!(
-            "{}: a model alone, without the {TRAINER} of a checkpoint beside it; name a run's or a checkpoint's folder",
+            "{}: only a model, without a checkpoint's {TRAINER} next to it; give a run folder or a checkpoint folder",
             model.display()
         )));
     }
     let path = dir.join(TRAINER);
-    let (file, length) = whole(&path, &manifest_in(dir)?)?;
+    let (file, length) = verified(&path, &manifest_in(dir)?)?;
     Ok(format::read(&mut BufReader::new(file), length, &path)?)
 }
 
 /// Reads the checkpoint that `root/last` points to (`root` is a run's `ckpt`). When it is damaged, reads the newest
-/// earlier one that is whole, then any other; each thing that was wrong is a warning for the user to see.
+/// earlier one that is intact, then any other; also returns a warning for the user about each problem on the way.
 ///
 /// # Errors
-/// [`Error::Data`] when there is no checkpoint at all; [`Error::Format`] when there are some and none is whole.
+/// [`Error::Data`] when there is no checkpoint at all; [`Error::Format`] when all are damaged.
 pub fn load_last(root: &Path) -> Result<(Checkpoint, Vec<String>)> {
     let last = target(&root.join(LAST));
     let candidates = candidates(root, last.as_deref())?;
@@ -133,7 +96,7 @@ pub fn load_last(root: &Path) -> Result<(Checkpoint, Vec<String>)> {
     }
     let mut warnings = Vec::new();
     if last.is_none() {
-        warnings.push(format!("{}: missing or no pointer to a checkpoint", root.join(LAST).display()));
+        warnings.push(format!("{}: missing, or not a pointer to a checkpoint", root.join(LAST).display()));
     }
     for dir in last.iter().chain(candidates.iter().filter(|c| Some(*c) != last.as_ref())) {
         match load(dir) {
@@ -149,8 +112,8 @@ pub fn load_last(root: &Path) -> Result<(Checkpoint, Vec<String>)> {
     Err(damaged(root, format!("no checkpoint is whole: {}", warnings.join("; "))))
 }
 
-/// The folders in which [`load_last`] looks after `last`: from its step downwards, then what lies above. What a save
-/// had set aside when it was killed comes right after the step of its name.
+/// The folders that [`load_last`] tries after `last`: first its own and earlier steps, newest first, then later ones. A folder
+/// that a save had set aside when it was killed comes right after the step of the same number.
 fn candidates(root: &Path, last: Option<&Path>) -> Result<Vec<PathBuf>> {
     let mut found: Vec<_> = steps(root)?.into_iter().map(|(step, dir)| (step, false, dir)).collect();
     for file in entries(root)? {
@@ -165,7 +128,7 @@ fn candidates(root: &Path, last: Option<&Path>) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, _, dir)| dir).collect())
 }
 
-/// The folder that `path` stands for, and its manifest.
+/// The folder that `path` stands for, with its manifest.
 fn open(path: &Path) -> Result<(PathBuf, Manifest)> {
     let dir = target(path).filter(|d| d.is_dir());
     let dir = dir.ok_or_else(|| Error::Data(format!("{}: there is no checkpoint folder", path.display())))?;
@@ -199,8 +162,8 @@ fn open_file(path: &Path) -> Result<(File, u64)> {
     Ok((file, about.len()))
 }
 
-/// Opens a file of a checkpoint, at its start, after checking it against the manifest.
-fn whole(path: &Path, manifest: &Manifest) -> Result<(File, u64)> {
+/// Opens a file of a checkpoint after verifying its size and checksum; it is positioned at its start.
+fn verified(path: &Path, manifest: &Manifest) -> Result<(File, u64)> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some(expected) = manifest.files.get(name) else {
         return Err(damaged(path, "its manifest does not name it"));

@@ -1,7 +1,7 @@
-//! The list of a checkpoint's files, by which a reader knows that they are whole.
+//! The manifest of a checkpoint: the sizes and checksums by which a reader verifies the other files.
 //!
 //! Invariant: a manifest that [`Manifest::parse`] accepts is, byte for byte, one that [`Manifest::render`] wrote. Its
-//! own checksum covers all of it, so that no changed digit passes for another step or size.
+//! own checksum covers all of it, so that a changed digit cannot pass for another step or size.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ impl Entry {
     }
 }
 
-/// What `manifest.json` says.
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
@@ -37,7 +37,7 @@ pub(super) struct Manifest {
     crc32c: String,
 }
 
-/// The version alone, so that a later format is called later and not damaged.
+/// The version alone, so that a later format is reported as such and not as damage.
 #[derive(Deserialize)]
 struct Version {
     format: u64,
@@ -56,7 +56,7 @@ impl Manifest {
         Ok(serde_json::to_string_pretty(&sealed)? + "\n")
     }
 
-    /// Reads the bytes of the file, or says why they are none.
+    /// Parses the bytes of the file, or says why they are not a valid manifest.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let damaged = |_| "it is damaged".to_string();
         let Version { format } = serde_json::from_slice(bytes).map_err(damaged)?;

@@ -1,25 +1,25 @@
-//! Checkpoints: what a run needs to go on bit by bit, and what a model needs to be served.
+//! Checkpoints: everything needed to resume a run with bit-identical results, and to serve its model.
 //!
-//! A run keeps them in its folder `ckpt`:
+//! A run stores them in its folder `ckpt`:
 //! ```text
-//! ckpt/step_N/model.safetensors    inference weights and all that is needed to serve from this file alone
-//!             trainer.safetensors  raw weights, optimiser, replay buffer
-//!             state.json           counters of randomness, schedule, configuration
-//!             manifest.json        sizes and checksums of the others
-//! ckpt/last, ckpt/best             links to such folders; where there are no links, text files with their names
+//! ckpt/step_N/model.safetensors    inference weights and everything else needed to serve the model
+//!             trainer.safetensors  raw weights, optimiser state, replay buffer
+//!             state.json           counters of the random streams, schedule, configuration
+//!             manifest.json        sizes and checksums of the other files
+//! ckpt/last, ckpt/best             symbolic links to such folders; text files with their names on file systems without links
 //! ```
 //!
-//! Invariants: a folder `step_N` is whole from the moment it has this name. Whatever operation fails, and wherever the
-//! machine stops, [`load_last`] finds the old checkpoint or the new one. Names that start with a dot are unfinished
-//! business of [`save`], which tidies them up next time. One process at a time writes into a `ckpt`; any may read.
+//! Invariants: a folder `step_N` is complete from the moment it has this name. Whichever operation fails, and whenever the
+//! machine stops, [`load_last`] finds the old checkpoint or the new one. Names that start with a dot are left over from an
+//! interrupted [`save`], and the next one cleans them up. One process at a time writes to a `ckpt`; any number may read.
 
 mod disk;
+mod lazy;
 mod load;
 mod manifest;
 mod names;
 mod resolve;
 mod save;
-mod view;
 
 #[cfg(test)]
 mod tests;
@@ -28,37 +28,39 @@ use crate::error::Error;
 use jempp_formats::container::Container;
 use std::path::{Path, PathBuf};
 
-pub use load::{load, load_last, load_model, load_trainer, model_from_bytes, verify};
+pub(crate) use lazy::FileBytes;
+pub use lazy::LazyReader;
+pub(crate) use load::open_model;
+pub use load::{load, load_last, load_trainer, verify};
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;
-pub use view::View;
 
 /// Name of the model's file in a checkpoint.
 pub const MODEL: &str = "model.safetensors";
 /// Name of the trainer's file in a checkpoint.
 pub const TRAINER: &str = "trainer.safetensors";
-/// Name of the file with everything that is no tensor.
+/// Name of the file with everything but tensors.
 pub const STATE: &str = "state.json";
-/// Name of the list of the others.
+/// Name of the list of the other files, with their sizes and checksums.
 pub const MANIFEST: &str = "manifest.json";
 
-/// A checkpoint read from disk, its checksums verified.
+/// A checkpoint read from disk, with its checksums verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// The folder.
+    /// Its folder.
     pub dir: PathBuf,
     /// The training step that it was taken after.
     pub step: u64,
-    /// What to serve.
+    /// The content of the model file, for inference.
     pub model: Container,
-    /// What to go on training with.
+    /// The content of the trainer's file, for resuming training.
     pub trainer: Container,
-    /// Everything that is no tensor.
+    /// The content of the state file: everything but tensors.
     pub state: serde_json::Value,
 }
 
-/// A file of a checkpoint is not what it should be.
+/// The error for a damaged file of a checkpoint.
 fn damaged(path: &Path, why: impl std::fmt::Display) -> Error {
     Error::Format(format!("{}: {why}", path.display()))
 }

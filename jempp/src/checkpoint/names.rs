@@ -1,4 +1,4 @@
-//! Names inside `ckpt`, and where `last` and `best` point.
+//! Names inside `ckpt`, and the targets of `last` and `best`.
 //!
 //! Invariant: a name read from a file is used only if it is exactly a `step_N`; no file can point out of its folder.
 
@@ -17,28 +17,28 @@ pub(super) fn step_name(step: u64) -> String {
     format!("step_{step}")
 }
 
-/// The step of a folder named so.
+/// The step of the folder `name`.
 pub(super) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step_")?.parse().ok()?;
     (step_name(step) == name).then_some(step)
 }
 
-/// Where something named `name` is while it is being written.
+/// Path of `name` while it is being written.
 pub(super) fn part(root: &Path, name: &str) -> PathBuf {
     root.join(format!(".{name}.part"))
 }
 
-/// Where the old `name` waits until the new one is in its place.
+/// Path of the old `name` until the new one has replaced it.
 pub(super) fn old(root: &Path, name: &str) -> PathBuf {
     root.join(format!(".{name}.old"))
 }
 
-/// Where `name` is while it is being deleted.
+/// Path of `name` while it is being deleted.
 pub(super) fn gone(root: &Path, name: &str) -> PathBuf {
     root.join(format!(".{name}.gone"))
 }
 
-/// The name in one of the dotted names above, and its ending.
+/// Splits one of the dotted names above into `name` and its ending.
 pub(super) fn dotted(file: &str) -> Option<(&str, &str)> {
     let (name, ending) = file.strip_prefix('.')?.rsplit_once('.')?;
     let ours = name == LAST || name == BEST || step_of(name).is_some();
@@ -55,7 +55,7 @@ pub(super) fn entries(root: &Path) -> Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in list {
-        // A name that is no text is none of ours.
+        // Names that are not UTF-8 are not ours.
         names.extend(entry.map_err(fail)?.file_name().into_string());
     }
     names.sort();
@@ -73,8 +73,8 @@ pub fn steps(root: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The folder that the pointer (or folder) at `path` stands for, which need not exist; none when nothing is at `path`
-/// or it is no pointer.
+/// The folder that the pointer (or folder) at `path` stands for, which need not exist; `None` when there is nothing at
+/// `path` or it is not a pointer.
 pub(super) fn target(path: &Path) -> Option<PathBuf> {
     let beside = |name: &str| path.parent().unwrap_or(Path::new("")).join(name);
     let about = fs::symlink_metadata(path).ok()?;
@@ -83,7 +83,7 @@ pub(super) fn target(path: &Path) -> Option<PathBuf> {
     }
     if about.is_symlink() {
         let to = fs::read_link(path).ok()?;
-        // A link of someone's own making is followed by the system.
+        // A link that the user made is left to the system to follow.
         return Some(match to.to_str() {
             Some(name) if step_of(name).is_some() => beside(name),
             _ => path.to_path_buf(),

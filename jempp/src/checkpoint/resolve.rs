@@ -1,6 +1,6 @@
-//! Finding the model that a user means.
+//! Finding the model file for a path that a user gives.
 //!
-//! Invariant: a path that leads to no model gives an error that says what was looked for and what is there instead.
+//! Invariant: for a path without a model, the error says what was looked for and what is there instead.
 
 use super::names::{LAST, steps, target};
 use super::{MANIFEST, MODEL};
@@ -10,12 +10,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Name of the folder of checkpoints in a run's folder.
+/// Name of the folder of checkpoints in a run folder.
 const CKPT: &str = "ckpt";
 
-/// The model's file that `path` stands for: a run's folder (its `ckpt/last`), a `ckpt` folder (its `last`), a
-/// checkpoint's folder or pointer, or a file, which is taken as it is. When `last` leads nowhere, the newest step that
-/// has a model is taken, and this is logged.
+/// The model file that `path` stands for: a run folder (its `ckpt/last`), a `ckpt` folder (its `last`), a checkpoint folder
+/// or pointer, or a file, which is returned as it is. If `last` points to nothing, the newest step that has a model is used,
+/// with a warning in the log.
 ///
 /// # Errors
 /// [`Error::Data`] when there is nothing at `path`, or no model in it; [`Error::Io`].
@@ -23,7 +23,7 @@ pub fn resolve_model(path: &Path) -> Result<PathBuf> {
     match fs::metadata(path) {
         Ok(about) if about.is_dir() => in_folder(path),
         Ok(_) => match target(path) {
-            // A pointer where there are no links; anything else is a model or will be found out by its reader.
+            // A pointer on a file system without links; any other file is left to its reader to check.
             Some(dir) if path.extension().is_none() && dir != path => in_folder(&dir),
             _ => Ok(path.to_path_buf()),
         },
@@ -56,12 +56,12 @@ fn in_root(root: &Path) -> Result<Option<PathBuf>> {
     let mut whole = newest.filter(|dir| dir.join(MANIFEST).is_file() && dir.join(MODEL).is_file());
     let found = whole.next().map(|dir| dir.join(MODEL));
     if let Some(model) = &found {
-        tracing::warn!("{} leads to no checkpoint; using {}", last.display(), model.display());
+        tracing::warn!("{} does not point to a checkpoint; using {}", last.display(), model.display());
     }
     Ok(found)
 }
 
-/// Nothing is at `path`: says where it ends and what is there that has a similar name.
+/// The error for a path that does not exist: says which part of it does, and what there has a similar name.
 fn missing(path: &Path) -> Error {
     let message = format!(
         "{}: there is no model (looked for a run's folder, a checkpoint's folder, a .safetensors or a .pt file)",

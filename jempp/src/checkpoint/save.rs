@@ -1,8 +1,8 @@
 //! Writing a checkpoint.
 //!
-//! Invariants: a step's folder is written under another name, every file and the folder synced, before it is renamed;
-//! what it replaces is set aside and not removed until the rename is on the disk; `last` moves after that, and only
-//! then are older checkpoints removed. An error on the way puts back what was there and removes what is unfinished.
+//! Invariants: a step's folder is written under a temporary name, and every file and the folder are synced before it is
+//! renamed; a folder that it replaces is set aside and not removed until the rename is on the disk; `last` moves after that,
+//! and only then are older checkpoints removed. An error on the way restores the old state and removes incomplete files.
 
 use super::disk::{Disk, System, exists, remove, write_file};
 use super::manifest::Manifest;
@@ -15,17 +15,17 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Saves a checkpoint as `root/step_N` (`root` is a run's `ckpt`, created if need be), lets `last` point to it and, if
-/// `best`, `best` too. One of the same step is replaced.
+/// Saves a checkpoint as `root/step_N` (`root` is a run's `ckpt`, created if necessary) and points `last` to it, and `best`
+/// too if `best` is set. A checkpoint of the same step is replaced. Returns the checkpoint's folder.
 ///
-/// Of the steps up to this one the newest `keep` (at least this one) stay, and the one that `best` points to; later
-/// steps, left from before a run was taken up again, stay until the run reaches them. That an old checkpoint cannot be
-/// removed is only logged.
+/// Of the steps up to this one, the newest `keep` (at least this one) are kept, and the one that `best` points to; later
+/// steps, left from before a run was resumed at an earlier one, are kept until the run reaches them. Failing to remove an old
+/// checkpoint is only logged.
 ///
 /// # Errors
-/// [`Error::Io`], for instance when the disk is full: what `last` and `best` point to loads as before. When the new
-/// checkpoint itself was finished and only a pointer could not be moved, it stays. [`Error::Internal`] when a
-/// container contradicts itself; then the disk was not touched.
+/// [`Error::Io`], for instance when the disk is full: what `last` and `best` point to can still be loaded. When the new
+/// checkpoint was completed and only a pointer could not be moved, it is kept. [`Error::Internal`] when a container is
+/// inconsistent, without changing the disk.
 pub fn save(
     root: &Path,
     step: u64,
@@ -60,7 +60,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// [`save`] on any disk.
+/// [`save`], with any [`Disk`].
 pub(super) fn save_on(
     disk: &dyn Disk,
     root: &Path,
@@ -70,11 +70,11 @@ pub(super) fn save_on(
 ) -> Result<PathBuf> {
     let name = step_name(content.step);
     create_root(disk, root)?;
-    tidy(disk, root)?;
+    clean_up(disk, root)?;
     let unfinished = part(root, &name);
     let placed = write_folder(disk, &unfinished, content).and_then(|()| place(disk, root, &name));
     if let Err(e) = placed {
-        lenient(remove(disk, &unfinished));
+        log_failure(remove(disk, &unfinished));
         return Err(e);
     }
     let mut pointed = point(disk, root, LAST, &name);
@@ -82,15 +82,15 @@ pub(super) fn save_on(
         pointed = point(disk, root, BEST, &name);
     }
     let pointed = pointed.and_then(|()| disk.sync_dir(root).map_err(|e| Error::io(root, e)));
-    // The new folder is on the disk, whatever became of the pointers.
-    lenient(remove(disk, &old(root, &name)));
+    // The new folder is on the disk, whether or not the pointers could be moved.
+    log_failure(remove(disk, &old(root, &name)));
     pointed?;
-    lenient(prune(disk, root, content.step, keep));
+    log_failure(prune(disk, root, content.step, keep));
     Ok(root.join(name))
 }
 
-/// Logs a failure to tidy up, which harms nobody: the next save tries again.
-fn lenient(result: Result<()>) {
+/// Logs a failure to clean up, which is harmless: the next save tries again.
+fn log_failure(result: Result<()>) {
     if let Err(e) = result {
         tracing::warn!("could not remove an old or unfinished checkpoint: {e}");
     }
@@ -107,8 +107,8 @@ fn create_root(disk: &dyn Disk, root: &Path) -> Result<()> {
     }
 }
 
-/// Clears away what a save that was killed has left, and puts back what it had set aside.
-fn tidy(disk: &dyn Disk, root: &Path) -> Result<()> {
+/// Removes what an interrupted save has left, and restores what it had set aside.
+fn clean_up(disk: &dyn Disk, root: &Path) -> Result<()> {
     for file in entries(root)? {
         let Some((name, ending)) = dotted(&file) else { continue };
         let (from, to) = (root.join(&file), root.join(name));
@@ -134,7 +134,7 @@ fn write_folder(disk: &dyn Disk, dir: &Path, content: &Content<'_>) -> Result<()
     disk.sync_dir(dir).map_err(|e| Error::io(dir, e))
 }
 
-/// Gives the finished folder its name. One that has it already is set aside, and put back if this fails.
+/// Renames the finished folder to its final name. A folder of that name is set aside, and restored if this fails.
 fn place(disk: &dyn Disk, root: &Path, name: &str) -> Result<()> {
     let (new, unfinished, aside) = (root.join(name), part(root, name), old(root, name));
     let replaces = exists(&new);
@@ -147,26 +147,26 @@ fn place(disk: &dyn Disk, root: &Path, name: &str) -> Result<()> {
         Err(_) => Ok(()),
     };
     if renamed.is_ok() && placed.is_err() {
-        lenient(disk.rename(&new, &unfinished).map_err(|e| Error::io(&new, e)));
+        log_failure(disk.rename(&new, &unfinished).map_err(|e| Error::io(&new, e)));
     }
     let result = renamed.and(placed).map_err(|e| Error::io(&new, e));
     if result.is_err() && replaces && !exists(&new) {
-        lenient(disk.rename(&aside, &new).map_err(|e| Error::io(&aside, e)));
+        log_failure(disk.rename(&aside, &new).map_err(|e| Error::io(&aside, e)));
     }
     result
 }
 
-/// Lets `pointer` point to the folder `name` beside it, from one moment to the next.
+/// Makes `pointer` point to the folder `name` next to it, atomically.
 fn point(disk: &dyn Disk, root: &Path, pointer: &str, name: &str) -> Result<()> {
     let (link, unfinished, aside) = (root.join(pointer), part(root, pointer), old(root, pointer));
     let made = match disk.symlink(Path::new(name), &unfinished) {
-        // Not every file system has links, and not everyone may make them.
+        // Some file systems have no links, and some users are not allowed to create them.
         Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied) => {
             write_file(disk, &unfinished, |w| writeln!(w, "{name}")).map(|_| ())
         }
         other => other.map_err(|e| Error::io(&link, e)),
     };
-    // A copy that followed links has a folder here, over which no link can be renamed.
+    // In a copy that followed links this is a folder, which a link cannot replace by renaming.
     let folder = link.symlink_metadata().is_ok_and(|m| m.is_dir());
     let moved = made.and_then(|()| {
         if folder {
@@ -175,17 +175,18 @@ fn point(disk: &dyn Disk, root: &Path, pointer: &str, name: &str) -> Result<()> 
         disk.rename(&unfinished, &link).map_err(|e| Error::io(&link, e))
     });
     if moved.is_err() {
-        lenient(remove(disk, &unfinished));
+        log_failure(remove(disk, &unfinished));
         if folder && !exists(&link) {
-            lenient(disk.rename(&aside, &link).map_err(|e| Error::io(&aside, e)));
+            log_failure(disk.rename(&aside, &link).map_err(|e| Error::io(&aside, e)));
         }
     } else if folder {
-        lenient(remove(disk, &aside));
+        log_failure(remove(disk, &aside));
     }
     moved
 }
 
-/// Removes the steps before the newest `keep` up to `step`. A folder loses its name first: what has a name is whole.
+/// Removes the steps up to `step` except the newest `keep`. Each folder is renamed before it is deleted, as a folder named
+/// `step_N` must be complete.
 fn prune(disk: &dyn Disk, root: &Path, step: u64, keep: usize) -> Result<()> {
     let best = target(&root.join(BEST));
     let upto: Vec<_> = steps(root)?.into_iter().filter(|(s, _)| *s <= step).collect();

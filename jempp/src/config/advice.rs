@@ -6,10 +6,10 @@ use crate::error::Error;
 /// `error`; where memory ran out while training as `config` says, with a batch size that would fit.
 #[must_use]
 pub fn with_advice(error: Error, config: &Config) -> Error {
-    let Error::Engine(engine::Error::OutOfMemory(shortage)) = error else { return error };
-    let mut text = format!("{shortage}.");
+    let Error::Engine(engine::Error::OutOfMemory(memory)) = error else { return error };
+    let mut text = format!("{memory}.");
     let batch = config.train.batch_size.max(config.train.labelled_batch_size);
-    match shortage.batch_that_fits(batch) {
+    match memory.batch_that_fits(batch) {
         Some(fits) => {
             text +=
                 &format!("\nMemory grows with the batch: train.batch_size={fits} may fit (it is {batch})");
@@ -19,7 +19,7 @@ pub fn with_advice(error: Error, config: &Config) -> Error {
                 "."
             };
         }
-        None if shortage.program_bytes == 0 => {
+        None if memory.program_bytes == 0 => {
             text += "\nState holds weights, optimiser, images and replay buffer: lower sampler.buffer_size or \
                      model.widen_factor, or use another device.";
         }
@@ -33,9 +33,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_comes_with_a_batch_that_fits() {
+    fn out_of_memory_comes_with_a_batch_that_fits() {
         let config = Config::from_sources("jempp", None, &[]).unwrap();
-        let shortage = |program_bytes, free| engine::shortage::Shortage {
+        let out_of_memory = |program_bytes, free| engine::OutOfMemory {
             device: "it".into(),
             wanted: 800,
             free: Some(free),
@@ -44,14 +44,14 @@ mod tests {
             largest: Vec::new(),
         };
         let said = |s| with_advice(Error::Engine(engine::Error::OutOfMemory(Box::new(s))), &config);
-        let text = said(shortage(800, 400)).to_string();
+        let text = said(out_of_memory(800, 400)).to_string();
         assert!(
             text.contains("800 B wanted, 400 B free") && text.contains("train.batch_size=24 may fit"),
             "{text}"
         );
-        assert!(said(shortage(0, 400)).to_string().contains("sampler.buffer_size"));
-        assert!(said(shortage(800, 1)).to_string().contains("No batch would fit"));
-        assert_eq!(said(shortage(0, 1)).exit_code(), 4);
+        assert!(said(out_of_memory(0, 400)).to_string().contains("sampler.buffer_size"));
+        assert!(said(out_of_memory(800, 1)).to_string().contains("No batch would fit"));
+        assert_eq!(said(out_of_memory(0, 1)).exit_code(), 4);
         assert!(matches!(with_advice(Error::Cancelled, &config), Error::Cancelled));
     }
 }

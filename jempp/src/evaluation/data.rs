@@ -112,7 +112,7 @@ impl EvalData {
         };
         let (set, split) = loaded?;
         let crc = format!("{:08x}", set.crc32c());
-        let other = model.facts.get("dataset_crc32c").is_some_and(|c| *c != crc);
+        let other = model.metadata.get("dataset_crc32c").is_some_and(|c| *c != crc);
         let warning = (other && !named).then(|| {
             format!(
                 "data set `{}` is no longer the one that the model was trained on: its checksum differs",

@@ -1,41 +1,43 @@
-//! Models from one kind of file to another.
+//! Converting a model from one file format to another.
 //!
-//! Invariant: a conversion goes by the content of a model's file, so what the network does not use (the unused head of a
-//! published model, its replay buffer) is kept where the other kind has a place for it.
+//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head of a
+//! published model, its replay buffer) is kept where the other format has a place for it.
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::evaluation::{EvalData, SplitPart};
 use crate::interop::onnx::{self, BatchNorm};
-use crate::interop::torch::{self, Hints};
-use crate::model::{Bank, Model, REPLAY_BUFFER};
+use crate::interop::torch;
+use crate::model::published::Hints;
+use crate::model::source::ModelSource;
+use crate::model::{Model, REPLAY_BUFFER};
 use crate::train::recalibrate;
 use engine::Device;
-use jempp_formats::container::{Container, Tensor, layout};
+use jempp_formats::container::{Container, Tensor};
 use jempp_formats::files;
 use std::path::Path;
 
-/// Images of a batch of recalibration.
+/// Images per batch when batch norm is recalibrated.
 const BATCH: usize = 64;
-/// Draws that a model gets out of class means and covariances, at most; fewer than one a class are none.
-const DRAWS: usize = 400;
+/// Most start samples drawn from class means and covariances, unless there are more classes: each has at least one.
+const START_SAMPLES: usize = 400;
 
-/// A kind of file.
+/// The file format of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// This program's own, which any reader of safetensors reads.
+pub enum ModelFormat {
+    /// jempp's own: a safetensors file.
     Safetensors,
-    /// A checkpoint as published, for PyTorch.
+    /// A PyTorch checkpoint like the published ones.
     Torch,
-    /// A graph for runtimes such as onnxruntime.
+    /// An ONNX graph, for runtimes such as onnxruntime.
     Onnx,
 }
 
-impl Kind {
-    /// The kind that a file's name ends in.
+impl ModelFormat {
+    /// The format that the extension of a file's name stands for.
     ///
     /// # Errors
-    /// [`Error::Config`] when it is none, with those that there are.
+    /// [`Error::Config`] for any other extension, listing those that are known.
     pub fn of(path: &Path) -> Result<Self> {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         match ending.as_deref() {
@@ -43,53 +45,42 @@ impl Kind {
             Some("pt" | "pth") => Ok(Self::Torch),
             Some("onnx") => Ok(Self::Onnx),
             _ => Err(Error::Config(format!(
-                "{}: its name does not say what it is to be; let it end in .safetensors, .pt or .onnx, or name one with --to",
+                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or choose one with --to",
                 path.display()
             ))),
         }
     }
 }
 
-/// Reads the model that `path` stands for; `hints` help with what a published checkpoint does not say.
+/// Reads the model that `path` stands for; `hints` supply what a published PyTorch checkpoint does not say.
 ///
 /// # Errors
-/// Those of [`checkpoint::load_model`] and [`torch::model`].
+/// Those of [`ModelSource::open_with`].
 pub fn read(path: &Path, hints: Hints) -> Result<Container> {
-    let file = checkpoint::resolve_model(path)?;
-    if hints == Hints::default() {
-        return checkpoint::load_model(&file);
-    }
-    let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, e))?;
-    if !jempp_formats::torch::is_torch(&bytes) {
-        return Err(Error::Config(format!(
-            "{}: it says itself what it is; --norm and --image-size are for published checkpoints",
-            file.display()
-        )));
-    }
-    torch::model(&bytes, &file, hints)
+    ModelSource::open_with(path, hints)?.into_container()
 }
 
-/// Gives `container` the replay buffer of the checkpoint that `path` stands for, if it has none and there is one.
+/// Adds the replay buffer of the checkpoint that `path` stands for, if there is one and `container` has none yet.
 ///
 /// # Errors
 /// [`Error::Format`] when the checkpoint is damaged.
-pub fn add_buffer(container: &mut Container, path: &Path) -> Result<()> {
+pub fn add_replay_buffer(container: &mut Container, path: &Path) -> Result<()> {
     if container.get(REPLAY_BUFFER).is_some() {
         return Ok(());
     }
     match checkpoint::load_trainer(path) {
         Ok(trainer) => container.tensors.extend(trainer.get(REPLAY_BUFFER).cloned()),
-        // A model alone has none.
+        // A model file outside a checkpoint has no replay buffer.
         Err(Error::Data(_)) => {}
         Err(e) => return Err(e),
     }
     Ok(())
 }
 
-/// Replaces the statistics of batch norm by those of the training images of `dataset`; gives the number of images.
+/// Replaces the batch norm statistics by those of the training images of `dataset`; returns the number of images used.
 ///
 /// # Errors
-/// [`Error::Data`] when there are no such data, they do not fit, or are fewer than a batch.
+/// [`Error::Data`] when the data set is not found, does not match the model, or is smaller than a batch.
 pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) -> Result<usize> {
     let model = Model::from_container(device, container)?;
     let data = EvalData::for_model(&model, Some(dataset), None)?;
@@ -97,8 +88,8 @@ pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) ->
     let network = model.network();
     let found = recalibrate::statistics(device, network, model.state(), &data.set, train, BATCH, 0)?;
     for (norm, (mean, var)) in network.norms.iter().zip(found) {
-        put(container, Tensor::f32(format!("{}.running_mean", norm.name), [mean.len()], mean));
-        put(container, Tensor::f32(format!("{}.running_var", norm.name), [var.len()], var));
+        replace(container, Tensor::f32(format!("{}.running_mean", norm.name), [mean.len()], mean));
+        replace(container, Tensor::f32(format!("{}.running_var", norm.name), [var.len()], var));
     }
     if !network.norms.is_empty() {
         container.meta.insert("bn".into(), "recalibrated".into());
@@ -106,47 +97,46 @@ pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) ->
     Ok(train.len() / BATCH * BATCH)
 }
 
-/// Gives the model draws for chains to start from, made of the published class means and covariances in two files.
+/// Adds start samples, drawn from the published class means and covariances in two files.
 ///
 /// # Errors
-/// Those of [`torch::moments`] and [`torch::Moments::bank`].
-pub fn add_bank(container: &mut Container, mean: &Path, covariance: &Path, seed: u64) -> Result<()> {
+/// Those of [`torch::moments`] and [`torch::Moments::start_samples`].
+pub fn add_start_samples(container: &mut Container, mean: &Path, covariance: &Path, seed: u64) -> Result<()> {
     let config = crate::model::architecture(container)?;
     let read = |path: &Path| std::fs::read(path).map_err(|e| files::missing_or(path, e));
     let (mean_bytes, covariance_bytes) = (read(mean)?, read(covariance)?);
     let moments = torch::moments((&mean_bytes, mean), (&covariance_bytes, covariance))?;
     drop((mean_bytes, covariance_bytes));
-    let each = (DRAWS / config.classes).max(1);
-    let Bank { means, draws, classes } = moments.bank(config.image_size, config.classes, each, seed)?;
-    let [h, w, c] = config.image_size;
-    let images = |name: &str, values: &[f32]| -> Result<Tensor> {
-        let n = values.len() / (h * w * c);
-        Ok(Tensor::f32(name, [n, c, h, w], layout::images_to_disk([n, h, w, c], values)?))
-    };
-    put(container, images("init.means", &means)?);
-    put(container, images("init.draws", &draws)?);
-    put(container, Tensor::i32("init.classes", [classes.len()], classes));
+    let each = (START_SAMPLES / config.classes).max(1);
+    let samples = moments.start_samples(config.image_size, config.classes, each, seed)?;
+    samples.to_tensors(config.image_size)?.into_iter().for_each(|t| replace(container, t));
     Ok(())
 }
 
-/// Adds a tensor, in place of one of its name.
-fn put(container: &mut Container, tensor: Tensor) {
+/// Adds a tensor, replacing one of the same name.
+fn replace(container: &mut Container, tensor: Tensor) {
     match container.tensors.iter_mut().find(|t| t.name == tensor.name) {
         Some(place) => *place = tensor,
         None => container.tensors.push(tensor),
     }
 }
 
-/// Writes the model to `path`, replacing a file that is there. Values that are not finite are refused.
+/// Writes the model to `path`, replacing an existing file. Values that are not finite are refused.
 ///
 /// # Errors
-/// [`Error::Format`] when `container` is no whole model; [`Error::Io`]; those of [`onnx::write`].
-pub fn write(container: &Container, path: &Path, kind: Kind, bn: BatchNorm, device: &Device) -> Result<()> {
-    // Made in any case, so that what is written is known to be a model.
+/// [`Error::Format`] when `container` is not a complete model; [`Error::Io`]; those of [`onnx::write`].
+pub fn write(
+    container: &Container,
+    path: &Path,
+    format: ModelFormat,
+    bn: BatchNorm,
+    device: &Device,
+) -> Result<()> {
+    // Built for every format, so that only complete models are written.
     let model = Model::from_container(device, container)?;
-    match kind {
-        Kind::Safetensors => Ok(container.write(path)?),
-        Kind::Torch => torch::write(path, container),
-        Kind::Onnx => onnx::write(path, &model, bn),
+    match format {
+        ModelFormat::Safetensors => Ok(container.write(path)?),
+        ModelFormat::Torch => torch::write(path, container),
+        ModelFormat::Onnx => onnx::write(path, &model, bn),
     }
 }

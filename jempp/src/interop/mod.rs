@@ -1,4 +1,4 @@
-//! Models from and for other programs: published checkpoints of PyTorch, ONNX, and conversion between them.
+//! Exchange with other programs: writing PyTorch checkpoints and ONNX files, and conversion between formats.
 
 pub mod convert;
 pub mod onnx;

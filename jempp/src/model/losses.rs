@@ -1,32 +1,33 @@
-//! What attacks ask of a model: losses of labelled images, and their gradients by the images.
+//! Losses of labelled images and their gradients with respect to the images, for adversarial attacks.
 
-use super::{Model, Program, Scores, Want};
+use super::pool::{Program, Want};
+use super::{Model, Scores};
 use crate::error::{Error, Result};
 use crate::metrics::logsumexp;
 use crate::network::BnMode;
 use engine::ops::elementwise::Mul;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use engine::{Host, Spec, Tape, grad};
+use engine::{HostTensor, Spec, Tape, grad};
 use serde::{Deserialize, Serialize};
 
-/// Kept off the margin loss's denominator.
+/// Added to the denominator of the DLR loss, so that it is not zero.
 const TINY: f64 = 1e-12;
 
-/// A loss that an attack raises.
+/// A loss that an attack maximises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
     /// −log p(label).
     CrossEntropy,
-    /// The difference of logits ratio of Croce & Hein (ICML 2020), −(z_y − max_{k≠y} z_k) / (z_π1 − z_π3): it has a
-    /// gradient where the cross-entropy's vanishes because the network is sure. With two classes there is no third
-    /// logit, and it is the margin −(z_y − z_k).
+    /// The difference-of-logits-ratio (DLR) loss of Croce & Hein (ICML 2020), −(z_y − max_{k≠y} z_k) / (z_π1 − z_π3), with π
+    /// the order of decreasing logits. Its gradient does not vanish where that of the cross-entropy does, at confident
+    /// predictions. With two classes there is no third logit, and it is the margin −(z_y − z_k).
     Margin,
 }
 
 impl Loss {
-    /// Its value at one image's logits.
+    /// Value at the logits of one image.
     pub fn value(self, logits: &[f32], label: usize) -> f64 {
         match self {
             Self::CrossEntropy => logsumexp(logits) - f64::from(logits[label]),
@@ -37,7 +38,7 @@ impl Loss {
         }
     }
 
-    /// Its gradient by one image's logits.
+    /// Gradient with respect to the logits of one image, written to `out`.
     pub fn gradient(self, logits: &[f32], label: usize, out: &mut [f32]) {
         match self {
             Self::CrossEntropy => {
@@ -60,11 +61,13 @@ impl Loss {
     }
 }
 
-/// The parts of the margin loss.
+/// The parts of the DLR loss.
 struct Margin {
     numerator: f64,
     denominator: f64,
+    /// The class other than the label that has the largest logit.
     rival: usize,
+    /// The classes of the largest and the third largest logit.
     span: Option<[usize; 2]>,
 }
 
@@ -81,7 +84,7 @@ impl Margin {
 }
 
 impl Model {
-    /// Logits and log densities, and ∂log p(x)/∂x, from one pass.
+    /// Logits and log densities of images N×H×W×C in [−1, 1], and the gradient ∂log p(x)/∂x (N×H×W×C), from one pass.
     ///
     /// # Errors
     /// As [`Model::scores`].
@@ -90,7 +93,10 @@ impl Model {
         let px = self.network.pixels();
         let (mut out, mut gradient) = (Scores::default(), Vec::with_capacity(images.len()));
         self.chunks(n, Want::GradDensity, &mut |p, range| {
-            p.plan.run_shared(&self.state, &[(p.x, Host::F32(&images[range.start * px..range.end * px]))])?;
+            p.plan.run_shared(
+                &self.state,
+                &[(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))],
+            )?;
             gradient.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             out.logits.extend(p.plan.fetch::<f32>(p.outputs[1])?);
             out.log_density.extend(p.plan.fetch::<f32>(p.outputs[2])?);
@@ -99,10 +105,10 @@ impl Model {
         Ok((out, gradient))
     }
 
-    /// Logits, n×classes, and the gradient of each image's loss by the image, n×H×W×C.
+    /// Logits, n×classes, and the gradient of each image's loss with respect to the image, n×H×W×C.
     ///
     /// # Errors
-    /// As [`Model::scores`], or if labels do not fit.
+    /// As [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
     pub fn loss_grad(&self, images: &[f32], labels: &[i32], loss: Loss) -> Result<(Vec<f32>, Vec<f32>)> {
         let n = self.check(images)?;
         let classes = self.network.config.classes;
@@ -110,7 +116,7 @@ impl Model {
         if labels.len() != n || !labels.iter().all(known) {
             return Err(Error::Data(format!("needs {n} labels below {classes}")));
         }
-        // The margin's gradient by the logits needs them sorted, which the host does between two passes.
+        // The gradient of the DLR loss needs the logits sorted, which the host does between two passes.
         let (want, upstream) = match loss {
             Loss::CrossEntropy => (Want::GradLoss, Vec::new()),
             Loss::Margin => {
@@ -127,10 +133,10 @@ impl Model {
         let (mut logits, mut gradient) = (Vec::with_capacity(n * classes), Vec::with_capacity(images.len()));
         self.chunks(n, want, &mut |p, range| {
             let px = self.network.pixels();
-            let mut inputs = vec![(p.x, Host::F32(&images[range.start * px..range.end * px]))];
+            let mut inputs = vec![(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))];
             inputs.extend(p.labels.map(|v| match loss {
-                Loss::CrossEntropy => (v, Host::I32(&labels[range.clone()])),
-                Loss::Margin => (v, Host::F32(&upstream[range.start * classes..range.end * classes])),
+                Loss::CrossEntropy => (v, HostTensor::I32(&labels[range.clone()])),
+                Loss::Margin => (v, HostTensor::F32(&upstream[range.start * classes..range.end * classes])),
             }));
             p.plan.run_shared(&self.state, &inputs)?;
             gradient.extend(p.plan.fetch::<f32>(p.outputs[0])?);
@@ -140,7 +146,7 @@ impl Model {
         Ok((logits, gradient))
     }
 
-    /// The gradient of the cross-entropy, or of ⟨u, logits⟩ for a given u.
+    /// Records the gradient of the cross-entropy, or the vector-Jacobian product with given u, the gradient of ⟨u, logits⟩.
     pub(super) fn record_loss(&self, n: usize, want: Want) -> Result<Program> {
         let mut tape = Tape::new();
         let x = tape.input("images", self.network.images(n));
@@ -184,7 +190,7 @@ mod tests {
                 }
             }
         }
-        // Its definition: shifting or scaling all logits changes nothing.
+        // The DLR loss is invariant to shifting and scaling of all logits.
         let margin = |f: &dyn Fn(f32) -> f32| {
             let z: Vec<f32> = logits.iter().map(|z| f(*z)).collect();
             Loss::Margin.value(&z, 2)
@@ -223,7 +229,7 @@ mod tests {
         };
         let rival = |i: usize| if place(i, 0) == i { place(i, 1) } else { place(i, 0) };
         let [other, first, third] = [of(&rival), of(&|i| place(i, 0)), of(&|i| place(i, 2))];
-        // −log p(y|x) = log p(x) − f(x)[y] + const; the margin loss by the rule for quotients.
+        // −log p(y|x) = log p(x) − f(x)[y] + const; the DLR loss by the quotient rule.
         let want = |loss, j: usize| {
             let i = j / 64;
             let (num, den) = (row(i)[i] - row(i)[rival(i)], row(i)[place(i, 0)] - row(i)[place(i, 2)]);

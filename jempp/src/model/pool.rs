@@ -1,12 +1,12 @@
-//! The programs of a model, lent to one call at a time.
+//! A bounded pool of a model's compiled programs; each set is used by one call at a time.
 //!
-//! Invariant: at most as many sets exist as the limit says, so memory is bounded whatever the number of callers.
+//! Invariant: there are never more sets than the limit, so memory is bounded whatever the number of callers.
 
 use engine::{Plan, Var};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// What a program computes.
+/// The outputs of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Want {
     Scores,
@@ -20,33 +20,33 @@ pub(super) enum Want {
 pub(super) struct Program {
     pub plan: Plan,
     pub x: Var,
-    /// Labels, or what the logits' gradient is.
+    /// Input of labels, or of the gradient with respect to the logits.
     pub labels: Option<Var>,
     pub outputs: Vec<Var>,
 }
 
-/// Programs of one caller, by number of images.
+/// Programs of one caller, by number of images and output.
 pub(super) type Programs = BTreeMap<(usize, Want), Program>;
 
-/// As many sets of programs as calls may compute at once: who finds none free waits, which costs nothing while the others
-/// keep the device busy. A set that failed on the way is as good as before: each run overwrites all.
+/// As many sets of programs as calls may compute at once. A call that finds none free waits, which costs no throughput while
+/// the others keep the device busy. A set can be reused after a failed run, as each run overwrites everything.
 #[derive(Debug)]
 pub(super) struct Pool {
     sets: Vec<Mutex<Programs>>,
-    /// Held while looking for a free set before waiting, and taken when one is given back: so no return is missed.
+    /// Held from looking for a free set to waiting, and taken when one is returned, so that no wake-up is lost.
     gate: Mutex<()>,
     returned: Condvar,
 }
 
-/// Programs on loan, given back when dropped.
-pub(super) struct Loan<'a>(&'a Pool, Option<MutexGuard<'a, Programs>>);
+/// A borrowed set of programs, returned when dropped.
+pub(super) struct ProgramGuard<'a>(&'a Pool, Option<MutexGuard<'a, Programs>>);
 
 fn lock(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
     gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pool {
-    /// Of at most `limit` sets, made when first used.
+    /// A pool of at most `limit` sets, whose programs are compiled when first used.
     pub fn new(limit: usize) -> Self {
         let sets = (0..limit.max(1)).map(|_| Mutex::default()).collect();
         Self { sets, gate: Mutex::new(()), returned: Condvar::new() }
@@ -60,29 +60,29 @@ impl Pool {
         })
     }
 
-    /// Programs for one call, waiting for them if all are on loan.
-    pub fn borrow(&self) -> Loan<'_> {
+    /// Borrows a set for one call, waiting for one if all are in use.
+    pub fn borrow(&self) -> ProgramGuard<'_> {
         if let Some(programs) = self.free() {
-            return Loan(self, Some(programs));
+            return ProgramGuard(self, Some(programs));
         }
         let mut gate = lock(&self.gate);
         loop {
             if let Some(programs) = self.free() {
-                return Loan(self, Some(programs));
+                return ProgramGuard(self, Some(programs));
             }
             gate = self.returned.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl Loan<'_> {
-    /// The programs, while they are on loan.
+impl ProgramGuard<'_> {
+    /// The programs, until the guard is dropped.
     pub fn programs(&mut self) -> Option<&mut Programs> {
         self.1.as_deref_mut()
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for ProgramGuard<'_> {
     fn drop(&mut self) {
         self.1 = None;
         drop(lock(&self.0.gate));

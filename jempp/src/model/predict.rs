@@ -1,4 +1,4 @@
-//! What a model says about images that a user brings.
+//! Predictions for images from files, as `jempp-cli predict` writes them.
 
 use crate::error::{Error, Result};
 use crate::metrics::{argmax, softmax};
@@ -17,27 +17,29 @@ pub struct Predictions {
     pub probs: Vec<f32>,
     /// n: unnormalised log p(x).
     pub log_density: Vec<f32>,
-    /// n×H×W×C, if asked for: ∂log p(x)/∂x, or ∂f(x)\[y\]/∂x of given labels.
+    /// n×H×W×C, if requested: ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x; see [`Model::input_grad`].
     pub input_grad: Option<Vec<f32>>,
-    /// n: what the model decides, if it carries thresholds.
+    /// n: label and abstention, if the model has thresholds.
     pub decisions: Option<Vec<Decision>>,
 }
 
-/// Whether to give ∂/∂x, and of what.
+/// Which gradient with respect to the images to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gradient<'a> {
-    /// Not.
+    /// None.
     No,
-    /// Of log p(x).
+    /// That of log p(x).
     LogDensity,
-    /// Of the logit f(x)\[y\] of these labels: one for all images, or one each.
+    /// That of log p(x, y) for these labels, one for all images or one each. Without an energy head this is the gradient of
+    /// the label's logit f(x)\[y\], with one that of log p(x) + log p(y|x).
     Labels(&'a [i32]),
 }
 
 /// Predicts for images N×H×W×C in [−1, 1].
 ///
 /// # Errors
-/// [`Error::Data`] when the images do not fit the model, a value is not finite, or labels do not fit.
+/// [`Error::Data`] when the images have another size than the model's, a value is not finite, or the number or range of
+/// labels is wrong.
 pub fn predict(model: &Model, images: &[f32], gradient: Gradient<'_>) -> Result<Predictions> {
     let Scores { logits, log_density } = model.scores(images)?;
     let classes = model.network().config.classes;
@@ -71,15 +73,16 @@ impl Predictions {
         self.logits.len() / self.count().max(1)
     }
 
-    /// The likeliest class of image `i`, if there is such an image, and its probability.
+    /// The most probable class of image `i` and its probability; `None` if there is no image `i`.
     pub fn label(&self, i: usize) -> Option<(usize, f32)> {
         let row = self.probs.chunks_exact(self.classes().max(1)).nth(i)?;
         let label = argmax(row);
         Some((label, row[label]))
     }
 
-    /// Writes `logits`, `probs`, `log_density` and, if there, `input_grad` of images of `size` as float32 to an `.npz`,
-    /// which is replaced; of a model that decides also `calibrated`, `ood_p_value` and, as int64 0 or 1, `abstain`.
+    /// Writes float32 arrays `logits`, `probs`, `log_density` and, if computed, `input_grad` of images of `size` [H, W, C] to
+    /// an `.npz` file, replacing an existing one; with decisions also `calibrated`, `ood_p_value` and, as int64 0 or 1,
+    /// `abstain`.
     ///
     /// # Errors
     /// Those of [`npz::write`].

@@ -1,73 +1,76 @@
-//! When to abstain: conformal thresholds from validation images, which a model carries with it.
+//! When to abstain: conformal thresholds fitted on validation images and stored in the model.
 //!
-//! Invariants: on images drawn like the validation images the label lies in the prediction set with probability at least
-//! 1 − α, and the p-value is at most t with probability at most t (split conformal prediction: Vovk et al., 2005; sets as in
-//! Sadinle et al., JASA 2019). The temperature is fitted on one half of the validation images and the labels' threshold
-//! on the other, so that neither promise rests on images that were looked at.
+//! Invariants: for images exchangeable with the validation images, the prediction set contains the label with probability
+//! at least 1 − α, and the out-of-distribution p-value is at most t with probability at most t (split conformal prediction:
+//! Vovk et al., 2005; sets as in Sadinle et al., JASA 2019). The temperature is fitted on one half of the validation images
+//! and the threshold of the prediction sets on the other, so that the guarantee holds for the calibrated probabilities.
 
 use super::{Model, Scores};
 use crate::error::{Error, Result};
 use crate::metrics::{argmax, scaled, softmax, temperature};
 use jempp_formats::container::{Container, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// Share of wrong prediction sets, and of data taken for none, that are accepted unless asked otherwise.
+/// Default error rate: fraction of prediction sets that miss the label, and of in-distribution images that are rejected.
 pub const ALPHA: f64 = 0.05;
-/// Names in a model's file.
+/// Name of the tensor of log densities in a model file.
 pub(crate) const TENSOR: &str = "thresholds.log_density";
-const FACTS: &str = "thresholds";
+/// Metadata key of the other values.
+const KEY: &str = "thresholds";
 
-/// What a model decides by.
+/// The thresholds by which a model abstains.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// The numbers.
-    pub facts: Facts,
-    /// log p(x) of all validation images, rising.
+    /// All values but the log densities.
+    pub values: ThresholdValues,
+    /// log p(x) of all validation images, in ascending order.
     pub log_density: Vec<f32>,
 }
 
-/// The numbers among the thresholds.
+/// The scalar values of [`Thresholds`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
-    /// What logits are divided by to give calibrated probabilities.
+pub struct ThresholdValues {
+    /// Temperature: softmax of the logits divided by it gives calibrated probabilities.
     pub temperature: f64,
     /// A class is in the prediction set if its calibrated probability is at least this.
     pub probability: f64,
     /// α of the prediction sets.
     pub alpha: f64,
-    /// p-values of log p(x) below this count as no data.
+    /// An image whose p-value is below this counts as out of distribution.
     pub ood_alpha: f64,
-    /// Validation images that the temperature was fitted on, and those that the probability was.
+    /// Number of validation images that temperature and probability threshold were fitted on.
     pub fitted_on: [usize; 2],
-    /// Checksum of their data set.
+    /// CRC-32C of the data set, in hexadecimal.
     pub dataset_crc32c: String,
 }
 
-/// What a model decides about an image.
+/// A model's decision about an image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The likeliest class.
+    /// The most probable class.
     pub label: i32,
     /// Its calibrated probability.
     pub probability: f32,
     /// Unnormalised log p(x).
     pub log_density: f32,
-    /// How likely data are to have a log p(x) as low as this.
+    /// Conformal p-value: estimated fraction of in-distribution images whose log p(x) is at most this image's.
     pub ood_p_value: f32,
-    /// Whether the image looks like no data, or no class alone is likely enough.
+    /// Whether the model abstains: the image is out of distribution, or the prediction set is not a single class.
     pub abstain: bool,
 }
 
-/// The least number of validation images that thresholds at α can be fitted on.
+/// Number of validation images needed to fit thresholds at α.
 pub fn least(alpha: f64) -> usize {
     2 * (1.0 / alpha).ceil() as usize
 }
 
 impl Thresholds {
-    /// Fits thresholds to the scores of labelled validation images, whose order must not depend on what they show.
+    /// Fits thresholds to the scores of labelled validation images, which must be in random order. `alpha` is the error rate
+    /// of the prediction sets, `ood_alpha` that of out-of-distribution detection.
     ///
     /// # Errors
-    /// [`Error::Data`] when there are too few images for α, or scores are not finite; [`Error::Config`] for an α outside
+    /// [`Error::Data`] when there are too few images for α, or scores are not finite; [`Error::Config`] when an α is outside
     /// (0, 1).
     pub fn fit(
         scores: &Scores,
@@ -104,7 +107,7 @@ impl Thresholds {
         let rank = (((n + 1) as f64) * (1.0 - alpha)).ceil() as usize;
         let mut log_density = scores.log_density.clone();
         log_density.sort_unstable_by(f32::total_cmp);
-        let facts = Facts {
+        let values = ThresholdValues {
             temperature,
             probability: of_label[rank.clamp(1, n) - 1],
             alpha,
@@ -112,83 +115,84 @@ impl Thresholds {
             fitted_on: [half, n],
             dataset_crc32c: dataset_crc32c.to_owned(),
         };
-        let fitted = Self { facts, log_density };
+        let fitted = Self { values, log_density };
         fitted.check().map_err(Error::Data)?;
         Ok(fitted)
     }
 
     fn check(&self) -> core::result::Result<(), String> {
-        let f = &self.facts;
-        let share = |v: f64| (0.0..=1.0).contains(&v);
+        let f = &self.values;
+        let fraction = |v: f64| (0.0..=1.0).contains(&v);
         let sound = f.temperature.is_finite() && f.temperature > 0.0;
-        if !sound || !share(f.probability) || !share(f.alpha) || !share(f.ood_alpha) {
-            return Err(format!("thresholds that cannot be: {f:?}"));
+        if !sound || !fraction(f.probability) || !fraction(f.alpha) || !fraction(f.ood_alpha) {
+            return Err(format!("invalid thresholds: {f:?}"));
         }
         let d = &self.log_density;
         if d.is_empty() || !d.is_sorted() || d.iter().any(|v| !v.is_finite()) {
-            return Err("the log densities of validation images must be finite and rise".into());
+            return Err("the log densities of validation images must be finite and ascending".into());
         }
         Ok(())
     }
 
-    /// (1 + the number of validation images with log p(x) at most this) / (1 + their number).
+    /// Conformal p-value of a log density: (1 + number of validation images with log p(x) at most this) / (1 + their number).
     pub fn p_value(&self, log_density: f32) -> f64 {
         let below = self.log_density.partition_point(|v| *v <= log_density);
         (1 + below) as f64 / (1 + self.log_density.len()) as f64
     }
 
-    /// The classes in the prediction set of an image's logits.
-    pub fn set(&self, logits: &[f32]) -> Vec<usize> {
+    /// The prediction set: the classes whose calibrated probability reaches the threshold.
+    pub fn prediction_set(&self, logits: &[f32]) -> Vec<usize> {
         let p = self.probabilities(logits);
-        (0..p.len()).filter(|k| p[*k] >= self.facts.probability).collect()
+        (0..p.len()).filter(|k| p[*k] >= self.values.probability).collect()
     }
 
     fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
         let mut p = vec![0.0; logits.len()];
-        softmax(&scaled(logits, self.facts.temperature), &mut p);
+        softmax(&scaled(logits, self.values.temperature), &mut p);
         p
     }
 
-    /// Decides about an image.
+    /// Decides about an image with these logits and this log density.
     pub fn decide(&self, logits: &[f32], log_density: f32) -> Decision {
         let p = self.probabilities(logits);
         let label = argmax(logits);
         let ood = self.p_value(log_density);
-        let alone = p.iter().filter(|p| **p >= self.facts.probability).count() == 1;
+        let alone = p.iter().filter(|p| **p >= self.values.probability).count() == 1;
         Decision {
             label: label as i32,
             probability: p[label] as f32,
             log_density,
             ood_p_value: ood as f32,
-            abstain: ood < self.facts.ood_alpha || !alone,
+            abstain: ood < self.values.ood_alpha || !alone,
         }
     }
 
-    /// Adds them to a model's file.
+    /// Adds the thresholds to the content of a model file.
     pub(crate) fn write(&self, c: &mut Container) -> Result<()> {
-        let text = serde_json::to_string(&self.facts).map_err(|e| Error::Internal(e.to_string()))?;
+        let text = serde_json::to_string(&self.values).map_err(|e| Error::Internal(e.to_string()))?;
         c.tensors.push(Tensor::f32(TENSOR, [self.log_density.len()], self.log_density.clone()));
-        c.meta.insert(FACTS.to_owned(), text);
+        c.meta.insert(KEY.to_owned(), text);
         Ok(())
     }
 
-    /// Reads them from a model's file, if it has any.
-    pub(crate) fn read(c: &Container) -> Result<Option<Self>> {
-        let Some(text) = c.meta.get(FACTS) else { return Ok(None) };
-        let facts =
-            serde_json::from_str(text).map_err(|e| c.wrong(format!("the thresholds are unreadable: {e}")))?;
-        let n = c.tensor(TENSOR)?.data.len();
-        let read = Self { facts, log_density: c.f32(TENSOR, &[n])?.to_vec() };
-        read.check().map_err(|why| c.wrong(why))?;
+    /// Reads the thresholds from the metadata and tensors of a model file, if it has any.
+    pub(crate) fn read(metadata: &BTreeMap<String, String>, tensors: &Container) -> Result<Option<Self>> {
+        let Some(text) = metadata.get(KEY) else { return Ok(None) };
+        let wrong = |why: String| tensors.wrong(why);
+        let values =
+            serde_json::from_str(text).map_err(|e| wrong(format!("its thresholds are not readable: {e}")))?;
+        let n = tensors.tensor(TENSOR)?.data.len();
+        let read = Self { values, log_density: tensors.f32(TENSOR, &[n])?.to_vec() };
+        read.check().map_err(wrong)?;
         Ok(Some(read))
     }
 }
 
 impl Model {
-    /// Decides about images N×H×W×C in [−1, 1].
+    /// Decides about images N×H×W×C in [−1, 1]: label, calibrated probability, and whether to abstain.
     ///
     /// # Errors
-    /// [`Error::Format`] while the model carries no thresholds; as [`Model::scores`].
+    /// [`Error::Format`] if the model has no thresholds; as [`Model::scores`].
     pub fn decide(&self, images: &[f32]) -> Result<Vec<Decision>> {
         let thresholds = self.thresholds().ok_or_else(|| {
             Error::Format(
@@ -209,7 +213,7 @@ mod tests {
 
     /// Scores of three classes whose labels follow softmax(z / 2).
     fn scores(n: usize, seed: u64) -> (Scores, Vec<u16>) {
-        let mut rng = Philox::new(seed, Stream::Test, 5);
+        let mut rng = Philox::new(seed, Stream::TEST, 5);
         let (mut s, mut labels) = (Scores::default(), Vec::new());
         for _ in 0..n {
             let z: Vec<f32> = (0..3).map(|_| 3.0 * rng.normal()).collect();
@@ -224,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn promises_hold_on_fresh_images() {
+    fn guarantees_hold_on_fresh_images() {
         let (mut covered, mut low, mut all) = (0, 0, 0);
-        // Many fits, so that the mean over fits, of which the promise speaks, is seen.
+        // The guarantee is about the mean over fits, so there are many.
         for seed in 0..60 {
             let (s, y) = scores(200, seed);
             let t = Thresholds::fit(&s, (3, &y), [0.1, 0.05], "x").unwrap();
             let (fresh, labels) = scores(400, 1000 + seed);
             for ((row, y), d) in fresh.logits.chunks(3).zip(labels).zip(&fresh.log_density) {
-                covered += usize::from(t.set(row).contains(&usize::from(y)));
+                covered += usize::from(t.prediction_set(row).contains(&usize::from(y)));
                 low += usize::from(t.p_value(*d) <= 0.1);
                 all += 1;
             }
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     fn decisions_by_hand() {
-        let facts = Facts {
+        let values = ThresholdValues {
             temperature: 2.0,
             probability: 0.3,
             alpha: 0.1,
@@ -253,23 +257,24 @@ mod tests {
             fitted_on: [1, 1],
             dataset_crc32c: String::new(),
         };
-        let t = Thresholds { facts, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
+        let t = Thresholds { values, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
         assert_eq!([-2.0, -1.0, 0.0, 9.0].map(|d| t.p_value(d)), [0.2, 0.4, 0.8, 1.0]);
         let d = t.decide(&[4.0, 0.0, 0.0], 0.5);
         let e = 2f64.exp();
         assert!((f64::from(d.probability) - e / (e + 2.0)).abs() < 1e-6 && d.label == 0 && !d.abstain);
         assert!(t.decide(&[4.0, 0.0, 0.0], -2.0).abstain, "no data");
         assert!(t.decide(&[4.0, 3.9, 0.0], 0.5).abstain, "two classes");
-        let certain = Thresholds { facts: Facts { probability: 0.99, ..t.facts.clone() }, ..t.clone() };
+        let certain =
+            Thresholds { values: ThresholdValues { probability: 0.99, ..t.values.clone() }, ..t.clone() };
         assert!(certain.decide(&[4.0, 0.0, 0.0], 0.5).abstain, "no class is likely enough");
         let mut c = Container::default();
         t.write(&mut c).unwrap();
-        assert_eq!(Thresholds::read(&c).unwrap(), Some(t.clone()));
-        assert_eq!(Thresholds::read(&Container::default()).unwrap(), None);
+        assert_eq!(Thresholds::read(&c.meta, &c).unwrap(), Some(t.clone()));
+        assert_eq!(Thresholds::read(&BTreeMap::new(), &Container::default()).unwrap(), None);
         for bad in [vec![1.0, 0.0], vec![], vec![f32::NAN]] {
             let mut c = Container::default();
             Thresholds { log_density: bad, ..t.clone() }.write(&mut c).unwrap();
-            assert_eq!(Thresholds::read(&c).unwrap_err().exit_code(), 6);
+            assert_eq!(Thresholds::read(&c.meta, &c).unwrap_err().exit_code(), 6);
         }
     }
 

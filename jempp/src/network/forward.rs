@@ -1,4 +1,4 @@
-//! The forward pass and the energies, recorded.
+//! Recording the forward pass and the log densities on a tape.
 
 use super::{BN_EPS, ConvRef, Network};
 use crate::config::NormKind;
@@ -24,20 +24,21 @@ use engine::{Tape, Var};
 /// Which statistics batch norm uses. Other norms are the same in both modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BnMode {
-    /// Those of each group of images, given by the groups' sizes: exactly as if each group ran alone.
+    /// Batch statistics, computed separately for each group of images, exactly as if each group ran alone. Holds the groups'
+    /// sizes.
     Train(Vec<usize>),
-    /// The running ones.
+    /// Running statistics.
     Running,
 }
 
-/// Where dropout draws its masks: pass `step` of `stream` under a seed. Each block has a mask of its own.
+/// The random stream of dropout masks: pass `step` of `stream` under a seed. Each block has its own mask.
 #[derive(Clone, Copy, Debug)]
 pub struct Masks {
     /// Seed words, `i32[2]`.
     pub seed: Var,
     /// `i32[1]`.
     pub step: Var,
-    /// [`Stream::Dropout`] or [`Stream::ChainDropout`].
+    /// [`crate::streams::DROPOUT`] or [`crate::streams::CHAIN_DROPOUT`].
     pub stream: Stream,
 }
 
@@ -46,40 +47,41 @@ pub struct Masks {
 pub struct Heads {
     /// N×classes.
     pub logits: Var,
-    /// What log p(x) is the logsumexp of: the logits, or N×1 from the energy head, whose logsumexp is itself.
+    /// Its logsumexp is unnormalised log p(x): the logits, or the N×1 output of the energy head, which is its own logsumexp.
     pub density: Var,
 }
 
-/// What the forward pass gives.
+/// The recorded outputs of a forward pass.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// The images as the first convolution takes them: themselves, or in bf16.
+    /// The input of the first convolution: the images, converted to bf16 if activations are bf16.
     pub x: Var,
     /// The outputs.
     pub heads: Heads,
-    /// Output of the first convolution: where the outer point of PYLD is taken. Gradients at it lack what comes through its
-    /// batch statistics where [`Network::fused`] holds, which are then outputs beside it.
+    /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++). If [`Network::fused`], its batch
+    /// statistics are separate outputs of the same op, and gradients with respect to `first` do not include the part through
+    /// them.
     pub first: Var,
     /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`].
     pub stats: Vec<(Var, Var)>,
-    /// What each normalisation takes, N×H×W×C.
+    /// Input of each normalisation, N×H×W×C.
     pub(crate) normed: Vec<Var>,
 }
 
 impl Forward {
-    /// Pixels of the maps that normalisation `i` takes: an image's values behind each statistic.
+    /// Pixels per feature map of the input of normalisation `i`: values of one image per channel statistic.
     pub(crate) fn pixels(&self, tape: &Tape, i: usize) -> Result<usize> {
         let x = tape.spec(self.normed[i])?;
         Ok(x.row_len() / x.last())
     }
 }
 
-/// Whose gradient moves the chains.
+/// The unnormalised log density that a chain samples from.
 #[derive(Clone, Copy, Debug)]
 pub enum Objective {
     /// log p(x) = logsumexp of the logits, or the output of the energy head.
     LogDensity,
-    /// log p(x, y): the label's logit; with an energy head log p(x) + log p(y|x).
+    /// log p(x, y): the label's logit, or with an energy head log p(x) + log p(y|x).
     Label(Var),
 }
 
@@ -90,19 +92,19 @@ struct Pass<'a> {
     masks: Option<Masks>,
     stats: Vec<(Var, Var)>,
     normed: Vec<Var>,
-    /// The last convolution's result with its mean and variance, where it gave them.
-    seen: Option<[Var; 3]>,
+    /// Output, mean and variance of the last fused convolution that computed statistics.
+    last_stats: Option<[Var; 3]>,
 }
 
-/// What a convolution takes: a tensor, and how it is normalised on load, with mean, scale and shift.
-struct Taken {
+/// Input of a convolution: a tensor, and the normalisation to apply on load, with mean, scale and shift.
+struct ConvInput {
     x: Var,
-    by: Option<(ScaleShiftLeaky, [Var; 3])>,
+    norm: Option<(ScaleShiftLeaky, [Var; 3])>,
 }
 
-impl From<Var> for Taken {
+impl From<Var> for ConvInput {
     fn from(x: Var) -> Self {
-        Self { x, by: None }
+        Self { x, norm: None }
     }
 }
 
@@ -111,28 +113,29 @@ impl Pass<'_> {
         self.network.used(self.tape, i)
     }
 
-    /// A convolution. `seen`: its result goes into a normalisation as it is. Fused forms are recorded where the network
-    /// says so and there is anything to fuse.
-    fn conv(&mut self, x: Taken, c: ConvRef, residual: Option<Var>, seen: bool) -> Result<Var> {
+    /// Records a convolution. `normalised`: a normalisation takes its output unchanged. If the network is fused, the fused op
+    /// is recorded where there is anything to fuse.
+    fn conv(&mut self, x: ConvInput, c: ConvRef, residual: Option<Var>, normalised: bool) -> Result<Var> {
         let geometry = Geometry { stride: c.stride, pad: c.pad };
         let (w, b) = (self.parameter(c.weight), self.parameter(c.bias));
         let images = self.tape.spec(x.x)?.first();
-        let stats = self.groups(images).filter(|_| seen && self.network.fused);
-        if x.by.is_none() && stats.is_none() {
+        let stats = self.groups(images).filter(|_| normalised && self.network.fused);
+        if x.norm.is_none() && stats.is_none() {
             let inputs: Vec<Var> = [x.x, w, b].into_iter().chain(residual).collect();
             let op = Conv2d { geometry, bias: true, residual: residual.is_some() };
             return Ok(self.tape.one(op, &inputs)?);
         }
-        let (norm, coefficients) = x.by.unzip();
+        let (norm, coefficients) = x.norm.unzip();
         let inputs = [x.x, w, b].into_iter().chain(coefficients.into_iter().flatten()).chain(residual);
         let op = FusedConv2d { geometry, norm, residual: residual.is_some(), stats };
         let out = self.tape.record(op, &inputs.collect::<Vec<_>>())?;
-        self.seen = <[Var; 3]>::try_from(&out[..]).ok();
+        self.last_stats = <[Var; 3]>::try_from(&out[..]).ok();
         Ok(out[0])
     }
 
-    /// A normalisation in the parts of batch norm, with the rectifier; left to the next convolution where that is fused.
-    fn norm(&mut self, x: Var, i: usize) -> Result<Taken> {
+    /// A normalisation as per-channel scale and shift, with the leaky ReLU after it; if the network is fused, it is left to the
+    /// next convolution.
+    fn norm(&mut self, x: Var, i: usize) -> Result<ConvInput> {
         self.normed.push(x);
         let leak = self.network.config.leak;
         let Some(affine) = self.network.affine[i] else {
@@ -150,17 +153,17 @@ impl Pass<'_> {
             let (groups, mean, var) = self.statistics(x, i, images)?;
             (groups, mean, self.tape.one(BnCoeffs { eps: BN_EPS }, &[var, first])?, second)
         };
-        let taken = Taken { x, by: Some((ScaleShiftLeaky { groups, leak }, [mean, scale, shift])) };
-        if self.network.fused { Ok(taken) } else { Ok(self.store(taken)?.into()) }
+        let input = ConvInput { x, norm: Some((ScaleShiftLeaky { groups, leak }, [mean, scale, shift])) };
+        if self.network.fused { Ok(input) } else { Ok(self.store(input)?.into()) }
     }
 
-    /// A normalised tensor in memory.
-    fn store(&mut self, taken: Taken) -> Result<Var> {
-        let Some((op, [mean, scale, shift])) = taken.by else { return Ok(taken.x) };
-        Ok(self.tape.one(op, &[taken.x, mean, scale, shift])?)
+    /// Records a pending normalisation, so that its result is a tensor.
+    fn store(&mut self, input: ConvInput) -> Result<Var> {
+        let Some((op, [mean, scale, shift])) = input.norm else { return Ok(input.x) };
+        Ok(self.tape.one(op, &[input.x, mean, scale, shift])?)
     }
 
-    /// The groups of images that share statistics, if normalisations take statistics of their input.
+    /// The groups of images that share statistics, if normalisations compute statistics of their input.
     fn groups(&self, images: usize) -> Option<Vec<usize>> {
         match (self.network.config.norm, self.mode) {
             (NormKind::None | NormKind::Act, _) | (NormKind::Batch, BnMode::Running) => None,
@@ -169,14 +172,14 @@ impl Pass<'_> {
         }
     }
 
-    /// Those groups, and their mean and biased variance: from the convolution that made x, if it gave them.
+    /// The groups, and their mean and biased variance: from the convolution that computed x, if it computed them too.
     fn statistics(&mut self, x: Var, i: usize, images: usize) -> Result<(Vec<usize>, Var, Var)> {
         let kind = self.network.config.norm;
         let Some(groups) = self.groups(images) else {
             let n = &self.network.norms[i];
             return Ok((vec![images], self.tape.read(n.mean), self.tape.read(n.var)));
         };
-        let mut s = match self.seen {
+        let mut s = match self.last_stats {
             Some([y, mean, var]) if y == x => vec![mean, var],
             _ => self.tape.record(BnStats { groups: groups.clone() }, &[x])?,
         };
@@ -188,14 +191,14 @@ impl Pass<'_> {
         Ok((groups, s[0], s[1]))
     }
 
-    /// The rate of dropout in this pass.
-    fn dropped(&self) -> f64 {
+    /// The dropout rate of this pass.
+    fn dropout_rate(&self) -> f64 {
         self.masks.map_or(0.0, |_| self.network.config.dropout)
     }
 
-    /// Dropout after the first convolution of a block, where there are masks.
-    fn thin(&mut self, x: Var, block: usize) -> Result<Var> {
-        let rate = self.dropped();
+    /// Dropout after the first convolution of a block, if the pass has masks.
+    fn dropout(&mut self, x: Var, block: usize) -> Result<Var> {
+        let rate = self.dropout_rate();
         match self.masks {
             Some(m) if rate > 0.0 => {
                 let op = Dropout { rate, stream: m.stream, layer: block as u32 };
@@ -207,16 +210,16 @@ impl Pass<'_> {
 }
 
 impl Network {
-    /// Records the forward pass of x, N×H×W×C, without dropout. Where activations are bf16 they are so from the images to
-    /// the last normalisation; means over pixels and all after them are float32.
+    /// Records the forward pass of x, N×H×W×C, without dropout. If activations are bf16, everything from the images to the last
+    /// normalisation is bf16; global average pooling and what follows is float32.
     ///
     /// # Errors
-    /// If x has another size, or the groups do not share out its images.
+    /// [`crate::Error::Engine`] if x has another shape, or the groups' sizes do not add up to its number of images.
     pub fn forward(&self, tape: &mut Tape, x: Var, mode: &BnMode) -> Result<Forward> {
         self.forward_with(tape, x, mode, None)
     }
 
-    /// Records the forward pass of x, N×H×W×C; with masks, values are dropped as `model.dropout` says.
+    /// Records the forward pass of x, N×H×W×C; with masks, dropout has the rate `model.dropout`.
     ///
     /// # Errors
     /// As [`Network::forward`].
@@ -228,7 +231,7 @@ impl Network {
         masks: Option<Masks>,
     ) -> Result<Forward> {
         let (stats, normed) = (Vec::new(), Vec::new());
-        let mut p = Pass { network: self, tape, mode, masks, stats, normed, seen: None };
+        let mut p = Pass { network: self, tape, mode, masks, stats, normed, last_stats: None };
         let images = match self.activations == self.dtype {
             true => x,
             false => p.tape.one(Cast { to: self.activations }, &[x])?,
@@ -237,11 +240,11 @@ impl Network {
         let mut x = first;
         for (i, b) in self.blocks.iter().enumerate() {
             let h = p.norm(x, b.bn1)?;
-            let whole = p.dropped() == 0.0;
-            let h = p.conv(h, b.conv1, None, whole)?;
-            let h = p.thin(h, i)?;
+            let no_dropout = p.dropout_rate() == 0.0;
+            let h = p.conv(h, b.conv1, None, no_dropout)?;
+            let h = p.dropout(h, i)?;
             let h = p.norm(h, b.bn2)?;
-            // The shortcut takes the block's raw input, not the normalised one.
+            // The input of the shortcut is the block's input before normalisation.
             let short = match b.shortcut {
                 Some(c) => p.conv(x.into(), c, None, false)?,
                 None => x,
@@ -263,10 +266,10 @@ impl Network {
 }
 
 impl Objective {
-    /// One value an image.
+    /// Records the log density, one value per image.
     ///
     /// # Errors
-    /// If the labels do not fit the logits.
+    /// [`crate::Error::Engine`] if there is not one label per row of the logits.
     pub fn record(self, tape: &mut Tape, heads: Heads) -> Result<Var> {
         let Heads { logits, density } = heads;
         Ok(match self {
@@ -285,9 +288,10 @@ impl Objective {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use engine::{Device, Host, Spec, State};
+    use crate::streams;
+    use engine::{Device, HostTensor, Spec, State};
 
-    /// Between conv1 and bn2 of each block, and nowhere else; a pass without masks is whole.
+    /// Dropout is between conv1 and bn2 of each block, and nowhere else; a pass without masks has none.
     #[test]
     fn dropout_sits_between_the_convolutions_of_a_block() {
         let mut config = Config::preset("digits").unwrap().model;
@@ -301,12 +305,12 @@ mod tests {
             let mut tape = Tape::new();
             let x = tape.input("x", net.images(6));
             let (seed, step) = (tape.input("seed", Spec::i32(&[2])), tape.input("step", Spec::i32(&[1])));
-            let masks = thinned.then_some(Masks { seed, step, stream: Stream::Dropout });
+            let masks = thinned.then_some(Masks { seed, step, stream: streams::DROPOUT });
             let f = net.forward_with(&mut tape, x, &BnMode::Running, masks).unwrap();
             assert_eq!(tape.count("dropout"), if thinned { 3 } else { 0 });
             let mut plan = tape.plan(&device, &f.normed).unwrap();
-            let place = [(seed, Host::I32(&[1, 2][..])), (step, Host::I32(&[7]))];
-            let inputs: Vec<_> = [(x, Host::F32(&images))].into_iter().chain(place).collect();
+            let place = [(seed, HostTensor::I32(&[1, 2][..])), (step, HostTensor::I32(&[7]))];
+            let inputs: Vec<_> = [(x, HostTensor::F32(&images))].into_iter().chain(place).collect();
             plan.run(&mut state.duplicate().unwrap(), &inputs).unwrap();
             f.normed.iter().map(|v| plan.fetch::<f32>(*v).unwrap()).collect::<Vec<_>>()
         };

@@ -1,11 +1,12 @@
-//! What a network's file must hold, told without making the network: so that no memory is taken on a file's word.
+//! The tensors that the file of a network must contain, listed without building the network, so that no memory is allocated
+//! for an architecture that a file merely claims.
 //!
-//! Invariant: names and shapes are those of [`super::Network::tensors`], shapes in the order of files.
+//! Invariant: names and shapes are those of [`super::Network::tensors`], shapes in the axis order of files.
 
 use crate::config::{Config, ModelConfig, NormKind};
 use crate::error::Result;
 
-/// Checks the shape of a network that a file claims.
+/// Checks an architecture read from a file.
 ///
 /// # Errors
 /// [`crate::Error::Config`] naming the key.
@@ -16,7 +17,7 @@ pub(crate) fn check(model: &ModelConfig) -> Result<()> {
     config.validate()
 }
 
-/// Tells `each` tensor's name and shape, filters O×I×H×W; ends at the first error.
+/// Calls `each` with the name and shape of every tensor, filters O×I×H×W; stops at the first error.
 ///
 /// # Errors
 /// Those of `each`.

@@ -1,48 +1,49 @@
 //! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
 //!
-//! Invariants: parameters keep the names of the published PyTorch model and its order; filters are K×R×S×C in memory
-//! and O×I×H×W on disk; batch norm leaves its running statistics alone and hands out what it saw; a network of another
-//! norm has none of either, and treats each image as if it were alone. Where a network computes
-//! in bf16 the parameters are float32 all the same, and each filter has a rounded copy, which the convolutions read.
+//! Invariants: parameters have the names and the order of the published PyTorch model; filters are K×R×S×C in memory and
+//! O×I×H×W on disk. The forward pass does not update running statistics of batch norm but returns the batch statistics; other
+//! norms have no statistics, and treat each image independently. If a network computes in bf16, its parameters are float32
+//! all the same, and each filter has a bf16 copy, which the convolutions read.
 
 mod forward;
 pub(crate) mod listing;
 
 use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
 pub use forward::{BnMode, Forward, Heads, Masks, Objective};
 
-/// What is added to variances.
+/// The ε that normalisations add to variances.
 pub const BN_EPS: f64 = 1e-5;
 
-/// How a parameter starts, as in PyTorch's defaults.
+/// How a parameter is initialised, as in PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start {
+pub enum Initializer {
     /// Uniform within ±1/√fan_in (filters, linear weights and their biases).
     FanIn(usize),
     /// A constant: 1 for scales, 0 for shifts.
     Constant(f32),
 }
 
-/// A trained tensor.
+/// A trainable parameter.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// Name in the published model, such as `f.layer1.0.conv1.weight`.
     pub name: String,
-    /// Where it lives.
+    /// Its slot in the state.
     pub slot: Slot,
-    /// Its bf16 copy, which the network then computes with; filters have one where activations are bf16.
+    /// Its bf16 copy, which the network computes with; filters have one if activations are bf16.
     pub low: Option<Slot>,
     /// How it starts.
-    pub start: Start,
+    pub init: Initializer,
 }
 
 /// Running statistics of one batch norm.
 #[derive(Clone, Debug)]
-pub struct Norm {
+pub struct RunningStats {
     /// Name in the published model, such as `f.layer1.0.bn1`.
     pub name: String,
     /// Running mean `[C]`.
@@ -71,20 +72,21 @@ pub(crate) struct Block {
 /// A network whose tensors live in a [`State`].
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Its shape.
+    /// Its architecture.
     pub config: ModelConfig,
     /// All parameters, in the order of the published model.
     pub parameters: Vec<Parameter>,
-    /// All batch norms, in the order of the forward pass; none if the norm is another.
-    pub norms: Vec<Norm>,
+    /// Running statistics of all batch norms, in the order of the forward pass; none if the network has another norm.
+    pub norms: Vec<RunningStats>,
     /// Parameters of each normalisation: weight and bias, or loc and scale.
     pub(crate) affine: Vec<Option<[usize; 2]>>,
-    /// Of images, parameters and everything after the last activation.
+    /// Data type of images, parameters and everything after the last activation.
     pub(crate) dtype: DType,
-    /// Of activations.
+    /// Data type of activations.
     pub(crate) activations: DType,
-    /// Whether convolutions normalise on load and gather statistics, or every op is recorded apart. By default the former,
-    /// but for networks on a GPU, where libraries convolve, and in bf16, which rounds what is normalised.
+    /// Whether convolutions are fused with the normalisation before and the statistics after them; otherwise every op is
+    /// recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds normalised
+    /// activations.
     pub fused: bool,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
@@ -98,23 +100,23 @@ struct Builder<'a> {
     kind: NormKind,
     activations: DType,
     parameters: Vec<Parameter>,
-    norms: Vec<Norm>,
+    norms: Vec<RunningStats>,
     affine: Vec<Option<[usize; 2]>>,
 }
 
 impl Builder<'_> {
-    fn parameter(&mut self, name: String, shape: &[usize], start: Start) -> Result<usize> {
+    fn parameter(&mut self, name: String, shape: &[usize], init: Initializer) -> Result<usize> {
         let spec = Spec::new(shape, self.activations);
         let slot = self.state.add(&name, spec.wide())?;
         let filters = shape.len() == 4 && spec != spec.wide();
         let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
-        self.parameters.push(Parameter { name, slot, low, start });
+        self.parameters.push(Parameter { name, slot, low, init });
         Ok(self.parameters.len() - 1)
     }
 
     /// A convolution from `c` to `k` channels with square filters of side `r`.
     fn conv(&mut self, name: &str, c: usize, k: usize, r: usize, stride: usize) -> Result<ConvRef> {
-        let start = Start::FanIn(c * r * r);
+        let start = Initializer::FanIn(c * r * r);
         Ok(ConvRef {
             weight: self.parameter(format!("{name}.weight"), &[k, r, r, c], start)?,
             bias: self.parameter(format!("{name}.bias"), &[k], start)?,
@@ -125,8 +127,8 @@ impl Builder<'_> {
 
     /// A linear layer from `c` to `k` values.
     fn linear(&mut self, name: &str, c: usize, k: usize) -> Result<(usize, usize)> {
-        let weight = self.parameter(format!("{name}.weight"), &[k, c], Start::FanIn(c))?;
-        Ok((weight, self.parameter(format!("{name}.bias"), &[k], Start::FanIn(c))?))
+        let weight = self.parameter(format!("{name}.weight"), &[k, c], Initializer::FanIn(c))?;
+        Ok((weight, self.parameter(format!("{name}.bias"), &[k], Initializer::FanIn(c))?))
     }
 
     fn norm(&mut self, name: &str, c: usize) -> Result<usize> {
@@ -135,13 +137,14 @@ impl Builder<'_> {
             NormKind::Act => Some([("loc", 0.0), ("scale", 1.0)]),
             _ => Some([("weight", 1.0), ("bias", 0.0)]),
         };
-        let mut part = |(part, start)| self.parameter(format!("{name}.{part}"), &[c], Start::Constant(start));
+        let mut part =
+            |(part, start)| self.parameter(format!("{name}.{part}"), &[c], Initializer::Constant(start));
         let affine = parts.map(|[a, b]| Ok::<_, Error>([part(a)?, part(b)?])).transpose()?;
         if self.kind == NormKind::Batch {
             let spec = Spec::new(&[c], self.activations).wide();
             let mean = self.state.add(&format!("{name}.running_mean"), spec)?;
             let var = self.state.add(&format!("{name}.running_var"), spec)?;
-            self.norms.push(Norm { name: name.to_owned(), mean, var });
+            self.norms.push(RunningStats { name: name.to_owned(), mean, var });
         }
         self.affine.push(affine);
         Ok(self.affine.len() - 1)
@@ -162,19 +165,19 @@ impl Builder<'_> {
 }
 
 impl Network {
-    /// Adds the tensors of a network to `state`, all zero (running variances too: see [`Network::initialise`]).
+    /// Adds the tensors of a network to `state`, all zero, running variances included; see [`Network::initialise`].
     ///
     /// # Errors
-    /// If there is no memory for them.
+    /// [`Error::Engine`] if memory runs out; [`Error::Config`] if the depth is not 6n + 4.
     pub fn new(state: &mut State, config: &ModelConfig) -> Result<Self> {
         Self::with_dtype(state, config, DType::F32)
     }
 
-    /// As [`Network::new`] with activations of another type: float64, for oracles, in which everything is then, or bf16 (see
-    /// [`engine::Device::activations`]).
+    /// Adds the tensors of a network to `state` as [`Network::new`] does, with activations of type `dtype`: float64, in which
+    /// everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
     ///
     /// # Errors
-    /// As [`Network::new`], or if the depth is not 6n + 4.
+    /// As [`Network::new`].
     pub fn with_dtype(state: &mut State, config: &ModelConfig, dtype: DType) -> Result<Self> {
         if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) {
             let depth = config.depth;
@@ -216,16 +219,16 @@ impl Network {
         })
     }
 
-    /// Draws the initial weights; running means are 0, running variances 1.
+    /// Draws the initial weights; running means become 0, running variances 1.
     ///
     /// # Errors
-    /// If the state is not the one the network was added to.
+    /// [`Error::Engine`] if the state is not the one that the network was added to.
     pub fn initialise(&self, state: &mut State, seed: u64) -> Result<()> {
         for (i, p) in self.parameters.iter().enumerate() {
-            let mut rng = Philox::new(seed, Stream::Init, i as u32);
-            let mut draw = || match p.start {
-                Start::FanIn(n) => (2.0 * rng.uniform() - 1.0) / (n as f32).sqrt(),
-                Start::Constant(c) => c,
+            let mut rng = Philox::new(seed, streams::INIT, i as u32);
+            let mut draw = || match p.init {
+                Initializer::FanIn(n) => (2.0 * rng.uniform() - 1.0) / (n as f32).sqrt(),
+                Initializer::Constant(c) => c,
             };
             let values: Vec<f32> = (0..p.slot.spec.len()).map(|_| draw()).collect();
             set(state, p.slot, &values)?;
@@ -237,10 +240,10 @@ impl Network {
         self.round(state)
     }
 
-    /// Renews the bf16 copies, as whoever sets parameters must; where there are none nothing happens.
+    /// Updates the bf16 copies, if there are any. Must be called after parameters have been set.
     ///
     /// # Errors
-    /// If the state is not the one the network was added to, or a GPU refuses.
+    /// [`Error::Engine`] if the state is not the one that the network was added to, or a GPU fails.
     pub fn round(&self, state: &mut State) -> Result<()> {
         for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
             let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
@@ -249,18 +252,18 @@ impl Network {
         Ok(())
     }
 
-    /// Parameter `i` as the network computes with it: what gradients are taken by.
+    /// Parameter `i` in the form that the network computes with, with respect to which gradients are taken.
     pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
         let p = &self.parameters[i];
         tape.read(p.low.unwrap_or(p.slot))
     }
 
-    /// Number of trained values.
+    /// Number of trainable parameters, counted as single values.
     pub fn parameter_count(&self) -> u64 {
         self.parameters.iter().map(|p| p.slot.spec.len() as u64).sum()
     }
 
-    /// Parameters and running statistics with their published names.
+    /// Parameters and running statistics, with their published names.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Slot)> {
         let parameters = self.parameters.iter().map(|p| (p.name.clone(), p.slot));
         let statistics = self.norms.iter().flat_map(|n| {
@@ -275,13 +278,13 @@ impl Network {
         Spec::new(&[n, h, w, c], self.dtype)
     }
 
-    /// Values of one image.
+    /// Number of values of one image, H·W·C.
     pub fn pixels(&self) -> usize {
         self.config.image_size.iter().product()
     }
 }
 
-/// Sets a slot of either float type from float32.
+/// Sets a slot of type float32 or float64 from float32 values.
 pub(crate) fn set(state: &mut State, slot: Slot, values: &[f32]) -> Result<()> {
     match slot.spec.dtype {
         DType::F64 => state.set(slot, &values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())?,
@@ -290,7 +293,7 @@ pub(crate) fn set(state: &mut State, slot: Slot, values: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// A slot of either float type as float32.
+/// The values of a slot of type float32 or float64, as float32.
 pub(crate) fn get(state: &State, slot: Slot) -> Result<Vec<f32>> {
     Ok(match slot.spec.dtype {
         DType::F64 => state.fetch::<f64>(slot)?.into_iter().map(|v| v as f32).collect(),

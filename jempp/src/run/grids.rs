@@ -4,7 +4,8 @@ use super::{Folder, Session};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampling::draw::by_predicted_class;
-use engine::rng::{Philox, Stream};
+use crate::streams;
+use engine::rng::Philox;
 use jempp_formats::grid::{save_cells, save_grid};
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -61,7 +62,7 @@ impl Session {
         let buffer = self.trainer.buffer()?;
         let buffer = buffer.ok_or_else(|| Error::Internal("a grid without a replay buffer".into()))?;
         let mut rows: Vec<usize> = (0..buffer.len() / self.set.pixels()).collect();
-        Philox::new(self.config.seed, Stream::Sample, step).shuffle(&mut rows);
+        Philox::new(self.config.seed, streams::SAMPLE, step).shuffle(&mut rows);
         Ok((buffer, rows))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use engine::rng::Stream;
+use crate::streams;
 use jempp_data::{Dataset, Loader, Split, first_per_class};
 
 /// Those for p(x), and the labelled ones.
@@ -27,7 +27,7 @@ pub(super) fn loaders(config: &Config, set: &Dataset, split: &Split) -> Result<[
     enough(&split.train, "training", "train.batch_size", t.batch_size)?;
     enough(&labelled, "labelled training", key, m)?;
     Ok([
-        Loader::new(split.train.clone(), t.batch_size, config.seed, Stream::ShuffleUnlabelled)?,
-        Loader::new(labelled, m, config.seed, Stream::ShuffleLabelled)?,
+        Loader::new(split.train.clone(), t.batch_size, config.seed, streams::SHUFFLE_UNLABELLED)?,
+        Loader::new(labelled, m, config.seed, streams::SHUFFLE_LABELLED)?,
     ])
 }

@@ -161,7 +161,7 @@ impl Session {
             Running { folder, observer, board, watch, first, last: began, training: 0.0, plain: false };
         let mut grids = Vec::new();
         // A GPU begins the next iteration before the host has seen the last one's metrics.
-        let ahead = usize::from(self.trainer.device().as_gpu().is_some());
+        let ahead = usize::from(self.trainer.device().is_gpu());
         for done in first + 1..=self.total {
             self.launch()?;
             self.settle(&mut running, ahead)?;
@@ -308,7 +308,7 @@ impl Session {
         state::describe(&mut model, trainer, Some(&self.set), self.bn())?;
         if let Some((j, thresholds)) = judged {
             let text = serde_json::to_string(j).map_err(|e| Error::Internal(e.to_string()))?;
-            model.facts.insert("metrics".into(), text);
+            model.metadata.insert("metrics".into(), text);
             thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
         let (model, raw) = state::contents(&model, trainer)

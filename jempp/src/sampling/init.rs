@@ -2,10 +2,11 @@
 
 use crate::config::{Init, Prior, SamplerConfig};
 use crate::error::{Error, Result};
+use crate::streams;
 use engine::ops::augment::{Args, Augment};
-use engine::ops::replay::{GatherRows, Kind, Restart};
+use engine::ops::replay::{GatherRows, Restart, RestartKind};
 use engine::rng::{Philox, Stream};
-use engine::{DType, Device, Host, Plan, Slot, Spec, State, Tape, Var};
+use engine::{DType, Device, HostTensor, Plan, Slot, Spec, State, Tape, Var};
 use jempp_data::Dataset;
 
 /// What fresh chains are drawn from: the training images by class.
@@ -103,7 +104,7 @@ impl Source {
 pub struct Draw {
     /// Buffer rows.
     pub index: Vec<i32>,
-    /// A [`Kind`] each.
+    /// A [`RestartKind`] each.
     pub kind: Vec<i32>,
     /// Class of an informative restart, or the label of a conditional chain.
     pub class: Vec<i32>,
@@ -137,7 +138,7 @@ impl Draw {
     ) {
         let classes = offsets.len().saturating_sub(1).max(1);
         let total = offsets.last().copied().unwrap_or(1) as u32;
-        let mut rng = Philox::new(seed, Stream::Chains, round);
+        let mut rng = Philox::new(seed, streams::CHAINS, round);
         [&mut self.index, &mut self.kind, &mut self.class].into_iter().for_each(Vec::clear);
         for i in 0..n {
             let part = s.buffer_size / classes;
@@ -147,11 +148,11 @@ impl Draw {
             };
             let u = f64::from(rng.uniform());
             let kind = if u < s.reinit_freq {
-                if s.init == Init::Uniform { Kind::Uniform } else { Kind::Informative }
+                if s.init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative }
             } else if u < s.reinit_freq + s.uniform_reinit_freq {
-                Kind::Uniform
+                RestartKind::Uniform
             } else {
-                Kind::Keep
+                RestartKind::Keep
             };
             let image = rng.below(total) as i32;
             let class = match (labels, s.init_prior) {
@@ -184,19 +185,19 @@ impl Begin {
         let old = tape.read(buffer);
         let index = tape.input("index", Spec::i32(&[chain.spec.first()]));
         let x = tape.one(GatherRows, &[old, index])?;
-        let (x, rest) = source.record(&mut tape, x, Stream::Restart)?;
+        let (x, rest) = source.record(&mut tape, x, streams::RESTART)?;
         tape.assign(chain, x)?;
         Ok(Self { plan: tape.plan(device, &[])?, index, rest })
     }
 
     /// The inputs of a round, whose number is `round`.
-    pub fn inputs<'a>(&self, draw: &'a Draw, round: &'a [i32; 1]) -> [(Var, Host<'a>); 4] {
+    pub fn inputs<'a>(&self, draw: &'a Draw, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
         let [kind, class, step] = self.rest;
         [
-            (self.index, Host::I32(&draw.index)),
-            (kind, Host::I32(&draw.kind)),
-            (class, Host::I32(&draw.class)),
-            (step, Host::I32(round)),
+            (self.index, HostTensor::I32(&draw.index)),
+            (kind, HostTensor::I32(&draw.kind)),
+            (class, HostTensor::I32(&draw.class)),
+            (step, HostTensor::I32(round)),
         ]
     }
 
@@ -224,9 +225,13 @@ pub fn fresh(
     let zeros = tape.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[])?;
     let (x, [kind, class, step]) = source.record(&mut tape, zeros, place.0)?;
     let mut plan = tape.plan(device, &[x])?;
-    let of = if init == Init::Uniform { Kind::Uniform } else { Kind::Informative };
+    let of = if init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative };
     let (kinds, number) = (vec![of as i32; classes.len()], [place.1 as i32]);
-    let inputs = [(kind, Host::I32(&kinds)), (class, Host::I32(classes)), (step, Host::I32(&number))];
+    let inputs = [
+        (kind, HostTensor::I32(&kinds)),
+        (class, HostTensor::I32(classes)),
+        (step, HostTensor::I32(&number)),
+    ];
     plan.run(state, &inputs)?;
     Ok(plan.fetch::<f32>(x)?)
 }
@@ -248,7 +253,7 @@ pub fn fill_buffer(
     for (chunk, start) in (0..rows).step_by(CHUNK).enumerate() {
         let end = (start + CHUNK).min(rows);
         let class: Vec<i32> = (start..end).map(|i| (i * classes / rows) as i32).collect();
-        let place = (Stream::BufferFill, chunk as u32);
+        let place = (streams::BUFFER_FILL, chunk as u32);
         let x = fresh(device, state, source, buffer.spec, &class, s.init, place)?;
         state.set_at(buffer, start * row, &x)?;
     }

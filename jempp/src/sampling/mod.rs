@@ -9,6 +9,7 @@ mod init;
 use crate::config::SamplerConfig;
 use crate::error::Result;
 use crate::network::{BnMode, Forward, Masks, Network, Objective};
+use crate::streams;
 use arrayvec::ArrayVec;
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
@@ -17,7 +18,7 @@ use engine::ops::noise::seed_words;
 use engine::ops::pyld_step::{Args, PyldStep};
 use engine::ops::reduce::SumAll;
 use engine::rng::Stream;
-use engine::{Device, Host, Plan, Slot, Spec, State, Tape, Var, grad};
+use engine::{Device, HostTensor, Plan, Slot, Spec, State, Tape, Var, grad};
 pub use init::{Begin, Draw, Source, fill_buffer, fresh};
 
 /// The accumulated statistics of one batch norm over the chain steps of a round.
@@ -94,7 +95,7 @@ impl Langevin {
         let thinned = spec.accumulate.is_some() && network.config.dropout > 0.0;
         let step = (thinned || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let seed = tape.read(spec.seed);
-        let masks = step.filter(|_| thinned).map(|step| Masks { seed, step, stream: Stream::ChainDropout });
+        let masks = step.filter(|_| thinned).map(|step| Masks { seed, step, stream: streams::CHAIN_DROPOUT });
         // The inner steps' gradient is taken at the first convolution's result: what follows must follow from that alone.
         let apart = spec.sampler.literal.then(|| Network { fused: false, ..network.clone() });
         let f = apart.as_ref().unwrap_or(network).forward_with(&mut tape, x, &mode, masks)?;
@@ -188,8 +189,8 @@ impl Langevin {
     }
 
     /// The inputs of a run.
-    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, Host<'a>), 1> {
-        self.labels.map(|v| (v, Host::I32(labels))).into_iter().collect()
+    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, HostTensor<'a>), 1> {
+        self.labels.map(|v| (v, HostTensor::I32(labels))).into_iter().collect()
     }
 
     /// The mean energy f before the last move.

@@ -11,7 +11,7 @@ use crate::config::NormKind;
 use crate::error::Result;
 use crate::sampling::unbias;
 use engine::ops::bn_stats::BnStats;
-use engine::{DType, Host, Plan, Slot, Spec, Tape, Var};
+use engine::{DType, HostTensor, Plan, Slot, Spec, Tape, Var};
 
 /// Added to standard deviations.
 const EPS: f64 = 1e-6;
@@ -38,7 +38,7 @@ impl Trainer {
             }
             Some(source) => {
                 let [index, step] = [n, 1].map(|k| tape.input("index", Spec::i32(&[k])));
-                binds.extend([(index, given), (step, Host::I32(&[0]))]);
+                binds.extend([(index, given), (step, HostTensor::I32(&[0]))]);
                 let (args, stream) = augmentation(&self.config.data, of_data);
                 source.batch(&mut tape, args, stream, index, step)?
             }

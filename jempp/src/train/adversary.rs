@@ -8,11 +8,12 @@ use crate::ball::Norm;
 use crate::config::Adversary;
 use crate::error::Result;
 use crate::network::BnMode;
+use crate::streams;
 use crate::train::program::augmentation;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
-use engine::rng::{Philox, Stream};
-use engine::{DType, Host, Plan, Spec, Tape, Var, grad};
+use engine::rng::Philox;
+use engine::{DType, HostTensor, Plan, Spec, Tape, Var, grad};
 
 /// The programs of an attack.
 #[derive(Debug)]
@@ -65,17 +66,22 @@ impl Trainer {
         let Some(a) = &mut self.adversary else { return Ok(None) };
         let (t, px) = (&self.config.train, self.network.pixels());
         let step = [self.counters.iteration as i32];
-        a.load.run_shared(&self.state, &[(a.rows[0], Host::I32(rows)), (a.rows[1], Host::I32(&step))])?;
+        a.load.run_shared(
+            &self.state,
+            &[(a.rows[0], HostTensor::I32(rows)), (a.rows[1], HostTensor::I32(&step))],
+        )?;
         let mut clean = a.load.fetch::<f32>(a.images)?;
         // The noise of the augmentation may leave the box, in which attacks stay.
         clean.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
         let (epsilon, length) = (2.0 * t.adversary_epsilon, 2.0 * t.adversary_step);
-        let mut rng = Philox::new(self.config.seed, Stream::Adversary, step[0] as u32);
+        let mut rng = Philox::new(self.config.seed, streams::ADVERSARY, step[0] as u32);
         let start = clean.chunks_exact(px).flat_map(|image| a.norm.random(image, epsilon, &mut rng));
         let mut x: Vec<f32> = start.collect();
         for _ in 0..t.adversary_steps {
-            a.slope
-                .run_shared(&self.state, &[(a.given[0], Host::F32(&x)), (a.given[1], Host::I32(labels))])?;
+            a.slope.run_shared(
+                &self.state,
+                &[(a.given[0], HostTensor::F32(&x)), (a.given[1], HostTensor::I32(labels))],
+            )?;
             let g = a.slope.fetch::<f32>(a.gradient)?;
             for ((x, g), image) in x.chunks_exact_mut(px).zip(g.chunks_exact(px)).zip(clean.chunks_exact(px))
             {

@@ -18,7 +18,7 @@ use crate::config::{Config, Schedule};
 use crate::error::{Error, Result};
 use crate::network::{Network, get};
 use crate::sampling::{Begin, Langevin, LangevinSpec, Source, counter_slot, fill_buffer, seed_slot};
-use engine::rng::Stream;
+use crate::streams;
 use engine::{DType, Device, Plan, Slot, State};
 pub use fit::check_fit;
 use fit::make_slots;
@@ -186,7 +186,7 @@ impl Trainer {
                 counter: chain_step,
                 conditional,
                 accumulate: None,
-                stream: Stream::Langevin,
+                stream: streams::LANGEVIN,
             };
             chains
                 .as_ref()
@@ -374,8 +374,8 @@ impl Trainer {
 
     /// The plans as text, for debugging.
     pub fn dump(&self) -> String {
-        let chain = self.langevin.as_ref().map(|l| l.plan().dump()).unwrap_or_default();
-        let step = self.programs.first().map(|r| r.program.plan.dump()).unwrap_or_default();
+        let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();
+        let step = self.programs.first().map(|r| r.program.plan.to_string()).unwrap_or_default();
         format!("Langevin step\n{chain}\nTraining step\n{step}")
     }
 }

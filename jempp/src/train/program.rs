@@ -7,6 +7,7 @@ use crate::config::{Config, DataConfig, Plc};
 use crate::error::Result;
 use crate::network::{BnMode, Forward, Heads, Masks, Network, Objective};
 use crate::sampling::{Accumulator, Source, unbias};
+use crate::streams;
 use engine::ops::augment::Args;
 use engine::ops::batch::{ConcatRows, Pack, SliceRows};
 use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
@@ -125,8 +126,8 @@ struct Recorder<'a> {
 pub(super) fn augmentation(d: &DataConfig, of_data: bool) -> (Args, Stream) {
     let all = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
     match of_data {
-        true => (if d.p_x_augment { all } else { Args::default() }, Stream::AugmentUnlabelled),
-        false => (all, Stream::AugmentLabelled),
+        true => (if d.p_x_augment { all } else { Args::default() }, streams::AUGMENT_UNLABELLED),
+        false => (all, streams::AUGMENT_LABELLED),
     }
 }
 
@@ -226,7 +227,7 @@ impl Recorder<'_> {
         let mode = BnMode::Train(parts.iter().map(|p| p.1).collect());
         let seed = self.tape.read(self.slots.seed);
         let masks = inputs.step.filter(|_| self.network.config.dropout > 0.0);
-        let masks = masks.map(|step| Masks { seed, step, stream: Stream::Dropout });
+        let masks = masks.map(|step| Masks { seed, step, stream: streams::DROPOUT });
         let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
         self.fold_pass(&pass, groups, &parts, eval)?;
 

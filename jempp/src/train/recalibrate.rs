@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::network::{BnMode, Network};
 use crate::sampling::unbias;
-use engine::{Device, Host, State, Tape};
+use engine::{Device, HostTensor, State, Tape};
 use jempp_data::{Dataset, plain_batch};
 
 /// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
@@ -56,7 +56,7 @@ pub fn statistics(
     let mut count = 0;
     for chunk in indices.chunks_exact(batch).take(limit) {
         plain_batch(set, chunk, &mut images)?;
-        plan.run_shared(state, &[(x, Host::F32(&images))])?;
+        plan.run_shared(state, &[(x, HostTensor::F32(&images))])?;
         for (sum, v) in sums.iter_mut().zip(&outputs) {
             let stats = plan.fetch::<f32>(*v)?;
             sum.resize(stats.len(), 0.0);

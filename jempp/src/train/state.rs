@@ -4,13 +4,13 @@
 
 use crate::config::{EvalBn, Init};
 use crate::error::{Error, Result};
-use crate::model::{Bank, Model, read_tensor, write_tensor};
+use crate::model::{Model, StartSamples, read_tensor, write_tensor};
 use crate::network::get;
 use crate::sampling::{self, Source};
+use crate::streams;
 use crate::train::Trainer;
 use crate::train::recalibrate;
 use engine::Slot;
-use engine::rng::Stream;
 use jempp_data::{Dataset, Split};
 use jempp_formats::container::Container;
 use serde_json::json;
@@ -39,22 +39,22 @@ pub fn model(trainer: &Trainer, data: Option<(&Dataset, &Split)>) -> Result<Mode
         recalibrate::recalibrate(&mut model, set, &split.train, batch, limit)?;
     }
     let source = trainer.source().ok_or_else(|| Error::Internal("a run without data".into()))?;
-    model.set_bank(bank(trainer, source)?);
+    model.set_start_samples(start_samples(trainer, source)?);
     Ok(model)
 }
 
 /// Class means and informative draws for hosts without the data.
-fn bank(trainer: &Trainer, source: Source) -> Result<Bank> {
+fn start_samples(trainer: &Trainer, source: Source) -> Result<StartSamples> {
     let classes = trainer.config().model.classes;
     let n = (BANK / classes).max(1) * classes;
     let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
     let mut state = trainer.state().duplicate()?;
-    let place = (Stream::Sample, u32::MAX);
+    let place = (streams::SAMPLE, u32::MAX);
     let images = trainer.network().images(1);
     let values =
         sampling::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;
     let means = trainer.state().fetch::<f32>(source.means())?;
-    Ok(Bank { means, draws: values, classes: draws })
+    Ok(StartSamples { means, draws: values, classes: draws })
 }
 
 /// The statistics that batch norm is served with, if the network has batch norm.
@@ -63,7 +63,7 @@ pub fn bn(trainer: &Trainer, data: bool) -> Option<EvalBn> {
     (!trainer.network().norms.is_empty()).then_some(bn)
 }
 
-/// Writes into a model's facts what its trainer knows: step, data, seed, configuration.
+/// Writes into a model's metadata what its trainer knows: step, data, seed, configuration.
 ///
 /// # Errors
 /// If the configuration has no TOML form.
@@ -73,21 +73,21 @@ pub fn describe(
     set: Option<&Dataset>,
     bn: Option<EvalBn>,
 ) -> Result<()> {
-    let facts = &mut model.facts;
-    facts.insert("step".into(), trainer.counters().iteration.to_string());
+    let metadata = &mut model.metadata;
+    metadata.insert("step".into(), trainer.counters().iteration.to_string());
     if let Some(set) = set {
-        facts.insert("dataset".into(), set.name().to_owned());
-        facts.insert("dataset_crc32c".into(), format!("{:08x}", set.crc32c()));
+        metadata.insert("dataset".into(), set.name().to_owned());
+        metadata.insert("dataset_crc32c".into(), format!("{:08x}", set.crc32c()));
         if !set.class_names().is_empty() {
-            facts.insert("class_names".into(), json!(set.class_names()).to_string());
+            metadata.insert("class_names".into(), json!(set.class_names()).to_string());
         }
     }
-    facts.insert("seed".into(), trainer.config().seed.to_string());
-    facts.insert("config".into(), trainer.config().to_toml()?);
+    metadata.insert("seed".into(), trainer.config().seed.to_string());
+    metadata.insert("config".into(), trainer.config().to_toml()?);
     if let Some(bn) = bn {
-        facts.insert("bn".into(), format!("{bn:?}").to_lowercase());
+        metadata.insert("bn".into(), format!("{bn:?}").to_lowercase());
     }
-    facts.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
+    metadata.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
     Ok(())
 }
 

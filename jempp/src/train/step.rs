@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::network::set;
 use crate::sampling::Draw;
 use arrayvec::ArrayVec;
-use engine::{DType, Host, Part, Sequence, Var};
+use engine::{DType, HostTensor, Part, Sequence, Var};
 
 /// How an iteration is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub(super) struct Feed {
 /// Images of a batch, as the program takes them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Images<'a> {
-    pub(super) data: Host<'a>,
-    pub(super) labelled: Host<'a>,
+    pub(super) data: HostTensor<'a>,
+    pub(super) labelled: HostTensor<'a>,
 }
 
 impl Trainer {
@@ -71,10 +71,11 @@ impl Trainer {
         let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
         if self.options.dtype == DType::F64 {
             let (data, labelled) = (wide(batch.x_data), wide(batch.x_labelled));
-            let images = Images { data: Host::F64(&data), labelled: Host::F64(&labelled) };
+            let images = Images { data: HostTensor::F64(&data), labelled: HostTensor::F64(&labelled) };
             self.enqueue(way, images, batch.labels, &mut draws, lr)?;
         } else {
-            let images = Images { data: Host::F32(batch.x_data), labelled: Host::F32(batch.x_labelled) };
+            let images =
+                Images { data: HostTensor::F32(batch.x_data), labelled: HostTensor::F32(batch.x_labelled) };
             self.enqueue(way, images, batch.labels, &mut draws, lr)?;
         }
         self.feed.draws = draws;
@@ -128,8 +129,11 @@ impl Trainer {
     fn picked(&mut self, feed: &mut Feed, lr: f64) -> Result<()> {
         let attacked = self.attacked(&feed.labelled, &feed.labels)?;
         let (images, picked) = match &attacked {
-            Some(x) => (Images { data: Host::F32(&[]), labelled: Host::F32(x) }, false),
-            None => (Images { data: Host::I32(&feed.data), labelled: Host::I32(&feed.labelled) }, true),
+            Some(x) => (Images { data: HostTensor::F32(&[]), labelled: HostTensor::F32(x) }, false),
+            None => (
+                Images { data: HostTensor::I32(&feed.data), labelled: HostTensor::I32(&feed.labelled) },
+                true,
+            ),
         };
         self.enqueue(Way { picked, started: false }, images, &feed.labels, &mut feed.draws, lr)
     }
@@ -149,9 +153,9 @@ impl Trainer {
         let program = &mut self.programs[done.program].program;
         let Feed { metrics, wide: v, .. } = &mut self.feed;
         if self.options.dtype == DType::F64 {
-            program.plan.take(program.metrics, v)?;
+            program.plan.finish_readback(program.metrics, v)?;
         } else {
-            program.plan.take(program.metrics, metrics)?;
+            program.plan.finish_readback(program.metrics, metrics)?;
             v.clear();
             v.extend(metrics.iter().map(|v| f64::from(*v)));
         }
@@ -243,16 +247,20 @@ impl Trainer {
         let rounds = if way.started { Default::default() } else { self.draw(labels, draws)? };
         let step = [self.counters.iteration as i32];
         let (lr64, lr32) = ([lr], [lr as f32]);
-        let rate = if self.options.dtype == DType::F64 { Host::F64(&lr64) } else { Host::F32(&lr32) };
+        let rate =
+            if self.options.dtype == DType::F64 { HostTensor::F64(&lr64) } else { HostTensor::F32(&lr32) };
         let Ready { program, sequence, last_used, .. } = &mut self.programs[at];
         let i = program.inputs;
-        let mut binds: ArrayVec<(Var, Host<'_>), 8> =
-            ArrayVec::from_iter([(i.labelled, images.labelled), (i.labels, Host::I32(labels)), (i.lr, rate)]);
+        let mut binds: ArrayVec<(Var, HostTensor<'_>), 8> = ArrayVec::from_iter([
+            (i.labelled, images.labelled),
+            (i.labels, HostTensor::I32(labels)),
+            (i.lr, rate),
+        ]);
         binds.extend(i.data.map(|v| (v, images.data)));
-        binds.extend(i.step.map(|v| (v, Host::I32(&step))));
-        binds.extend(i.chain_labels.map(|v| (v, Host::I32(labels))));
-        binds.extend(i.index.map(|v| (v, Host::I32(&draws[0].index))));
-        binds.extend(i.labelled_index.map(|v| (v, Host::I32(&draws[1].index))));
+        binds.extend(i.step.map(|v| (v, HostTensor::I32(&step))));
+        binds.extend(i.chain_labels.map(|v| (v, HostTensor::I32(labels))));
+        binds.extend(i.index.map(|v| (v, HostTensor::I32(&draws[0].index))));
+        binds.extend(i.labelled_index.map(|v| (v, HostTensor::I32(&draws[1].index))));
 
         let begins = [&mut self.begin, &mut self.begin_labelled].map(|b| b.as_mut().filter(|_| !way.started));
         let starts = [0, 1].map(|k| begins[k].as_ref().map(|b| b.inputs(&draws[k], &rounds[k])));
@@ -275,8 +283,8 @@ impl Trainer {
         sequence.run(&mut self.state, &mut parts)?;
         drop(parts);
         match self.options.dtype {
-            DType::F64 => program.plan.ask::<f64>(program.metrics)?,
-            _ => program.plan.ask::<f32>(program.metrics)?,
+            DType::F64 => program.plan.start_readback::<f64>(program.metrics)?,
+            _ => program.plan.start_readback::<f32>(program.metrics)?,
         }
         self.counters.iteration += 1;
         *last_used = self.counters.iteration;

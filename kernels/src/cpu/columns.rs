@@ -35,14 +35,14 @@ pub(crate) fn span(c: usize) -> usize {
     c * SPAN.div_ceil(c.max(1))
 }
 
-/// The N sums of each of c channels: sum k in the values from `k·span(c)` on of `out`, which has `N·span(c)`. `far`:
+/// The N sums of each of c channels: sum k in the values from `k·span(c)` on of `out`, which has `N·span(c)`. `prefetch`:
 /// whether tensors are prefetched.
 #[inline]
 pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
     simd: Simd,
     s: &S,
     c: usize,
-    far: bool,
+    prefetch: bool,
     out: &mut [T],
 ) {
     let (n, len) = (span(c), s.len());
@@ -58,7 +58,7 @@ pub(crate) fn sums<T: Real, const N: usize, S: Term<T, N>>(
         // SAFETY: a `Simd` of a level exists only where detection found these instructions; T is float32; the rows up
         // to `whole` lie in what s borrows, and `out` has N·n elements.
         done = unsafe {
-            match (simd.level(), far) {
+            match (simd.level(), prefetch) {
                 #[cfg(target_arch = "x86_64")]
                 (Level::Avx512, false) => x86::avx512::<T, N, S, false>(s, n, whole, out),
                 #[cfg(target_arch = "x86_64")]
@@ -97,7 +97,7 @@ fn rest<T: Real, const N: usize, S: Term<T, N>>(s: &S, n: usize, whole: usize, d
 /// # Safety
 /// As [`Term::add`] for these rows; `out` has N·n elements.
 #[inline(always)]
-unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
     s: &S,
     n: usize,
     whole: usize,
@@ -113,12 +113,12 @@ unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FA
         // SAFETY: as the caller guarantees; the columns of these vectors lie in n.
         done += unsafe {
             match (vectors - done).min(each) {
-                10.. => block::<V, T, N, S, FAR, 10>(s, first, n, whole, out),
-                8.. => block::<V, T, N, S, FAR, 8>(s, first, n, whole, out),
-                6.. => block::<V, T, N, S, FAR, 6>(s, first, n, whole, out),
-                4.. => block::<V, T, N, S, FAR, 4>(s, first, n, whole, out),
-                2.. => block::<V, T, N, S, FAR, 2>(s, first, n, whole, out),
-                _ => block::<V, T, N, S, FAR, 1>(s, first, n, whole, out),
+                10.. => block::<V, T, N, S, PREFETCH, 10>(s, first, n, whole, out),
+                8.. => block::<V, T, N, S, PREFETCH, 8>(s, first, n, whole, out),
+                6.. => block::<V, T, N, S, PREFETCH, 6>(s, first, n, whole, out),
+                4.. => block::<V, T, N, S, PREFETCH, 4>(s, first, n, whole, out),
+                2.. => block::<V, T, N, S, PREFETCH, 2>(s, first, n, whole, out),
+                _ => block::<V, T, N, S, PREFETCH, 1>(s, first, n, whole, out),
             }
         };
     }
@@ -130,7 +130,14 @@ unsafe fn blocks<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FA
 /// # Safety
 /// As [`blocks`].
 #[inline(always)]
-unsafe fn block<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR: bool, const K: usize>(
+unsafe fn block<
+    V: Arithmetic,
+    T: Real,
+    const N: usize,
+    S: Term<T, N>,
+    const PREFETCH: bool,
+    const K: usize,
+>(
     s: &S,
     first: usize,
     n: usize,
@@ -144,7 +151,7 @@ unsafe fn block<V: Arithmetic, T: Real, const N: usize, S: Term<T, N>, const FAR
             for (k, sums) in sums.iter_mut().enumerate() {
                 let at = k * V::LANES;
                 *sums = s.add(row + at, first + at, *sums);
-                if FAR && at.is_multiple_of(LINE) {
+                if PREFETCH && at.is_multiple_of(LINE) {
                     s.tensors().into_iter().flatten().for_each(|x| fetch(x.wrapping_add(row + at + AHEAD)));
                 }
             }
@@ -181,27 +188,27 @@ mod x86 {
     /// # Safety
     /// As [`blocks`].
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    pub(super) unsafe fn avx512<T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+    pub(super) unsafe fn avx512<T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
         s: &S,
         n: usize,
         whole: usize,
         out: *mut f32,
     ) -> usize {
         // SAFETY: passed on.
-        unsafe { blocks::<__m512, T, N, S, FAR>(s, n, whole, out) }
+        unsafe { blocks::<__m512, T, N, S, PREFETCH>(s, n, whole, out) }
     }
 
     /// # Safety
     /// As [`blocks`].
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2<T: Real, const N: usize, S: Term<T, N>, const FAR: bool>(
+    pub(super) unsafe fn avx2<T: Real, const N: usize, S: Term<T, N>, const PREFETCH: bool>(
         s: &S,
         n: usize,
         whole: usize,
         out: *mut f32,
     ) -> usize {
         // SAFETY: passed on.
-        unsafe { blocks::<__m256, T, N, S, FAR>(s, n, whole, out) }
+        unsafe { blocks::<__m256, T, N, S, PREFETCH>(s, n, whole, out) }
     }
 }
 

@@ -90,7 +90,7 @@ pub fn cpu<T: Real>(
 /// The CUDA kernels: `cuda/adam.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, f64, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// One step of n weights. Spans: w, m, v, g, the learning rate, the number of steps done, w', m', v', and with
@@ -100,21 +100,21 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, args: Args, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("w", n),
-            of::<f32>("m", n),
-            of::<f32>("v", n),
-            of::<f32>("g", n),
-            of::<f32>("lr", 1),
-            of::<i32>("steps done", 1),
+            span_of::<f32>("w", n),
+            span_of::<f32>("m", n),
+            span_of::<f32>("v", n),
+            span_of::<f32>("g", n),
+            span_of::<f32>("lr", 1),
+            span_of::<i32>("steps done", 1),
             i64(n),
             f64(args.beta1),
             f64(args.beta2),
             f32(args.eps),
             f32(args.decay),
-            of::<f32>("w'", n),
-            of::<f32>("m'", n),
-            of::<f32>("v'", n),
-            if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
+            span_of::<f32>("w'", n),
+            span_of::<f32>("m'", n),
+            span_of::<f32>("v'", n),
+            if copy { Float::Bf16.span_of("w' in bf16", n) } else { NULL },
         ];
         // SAFETY: the kernel reads n weights, moments of both orders and gradients, one rate and one number, and writes
         // n weights and moments of both orders, and n copies unless that is null.

@@ -104,7 +104,7 @@ multiversion! {
 /// The CUDA kernels: `cuda/augment.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Launch, f32, i32, int, of, threads_per_row, u32};
+    use crate::gpu::launch::{Launch, f32, i32, int, span_of, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// n images out of `count` of h×w×c, augmented. Spans: images, index, seed (2 words), step (1), the result.
@@ -122,9 +122,9 @@ pub mod cuda {
         let size = |x| int("augment", x).map(i32);
         let pixels = h * w * c;
         let params = vec![
-            of::<u8>("images", count * pixels),
+            span_of::<u8>("images", count * pixels),
             size(count)?,
-            of::<i32>("index", n),
+            span_of::<i32>("index", n),
             size(n)?,
             size(h)?,
             size(w)?,
@@ -132,11 +132,11 @@ pub mod cuda {
             size(args.pad)?,
             i32(args.flip.into()),
             f32(f64::from(args.sigma)),
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(0),
             u32(stream),
-            of::<f32>("out", n * pixels),
+            span_of::<f32>("out", n * pixels),
         ];
         // SAFETY: the kernel reads n indices, images only where the index lies inside, two words of the seed and one of
         // the step; it writes n images.

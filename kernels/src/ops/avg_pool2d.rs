@@ -73,7 +73,7 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, pads: bool, dy: &[T], dx: &mut 
 /// The CUDA kernels: `cuda/avg_pool2d.cu`.
 pub mod cuda {
     use super::Windows;
-    use crate::gpu::launch::{Launch, i32, of, threads};
+    use crate::gpu::launch::{Launch, i32, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// Forward pass. Spans: x, y.
@@ -81,9 +81,9 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, v: &Windows, pads: bool) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len())];
         params.extend(v.params("avg_pool2d")?);
-        params.extend([i32(i32::from(pads)), of::<f32>("y", v.y_len())]);
+        params.extend([i32(i32::from(pads)), span_of::<f32>("y", v.y_len())]);
         // SAFETY: the kernel reads pixels inside the images, x_len values in all, and writes y_len.
         unsafe { Launch::new(gpu, "avg_pool2d", "avg_pool2d", threads(v.y_len()), params) }
     }
@@ -93,9 +93,9 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, v: &Windows, pads: bool) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("dy", v.y_len())];
+        let mut params = vec![span_of::<f32>("dy", v.y_len())];
         params.extend(v.params("avg_pool2d")?);
-        params.extend([i32(i32::from(pads)), of::<f32>("dx", v.x_len())]);
+        params.extend([i32(i32::from(pads)), span_of::<f32>("dx", v.x_len())]);
         // SAFETY: the kernel reads windows that there are, y_len values in all, and writes x_len.
         unsafe { Launch::new(gpu, "avg_pool2d", "avg_pool2d_grad", threads(v.x_len()), params) }
     }

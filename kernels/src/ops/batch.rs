@@ -27,7 +27,8 @@ pub mod cuda {
         if at + n > x_len || out_at + n > out_len {
             return Err(GpuError::shape("copy", format!("{n} at {at} of {x_len} to {out_at} of {out_len}")));
         }
-        let params = vec![float.of("x", x_len), i64(at), float.of("out", out_len), i64(out_at), i64(n)];
+        let params =
+            vec![float.span_of("x", x_len), i64(at), float.span_of("out", out_len), i64(out_at), i64(n)];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads n elements from `at` on and writes n from `out_at` on, both inside, as checked.
         unsafe { Launch::new(gpu, "batch", kernel!(float, "copy"), size, params) }
@@ -41,7 +42,8 @@ pub mod cuda {
         if at + n > out_len {
             return Err(GpuError::shape("embed", format!("{n} at {at} of {out_len}")));
         }
-        let params = vec![float.of("x", n), i64(at), i64(n), float.of("out", out_len), i64(out_len)];
+        let params =
+            vec![float.span_of("x", n), i64(at), i64(n), float.span_of("out", out_len), i64(out_len)];
         // SAFETY: the kernel reads n elements and writes all of the result.
         unsafe { Launch::new(gpu, "batch", kernel!(float, "embed"), threads(out_len), params) }
     }

@@ -28,7 +28,7 @@ pub fn grad_cpu<T: Real>(eps: f64, var: &[T], gamma: &[T], dscale: &[T], dvar: &
 
 /// The CUDA kernels: `cuda/bn_coeffs.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, f32, i32, int, of, threads};
+    use crate::gpu::launch::{Launch, f32, i32, int, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// `scale[g, c]`. Spans: var, gamma, scale.
@@ -39,12 +39,12 @@ pub mod cuda {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;
         let params = vec![
-            of::<f32>("var", n),
-            of::<f32>("gamma", c),
+            span_of::<f32>("var", n),
+            span_of::<f32>("gamma", c),
             i32(g),
             i32(channels),
             f32(eps),
-            of::<f32>("scale", n),
+            span_of::<f32>("scale", n),
         ];
         // SAFETY: the kernel reads groups × c variances and c gammas, and writes groups × c scales.
         unsafe { Launch::new(gpu, "bn_coeffs", "bn_coeffs", threads(n), params) }
@@ -58,14 +58,14 @@ pub mod cuda {
         let (g, channels) = (int("bn_coeffs", groups)?, int("bn_coeffs", c)?);
         let n = groups * c;
         let params = vec![
-            of::<f32>("var", n),
-            of::<f32>("gamma", c),
-            of::<f32>("dscale", n),
+            span_of::<f32>("var", n),
+            span_of::<f32>("gamma", c),
+            span_of::<f32>("dscale", n),
             i32(g),
             i32(channels),
             f32(eps),
-            of::<f32>("dvar", n),
-            of::<f32>("dgamma", c),
+            span_of::<f32>("dvar", n),
+            span_of::<f32>("dgamma", c),
         ];
         // SAFETY: the kernel reads groups × c variances and gradients and c gammas, and writes groups × c and c values.
         unsafe { Launch::new(gpu, "bn_coeffs", "bn_coeffs_grad", threads(c), params) }

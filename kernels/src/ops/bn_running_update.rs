@@ -51,7 +51,7 @@ pub fn cpu<T: Real>(
 /// The CUDA kernels: `cuda/bn_running_update.cu`.
 pub mod cuda {
     use super::Fold;
-    use crate::gpu::launch::{Launch, f32, i32, int, maybe, of, table, threads};
+    use crate::gpu::launch::{Launch, f32, i32, int, optional, span_of, table, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// r' from `r[c]`, `s[groups, c]` and the accumulator `[c]`. Spans: r, s, the accumulator (optional), r' (which may
@@ -85,10 +85,10 @@ pub mod cuda {
         let folds = int("bn_running_update", groups.len())?;
         let channels = int("bn_running_update", c)?;
         // With an accumulator its span is a must, so that the kernel never follows a null pointer.
-        let acc = if groups.contains(&-1) { of::<f32>("acc", c) } else { maybe::<f32>("acc", c) };
+        let acc = if groups.contains(&-1) { span_of::<f32>("acc", c) } else { optional::<f32>("acc", c) };
         let params = vec![
-            of::<f32>("r", c),
-            of::<f32>("s", correct.len() * c),
+            span_of::<f32>("r", c),
+            span_of::<f32>("s", correct.len() * c),
             acc,
             table(gpu, &groups)?,
             table(gpu, &factors)?,
@@ -96,7 +96,7 @@ pub mod cuda {
             i32(channels),
             f32(1.0 - momentum),
             f32(momentum),
-            of::<f32>("out", c),
+            span_of::<f32>("out", c),
         ];
         // SAFETY: the kernel reads c values of r, of the groups named in the order (all below `correct.len()`) and, if
         // the order has an accumulator, of that; it writes c values. The tables have `folds` entries.

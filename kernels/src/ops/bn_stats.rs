@@ -9,7 +9,7 @@ use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 pub use crate::ops::grouped::Grouped;
-use crate::ops::grouped::{BLOCK, Chunks, repeat, room};
+use crate::ops::grouped::{BLOCK, Chunks, repeat, repeat_buffer};
 
 /// x − shift and its square.
 #[derive(Clone, Copy)]
@@ -94,7 +94,7 @@ multiversion! {
         for (k, (mean, var)) in mean.chunks_mut(BLOCK).zip(var.chunks_mut(BLOCK)).enumerate() {
             let (mut n, mut m, mut m2) = (0.0f64, [0.0f64; BLOCK], [0.0f64; BLOCK]);
             let count = mean.len();
-            for (chunk, part) in chunks.found(group, parts) {
+            for (chunk, part) in chunks.parts_of_group(group, parts) {
                 let (b, b2) = (&part[k * BLOCK..][..count], &part[span + k * BLOCK..][..count]);
                 let rows = (chunk.end - chunk.start) as f64;
                 let fraction = rows / (n + rows);
@@ -157,7 +157,7 @@ impl Stats {
         let (sums, shift) = part.split_at_mut(2 * self.span);
         first_mean(simd, x, c, shift);
         for again in [false, true] {
-            columns::sums(simd, &Deviations { x, shift: &*shift }, c, self.chunks.far() && !again, sums);
+            columns::sums(simd, &Deviations { x, shift: &*shift }, c, self.chunks.prefetch() && !again, sums);
             let (sum, squares) = sums.split_at_mut(self.span);
             let (sum, rows) = (&mut sum[..c], (x.len() / c) as f64);
             if !centred(simd, rows, shift, sum, squares) {
@@ -220,7 +220,7 @@ pub fn grad_cpu<T: Real>(
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
         let at = t * grain;
-        let (mut m, mut a, mut b) = (room(), room(), room());
+        let (mut m, mut a, mut b) = (repeat_buffer(), repeat_buffer(), repeat_buffer());
         shape.pieces(at, dx.len(), |g, r| {
             let dx = &mut dx[r.start - at..r.end - at];
             let of = g * c..(g + 1) * c;
@@ -235,7 +235,7 @@ pub fn grad_cpu<T: Real>(
 /// The CUDA kernels: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
-    use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, of};
+    use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, span_of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -264,12 +264,12 @@ pub mod cuda {
             let [c, count, size] = ints;
             let (c, count, size) = (c?, count?, size?);
             let params = vec![
-                float.of("x", rows.len()),
+                float.span_of("x", rows.len()),
                 rows.bounds.clone(),
                 c.clone(),
                 count.clone(),
                 size.clone(),
-                of::<f32>("parts", n),
+                span_of::<f32>("parts", n),
             ];
             let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.chunk_blocks(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
@@ -277,13 +277,13 @@ pub mod cuda {
             let parts = unsafe { Launch::new(gpu, "bn_stats", name, grid, params)? };
             let stats = rows.stats();
             let params = vec![
-                of::<f32>("parts", n),
+                span_of::<f32>("parts", n),
                 rows.bounds.clone(),
                 c,
                 count,
                 size,
-                of::<f32>("mean", stats),
-                of::<f32>("var", stats),
+                span_of::<f32>("mean", stats),
+                span_of::<f32>("var", stats),
             ];
             // SAFETY: the kernel reads the parts that the first wrote and writes groups × c means and variances; the
             // block is 32 × 32.
@@ -323,14 +323,14 @@ pub mod cuda {
         let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
         let (n, stats) = (rows.len(), rows.stats());
         let params = vec![
-            float.of("x", n),
-            of::<f32>("mean", stats),
-            of::<f32>("dmean", stats),
-            of::<f32>("dvar", stats),
-            float.maybe("add", n),
+            float.span_of("x", n),
+            span_of::<f32>("mean", stats),
+            span_of::<f32>("dmean", stats),
+            span_of::<f32>("dvar", stats),
+            float.optional("add", n),
             rows.bounds.clone(),
             i32(int("bn_stats", rows.c)?),
-            float.of("dx", n),
+            float.span_of("dx", n),
         ];
         let (name, size) = (kernel!(float, "bn_stats_grad"), rows.fill_device(gpu));
         // SAFETY: the kernel reads the rows that the bounds name, which are all of x and add, and groups × c

@@ -14,7 +14,7 @@ pub fn widen(x: &[bf16], out: &mut [f32]) {
 
 /// The CUDA kernels: `cuda/cast.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// Elements that a thread takes at once.
@@ -25,7 +25,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn to_bf16(gpu: &Gpu, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", n), Float::Bf16.of("out", n), i64(n)];
+        let params = vec![span_of::<f32>("x", n), Float::Bf16.span_of("out", n), i64(n)];
         // SAFETY: the kernel reads n values and writes n.
         unsafe { Launch::new(gpu, "cast", "cast_bf16", threads(n.div_ceil(QUAD)), params) }
     }
@@ -35,7 +35,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn to_f32(gpu: &Gpu, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![Float::Bf16.of("x", n), of::<f32>("out", n), i64(n)];
+        let params = vec![Float::Bf16.span_of("x", n), span_of::<f32>("out", n), i64(n)];
         // SAFETY: the kernel reads n values and writes n.
         unsafe { Launch::new(gpu, "cast", "cast_f32", threads(n.div_ceil(QUAD)), params) }
     }

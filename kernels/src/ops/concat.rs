@@ -108,7 +108,7 @@ pub fn cut<T: Real>(cpu: &Cpu, v: &Inside, x: &[T], y: &mut [T]) {
 /// The CUDA kernels: `cuda/concat.cu`.
 pub mod cuda {
     use super::Inside;
-    use crate::gpu::launch::{Launch, Param, i32, i64, int, of, threads};
+    use crate::gpu::launch::{Launch, Param, i32, i64, int, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     fn sizes(v: &Inside) -> Result<Vec<Param>, GpuError> {
@@ -123,12 +123,12 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn place(gpu: &Gpu, v: &Inside, zeros: [usize; 2]) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.inner_len())];
+        let mut params = vec![span_of::<f32>("x", v.inner_len())];
         params.extend(sizes(v)?);
         for n in zeros {
             params.push(i32(int("concat", n)?));
         }
-        params.push(of::<f32>("y", v.outer_len()));
+        params.push(span_of::<f32>("y", v.outer_len()));
         let written = v.outer_len() / v.outer_c().max(1) * (zeros[0] + v.c + zeros[1]);
         // SAFETY: the kernel reads inner_len values and writes among outer_len; `zeros` are parts of the frame.
         unsafe { Launch::new(gpu, "concat", "concat_place", threads(written), params) }
@@ -139,9 +139,9 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn cut(gpu: &Gpu, v: &Inside) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.outer_len())];
+        let mut params = vec![span_of::<f32>("x", v.outer_len())];
         params.extend(sizes(v)?);
-        params.push(of::<f32>("y", v.inner_len()));
+        params.push(span_of::<f32>("y", v.inner_len()));
         // SAFETY: the kernel reads among outer_len values and writes inner_len.
         unsafe { Launch::new(gpu, "concat", "concat_cut", threads(v.inner_len()), params) }
     }

@@ -16,7 +16,7 @@ pub mod cuda {
     use crate::gpu::cublas::Product;
     pub use crate::gpu::cudnn::ConvPass;
     use crate::gpu::cudnn::Convolution;
-    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, maybe, of, threads};
+    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, optional, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::{ALIGN, Span};
     use crate::ops::cast;
@@ -181,17 +181,20 @@ pub mod cuda {
             ConvPass::WeightGrad => (shape.w_len(), shape.c, Float::F32),
         };
         let k = int("conv2d", channels)?;
-        let (add, bias) = (float.maybe("add", n), maybe::<f32>("bias", channels));
-        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.of("out", n)];
+        let (add, bias) = (float.optional("add", n), optional::<f32>("bias", channels));
+        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.span_of("out", n)];
         // SAFETY: the kernel reads n values and as many biases as there are channels, where these are given, and
         // writes n values.
         unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_begin"), threads(n), params) }
     }
 
     fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Algorithm, GpuError> {
-        let (x, w, y) =
-            (float.of("x", shape.x_len()), float.of("w", shape.w_len()), float.of("y", shape.y_len()));
-        let dw = of::<f32>("dw", shape.w_len());
+        let (x, w, y) = (
+            float.span_of("x", shape.x_len()),
+            float.span_of("w", shape.w_len()),
+            float.span_of("y", shape.y_len()),
+        );
+        let dw = span_of::<f32>("dw", shape.w_len());
         let (name, a, b, out, n) = match pass {
             ConvPass::Forward => (kernel!(float, "conv2d_forward"), x, w, y, shape.y_len()),
             ConvPass::InputGrad => (kernel!(float, "conv2d_input_grad"), y, w, x, shape.x_len()),

@@ -14,7 +14,7 @@ pub fn in_place(by: i32, out: &mut [i32]) {
 
 /// The CUDA kernels: `cuda/counter.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, of, threads};
+    use crate::gpu::launch::{Launch, i32, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// Advances n counters. Spans: x, the result, which may be x.
@@ -22,7 +22,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn advance(gpu: &Gpu, n: usize, by: i32) -> Result<Launch, GpuError> {
-        let params = vec![of::<i32>("x", n), i32(by), i64(n), of::<i32>("out", n)];
+        let params = vec![span_of::<i32>("x", n), i32(by), i64(n), span_of::<i32>("out", n)];
         // SAFETY: the kernel reads and writes n values.
         unsafe { Launch::new(gpu, "counter", "counter_advance", threads(n), params) }
     }

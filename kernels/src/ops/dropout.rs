@@ -40,7 +40,7 @@ pub fn cpu<T: Real>(
 
 /// The CUDA kernels: `cuda/dropout.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, PACK, f32, i64, kernel, span_of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// Dropout of n values. Spans: x, seed (2 words), step (1), y, which may be x.
@@ -56,15 +56,15 @@ pub mod cuda {
         n: usize,
     ) -> Result<Launch, GpuError> {
         let params = vec![
-            float.of("x", n),
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            float.span_of("x", n),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(stream),
             u32(layer),
             f32(rate),
             f32(super::scale(rate)),
             i64(n),
-            float.of("y", n),
+            float.span_of("y", n),
         ];
         // SAFETY: the kernel reads n values, two words of the seed and one of the step, and writes n values.
         unsafe { Launch::new(gpu, "dropout", kernel!(float, "dropout"), threads(n.div_ceil(PACK)), params) }

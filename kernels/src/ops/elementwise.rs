@@ -56,7 +56,14 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn axpby(gpu: &Gpu, float: Float, a: f64, b: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![f32(a), float.of("x", n), f32(b), float.of("y", n), i64(n), float.of("out", n)];
+        let params = vec![
+            f32(a),
+            float.span_of("x", n),
+            f32(b),
+            float.span_of("y", n),
+            i64(n),
+            float.span_of("out", n),
+        ];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
         unsafe { Launch::new(gpu, "elementwise", kernel!(float, "axpby"), size, params) }
@@ -67,7 +74,8 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn scale(gpu: &Gpu, float: Float, a: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), float.of("out", n)];
+        let params =
+            vec![float.span_of("x", n), table(gpu, &[a as f32])?, i64(1), i64(n), float.span_of("out", n)];
         // SAFETY: the kernel reads one row of n elements and one factor, and writes one row.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "mul_rows"), threads(n), params) }
     }
@@ -77,7 +85,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn mul(gpu: &Gpu, float: Float, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), float.of("y", n), i64(n), float.of("out", n)];
+        let params = vec![float.span_of("x", n), float.span_of("y", n), i64(n), float.span_of("out", n)];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
         unsafe { Launch::new(gpu, "elementwise", kernel!(float, "mul"), size, params) }
@@ -88,7 +96,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn fill(gpu: &Gpu, float: Float, value: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), float.of("out", n)];
+        let params = vec![table(gpu, &[1.0f32])?, f32(value), i64(n), float.span_of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "spread"), threads(n), params) }
     }

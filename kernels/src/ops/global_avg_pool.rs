@@ -30,7 +30,7 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, pixels: usize, c: usize, dy: &[T], dx: &mut 
 
 /// The CUDA kernels: `cuda/global_avg_pool.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, of, threads};
+    use crate::gpu::launch::{Float, Launch, f32, i32, i64, int, kernel, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     fn packs(float: Float, c: usize) -> usize {
@@ -44,12 +44,12 @@ pub mod cuda {
     pub fn forward(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
-            float.of("x", n * pixels * c),
+            float.span_of("x", n * pixels * c),
             i64(n),
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
-            of::<f32>("y", n * c),
+            span_of::<f32>("y", n * c),
         ];
         let (name, size) = (kernel!(float, "global_avg_pool"), threads(n * packs(float, c)));
         // SAFETY: the kernel reads n × pixels × c values and writes n × c.
@@ -63,12 +63,12 @@ pub mod cuda {
     pub fn grad(gpu: &Gpu, float: Float, n: usize, pixels: usize, c: usize) -> Result<Launch, GpuError> {
         let (p, channels) = (int("global_avg_pool", pixels)?, int("global_avg_pool", c)?);
         let params = vec![
-            of::<f32>("dy", n * c),
+            span_of::<f32>("dy", n * c),
             i64(n),
             i32(p),
             i32(channels),
             f32(1.0 / pixels as f64),
-            float.of("dx", n * pixels * c),
+            float.span_of("dx", n * pixels * c),
         ];
         let (name, size) = (kernel!(float, "global_avg_pool_grad"), threads(n * pixels * packs(float, c)));
         // SAFETY: the kernel reads n × c values and writes n × pixels × c.

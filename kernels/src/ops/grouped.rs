@@ -29,9 +29,9 @@ pub(crate) struct Chunk {
 const CHUNK: usize = 16 * 1024;
 /// Elements of a chunk, at most, of a tensor too large for the caches: larger chunks, since prefetching restarts with
 /// each.
-const FAR_CHUNK: usize = 4 * CHUNK;
+const UNCACHED_CHUNK: usize = 4 * CHUNK;
 /// Elements from which a tensor counts as too large for the caches: 16 MiB of float32.
-const FAR: usize = 4 << 20;
+const UNCACHED: usize = 4 << 20;
 
 impl Grouped {
     /// Number of values.
@@ -47,8 +47,8 @@ impl Grouped {
     /// Whether the tensor is too large for the caches, so that loops that only read should prefetch it: the hardware
     /// prefetcher stops at every page and leaves half of the memory bandwidth unused. For a tensor in a cache the
     /// prefetch instructions would cost as much as they gain.
-    fn far(&self) -> bool {
-        self.len() >= FAR
+    fn prefetch(&self) -> bool {
+        self.len() >= UNCACHED
     }
 
     /// Rows of each group, in order.
@@ -82,7 +82,7 @@ impl Grouped {
 
     /// Fixed chunks, each in one group; they depend on the shape only.
     pub(crate) fn chunks(&self) -> Vec<Chunk> {
-        let chunk = if self.far() { FAR_CHUNK } else { CHUNK };
+        let chunk = if self.prefetch() { UNCACHED_CHUNK } else { CHUNK };
         let size = (chunk / self.c.max(1)).max(1);
         let mut out = Vec::new();
         let mut row = 0;
@@ -123,11 +123,11 @@ const SPAN: usize = 256;
 
 /// A buffer for repeated coefficients of fewer than [`SPAN`] channels, aligned so that no vector crosses a cache line.
 #[repr(align(64))]
-pub(crate) struct Room<T>([T; 2 * SPAN]);
+pub(crate) struct RepeatBuffer<T>([T; 2 * SPAN]);
 
 /// A zeroed buffer for repeated coefficients.
-pub(crate) fn room<T: Real>() -> Room<T> {
-    Room([T::ZERO; 2 * SPAN])
+pub(crate) fn repeat_buffer<T: Real>() -> RepeatBuffer<T> {
+    RepeatBuffer([T::ZERO; 2 * SPAN])
 }
 
 /// How often `c` channels must be repeated to give at least [`SPAN`] values.
@@ -135,13 +135,13 @@ pub(crate) fn repeats(c: usize) -> usize {
     SPAN.div_ceil(c.max(1))
 }
 
-/// `v` repeated into `room`, or `v` itself if it is long enough.
-pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], room: &'a mut Room<T>) -> &'a [T] {
+/// `v` repeated into `buffer`, or `v` itself if it is long enough.
+pub(crate) fn repeat<'a, T: Copy>(v: &'a [T], buffer: &'a mut RepeatBuffer<T>) -> &'a [T] {
     let c = v.len();
     if c == 0 || c >= SPAN {
         return v;
     }
-    let all = &mut room.0[..c * repeats(c)];
+    let all = &mut buffer.0[..c * repeats(c)];
     all[..c].copy_from_slice(v);
     let mut done = c;
     while done < all.len() {
@@ -165,7 +165,7 @@ pub(crate) struct Chunks {
     /// Elements of a part.
     part: usize,
     /// Whether chunks are prefetched.
-    far: bool,
+    prefetch: bool,
 }
 
 /// Consecutive chunks that a thread takes of a prefetched tensor, so that it prefetches its own data.
@@ -174,14 +174,14 @@ const RUN: usize = 2;
 impl Chunks {
     /// The chunks of a shape, with parts of `part` elements.
     pub(crate) fn new(shape: Grouped, part: usize) -> Self {
-        let (chunks, far) = (shape.chunks(), shape.far());
-        Self { shape, chunks, each: 1, part, far }
+        let (chunks, prefetch) = (shape.chunks(), shape.prefetch());
+        Self { shape, chunks, each: 1, part, prefetch }
     }
 
     /// The chunks of a tensor that [`Chunks::block`] is given in blocks of `len` elements, whole rows.
     pub(crate) fn of_blocks(shape: Grouped, len: usize, part: usize) -> Self {
         let (chunks, each) = shape.chunks_of_blocks(len);
-        Self { shape, chunks, each, part, far: false }
+        Self { shape, chunks, each, part, prefetch: false }
     }
 
     /// The shape.
@@ -190,8 +190,8 @@ impl Chunks {
     }
 
     /// Whether chunks are prefetched.
-    pub(crate) fn far(&self) -> bool {
-        self.far
+    pub(crate) fn prefetch(&self) -> bool {
+        self.prefetch
     }
 
     /// Elements of the parts of a block.
@@ -211,7 +211,7 @@ impl Chunks {
         parts: &mut [T],
         f: impl Fn(&Chunk, Range<usize>, &mut [T]) + Sync,
     ) {
-        let run = if self.far { RUN } else { 1 };
+        let run = if self.prefetch { RUN } else { 1 };
         for_parts(cpu, parts, run * self.part, |t, parts| {
             for (chunk, part) in self.chunks.iter().skip(t * run).zip(parts.chunks_exact_mut(self.part)) {
                 f(chunk, chunk.start * self.shape.c..chunk.end * self.shape.c, part);
@@ -237,7 +237,7 @@ impl Chunks {
     }
 
     /// The parts of a group's chunks, in order.
-    pub(crate) fn found<'a, T>(
+    pub(crate) fn parts_of_group<'a, T>(
         &'a self,
         group: usize,
         parts: &'a [T],
@@ -268,7 +268,7 @@ multiversion! {
     fn total<T: Real>(chunks: &Chunks, group: usize, at: usize, parts: &[T], out: &mut [T]) {
         for (k, out) in out.chunks_mut(BLOCK).enumerate() {
             let mut sums = [0.0f64; BLOCK];
-            for (_, part) in chunks.found(group, parts) {
+            for (_, part) in chunks.parts_of_group(group, parts) {
                 let part = &part[at + k * BLOCK..][..out.len()];
                 sums.iter_mut().zip(part).for_each(|(sum, v)| *sum += v.to_f64());
             }

@@ -35,7 +35,7 @@ pub fn hits<T: Real>(c: usize, x: &[T], label: &[i32], y: &mut [T]) {
 
 /// The CUDA kernels: `cuda/label.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, int, of, threads, warps};
+    use crate::gpu::launch::{Launch, i32, i64, int, span_of, threads, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// `y[n] = x[n, label[n]]`. Spans: x, label, y.
@@ -44,7 +44,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        let params = vec![
+            span_of::<f32>("x", n * c),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("y", n),
+        ];
         // SAFETY: the kernel reads n labels and of n × c logits only those inside a row; it writes n values.
         unsafe { Launch::new(gpu, "label", "label_gather_f32", threads(n), params) }
     }
@@ -55,7 +61,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn scatter(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("v", n), of::<i32>("label", n), i64(n), classes, of::<f32>("x", n * c)];
+        let params = vec![
+            span_of::<f32>("v", n),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("x", n * c),
+        ];
         // SAFETY: the kernel reads n values and labels and writes n × c values.
         unsafe { Launch::new(gpu, "label", "label_scatter_f32", threads(n * c), params) }
     }
@@ -66,7 +78,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn hits(gpu: &Gpu, n: usize, c: usize) -> Result<Launch, GpuError> {
         let classes = i32(int("label", c)?);
-        let params = vec![of::<f32>("x", n * c), of::<i32>("label", n), i64(n), classes, of::<f32>("y", n)];
+        let params = vec![
+            span_of::<f32>("x", n * c),
+            span_of::<i32>("label", n),
+            i64(n),
+            classes,
+            span_of::<f32>("y", n),
+        ];
         // SAFETY: the kernel reads n × c logits and n labels and writes n values; the block is whole warps.
         unsafe { Launch::new(gpu, "label", "label_hits_f32", warps(n), params) }
     }

@@ -38,7 +38,7 @@ pub fn grad_cpu<T: Real>(c: usize, mean: &[T], d_mean: &[T], d_var: &[T], dmean:
 
 /// The CUDA kernels: `cuda/layer_stats.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i32, i64, int, of, warps};
+    use crate::gpu::launch::{Launch, i32, i64, int, span_of, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// M and V in each channel. Spans: mean, var, M, V.
@@ -48,9 +48,9 @@ pub mod cuda {
     pub fn forward(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
-        let mut params = vec![of::<f32>("mean", n), of::<f32>("var", n)];
+        let mut params = vec![span_of::<f32>("mean", n), span_of::<f32>("var", n)];
         params.extend(sizes);
-        params.extend([of::<f32>("all mean", n), of::<f32>("all var", n)]);
+        params.extend([span_of::<f32>("all mean", n), span_of::<f32>("all var", n)]);
         // SAFETY: the kernel reads and writes two groups × c matrices; the block is whole warps.
         unsafe { Launch::new(gpu, "layer_stats", "layer_stats", warps(groups), params) }
     }
@@ -62,9 +62,9 @@ pub mod cuda {
     pub fn grad(gpu: &Gpu, groups: usize, c: usize) -> Result<Launch, GpuError> {
         let n = groups * c;
         let sizes = [i64(groups), i32(int("layer_stats", c)?)];
-        let mut params = vec![of::<f32>("mean", n), of::<f32>("dM", n), of::<f32>("dV", n)];
+        let mut params = vec![span_of::<f32>("mean", n), span_of::<f32>("dM", n), span_of::<f32>("dV", n)];
         params.extend(sizes);
-        params.extend([of::<f32>("dmean", n), of::<f32>("dvar", n)]);
+        params.extend([span_of::<f32>("dmean", n), span_of::<f32>("dvar", n)]);
         // SAFETY: the kernel reads three and writes two groups × c matrices; the block is whole warps.
         unsafe { Launch::new(gpu, "layer_stats", "layer_stats_grad", warps(groups), params) }
     }

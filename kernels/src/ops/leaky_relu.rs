@@ -41,7 +41,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, float: Float, leak: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), i64(n), f32(leak), float.of("y", n)];
+        let params = vec![float.span_of("x", n), i64(n), f32(leak), float.span_of("y", n)];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads n elements and writes n.
         unsafe { Launch::new(gpu, "leaky_relu", kernel!(float, "leaky_relu"), size, params) }
@@ -52,7 +52,8 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, float: Float, leak: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![float.of("x", n), float.of("dy", n), i64(n), f32(leak), float.of("dx", n)];
+        let params =
+            vec![float.span_of("x", n), float.span_of("dy", n), i64(n), f32(leak), float.span_of("dx", n)];
         let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads two vectors of n elements and writes a third.
         unsafe { Launch::new(gpu, "leaky_relu", kernel!(float, "leaky_relu_grad"), size, params) }

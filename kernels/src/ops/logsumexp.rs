@@ -45,7 +45,7 @@ pub fn softmax_grad<T: Real>(c: usize, p: &[T], u: &[T], dx: &mut [T]) {
 
 /// The CUDA kernels: `cuda/logsumexp.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, NULL, i64, of, warps};
+    use crate::gpu::launch::{Launch, NULL, i64, span_of, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// `f[n]` = ln Σ_c exp(`x[n, c]`) of a rows × cols matrix. Spans: x, f.
@@ -53,7 +53,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn logsumexp(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("x", rows * cols), of::<f32>("f", rows), i64(rows), i64(cols)];
+        let params = vec![span_of::<f32>("x", rows * cols), span_of::<f32>("f", rows), i64(rows), i64(cols)];
         // SAFETY: the kernel reads rows × cols values and writes rows; the block is whole warps.
         unsafe { Launch::new(gpu, "logsumexp", "logsumexp_rows_f32", warps(rows), params) }
     }
@@ -64,7 +64,7 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn softmax(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
         let n = rows * cols;
-        let params = vec![of::<f32>("x", n), NULL, of::<f32>("p", n), i64(rows), i64(cols)];
+        let params = vec![span_of::<f32>("x", n), NULL, span_of::<f32>("p", n), i64(rows), i64(cols)];
         // SAFETY: the kernel reads and writes rows × cols values; a null scale stands for ones.
         unsafe { Launch::new(gpu, "logsumexp", "softmax_rows_f32", warps(rows), params) }
     }
@@ -75,7 +75,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn softmax_grad(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
         let n = rows * cols;
-        let params = vec![of::<f32>("p", n), of::<f32>("u", n), of::<f32>("dx", n), i64(rows), i64(cols)];
+        let params = vec![
+            span_of::<f32>("p", n),
+            span_of::<f32>("u", n),
+            span_of::<f32>("dx", n),
+            i64(rows),
+            i64(cols),
+        ];
         // SAFETY: the kernel reads two matrices of rows × cols values and writes a third.
         unsafe { Launch::new(gpu, "logsumexp", "softmax_grad_f32", warps(rows), params) }
     }

@@ -104,7 +104,7 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, v: &Windows, x: &[T], dy: &[T], dx: &mut [T]
 /// The CUDA kernels: `cuda/max_pool2d.cu`.
 pub mod cuda {
     use super::Windows;
-    use crate::gpu::launch::{Launch, of, threads};
+    use crate::gpu::launch::{Launch, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// Forward pass. Spans: x, y.
@@ -112,9 +112,9 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn forward(gpu: &Gpu, v: &Windows) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len())];
         params.extend(v.params("max_pool2d")?);
-        params.push(of::<f32>("y", v.y_len()));
+        params.push(span_of::<f32>("y", v.y_len()));
         // SAFETY: the kernel reads pixels inside the images, x_len values in all, and writes y_len.
         unsafe { Launch::new(gpu, "max_pool2d", "max_pool2d", threads(v.y_len()), params) }
     }
@@ -124,9 +124,9 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, v: &Windows) -> Result<Launch, GpuError> {
-        let mut params = vec![of::<f32>("x", v.x_len()), of::<f32>("dy", v.y_len())];
+        let mut params = vec![span_of::<f32>("x", v.x_len()), span_of::<f32>("dy", v.y_len())];
         params.extend(v.params("max_pool2d")?);
-        params.push(of::<f32>("dx", v.x_len()));
+        params.push(span_of::<f32>("dx", v.x_len()));
         // SAFETY: the kernel reads x_len values of x and y_len of dy, and writes x_len.
         unsafe { Launch::new(gpu, "max_pool2d", "max_pool2d_grad", threads(v.x_len()), params) }
     }

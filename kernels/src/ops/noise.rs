@@ -83,7 +83,7 @@ pub fn cpu<T: Real>(cpu: &Cpu, sequence: RandomSequence, distribution: Distribut
 /// The CUDA kernels: `cuda/noise.cu`.
 pub mod cuda {
     use super::Distribution;
-    use crate::gpu::launch::{Launch, PACK, i64, of, threads, u32};
+    use crate::gpu::launch::{Launch, PACK, i64, span_of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// The first n values of the sequence of a seed, stream and step. Spans: seed (2 words), step (1), the result.
@@ -96,12 +96,12 @@ pub mod cuda {
             Distribution::Normal => "noise_normal_f32",
         };
         let params = vec![
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(0),
             u32(stream),
             i64(n),
-            of::<f32>("out", n),
+            span_of::<f32>("out", n),
         ];
         // SAFETY: the kernel reads two words of the seed and one of the step and writes n values.
         unsafe { Launch::new(gpu, "noise", name, threads(n.div_ceil(PACK)), params) }

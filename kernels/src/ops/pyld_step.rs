@@ -88,7 +88,7 @@ pub fn cpu<T: Real>(
 /// The CUDA kernels: `cuda/pyld_step.cu`.
 pub mod cuda {
     use super::Args;
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, of, threads, u32};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i32, i64, int, kernel, span_of, threads, u32};
     use crate::gpu::{Gpu, GpuError};
 
     /// x' of n elements from a gradient of type `float`. Spans: x, g, with noise also seed (2 words) and step (1), then
@@ -99,10 +99,11 @@ pub mod cuda {
     pub fn step(gpu: &Gpu, float: Float, args: Args, stream: u32, n: usize) -> Result<Launch, GpuError> {
         let noisy = args.noise > 0.0;
         let [clip, side] = args.bounds();
-        let (seed, step) = if noisy { (of::<i32>("seed", 2), of::<i32>("step", 1)) } else { (NULL, NULL) };
+        let (seed, step) =
+            if noisy { (span_of::<i32>("seed", 2), span_of::<i32>("step", 1)) } else { (NULL, NULL) };
         let params = vec![
-            of::<f32>("x", n),
-            float.of("g", n),
+            span_of::<f32>("x", n),
+            float.span_of("g", n),
             i64(n),
             f32(clip),
             f32(side),
@@ -116,7 +117,7 @@ pub mod cuda {
             step,
             u32(0),
             u32(stream),
-            of::<f32>("out", n),
+            span_of::<f32>("out", n),
             NULL,
             NULL,
             NULL,

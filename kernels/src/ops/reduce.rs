@@ -48,7 +48,7 @@ impl SumRows {
     pub fn run<T: Real>(&self, cpu: &Cpu, x: &[T], out: &mut [T], workspace: &mut [T]) {
         let c = out.len();
         self.0.run(cpu, workspace, |_, r, part| {
-            columns::sums(cpu.simd, &Elements(&x[r]), c, self.0.far(), part);
+            columns::sums(cpu.simd, &Elements(&x[r]), c, self.0.prefetch(), part);
         });
         self.0.total(cpu.simd, columns::span(c), workspace, [out]);
     }
@@ -84,7 +84,7 @@ pub fn row_dot<T: Real>(x: &[T], y: &[T], out: &mut [T]) {
 pub mod cuda {
     use crate::gpu::driver::Arg;
     use crate::gpu::launch::{Float, Launch, Param, Rows, blocks, final_sums, threads, warps};
-    use crate::gpu::launch::{f32, i32, i64, int, kernel, of};
+    use crate::gpu::launch::{f32, i32, i64, int, kernel, span_of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -111,17 +111,17 @@ pub mod cuda {
             let n = chunks * c;
             let (channels, count) = (i32(int("sum_rows", c)?), i32(int("sum_rows", chunks)?));
             let params = vec![
-                float.of("x", rows.len()),
+                float.span_of("x", rows.len()),
                 rows.bounds.clone(),
                 channels.clone(),
                 count.clone(),
                 i32(int("sum_rows", chunk_rows)?),
-                of::<f32>("parts", n),
+                span_of::<f32>("parts", n),
             ];
             let (name, grid) = (kernel!(float, "sum_rows_parts"), rows.chunk_blocks(chunks));
             // SAFETY: the kernel reads the rows that the bounds name, all of x, and writes c parts for each chunk.
             let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
-            let params = vec![of::<f32>("parts", n), channels, count, of::<f32>("out", c)];
+            let params = vec![span_of::<f32>("parts", n), channels, count, span_of::<f32>("out", c)];
             // SAFETY: the kernel reads the parts and writes c sums; the block is 32 × 32.
             let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", final_sums(c, 1), params)? };
             Ok(Self { parts, last, workspace: n * size_of::<f32>() })
@@ -133,12 +133,12 @@ pub mod cuda {
         /// Errors of compiling and loading the kernel.
         pub fn all(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Self, GpuError> {
             let chunks = n.div_ceil(CHUNK);
-            let params = vec![float.of("x", n), i64(n), of::<f64>("parts", chunks)];
+            let params = vec![float.span_of("x", n), i64(n), span_of::<f64>("parts", chunks)];
             let (name, grid) = (kernel!(float, "sum_all_parts"), blocks(chunks.clamp(1, 1 << 16), 1, 256));
             // SAFETY: the kernel reads n elements and writes a part for each chunk.
             let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
             let factor = Param::Value(Arg::F64(factor));
-            let params = vec![of::<f64>("parts", chunks), i64(chunks), factor, of::<f32>("out", 1)];
+            let params = vec![span_of::<f64>("parts", chunks), i64(chunks), factor, span_of::<f32>("out", 1)];
             // SAFETY: the kernel reads the parts and writes one sum; the block is 32 × 32.
             let last = unsafe { Launch::new(gpu, "reduce", "sum_all_final", blocks(1, 1, 1024), params)? };
             Ok(Self { parts, last, workspace: chunks * size_of::<f64>() })
@@ -170,7 +170,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn broadcast_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("v", c), i64(rows), i64(c), float.of("out", rows * c)];
+        let params = vec![span_of::<f32>("v", c), i64(rows), i64(c), float.span_of("out", rows * c)];
         // SAFETY: the kernel reads c values and writes rows × c.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "broadcast_rows"), threads(rows * c), params) }
     }
@@ -180,7 +180,7 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn spread(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![of::<f32>("s", 1), f32(factor), i64(n), float.of("out", n)];
+        let params = vec![span_of::<f32>("s", 1), f32(factor), i64(n), float.span_of("out", n)];
         // SAFETY: the kernel reads one value and writes n.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "spread"), threads(n), params) }
     }
@@ -191,7 +191,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn mul_rows(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
-        let params = vec![float.of("x", n), of::<f32>("v", rows), i64(rows), i64(c), float.of("out", n)];
+        let params = vec![
+            float.span_of("x", n),
+            span_of::<f32>("v", rows),
+            i64(rows),
+            i64(c),
+            float.span_of("out", n),
+        ];
         // SAFETY: the kernel reads rows × c values and rows factors and writes rows × c values.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "mul_rows"), threads(n), params) }
     }
@@ -202,7 +208,13 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn row_dot(gpu: &Gpu, float: Float, rows: usize, c: usize) -> Result<Launch, GpuError> {
         let n = rows * c;
-        let params = vec![float.of("x", n), float.of("y", n), i64(rows), i64(c), of::<f32>("out", rows)];
+        let params = vec![
+            float.span_of("x", n),
+            float.span_of("y", n),
+            i64(rows),
+            i64(c),
+            span_of::<f32>("out", rows),
+        ];
         // SAFETY: the kernel reads two matrices of rows × c values and writes rows; the block is whole warps.
         unsafe { Launch::new(gpu, "reduce", kernel!(float, "row_dot"), warps(rows), params) }
     }

@@ -137,7 +137,7 @@ multiversion! {
 
 /// The CUDA kernels: `cuda/replay.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, blocks, i32, i64, int, of, threads, threads_per_row, u32};
+    use crate::gpu::launch::{Launch, blocks, i32, i64, int, span_of, threads, threads_per_row, u32};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
@@ -147,12 +147,12 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn gather(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("buffer", rows * row),
+            span_of::<f32>("buffer", rows * row),
             i32(int("gather", rows)?),
             i64(row),
-            of::<i32>("index", n),
+            span_of::<i32>("index", n),
             i32(int("gather", n)?),
-            of::<f32>("out", n * row),
+            span_of::<f32>("out", n * row),
         ];
         // SAFETY: the kernel reads n indices, and rows of the buffer only where the index lies inside; it writes n
         // rows.
@@ -176,12 +176,17 @@ pub mod cuda {
         /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, rows: usize, row: usize, n: usize) -> Result<Self, GpuError> {
             let count = i32(int("scatter", n)?);
-            let (index, slots) = (of::<i32>("index", n), of::<i32>("slots", n));
+            let (index, slots) = (span_of::<i32>("index", n), span_of::<i32>("slots", n));
             let params = vec![index, count.clone(), i32(int("scatter", rows)?), slots.clone()];
             // SAFETY: the kernel reads n indices and writes n slots, each below `rows` or −1.
             let find = unsafe { Launch::new(gpu, "replay", "replay_slots", threads(n), params)? };
-            let params =
-                vec![of::<f32>("x", n * row), i64(row), slots, count, of::<f32>("buffer", rows * row)];
+            let params = vec![
+                span_of::<f32>("x", n * row),
+                i64(row),
+                slots,
+                count,
+                span_of::<f32>("buffer", rows * row),
+            ];
             let size = threads_per_row(row.div_ceil(4), n);
             // SAFETY: the kernel reads n slots and rows and writes rows of the buffer that the slots name.
             let write = unsafe { Launch::new(gpu, "replay", "replay_scatter_f32", size, params)? };
@@ -222,20 +227,20 @@ pub mod cuda {
         stream: u32,
     ) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("x", n * row),
-            of::<i32>("kind", n),
-            of::<i32>("class", n),
-            of::<u8>("images", images * row),
-            of::<i32>("offsets", classes + 1),
-            of::<f32>("means", classes * row),
+            span_of::<f32>("x", n * row),
+            span_of::<i32>("kind", n),
+            span_of::<i32>("class", n),
+            span_of::<u8>("images", images * row),
+            span_of::<i32>("offsets", classes + 1),
+            span_of::<f32>("means", classes * row),
             i32(int("restart", images)?),
             i32(int("restart", classes)?),
-            of::<i32>("seed", 2),
-            of::<i32>("step", 1),
+            span_of::<i32>("seed", 2),
+            span_of::<i32>("step", 1),
             u32(0),
             u32(stream),
             i32(int("restart", row)?),
-            of::<f32>("out", n * row),
+            span_of::<f32>("out", n * row),
         ];
         if n == 0 || n > 65_535 {
             return Err(GpuError::shape("restart", format!("{n} chains")));

@@ -11,7 +11,7 @@ use crate::cpu::simd::multiversion;
 use crate::cpu::vector::Arithmetic;
 use crate::cpu::{Cpu, Real, Simd, for_parts};
 pub use crate::ops::grouped::Grouped;
-use crate::ops::grouped::{Chunks, repeat, room};
+use crate::ops::grouped::{Chunks, repeat, repeat_buffer};
 
 /// The coefficients of one group, from `[groups, c]` or `[c]`.
 fn coefficient<T>(v: &[T], c: usize, group: usize) -> &[T] {
@@ -54,7 +54,7 @@ pub fn cpu<T: Real>(
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, y, grain, |t, y| {
         let at = t * grain;
-        let (mut m, mut a, mut b) = (room(), room(), room());
+        let (mut m, mut a, mut b) = (repeat_buffer(), repeat_buffer(), repeat_buffer());
         let shift = repeat(shift, &mut b);
         shape.pieces(at, y.len(), |g, r| {
             let y = &mut y[r.start - at..r.end - at];
@@ -139,7 +139,8 @@ pub fn grad_cpu<T: Real>(cpu: &Cpu, shape: &Grouped, leak: f64, g: &GradArgs<'_,
     let (c, grain) = (shape.c, shape.grain());
     for_parts(cpu, dx, grain, |t, dx| {
         let at = t * grain;
-        let (mut m, mut s, mut h, mut a, mut b) = (room(), room(), room(), room(), room());
+        let (mut m, mut s, mut h, mut a, mut b) =
+            (repeat_buffer(), repeat_buffer(), repeat_buffer(), repeat_buffer(), repeat_buffer());
         let shift = repeat(g.shift, &mut h);
         shape.pieces(at, dx.len(), |group, r| {
             let dx = &mut dx[r.start - at..r.end - at];
@@ -275,7 +276,7 @@ impl Reduce {
         let (mean, k) = k[group * 3 * self.span..][..3 * self.span].split_at(self.span);
         let (scale, shift) = k.split_at(self.span);
         let terms = Slopes { x, dy, mean, scale, shift, leak: T::of(self.leak) };
-        columns::sums(simd, &terms, self.chunks.shape().c, self.chunks.far(), part);
+        columns::sums(simd, &terms, self.chunks.shape().c, self.chunks.prefetch(), part);
     }
 
     /// What the block `dy` that starts at element `first` gives, in its part of the workspace; x is the whole tensor.

@@ -34,7 +34,7 @@ pub fn cpu<T: Real>(
 
 /// The CUDA kernels: `cuda/sgd.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
 
     /// One step of n weights. Spans: w, v, g, the learning rate, w', v', and with `copy` w' in bf16; w' may be w and v'
@@ -44,16 +44,16 @@ pub mod cuda {
     /// Errors of compiling and loading the kernel.
     pub fn step(gpu: &Gpu, momentum: f64, decay: f64, copy: bool, n: usize) -> Result<Launch, GpuError> {
         let params = vec![
-            of::<f32>("w", n),
-            of::<f32>("v", n),
-            of::<f32>("g", n),
-            of::<f32>("lr", 1),
+            span_of::<f32>("w", n),
+            span_of::<f32>("v", n),
+            span_of::<f32>("g", n),
+            span_of::<f32>("lr", 1),
             i64(n),
             f32(momentum),
             f32(decay),
-            of::<f32>("w'", n),
-            of::<f32>("v'", n),
-            if copy { Float::Bf16.of("w' in bf16", n) } else { NULL },
+            span_of::<f32>("w'", n),
+            span_of::<f32>("v'", n),
+            if copy { Float::Bf16.span_of("w' in bf16", n) } else { NULL },
         ];
         // SAFETY: the kernel reads n weights, velocities and gradients and one rate, and writes n weights and
         // velocities, and n copies unless that is null.

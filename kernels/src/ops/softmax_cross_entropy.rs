@@ -25,7 +25,7 @@ pub fn grad_cpu<T: Real>(c: usize, x: &[T], label: &[i32], dloss: &[T], dx: &mut
 
 /// The CUDA kernels: `cuda/softmax_cross_entropy.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Launch, i64, of, warps};
+    use crate::gpu::launch::{Launch, i64, span_of, warps};
     use crate::gpu::{Gpu, GpuError};
 
     /// The loss of each row. Spans: x, label, loss.
@@ -33,8 +33,8 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn loss(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
-        let (x, label) = (of::<f32>("x", rows * cols), of::<i32>("label", rows));
-        let params = vec![x, label, of::<f32>("loss", rows), i64(rows), i64(cols)];
+        let (x, label) = (span_of::<f32>("x", rows * cols), span_of::<i32>("label", rows));
+        let params = vec![x, label, span_of::<f32>("loss", rows), i64(rows), i64(cols)];
         // SAFETY: the kernel reads rows × cols logits and rows labels, and writes rows losses; the block is whole
         // warps.
         unsafe { Launch::new(gpu, "softmax_cross_entropy", "softmax_cross_entropy_f32", warps(rows), params) }
@@ -45,8 +45,8 @@ pub mod cuda {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn grad(gpu: &Gpu, rows: usize, cols: usize) -> Result<Launch, GpuError> {
-        let (x, label) = (of::<f32>("x", rows * cols), of::<i32>("label", rows));
-        let (dloss, dx) = (of::<f32>("dloss", rows), of::<f32>("dx", rows * cols));
+        let (x, label) = (span_of::<f32>("x", rows * cols), span_of::<i32>("label", rows));
+        let (dloss, dx) = (span_of::<f32>("dloss", rows), span_of::<f32>("dx", rows * cols));
         let params = vec![x, label, dloss, dx, i64(rows), i64(cols)];
         let (op, name) = ("softmax_cross_entropy", "softmax_cross_entropy_grad_f32");
         // SAFETY: the kernel reads rows × cols logits, rows labels and gradients, and writes rows × cols values.

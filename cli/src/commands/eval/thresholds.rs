@@ -22,7 +22,7 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     let valid = (&data.set, data.split.valid.as_slice());
     let progress = &mut |done, total| stages.report("scoring valid", done, total);
     let thresholds = fit(&model, valid, [a.alpha, a.ood_alpha], progress)?;
-    let facts = thresholds.facts.clone();
+    let facts = thresholds.values.clone();
     let at = match &a.output {
         Some(path) => {
             model.set_thresholds(thresholds);

@@ -33,7 +33,7 @@ fn a_model_comes_back_from_file_and_memory() {
     let bytes = fs::read(&path).unwrap();
     let (status, from_memory) = load_memory(&context, &bytes);
     well(status);
-    // The file may go, even before its bank has been looked at.
+    // The file may be deleted even before its start samples have been read.
     fs::remove_file(&path).unwrap();
     assert_eq!(logits(model.0), logits(from_file.0));
     assert_eq!(logits(model.0), logits(from_memory.0));

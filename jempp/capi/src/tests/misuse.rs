@@ -80,7 +80,7 @@ fn freed_foreign_and_made_up_handles_are_known_as_such() {
     let was = logits(model.0);
     well(was.0);
     refused(logits(context.0.cast()).0, ARGUMENT, "a handle of another type");
-    refused(logits(core::ptr::without_provenance(48)).0, ARGUMENT, "it was freed, or never made");
+    refused(logits(core::ptr::without_provenance(48)).0, ARGUMENT, "it was freed, or never created");
     refused(step(model.0.cast()), ARGUMENT, "a handle of another type");
     // Freeing by the wrong function does nothing.
     jempp_context_free(model.0.cast());
@@ -90,7 +90,7 @@ fn freed_foreign_and_made_up_handles_are_known_as_such() {
     let freed = core::mem::replace(&mut model.0, null_mut());
     jempp_model_free(freed);
     jempp_model_free(freed);
-    refused(logits(freed).0, ARGUMENT, "it was freed, or never made");
+    refused(logits(freed).0, ARGUMENT, "it was freed, or never created");
     // A number is never given out again.
     let other = super::model();
     assert_ne!(other.0, freed);
@@ -110,7 +110,7 @@ fn lengths_must_be_exact() {
         }
         refused(jempp_logits(model.0, xp, usize::MAX, yp, 10), ARGUMENT, "more than memory can hold");
         let most = usize::MAX / PIXELS;
-        refused(jempp_log_density(model.0, xp, most, yp, most), ARGUMENT, "longer than memory can be");
+        refused(jempp_log_density(model.0, xp, most, yp, most), ARGUMENT, "exceeds the address space");
         refused(jempp_log_density(model.0, xp, 2, yp, 1), ARGUMENT, "not the 2 needed");
         refused(jempp_input_grad(model.0, xp, 1, null(), yp, 63), ARGUMENT, "not the 64 needed");
         refused(jempp_sample(model.0, null(), 1, yp, 128), ARGUMENT, "not the 64 needed");
@@ -165,7 +165,11 @@ fn options_say_how_large_they_are() {
         well(jempp_context_create((&raw const newer).cast(), &raw mut made));
         jempp_context_free(made);
         newer.1 = 1;
-        refused(jempp_context_create((&raw const newer).cast(), &raw mut made), ARGUMENT, "byte 40 is set");
+        refused(
+            jempp_context_create((&raw const newer).cast(), &raw mut made),
+            ARGUMENT,
+            "byte 40, which this version does not know, is not zero",
+        );
     }
 }
 

@@ -55,12 +55,12 @@ fn a_panic_in_another_thread_is_no_message_of_this_one() {
 fn a_context_and_a_trainer_are_for_one_at_a_time() {
     let context = context();
     let found = find::<jempp_context>(context.0).unwrap();
-    let turn = found.body.turn().unwrap();
+    let guard = found.body.acquire().unwrap();
     let mut made = null_mut();
     // SAFETY: a text that ends, and room for a pointer.
     let mut create = || unsafe { jempp_trainer_create(context.0, c(CONFIG).as_ptr(), &raw mut made) };
     refused(create(), JEMPP_ERR_BUSY, "another thread is using this context");
-    drop(turn);
+    drop(guard);
     well(create());
     let trainer = Owned(made, jempp_trainer_free);
     let model = snapshot(&trainer);

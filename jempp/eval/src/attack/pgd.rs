@@ -3,11 +3,12 @@
 //! Invariants: every iterate is within the ball and the box [−1, 1]; random starts depend only on (seed, image, restart), so
 //! that the outcome for an image does not depend on the other images of the batch.
 
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::ball::Norm;
 use jempp::metrics::argmax;
 use jempp::model::{Loss, Model};
+use jempp::streams;
 
 /// A classifier under attack.
 pub trait Victim {
@@ -165,7 +166,7 @@ impl Pgd {
         for i in &active {
             if self.random_start || restart > 0 {
                 let step = RESTART + (restart << 24) + t.numbers[*i];
-                let mut rng = Philox::new(self.seed, Stream::Eval, step);
+                let mut rng = Philox::new(self.seed, streams::EVAL, step);
                 x.extend(self.norm.random(image(*i), epsilon, &mut rng));
             } else {
                 x.extend_from_slice(image(*i));
@@ -210,6 +211,7 @@ fn retain<T: Copy>(values: &mut Vec<T>, keep: &[bool], width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
     use proptest::prelude::*;
 
     /// logits = W x + b.
@@ -245,7 +247,7 @@ mod tests {
     }
 
     fn linear(seed: u64, px: usize) -> (Linear, Vec<f32>) {
-        let mut rng = Philox::new(seed, Stream::Test, 9);
+        let mut rng = Philox::new(seed, Stream::TEST, 9);
         let mut row = || (0..px).map(|_| rng.normal()).collect::<Vec<f32>>();
         let model = Linear { w: vec![row(), row()], b: vec![0.1, -0.2] };
         let x = row().iter().map(|v| (0.3 * v).clamp(-0.6, 0.6)).collect();

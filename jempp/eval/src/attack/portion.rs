@@ -2,10 +2,11 @@
 
 use super::pgd::{LabelledBatch, MAX_RESTARTS};
 use super::plan::Attack;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::metrics::argmax;
 use jempp::model::{Loss, Model};
+use jempp::streams;
 use jempp_data::{Dataset, plain_batch};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ impl PortionAttack<'_> {
             tick()?;
             let px = x.len() / labels.len();
             let perturbed = |(i, image): (&u32, &[f32])| {
-                let mut rng = Philox::new(self.seed, Stream::Eval, NOISE + (draw << 24) + i);
+                let mut rng = Philox::new(self.seed, streams::EVAL, NOISE + (draw << 24) + i);
                 // Pixels in [−1, 1] are twice as far apart as in [0, 1].
                 norm.random(image, 2.0 * self.epsilon, &mut rng)
             };

@@ -9,7 +9,7 @@ mod resize;
 mod variant;
 mod weights;
 
-use engine::{Device, Host, Plan, Products, Spec, State, Tape, Var};
+use engine::{Device, HostTensor, Plan, Products, Spec, State, Tape, Var};
 use graph::Graph;
 use jempp::{Error, Result};
 use jempp_formats::container::Container;
@@ -77,7 +77,7 @@ impl Inception {
                  that they are of (--variant)"
             ))
         })?;
-        let batch = BATCH[usize::from(device.as_gpu().is_some())];
+        let batch = BATCH[usize::from(device.is_gpu())];
         let mut state = State::on(&device);
         let mut tape = Tape::new();
         let x = tape.input("images", Spec::f32(&[batch, side, side, 3]));
@@ -122,7 +122,7 @@ impl Inception {
         let px = self.side * self.side * 3;
         let n = batch.len() / px;
         batch.resize(self.batch * px, 0.0);
-        self.plan.run_shared(&self.state, &[(self.x, Host::F32(batch))])?;
+        self.plan.run_shared(&self.state, &[(self.x, HostTensor::F32(batch))])?;
         let take = |v: Var, out: &mut Vec<f32>, width: usize| -> Result<()> {
             out.extend_from_slice(&self.plan.fetch::<f32>(v)?[..n * width]);
             Ok(())

@@ -4,7 +4,8 @@
 //! bootstrap replicate costs one pass over the groups; NaN scores are an error.
 
 use crate::estimate::Estimate;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
+use jempp::streams;
 use jempp::{Error, Result};
 use jempp_data::eval_stream;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl Ranking {
         let mut draws: [Vec<f64>; 4] = Default::default();
         let [mut p, mut n] = [vec![0; self.groups], vec![0; self.groups]];
         for r in 0..replicates {
-            let mut rng = Philox::new(seed, Stream::Eval, eval_stream::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, eval_stream::BOOTSTRAP + r as u32);
             for (side, counts) in [(&self.inside, &mut p), (&self.outside, &mut n)] {
                 counts.fill(0);
                 for _ in 0..side.len() {
@@ -136,6 +137,7 @@ fn separation(inside: &[u32], outside: &[u32]) -> Separation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::rng::Stream;
     use jempp::metrics::auroc;
     use proptest::prelude::*;
 
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn intervals_hold_the_value_and_shrink() {
         let scores = |n: usize, shift: f64| -> Vec<f64> {
-            let mut rng = Philox::new(3, Stream::Test, n as u32);
+            let mut rng = Philox::new(3, Stream::TEST, n as u32);
             (0..n).map(|_| f64::from(rng.normal()) + shift).collect()
         };
         let width = |n| {

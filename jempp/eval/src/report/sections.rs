@@ -9,7 +9,7 @@ use crate::figures;
 use crate::ood::OodDetection;
 use crate::samples::SampleDiagnostics;
 use crate::summary::Summary;
-use jempp::model::thresholds::Facts;
+use jempp::model::thresholds::ThresholdValues;
 use jempp::run::curves;
 use jempp_formats::plot::escape;
 
@@ -60,7 +60,7 @@ fn results(s: &Summary) -> String {
     out + &s.thresholds.as_ref().map(abstention).unwrap_or_default()
 }
 
-fn abstention(t: &Facts) -> String {
+fn abstention(t: &ThresholdValues) -> String {
     format!(
         "<h3>Abstention</h3>\n<p>Temperature {:.4}. Abstains unless exactly one class reaches the probability {:.4} (α = {}), \
          or if the p-value of log p(x) is below {}.</p>\n{}",

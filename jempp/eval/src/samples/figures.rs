@@ -3,12 +3,13 @@
 use super::Picture;
 use super::nearest::{NearestNeighbours, nearest_neighbours};
 use crate::progress::{ProgressFn, report_progress};
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::evaluation::{EvalData, append, images, log_density};
 use jempp::metrics::{argmax, softmax};
 use jempp::model::{Model, Scores};
 use jempp::sampling::draw::{Film, SampleOptions, Start, sample, sample_filmed};
+use jempp::streams;
 use jempp_formats::grid::{save_animation, save_cells, save_grid};
 use std::iter::repeat;
 use std::path::Path;
@@ -69,7 +70,7 @@ impl<'a> SampleFigures<'a> {
 
     /// Mean and samples of each class Gaussian, from which chains start, if the model has them.
     pub(super) fn class_gaussians(&mut self) -> Result<()> {
-        let Some(start) = self.model.bank()? else { return Ok(()) };
+        let Some(start) = self.model.start_samples()? else { return Ok(()) };
         let px = self.pixels();
         let mut cells: Vec<Option<&[f32]>> = Vec::new();
         for (k, mean) in start.means.chunks_exact(px).enumerate().take(MAX_CLASSES) {
@@ -159,7 +160,7 @@ impl<'a> SampleFigures<'a> {
         let px = self.pixels();
         let scores = self.scores(chains, progress)?;
         let mut order: Vec<usize> = (0..chains.len() / px).collect();
-        Philox::new(self.seed, Stream::Sample, ORDER).shuffle(&mut order);
+        Philox::new(self.seed, streams::SAMPLE, ORDER).shuffle(&mut order);
         let image = |i: usize| &chains[i * px..(i + 1) * px];
         let any: Vec<Option<&[f32]>> = order.iter().take(100).map(|i| Some(image(*i))).collect();
         self.cells("buffer.png", &any, "Chains of the replay buffer, in random order.")?;

@@ -1,12 +1,13 @@
 //! Diagnostics of a replay buffer: ages of its chains, saturation, and how far chains still move.
 
-use engine::ops::replay::Kind;
-use engine::rng::{Philox, Stream};
+use engine::ops::replay::RestartKind;
+use engine::rng::Philox;
 use jempp::Result;
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::sampling::Draw;
 use jempp::sampling::draw::{SampleOptions, Start, sample};
+use jempp::streams;
 use serde::{Deserialize, Serialize};
 
 /// Chains that are continued to measure how far they move.
@@ -63,7 +64,7 @@ pub fn chain_ages(config: &Config, iterations: u32) -> ChainAges {
         let draw = Draw::new(s, n, config.seed, round, &offsets, None);
         let outcome = |(row, kind): (&i32, &i32)| {
             let row = *row as usize;
-            if *kind == Kind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
+            if *kind == RestartKind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
         };
         let outcomes: Vec<(u32, u32)> = draw.index.iter().zip(&draw.kind).map(outcome).collect();
         // If a row is picked twice, the later chain is written last, as in the scatter of the training program.
@@ -93,7 +94,7 @@ pub(super) fn diagnose(
     let px = model.network().pixels();
     let n = buffer.len() / px;
     let mut order: Vec<usize> = (0..n).collect();
-    Philox::new(seed, Stream::Sample, CHOICE).shuffle(&mut order);
+    Philox::new(seed, streams::SAMPLE, CHOICE).shuffle(&mut order);
     let some: Vec<f32> =
         order.iter().take(CONTINUED).flat_map(|i| buffer[i * px..(i + 1) * px].iter().copied()).collect();
     let options =
@@ -101,7 +102,7 @@ pub(super) fn diagnose(
     let after = sample(model, &options, &mut |_, _| true)?;
     let squares: f64 = some.iter().zip(&after.images).map(|(a, b)| f64::from(a - b).powi(2)).sum();
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len().max(1) as f64;
-    let done = model.facts.get("step").and_then(|s| s.parse().ok());
+    let done = model.metadata.get("step").and_then(|s| s.parse().ok());
     Ok(BufferDiagnostics {
         n,
         saturation: saturation(buffer),

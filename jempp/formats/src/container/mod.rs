@@ -253,9 +253,8 @@ impl Container {
     /// The first float that is NaN or infinite: its tensor, its place in the values, itself.
     pub fn first_non_finite(&self) -> Option<(&Tensor, usize, f32)> {
         self.tensors.iter().find_map(|t| {
-            let TensorData::F32(values) = &t.data else { return None };
-            let at = values.iter().position(|v| !v.is_finite())?;
-            Some((t, at, values[at]))
+            let (at, v) = non_finite(t)?;
+            Some((t, at, v))
         })
     }
 
@@ -264,13 +263,21 @@ impl Container {
     /// # Errors
     /// [`Error::Format`] naming the tensor and the place of the first.
     pub fn check_finite(&self) -> Result<()> {
-        match self.first_non_finite() {
-            None => Ok(()),
-            Some((t, at, v)) => {
-                let name = format::shown(&t.name);
-                Err(self.wrong(format!("tensor `{name}`: value {at} of {} is {v}", t.data.len())))
-            }
-        }
+        self.tensors.iter().try_for_each(|t| self.check_finite_values(t))
+    }
+
+    /// Refuses floats of the tensor `name` that are NaN or infinite; a missing tensor passes.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the tensor and the place of the first.
+    pub fn check_finite_tensor(&self, name: &str) -> Result<()> {
+        self.get(name).map_or(Ok(()), |t| self.check_finite_values(t))
+    }
+
+    fn check_finite_values(&self, t: &Tensor) -> Result<()> {
+        let Some((at, v)) = non_finite(t) else { return Ok(()) };
+        let name = format::shown(&t.name);
+        Err(self.wrong(format!("tensor `{name}`: value {at} of {} is {v}", t.data.len())))
     }
 
     /// That the file is not what it should be.
@@ -280,4 +287,11 @@ impl Container {
             None => Error::Format(why),
         }
     }
+}
+
+/// The first float of a tensor that is NaN or infinite: its place in the values, itself.
+fn non_finite(t: &Tensor) -> Option<(usize, f32)> {
+    let TensorData::F32(values) = &t.data else { return None };
+    let at = values.iter().position(|v| !v.is_finite())?;
+    Some((at, values[at]))
 }

@@ -84,7 +84,7 @@ fn without_last_the_newest_is_taken_and_it_is_said() {
     fs::remove_file(dir.path().join("last")).unwrap();
     let (found, warnings) = load_last(dir.path()).unwrap();
     assert_eq!(found.step, 2);
-    assert!(warnings[0].contains("last: missing or no pointer"), "{warnings:?}");
+    assert!(warnings[0].contains("last: missing, or not a pointer"), "{warnings:?}");
 }
 
 #[test]

@@ -1,14 +1,15 @@
-//! A graph being built, in the order in which it runs.
+//! Building an ONNX graph, in execution order.
 //!
-//! Invariant: a node's inputs are the graph's input, initialisers or outputs of earlier nodes.
+//! Invariant: a node's inputs are inputs of the graph, initializers or outputs of earlier nodes.
 
 use super::messages::{Attribute, Dim, Extent, Graph, Node, Shape, Tensor, TensorType, Type, ValueInfo};
 
-/// `TensorProto.FLOAT` and `TensorProto.INT64`.
+/// `TensorProto.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.INT64`.
 pub(super) const INT64: i32 = 7;
 
-/// A constant of a node.
+/// The value of a node's attribute.
 pub(super) enum Constant<'a> {
     Float(f32),
     Int(i64),
@@ -21,7 +22,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Adds a node with one output, whose name it takes and gives back.
+    /// Adds a node with one output, which has the node's name; returns that name.
     pub fn node(
         &mut self,
         op: &str,
@@ -40,13 +41,13 @@ impl Builder {
         name.to_owned()
     }
 
-    /// Adds float32 values, as they lie in the shape `dims`.
+    /// Adds an initializer of float32 `values` in row-major order; returns its name.
     pub fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
         let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, dims.iter().map(|d| *d as i64).collect(), FLOAT, raw)
     }
 
-    /// Adds a list of int64.
+    /// Adds an initializer, a list of int64; returns its name.
     pub fn ints(&mut self, name: &str, values: &[i64]) -> String {
         let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, vec![values.len() as i64], INT64, raw)
@@ -67,7 +68,7 @@ fn attribute(name: &str, c: &Constant<'_>) -> Attribute {
     }
 }
 
-/// An input or output: float32, any number of items of the shape `dims`.
+/// An input or output: float32 with a dynamic batch axis followed by `dims`.
 pub(super) fn value(name: &str, dims: &[usize], doc: &str) -> ValueInfo {
     let batch = Dim { extent: Some(Extent::Name("n".into())) };
     let fixed = dims.iter().map(|d| Dim { extent: Some(Extent::Value(*d as i64)) });

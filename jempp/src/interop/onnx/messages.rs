@@ -1,6 +1,6 @@
-//! The messages of an ONNX file, as `onnx.proto` numbers their fields (IR version 8).
+//! The protobuf messages of ONNX files, with the field numbers of `onnx.proto` (IR version 8).
 //!
-//! Only what is written here is there.
+//! Only the fields that are written here are declared.
 
 use prost::Message;
 
@@ -76,7 +76,7 @@ pub(super) struct Attribute {
     pub i: Option<i64>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
-    /// 1 float, 2 int, 7 ints.
+    /// Type of the attribute: 1 float, 2 int, 7 ints.
     #[prost(int32, tag = "20")]
     pub kind: i32,
 }
@@ -85,7 +85,7 @@ pub(super) struct Attribute {
 pub(super) struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
-    /// 1 float32, 7 int64.
+    /// Data type: 1 float32, 7 int64.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
     #[prost(string, tag = "8")]

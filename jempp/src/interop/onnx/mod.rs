@@ -1,7 +1,7 @@
-//! A model as an ONNX file: images in, logits and unnormalised log density out.
+//! Writing a model as an ONNX file: input images, outputs logits and unnormalised log density.
 //!
-//! Invariants: the graph computes what [`Model::scores`] does, in evaluation mode; tensors keep their published names and
-//! orders (images N×C×H×W, filters O×I×H×W); any number of images can be given at once.
+//! Invariants: the graph computes what [`Model::scores`] computes; tensors keep their published names and axis orders (images
+//! N×C×H×W, filters O×I×H×W); the batch size is dynamic.
 
 mod graph;
 mod messages;
@@ -16,37 +16,37 @@ use messages::{Entry, Model as File, OperatorSet};
 use prost::Message;
 use std::path::Path;
 
-/// Version of ONNX's operators, and of the file format that came with it.
+/// Version of the ONNX operator set, and of the file format introduced with it.
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 
-/// The second output.
+/// Name of the second output.
 const DENSITY: &str = "log_density";
 
-/// What becomes of batch norm.
+/// How batch norm is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
-    /// Between a block's convolutions it becomes part of the first, elsewhere (a sum is normalised, which the shortcut
-    /// takes raw) a factor and a summand a channel.
+    /// Folded: the one between a block's convolutions into the first of them, the others into a multiplication and an addition
+    /// per channel, since the shortcut also uses their input.
     #[default]
     Fold,
-    /// It stays, with its four tensors.
+    /// Kept as `BatchNormalization` with its four tensors.
     Keep,
 }
 
-/// Writes `model` to `path`, whole or not at all, replacing a file that is there.
+/// Writes `model` to `path`, atomically replacing an existing file.
 ///
 /// # Errors
-/// [`Error::Data`] for a model beyond the 2 GiB that ONNX's encoding holds; [`Error::Io`].
+/// [`Error::Data`] for a model larger than 2 GiB, the limit of ONNX's protobuf encoding; [`Error::Io`].
 pub fn write(path: &Path, model: &Model, bn: BatchNorm) -> Result<()> {
     let bytes = to_bytes(model, bn)?;
     Ok(write_atomic(path, |w| w.write_all(&bytes))?)
 }
 
-/// The file as bytes; equal models give equal bytes.
+/// The ONNX file of `model` as bytes; equal models give equal bytes.
 ///
 /// # Errors
-/// [`Error::Data`] for a model beyond 2 GiB.
+/// [`Error::Data`] for a model larger than 2 GiB.
 pub fn to_bytes(model: &Model, bn: BatchNorm) -> Result<Vec<u8>> {
     let network = model.network();
     let mut e = Export { model, network, bn, b: Builder::default() };
@@ -65,12 +65,12 @@ pub fn to_bytes(model: &Model, bn: BatchNorm) -> Result<Vec<u8>> {
         doc_string: "A joint energy-based model: classifier and unnormalised log density".into(),
         graph: Some(graph),
         opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
-        metadata: model.facts.iter().map(entry).collect(),
+        metadata: model.metadata.iter().map(entry).collect(),
     };
     if i32::try_from(file.encoded_len()).is_err() {
         let bytes = file.encoded_len();
         return Err(Error::Data(format!(
-            "as ONNX the model has {bytes} bytes, and a file holds at most 2 GiB"
+            "as ONNX the model would be {bytes} bytes; the format allows at most 2 GiB"
         )));
     }
     Ok(file.encode_to_vec())
@@ -83,7 +83,7 @@ struct Export<'a> {
     b: Builder,
 }
 
-/// Factor and summand a channel.
+/// Scale and shift per channel.
 type Affine = (Vec<f32>, Vec<f32>);
 
 impl Export<'_> {
@@ -93,7 +93,7 @@ impl Export<'_> {
         let mut x = self.conv("images", network.conv1, None)?;
         for block in &network.blocks {
             let n = self.norm(&x, block.bn1, [h, w])?;
-            // Nothing but bn2 sees what conv1 gives, so it can be part of it.
+            // Only bn2 uses the output of conv1, so it can be folded into conv1.
             let folded = self.folded(block.bn2)?;
             let mut n = self.conv(&n, block.conv1, folded.as_ref())?;
             n = match folded {
@@ -123,7 +123,8 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// The largest logit is taken out and added again: not every runtime does so inside, and e¹⁰⁰ overflows.
+    /// Subtracts the largest logit before the exponentials and adds it afterwards, as e¹⁰⁰ overflows and not every runtime does
+    /// so itself.
     fn log_sum_exp(&mut self, logits: &str) {
         let along = |keep| [("axes", Constant::Ints(&[1])), ("keepdims", Constant::Int(keep))];
         let wide = self.b.node("ReduceMax", "largest.wide", &[logits], &along(1));
@@ -133,7 +134,7 @@ impl Export<'_> {
         self.b.node("Add", DENSITY, &[&rest, &largest], &[]);
     }
 
-    /// Parameter `i` in the order of a file: its name, shape and values.
+    /// Name, shape and values of parameter `i`, in the axis order of files.
     fn parameter(&self, i: usize) -> Result<(String, Vec<usize>, Vec<f32>)> {
         let p = &self.network.parameters[i];
         let t = write_tensor(&p.name, &p.slot.spec, &get(self.model.state(), p.slot)?)?;
@@ -143,13 +144,13 @@ impl Export<'_> {
         }
     }
 
-    /// Adds parameter `i`, and gives its name.
+    /// Adds parameter `i` as an initializer, and returns its name.
     fn weights(&mut self, i: usize) -> Result<String> {
         let (name, shape, values) = self.parameter(i)?;
         Ok(self.b.floats(&name, &shape, &values))
     }
 
-    /// A convolution, followed by `affine` if there is one.
+    /// Adds a convolution, with `affine` folded into it if given.
     fn conv(&mut self, x: &str, c: ConvRef, affine: Option<&Affine>) -> Result<String> {
         let (weight, shape, mut w) = self.parameter(c.weight)?;
         let (bias, channels, mut b) = self.parameter(c.bias)?;
@@ -167,7 +168,7 @@ impl Export<'_> {
             ("strides", Constant::Ints(&[stride, stride])),
             ("pads", Constant::Ints(&[pad; 4])),
         ];
-        Ok(self.b.node("Conv", stem(&weight), &[x, &w, &b], &constants))
+        Ok(self.b.node("Conv", layer_name(&weight), &[x, &w, &b], &constants))
     }
 
     fn linear(&mut self, x: &str, (weight, bias): (usize, usize), name: &str) -> Result<String> {
@@ -180,7 +181,7 @@ impl Export<'_> {
         self.b.node("LeakyRelu", &format!("{x}.leaky"), &[x], &[("alpha", Constant::Float(leak))])
     }
 
-    /// Batch norm `i` as a factor and a summand, where it is to be folded.
+    /// Batch norm `i` as scale and shift per channel, if it is to be folded.
     fn folded(&self, i: usize) -> Result<Option<Affine>> {
         let fold = self.bn == BatchNorm::Fold && self.network.config.norm == NormKind::Batch;
         let Some([gamma, beta]) = self.network.affine[i].filter(|_| fold) else { return Ok(None) };
@@ -194,10 +195,10 @@ impl Export<'_> {
         Ok(Some((scale.iter().map(|s| *s as f32).collect(), shift.map(|s| s as f32).collect())))
     }
 
-    /// Normalisation `i` of maps of the size `side`, and the rectifier after it.
+    /// Adds normalisation `i` of feature maps of height and width `side`, and the leaky ReLU after it.
     fn norm(&mut self, x: &str, i: usize, side: [usize; 2]) -> Result<String> {
         let Some([first, second]) = self.network.affine[i] else { return Ok(self.leaky(x)) };
-        let name = stem(&self.network.parameters[first].name).to_owned();
+        let name = layer_name(&self.network.parameters[first].name).to_owned();
         let y = match self.network.config.norm {
             NormKind::Batch => self.batch_norm(x, &name, i, [first, second])?,
             NormKind::Instance => {
@@ -232,11 +233,11 @@ impl Export<'_> {
         Ok(self.b.node("BatchNormalization", name, &[x, &gamma, &beta, &mean, &var], &[("epsilon", EPS)]))
     }
 
-    /// Mean 0 and variance 1 over each image: as one channel, and back.
+    /// Adds normalisation to mean 0 and variance 1 over each image: instance norm of the image reshaped to one channel.
     fn layer_norm(&mut self, x: &str, name: &str, channels: usize, [h, w]: [usize; 2]) -> String {
         let one = self.b.floats(&format!("{name}.one"), &[1], &[1.0]);
         let zero = self.b.floats(&format!("{name}.zero"), &[1], &[0.0]);
-        // An extent of 0 stands for that of the input, here the number of images.
+        // 0 copies the extent of the input, here the number of images.
         let line = self.b.ints(&format!("{name}.as_line"), &[0, 1, -1]);
         let maps = self.b.ints(&format!("{name}.as_maps"), &[0, channels as i64, h as i64, w as i64]);
         let x = self.b.node("Reshape", &format!("{name}.line"), &[x, &line], &[]);
@@ -245,7 +246,7 @@ impl Export<'_> {
         self.b.node("Reshape", &format!("{name}.maps"), &[&x, &maps], &[])
     }
 
-    /// One operation a channel with each of two parameters.
+    /// Adds one elementwise operation per channel with each of two parameters.
     fn affine(&mut self, x: &str, name: &str, params: [usize; 2], ops: [&str; 2]) -> Result<String> {
         let mut y = x.to_owned();
         for ((i, op), out) in params.into_iter().zip(ops).zip([format!("{name}.half"), name.to_owned()]) {
@@ -260,7 +261,7 @@ impl Export<'_> {
 const EPS: Constant<'static> = Constant::Float(BN_EPS as f32);
 
 /// The name of the layer that a parameter belongs to.
-fn stem(parameter: &str) -> &str {
+fn layer_name(parameter: &str) -> &str {
     parameter.rsplit_once('.').map_or(parameter, |(layer, _)| layer)
 }
 

@@ -4,8 +4,9 @@
 use super::messages::{Attribute, Extent, Graph, Node};
 use super::*;
 use crate::config::{Config, ModelConfig};
+use crate::streams;
 use engine::Device;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use std::collections::HashMap;
 
 /// Largest error of a float32 network of 10 layers, relative to the largest value.
@@ -21,7 +22,7 @@ fn model(change: impl Fn(&mut ModelConfig)) -> Model {
     let mut i = 0;
     Model::new(&Device::cpu(1), &config, |name, spec| {
         i += 1;
-        let mut rng = Philox::new(5, Stream::Init, i);
+        let mut rng = Philox::new(5, streams::INIT, i);
         let scale = if name.ends_with("weight") && spec.shape().len() > 1 { 0.2 } else { 0.5 };
         let centre = if name.ends_with("var") || name.ends_with("scale") { 1.2 } else { 0.1 };
         Ok((0..spec.len()).map(|_| centre + scale * (2.0 * rng.uniform() - 1.0)).collect())

@@ -1,13 +1,11 @@
-//! Published checkpoints of PyTorch, in and out. How files of `torch.save` are read is in [`jempp_formats::torch`].
+//! PyTorch files: writing a model as a published checkpoint, and reading the published class means and covariances.
+//! Published checkpoints are read by [`crate::model::published`], files of `torch.save` by [`jempp_formats::torch`].
 
-mod infer;
 mod moments;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use infer::{Hints, model};
-pub use moments::floats;
-pub use moments::{Moments, moments};
+pub use moments::{Moments, floats, moments};
 pub use write::write;

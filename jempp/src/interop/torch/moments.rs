@@ -1,20 +1,20 @@
-//! The published files of class means and covariances that chains started from, as draws that a model can carry.
+//! Start samples from the published files of class means and covariances.
 //!
-//! A mean file holds a tensor [classes, C·H·W] (or [classes, C, H, W]), a covariance file [classes, C·H·W, C·H·W]; chains
-//! started at draws of N(μ_y, Σ_y + 10⁻⁴ I), clipped to [−1, 1].
+//! A mean file holds a tensor [classes, C·H·W] (or [classes, C, H, W]), a covariance file [classes, C·H·W, C·H·W]. As in
+//! the published code, chains start from draws of N(μ_y, Σ_y + 10⁻⁴ I), clipped to [−1, 1].
 
-use super::infer;
 use crate::error::{Error, Result};
-use crate::model::Bank;
-use engine::rng::{Philox, Stream};
+use crate::model::StartSamples;
+use crate::streams;
+use engine::rng::Philox;
 use jempp_formats::container::{TensorData, layout};
-use jempp_formats::torch::Saved;
+use jempp_formats::torch::{Saved, View};
 use std::path::Path;
 
-/// What is added to the variance of each pixel value, as in the published code.
+/// Added to the variance of each pixel value, as in the published code.
 const RIDGE: f64 = 1e-4;
 
-/// Means and covariances of classes.
+/// Means and covariances of the pixel values of each class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     classes: usize,
@@ -25,10 +25,10 @@ pub struct Moments {
     covariances: Vec<f32>,
 }
 
-/// Reads a mean and a covariance file, given as bytes with their names.
+/// Reads a mean file and a covariance file, each given as its bytes and its path, which error messages name.
 ///
 /// # Errors
-/// [`Error::Format`] when one is damaged, or they do not fit each other or hold values that are not finite.
+/// [`Error::Format`] when one is damaged, their shapes do not match, or they hold values that are not finite.
 pub fn moments(mean: (&[u8], &Path), covariance: (&[u8], &Path)) -> Result<Moments> {
     let (mean, shape) = floats(mean)?;
     let classes = shape.first().copied().unwrap_or(0);
@@ -37,7 +37,7 @@ pub fn moments(mean: (&[u8], &Path), covariance: (&[u8], &Path)) -> Result<Momen
     let (covariances, found) = floats(covariance)?;
     if classes == 0 || values == 0 || found != [classes, values, values] {
         return Err(Error::Format(format!(
-            "{}: covariances {found:?} do not fit means {shape:?}: expected {:?}",
+            "{}: covariances {found:?} do not match means {shape:?}: expected {:?}",
             path.display(),
             [classes, values, values]
         )));
@@ -45,12 +45,15 @@ pub fn moments(mean: (&[u8], &Path), covariance: (&[u8], &Path)) -> Result<Momen
     Ok(Moments { classes, values, means: mean, covariances })
 }
 
-/// The values of the one tensor in a file, and its shape.
+/// The values and the shape of the only tensor in a file of `torch.save`, given as its bytes and its path.
+///
+/// # Errors
+/// [`Error::Format`] when the file is damaged, holds no tensor or several, or values that are not finite floats.
 pub fn floats((bytes, source): (&[u8], &Path)) -> Result<(Vec<f32>, Vec<usize>)> {
     let saved = Saved::open(bytes, source)?;
-    let tensor = saved.read("the tensor", &infer::lone(&saved)?)?;
+    let tensor = saved.read("the tensor", &single_tensor(&saved)?)?;
     let TensorData::F32(values) = tensor.data else {
-        return Err(saved.wrong("a tensor of whole numbers").into());
+        return Err(saved.wrong("a tensor of integers; floats are needed").into());
     };
     match values.iter().position(|v| !v.is_finite()) {
         Some(i) => Err(saved.wrong(format!("value {i} of {} is {}", values.len(), values[i])).into()),
@@ -58,25 +61,41 @@ pub fn floats((bytes, source): (&[u8], &Path)) -> Result<(Vec<f32>, Vec<usize>)>
     }
 }
 
+/// The only tensor in a file: the object itself, or the single tensor of a dict or list.
+fn single_tensor(saved: &Saved<'_>) -> Result<View> {
+    let root = saved.root();
+    let view =
+        View::of(root).ok_or_else(|| saved.wrong(format!("it holds {}, not one tensor", root.kind())))?;
+    Ok(view.map_err(|e| saved.wrong(e))?)
+}
+
 impl Moments {
-    /// A bank of `each` draws a class for a model of images `size` = [H, W, C].
+    /// Draws `each` start samples per class for a model of images of `size` [H, W, C].
     ///
     /// # Errors
-    /// [`Error::Data`] when the images are of another size or number of classes, or a covariance is none.
-    pub fn bank(&self, size: [usize; 3], classes: usize, each: usize, seed: u64) -> Result<Bank> {
+    /// [`Error::Data`] when size or number of classes do not match, or a covariance matrix is not positive definite.
+    pub fn start_samples(
+        &self,
+        size: [usize; 3],
+        classes: usize,
+        each: usize,
+        seed: u64,
+    ) -> Result<StartSamples> {
         let ([h, w, c], n) = (size, self.values);
         if self.classes != classes || h * w * c != n {
             return Err(Error::Data(format!(
-                "means of {} classes and {n} values do not fit a model of {classes} classes and images {size:?}",
+                "means of {} classes and {n} values do not match a model of {classes} classes and images {size:?}",
                 self.classes
             )));
         }
         let mut draws = Vec::with_capacity(classes * each * n);
         for class in 0..classes {
-            let factor = cholesky(&self.covariances[class * n * n..(class + 1) * n * n], n)
-                .map_err(|i| Error::Data(format!("class {class}: its covariance is none, at value {i}")))?;
+            let factor =
+                cholesky(&self.covariances[class * n * n..(class + 1) * n * n], n).map_err(|row| {
+                    Error::Data(format!("class {class}: its covariance is not positive definite (row {row})"))
+                })?;
             let mean = &self.means[class * n..(class + 1) * n];
-            let mut rng = Philox::new(seed, Stream::Sample, class as u32);
+            let mut rng = Philox::new(seed, streams::SAMPLE, class as u32);
             for _ in 0..each {
                 let z: Vec<f64> = (0..n).map(|_| f64::from(rng.normal())).collect();
                 draws.extend((0..n).map(|i| {
@@ -86,7 +105,7 @@ impl Moments {
             }
         }
         let labels = (0..classes * each).map(|i| (i / each) as i32).collect();
-        Ok(Bank {
+        Ok(StartSamples {
             means: layout::images_to_memory([classes, c, h, w], &self.means)?,
             draws: layout::images_to_memory([classes * each, c, h, w], &draws)?,
             classes: labels,
@@ -94,7 +113,8 @@ impl Moments {
     }
 }
 
-/// The lower factor L, L Lᵀ = `a` + 10⁻⁴ I, of n×n values; or where `a` is no covariance.
+/// The Cholesky factor L of n×n values: lower triangular, L Lᵀ = `a` + 10⁻⁴ I. Fails with the row at which the matrix
+/// turns out not to be positive definite.
 fn cholesky(a: &[f32], n: usize) -> Result<Vec<f64>, usize> {
     let mut l = vec![0.0f64; n * n];
     for i in 0..n {
@@ -117,7 +137,7 @@ fn cholesky(a: &[f32], n: usize) -> Result<Vec<f64>, usize> {
     Ok(l)
 }
 
-/// Σ xᵢyᵢ, in eight sums that a compiler can keep side by side.
+/// Σ xᵢyᵢ, in eight partial sums that the compiler can vectorise.
 fn dot(x: &[f64], y: &[f64]) -> f64 {
     let ((xs, x), (ys, y)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
     let mut sums = [0.0; 8];
@@ -133,7 +153,7 @@ mod tests {
 
     #[test]
     fn draws_have_the_means_and_covariances_of_their_class() {
-        // Images 1×2 of one channel... of two values: [v, w], correlated.
+        // Images 1×2 with one channel: two correlated values.
         let cov = [0.04f32, 0.02, 0.02, 0.03];
         let moments = Moments {
             classes: 2,
@@ -142,11 +162,11 @@ mod tests {
             covariances: [cov, [0.01, 0.0, 0.0, 0.02]].concat(),
         };
         let each = 20_000;
-        let bank = moments.bank([1, 2, 1], 2, each, 3).unwrap();
-        assert_eq!((bank.classes.len(), bank.classes[each]), (2 * each, 1));
-        assert_eq!(bank.means, [0.1, -0.2, 0.0, 0.3]);
+        let samples = moments.start_samples([1, 2, 1], 2, each, 3).unwrap();
+        assert_eq!((samples.classes.len(), samples.classes[each]), (2 * each, 1));
+        assert_eq!(samples.means, [0.1, -0.2, 0.0, 0.3]);
         let of = |i: usize| -> Vec<f64> {
-            bank.draws[..2 * each]
+            samples.draws[..2 * each]
                 .chunks_exact(2)
                 .map(|d| f64::from(d[i]) - f64::from(moments.means[i]))
                 .collect()
@@ -161,11 +181,11 @@ mod tests {
         ] {
             assert!((got - want).abs() < 0.001, "{got} {want}");
         }
-        assert!(moments.bank([2, 2, 1], 2, 1, 0).is_err());
+        assert!(moments.start_samples([2, 2, 1], 2, 1, 0).is_err());
     }
 
     #[test]
-    fn what_is_no_covariance_is_refused() {
+    fn matrices_that_are_not_positive_definite_are_refused() {
         assert_eq!(cholesky(&[1.0, 2.0, 2.0, 1.0], 2), Err(1));
         assert_eq!(cholesky(&[f32::NAN], 1), Err(0));
         let l = cholesky(&[4.0, 2.0, 2.0, 3.0], 2).unwrap();

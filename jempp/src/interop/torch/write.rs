@@ -1,8 +1,8 @@
-//! A model's file as a published checkpoint: `{"model_state_dict": …, "replay_buffer": …}`, a zip archive as `torch.save`
-//! writes it, which `torch.load` reads with `weights_only=True`.
+//! Writing a model as a checkpoint like the published ones: `{"model_state_dict": …, "replay_buffer": …}` in a zip archive as
+//! `torch.save` writes it, which `torch.load` reads with `weights_only=True`.
 //!
-//! Invariants: the state dict has every name that the published network has, aliases included, so that it loads
-//! strictly; an alias is the same tensor, stored once; equal models give equal bytes.
+//! Invariants: the state dict has every name of the published network, aliases included, so that
+//! `load_state_dict(strict=True)` accepts it; an alias is the same tensor, stored once; equal models give equal bytes.
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
@@ -15,19 +15,18 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// Where storages begin in the file: at multiples of it, as PyTorch likes them.
+/// Alignment of storages in the file, in bytes, as in PyTorch.
 const ALIGNMENT: u16 = 64;
-/// The folder in the archive, as PyTorch calls it when it has no better name.
+/// The folder in the archive: PyTorch's default name.
 const FOLDER: &str = "archive";
-/// Entries from this size on have their sizes in 64 bits.
+/// Entries of at least this size use 64-bit sizes (zip64).
 const LARGE: usize = u32::MAX as usize / 2;
 
-/// Writes the model of a model's file, and its replay buffer if it has one, to `path`, whole or not at all, replacing a
-/// file that is there. A model without the head of the unconditional variant gets one of zeros, which the published
-/// code loads and, for other models, does not use.
+/// Writes the content of a model file, with its replay buffer if it has one, to `path`, atomically replacing an existing
+/// file. A model without an energy head gets one of zeros, which the published code expects to load but does not use.
 ///
 /// # Errors
-/// [`Error::Format`] when `container` is no model's file; [`Error::Io`].
+/// [`Error::Format`] when `container` is not a complete model; [`Error::Io`].
 pub fn write(path: &Path, container: &Container) -> Result<()> {
     let config = architecture(container)?;
     let state = state_dict(container, &config)?;
@@ -36,12 +35,12 @@ pub fn write(path: &Path, container: &Container) -> Result<()> {
     Ok(write_atomic(path, |out| archive(out, &pickle, state.iter().chain(buffer)))?)
 }
 
-/// The tensors of the state dict in the published order.
+/// The tensors of the state dict, in the published order.
 fn state_dict(c: &Container, config: &ModelConfig) -> Result<Vec<Tensor>> {
     let mut out = Vec::new();
     let steps = c.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
     listing::tensors(config, |name, shape| {
-        // Checks type and shape, too.
+        // This also checks type and shape.
         let values = c.f32(&name, shape)?.to_vec();
         let tracked = name.strip_suffix("running_var").map(|norm| format!("{norm}num_batches_tracked"));
         out.push(Tensor::f32(name, shape, values));
@@ -61,7 +60,7 @@ fn state_dict(c: &Container, config: &ModelConfig) -> Result<Vec<Tensor>> {
     Ok(out)
 }
 
-/// The other name that the published network has for a tensor.
+/// The alias of a tensor in the published network.
 fn alias(name: &str) -> Option<String> {
     if let Some(rest) = name.strip_prefix("f.conv1.") {
         return Some(format!("f.layer_one.{rest}"));
@@ -74,7 +73,7 @@ fn alias(name: &str) -> Option<String> {
     Some(format!("f.other_layers.{}.{rest}", layer.checked_sub(1)?))
 }
 
-/// Writes the archive: the pickle, then each tensor's values, in this order.
+/// Writes the archive: the pickle, then the values of each tensor in order.
 fn archive<'a>(
     out: &mut dyn Sink,
     pickle: &[u8],
@@ -116,18 +115,18 @@ fn values(w: &mut dyn Write, data: &TensorData) -> io::Result<()> {
     }
 }
 
-/// The pickle, protocol 2, of the checkpoint.
+/// The checkpoint's object as a pickle of protocol 2.
 fn pickled(state: &[Tensor], buffer: Option<&Tensor>) -> Result<Vec<u8>> {
-    let mut p = Pickler { out: b"\x80\x02}(".to_vec(), kept: 0 };
+    let mut p = Pickler { out: b"\x80\x02}(".to_vec(), memo_size: 0 };
     p.text("model_state_dict");
     p.out.extend(b"ccollections\nOrderedDict\n)R(");
     for (i, t) in state.iter().enumerate() {
         p.text(&t.name);
-        let kept = p.tensor(i, t)?;
+        let memo = p.tensor(i, t)?;
         if let Some(other) = alias(&t.name) {
             p.text(&other);
             p.out.push(b'j');
-            p.out.extend(kept.to_le_bytes());
+            p.out.extend(memo.to_le_bytes());
         }
     }
     p.out.push(b'u');
@@ -142,19 +141,19 @@ fn pickled(state: &[Tensor], buffer: Option<&Tensor>) -> Result<Vec<u8>> {
 /// A pickle being written.
 struct Pickler {
     out: Vec<u8>,
-    /// Objects kept to be named again.
-    kept: u32,
+    /// Number of objects in the pickle's memo.
+    memo_size: u32,
 }
 
 impl Pickler {
-    /// A string.
+    /// Writes a string.
     fn text(&mut self, s: &str) {
         self.out.push(b'X');
         self.out.extend((s.len() as u32).to_le_bytes());
         self.out.extend(s.bytes());
     }
 
-    /// An integer: 32 bits where they suffice.
+    /// Writes an integer, in 32 bits if it fits.
     fn int(&mut self, n: usize) {
         match i32::try_from(n) {
             Ok(n) => {
@@ -175,7 +174,7 @@ impl Pickler {
         self.out.push(b't');
     }
 
-    /// The tensor whose values are storage `key`, kept under the number that it gives.
+    /// Writes a tensor whose values are storage `key`, and returns its index in the memo.
     fn tensor(&mut self, key: usize, t: &Tensor) -> Result<u32> {
         let class = match t.data {
             TensorData::F32(_) => "FloatStorage",
@@ -200,11 +199,11 @@ impl Pickler {
             strides[i - 1] = strides[i] * t.shape[i].max(1);
         }
         self.tuple(&strides);
-        // No gradient, no hooks.
+        // requires_grad=False, no backward hooks.
         self.out.extend(b"\x89ccollections\nOrderedDict\n)RtRr");
-        self.out.extend(self.kept.to_le_bytes());
-        self.kept += 1;
-        Ok(self.kept - 1)
+        self.out.extend(self.memo_size.to_le_bytes());
+        self.memo_size += 1;
+        Ok(self.memo_size - 1)
     }
 }
 

@@ -5,15 +5,17 @@
 
 mod data;
 
-use crate::checkpoint::{load_model, load_trainer};
+use crate::checkpoint::load_trainer;
 use crate::config::{Config, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::metrics::{argmax, softmax};
-use crate::model::{Bank, Model, REPLAY_BUFFER};
+use crate::model::source::ModelSource;
+use crate::model::{Model, REPLAY_BUFFER, StartSamples};
 use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
+use crate::streams;
 pub use data::draws_from_data;
 use engine::State;
-use engine::rng::{Philox, Stream};
+use engine::rng::Philox;
 use std::path::Path;
 
 /// Chains that run at a time, and images scored at a time.
@@ -47,7 +49,7 @@ pub enum Start<'a> {
 /// [`Error::Data`] when `path` is a model alone, or the run trained no log p(x); [`Error::Format`] when the
 /// checkpoint is damaged.
 pub fn replay_buffer(path: &Path, model: &Model) -> Result<Vec<f32>> {
-    let own = load_model(path)?;
+    let own = ModelSource::open(path)?.into_container()?;
     let holder = if own.get(REPLAY_BUFFER).is_some() { own } else { load_trainer(path)? };
     let Some(tensor) = holder.get(REPLAY_BUFFER) else {
         return Err(Error::Data(format!("{}: this run kept no replay buffer", path.display())));
@@ -218,7 +220,7 @@ fn run_chunk(
         counter,
         conditional: labels.is_some(),
         accumulate: None,
-        stream: Stream::Sample,
+        stream: streams::SAMPLE,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;
     let mut take = |step, state: &State| -> Result<()> {
@@ -256,7 +258,7 @@ fn judged(model: &Model, options: &SampleOptions<'_>, images: Vec<f32>) -> Resul
 
 fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
     let (n, px) = (options.n, model.network().pixels());
-    let mut rng = Philox::new(options.seed, Stream::Sample, START);
+    let mut rng = Philox::new(options.seed, streams::SAMPLE, START);
     match options.start {
         Start::Noise => Ok((0..n * px).map(|_| 2.0 * rng.uniform() - 1.0).collect()),
         Start::Images(x) => {
@@ -270,7 +272,7 @@ fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
         Start::Bank => {
             let none = "the model carries no draws to start from; start from the chains of its training (--start buffer), if its \
                         file has them, or from noise (--start noise)";
-            let bank = model.bank()?.ok_or_else(|| Error::Data(none.into()))?;
+            let bank = model.start_samples()?.ok_or_else(|| Error::Data(none.into()))?;
             from_bank(bank, px, options, &mut rng)
         }
     }
@@ -355,7 +357,12 @@ pub fn by_predicted_class(
     Ok(rows)
 }
 
-fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Philox) -> Result<Vec<f32>> {
+fn from_bank(
+    bank: &StartSamples,
+    px: usize,
+    options: &SampleOptions<'_>,
+    rng: &mut Philox,
+) -> Result<Vec<f32>> {
     let classes = bank.means.len() / px;
     if bank.means.len() != classes * px || bank.draws.len() != bank.classes.len() * px {
         return Err(Error::Data(format!("the model's draws are no images of {px} values")));
@@ -388,7 +395,14 @@ fn from_bank(bank: &Bank, px: usize, options: &SampleOptions<'_>, rng: &mut Phil
 
 /// One more draw of a class: μ + n^-½ Σ z (x − μ) + 10⁻²ξ over the bank's n draws x of it, clipped, which has their
 /// mean and covariance.
-fn another(bank: &Bank, px: usize, class: usize, rows: &[Vec<usize>], rng: &mut Philox, out: &mut Vec<f32>) {
+fn another(
+    bank: &StartSamples,
+    px: usize,
+    class: usize,
+    rows: &[Vec<usize>],
+    rng: &mut Philox,
+    out: &mut Vec<f32>,
+) {
     let mean = &bank.means[class * px..(class + 1) * px];
     let mut x = mean.to_vec();
     let factor = 1.0 / (rows[class].len().max(1) as f32).sqrt();

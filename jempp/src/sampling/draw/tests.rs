@@ -14,7 +14,7 @@ fn model() -> Model {
     let classes: Vec<i32> = (0..20).map(|i| i / 2).collect();
     let means = (0..640).map(|i| (i / 64) as f32 / 10.0 - 0.5).collect();
     let draws = (0..1280).map(|i| (i / 128) as f32 / 10.0 - 0.5 + 0.01 * (i % 3) as f32).collect();
-    model.set_bank(Bank { means, draws, classes });
+    model.set_start_samples(StartSamples { means, draws, classes });
     model
 }
 

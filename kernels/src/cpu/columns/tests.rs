@@ -42,10 +42,10 @@ fn sums_are_those_of_the_definition_for_every_number_of_channels_and_rows() {
                 }
                 let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<_>>();
                 let (x32, y32, k32) = (narrow(&x), narrow(&y), narrow(&k));
-                for far in [false, true] {
+                for prefetch in [false, true] {
                     let (mut got, mut got32) = (vec![f64::NAN; 2 * n], vec![f32::NAN; 2 * n]);
-                    sums(simd, &Product(&x, &y, &k), c, far, &mut got);
-                    sums(simd, &Product(&x32, &y32, &k32), c, far, &mut got32);
+                    sums(simd, &Product(&x, &y, &k), c, prefetch, &mut got);
+                    sums(simd, &Product(&x32, &y32, &k32), c, prefetch, &mut got32);
                     for (j, want) in want.iter().enumerate() {
                         let at = j / c * n + j % c;
                         let context = format!("{level:?}, {rows} rows of {c}, sum {j}");

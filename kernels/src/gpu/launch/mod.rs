@@ -32,13 +32,13 @@ impl Float {
     }
 
     /// A parameter for a span of exactly `n` values of this type.
-    pub(crate) fn of(self, what: &'static str, n: usize) -> Param {
+    pub(crate) fn span_of(self, what: &'static str, n: usize) -> Param {
         Param::Span(what, n.saturating_mul(self.size()))
     }
 
     /// A parameter for a span of exactly `n` values of this type, or for a null pointer.
-    pub(crate) fn maybe(self, what: &'static str, n: usize) -> Param {
-        Param::Maybe(what, n.saturating_mul(self.size()))
+    pub(crate) fn optional(self, what: &'static str, n: usize) -> Param {
+        Param::Optional(what, n.saturating_mul(self.size()))
     }
 
     /// The argument for a span, which must hold exactly `n` values of this type.
@@ -73,7 +73,7 @@ pub(crate) enum Param {
     /// The next span of a run, by name, which must be given and hold this many bytes.
     Span(&'static str, usize),
     /// The next span of a run, by name: this many bytes, or `None` for a null pointer.
-    Maybe(&'static str, usize),
+    Optional(&'static str, usize),
     /// A value that is the same at every run.
     Value(Arg),
     /// A table of constants on the device.
@@ -81,13 +81,13 @@ pub(crate) enum Param {
 }
 
 /// A parameter for a span of exactly `n` values of type `T`.
-pub(crate) fn of<T>(what: &'static str, n: usize) -> Param {
+pub(crate) fn span_of<T>(what: &'static str, n: usize) -> Param {
     Param::Span(what, n.saturating_mul(size_of::<T>()))
 }
 
 /// A parameter for a span of exactly `n` values of type `T`, or for a null pointer.
-pub(crate) fn maybe<T>(what: &'static str, n: usize) -> Param {
-    Param::Maybe(what, n.saturating_mul(size_of::<T>()))
+pub(crate) fn optional<T>(what: &'static str, n: usize) -> Param {
+    Param::Optional(what, n.saturating_mul(size_of::<T>()))
 }
 
 /// A `long long` parameter.
@@ -164,7 +164,7 @@ impl Launch {
                 Param::Value(arg) => *arg,
                 Param::Table(buffer) => Arg::Pointer(gpu.pointer(buffer)?),
                 Param::Span(what, bytes) => self.span(what, *bytes, spans.next().flatten())?,
-                Param::Maybe(what, bytes) => match spans.next() {
+                Param::Optional(what, bytes) => match spans.next() {
                     Some(Some(span)) => self.span(what, *bytes, Some(span))?,
                     Some(None) => Arg::NULL,
                     None => return Err(GpuError::shape(self.name, format!("{what} is not given"))),

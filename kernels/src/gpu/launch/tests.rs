@@ -24,6 +24,6 @@ fn spans_must_be_exact() {
     let span = Span { address: 4096, len: 12, life: core::marker::PhantomData };
     assert!(matches!(exact::<f32>("x", span, 3), Ok(Arg::Pointer(4096))));
     assert!(exact::<f32>("x", span, 2).is_err() && exact::<f32>("x", span, usize::MAX).is_err());
-    assert!(matches!(of::<f32>("x", 3), Param::Span("x", 12)));
+    assert!(matches!(span_of::<f32>("x", 3), Param::Span("x", 12)));
     assert!(int("x", 1 << 31).is_err());
 }

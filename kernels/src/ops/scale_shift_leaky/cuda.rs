@@ -1,7 +1,7 @@
 //! The CUDA kernels: `cuda/scale_shift_leaky.cu`.
 
 use super::Grouped;
-use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, of};
+use crate::gpu::launch::{Float, Launch, NULL, Param, Rows, f32, final_sums, i32, int, kernel, span_of};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::Span;
 
@@ -23,7 +23,11 @@ impl Given {
 
     /// mean, scale, shift.
     fn coefficients(&self) -> [Param; 3] {
-        [of::<f32>("mean", self.stats), of::<f32>("scale", self.stats), of::<f32>("shift", self.rows.c)]
+        [
+            span_of::<f32>("mean", self.stats),
+            span_of::<f32>("scale", self.stats),
+            span_of::<f32>("shift", self.rows.c),
+        ]
     }
 }
 
@@ -40,9 +44,15 @@ pub fn forward(
 ) -> Result<Launch, GpuError> {
     let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
-    let mut params = vec![float.of("x", n)];
+    let mut params = vec![float.span_of("x", n)];
     params.extend(g.coefficients());
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("y", n)]);
+    params.extend([
+        g.rows.bounds.clone(),
+        g.c.clone(),
+        g.per_group.clone(),
+        f32(leak),
+        float.span_of("y", n),
+    ]);
     let (name, size) = (kernel!(float, "scale_shift_leaky"), g.rows.fill_device(gpu));
     // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and the coefficients of each group
     // (at 0 for all where they are shared); it writes as many rows.
@@ -67,11 +77,17 @@ pub fn grad(
     }
     let g = Given::new(gpu, float, shape, shared)?;
     let n = g.rows.len();
-    let stat = |what| if stats { of::<f32>(what, g.rows.stats()) } else { NULL };
-    let mut params = vec![float.of("x", n), float.of("dy", n)];
+    let stat = |what| if stats { span_of::<f32>(what, g.rows.stats()) } else { NULL };
+    let mut params = vec![float.span_of("x", n), float.span_of("dy", n)];
     params.extend(g.coefficients());
-    params.extend([stat("dmean"), stat("dvar"), float.maybe("add", n)]);
-    params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak), float.of("dx", n)]);
+    params.extend([stat("dmean"), stat("dvar"), float.optional("add", n)]);
+    params.extend([
+        g.rows.bounds.clone(),
+        g.c.clone(),
+        g.per_group.clone(),
+        f32(leak),
+        float.span_of("dx", n),
+    ]);
     let (name, size) = (kernel!(float, "scale_shift_leaky_grad"), g.rows.fill_device(gpu));
     // SAFETY: as the forward pass; dmean and dvar are [groups, c], or both null, and then read by no one.
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
@@ -108,16 +124,17 @@ impl Reduce {
         let chunks = rows.chunks(chunk_rows);
         let n = rows.groups * chunks * 2 * rows.c;
         let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
-        let mut params = vec![float.of("x", rows.len()), float.of("dy", rows.len())];
+        let mut params = vec![float.span_of("x", rows.len()), float.span_of("dy", rows.len())];
         params.extend(g.coefficients());
         params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
-        params.extend([i32(count), i32(size), of::<f32>("parts", n)]);
+        params.extend([i32(count), i32(size), span_of::<f32>("parts", n)]);
         let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
         let op = "scale_shift_leaky";
         // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
         let parts = unsafe { Launch::new(gpu, op, name, grid, params)? };
-        let mut params = vec![of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
-        params.extend([of::<f32>("dscale", rows.stats()), of::<f32>("dshift", rows.stats())]);
+        let mut params =
+            vec![span_of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
+        params.extend([span_of::<f32>("dscale", rows.stats()), span_of::<f32>("dshift", rows.stats())]);
         let grid = final_sums(rows.c, rows.groups);
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
         let last = unsafe { Launch::new(gpu, op, "scale_shift_leaky_sums_final", grid, params)? };

@@ -1,14 +1,14 @@
-//! Files that are damaged or lie: each is refused with the file and the place.
+//! Damaged and malicious files: each is refused with an error that names the file and the place.
 
 use super::*;
 use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// The archive `bytes` made anew: entries as `change` gives them by name and content, those that it drops left out.
-/// What becomes of an entry, by its name and content.
+/// Returns the new content of an entry, given its name and content, or `None` to drop it.
 pub type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
 
+/// Rewrites the archive `bytes`, passing each entry through `change`.
 pub fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
@@ -31,7 +31,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
-/// The published checkpoint with its pickle changed.
+/// The published checkpoint with a patched pickle.
 fn pickle_with(from: &[u8], to: &[u8]) -> Vec<u8> {
     rezip(&official(OFFICIAL[0]), &|name, content| match name {
         "data.pkl" => Some(replaced(&content, from, to)),
@@ -50,9 +50,9 @@ fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     to.finish().unwrap().into_inner()
 }
 
-/// Why a file is no model: exit code 6, and the file named first.
+/// The message with which a file is refused, with exit code 6, after the file's name.
 fn refused(bytes: &[u8]) -> String {
-    let e = model(bytes, Path::new("x.pt"), Hints::default()).unwrap_err();
+    let e = read(bytes, Path::new("x.pt"), Hints::default()).unwrap_err();
     assert_eq!(e.exit_code(), 6, "{e}");
     e.to_string().strip_prefix("x.pt: ").expect("the file's name").to_owned()
 }
@@ -136,14 +136,14 @@ fn tensors_that_lie_are_refused() {
         (
             b"energy_output.bias",
             b"energy_output.b\xc3\xa4s",
-            "tensor `energy_output.bäs` [1] is no part of the network",
+            "tensor `energy_output.bäs` [1] does not belong to the network",
         ),
         (b"class_output.weight", b"class_outptu.weight", "not a Wide-ResNet of JEM++"),
         // An alias of something else.
         (
             b"f.layer_one.biasq\x19h\x18",
             b"f.layer_one.biasq\x19h\x0f",
-            "`f.layer_one.bias` is not what `f.conv1.bias` is",
+            "`f.layer_one.bias` differs from `f.conv1.bias`",
         ),
         (
             b"ctorch\nFloatStorage\n",
@@ -167,7 +167,7 @@ fn weights_that_are_no_numbers_are_named() {
         }
         Some(content)
     });
-    let container = model(&nan, Path::new("x.pt"), Hints::default()).unwrap();
+    let container = read(&nan, Path::new("x.pt"), Hints::default()).unwrap();
     let e = Model::from_container(&Device::cpu(1), &container).unwrap_err();
     assert_eq!(
         (e.exit_code(), e.to_string().as_str()),
@@ -197,7 +197,7 @@ fn old_files_that_are_cut_short_say_where() {
 #[test]
 fn what_shapes_cannot_tell_is_asked_for() {
     let bytes = rezip(&official(OFFICIAL[0]), &|_, content| Some(content));
-    let mut c = model(&bytes, Path::new("x.pt"), Hints::default()).unwrap();
+    let mut c = read(&bytes, Path::new("x.pt"), Hints::default()).unwrap();
     // The same network with layer norm, without a replay buffer.
     c.tensors
         .retain(|t| !t.name.contains("running") && !t.name.contains("tracked") && t.name != "replay_buffer");
@@ -209,7 +209,7 @@ fn what_shapes_cannot_tell_is_asked_for() {
     let bytes = fs::read(&path).unwrap();
     assert!(refused(&bytes).contains("convert it with --norm instance or --norm layer"));
     let hints = Hints { norm: Some(crate::config::NormKind::Layer), image_size: Some([28, 20]) };
-    let back = model(&bytes, Path::new("x.pt"), hints).unwrap();
+    let back = read(&bytes, Path::new("x.pt"), hints).unwrap();
     let config = crate::model::architecture(&back).unwrap();
     assert_eq!((config.norm, config.image_size), (crate::config::NormKind::Layer, [28, 20, 3]));
     assert!(!back.meta.contains_key("image_size"));
@@ -220,14 +220,14 @@ fn what_shapes_cannot_tell_is_asked_for() {
 fn a_size_that_nothing_tells_is_said_to_be_assumed() {
     let dir = tempfile::tempdir().unwrap();
     let assumed = |name: &str, bytes: &[u8], hints| {
-        let c = model(bytes, Path::new("x.pt"), hints).unwrap();
+        let c = read(bytes, Path::new("x.pt"), hints).unwrap();
         let file = dir.path().join(name);
         c.write(&file).unwrap();
         crate::inspect::inspect(&file).unwrap().image_size_assumed
     };
     let whole = official(OFFICIAL[0]);
     assert!(!assumed("a", &whole, Hints::default()));
-    let mut c = model(&whole, Path::new("x.pt"), Hints::default()).unwrap();
+    let mut c = read(&whole, Path::new("x.pt"), Hints::default()).unwrap();
     c.tensors.retain(|t| t.name != "replay_buffer");
     let path = dir.path().join("bare.pt");
     write(&path, &c).unwrap();

@@ -1,10 +1,11 @@
-//! Files that PyTorch wrote, read and written again; then what nobody should have written.
+//! PyTorch files: reading, writing them back, and (in `hostile`) damaged and malicious ones.
 
 mod hostile;
 
 use super::*;
-use crate::checkpoint::load_model;
 use crate::model::Model;
+use crate::model::published::{Hints, read};
+use crate::model::source::ModelSource;
 use engine::Device;
 use jempp_formats::container::Container;
 use jempp_formats::torch::Saved;
@@ -42,6 +43,10 @@ fn fixture() -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     (images, get("eval.logits", &[n, 10]), get("eval.log_density", &[n]))
 }
 
+fn load_container(path: &Path) -> Container {
+    ModelSource::open(path).unwrap().into_container().unwrap()
+}
+
 fn close(got: &[f32], want: &[f32]) {
     assert_eq!(got.len(), want.len());
     let scale = want.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
@@ -54,8 +59,9 @@ fn published_checkpoints_give_the_published_logits() {
     let (images, logits, density) = fixture();
     for name in OFFICIAL {
         let path = path("../tests/fixtures", name);
-        let container = load_model(&path).unwrap();
-        assert_eq!(container, crate::checkpoint::model_from_bytes(&official(name), &path).unwrap());
+        let container = load_container(&path);
+        let from_bytes = ModelSource::from_bytes(official(name), &path).unwrap();
+        assert_eq!(container, from_bytes.into_container().unwrap());
         let model = Model::from_container(&Device::cpu(2), &container).unwrap();
         let config = &model.network().config;
         let shape =
@@ -73,8 +79,8 @@ fn published_checkpoints_give_the_published_logits() {
 
 #[test]
 fn the_two_forms_hold_the_same_and_the_first_of_them_is_written_again() {
-    let read = |name: &str| model(&official(name), Path::new(name), Hints::default()).unwrap();
-    let [zip, legacy] = OFFICIAL.map(read);
+    let [zip, legacy] =
+        OFFICIAL.map(|name| read(&official(name), Path::new(name), Hints::default()).unwrap());
     assert_eq!(zip.meta["source"], "PyTorch checkpoint (zip)");
     assert_eq!(legacy.meta["source"], "PyTorch checkpoint (legacy)");
     assert_eq!(Container::new(zip.tensors.clone()), Container::new(legacy.tensors));
@@ -85,7 +91,7 @@ fn the_two_forms_hold_the_same_and_the_first_of_them_is_written_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pt");
     write(&path, &zip).unwrap();
-    assert_eq!(load_model(&path).unwrap(), zip);
+    assert_eq!(load_container(&path), zip);
     let bytes = fs::read(&path).unwrap();
     write(&path, &zip).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes, "equal models give equal bytes");
@@ -104,7 +110,7 @@ fn the_two_forms_hold_the_same_and_the_first_of_them_is_written_again() {
 fn storages_are_aligned() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pt");
-    write(&path, &model(&official(OFFICIAL[0]), &path, Hints::default()).unwrap()).unwrap();
+    write(&path, &read(&official(OFFICIAL[0]), &path, Hints::default()).unwrap()).unwrap();
     let bytes = fs::read(&path).unwrap();
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
     for i in 0..zip.len() {
@@ -115,14 +121,17 @@ fn storages_are_aligned() {
 }
 
 #[test]
-fn means_and_covariances_become_draws() {
+fn means_and_covariances_become_start_samples() {
     let (mean, cov) = (data("mean.pt"), data("cov.pt"));
-    let read = |m: &[u8], c: &[u8]| moments((m, Path::new("mean.pt")), (c, Path::new("cov.pt")));
-    let bank = read(&mean, &cov).unwrap().bank([1, 1, 3], 2, 5, 1).unwrap();
-    assert_eq!(bank.means, [0.1, -0.2, 0.3, 0.0, 0.5, -0.5]);
-    assert_eq!((bank.draws.len(), bank.classes), (30, [[0; 5], [1; 5]].concat()));
-    let e = read(&cov, &mean).unwrap_err();
-    assert!(e.exit_code() == 6 && e.to_string().starts_with("cov.pt: covariances [2, 3] do not fit"), "{e}");
-    let e = read(&read_file("formats/tests/torch", "values.pt"), &cov).unwrap_err().to_string();
+    let moments_of = |m: &[u8], c: &[u8]| moments((m, Path::new("mean.pt")), (c, Path::new("cov.pt")));
+    let samples = moments_of(&mean, &cov).unwrap().start_samples([1, 1, 3], 2, 5, 1).unwrap();
+    assert_eq!(samples.means, [0.1, -0.2, 0.3, 0.0, 0.5, -0.5]);
+    assert_eq!((samples.draws.len(), samples.classes), (30, [[0; 5], [1; 5]].concat()));
+    let e = moments_of(&cov, &mean).unwrap_err();
+    assert!(
+        e.exit_code() == 6 && e.to_string().starts_with("cov.pt: covariances [2, 3] do not match"),
+        "{e}"
+    );
+    let e = moments_of(&read_file("formats/tests/torch", "values.pt"), &cov).unwrap_err().to_string();
     assert!(e.starts_with("mean.pt: entry `values/data.pkl`: it holds a dict, not one tensor"), "{e}");
 }

@@ -1,40 +1,40 @@
-//! A published checkpoint as a model's file: names made plain, the architecture read off the shapes.
+//! Reading the published PyTorch checkpoints of JEM and JEM++ as the content of a model file: aliases are resolved to
+//! canonical names, and the architecture is inferred from the shapes.
 //!
-//! Invariants: each tensor is taken once, under the name that [`crate::network::listing`] gives it; a name that is no part
-//! of the network is an error, so that nothing is left out unseen; two tensors share no value.
+//! Invariants: each tensor is read once, under the name that [`crate::network::listing`] gives it; a tensor that does not
+//! belong to the network is an error, so that nothing is dropped silently; no two tensors share a value.
 
+use super::file::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
 use crate::config::{Config, ModelConfig, NormKind};
 use crate::error::Result;
-use crate::model::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor, TensorData};
-use jempp_formats::pickle::{Item, Pairs, Value};
-use jempp_formats::torch::Saved;
-use jempp_formats::torch::View;
-use jempp_formats::torch::shown;
+use jempp_formats::pickle::{Pairs, Value};
+use jempp_formats::torch::{Saved, View, shown};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Size of images where nothing in the file says it: that of the published models.
+/// Height and width of images where nothing in the file says it: those of the published models.
 const SIDE: usize = 32;
-/// Number of training batches a batch norm has seen; nothing depends on it.
+/// Ending of the names of batch norm's step counters, which nothing here depends on.
 const TRACKED: &str = ".num_batches_tracked";
 
-/// What shapes cannot tell.
+/// What the shapes of a checkpoint's tensors do not determine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// The norm, where there are a scale and a shift and no statistics: instance and layer norm look alike.
+    /// The norm, where there are scales and shifts but no running statistics: instance norm and layer norm look alike.
     pub norm: Option<NormKind>,
-    /// Height and width of images, where there is no replay buffer: 32×32 otherwise.
+    /// Height and width of images, where there is no replay buffer to take them from; 32×32 by default.
     pub image_size: Option<[usize; 2]>,
 }
 
-/// The model in a file of `torch.save`, as the content of a model's file: weights by their published names, architecture,
-/// and the replay buffer if there is one. `{"model_state_dict": …, "replay_buffer": …}` and bare state dicts are read.
+/// Reads a model from the bytes of a file that `torch.save` wrote: weights under their published names, the architecture,
+/// and the replay buffer if there is one. Both `{"model_state_dict": …, "replay_buffer": …}` and bare state dicts are
+/// read. Error messages call the file `source`.
 ///
 /// # Errors
-/// [`crate::Error::Format`] when the file is damaged or holds something else; what it is and where, is named.
-pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
+/// [`crate::Error::Format`] when the file is damaged or holds something else, saying what it is and where.
+pub fn read(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
     let saved = Saved::open(bytes, source)?;
     let root = saved.root().as_pairs().ok_or_else(|| {
         let kind = saved.root().kind();
@@ -49,7 +49,7 @@ pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
         })?,
         None => root,
     };
-    let views = views(&saved, pairs)?;
+    let views = tensor_views(&saved, pairs)?;
     let buffer = root.get(REPLAY_BUFFER).filter(|i| dict.is_some() && !matches!(i.value(), Value::None));
     let buffer = buffer.map(|item| {
         let view = View::of(item).unwrap_or_else(|| Err(format!("it is {}, not a tensor", item.kind())));
@@ -61,23 +61,23 @@ pub fn model(bytes: &[u8], source: &Path, hints: Hints) -> Result<Container> {
     let tensors = tensors(&saved, views, &config, buffer)?;
     let mut container = Container::new(tensors).with_source(source);
     let json = |v: &ModelConfig| serde_json::to_string(v).map_err(|e| saved.wrong(e));
-    let mut fact = |key: &str, value: String| container.meta.insert(key.to_owned(), value);
-    fact("format", FORMAT.to_owned());
-    fact("architecture", json(&config)?);
-    fact("preprocessing", PREPROCESSING.to_owned());
-    fact("source", format!("PyTorch checkpoint ({})", saved.form()));
+    let mut insert = |key: &str, value: String| container.meta.insert(key.to_owned(), value);
+    insert("format", FORMAT.to_owned());
+    insert("architecture", json(&config)?);
+    insert("preprocessing", PREPROCESSING.to_owned());
+    insert("source", format!("PyTorch checkpoint ({})", saved.form()));
     if assumed {
-        fact(IMAGE_SIZE, "assumed".to_owned());
+        insert(IMAGE_SIZE, "assumed".to_owned());
     }
     if config.norm == NormKind::Batch {
-        fact("bn", "running".to_owned());
+        insert("bn", "running".to_owned());
     }
     Ok(container)
 }
 
-/// The published name of a tensor that may have gone by another: `f.layer_one` is `f.conv1`, `f.other_layers` are the three
-/// layers and the last norm, and `module.` is what data-parallel training puts before all names.
-fn plain(name: &str) -> String {
+/// The canonical name of a tensor that may be an alias: `f.layer_one` is `f.conv1`, `f.other_layers` are the three
+/// layers and the last norm, and `module.` is the prefix that `DataParallel` adds to every name.
+fn canonical_name(name: &str) -> String {
     let name = name.strip_prefix("module.").unwrap_or(name);
     if let Some(rest) = name.strip_prefix("f.layer_one.") {
         return format!("f.conv1.{rest}");
@@ -91,45 +91,45 @@ fn plain(name: &str) -> String {
 
 type Views = BTreeMap<String, View>;
 
-/// The tensors of a state dict by their plain names.
-fn views(saved: &Saved<'_>, pairs: Pairs<'_>) -> Result<Views> {
+/// The tensors of a state dict by their canonical names.
+fn tensor_views(saved: &Saved<'_>, pairs: Pairs<'_>) -> Result<Views> {
     let mut out = Views::new();
     for (key, item) in pairs.iter() {
-        let name = key.as_str().ok_or_else(|| saved.wrong("a name in the state dict is no string"))?;
+        let name = key.as_str().ok_or_else(|| saved.wrong("a key of the state dict is not a string"))?;
         let view = View::of(item).ok_or_else(|| {
             let (name, kind) = (shown(name), item.kind());
             saved.wrong(format!("`{name}` in the state dict is {kind}, not a tensor"))
         })?;
         let view = view.map_err(|e| saved.wrong(format!("tensor `{}`: {e}", shown(name))))?;
-        if let Some(before) = out.get(&plain(name)) {
-            same(saved, name, before, &view)?;
+        if let Some(before) = out.get(&canonical_name(name)) {
+            check_alias(saved, name, before, &view)?;
         } else {
-            out.insert(plain(name), view);
+            out.insert(canonical_name(name), view);
         }
     }
     Ok(out)
 }
 
-/// Two names of one tensor must mean the same values: usually the same storage.
-fn same(saved: &Saved<'_>, name: &str, a: &View, b: &View) -> Result<()> {
+/// Two names of one tensor must have the same values: usually the same storage.
+fn check_alias(saved: &Saved<'_>, name: &str, a: &View, b: &View) -> Result<()> {
     if a == b {
         return Ok(());
     }
-    let apart = || {
+    let differs = || {
         saved.wrong(format!(
-            "tensor `{}` is not what `{}` is, of which it is an alias",
+            "tensor `{}` differs from `{}`, of which it is an alias",
             shown(name),
-            shown(&plain(name))
+            shown(&canonical_name(name))
         ))
     };
     if a.shape != b.shape {
-        return Err(apart().into());
+        return Err(differs().into());
     }
     let [a, b] = [a, b].map(|v| saved.read(name, v).map(|t| t.data));
-    if a? == b? { Ok(()) } else { Err(apart().into()) }
+    if a? == b? { Ok(()) } else { Err(differs().into()) }
 }
 
-/// The network that these tensors belong to. Whether all are there is seen later.
+/// Infers the architecture from the shapes of a few tensors. Whether the others are there is checked later.
 fn architecture(
     saved: &Saved<'_>,
     views: &Views,
@@ -145,7 +145,7 @@ fn architecture(
     let (first, head) = (shape("f.conv1.weight")?, shape("class_output.weight")?);
     let (&[_, channels, _, _], &[classes, features]) = (&first[..], &head[..]) else {
         return Err(saved
-            .wrong(format!("filters {first:?} and class weights {head:?} are none of a Wide-ResNet"))
+            .wrong(format!("filters {first:?} and class weights {head:?} do not belong to a Wide-ResNet"))
             .into());
     };
     let blocks = (0..).take_while(|i| views.contains_key(&format!("f.layer1.{i}.conv1.weight"))).count();
@@ -154,8 +154,8 @@ fn architecture(
         (true, ..) => NormKind::Batch,
         (_, true, _) => hints.norm.ok_or_else(|| {
             saved.wrong(
-                "it has a norm with scale and shift and without statistics: instance or layer norm, which shapes \
-                 cannot tell apart; convert it with --norm instance or --norm layer",
+                "it has a norm with scale and shift but no running statistics: instance norm or layer norm, which have the \
+                 same shapes; convert it with --norm instance or --norm layer",
             )
         })?,
         (_, _, true) => NormKind::Act,
@@ -165,7 +165,7 @@ fn architecture(
         (Some(&[_, c, h, w]), _) if c == channels => [h, w],
         (Some(other), _) => {
             return Err(saved
-                .wrong(format!("a replay buffer {other:?} holds no images of {channels} channels"))
+                .wrong(format!("the replay buffer {other:?} does not hold images of {channels} channels"))
                 .into());
         }
         (None, size) => size.unwrap_or([SIDE; 2]),
@@ -178,17 +178,18 @@ fn architecture(
         norm,
         ..Config::preset("jempp")?.model
     };
-    listing::check(&config).map_err(|e| saved.wrong(format!("read off its shapes: {e}")))?;
+    listing::check(&config)
+        .map_err(|e| saved.wrong(format!("the architecture that its shapes imply: {e}")))?;
     Ok(config)
 }
 
-/// Whether a shape is that wanted, but for axes of length 1, as in parameters [1, C, 1, 1].
+/// Whether a shape is the expected one, up to axes of length 1, as in parameters [1, C, 1, 1].
 fn fits(shape: &[usize], want: &[usize]) -> bool {
     shape == want
         || (want.len() == 1 && shape.iter().filter(|d| **d != 1).eq(want.iter().filter(|d| **d != 1)))
 }
 
-/// All tensors of the network, those that published models have beside, and the replay buffer.
+/// All tensors of the network, those that published models have in addition, and the replay buffer.
 fn tensors(
     saved: &Saved<'_>,
     mut views: Views,
@@ -207,7 +208,7 @@ fn tensors(
     })?;
     for (name, view) in views {
         let shape = view.shape.clone();
-        // The head of the unconditional variant is in every published model, and used in that one only.
+        // Every published model has the energy head, but only the unconditional variant uses it.
         let known = match name.as_str() {
             "energy_output.weight" => shape == [1, 64 * config.widen_factor],
             "energy_output.bias" => shape == [1],
@@ -215,26 +216,26 @@ fn tensors(
         };
         if !known {
             return Err(saved
-                .wrong(format!("tensor `{}` {shape:?} is no part of the network", shown(&name)))
+                .wrong(format!("tensor `{}` {shape:?} does not belong to the network", shown(&name)))
                 .into());
         }
         taken.push((name, view, shape));
     }
     taken.extend(buffer.map(|v| (REPLAY_BUFFER.to_owned(), v.clone(), v.shape)));
-    apart(saved, &taken)?;
-    taken.into_iter().map(|(name, view, shape)| read(saved, name, &view, shape)).collect()
+    check_disjoint(saved, &taken)?;
+    taken.into_iter().map(|(name, view, shape)| read_tensor(saved, name, &view, shape)).collect()
 }
 
-fn read(saved: &Saved<'_>, name: String, view: &View, shape: Vec<usize>) -> Result<Tensor> {
+fn read_tensor(saved: &Saved<'_>, name: String, view: &View, shape: Vec<usize>) -> Result<Tensor> {
     let tensor = saved.read(&name, view)?;
     match (&tensor.data, name.ends_with(TRACKED)) {
         (TensorData::F32(_), false) | (TensorData::I64(_), true) => Ok(Tensor { name, shape, ..tensor }),
-        (other, _) => Err(saved.wrong(format!("tensor `{}` is of {}", shown(&name), other.kind())).into()),
+        (other, _) => Err(saved.wrong(format!("tensor `{}` has type {}", shown(&name), other.kind())).into()),
     }
 }
 
-/// No two tensors see the same part of a storage.
-fn apart(saved: &Saved<'_>, taken: &[(String, View, Vec<usize>)]) -> Result<()> {
+/// No two tensors may overlap in a storage.
+fn check_disjoint(saved: &Saved<'_>, taken: &[(String, View, Vec<usize>)]) -> Result<()> {
     let mut all: Vec<_> =
         taken.iter().map(|(name, view, _)| (&view.key, view.offset, view.end(), name)).collect();
     all.sort_unstable();
@@ -247,12 +248,4 @@ fn apart(saved: &Saved<'_>, taken: &[(String, View, Vec<usize>)]) -> Result<()> 
         }
     }
     Ok(())
-}
-
-/// The one tensor in a file: the object itself, or the only tensor of a dict or list.
-pub(super) fn lone<'p>(saved: &'p Saved<'_>) -> Result<View> {
-    let root: Item<'p> = saved.root();
-    let view =
-        View::of(root).ok_or_else(|| saved.wrong(format!("it holds {}, not one tensor", root.kind())))?;
-    Ok(view.map_err(|e| saved.wrong(e))?)
 }
