@@ -15,7 +15,7 @@ const STAMP: &str = "stamp";
 
 /// A folder of finished parts, or none.
 #[derive(Clone, Debug, Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     folder: Option<PathBuf>,
     stamp: String,
 }
@@ -28,7 +28,7 @@ struct StampedPart<T> {
 
 impl Cache {
     /// A cache that keeps nothing.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self::default()
     }
 
@@ -36,14 +36,14 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Io`] if the folder cannot be created.
-    pub fn at(folder: &Path, stamp: impl Into<String>) -> Result<Self> {
+    pub(crate) fn at(folder: &Path, stamp: impl Into<String>) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         Ok(Self { folder: Some(folder.to_path_buf()), stamp: stamp.into() })
     }
 
     /// The same folder, for parts that also depend on `more`.
     #[must_use]
-    pub fn with(&self, more: &str) -> Self {
+    pub(crate) fn with(&self, more: &str) -> Self {
         Self { folder: self.folder.clone(), stamp: format!("{} {more}", self.stamp) }
     }
 
@@ -51,7 +51,7 @@ impl Cache {
     ///
     /// # Errors
     /// Those of `make`; [`Error::Io`] if the part cannot be written.
-    pub fn part<T: Serialize + DeserializeOwned>(
+    pub(crate) fn part<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         make: impl FnOnce() -> Result<T>,
@@ -72,7 +72,7 @@ impl Cache {
     ///
     /// # Errors
     /// Those of `make`; [`Error::Io`] if the part cannot be written.
-    pub fn tensors(&self, name: &str, make: impl FnOnce() -> Result<Container>) -> Result<Container> {
+    pub(crate) fn tensors(&self, name: &str, make: impl FnOnce() -> Result<Container>) -> Result<Container> {
         let Some(folder) = &self.folder else { return make() };
         let path = folder.join(format!("{name}.safetensors"));
         let kept = Container::read(&path).ok().filter(|c| c.meta.get(STAMP) == Some(&self.stamp));

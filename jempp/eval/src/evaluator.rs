@@ -70,7 +70,7 @@ impl<'a> Evaluator<'a> {
     /// Scores the images, with the norm of the input gradient if `gradient` is true.
     ///
     /// # Errors
-    /// Those of [`score_images`].
+    /// Those of the model and of loading the images; [`Error::Cancelled`].
     pub fn scores(&self, gradient: bool, progress: &mut ProgressFn<'_>) -> Result<SetScores> {
         let images = self.images(&self.indices, ImageKind::Plain)?;
         score_images(self.model, &images, self.part.name(), gradient, &self.cache, progress)
@@ -80,7 +80,7 @@ impl<'a> Evaluator<'a> {
     /// images, unless they are the ones evaluated.
     ///
     /// # Errors
-    /// Those of [`score_images`]; [`Error::Data`] if a logit is not finite or `bins` is 0.
+    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] if a logit is not finite or `bins` is 0.
     pub fn calibration(
         &self,
         scores: &SetScores,
@@ -109,7 +109,7 @@ impl<'a> Evaluator<'a> {
     /// of the synthetic sets.
     ///
     /// # Errors
-    /// Those of [`score_images`]; [`Error::Data`] for a data set without test images, or if a score is NaN.
+    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] for a data set without test images, or if a score is NaN.
     pub fn detection(
         &self,
         scores: &SetScores,

@@ -2,7 +2,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`evaluator`] | [`evaluator::Evaluator`]: a model and images, with one method per evaluation |
+//! | `evaluator` | [`Evaluator`]: a model and images, with one method per evaluation |
 //! | [`summary`] | all evaluations into one folder, as `jempp-cli eval all` runs them |
 //! | [`calibration`] | accuracy, ECE, MCE, NLL, Brier score, temperature scaling |
 //! | [`ood`] | out-of-distribution detection: AUROC, FPR95, AUPR |
@@ -12,8 +12,9 @@
 //! | [`samples`] | diagnostics of samples and of the replay buffer |
 //! | [`figures`], [`report`] | SVG charts, and the HTML page |
 //! | [`scores`] | a model's scores of many images |
-//! | [`cache`] | finished parts of an evaluation, kept as files |
-//! | [`estimate`], [`protocol`], [`progress`] | confidence intervals, measurement conditions, progress callbacks |
+//! | `cache` | finished parts of an evaluation, kept as files |
+//! | `subset` | the choice of images where not all are evaluated |
+//! | `estimate`, `protocol`, `progress` | [`Estimate`]: confidence intervals, [`Protocol`]: measurement conditions, [`ProgressFn`] |
 //!
 //! Invariants: every number comes with its [`Protocol`]; everything random depends only on (seed, use, image), so that an
 //! evaluation that is resumed, or computed in batches of another size, gives the same numbers; a bounded number of images is
@@ -22,16 +23,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod attack;
-pub mod cache;
+mod cache;
 pub mod calibration;
-pub mod estimate;
-pub mod evaluator;
+mod estimate;
+mod evaluator;
 pub mod fid;
 pub mod figures;
 pub mod inception;
 pub mod ood;
-pub mod progress;
-pub mod protocol;
+mod progress;
+mod protocol;
 pub mod report;
 pub mod samples;
 pub mod sampling;

@@ -48,12 +48,12 @@ impl DetectionScore {
 
 impl SetScores {
     /// Number of images.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.scores.log_density.len()
     }
 
     /// The detection scores that can be computed.
-    pub fn available(&self) -> &'static [DetectionScore] {
+    pub(crate) fn available(&self) -> &'static [DetectionScore] {
         use DetectionScore::{GradientNorm, LogDensity, MaxProbability};
         match self.gradient_norm.is_empty() {
             false => &[LogDensity, MaxProbability, GradientNorm],
@@ -65,7 +65,7 @@ impl SetScores {
     ///
     /// # Errors
     /// If a logit is not finite.
-    pub fn detection_score(&self, score: DetectionScore, classes: usize) -> Result<Vec<f64>> {
+    pub(crate) fn detection_score(&self, score: DetectionScore, classes: usize) -> Result<Vec<f64>> {
         match score {
             DetectionScore::LogDensity => Ok(log_density(&self.scores)),
             DetectionScore::GradientNorm => Ok(self.gradient_norm.iter().map(|v| -f64::from(*v)).collect()),
@@ -84,7 +84,7 @@ impl SetScores {
 ///
 /// # Errors
 /// Those of the model and of loading the images; [`jempp::Error::Cancelled`].
-pub fn score_images(
+pub(crate) fn score_images(
     model: &Model,
     images: &EvalImages<'_>,
     name: &str,

@@ -5,7 +5,7 @@
 
 mod audit;
 mod curve;
-pub mod pgd;
+mod pgd;
 mod plan;
 mod portion;
 

@@ -12,8 +12,6 @@ use jempp::streams;
 
 /// A classifier under attack.
 pub trait Victim {
-    /// Number of classes.
-    fn classes(&self) -> usize;
     /// Number of values of an image, H·W·C.
     fn pixels(&self) -> usize;
     /// Logits, n×classes, of n images.
@@ -29,9 +27,6 @@ pub trait Victim {
 }
 
 impl Victim for Model {
-    fn classes(&self) -> usize {
-        self.network().config.classes
-    }
     fn pixels(&self) -> usize {
         self.network().pixels()
     }
@@ -221,9 +216,6 @@ mod tests {
     }
 
     impl Victim for Linear {
-        fn classes(&self) -> usize {
-            self.b.len()
-        }
         fn pixels(&self) -> usize {
             self.w[0].len()
         }
@@ -235,8 +227,8 @@ mod tests {
         fn loss_grad(&self, images: &[f32], labels: &[i32], loss: Loss) -> Result<(Vec<f32>, Vec<f32>)> {
             let logits = self.logits(images)?;
             let mut g = Vec::new();
-            for (row, l) in logits.chunks_exact(self.classes()).zip(labels) {
-                let mut u = vec![0.0; self.classes()];
+            for (row, l) in logits.chunks_exact(self.b.len()).zip(labels) {
+                let mut u = vec![0.0; self.b.len()];
                 loss.gradient(row, *l as usize, &mut u);
                 g.extend(
                     (0..self.pixels()).map(|j| u.iter().zip(&self.w).map(|(u, w)| u * w[j]).sum::<f32>()),

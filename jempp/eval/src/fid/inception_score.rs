@@ -6,7 +6,7 @@ use jempp::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Number of contiguous splits of the images.
-pub const SPLITS: usize = 10;
+const SPLITS: usize = 10;
 
 /// Mean and standard deviation of the scores of the splits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

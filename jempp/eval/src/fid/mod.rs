@@ -19,7 +19,7 @@ use core::ops::Range;
 use features::FeatureExtractor;
 pub use features::InceptionFile;
 pub use frechet::{FeatureStatistics, FeatureSums, frechet_distance};
-pub use inception_score::{InceptionScore, InceptionScoreSums, SPLITS};
+pub use inception_score::{InceptionScore, InceptionScoreSums};
 use jempp::model::Model;
 use jempp::{Error, Result};
 pub use reference::{REFERENCE, ReferenceSource};

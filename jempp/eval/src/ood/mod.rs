@@ -51,7 +51,7 @@ pub struct OodDetection {
 
 /// A set of OOD images.
 #[derive(Clone, Debug)]
-pub struct OodSet<'a> {
+pub(crate) struct OodSet<'a> {
     /// Name of the set.
     pub name: String,
     /// The images.

@@ -1,7 +1,7 @@
 //! Image files of samples.
 
-use super::Picture;
 use super::nearest::{NearestNeighbours, nearest_neighbours};
+use super::picture::Picture;
 use crate::progress::{ProgressFn, report_progress};
 use engine::rng::Philox;
 use jempp::Result;

@@ -6,6 +6,7 @@
 
 mod figures;
 mod nearest;
+mod picture;
 mod replay_buffer;
 
 use crate::progress::{ProgressFn, report_progress};
@@ -15,19 +16,11 @@ use jempp::evaluation::EvalData;
 use jempp::model::Model;
 use jempp::sampling::draw::{SampleOptions, replay_buffer as load_buffer};
 use jempp::{Error, Result};
-pub use nearest::{NearestNeighbours, nearest_neighbours};
-pub use replay_buffer::{BufferDiagnostics, ChainAges, chain_ages, saturation};
+pub use nearest::NearestNeighbours;
+pub use picture::Picture;
+pub use replay_buffer::{BufferDiagnostics, ChainAges};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// An image file and its caption.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Picture {
-    /// Name of the file in the results folder.
-    pub file: String,
-    /// What it shows, and how its images were selected.
-    pub caption: String,
-}
 
 /// Diagnostics of a model's samples and of its replay buffer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

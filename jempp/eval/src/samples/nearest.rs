@@ -39,7 +39,7 @@ impl NearestNeighbours {
 ///
 /// # Errors
 /// [`Error::Data`] if an index is out of range; [`Error::Cancelled`].
-pub fn nearest_neighbours(
+pub(super) fn nearest_neighbours(
     set: &Dataset,
     among: &[u32],
     images: &[f32],

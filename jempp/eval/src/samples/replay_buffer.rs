@@ -48,13 +48,13 @@ pub struct BufferDiagnostics {
 }
 
 /// Fraction of values within 0.001 of −1 or 1.
-pub fn saturation(images: &[f32]) -> f64 {
+fn saturation(images: &[f32]) -> f64 {
     images.iter().filter(|v| v.abs() >= SATURATED).count() as f64 / images.len().max(1) as f64
 }
 
 /// Ages of the chains after a number of iterations. Which chains a round picks and which of them restart depends only on the
 /// seed and the round, so the rounds are replayed; ages are not stored.
-pub fn chain_ages(config: &Config, iterations: u32) -> ChainAges {
+fn chain_ages(config: &Config, iterations: u32) -> ChainAges {
     let (s, n) = (&config.sampler, config.train.batch_size);
     // The classes of restarts do not matter here, but their number determines the sequence of random numbers.
     let offsets = vec![0; config.model.classes].into_iter().chain([1]).collect::<Vec<i32>>();
