@@ -9,6 +9,7 @@
 mod arena;
 mod assign;
 mod bf16_reference;
+mod bytes;
 mod capture;
 mod case;
 mod compile;
@@ -33,6 +34,7 @@ mod state;
 mod tape;
 pub mod testing;
 
+pub use bytes::format_bytes;
 pub use device::{Debugging, Device, Precision, Products};
 pub use error::{Error, KernelError, Result, Site};
 pub use execute::HostTensor;

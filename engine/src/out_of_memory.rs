@@ -1,5 +1,6 @@
 //! Which allocation failed for want of memory, and which tensors take most of it.
 
+use crate::bytes::format_bytes;
 use crate::spec::Spec;
 use core::fmt;
 
@@ -48,24 +49,20 @@ impl OutOfMemory {
     }
 }
 
-fn size(n: u64) -> String {
-    match n {
-        0..10_240 => format!("{n} B"),
-        10_240..10_485_760 => format!("{:.0} KiB", n as f64 / 1024.0),
-        10_485_760..10_737_418_240 => format!("{:.0} MiB", n as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
-    }
-}
-
 impl fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "out of memory on {}: {} wanted", self.device, size(self.wanted))?;
+        write!(f, "out of memory on {}: {} wanted", self.device, format_bytes(self.wanted))?;
         if let Some(free) = self.free {
-            write!(f, ", {} free", size(free))?;
+            write!(f, ", {} free", format_bytes(free))?;
         }
         match self.program_bytes {
-            0 => write!(f, ", with {} of state allocated so far", size(self.state_bytes))?,
-            n => write!(f, " for a program of {}; its state takes {}", size(n), size(self.state_bytes))?,
+            0 => write!(f, ", with {} of state allocated so far", format_bytes(self.state_bytes))?,
+            n => write!(
+                f,
+                " for a program of {}; its state takes {}",
+                format_bytes(n),
+                format_bytes(self.state_bytes)
+            )?,
         }
         for (i, a) in self.largest.iter().enumerate() {
             f.write_str(if i == 0 { ". Largest: " } else { "; " })?;
@@ -76,7 +73,7 @@ impl fmt::Display for OutOfMemory {
             if let Some(spec) = a.spec {
                 write!(f, " {spec}")?;
             }
-            write!(f, ", {}", size(a.bytes))?;
+            write!(f, ", {}", format_bytes(a.bytes))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! beside it, its CUDA backend.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod cache_folder;
 pub(crate) mod conv_shape;
 pub mod cpu;
 pub mod dtype;

@@ -7,13 +7,13 @@ use jempp::checkpoint;
 use jempp::config::Config;
 use jempp::metrics::{LabelledLogits, argmax};
 use jempp::model::Model;
-use jempp::run::{Folder, Report, Session, Silent};
+use jempp::run::{Folder, Report, Silent, TrainingRun};
 
 fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
     let config = Config::from_sources("digits", None, overrides).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::create(&dir.path().join("run")).unwrap();
-    let session = Session::new(&config, &Device::cpu(0)).unwrap();
+    let session = TrainingRun::new(&config, &Device::cpu(0)).unwrap();
     let report = session.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
     (dir, report)
 }

@@ -45,9 +45,9 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
         Parser::Npz => all("data/tests/sets", &["plain", "keras", "med"], ".npz"),
         Parser::Inputs => Ok(vec![inputs()?, read("data/tests/sets/plain.npz")?]),
         Parser::Lists => all("data/tests/sets/celeba", &["list_attr_celeba", "list_eval_partition"], ".txt"),
-        Parser::Png => all("data/tests/pictures", &["grey", "rgb", "palette", "bits", "opaque"], ".png"),
-        Parser::Jpeg => all("data/tests/pictures", &["grey", "full", "half", "progressive"], ".jpg"),
-        Parser::Gif => all("data/tests/pictures", &["palette"], ".gif"),
+        Parser::Png => all("formats/tests/pictures", &["grey", "rgb", "palette", "bits", "opaque"], ".png"),
+        Parser::Jpeg => all("formats/tests/pictures", &["grey", "full", "half", "progressive"], ".jpg"),
+        Parser::Gif => all("formats/tests/pictures", &["palette"], ".gif"),
         // Whole models are long and slow: one in four.
         Parser::Torch => {
             let values = read("formats/tests/torch/values.pt")?;

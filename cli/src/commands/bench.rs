@@ -6,7 +6,7 @@ use crate::progress::StepProgress;
 use jempp::config::{Config, with_advice};
 use jempp::{Error, Result};
 use jempp_bench::{
-    Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
+    Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_run, train_step,
 };
 use serde_json::json;
 use std::path::Path;
@@ -84,10 +84,10 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = bench_config(global, a.config.as_deref(), &a.overrides)?;
-    let session = synthetic_session(&config, &global.device()?);
+    let session = synthetic_run(&config, &global.device()?);
     let mut session = session.map_err(|e| with_advice(e, &config))?;
     if a.print_plan {
-        let plan = session.trainer().dump();
+        let plan = session.train_step().dump();
         if a.json { eprintln!("{plan}") } else { print(&plan)? }
     }
     let timing = train_step(&mut session, a.warmup, a.iters)?;

@@ -14,6 +14,7 @@ pub mod train;
 
 use crate::args::Global;
 use jempp::config::{Config, ConfigBuilder};
+pub use jempp::engine::format_bytes as bytes;
 use jempp::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
@@ -77,16 +78,6 @@ pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
         _ => Ok(()),
-    }
-}
-
-/// Bytes for people.
-pub fn bytes(n: u64) -> String {
-    match n {
-        0..10_240 => format!("{n} B"),
-        10_240..10_485_760 => format!("{:.0} KiB", n as f64 / 1024.0),
-        10_485_760..10_737_418_240 => format!("{:.0} MiB", n as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", n as f64 / 1_073_741_824.0),
     }
 }
 

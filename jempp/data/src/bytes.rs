@@ -1,22 +1,22 @@
-//! The bytes of images, in memory or in a file that is mapped.
+//! Image data in memory or in a memory-mapped file.
 
 use engine::Mmap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Bytes that do not change.
+/// Immutable bytes that are cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bytes(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Own(Arc<Vec<u8>>),
-    /// A map, and where in it they begin.
+    Owned(Arc<Vec<u8>>),
+    /// A mapping and the offset of the data in it.
     Mapped(Arc<Mmap>, usize),
 }
 
 impl Bytes {
-    /// Those of `map` from `start` on; none if it is shorter.
+    /// The content of `map` from byte `start` on; empty if it is shorter.
     pub(super) fn mapped(map: Mmap, start: usize) -> Self {
         Self(Kind::Mapped(Arc::new(map), start))
     }
@@ -24,7 +24,7 @@ impl Bytes {
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Kind::Own(Arc::new(bytes)))
+        Self(Kind::Owned(Arc::new(bytes)))
     }
 }
 
@@ -33,7 +33,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Kind::Own(bytes) => bytes,
+            Kind::Owned(bytes) => bytes,
             Kind::Mapped(map, start) => map.get(*start..).unwrap_or_default(),
         }
     }

@@ -1,35 +1,35 @@
-//! Decoded data sets in one file each, so that the next run need not decode them.
+//! A cache of decoded data sets, one file each, which later runs map instead of decoding the images again.
 //!
-//! Layout, little-endian: magic (8 bytes), version, length of the header and its CRC-32C (4 each), the header in JSON,
-//! a label (2 bytes) an image, the images. Invariants: the file is taken for hostile: nothing is allocated beyond its
-//! own length, and nothing is used unless both checksums hold; it is replaced, never written in place, so that it can
-//! be mapped; a cache never makes a run fail.
+//! Layout, little-endian: magic bytes (8), version, length of the header and its CRC-32C (4 each), the header as JSON, the
+//! labels (2 bytes per image), the images. Invariants: the file is untrusted: no more than its length is allocated, and
+//! nothing is used unless both checksums match; files are replaced and never written in place, so that they can be
+//! mapped; a failing cache never makes a run fail.
 
-use super::bytes::Bytes;
-use super::source::Parts;
-use crate::Dataset;
+use crate::bytes::Bytes;
+use crate::dataset::Dataset;
+use crate::digest::Digest;
+use crate::source::Parts;
 use engine::Mmap;
 use jempp_formats::files::write_atomic;
 use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"JEMPPIMG";
 const VERSION: u32 = 2;
-/// Bytes before the header.
+/// Offset of the header in bytes.
 const FIXED: usize = 20;
 
-/// What the header says.
+/// The header of a cache file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
-    /// The data set's path and how it was asked for, since two may have one hash.
+    /// The data set's path and reading options, which distinguish cache files whose names collide.
     path: String,
-    /// [`Cache::stamp`] in hexadecimal.
+    /// The digest of the data set's files, in hexadecimal.
     files: String,
-    /// What kind of data set it is.
+    /// Description of the data set's format.
     kind: String,
     size: [usize; 3],
     images: usize,
@@ -40,58 +40,41 @@ struct Header {
     crc32c: u32,
 }
 
-/// A data set that has been kept.
+/// A data set with what the cache stores about it.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// The images.
+    /// The images and labels.
     pub set: Dataset,
-    /// What they are for.
+    /// Sizes of its parts.
     pub parts: Parts,
-    /// What kind of data set it is.
+    /// Description of the data set's format.
     pub kind: String,
 }
 
-/// What a look into the cache finds.
+/// The result of a cache lookup.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The data set.
+    /// The cached data set.
     Whole(Box<Kept>),
-    /// Nothing.
+    /// There is no entry.
     Nothing,
-    /// The data set as it was before its files changed.
+    /// The files of the data set have changed since it was cached.
     Stale,
-    /// Something that cannot be used, and why.
+    /// The entry is unusable, for this reason.
     Bad(String),
 }
 
-/// Where decoded data sets are kept unless something else is asked for: `$JEMPP_CACHE_DIR`, else
-/// `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`; nowhere if there is no home either.
-pub fn default_cache() -> Option<PathBuf> {
-    default_folder(|name| std::env::var_os(name), std::env::home_dir())
-}
-
-/// Where caches are kept: `$JEMPP_CACHE_DIR`, else `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`.
-pub(super) fn default_folder(
-    var: impl Fn(&str) -> Option<OsString>,
-    home: Option<PathBuf>,
-) -> Option<PathBuf> {
-    let set = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    // The XDG specification has relative paths ignored.
-    let xdg = || set("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(|p| p.join("jempp"));
-    set("JEMPP_CACHE_DIR").or_else(xdg).or_else(|| home.map(|h| h.join(".cache/jempp")))
-}
-
-/// The cache of one data set.
+/// The cache entry of one data set.
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// Its file.
+    /// The cache file.
     pub file: PathBuf,
     path: String,
     stamp: u64,
 }
 
 impl Cache {
-    /// That in `folder` of the data set in `root`, read with `options`; `stamp` changes when its files change.
+    /// The entry in `folder` for the data set at `root`, read with `options`. `stamp` is a digest of its files.
     ///
     /// # Errors
     /// [`Error::Io`] if `root` has no canonical path.
@@ -104,7 +87,7 @@ impl Cache {
         Ok(Self { file: folder.join(format!("{:016x}.images", key.0)), path, stamp })
     }
 
-    /// The data set, to be called `name`, if it is there and as its files are.
+    /// Looks up the data set, which will be called `name`.
     pub(super) fn read(&self, name: &str) -> Found {
         match self.try_read(name) {
             Ok(found) => found,
@@ -123,7 +106,7 @@ impl Cache {
         let map = Mmap::map(&file)?;
         let word = |i: usize| u32::from_le_bytes([map[i], map[i + 1], map[i + 2], map[i + 3]]);
         if map[..8] != *MAGIC {
-            return Err(bad("it is no cache of a data set"));
+            return Err(bad("it is not a cache of a data set"));
         }
         if word(8) != VERSION {
             return Err(bad("it was written by another version"));
@@ -143,7 +126,7 @@ impl Cache {
             return Err(bad("it is cut short or too long"));
         }
         if header.parts.total() != n {
-            return Err(bad("it has another number of images"));
+            return Err(bad("its number of images is inconsistent"));
         }
         let labels = rest[..2 * n].chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
         let start = map.len() - (rest.len() - 2 * n);
@@ -158,10 +141,10 @@ impl Cache {
         Ok(Found::Whole(Box::new(Kept { set, parts: header.parts, kind: header.kind })))
     }
 
-    /// Keeps a data set.
+    /// Stores a data set.
     ///
     /// # Errors
-    /// [`Error::Io`] when its folder cannot be made or written.
+    /// [`Error::Io`] when the folder cannot be created or written.
     pub(super) fn write(&self, kept: &Kept) -> Result<()> {
         if let Some(folder) = self.file.parent() {
             fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
@@ -194,21 +177,4 @@ impl Cache {
 
 fn hex(digest: u64) -> String {
     format!("{digest:016x}")
-}
-
-/// The hash FNV-1a (Fowler, Noll & Vo) of a sequence of strings, which stays the same from version to version.
-pub(super) struct Digest(pub u64);
-
-impl Digest {
-    /// Of nothing.
-    pub(super) fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    /// Appends a string and its length, so that ("ab", "c") and ("a", "bc") differ.
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for b in bytes.iter().chain(&(bytes.len() as u64).to_le_bytes()) {
-            self.0 = (self.0 ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
 }

@@ -1,10 +1,12 @@
-//! Labelled images in memory, and which of them are for what.
+//! Labelled images in memory, and their split into training, validation and test images.
 
-use crate::{Bytes, mt19937, readers};
+use crate::bytes::Bytes;
+use crate::mt19937;
+use crate::resize::bilinear;
 use jempp_formats::pixels::value;
 use jempp_formats::{Error, Result};
 
-/// Labelled images in memory, or in a file that is mapped.
+/// Labelled images in memory or in a memory-mapped file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     name: String,
@@ -18,22 +20,22 @@ pub struct Dataset {
     crc32c: u32,
 }
 
-/// Which images of a [`Dataset`] are for what, as indices into it.
+/// A split of a [`Dataset`] into parts, as indices of images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Images to train on, in split order.
+    /// Training images, in split order.
     pub train: Vec<u32>,
-    /// Images held back from training to choose between models.
+    /// Validation images, which are held out for model selection.
     pub valid: Vec<u32>,
-    /// Images for the final judgement only.
+    /// Test images, for the final evaluation only.
     pub test: Vec<u32>,
 }
 
 impl Dataset {
-    /// Images `images` (N×H×W×C of `size` = [H, W, C], 0–255) with `labels` (N, below `classes`).
+    /// A data set of `images` (N×H×W×C of `size` = [H, W, C], 0–255) with `labels` (N, below `classes`).
     ///
     /// # Errors
-    /// [`Error::Data`] when there is no image, sizes disagree or a label is out of range.
+    /// [`Error::Data`] when there are no images, sizes disagree or a label is out of range.
     pub fn new(
         name: &str,
         size: [usize; 3],
@@ -46,14 +48,17 @@ impl Dataset {
         let [height, width, channels] = size;
         let pixels = height.checked_mul(width).and_then(|p| p.checked_mul(channels)).unwrap_or(0);
         if pixels == 0 || labels.is_empty() {
-            return fail(format!("{} images of size {size:?} are no data", labels.len()));
+            return fail(format!("{} images of size {size:?} are not a data set", labels.len()));
         }
         if labels.len() > u32::MAX as usize || labels.len().checked_mul(pixels) != Some(images.len()) {
             let (n, got) = (labels.len(), images.len());
-            return fail(format!("{n} labels and images of size {size:?} do not go with {got} values"));
+            return fail(format!("{n} labels and images of size {size:?} do not match {got} values"));
         }
         if let Some(i) = labels.iter().position(|l| usize::from(*l) >= classes) {
-            return fail(format!("label {} of image {i} is not below {classes}, the classes", labels[i]));
+            return fail(format!(
+                "label {} of image {i} is not below {classes}, the number of classes",
+                labels[i]
+            ));
         }
         let mut crc = 0;
         for n in [height, width, channels, classes] {
@@ -67,10 +72,10 @@ impl Dataset {
         Ok(Self { name, height, width, channels, classes, class_names, images, labels, crc32c: crc })
     }
 
-    /// The same with names of the classes; they do not count in [`Dataset::crc32c`].
+    /// Sets the names of the classes, which do not affect [`Dataset::crc32c`].
     ///
     /// # Errors
-    /// [`Error::Data`] when there are more or fewer than classes.
+    /// [`Error::Data`] when their number is not that of the classes.
     pub fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
         if names.len() != self.classes {
             let (name, n, classes) = (&self.name, names.len(), self.classes);
@@ -80,17 +85,17 @@ impl Dataset {
         Ok(self)
     }
 
-    /// What the data set is called.
+    /// The name of the data set.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Height, width and channels of an image.
+    /// Height, width and channels of the images.
     pub fn size(&self) -> [usize; 3] {
         [self.height, self.width, self.channels]
     }
 
-    /// Values in an image: H·W·C.
+    /// Values per image: H·W·C.
     pub fn pixels(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -100,7 +105,7 @@ impl Dataset {
         self.classes
     }
 
-    /// Names of the classes; none where they are plain numbers.
+    /// Names of the classes; empty if they are only numbered.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -116,12 +121,12 @@ impl Dataset {
         &self.images
     }
 
-    /// All labels.
+    /// All labels, N.
     pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
-    /// Image `i`, H×W×C, if there is one.
+    /// Image `i`, H×W×C, if it exists.
     pub fn image(&self, i: u32) -> Option<&[u8]> {
         let p = self.pixels();
         let start = (i as usize).checked_mul(p)?;
@@ -131,7 +136,7 @@ impl Dataset {
     /// Writes the labels of `indices` to `out`.
     ///
     /// # Errors
-    /// [`Error::Data`] when the lengths differ or there is no such image.
+    /// [`Error::Data`] when the lengths differ or an index is out of range.
     pub fn labels_of(&self, indices: &[u32], out: &mut [u16]) -> Result<()> {
         if indices.len() != out.len() {
             let (n, m) = (indices.len(), out.len());
@@ -143,11 +148,11 @@ impl Dataset {
         Ok(())
     }
 
-    /// These images, scaled to `size` as PIL's bilinear filter does, grey ones repeated for three channels, and coloured
-    /// ones made grey for one channel as PIL's mode L is; with their labels.
+    /// A data set of the images `indices` with their labels, resized to `size` = [H, W, C] like PIL's bilinear filter.
+    /// Grey images are repeated for three channels; colour images are converted to one channel like PIL's mode L.
     ///
     /// # Errors
-    /// [`Error::Data`] when channels are not 1 or 3, or there is no such image.
+    /// [`Error::Data`] when a number of channels is not 1 or 3, or an index is out of range.
     pub fn fitted(&self, indices: &[u32], size: [usize; 3]) -> Result<Self> {
         let [h, w, c] = size;
         if ![1, 3].contains(&self.channels) || ![1, 3].contains(&c) {
@@ -159,7 +164,7 @@ impl Dataset {
         let mut images = Vec::with_capacity(indices.len() * h * w * c);
         for &i in indices {
             let image = self.image(i).ok_or_else(|| self.no_image(i))?;
-            let scaled = readers::bilinear(image, [self.height, self.width], self.channels, [h, w]);
+            let scaled = bilinear(image, [self.height, self.width], self.channels, [h, w]);
             match (self.channels, c) {
                 (3, 1) => images.extend(scaled.chunks_exact(3).map(grey)),
                 (1, 3) => images.extend(scaled.iter().flat_map(|v| [*v; 3])),
@@ -171,7 +176,7 @@ impl Dataset {
         Self::new(&self.name, size, self.classes, images, labels)
     }
 
-    /// Checksum (CRC-32C) of sizes, images and labels, to tell data sets of one name apart.
+    /// Checksum (CRC-32C) of sizes, images and labels, which distinguishes data sets of the same name.
     pub fn crc32c(&self) -> u32 {
         self.crc32c
     }
@@ -187,11 +192,11 @@ fn grey(rgb: &[u8]) -> u8 {
     ((sum + (1 << 15)) >> 16) as u8
 }
 
-/// Takes `valid_size` of `pool` for validation: (validation, training), in the order of the published code,
-/// which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With 0 the pool keeps its order.
+/// Splits `valid_size` images off `pool` for validation and returns (validation, training), in the order of JEM++'s published
+/// code, which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With a size of 0 the pool keeps its order.
 ///
 /// # Errors
-/// [`Error::Config`] when nothing would be left to train on.
+/// [`Error::Config`] when no training images would be left.
 pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)> {
     if valid_size == 0 {
         return Ok((Vec::new(), pool.to_vec()));
@@ -199,7 +204,7 @@ pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)
     if valid_size >= pool.len() {
         let n = pool.len();
         return Err(Error::Config(format!(
-            "`data.valid_size` = {valid_size}: must be below {n}, the training images"
+            "`data.valid_size` = {valid_size}: must be below {n}, the number of training images"
         )));
     }
     let order: Vec<u32> = mt19937::numpy_permutation(1234, pool.len()).iter().map(|i| pool[*i]).collect();
@@ -207,10 +212,10 @@ pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)
     Ok((valid.to_vec(), train.to_vec()))
 }
 
-/// Writes the images `indices` of `set`, as they are, to `out` (n×H×W×C, in [−1, 1]).
+/// Writes the images `indices` of `set`, without augmentation, to `out` (n×H×W×C, in [−1, 1]).
 ///
 /// # Errors
-/// [`Error::Data`] when `out` has another length or there is no such image.
+/// [`Error::Data`] when the length of `out` differs or an index is out of range.
 pub fn plain_batch(set: &Dataset, indices: &[u32], out: &mut [f32]) -> Result<()> {
     if indices.len().checked_mul(set.pixels()) != Some(out.len()) {
         let (n, size, m) = (indices.len(), set.size(), out.len());
@@ -228,22 +233,20 @@ pub fn plain_batch(set: &Dataset, indices: &[u32], out: &mut [f32]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::DataConfig;
-    use crate::{Reading, load};
 
     #[test]
     fn inconsistent_data_are_refused() {
         let fail = |size, classes, images: usize, labels: Vec<u16>| {
             Dataset::new("x", size, classes, vec![0; images], labels).unwrap_err().to_string()
         };
-        assert!(fail([2, 2, 1], 2, 7, vec![0, 1]).contains("do not go with 7 values"));
+        assert!(fail([2, 2, 1], 2, 7, vec![0, 1]).contains("do not match 7 values"));
         assert!(fail([2, 2, 1], 2, 8, vec![0, 2]).contains("label 2 of image 1 is not below 2"));
-        assert!(fail([2, 2, 1], 2, 0, vec![]).contains("no data"));
-        assert!(fail([usize::MAX, 2, 1], 2, 0, vec![0]).contains("no data"));
+        assert!(fail([2, 2, 1], 2, 0, vec![]).contains("not a data set"));
+        assert!(fail([usize::MAX, 2, 1], 2, 0, vec![0]).contains("not a data set"));
     }
 
     #[test]
-    fn plain_batches_are_the_bytes_as_values() {
+    fn plain_batches_are_scaled_bytes() {
         let set = Dataset::new("x", [1, 2, 1], 2, vec![0, 255, 51, 204], vec![0, 1]).unwrap();
         let mut out = [9.0; 4];
         plain_batch(&set, &[1, 0], &mut out).unwrap();
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_fitted_as_pil_does() {
+    fn images_are_resized_like_pil() {
         // np.array(im.resize((3, 3), Image.BILINEAR).convert("L")), im = Image.fromarray(images of shape [2, 2, 3]).
         let image = vec![10, 200, 30, 255, 0, 128, 0, 0, 0, 255, 255, 255];
         let set = Dataset::new("x", [2, 2, 3], 2, [vec![7; 12], image.clone()].concat(), vec![0, 1]).unwrap();
@@ -276,21 +279,6 @@ mod tests {
         assert_ne!(base, crc([2, 1, 1], vec![1, 2, 3, 4], vec![0, 1]));
         assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 5], vec![0, 1]));
         assert_ne!(base, crc([1, 2, 1], vec![1, 2, 3, 4], vec![0, 2]));
-    }
-
-    #[test]
-    fn validation_is_taken_from_training_only() {
-        let mut config = DataConfig::default();
-        config.valid_size = 100;
-        let (set, split) = load(&config, Reading::default()).unwrap();
-        assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
-        let mut all = [split.valid, split.train, split.test].concat();
-        all.sort_unstable();
-        assert!(all.into_iter().eq(0..set.len() as u32));
-        config.valid_size = 1437;
-        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("must be below 1437"));
-        config.dataset = "mnist".to_string();
-        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("\"mnist\""));
     }
 
     #[test]

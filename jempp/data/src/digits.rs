@@ -1,8 +1,8 @@
-//! The handwritten digits that come with the program; see `data/README.md` for their source and licence.
+//! The built-in handwritten digits; the crate's `README.md` gives their source and licence.
 //!
-//! Invariant: the split never changes, since accuracies on its test part are compared across versions.
+//! Invariant: the split never changes, because test accuracies are compared across versions.
 
-use super::{Dataset, Split};
+use crate::dataset::{Dataset, Split};
 use crate::streams;
 use engine::rng::Philox;
 use flate2::read::GzDecoder;
@@ -13,18 +13,18 @@ const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const IMAGES: usize = 1797;
 const TEST: usize = 360;
 const PIXELS: usize = 64;
-/// Largest pixel in the file.
+/// Largest pixel value in the file.
 const WHITE: u32 = 16;
-/// Seed of the split; arbitrary, and part of its definition.
+/// Seed of the split: arbitrary, but part of its definition.
 const SPLIT_SEED: u64 = 1797;
 
-/// The 1,797 digits of 8×8×1 pixels and 10 classes, in the file's order, and their fixed split: all indices in an
-/// order drawn once for all, 1,437 for training and the last 360 for test; none for validation.
+/// The 1,797 digits of 8×8×1 pixels in 10 classes, in the order of the file, and their fixed split: in a fixed random order
+/// the first 1,437 for training and the last 360 for test; none for validation.
 ///
-/// Pixels p of 0–16 become round(255·p / 16).
+/// Pixel values p of 0–16 become round(255·p / 16).
 ///
 /// # Errors
-/// [`Error::Internal`] when the embedded file is not what it was.
+/// [`Error::Internal`] when the embedded file is damaged.
 pub fn load() -> Result<(Dataset, Split)> {
     let mut text = String::new();
     GzDecoder::new(FILE).read_to_string(&mut text).map_err(|e| broken(&e.to_string()))?;
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<(Vec<u8>, Vec<u16>)> {
     for line in text.lines() {
         let mut numbers = line.split(',').map(|f| f.parse::<u32>().map_err(|e| broken(&e.to_string())));
         for _ in 0..PIXELS {
-            let p = numbers.next().ok_or_else(|| broken("a line is short"))??;
+            let p = numbers.next().ok_or_else(|| broken("a line is too short"))??;
             images.push(((p.min(WHITE) * 255 + WHITE / 2) / WHITE) as u8);
         }
         labels.push(numbers.next().ok_or_else(|| broken("a line has no label"))?? as u16);
@@ -70,9 +70,9 @@ mod tests {
         for l in set.labels() {
             counts[usize::from(*l)] += 1;
         }
-        // As scikit-learn's documentation of the same file counts them.
+        // The counts in scikit-learn's documentation of the same file.
         assert_eq!(counts, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]);
-        // The first image is a zero: a ring of ink around an empty middle.
+        // The first image is a zero: a ring around an empty centre.
         let zero = set.image(0).unwrap();
         assert_eq!(&zero[..8], [0, 0, 80, 207, 143, 16, 0, 0]);
         assert!(zero[2 * 8 + 2] > 200 && zero[4 * 8 + 3] == 0 && zero[4 * 8 + 5] > 100);

@@ -1,10 +1,16 @@
-//! Data sets: images with labels, how they are read, split, cached and put into batches.
+//! Data sets of labelled images: how they are read, split, cached and batched.
 //!
-//! [`load()`] reads what the `data` section of the configuration ([`config::DataConfig`]) names; [`Loader`] gives shuffled
-//! batches of indices; [`synthetic`] makes out-of-distribution images from a data set.
+//! - [`load()`] and [`load_with`] read the data set that [`config::DataConfig`], the `data` section of the configuration,
+//!   names, with the options in [`Reading`]; [`digits`] is built in;
+//! - [`Dataset`] and [`Split`] are the result; [`hold_back`], [`first_per_class`] and [`plain_batch`] select from them;
+//! - [`Loader`] yields shuffled batches of indices;
+//! - [`synthetic`] generates out-of-distribution images from a data set;
+//! - [`streams`] numbers the random streams of the workspace, and [`random`] the uses of the one for evaluation;
+//! - [`config`] also has the macros with which all sections of the configuration are defined;
+//! - [`untrusted`] gives fuzzers access to the parsers.
 //!
-//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below `classes`), and everything random here
-//! depends on integers only (seed, stream, step or epoch, position), never on threads or on what ran before.
+//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below the number of classes), and all randomness here is
+//! determined by integers (seed, stream, step or epoch, position), never by threads or by what ran before.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -12,13 +18,16 @@ mod bytes;
 mod cache;
 pub mod config;
 mod dataset;
+mod digest;
 pub mod digits;
 pub mod eval_stream;
 mod folder;
 mod load;
-pub mod loader;
-pub mod mt19937;
+mod loader;
+mod mt19937;
 mod readers;
+mod reading;
+mod resize;
 mod source;
 mod spread;
 pub mod streams;
@@ -26,9 +35,9 @@ pub mod synthetic;
 pub mod untrusted;
 
 pub use bytes::Bytes;
-pub use cache::default_cache;
 pub use dataset::{Dataset, Split, hold_back, plain_batch};
 pub use jempp_formats::pixels::value;
 pub use jempp_formats::{Error, Result};
-pub use load::{Loaded, Origin, Reading, load, load_with};
+pub use load::{Loaded, Origin, load, load_with};
 pub use loader::{Cursor, Loader, first_per_class};
+pub use reading::Reading;

@@ -1,70 +1,48 @@
-//! Data sets by name or path, ready to train on.
+//! Loading of data sets by name or path.
 //!
-//! Invariant: what is loaded depends on the configuration and the files only, never on threads or the cache.
+//! Invariant: the result depends on the configuration and the files only, never on threads or the cache.
 
-use super::cache::{Cache, Found, Kept, default_cache};
-use super::{Dataset, Split, digits, hold_back};
+use crate::cache::{Cache, Found, Kept};
 use crate::config::DataConfig;
-use crate::readers::{self, Options};
-use engine::Device;
+use crate::dataset::{Dataset, Split, hold_back};
+use crate::digits;
+use crate::readers;
+use crate::readers::options::Options;
+use crate::reading::Reading;
 use jempp_formats::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-/// How a data set is read.
-pub struct Reading<'a> {
-    /// Threads that decode; 0 means one a core.
-    pub threads: usize,
-    /// The folder in which decoded data sets are kept; `None` keeps none.
-    pub cache: Option<PathBuf>,
-    /// Hears of files decoded and files in all; not called for what need not be decoded.
-    pub progress: Box<dyn FnMut(usize, usize) + 'a>,
-}
-
-impl Default for Reading<'_> {
-    fn default() -> Self {
-        Self { threads: 0, cache: default_cache(), progress: Box::new(|_, _| {}) }
-    }
-}
-
-impl Reading<'_> {
-    /// With the threads of a device, or with one a core if it has none.
-    pub fn on(device: &Device) -> Self {
-        let threads = device.threads().unwrap_or(0);
-        Self { threads, ..Self::default() }
-    }
-}
-
-/// Where images came from.
+/// Where the images of a data set came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// They are part of the program.
+    /// Built into the program.
     BuiltIn,
-    /// From its files.
+    /// Decoded from the data set's files.
     Files,
-    /// From its files, decoded earlier.
+    /// Read from the cache of decoded images.
     Cache,
 }
 
-/// A data set that has been loaded.
+/// A loaded data set.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The images.
+    /// The images and labels.
     pub set: Dataset,
-    /// What kind of data set it is, and whether its files are the published ones.
+    /// Description of the format, and whether the files are the published ones.
     pub kind: String,
-    /// What they are for.
+    /// Training, validation and test images.
     pub split: Split,
-    /// Where they came from.
+    /// Where the images came from.
     pub origin: Origin,
-    /// Seconds that took.
+    /// Loading time in seconds.
     pub seconds: f64,
-    /// What is worth worrying about.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
 impl Loaded {
-    /// What was loaded, in a line.
+    /// A summary in one line.
     pub fn summary(&self) -> String {
         let (set, split) = (&self.set, &self.split);
         let how = match self.origin {
@@ -82,15 +60,15 @@ impl Loaded {
     }
 }
 
-/// The data set that `config` names, split into training, validation and test images.
+/// Loads the data set that `config` names, split into training, validation and test images.
 ///
-/// The form of a path's data set is found out from what is there. `valid_size` training images are held back as in
-/// [`hold_back`], unless the data set has a validation part of its own.
+/// The format of a data set at a path is detected from its files. Unless the data set defines validation images itself,
+/// [`hold_back`] splits `valid_size` images off the training images.
 ///
 /// # Errors
 /// [`jempp_formats::Error::Data`] when there is no such data set or its files are unsuitable, naming folder or file;
-/// [`jempp_formats::Error::Format`] when a file is damaged; [`jempp_formats::Error::Config`] when `valid_size` leaves nothing to train
-/// on.
+/// [`jempp_formats::Error::Format`] when a file is damaged; [`jempp_formats::Error::Config`] when `valid_size` leaves no
+/// training images.
 pub fn load_with(config: &DataConfig, mut reading: Reading<'_>) -> Result<Loaded> {
     let start = Instant::now();
     let mut loaded = if config.is_path() {
@@ -108,7 +86,7 @@ pub fn load_with(config: &DataConfig, mut reading: Reading<'_>) -> Result<Loaded
     Ok(loaded)
 }
 
-/// The data set at a path, from the cache if it is there.
+/// Loads the data set at a path, from the cache if possible.
 fn from_path(config: &DataConfig, reading: &mut Reading<'_>) -> Result<Loaded> {
     let (name, root) = (&config.dataset, Path::new(&config.dataset));
     let options = Options::of(config);
@@ -119,14 +97,14 @@ fn from_path(config: &DataConfig, reading: &mut Reading<'_>) -> Result<Loaded> {
     if let Some(cache) = &cache {
         let file = cache.file.display();
         match cache.read(name) {
-            Found::Whole(kept) => return Ok(ready(*kept, Origin::Cache, warnings)),
+            Found::Whole(kept) => return Ok(with_split(*kept, Origin::Cache, warnings)),
             Found::Nothing => {}
             Found::Stale => {
                 warnings
                     .push(format!("files in {name} have changed since they were cached; reading them again"));
             }
             Found::Bad(why) => {
-                warnings.push(format!("the cache {file} is of no use ({why}); reading {name} again"));
+                warnings.push(format!("the cache {file} is unusable ({why}); reading {name} again"));
             }
         }
     }
@@ -140,24 +118,44 @@ fn from_path(config: &DataConfig, reading: &mut Reading<'_>) -> Result<Loaded> {
     if let Some(Err(e)) = cache.map(|c| c.write(&kept)) {
         warnings.push(format!("the decoded images could not be cached: {e}; set JEMPP_CACHE_DIR"));
     }
-    Ok(ready(kept, Origin::Files, warnings))
+    Ok(with_split(kept, Origin::Files, warnings))
 }
 
-fn ready(kept: Kept, origin: Origin, warnings: Vec<String>) -> Loaded {
+fn with_split(kept: Kept, origin: Origin, warnings: Vec<String>) -> Loaded {
     let p = kept.parts;
     let (a, b, c) = (p.train as u32, (p.train + p.valid) as u32, p.total() as u32);
     let split = Split { train: (0..a).collect(), valid: (a..b).collect(), test: (b..c).collect() };
     Loaded { set: kept.set, kind: kept.kind, split, origin, seconds: 0.0, warnings }
 }
 
-/// As [`load_with`]; warnings are logged.
+/// Loads a data set like [`load_with`] and logs its warnings.
 ///
 /// # Errors
-/// Those of [`load_with`].
+/// As [`load_with`].
 pub fn load(config: &DataConfig, reading: Reading<'_>) -> Result<(Dataset, Split)> {
     let loaded = load_with(config, reading)?;
     for w in &loaded.warnings {
         tracing::warn!("{w}");
     }
     Ok((loaded.set, loaded.split))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation_is_taken_from_training_only() {
+        let mut config = DataConfig::default();
+        config.valid_size = 100;
+        let (set, split) = load(&config, Reading::default()).unwrap();
+        assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
+        let mut all = [split.valid, split.train, split.test].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..set.len() as u32));
+        config.valid_size = 1437;
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("must be below 1437"));
+        config.dataset = "mnist".to_string();
+        assert!(load(&config, Reading::default()).unwrap_err().to_string().contains("\"mnist\""));
+    }
 }

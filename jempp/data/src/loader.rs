@@ -1,24 +1,24 @@
-//! The order in which images are seen: shuffled epochs of whole batches.
+//! The order in which images are visited: shuffled epochs of full batches.
 //!
-//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, and which of its batches a process
-//! sees on its rank only, so that a loader restored from its [`Cursor`] goes on exactly as the one that was saved. Only
-//! indices are shuffled, and nothing is fetched ahead: the images lie in the device's state, where an op looks them up.
+//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, and a process's share of its batches on
+//! the rank only, so that a loader restored from a [`Cursor`] continues exactly as the saved one. Only indices are shuffled
+//! and nothing is prefetched: the images are in the device's state, where an op gathers them.
 
-use super::Dataset;
+use crate::dataset::Dataset;
 use engine::rng::{Philox, Stream};
 use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where a [`Loader`] stands. At an epoch's end `batch` is the number of its batches.
+/// The position of a [`Loader`]. At the end of an epoch `batch` is the number of its batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// Epoch, counted from 0.
     pub epoch: u32,
-    /// Batches of it given so far.
+    /// Batches of the epoch returned so far.
     pub batch: u32,
 }
 
-/// An endless sequence of batches of image indices.
+/// An infinite sequence of batches of image indices.
 #[derive(Clone, Debug)]
 pub struct Loader {
     images: Vec<u32>,
@@ -27,12 +27,12 @@ pub struct Loader {
     seed: u64,
     stream: Stream,
     next: Cursor,
-    /// Of how many processes this is which.
+    /// Rank of this process, and number of processes.
     share: (usize, usize),
 }
 
 impl Loader {
-    /// Batches of `batch` of the given images. Each epoch is a new shuffle; what does not fill a batch is left out.
+    /// A loader of batches of `batch` of the given images. Each epoch is shuffled anew; an incomplete last batch is dropped.
     ///
     /// # Errors
     /// [`Error::Config`] when `batch` is 0 or larger than the number of images.
@@ -47,8 +47,8 @@ impl Loader {
         Ok(loader)
     }
 
-    /// The share of process `rank` of `world` that train together: of each `world` batches in a row the one of its rank.
-    /// All of them together see what one alone would, in the same order.
+    /// Restricts the loader to process `rank` of `world` in data-parallel training: it returns the one of its rank of each
+    /// `world` consecutive batches. Together the processes visit the same batches in the same order as a single one.
     ///
     /// # Errors
     /// [`Error::Config`] when there is no such rank, or an epoch has fewer batches than there are processes.
@@ -56,32 +56,32 @@ impl Loader {
         let batches = self.images.len() / self.batch;
         if rank >= world || world > batches {
             return Err(Error::Config(format!(
-                "{batches} batches an epoch cannot be shared by rank {rank} of {world}"
+                "{batches} batches per epoch cannot be shared by rank {rank} of {world}"
             )));
         }
         self.share = (rank, world);
         Ok(self)
     }
 
-    /// Batches in an epoch, at least 1.
+    /// Batches per epoch, at least 1.
     pub fn batches_per_epoch(&self) -> usize {
         self.images.len() / self.batch / self.share.1
     }
 
-    /// Images in a batch.
+    /// Images per batch.
     pub fn batch_size(&self) -> usize {
         self.batch
     }
 
-    /// Where the loader stands, for a checkpoint.
+    /// The position of the loader, for a checkpoint.
     pub fn cursor(&self) -> Cursor {
         self.next
     }
 
-    /// Goes to where a loader of the same images, batch size, seed and stream stood.
+    /// Moves to the position of a loader with the same images, batch size, seed and stream.
     ///
     /// # Errors
-    /// [`Error::Data`] when an epoch has fewer batches; the loader is then left as it was.
+    /// [`Error::Data`] when an epoch has fewer batches; the loader is then unchanged.
     pub fn restore(&mut self, cursor: Cursor) -> Result<()> {
         let n = self.batches_per_epoch();
         if cursor.batch as usize > n {
@@ -94,7 +94,7 @@ impl Loader {
         Ok(())
     }
 
-    /// The next batch. After an epoch's last batch the next epoch begins. Allocates nothing.
+    /// The next batch. After the last batch of an epoch the next epoch starts. Does not allocate.
     pub fn next_batch(&mut self) -> &[u32] {
         if self.next.batch as usize == self.batches_per_epoch() {
             self.next = Cursor { epoch: self.next.epoch.wrapping_add(1), batch: 0 };
@@ -112,11 +112,10 @@ impl Loader {
     }
 }
 
-/// Keeps the first `k` images of each class, in the order given; all of them when `k` is 0. A class that has fewer
-/// keeps what it has.
+/// Selects the first `k` of `images` of each class, in the given order, or fewer if there are not as many; all if `k` is 0.
 ///
 /// # Errors
-/// [`Error::Data`] when there is no such image.
+/// [`Error::Data`] when an index is out of range.
 pub fn first_per_class(set: &Dataset, images: &[u32], k: usize) -> Result<Vec<u32>> {
     let mut kept = vec![0usize; set.classes()];
     let mut out = Vec::new();
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn restored_loaders_go_on_alike() {
+    fn restored_loaders_continue_alike() {
         let mut a = loader(37, 5, 9);
         for _ in 0..30 {
             let mut b = loader(37, 5, 9);

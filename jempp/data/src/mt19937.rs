@@ -1,6 +1,6 @@
 //! The Mersenne Twister as NumPy's legacy `RandomState` uses it, for the published validation split.
 //!
-//! Invariant: [`numpy_permutation`] equals NumPy's bit for bit; golden values hold it there.
+//! Invariant: [`numpy_permutation`] equals NumPy's result, which reference values in the tests ensure.
 //!
 //! Source: Matsumoto & Nishimura, "Mersenne Twister", ACM TOMACS 8, 1998; NumPy's `legacy_seeding` (for an integer
 //! seed, the 2002 `init_genrand`), `random_interval` and `RandomState.shuffle`.
@@ -8,7 +8,7 @@
 const N: usize = 624;
 const M: usize = 397;
 
-/// A generator in the state after `numpy.random.seed`.
+/// A generator, seeded like `numpy.random.seed`.
 #[derive(Clone, Debug)]
 pub struct Mt19937 {
     state: [u32; N],
@@ -16,7 +16,7 @@ pub struct Mt19937 {
 }
 
 impl Mt19937 {
-    /// The generator of `seed`.
+    /// A generator seeded with `seed`.
     pub fn new(seed: u32) -> Self {
         let mut state = [0; N];
         let mut s = seed;
@@ -49,12 +49,12 @@ impl Mt19937 {
         self.used = 0;
     }
 
-    /// An integer in `0..=max`: words masked to the bits of `max`, those above it thrown away.
+    /// An integer in `0..=max`, by rejection: words are masked to the bits of `max` and discarded if above it.
     pub fn up_to(&mut self, max: u32) -> u32 {
         let mask = u32::MAX.checked_shr(max.leading_zeros()).unwrap_or(0);
         loop {
             let v = self.next_u32() & mask;
-            // NumPy draws nothing at all for a maximum of 0; `shuffle` never asks for it.
+            // NumPy draws nothing for a maximum of 0, which `shuffle` never requests.
             if v <= max {
                 return v;
             }
@@ -62,7 +62,7 @@ impl Mt19937 {
     }
 }
 
-/// What `numpy.random.seed(seed); x = list(range(n)); numpy.random.shuffle(x)` leaves in `x`, for n < 2³².
+/// The content of `x` after `numpy.random.seed(seed); x = list(range(n)); numpy.random.shuffle(x)`, for n < 2³².
 pub fn numpy_permutation(seed: u32, n: usize) -> Vec<usize> {
     let mut rng = Mt19937::new(seed);
     let mut x: Vec<usize> = (0..n).collect();
@@ -77,7 +77,7 @@ pub fn numpy_permutation(seed: u32, n: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// The first and the 10,000th output for the seed 5489, as the C++ standard demands of `std::mt19937`.
+    /// The first and the 10,000th output for the seed 5489, which the C++ standard requires of `std::mt19937`.
     #[test]
     fn known_answers() {
         let mut r = Mt19937::new(5489);

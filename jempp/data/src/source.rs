@@ -1,22 +1,34 @@
-//! What the readers of all formats give, and what they share.
+//! The result of a reader, and helpers that readers share.
 
-use jempp_formats::Error;
+use crate::reading::Reading;
 use jempp_formats::place::Place;
+use jempp_formats::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How many images are for what; they lie in this order.
+/// A data set that was found but not yet read.
+pub(super) struct Work {
+    /// Digest of the files, which changes when one of them does.
+    pub stamp: u64,
+    /// Reads the data set.
+    pub read: Box<Read>,
+}
+
+/// A function that reads a data set.
+pub(super) type Read = dyn FnOnce(&mut Reading<'_>) -> Result<Source>;
+
+/// Numbers of images in the parts of a data set, which follow each other in this order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Parts {
-    /// For training.
+    /// Training images.
     pub train: usize,
-    /// For validation, where the data set says so itself.
+    /// Validation images, if the data set defines them.
     pub valid: usize,
-    /// For the final judgement.
+    /// Test images.
     pub test: usize,
 }
 
 impl Parts {
-    /// All of them.
+    /// Number of all images.
     pub fn total(self) -> usize {
         [self.valid, self.test].iter().fold(self.train, |n, m| n.saturating_add(*m))
     }
@@ -25,17 +37,17 @@ impl Parts {
 /// A data set as read from its files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
-    /// What kind of data set it is, for a person.
+    /// Description of the format, for the user.
     pub kind: String,
     /// Height, width and channels.
     pub size: [usize; 3],
     pub classes: usize,
-    /// Names of the classes, or none.
+    /// Names of the classes; empty if unknown.
     pub class_names: Vec<String>,
     pub images: Vec<u8>,
     pub labels: Vec<u16>,
     pub parts: Parts,
-    /// What is worth worrying about.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -48,7 +60,7 @@ pub(super) struct Labelled {
 }
 
 impl Labelled {
-    /// All in a row; memory is taken once.
+    /// Concatenates all; memory is allocated once.
     pub fn join(all: Vec<Self>) -> Self {
         if all.len() == 1 {
             return all.into_iter().next().unwrap_or_default();
@@ -63,12 +75,12 @@ impl Labelled {
     }
 }
 
-/// The label in `value`, if it is below `classes`.
+/// Converts `value` to a label, if it is below `classes`.
 pub(super) fn label(value: i64, classes: usize) -> Option<u16> {
     u16::try_from(value).ok().filter(|l| usize::from(*l) < classes)
 }
 
-/// The error of a label out of range.
+/// The error of a label that is out of range.
 pub(super) fn wrong_label(place: &Place, value: i64, i: usize, classes: usize) -> Error {
     place.unfit(format!(
         "label {value} of image {i} is not one of the {classes} classes, 0 to {}",
@@ -76,8 +88,8 @@ pub(super) fn wrong_label(place: &Place, value: i64, i: usize, classes: usize) -
     ))
 }
 
-/// Images of `size` from C×H×W planes to H×W×C, appended to `out`.
-pub(super) fn planes(image: &[u8], out: &mut Vec<u8>) {
+/// Converts an RGB image from planes (C×H×W) to H×W×C and appends it to `out`.
+pub(super) fn push_interleaved(image: &[u8], out: &mut Vec<u8>) {
     let n = image.len() / 3;
     let (r, rest) = image.split_at(n);
     let (g, b) = rest.split_at(n);

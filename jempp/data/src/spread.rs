@@ -1,17 +1,17 @@
-//! Independent pieces of work on several threads.
+//! Independent tasks on several threads.
 //!
-//! Invariant: results and errors are those of doing the pieces one after the other.
+//! Invariant: results and errors are those of sequential execution.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use jempp_formats::{Error, Result};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-/// The results of `work` on 0..n, computed on `threads` threads (0: one a core); `done` hears on this thread how many
-/// are finished.
+/// Computes `work` of 0..n on `threads` threads (0: one per core) and returns the results in order. `done` is called on this
+/// thread with the number of finished tasks.
 ///
 /// # Errors
-/// The first by index of those of `work`; later pieces may then never be done.
+/// The error of `work` with the lowest index; later tasks may then not be executed.
 pub(crate) fn spread<T: Send>(
     threads: usize,
     n: usize,
@@ -24,7 +24,7 @@ pub(crate) fn spread<T: Send>(
     let worker = |results: Sender<(usize, Result<T>)>| {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            // Pieces are taken in order, so all before a failed one have been taken and will be finished.
+            // Tasks are started in order, so all before a failed one have been started and will finish.
             if i >= n || i > failed.load(Ordering::Relaxed) {
                 return;
             }

@@ -2,9 +2,8 @@
 //!
 //! Invariant: an image depends only on its index, the data and the seed, not on how images are grouped when they are loaded.
 
-use super::eval_stream;
-use crate::streams;
-use crate::{Dataset, plain_batch};
+use crate::dataset::{Dataset, plain_batch};
+use crate::{eval_stream, streams};
 use core::ops::Range;
 use engine::rng::Philox;
 use jempp_formats::{Error, Result};

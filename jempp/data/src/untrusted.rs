@@ -1,6 +1,6 @@
-//! The parsers of data sets on bytes in memory, for tests that feed them hostile bytes. `path` is for messages only.
+//! The parsers of data sets, applied to bytes in memory, for fuzzing. `path` only names the input in messages.
 //!
-//! Each returns the errors that loading such a file returns; what is parsed is dropped.
+//! Each function returns the error that loading such a file would return, and discards what was parsed.
 
 use crate::config::LabelKind;
 use crate::readers::{celeba, cifar, idx, npz, svhn};
@@ -10,57 +10,57 @@ use jempp_formats::{Result, stream};
 use std::io::Cursor;
 use std::path::Path;
 
-fn reader<'a>(bytes: &'a [u8]) -> stream::Maybe<&'a [u8]> {
-    stream::Maybe::new(bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64)
+fn reader<'a>(bytes: &'a [u8]) -> stream::MaybeGz<&'a [u8]> {
+    stream::MaybeGz::new(bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64)
 }
 
-/// A tar archive of CIFAR-10 or CIFAR-100, gzip-compressed or not.
+/// Parses a tar archive of CIFAR-10 or CIFAR-100, gzip-compressed or not.
 ///
 /// # Errors
-/// Whatever is wrong with it.
+/// Those of loading such a file.
 pub fn cifar_archive(path: &Path, bytes: &[u8]) -> Result<()> {
     let place = Place::file(path);
     cifar::unpack(&place, &mut reader(bytes), LabelKind::Fine)?.finish(&place, Vec::new()).map(drop)
 }
 
-/// An IDX file (MNIST) of three dimensions, gzip-compressed or not.
+/// Parses an IDX file (MNIST) of three dimensions, gzip-compressed or not.
 ///
 /// # Errors
-/// Whatever is wrong with it.
+/// Those of loading such a file.
 pub fn idx_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut from = reader(bytes);
     let most = from.left();
     idx::parse(&Place::file(path), &mut from, 3, most).map(drop)
 }
 
-/// A MATLAB file of SVHN.
+/// Parses a MATLAB file of SVHN.
 ///
 /// # Errors
-/// Whatever is wrong with it.
+/// Those of loading such a file.
 pub fn svhn_file(path: &Path, bytes: &[u8]) -> Result<()> {
     svhn::parse(&Place::file(path), &mut { bytes }, bytes.len() as u64).map(drop)
 }
 
-/// A NumPy archive as a data set.
+/// Parses a NumPy archive as a data set.
 ///
 /// # Errors
-/// Whatever is wrong with it.
+/// Those of loading such a file.
 pub fn npz_file(path: &Path, bytes: &[u8]) -> Result<()> {
     npz::read(Npz::of(path, Cursor::new(bytes), bytes.len() as u64)?, path).map(drop)
 }
 
-/// CelebA's text files.
+/// Parses one of CelebA's text files.
 ///
 /// # Errors
-/// Whatever is wrong with them.
+/// Those of loading such a file.
 pub fn celeba_lists(path: &Path, bytes: &[u8]) -> Result<()> {
     celeba::lists(path, bytes)
 }
 
-/// An image file of a folder data set.
+/// Decodes an image file of a folder data set.
 ///
 /// # Errors
-/// Whatever is wrong with it.
+/// Those of loading such a file.
 pub fn image_file(path: &Path, bytes: &[u8]) -> Result<()> {
     crate::folder::rgb_of(path, bytes).map(drop)
 }

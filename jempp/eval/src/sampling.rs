@@ -3,7 +3,7 @@
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::sampling::draw::{
-    Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed,
+    SampleOptions, Samples, Start, Trajectory, draws_from_data, replay_buffer, sample_with_trajectory,
 };
 use jempp::{Error, Result};
 use jempp_formats::npz::{self, Array};
@@ -61,7 +61,7 @@ impl ChainStart {
     /// The start, given the images that [`Self::images`] returned.
     pub fn start(self, images: &[f32]) -> Start<'_> {
         match self {
-            Self::Informative => Start::Bank,
+            Self::Informative => Start::StartSamples,
             Self::Noise => Start::Noise,
             Self::ReplayBuffer => Start::Pool(images),
             Self::Data => Start::Images(images),
@@ -178,7 +178,7 @@ impl SampleJob<'_> {
     ///
     /// # Errors
     /// [`Error::Config`] for no images, settings out of range, or too many chains for an animation; those of
-    /// [`sample_filmed`].
+    /// [`sample_with_trajectory`].
     pub fn run(&self, progress: &mut dyn FnMut(u32, u32) -> bool) -> Result<Sampled> {
         let (model, _) = self.model;
         let (labels, columns) = self.conditioning.labels(self.n, model.network().config.classes);
@@ -193,20 +193,20 @@ impl SampleJob<'_> {
         let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
         options.steps = self.overrides.steps.unwrap_or(options.steps);
         let mut trajectory = self.trajectory(n, options.steps)?;
-        let samples = sample_filmed(model, &options, trajectory.as_mut(), progress)?;
+        let samples = sample_with_trajectory(model, &options, trajectory.as_mut(), progress)?;
         let frames = trajectory.map(|t| t.frames).unwrap_or_default();
         Ok(Sampled { samples, frames, columns, conditioned, steps: options.steps, seed: options.seed })
     }
 
     /// Collects the frames, if they are wanted.
-    fn trajectory(&self, n: usize, steps: u32) -> Result<Option<Film>> {
+    fn trajectory(&self, n: usize, steps: u32) -> Result<Option<Trajectory>> {
         let Animation::Every(every) = self.animate else { return Ok(None) };
         if n > MAX_ANIMATED {
             return Err(Error::Config(format!(
                 "{n} chains are too many for an animation; it shows at most {MAX_ANIMATED}"
             )));
         }
-        Ok(Some(Film::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
+        Ok(Some(Trajectory::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
     }
 }
 

@@ -1,6 +1,7 @@
-//! Edit distance, for suggestions.
+//! Edit distance, for suggestions in error messages.
 
-/// Edit distance with insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
+/// The edit distance in characters, with insertions, deletions, substitutions and transpositions of neighbours (optimal
+/// string alignment).
 pub fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = vec![0; b.len() + 1];

@@ -1,4 +1,4 @@
-//! What can go wrong with files and their content.
+//! The error type of this crate and of `jempp-data`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub enum Error {
     /// Data that cannot be used: wrong shape, values out of range, too few images.
     #[error("{0}")]
     Data(String),
-    /// A file whose bytes are not what its format says: truncated, corrupted or hostile.
+    /// An invalid file: truncated, corrupted or malicious.
     #[error("{0}")]
     Format(String),
     /// The operating system refused a file operation.
@@ -21,10 +21,10 @@ pub enum Error {
     Io {
         /// The file or folder concerned.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A state that this crate's own logic rules out.
+    /// A violated invariant: a bug in this workspace.
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -33,7 +33,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The operating system's `source` about `path`.
+    /// The system's error `source` for `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }

@@ -1,5 +1,4 @@
-//! Writing files so that a reader sees the old one or the whole new one, never a part; hints about paths that lead
-//! nowhere.
+//! Atomic file replacement, hints for paths that do not exist, and the cache folder.
 
 use crate::edit::distance;
 use crate::error::{Error, Result};
@@ -7,13 +6,15 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Where the contents of a file go while it is written.
+pub use kernels::cache_folder::cache_folder;
+
+/// The destination of a file's content while it is written.
 pub trait Sink: Write + Seek {}
 impl<T: Write + Seek> Sink for T {}
 
-/// Writes a file through `fill`: beside it under another name, then fsync, then renamed over `path`.
+/// Writes a file atomically: `fill` writes a temporary file in the same folder, which is synced and renamed to `path`.
 ///
-/// An existing file is replaced. When anything fails, `path` is as it was and the partial file is removed.
+/// An existing file is replaced. If anything fails, `path` is unchanged and the temporary file is removed.
 ///
 /// # Errors
 /// [`Error::Io`] when the folder does not exist, cannot be written or is full, or when `fill` fails.
@@ -22,7 +23,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Sink) -> io::Result<
     let fail = |source| Error::io(path, source);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".jempp-").suffix(".part");
-    // A temporary file is private to its owner by default; this one becomes an ordinary file (less the umask).
+    // Temporary files are private to their owner by default; this one gets the permissions of ordinary files.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -38,7 +39,7 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Sink) -> io::Result<
     sync_folder(&folder)
 }
 
-/// The folder that holds `path` (`.` for a bare name).
+/// The folder that contains `path` (`.` for a bare name).
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
@@ -46,7 +47,7 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Makes a rename in `folder` durable. Elsewhere than on Unix a folder cannot be opened as a file.
+/// Makes a rename in `folder` durable. Only on Unix can a folder be opened for that.
 fn sync_folder(folder: &Path) -> Result<()> {
     if cfg!(unix) {
         File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder, e))?;
@@ -54,7 +55,7 @@ fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The error of a file that could not be opened: [`Error::Data`] with a hint where it is not there.
+/// The error of a file that could not be opened: [`Error::Data`] with a hint if it does not exist, else [`Error::Io`].
 pub fn missing_or(path: &Path, why: io::Error) -> Error {
     match why.kind() {
         io::ErrorKind::NotFound => {
@@ -64,15 +65,16 @@ pub fn missing_or(path: &Path, why: io::Error) -> Error {
     }
 }
 
-/// Most names that a message offers.
+/// Largest number of names that a message suggests.
 const MOST: usize = 5;
 
-/// What to add to the message that nothing is at `path`: where it ends, and what is there that has a similar name.
+/// A hint to append to the message that `path` does not exist: its first component that is missing, and similar names
+/// beside it. Empty if there is nothing to add; else it starts with `; `.
 pub fn hint(path: &Path) -> String {
     if let Ok(to) = fs::read_link(path) {
         return format!("; it is a link to {}, which does not exist", to.display());
     }
-    // The first part of the path that is not there is where the user went wrong.
+    // The first component that does not exist is where the user went wrong.
     let parts: Vec<&Path> = path.ancestors().collect();
     let gone = parts.into_iter().rev().find(|p| *p != Path::new("") && !p.exists());
     let Some((gone, name)) = gone.and_then(|p| Some((p, p.file_name()?.to_string_lossy()))) else {
@@ -89,10 +91,10 @@ pub fn hint(path: &Path) -> String {
     }
 }
 
-/// Names in `parent` like `name`, the likest first.
+/// Names in `parent` that are similar to `name`, the most similar first.
 fn close_names(parent: &Path, name: &str) -> Vec<String> {
     let most = 2.max(name.chars().count() / 3);
-    // A name that is no text, or cannot be read, is none to offer.
+    // Names that are not UTF-8 or cannot be read are not suggested.
     let names = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut near: Vec<(usize, String)> = names
         .filter_map(|e| e.file_name().into_string().ok())
@@ -109,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
         write_atomic(&path, |w| w.write_all(b"one")).unwrap();

@@ -1,7 +1,6 @@
-//! Images of a model's making, side by side in a PNG or, on their way there, in a GIF.
+//! Grids of images as PNG files, and animated grids as GIF files.
 
-use crate::codecs::Animation;
-pub use crate::codecs::Picture;
+use crate::codecs::{Animation, Picture};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use std::io;
@@ -11,33 +10,35 @@ use std::path::Path;
 const LEAST_SIDE: usize = 40;
 /// Pixels between images and around them.
 const GAP: usize = 2;
-/// Colour of the gaps: light, so that black images stand out from it.
-const PAPER: [u8; 3] = [240, 240, 236];
+/// Colour of the gaps: light, so that black images stand out.
+const BACKGROUND: [u8; 3] = [240, 240, 236];
 /// Largest side of a grid in pixels.
 const MOST_SIDE: usize = 65_000;
-/// Hundredths of a second that a frame of an animation stays, and its last one.
+/// Duration of a frame of an animation, and of its last one, in hundredths of a second.
 const FRAME: u16 = 10;
 const LAST_FRAME: u16 = 150;
 
-/// Puts images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) row by row into a grid of `columns`.
+/// Arranges images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) row by row in a grid of `columns`.
 ///
-/// Values outside [−1, 1] are clipped. Each image is enlarged by a whole factor to at least 40 pixels a side. Places
-/// in the last row without an image stay empty.
+/// Values outside [−1, 1] are clipped. Images are enlarged by an integer factor to at least 40 pixels per side. Unused
+/// cells of the last row stay empty.
 ///
 /// # Errors
 /// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would
-/// be larger than 65,000 pixels a side.
+/// exceed 65,000 pixels per side.
 pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
     let pixels = pixels_of(size);
     if pixels == 0 || images.is_empty() || !images.len().is_multiple_of(pixels) {
         let n = images.len();
-        return Err(Error::Data(format!("{n} values of size {size:?} are no grid of {columns} columns")));
+        return Err(Error::Data(format!(
+            "{n} values of size {size:?} cannot form a grid of {columns} columns"
+        )));
     }
     let cells: Vec<Option<&[f32]>> = images.chunks_exact(pixels).map(Some).collect();
     render_cells(&cells, size, columns)
 }
 
-/// As [`render_grid`], with cells that may be blank.
+/// As [`render_grid`]; a cell that is `None` stays blank.
 ///
 /// # Errors
 /// As [`render_grid`].
@@ -46,20 +47,20 @@ pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) 
     let whole = cells.iter().flatten().all(|image| image.len() == pixels);
     if pixels == 0 || columns == 0 || cells.is_empty() || !whole || (c != 1 && c != 3) {
         let n = cells.len();
-        return Err(Error::Data(format!("{n} images of size {size:?} are no grid of {columns} columns")));
+        return Err(Error::Data(format!(
+            "{n} images of size {size:?} cannot form a grid of {columns} columns"
+        )));
     }
     let scale = LEAST_SIDE.div_ceil(h.min(w)).max(1);
     let columns = columns.min(cells.len());
     let side = |places: usize, length: usize| match places.checked_mul(length * scale + GAP) {
         Some(s) if s + GAP <= MOST_SIDE => Ok((s + GAP) as u32),
-        _ => Err(Error::Data(format!(
-            "{places} images of {length}·{scale} pixels are too wide or high for a grid"
-        ))),
+        _ => Err(Error::Data(format!("{places} images of {length}·{scale} pixels are too large for a grid"))),
     };
-    let mut out = Picture::filled([side(cells.len().div_ceil(columns), h)?, side(columns, w)?], PAPER);
+    let mut out = Picture::filled([side(cells.len().div_ceil(columns), h)?, side(columns, w)?], BACKGROUND);
     for (i, image) in cells.iter().enumerate().filter_map(|(i, image)| Some((i, (*image)?))) {
         if let Some(at) = image.iter().position(|v| v.is_nan()) {
-            return Err(Error::Data(format!("image {i} holds a NaN at value {at}")));
+            return Err(Error::Data(format!("image {i} contains a NaN at value {at}")));
         }
         let left = GAP + (i % columns) * (w * scale + GAP);
         let top = GAP + (i / columns) * (h * scale + GAP);
@@ -109,7 +110,7 @@ pub fn save_animation(path: &Path, frames: &[Vec<f32>], size: [usize; 3], column
         animation.insert(open).add(&grid, stay).map_err(fail)?;
     }
     let Some(animation) = animation else {
-        return Err(Error::Data("no frames are no animation".into()));
+        return Err(Error::Data("an animation needs at least one frame".into()));
     };
     let bytes = animation.finish().map_err(fail)?;
     write_atomic(path, |w| w.write_all(&bytes))
@@ -120,7 +121,7 @@ fn write_png(path: &Path, grid: &Picture) -> Result<()> {
     write_atomic(path, |w| w.write_all(&bytes))
 }
 
-/// The byte nearest to a value in [−1, 1].
+/// Converts a value in [−1, 1] to the nearest byte.
 fn byte(v: f32) -> u8 {
     ((v.clamp(-1.0, 1.0) + 1.0) * 127.5).round() as u8
 }
@@ -137,23 +138,23 @@ mod tests {
         let g = render_grid(&images, [8, 8, 1], 3).unwrap();
         assert_eq!(g.size(), [2 * 42 + 2, 3 * 42 + 2]);
         let at = |g: &Picture, x: u32, y: u32| g.pixel(y, x).unwrap();
-        assert_eq!(at(&g, 0, 0), PAPER);
+        assert_eq!(at(&g, 0, 0), BACKGROUND);
         assert_eq!(at(&g, 2, 2), [0, 0, 0]);
         let (left, top) = (2 + 42, 2 + 42);
         for (x, y, white) in [(10, 5, true), (14, 9, true), (15, 9, false), (9, 5, false), (10, 4, false)] {
             let want = if white { 255 } else { 0 };
             assert_eq!(at(&g, left + x, top + y), [want; 3], "{x} {y}");
         }
-        assert_eq!(at(&g, 2 + 84 + 10, top + 10), PAPER);
+        assert_eq!(at(&g, 2 + 84 + 10, top + 10), BACKGROUND);
         let blank = [Some(&images[..64]), None, Some(&images[256..])];
         let g = render_cells(&blank, [8, 8, 1], 2).unwrap();
-        assert_eq!((at(&g, left, 2), at(&g, 2, 2)), (PAPER, [0; 3]));
+        assert_eq!((at(&g, left, 2), at(&g, 2, 2)), (BACKGROUND, [0; 3]));
         assert_eq!(at(&g, 2 + 10, top + 5), [255; 3]);
         assert!(render_cells(&[Some(&images[..63])], [8, 8, 1], 1).is_err());
     }
 
     #[test]
-    fn bytes_survive_the_way_through_floats_and_png() {
+    fn bytes_survive_floats_and_png() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.png");
         let images: Vec<f32> = (0..=255).cycle().take(2 * 16 * 16 * 3).map(crate::pixels::value).collect();
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_grids_are_refused() {
         let text = |v: &[f32], s, n| render_grid(v, s, n).unwrap_err().to_string();
         assert!(text(&[0.0; 5], [2, 2, 1], 1).contains("5 values"));
         assert!(text(&[], [2, 2, 1], 1).contains("0 values"));
@@ -201,9 +202,9 @@ mod tests {
         assert!(text(&[0.0; 4], [2, 2, 1], 0).contains("0 columns"));
         assert!(
             text(&[0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0, 0.0], [2, 2, 1], 1)
-                .contains("image 1 holds a NaN")
+                .contains("image 1 contains a NaN")
         );
-        assert!(text(&[0.0; 4000], [1, 1, 1], 4000).contains("too wide"));
+        assert!(text(&[0.0; 4000], [1, 1, 1], 4000).contains("too large"));
         assert_eq!(byte(9.0), 255);
         assert!(save_grid(Path::new("/no/such/a.png"), &[0.0; 4], [2, 2, 1], 1).is_err());
     }

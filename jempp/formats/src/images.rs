@@ -1,30 +1,33 @@
-//! Image files as a model's input.
+//! Image files as float32 inputs of a model.
 //!
-//! Invariants: a file is taken for hostile: its size is checked before a pixel is decoded, and decoding is bounded in
-//! memory. Nothing is guessed: no file is scaled, cropped, or loses colour or transparency that it has.
+//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory for decoding is bounded.
+//! Images are never scaled or cropped, and never lose colour or transparency.
 
 use crate::codecs::{Decoder, Format, Pixel};
 use crate::error::{Error, Result};
 use crate::pixels::value;
 use std::path::Path;
 
-/// Longest file that is read.
+/// Largest file in bytes.
 const LONGEST: u64 = 1 << 30;
-/// Memory that decoding may take for each pixel of the expected image, and in all on top.
-const BYTES_A_PIXEL: u64 = 64;
+/// Memory limit for decoding: bytes per pixel of the expected image, plus a constant.
+const BYTES_PER_PIXEL: u64 = 64;
 const BYTES_MORE: u64 = 1 << 19;
 
-/// Reads a PNG, JPEG or GIF of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]. A grey image becomes RGB;
-/// an RGB image becomes grey if it is.
+/// Reads a PNG, JPEG or GIF of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]. Grey images are expanded
+/// to RGB; RGB images are accepted as grey if their channels are equal.
 ///
 /// # Errors
-/// [`Error::Data`] when there is no such file, its size differs, it is coloured where grey is wanted, or it is not
-/// opaque; [`Error::Format`] when it is no image or damaged; [`Error::Io`].
+/// [`Error::Data`] when there is no such file, its size differs, it is coloured but C is 1, or it is not opaque;
+/// [`Error::Format`] when it is damaged or not an image; [`Error::Io`].
 pub fn read_image(path: &Path, size: [usize; 3]) -> Result<Vec<f32>> {
     image_of(path, &read(path)?, size)
 }
 
-/// The same of a file's bytes; messages call it `path`.
+/// Decodes the content of an image file, as [`read_image`] does. Error messages name it `path`.
+///
+/// # Errors
+/// As [`read_image`].
 pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>> {
     let [h, w, c] = size;
     let wrong = |why: String| Error::Data(format!("{}: {why}", path.display()));
@@ -32,8 +35,8 @@ pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>>
         return Err(wrong(format!("image files have 1 or 3 channels, the model takes {c}; use an .npz")));
     }
     let damaged = |e: String| Error::Format(format!("{}: {e}", path.display()));
-    let limit = (h * w) as u64 * BYTES_A_PIXEL + BYTES_MORE;
-    let format = Format::of(bytes).ok_or_else(|| damaged("is no PNG, JPEG or GIF".into()))?;
+    let limit = (h * w) as u64 * BYTES_PER_PIXEL + BYTES_MORE;
+    let format = Format::of(bytes).ok_or_else(|| damaged("is not a PNG, JPEG or GIF".into()))?;
     let decoder = Decoder::new(format, bytes, limit).map_err(damaged)?;
     let [fh, fw] = decoder.size;
     if (fh as usize, fw as usize) != (h, w) {
@@ -56,13 +59,13 @@ pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>>
     if let Some(i) = pixels.iter().position(|p| p[0] != p[1] || p[1] != p[2]) {
         let (y, x) = (i / w, i % w);
         return Err(wrong(format!(
-            "the pixel in row {y}, column {x} is coloured, the model takes grey images; convert it as you see fit"
+            "the pixel in row {y}, column {x} is coloured, but the model takes grey images; convert it first"
         )));
     }
     Ok(pixels.iter().map(|p| p[0]).collect())
 }
 
-/// Channels as inputs of a model; bytes exactly as in a data set, deeper channels to float32.
+/// Converts pixels to RGBA values in [−1, 1]; 8-bit channels exactly as in a data set.
 fn rgba(raw: &[u8], pixel: Pixel) -> Vec<[f32; 4]> {
     let scaled = |bytes: &[u8]| match *bytes {
         [byte] => value(byte),
@@ -86,7 +89,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         _ => Error::io(path, e),
     })?;
     if !about.is_file() || about.len() > LONGEST {
-        return Err(Error::Data(format!("{}: no file, or longer than 1 GiB", path.display())));
+        return Err(Error::Data(format!("{}: not a file, or larger than 1 GiB", path.display())));
     }
     std::fs::read(path).map_err(|e| Error::io(path, e))
 }
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_a_guess_is_refused() {
+    fn images_that_need_conversion_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.png");
         let said = |size| {

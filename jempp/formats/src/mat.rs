@@ -1,8 +1,8 @@
-//! MATLAB files of level 5 (`.mat`, `-v6` and `-v7`): the numeric arrays in them.
+//! Numeric arrays in MATLAB level 5 files (`.mat`, `-v6` and `-v7`).
 //!
-//! Source: MathWorks, "MAT-File Format". Elements are a type, a length and data, padded to 8 bytes; small ones pack
-//! all that into 8 bytes. An array is an element of elements: flags, dimensions, name, values; it may be packed by zlib
-//! as a whole. Invariant: a length is believed only as far as the file can bear it out.
+//! Source: MathWorks, "MAT-File Format". A data element is a type, a length and data, padded to 8 bytes; a small element packs
+//! all of that into 8 bytes. An array is an element that contains elements: flags, dimensions, name, values; it may be
+//! compressed by zlib as a whole. Invariant: a length is checked against the length of the file before it is used.
 
 use crate::place::Place;
 use crate::stream::{self, Bounded};
@@ -14,34 +14,38 @@ const INT32: u32 = 5;
 const INT8: u32 = 1;
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
-/// Most dimensions of an array, and longest name, that are of interest here.
+/// Largest number of dimensions and longest name that are supported.
 const MOST_DIMS: u64 = 8;
 const LONGEST_NAME: u64 = 63;
 
-/// An array of numbers.
+/// A numeric array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Its dimensions; the first index is the fastest.
+    /// The extent of each dimension; the first index varies fastest.
     pub shape: Vec<usize>,
-    /// The type of its values, as the file numbers them: 2 is a byte.
+    /// The MAT-file data type of the values; 2 is `miUINT8`.
     pub kind: u32,
-    /// Whether the most significant byte of a value comes first.
+    /// Whether values are big-endian.
     pub big: bool,
-    /// Its values.
+    /// The values.
     pub bytes: Vec<u8>,
 }
 
 impl Array {
-    /// Its values, each if it is a whole number.
+    /// The values as integers; `None` for those that are not whole numbers.
     pub fn integers(&self) -> impl ExactSizeIterator<Item = Option<i64>> + '_ {
         let width = width(self.kind).map_or(1, |(w, _)| w);
         self.bytes.chunks_exact(width).map(|b| integer(self.kind, self.big, b))
     }
 }
 
-/// Calls `each` with each real, full array of numbers, of those in a file of `length` bytes, that `wanted` has by name.
+/// Calls `each` with every array in a file of `length` bytes whose name is in `wanted`.
+///
+/// # Errors
+/// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3); [`Error::Format`]
+/// when the file is damaged; [`Error::Io`]; those of `each`.
 pub fn arrays(
     place: &Place,
     from: impl BufRead,
@@ -84,7 +88,7 @@ pub fn arrays(
     Ok(())
 }
 
-/// Says in a message where the element begins.
+/// Adds the offset of the element to an error.
 fn at(e: Error, start: u64) -> Error {
     match e {
         Error::Format(why) => Error::Format(format!("{why} (in the element at byte {start})")),
@@ -93,7 +97,7 @@ fn at(e: Error, start: u64) -> Error {
     }
 }
 
-/// Reads the header; whether the file is big-endian.
+/// Reads the header and returns whether the file is big-endian.
 fn header(place: &Place, from: &mut impl Read) -> Result<bool> {
     let mut head = [0; 128];
     from.read_exact(&mut head).map_err(|e| place.read_error(e))?;
@@ -103,11 +107,11 @@ fn header(place: &Place, from: &mut impl Read) -> Result<bool> {
     let big = match &head[126..] {
         b"IM" => false,
         b"MI" => true,
-        _ => return Err(place.damaged("is no MATLAB file of level 5")),
+        _ => return Err(place.damaged("is not a MATLAB level 5 file")),
     };
     let version = if big { [head[124], head[125]] } else { [head[125], head[124]] };
     if version != [1, 0] {
-        return Err(place.damaged(format!("is a MATLAB file of version {version:?}; only 1.0 is known")));
+        return Err(place.damaged(format!("is a MATLAB file of version {version:?}; only 1.0 is supported")));
     }
     Ok(big)
 }
@@ -128,14 +132,14 @@ fn compressed<R: BufRead>(
         return Err(place.damaged(format!("a packed array claims {} bytes", tag.length)));
     }
     let array = matrix(place, &mut inner.take(tag.length), big, tag.length, wanted)?;
-    // To the end, where the checksum is.
+    // Read to the end, where the checksum is.
     if array.is_some() {
         skip(place, inner)?;
     }
     Ok(array)
 }
 
-/// The array in `length` bytes, if it is wanted.
+/// Reads the array in `length` bytes, if its name is in `wanted`.
 fn matrix(
     place: &Place,
     from: &mut impl Read,
@@ -157,7 +161,7 @@ fn matrix(
     let class = flags & 0xff;
     // Numbers of 1 to 8 bytes; bit 11 means complex.
     if !(6..=15).contains(&class) || flags & 0x800 != 0 {
-        return Err(place.unfit(format!("`{name}` is no full array of real numbers (class {class})")));
+        return Err(place.unfit(format!("`{name}` is not a full array of real numbers (class {class})")));
     }
     let shape: Vec<usize> = dims.chunks_exact(4).map(|d| word(d, big) as usize).collect();
     let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
@@ -171,7 +175,7 @@ fn matrix(
     Ok(Some(Array { name, shape, kind: tag.kind, big, bytes }))
 }
 
-/// An element of a given type and at most `most` bytes, with its padding.
+/// Reads the data of an element of type `kind` and at most `most` bytes, and its padding.
 fn element(
     place: &Place,
     from: &mut impl Read,
@@ -193,11 +197,11 @@ fn element(
     Ok(bytes)
 }
 
-/// What an element begins with.
+/// The tag of an element.
 struct Tag {
     kind: u32,
     length: u64,
-    /// The data of a small element.
+    /// The data, for a small element.
     small: Option<[u8; 4]>,
 }
 
@@ -216,7 +220,7 @@ impl Tag {
         Ok(Self { kind: first & 0xffff, length, small: Some([b[4], b[5], b[6], b[7]]) })
     }
 
-    /// The data, of a length that has been judged already.
+    /// Reads the data; the caller has checked the length.
     fn data(&self, place: &Place, from: &mut impl Read) -> Result<Vec<u8>> {
         if let Some(small) = self.small {
             return Ok(small[..self.length as usize].to_vec());
@@ -234,7 +238,7 @@ fn word(b: &[u8], big: bool) -> u32 {
     if big { b.iter().fold(0, fold) } else { b.iter().rev().fold(0, fold) }
 }
 
-/// Bytes in a value of a type, and whether it is signed (`None`: a float).
+/// Bytes per value of a data type, and whether it is signed (`None`: floating-point).
 fn width(kind: u32) -> Option<(usize, Option<bool>)> {
     Some(match kind {
         1 => (1, Some(true)),
@@ -271,12 +275,12 @@ fn integer(kind: u32, big: bool, b: &[u8]) -> Option<i64> {
     }
 }
 
-/// Reads to the end.
+/// Reads and discards everything up to the end.
 fn skip(place: &Place, from: &mut impl Read) -> Result<()> {
     std::io::copy(from, &mut std::io::sink()).map(|_| ()).map_err(|e| place.read_error(e))
 }
 
-/// Counts what has been read.
+/// A reader that counts the bytes read.
 struct Counted<R> {
     inner: R,
     at: u64,

@@ -1,3 +1,3 @@
-//! Pixels as bytes, 0 to 255, and as the values that networks take, [−1, 1].
+//! Scaling of pixels from bytes, 0 to 255, to the inputs of networks, [−1, 1].
 
 pub use kernels::ops::augment::value;

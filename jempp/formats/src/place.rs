@@ -1,11 +1,11 @@
-//! Where something is read, for messages.
+//! File locations for error messages.
 
 use crate::{Error, Result};
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Where something is read, for messages: a file, or a member of it.
+/// A file or a member of an archive, as error messages name it.
 #[derive(Clone, Debug)]
 pub struct Place {
     path: PathBuf,
@@ -18,23 +18,23 @@ impl Place {
         Self { path: path.to_path_buf(), member: None }
     }
 
-    /// A member of it.
+    /// A member of this file.
     pub fn member(&self, name: &str) -> Self {
         let name = name.chars().take(80).flat_map(char::escape_default).collect();
         Self { path: self.path.clone(), member: Some(name) }
     }
 
-    /// Bytes that are not what the format says.
+    /// An [`Error::Format`]: the bytes are invalid.
     pub fn damaged(&self, why: impl Display) -> Error {
         Error::Format(self.says(why))
     }
 
-    /// Data that cannot be used.
+    /// An [`Error::Data`]: the data are valid but cannot be used.
     pub fn unfit(&self, why: impl Display) -> Error {
         Error::Data(self.says(why))
     }
 
-    /// What reading it ended with: the system's fault, or that of the bytes.
+    /// The error of a failed read: [`Error::Format`] if the bytes are at fault, else [`Error::Io`].
     pub fn read_error(&self, e: io::Error) -> Error {
         match e.kind() {
             ErrorKind::UnexpectedEof => self.damaged("it is cut short"),
@@ -52,6 +52,15 @@ impl Place {
     }
 }
 
+/// A name from a file for use in a message: escaped and at most 80 characters long.
+pub fn shown(name: &str) -> String {
+    let mut out: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+    if name.chars().nth(80).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// Checks that a reader is at its end.
 ///
 /// # Errors
@@ -59,7 +68,7 @@ impl Place {
 pub fn at_end(place: &Place, from: &mut impl io::Read) -> Result<()> {
     match from.read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(place.damaged("bytes follow its data")),
+        Ok(_) => Err(place.damaged("unexpected bytes follow its data")),
         Err(e) => Err(place.read_error(e)),
     }
 }

@@ -1,7 +1,7 @@
-//! Reading files from front to back: bounded unpacking, checksums, and members of tar archives.
+//! Sequential readers: bounded decompression, checksums and the members of tar archives.
 //!
-//! Invariants: what comes out of a compressed file is at most [`RATIO`] times as long as the file and [`MORE`] bytes; no
-//! member is ever written anywhere, and only members with known names are read.
+//! Invariants: a compressed file unpacks to at most [`RATIO`] times its length plus [`MORE`] bytes; members of archives are
+//! never written to disk.
 
 use crate::place::Place;
 use crate::{Error, Result};
@@ -10,12 +10,12 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Component, Path};
 
-/// How much longer than the file its contents may be. Photographs take 1 to 2, digits on white 5.
+/// Largest ratio of unpacked to packed length. Photographs reach 1 to 2, digits on white 5.
 pub const RATIO: u64 = 16;
-/// Bytes that may come out of any file.
+/// Bytes that any file may unpack to, however short it is.
 pub const MORE: u64 = 1 << 16;
 
-/// A file that keeps the checksum of what has been read of it.
+/// A file that computes the MD5 of the bytes read from it.
 pub struct Summed {
     file: File,
     sum: md5::Context,
@@ -30,14 +30,20 @@ impl Read for Summed {
 }
 
 impl Summed {
-    /// Opens a file; and its length.
+    /// Opens a file and returns its length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn open(path: &Path) -> Result<(Self, u64)> {
         let open = File::open(path).and_then(|f| f.metadata().map(|m| (f, m.len())));
         let (file, length) = open.map_err(|e| Error::io(path, e))?;
         Ok((Self { file, sum: md5::Context::new() }, length))
     }
 
-    /// The MD5 of the whole file, in hexadecimal.
+    /// Reads the rest of the file `path` and returns the MD5 of all of it, in hexadecimal.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn finish(mut self, path: &Path) -> Result<String> {
         let mut rest = vec![0; 1 << 16];
         while self.read(&mut rest).map_err(|e| Error::io(path, e))? > 0 {}
@@ -45,25 +51,25 @@ impl Summed {
     }
 }
 
-/// A reader that says when too much comes out of it.
+/// A reader that fails when its source unpacks to too many bytes.
 pub struct Bounded<R> {
     inner: R,
     left: u64,
 }
 
 impl<R: Read> Bounded<R> {
-    /// What is unpacked from `packed` bytes.
+    /// Limits `inner`, which unpacks a file of `packed` bytes.
     pub fn new(inner: R, packed: u64) -> Self {
         Self { inner, left: allowed(packed) }
     }
 
-    /// Bytes that may still come.
+    /// Bytes that may still be read.
     pub fn left(&self) -> u64 {
         self.left
     }
 }
 
-/// How much may come out of `packed` bytes.
+/// The number of bytes that a file of `packed` bytes may unpack to.
 pub fn allowed(packed: u64) -> u64 {
     packed.saturating_mul(RATIO).saturating_add(MORE)
 }
@@ -74,7 +80,7 @@ impl<R: Read> Read for Bounded<R> {
         match self.left.checked_sub(n as u64) {
             Some(left) => self.left = left,
             None => {
-                let why = format!("it unpacks to more than {RATIO} times its length, as no images do");
+                let why = format!("it unpacks to more than {RATIO} times its length, which images never do");
                 return Err(io::Error::new(ErrorKind::InvalidData, why));
             }
         }
@@ -82,27 +88,29 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// The decoder of a gzip file.
+/// A bounded gzip decoder.
 pub type Gz<R> = Bounded<MultiGzDecoder<BufReader<R>>>;
 
-/// Unpacks gzip.
+/// Decodes gzip from a file of `packed` bytes.
 pub fn gz<R: Read>(from: R, packed: u64) -> Gz<R> {
     Bounded::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, from)), packed)
 }
 
-/// Unpacks zlib.
+/// Decodes zlib from `packed` bytes.
 pub fn zlib<R: io::BufRead>(from: R, packed: u64) -> Bounded<ZlibDecoder<R>> {
     Bounded::new(ZlibDecoder::new(from), packed)
 }
 
-/// A file or what a gzip file holds.
-pub enum Maybe<R> {
+/// A file that may be gzip-compressed; reads its decompressed bytes.
+pub enum MaybeGz<R> {
+    /// Not compressed.
     Plain(Bounded<BufReader<R>>),
+    /// Compressed by gzip.
     Packed(Box<Gz<R>>),
 }
 
-impl<R: Read> Maybe<R> {
-    /// Unpacks if `packed`; the file has `length` bytes.
+impl<R: Read> MaybeGz<R> {
+    /// Reads `from`, a file of `length` bytes, and decompresses it if `packed`.
     pub fn new(from: R, packed: bool, length: u64) -> Self {
         if packed {
             Self::Packed(Box::new(gz(from, length)))
@@ -111,7 +119,7 @@ impl<R: Read> Maybe<R> {
         }
     }
 
-    /// Bytes that may still come.
+    /// Bytes that may still be read.
     pub fn left(&self) -> u64 {
         match self {
             Self::Plain(r) => r.left(),
@@ -119,7 +127,7 @@ impl<R: Read> Maybe<R> {
         }
     }
 
-    /// The file itself.
+    /// The underlying file.
     pub fn into_inner(self) -> R {
         match self {
             Self::Plain(r) => r.inner.into_inner(),
@@ -128,7 +136,7 @@ impl<R: Read> Maybe<R> {
     }
 }
 
-impl<R: Read> Read for Maybe<R> {
+impl<R: Read> Read for MaybeGz<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(r) => r.read(out),
@@ -137,21 +145,24 @@ impl<R: Read> Read for Maybe<R> {
     }
 }
 
-/// Whether a file begins as gzip does.
+/// Whether a file starts with the magic bytes of gzip.
 pub fn is_gz(path: &Path) -> bool {
     starts_with(path, &[0x1f, 0x8b])
 }
 
-/// Whether a file begins with these bytes.
+/// Whether a file starts with these bytes; false if it cannot be read.
 pub fn starts_with(path: &Path, magic: &[u8]) -> bool {
     let mut start = vec![0; magic.len()];
     File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok() && start == magic
 }
 
-/// A member of an archive being read.
+/// The content of an archive's member.
 pub type Member<'a> = &'a mut dyn Read;
 
-/// Calls `each` with the base name, place and length of each file in a tar archive, in the archive's order.
+/// Calls `each` with the base name, location, length and content of each file in a tar archive, in the archive's order.
+///
+/// # Errors
+/// [`Error::Format`] when the archive is damaged, or has links or paths that lead out of it; [`Error::Io`]; those of `each`.
 pub fn members(
     place: &Place,
     from: impl Read,
@@ -164,16 +175,16 @@ pub fn members(
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let here = place.member(&name);
         let path = Path::new(&name);
-        // Nothing is unpacked to a folder here, but such an archive is no honest one.
+        // Nothing is unpacked to a folder here, but such an archive is malicious.
         if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-            return Err(here.damaged("the name leads out of the archive"));
+            return Err(here.damaged("the path leads out of the archive"));
         }
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             continue;
         }
         if !kind.is_file() {
-            return Err(here.damaged("is neither a file nor a folder (a link, say)"));
+            return Err(here.damaged("is neither a file nor a folder, but a link or device"));
         }
         let base = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let length = entry.size();
@@ -182,7 +193,10 @@ pub fn members(
     Ok(())
 }
 
-/// The length of a member of which at most `most` bytes can be there.
+/// Checks that a member's declared `length` is at most `most`.
+///
+/// # Errors
+/// [`Error::Format`] when it is longer.
 pub fn fits(place: &Place, length: u64, most: u64) -> Result<usize> {
     match usize::try_from(length) {
         Ok(n) if length <= most => Ok(n),
@@ -195,7 +209,10 @@ pub fn fits(place: &Place, length: u64, most: u64) -> Result<usize> {
     }
 }
 
-/// All `length` bytes of a member, of which at most `most` can be there.
+/// Reads all `length` bytes of a member, at most `most`.
+///
+/// # Errors
+/// [`Error::Format`] when it is longer or cut short; [`Error::Io`].
 pub fn whole(place: &Place, from: Member<'_>, length: u64, most: u64) -> Result<Vec<u8>> {
     let room = fits(place, length, most)?;
     let mut bytes = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::disk_cache;
 use super::driver::{Buffer, Gpu};
 use super::error::GpuError;
+use crate::cache_folder::cache_folder;
 use crate::dtype::{Float, bf16};
 use crate::philox::{Counter, key, philox4x32_10, uniform};
 
@@ -35,7 +36,7 @@ fn table(gpu: &Gpu) -> MutexGuard<'_, BTreeMap<String, String>> {
 pub(super) fn remembered(gpu: &Gpu, question: &str) -> Option<String> {
     let of_this_run = table(gpu).get(question).cloned();
     of_this_run.or_else(|| {
-        let stored = disk_cache::get(disk_cache::folder().as_deref(), question.as_bytes())?;
+        let stored = disk_cache::get(cache_folder().as_deref(), question.as_bytes())?;
         String::from_utf8(stored).ok()
     })
 }
@@ -47,7 +48,7 @@ pub(super) fn remember(gpu: &Gpu, question: String, answer: String) {
 
 /// Writes a measured answer to the disk cache, for later runs.
 pub(super) fn store(question: &str, answer: &str) {
-    disk_cache::put(disk_cache::folder().as_deref(), question.as_bytes(), answer.as_bytes());
+    disk_cache::put(cache_folder().as_deref(), question.as_bytes(), answer.as_bytes());
 }
 
 /// Seconds that [`RUNS`] runs of a candidate take, the shortest of several measurements, after one run to warm up.

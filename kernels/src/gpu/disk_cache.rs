@@ -3,9 +3,8 @@
 //! What must hold: results never depend on the cache. An entry that cannot be read, is damaged or belongs to another
 //! key counts as absent; a failed write is ignored. Files are written atomically.
 //!
-//! The folder is `$JEMPP_CACHE_DIR`, else `$XDG_CACHE_HOME/jempp`, else `~/.cache/jempp`.
+//! The folder is usually [`cache_folder`](crate::cache_folder::cache_folder).
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -19,18 +18,6 @@ pub(crate) fn digest(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, &byte| {
         (hash ^ u128::from(byte)).wrapping_mul(PRIME)
     })
-}
-
-/// The cache folder that the environment names.
-pub(crate) fn folder() -> Option<PathBuf> {
-    folder_of(|name| std::env::var_os(name))
-}
-
-fn folder_of(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("JEMPP_CACHE_DIR")
-        .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("jempp")))
-        .or_else(|| set("HOME").map(|path| path.join(".cache/jempp")))
 }
 
 fn file(folder: &Path, key: &[u8]) -> PathBuf {

@@ -1,5 +1,5 @@
-//! The section `data` of the configuration: the data set and its augmentation. What a key is, is in [`rows`]; the other
-//! sections are defined with it in the crate `jempp`.
+//! The section `data` of the configuration: the data set and its augmentation. It is defined with the macros of [`rows`], as
+//! are the other sections, which are in the crate `jempp`.
 
 pub mod range;
 pub mod rows;
@@ -64,12 +64,12 @@ rows::section! {
 }
 
 impl DataConfig {
-    /// Whether the data set is a path, not one that is built in.
+    /// Whether `dataset` is a path rather than the name of a built-in data set.
     pub fn is_path(&self) -> bool {
         self.dataset != "digits"
     }
 
-    /// Checks what ranges do not say.
+    /// Checks the constraints that ranges cannot express.
     ///
     /// # Errors
     /// A message that names the key, its value and what it must be.

@@ -1,4 +1,4 @@
-//! Ranges of numbers: what is checked and what is shown come from the same value.
+//! Ranges of numbers, from which both validation and descriptions are derived.
 
 use core::fmt::{self, Display, Formatter};
 use core::ops::Bound::{self, Excluded, Included, Unbounded};
@@ -37,7 +37,7 @@ impl Range {
         matches!(*self, Self::Real(low, high) if value.is_finite() && (low, high).contains(&value))
     }
 
-    /// What an error message says of a value outside: `must be at least 1 and at most 64`.
+    /// The requirement as error messages state it: `must be at least 1 and at most 64`.
     pub fn demand(&self) -> String {
         match *self {
             Self::Whole(low, u64::MAX) => format!("must be {}", bounds(Included(low), Unbounded)),
@@ -49,7 +49,7 @@ impl Range {
     }
 }
 
-/// As a key's description gives it: `1 to 64`, `above 0`.
+/// The range as the description of a key states it: `1 to 64`, `above 0`.
 impl Display for Range {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match *self {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_in_no_range() {
+    fn no_range_contains_non_finite_values() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(!Range::Real(Unbounded, Unbounded).has_real(value));
         }

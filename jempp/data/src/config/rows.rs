@@ -1,14 +1,14 @@
-//! What a configuration key is, and the macros that define keys: one row each, from which everything else is derived.
+//! Configuration keys and the macros that define them: one row per key, from which everything else is derived.
 //!
-//! Invariant: this file knows no particular key and imports nothing of this crate but `range`; each crate defines its
-//! own sections with the two.
+//! Invariant: this module knows no particular key and imports nothing of this crate but `range`; each crate defines its own
+//! sections with the macros.
 
 use core::fmt::{self, Display, Formatter};
 use toml::Value;
 
 pub use super::range::Range;
 
-/// What type of value a key takes.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// A non-negative integer.
@@ -21,12 +21,12 @@ pub enum Kind {
     Text,
     /// One of these strings.
     Choice(&'static [&'static str]),
-    /// A list of non-negative integers, of this length if there is one.
+    /// A list of non-negative integers, of this length if given.
     Counts(Option<usize>),
 }
 
 impl Kind {
-    /// `value` as this kind, with an integer turned into a floating-point number where one is due.
+    /// Converts `value` to this kind; an integer becomes a floating-point number where one is expected.
     ///
     /// # Errors
     /// What was expected and what was found, if the value is of another kind.
@@ -49,7 +49,7 @@ impl Kind {
         matches!(self, Self::Text | Self::Choice(_))
     }
 
-    /// What an error message says was expected.
+    /// The expectation as error messages state it.
     fn expected(self) -> String {
         match self {
             Self::Count => "a whole number, 0 or above".to_string(),
@@ -65,7 +65,7 @@ impl Kind {
     }
 }
 
-/// As a key's description names it.
+/// The kind as the description of a key states it.
 impl Display for Kind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,7 +79,7 @@ impl Display for Kind {
     }
 }
 
-/// A TOML value in words, as error messages say what was found.
+/// Describes a TOML value for error messages: `the number 3`.
 pub fn describe(value: &Value) -> String {
     match value {
         Value::String(_) => format!("the string {value}"),
@@ -91,57 +91,57 @@ pub fn describe(value: &Value) -> String {
     }
 }
 
-/// One key of the configuration. Its default is that of the section's [`Default`].
+/// One key of the configuration. Its default is given by the section's [`Default`].
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its dotted name.
+    /// The dotted name.
     pub name: &'static str,
-    /// What type of value it takes.
+    /// The type of the value.
     pub kind: Kind,
-    /// The values allowed.
+    /// The allowed values.
     pub range: Range,
-    /// What else must hold, in words, which involves other values or keys; empty if nothing.
+    /// A further constraint in words, which involves other values or keys; empty if there is none.
     pub relation: &'static str,
-    /// The unit of its value; empty for switches, choices and plain text.
+    /// The unit of the value; empty for switches, choices and plain text.
     pub unit: &'static str,
-    /// What it means, in one line.
+    /// The meaning, in one line.
     pub doc: &'static str,
 }
 
 impl Key {
-    /// A key of this kind and otherwise blank, to be filled in.
+    /// A key of this kind with all other fields empty, to be filled in.
     pub const fn of(kind: Kind) -> Self {
         Self { name: "", kind, range: Range::Any, relation: "", unit: "", doc: "" }
     }
 
-    /// Its name without the section's.
+    /// The name without its section.
     pub fn leaf(&self) -> &'static str {
         self.name.rsplit_once('.').map_or(self.name, |(_, leaf)| leaf)
     }
 }
 
-/// A section of keys.
+/// A section of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    /// Its name, the first part of its keys' names.
+    /// The name, which is the first part of its keys' names.
     pub name: &'static str,
-    /// What it is about, in one line.
+    /// The subject, in one line.
     pub doc: &'static str,
-    /// Its keys, in the order in which they are written.
+    /// The keys, in the order in which they are written.
     pub keys: &'static [Key],
 }
 
-/// A Rust type that a key's value may have.
+/// A Rust type of a key's value.
 pub trait Field {
-    /// The kind of such a key.
+    /// The kind of a key of this type.
     const KIND: Kind;
 
-    /// Whether the value lies in `range`, which must be one for its kind.
+    /// Whether the value lies in `range`, which must suit the kind.
     fn is_in(&self, range: &Range) -> bool {
         *range == Range::Any
     }
 
-    /// The value as error messages show it.
+    /// The value as error messages display it.
     fn shown(&self) -> String;
 }
 
@@ -218,7 +218,7 @@ impl<const N: usize> Field for [usize; N] {
     }
 }
 
-/// Checks that `value`, of `key`, lies in `range`.
+/// Checks that `value` of `key` lies in `range`.
 ///
 /// # Errors
 /// A message that names the key, the value and the range.
@@ -229,7 +229,7 @@ pub fn check(key: &str, value: &impl Field, range: &Range) -> Result<(), String>
 /// Checks that `value` lies in the range of the key called `name`, one of `keys`.
 ///
 /// # Errors
-/// A message that names the key, the value, the range and what else must hold.
+/// A message that names the key, the value, the range and the further constraint.
 pub fn check_key(keys: &[Key], name: &str, value: &impl Field) -> Result<(), String> {
     match keys.iter().find(|k| k.name == name) {
         Some(key) if !value.is_in(&key.range) => {
@@ -240,21 +240,21 @@ pub fn check_key(keys: &[Key], name: &str, value: &impl Field) -> Result<(), Str
     }
 }
 
-/// Refuses `value`, of `key`, saying `why`.
+/// Rejects `value` of `key` for the reason `why`.
 ///
 /// # Errors
-/// Always.
+/// Always, with a message that names the key and the value.
 pub fn refuse(key: &str, value: impl Display, why: &str) -> Result<(), String> {
     Err(format!("`{key}` = {value}: {why}"))
 }
 
-/// Defines a section: a struct with a field per key, its defaults, the table of its keys and the check of their ranges.
+/// Defines a section: a struct with one field per key, its defaults, the table of its keys and the check of their ranges.
 ///
-/// A row reads `/// doc`, then `name: type = default`, then as they apply `in` the [`Range`] allowed, `also "…"` for
-/// what else must hold and `unit "…"`. The documentation of a field is the description of its key. A `kind` may be
-/// given where the type does not say it. `#[serde(default)]` goes on keys that the files of older versions lack.
+/// A row is `/// doc`, then `name: type = default`, then, as applicable, `kind` if the type does not determine it, `in` with
+/// the allowed [`Range`], `also "…"` with a further constraint and `unit "…"`. The documentation of a field is the
+/// description of its key. `#[serde(default)]` goes on keys that files of older versions lack.
 ///
-/// At the end, `sections` may name further sections, each a field.
+/// At the end, `sections` may name nested sections, each a field.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __config_section {
@@ -308,7 +308,7 @@ macro_rules! __config_section {
             )+];
 
             $(
-                /// The sections below this one, in the order in which they are written.
+                /// The nested sections, in the order in which they are written.
                 pub const SECTIONS: &'static [$crate::config::rows::Section] = &[$(
                     $crate::config::rows::Section {
                         name: stringify!($sub),
@@ -318,7 +318,7 @@ macro_rules! __config_section {
                 )+];
             )?
 
-            /// Checks the range of each value. Relations between keys are not looked at.
+            /// Checks the range of each value, but not the relations between keys.
             ///
             /// # Errors
             /// A message that names the key, its value and the range allowed.
@@ -331,7 +331,7 @@ macro_rules! __config_section {
     };
 }
 
-/// Defines an enum as the values of a key, each with the string that stands for it.
+/// Defines an enum of the values of a key, each with its string in the configuration.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __config_choice {
@@ -348,7 +348,7 @@ macro_rules! __config_choice {
         }
 
         impl $Choice {
-            /// The name that stands for this in a configuration.
+            /// The string of this value in a configuration.
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$Variant => $name, )+ }
             }

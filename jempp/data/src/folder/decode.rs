@@ -1,8 +1,8 @@
-//! Image files to bytes.
+//! Decoding of the image files of a folder.
 //!
-//! Invariants: a file is taken for hostile: its size is checked before a pixel is decoded, and what is decoded stays within
-//! 64 times the bytes of the files and a MiB. No image is scaled or cropped, nor loses colour, depth or transparency; grey becomes RGB where another image
-//! has colour. What comes out, an error included, does not depend on the number of threads.
+//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory stays within 64 times the size of
+//! the files plus 1 MiB. Images are never scaled or cropped, and never lose colour, bit depth or transparency; grey images
+//! become RGB if another image has colour. The result, errors included, does not depend on the number of threads.
 
 use super::list::{Entry, SUPPORTED};
 use crate::spread::spread;
@@ -16,53 +16,57 @@ use std::sync::{Mutex, PoisonError};
 
 /// Largest height and width.
 const LARGEST: u32 = 4096;
-/// Longest file: more than the largest image takes in any format.
+/// Largest file in bytes: more than the largest image takes in any format.
 const LONGEST: u64 = 1 << 28;
-/// Bytes that pixels may take for each byte of a file, and in any case: 418×418 of one colour. Photographs take 10 to 30.
+/// Images may unpack to `TIMES` times the size of their file plus `MORE` bytes. Photographs reach ratios of 10 to 30; the
+/// constant allows 418×418 pixels of one colour.
 const TIMES: u64 = 48;
 const MORE: u64 = 1 << 19;
-/// The same for what else a PNG holds (colour profiles, say).
-const BESIDE: [u64; 2] = [8, 1 << 16];
-/// Files that a thread takes at a time, at most.
+/// The corresponding factor and constant for other content of a PNG, such as colour profiles.
+const METADATA: [u64; 2] = [8, 1 << 16];
+/// Largest number of files per task.
 const BLOCK: usize = 64;
-/// The end of a whole PNG: the type and checksum of its last chunk.
+/// The type and checksum of the last chunk of a PNG, present in every complete file.
 const PNG_END: &[u8] = b"IEND\xaeB`\x82";
 
-/// The images of `files`: their size [H, W, C], with C = 1 if all of them are grey, and their bytes. `progress` hears
-/// of files done and files in all.
+/// Decodes `files` and returns their size [H, W, C], with C = 1 if all are grey, and pixels. `progress` is called with the
+/// numbers of decoded files and of all files.
 ///
 /// # Errors
-/// [`Error::Data`] naming the first file that is damaged, of another format, too large, or not of the first one's size;
+/// [`Error::Data`] naming the first file that is damaged, of an unsupported format, too large, or not of the first one's size;
 /// [`Error::Io`].
 pub(super) fn decode(
     files: &[Entry],
     threads: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<([usize; 3], Vec<u8>)> {
-    let first = files.first().ok_or_else(|| Error::Internal("a listing without files".into()))?;
+    let first = files.first().ok_or_else(|| Error::Internal("an empty listing".into()))?;
     let (size, grey) = read_header(&first.path)?;
-    let all = Wanted { files, first: &first.path, size };
+    let all = Batch { files, first: &first.path, size };
     let [h, w] = size.map(|n| n as usize);
     let length = files.iter().fold(0u64, |sum, f| sum.saturating_add(f.length));
-    let what = format!("{} and {} more like it", first.path.display(), files.len() - 1);
+    let what = format!("{} and {} more images", first.path.display(), files.len() - 1);
     afford(&what, length, (files.len() * h * w * if grey { 1 } else { 3 }) as u64)?;
     if grey && let Some(images) = all.decode(1, threads, progress)? {
         return Ok(([h, w, 1], images));
     }
     let images = all.decode(3, threads, progress)?;
-    Ok(([h, w, 3], images.ok_or_else(|| Error::Internal("too much colour".into()))?))
+    Ok((
+        [h, w, 3],
+        images.ok_or_else(|| Error::Internal("images with three channels have no room for colour".into()))?,
+    ))
 }
 
-/// What is to be read.
-struct Wanted<'a> {
+/// Images to decode, all of one size.
+struct Batch<'a> {
     files: &'a [Entry],
     first: &'a Path,
     /// Height and width.
     size: [u32; 2],
 }
 
-impl Wanted<'_> {
-    /// All images with `channels` channels; `None` if that is 1 and there is colour.
+impl Batch<'_> {
+    /// Decodes all images to `channels` channels; `None` if that is 1 and an image has colour.
     fn decode(
         &self,
         channels: usize,
@@ -89,7 +93,7 @@ impl Wanted<'_> {
             Ok(())
         };
         let result = spread(threads, blocks.len(), work, &mut |k| progress((k * block).min(n), n));
-        // With colour found nothing else counts: an earlier error, if any, comes again in the second pass.
+        // If an image has colour, all are decoded again; an error before it will recur then.
         if colour.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -97,10 +101,10 @@ impl Wanted<'_> {
         result.map(|_| Some(images))
     }
 
-    /// Reads an image to `out`; `false` if it is coloured and has no room for that.
+    /// Decodes an image to `out`; `false` if it has colour but `channels` is 1.
     fn read(&self, path: &Path, channels: usize, bytes: &mut Vec<u8>, out: &mut [u8]) -> Result<bool> {
         read_file(path, bytes)?;
-        let image = Opened::of(path, bytes)?;
+        let image = Header::of(path, bytes)?;
         if image.size != self.size {
             let ([h, w], [fh, fw]) = (image.size, self.size);
             return Err(Error::Data(format!(
@@ -117,22 +121,22 @@ impl Wanted<'_> {
     }
 }
 
-/// Height and width of the image in a file, and its pixels as RGB.
+/// Decodes an image file to RGB and returns its height, width and pixels.
 ///
 /// # Errors
-/// [`Error::Data`] when it is damaged, of another format, too large or transparent; [`Error::Io`].
+/// [`Error::Data`] when it is damaged, of an unsupported format, too large or transparent; [`Error::Io`].
 pub(crate) fn rgb(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
     rgb_of(path, &bytes)
 }
 
-/// The same of a file's bytes; messages call it `path`.
+/// Decodes the content of an image file to RGB, as [`rgb`] does. Error messages name it `path`.
 ///
 /// # Errors
 /// As [`rgb`].
 pub(crate) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], Vec<u8>)> {
-    let image = Opened::of(path, bytes)?;
+    let image = Header::of(path, bytes)?;
     image.afford(3)?;
     let [h, w] = image.size.map(|n| n as usize);
     let mut out = room(h * w, 3)?;
@@ -140,95 +144,98 @@ pub(crate) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], Vec<u8>)>
     Ok(([h, w], out))
 }
 
-/// Refuses `what`, of `length` bytes on disk, if its pixels would take more than such files honestly hold.
+/// Checks that `what`, of `length` bytes on disk, does not unpack to implausibly many `bytes`.
+///
+/// # Errors
+/// [`Error::Data`] if it does.
 pub(crate) fn afford(what: &str, length: u64, bytes: u64) -> Result<()> {
     if bytes <= length.saturating_mul(TIMES).saturating_add(MORE) {
         return Ok(());
     }
     Err(Error::Data(format!(
-        "{what}: the {length} bytes on disk unpack to {bytes}, more than {TIMES} times as many and {} KiB, as hostile files \
-         do; if these are honest images, make them smaller or compress them less",
+        "{what}: the {length} bytes on disk unpack to {bytes}, more than {TIMES} times as many plus {} KiB, like malicious \
+         files; if the images are genuine, scale them down or compress them less",
         MORE >> 10
     )))
 }
 
-/// `n` images of `pixels` zeros.
+/// Allocates `n` images of `pixels` zero bytes.
 fn room(n: usize, pixels: usize) -> Result<Vec<u8>> {
     let mut images = Vec::new();
     let all = n.checked_mul(pixels).filter(|all| images.try_reserve_exact(*all).is_ok());
     let Some(all) = all else {
-        return Err(Error::Data(format!("{n} images of {pixels} bytes do not fit into memory")));
+        return Err(Error::Data(format!("{n} images of {pixels} bytes do not fit in memory")));
     };
     images.resize(all, 0);
     Ok(images)
 }
 
-/// Height and width of an image, and whether it is grey.
+/// Reads height and width of an image, and whether it is grey.
 fn read_header(path: &Path) -> Result<([u32; 2], bool)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
-    let image = Opened::of(path, &bytes)?;
+    let image = Header::of(path, &bytes)?;
     Ok((image.size, !image.decoder.pixel.coloured))
 }
 
-/// An image of 8 bits a channel at most, of which the header has been read.
-struct Opened<'a> {
+/// An image whose header has been read, with at most 8 bits per channel.
+struct Header<'a> {
     path: &'a Path,
     length: u64,
     decoder: Decoder<'a>,
     /// Height and width.
     size: [u32; 2],
-    /// Bytes a pixel that the decoder takes beside the pixels.
-    kept: u64,
+    /// Bytes per pixel that the decoder allocates besides the pixels.
+    overhead: u64,
 }
 
-impl<'a> Opened<'a> {
+impl<'a> Header<'a> {
     fn of(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
         let wrong = |why: &str| Error::Data(format!("{}: {why}", path.display()));
         let format = match (Format::of(bytes), codecs::name(bytes)) {
             (Some(f @ (Format::Png | Format::Jpeg)), _) => f,
-            (_, Some(other)) => return Err(wrong(&format!("holds a {other} image; {SUPPORTED}"))),
+            (_, Some(other)) => return Err(wrong(&format!("is a {other} image; {SUPPORTED}"))),
             (_, None) if bytes.is_empty() => return Err(wrong("is empty")),
-            (_, None) => return Err(wrong(&format!("is no image that is read here; {SUPPORTED}"))),
+            (_, None) => return Err(wrong(&format!("is not an image in a supported format; {SUPPORTED}"))),
         };
         let length = bytes.len() as u64;
-        let limit = length.saturating_mul(BESIDE[0]).saturating_add(BESIDE[1]);
+        let limit = length.saturating_mul(METADATA[0]).saturating_add(METADATA[1]);
         let decoder = Decoder::new(format, bytes, limit).map_err(|e| damaged(path, &e))?;
         let [h, w] = decoder.size;
         if w.max(h) > LARGEST {
-            return Err(wrong(&format!("is {h}×{w} (height × width); at most {LARGEST}×{LARGEST} is read")));
+            return Err(wrong(&format!("is {h}×{w} (height × width); the maximum is {LARGEST}×{LARGEST}")));
         }
         if w.min(h) == 0 {
             return Err(wrong("has no pixels"));
         }
         if decoder.pixel.deep {
-            return Err(wrong("has more than 8 bits a channel; convert it to 8"));
+            return Err(wrong("has more than 8 bits per channel; convert it to 8"));
         }
-        let kept = match format {
+        let overhead = match format {
             Format::Png => bytes.windows(PNG_END.len()).rev().any(|w| w == PNG_END).then_some(0),
-            _ => whole_jpeg(bytes),
+            _ => complete_jpeg(bytes),
         };
-        let Some(kept) = kept else {
-            return Err(wrong("is cut short: it has a beginning but no end"));
+        let Some(overhead) = overhead else {
+            return Err(wrong("is cut short: its end is missing"));
         };
-        Ok(Self { path, length, decoder, size: [h, w], kept })
+        Ok(Self { path, length, decoder, size: [h, w], overhead })
     }
 
-    /// Whether its pixels can be decoded straight to `channels` channels.
+    /// Whether its pixels can be decoded to `channels` channels without conversion.
     fn is_direct(&self, channels: usize) -> bool {
         let Pixel { coloured, alpha, .. } = self.decoder.pixel;
         !alpha && channels == if coloured { 3 } else { 1 }
     }
 
-    /// Refuses it if decoding it to `channels` channels would take more memory than its file has a right to.
+    /// Checks that decoding to `channels` channels takes no more memory than the size of the file justifies.
     fn afford(&self, channels: usize) -> Result<()> {
         let copy = if self.is_direct(channels) { 0 } else { self.decoder.total() };
         let pixels = u64::from(self.size[0]) * u64::from(self.size[1]);
-        let bytes = pixels * (channels as u64 + self.kept) + copy;
+        let bytes = pixels * (channels as u64 + self.overhead) + copy;
         afford(&self.path.display().to_string(), self.length, bytes)
     }
 
-    /// Writes its pixels to `out`; grey becomes RGB where `channels` are 3.
+    /// Decodes its pixels to `out`; grey becomes RGB if `channels` is 3.
     fn write(self, channels: usize, out: &mut [u8]) -> Result<()> {
         let path = self.path;
         let pixel = self.decoder.pixel;
@@ -240,7 +247,7 @@ impl<'a> Opened<'a> {
         self.decoder.read(&mut raw).map_err(|e| damaged(path, &e))?;
         for (o, p) in out.chunks_exact_mut(channels).zip(raw.chunks_exact(planes)) {
             if pixel.alpha && p[planes - 1] != u8::MAX {
-                return Err(Error::Data(format!("{}: is transparent in places; flatten it", path.display())));
+                return Err(Error::Data(format!("{}: has transparent pixels; flatten it", path.display())));
             }
             if pixel.coloured {
                 o.copy_from_slice(&p[..channels]);
@@ -252,24 +259,24 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Of a JPEG that has its end marker, the bytes a pixel of what its decoder keeps to the end: coefficients, if they come in
-/// several scans. The decoder would fill what is missing with grey and say nothing.
-fn whole_jpeg(bytes: &[u8]) -> Option<u64> {
+/// Checks that a JPEG has its end marker, without which the decoder would silently fill in grey. Returns the bytes per pixel
+/// that the decoder allocates besides the pixels: coefficients, if the JPEG has several scans; `None` if the end is missing.
+fn complete_jpeg(bytes: &[u8]) -> Option<u64> {
     let byte = |i: usize| bytes.get(i).copied();
     let mut at = 2;
     let (mut scan, mut several) = (false, false);
-    let (mut parts, mut kept) = (0, 0);
+    let (mut parts, mut overhead) = (0, 0);
     while let (Some(a), Some(b)) = (byte(at), byte(at + 1)) {
         match (a, b) {
-            (0xff, 0xd9) => return Some(if several { kept } else { 0 }),
+            (0xff, 0xd9) => return Some(if several { overhead } else { 0 }),
             // Fill bytes before a marker.
             (0xff, 0xff) => at += 1,
-            // Stuffed bytes and restarts within a scan.
+            // Stuffed bytes and restart markers within a scan.
             (0xff, 0x00 | 0x01 | 0xd0..=0xd7) => at += 2,
             (0xff, marker) => {
                 if matches!(marker, 0xc0..=0xc2) {
                     parts = byte(at + 9)?;
-                    kept = coefficients(bytes.get(at + 10..at + 10 + 3 * usize::from(parts))?);
+                    overhead = coefficients(bytes.get(at + 10..at + 10 + 3 * usize::from(parts))?);
                     several |= marker == 0xc2;
                 }
                 scan = marker == 0xda;
@@ -283,8 +290,8 @@ fn whole_jpeg(bytes: &[u8]) -> Option<u64> {
     None
 }
 
-/// Bytes a pixel of 16-bit coefficients, by a frame's list of components: three bytes each, the second its samples across
-/// and down. A single one is not subsampled, whatever it says.
+/// Bytes per pixel of 16-bit coefficients, from a frame's list of components: three bytes each, of which the second is the
+/// horizontal and vertical sampling factor. A single component is never subsampled, whatever its factors.
 fn coefficients(components: &[u8]) -> u64 {
     let samples =
         components.as_chunks::<3>().0.iter().map(|[_, s, _]| [u64::from(s >> 4), u64::from(s & 15)]);
@@ -298,11 +305,11 @@ fn read_file(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
     let file = File::open(path).and_then(|f| f.take(LONGEST + 1).read_to_end(bytes));
     match file {
         Ok(n) if n as u64 > LONGEST => {
-            Err(Error::Data(format!("{}: is longer than {} MiB", path.display(), LONGEST >> 20)))
+            Err(Error::Data(format!("{}: is larger than {} MiB", path.display(), LONGEST >> 20)))
         }
         Ok(_) => Ok(()),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err(Error::Data(format!("{}: has gone while the data set was read", path.display())))
+            Err(Error::Data(format!("{}: disappeared while the data set was read", path.display())))
         }
         Err(e) => Err(Error::io(path, e)),
     }
@@ -316,10 +323,10 @@ fn damaged(path: &Path, e: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// What PIL writes is read as PIL reads it: PNG exactly, JPEG within the rounding of its transforms.
+    /// Files that PIL wrote decode as in PIL: PNG exactly, JPEG within the rounding of its transforms.
     #[test]
-    fn pictures_are_those_of_pil() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures");
+    fn images_decode_as_in_pil() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/pictures");
         let read_rgb = |name: &str| {
             let (size, pixels) = rgb(&folder.join(name)).unwrap();
             assert_eq!(size, [7, 9], "{name}");

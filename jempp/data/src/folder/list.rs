@@ -1,9 +1,9 @@
-//! What files a folder of images has: `train/CLASS/*` and `test/CLASS/*`.
+//! Listing of image folders: `train/CLASS/*` and `test/CLASS/*`.
 //!
-//! Invariants: the order of classes and files is that of their names' bytes, whatever order the system lists them in;
-//! a file is never skipped silently unless its name says that it is no part of the data.
+//! Invariants: classes and files are sorted by the bytes of their names, in whatever order the system lists them; a file is
+//! never skipped silently unless it is hidden or left behind by a file browser.
 
-use crate::cache::Digest;
+use crate::digest::Digest;
 use crate::spread::spread;
 use jempp_formats::files::hint;
 use jempp_formats::{Error, Result};
@@ -13,48 +13,48 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Endings of the files that are read, in lower case.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
-/// What a message says about them.
+/// Supported file extensions, in lower case.
+const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+/// The supported formats as messages state them.
 pub(super) const SUPPORTED: &str = "supported are PNG and JPEG (.png, .jpg, .jpeg)";
-/// What file browsers leave behind; names that begin with a dot are passed over too.
+/// Files that file browsers leave behind; they are skipped, as are hidden files.
 const LITTER: [&str; 2] = ["thumbs.db", "desktop.ini"];
 
-/// A file to read.
+/// An image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Its class.
+    /// The class.
     pub label: u16,
-    /// Its bytes, when it was listed.
+    /// Size in bytes when the file was listed.
     pub length: u64,
 }
 
-/// The files of a data set: those of `train` class by class, then those of `test`.
+/// The files of a data set: those of `train` by class, then those of `test`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listing {
     /// Names of the classes.
     pub classes: Vec<String>,
     /// All files.
     pub files: Vec<Entry>,
-    /// How many of them are for training.
+    /// Number of training images, which come first.
     pub train: usize,
-    /// Changes when a file comes, goes, is renamed, or changes its size or time.
+    /// A digest of the names, sizes and modification times of all files.
     pub digest: u64,
 }
 
-/// A file as its folder lists it.
+/// A file in a listing.
 pub(crate) struct Item {
-    /// Its name.
+    /// The name.
     pub name: OsString,
-    /// Its bytes.
+    /// Size in bytes.
     pub size: u64,
     modified: i128,
 }
 
 impl Item {
-    /// Adds all that tells it from another.
+    /// Adds the name, size and modification time to a digest.
     pub(crate) fn add_to(&self, digest: &mut Digest) {
         digest.add(self.name.as_encoded_bytes());
         digest.add(&self.size.to_le_bytes());
@@ -65,7 +65,7 @@ impl Item {
 /// Lists the data set in `root` on `threads` threads.
 ///
 /// # Errors
-/// [`Error::Data`] naming the folder or file that is missing, empty or out of place; [`Error::Io`].
+/// [`Error::Data`] naming the folder or file that is missing, empty or misplaced; [`Error::Io`].
 pub(super) fn list(root: &Path, threads: usize) -> Result<Listing> {
     check_root(root)?;
     let [train, test] = ["train", "test"].map(|part| part_of(root, part));
@@ -81,7 +81,7 @@ pub(super) fn list(root: &Path, threads: usize) -> Result<Listing> {
     }
     for name in class_folders(&test)? {
         let Ok(i) = names.binary_search(&name) else {
-            let why = format!("is a class that {} has no images of", train.display());
+            let why = format!("is a class without training images in {}", train.display());
             return fail(&test.join(name), &why);
         };
         folders.push((test.join(name), i as u16));
@@ -122,7 +122,7 @@ fn check_root(root: &Path) -> Result<()> {
     }
 }
 
-/// The folder `train` or `test`, which must be there.
+/// The folder `train` or `test`, which must exist.
 fn part_of(root: &Path, part: &str) -> Result<PathBuf> {
     let path = root.join(part);
     if path.is_dir() {
@@ -139,13 +139,13 @@ fn part_of(root: &Path, part: &str) -> Result<PathBuf> {
     fail(
         root,
         &format!(
-            "has no folder `{part}`; a data set is a folder with train/CLASS/ and test/CLASS/, here are \
-             {there}{more}"
+            "has no folder `{part}`; a data set is a folder with train/CLASS/ and test/CLASS/; this one \
+             contains {there}{more}"
         ),
     )
 }
 
-/// Names of the class folders in a part, sorted.
+/// Sorted names of the class folders in a part.
 fn class_folders(part: &Path) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in entries(part)? {
@@ -153,7 +153,7 @@ fn class_folders(part: &Path) -> Result<Vec<OsString>> {
         if about(&entry)?.is_dir() {
             names.push(name);
         } else if supported(&name) {
-            let why = format!("is not in a class folder; images are in {}/CLASS/", part.display());
+            let why = format!("is not in a class folder; images belong in {}/CLASS/", part.display());
             return fail(&entry.path(), &why);
         }
     }
@@ -162,15 +162,18 @@ fn class_folders(part: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The images of a class, sorted by name.
+///
+/// # Errors
+/// [`Error::Data`] if there are none, or other files or folders; [`Error::Io`].
 pub(crate) fn class_files(folder: &Path) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for entry in entries(folder)? {
         let (name, about) = (entry.file_name(), about(&entry)?);
         if about.is_dir() {
-            return fail(&entry.path(), "is a folder inside a class; only images go there");
+            return fail(&entry.path(), "is a folder inside a class folder, which may contain images only");
         }
         if !supported(&name) {
-            return fail(&entry.path(), &format!("is of no format that is read here; {SUPPORTED}"));
+            return fail(&entry.path(), &format!("is of an unsupported format; {SUPPORTED}"));
         }
         let modified = about.modified().map_err(|e| Error::io(entry.path(), e))?;
         items.push(Item { name, size: about.len(), modified: nanoseconds(modified) });
@@ -182,7 +185,7 @@ pub(crate) fn class_files(folder: &Path) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// What a folder lists, but for hidden files and litter.
+/// The entries of a folder, sorted, without hidden files and those in [`LITTER`].
 fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     let all = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<DirEntry>>>);
     let mut all = all.map_err(|e| Error::io(folder, e))?;
@@ -190,26 +193,24 @@ fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
         let name = e.file_name().to_string_lossy().to_lowercase();
         !name.starts_with('.') && !LITTER.contains(&name.as_str())
     });
-    // So that of several things amiss always the same is told.
+    // Sorted, so that of several errors always the same is reported.
     all.sort_by_key(DirEntry::file_name);
     Ok(all)
 }
 
-/// What an entry is, or what it links to.
+/// The metadata of an entry; of the target, for a link.
 fn about(entry: &DirEntry) -> Result<Metadata> {
     let about =
         entry.metadata().and_then(|m| if m.is_symlink() { fs::metadata(entry.path()) } else { Ok(m) });
     about.map_err(|e| match e.kind() {
-        ErrorKind::NotFound => {
-            Error::Data(format!("{}: is a link that leads nowhere", entry.path().display()))
-        }
+        ErrorKind::NotFound => Error::Data(format!("{}: is a broken link", entry.path().display())),
         _ => Error::io(entry.path(), e),
     })
 }
 
 fn supported(name: &OsString) -> bool {
-    let ending = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    ENDINGS.contains(&ending.as_str())
+    let extension = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&extension.as_str())
 }
 
 fn nanoseconds(time: SystemTime) -> i128 {

@@ -1,7 +1,6 @@
-//! Data sets that are folders of images: `train/CLASS/*.{png,jpg,jpeg}` and `test/CLASS/*`.
+//! Data sets in folders of images: `train/CLASS/*.{png,jpg,jpeg}` and `test/CLASS/*`.
 //!
-//! Invariant: what is read depends on the files only: not on threads, nor on the order in which the system lists them,
-//! nor on anything else.
+//! Invariant: the result depends on the files only, not on threads or on the order in which the system lists them.
 
 mod decode;
 mod list;
@@ -9,9 +8,8 @@ mod list;
 #[cfg(test)]
 mod tests;
 
-use super::Reading;
-use super::source::{Parts, Source};
-use crate::readers::Work;
+use crate::reading::Reading;
+use crate::source::{Parts, Source, Work};
 use jempp_formats::Result;
 use std::path::Path;
 
@@ -19,10 +17,10 @@ pub(super) use decode::{afford, rgb, rgb_of};
 use list::Listing;
 pub(super) use list::class_files;
 
-/// Lists the folder `root` and says how to read it.
+/// Lists the data set in the folder `root`.
 ///
 /// # Errors
-/// [`jempp_formats::Error::Data`] naming what is missing or out of place.
+/// [`jempp_formats::Error::Data`] naming what is missing or misplaced; [`jempp_formats::Error::Io`].
 pub(super) fn work(root: &Path, threads: usize) -> Result<Work> {
     let listing = list::list(root, threads)?;
     Ok(Work { stamp: listing.digest, read: Box::new(move |reading| read(&listing, reading)) })

@@ -87,7 +87,7 @@ impl Place {
         self.load_in(Some(self.cache()), 2).unwrap()
     }
 
-    /// What is wrong, the data set's path being `SET`; nothing if all is well.
+    /// The error message, with `SET` for the data set's path; empty if there is none.
     fn message(&self) -> String {
         let say = |threads| match self.load_in(None, threads) {
             Ok(_) => String::new(),
@@ -145,7 +145,7 @@ fn jpeg_is_close() {
 
 /// Small files whose pixels would be many are refused before there is room for them, alone and together.
 #[test]
-fn images_that_unpack_to_much_are_refused() {
+fn decompression_bombs_are_refused() {
     // One small file of 400×400, and many that could be as large by what they hold.
     let place = Place::coloured();
     place.save("train/a/Y.png", &GrayImage::new(400, 400).into());
@@ -153,7 +153,7 @@ fn images_that_unpack_to_much_are_refused() {
         place.put(&format!("train/b/more{i}.png"), b"x");
     }
     let m = place.message();
-    assert!(m.starts_with("SET/train/a/Y.png and 36 more like it: the ") && m.contains("hostile"), "{m}");
+    assert!(m.starts_with("SET/train/a/Y.png and 36 more images: the ") && m.contains("malicious"), "{m}");
     let place = Place::coloured();
     place.save("train/b/3.png", &DynamicImage::from(RgbImage::new(1000, 1000)));
     assert!(place.message().contains("is 1000×1000"));
@@ -180,7 +180,7 @@ fn grey_stays_grey_until_there_is_colour() {
 }
 
 #[test]
-fn threads_change_nothing_and_progress_is_told() {
+fn threads_change_nothing_and_progress_is_reported() {
     let place = Place::coloured();
     for i in 0..150 {
         place.save(&format!("train/b/more{i}.png"), &colour(i, 6, 5).into());
@@ -211,7 +211,7 @@ fn validation_is_the_published_split_of_the_training_images() {
 }
 
 #[test]
-fn the_cache_gives_the_same_until_the_files_change() {
+fn the_cache_is_valid_until_the_files_change() {
     let place = Place::coloured();
     let fresh = place.read();
     let first = place.cached();
@@ -259,14 +259,14 @@ fn damaged_caches_are_replaced() {
         fs::write(&file, bytes).unwrap();
         let loaded = place.cached();
         assert_eq!((loaded.origin, loaded.warnings.len()), (Origin::Files, 1), "{i}");
-        assert!(loaded.warnings[0].contains("of no use"), "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].contains("is unusable"), "{:?}", loaded.warnings);
         assert_eq!(loaded.set, fresh.set);
         assert_eq!(fs::read(&file).unwrap(), good, "{i}");
     }
 }
 
 #[test]
-fn without_a_place_for_the_cache_there_is_a_warning() {
+fn an_unwritable_cache_is_a_warning() {
     let place = Place::coloured();
     fs::write(place.dir.path().join("cache"), "a file where a folder should be").unwrap();
     let loaded = place.cached();
@@ -275,22 +275,7 @@ fn without_a_place_for_the_cache_there_is_a_warning() {
     assert_eq!(loaded.set, place.read().set);
 }
 
-#[test]
-fn the_cache_is_where_the_environment_says() {
-    let at = |set: &[(&str, &str)], home: Option<&str>| {
-        let var = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into());
-        crate::cache::default_folder(var, home.map(PathBuf::from)).map(|p| p.display().to_string())
-    };
-    let (own, xdg) = (("JEMPP_CACHE_DIR", "own"), ("XDG_CACHE_HOME", "/xdg"));
-    assert_eq!(at(&[own, xdg], Some("/h")).as_deref(), Some("own"));
-    assert_eq!(at(&[xdg], Some("/h")).as_deref(), Some("/xdg/jempp"));
-    for set in [&[][..], &[("XDG_CACHE_HOME", "relative")], &[("JEMPP_CACHE_DIR", "")]] {
-        assert_eq!(at(set, Some("/h")).as_deref(), Some("/h/.cache/jempp"));
-    }
-    assert_eq!(at(&[], None), None);
-}
-
-/// What is said of a spoilt data set, its path being `SET`.
+/// The error message for a damaged data set, with `SET` for its path.
 fn spoilt(spoil: impl Fn(&Place)) -> String {
     let place = Place::coloured();
     spoil(&place);
@@ -298,19 +283,19 @@ fn spoilt(spoil: impl Fn(&Place)) -> String {
 }
 
 #[test]
-fn folders_out_of_order_are_named() {
+fn misplaced_folders_are_named() {
     let missing = |name: &'static str| move |p: &Place| fs::remove_dir_all(p.path(name)).unwrap();
     let m = spoilt(missing("train"));
-    assert!(m.starts_with("SET: has no folder `train`") && m.ends_with("here are test"), "{m}");
+    assert!(m.starts_with("SET: has no folder `train`") && m.ends_with("this one contains test"), "{m}");
     let m = spoilt(missing("test"));
-    assert!(m.starts_with("SET: has no folder `test`") && m.ends_with("here are train"), "{m}");
+    assert!(m.starts_with("SET: has no folder `test`") && m.ends_with("this one contains train"), "{m}");
     let m = spoilt(missing("train/a"));
     assert!(m.starts_with("SET/train: has 1 class folders"), "{m}");
     let m = spoilt(|p| p.save("train/c/0.png", &colour(0, 6, 5).into()));
     // A class without test images is one all the same.
     assert!(m.is_empty(), "{m}");
     let m = spoilt(|p| p.save("test/c/0.png", &colour(0, 6, 5).into()));
-    assert!(m.starts_with("SET/test/c: is a class that SET/train has no images of"), "{m}");
+    assert!(m.starts_with("SET/test/c: is a class without training images in SET/train"), "{m}");
     let m = spoilt(|p| fs::create_dir(p.path("train/empty")).unwrap());
     assert!(m.starts_with("SET/train/empty: is a class without images"), "{m}");
     let m = spoilt(|p| fs::rename(p.path("test/a/0.png"), p.path("test/a/.hidden.png")).unwrap());
@@ -324,7 +309,7 @@ fn folders_out_of_order_are_named() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_gets_close_names() {
+fn similar_names_are_suggested_for_a_missing_path() {
     let place = Place::coloured();
     let mut config = place.config();
     let name = config.dataset.clone();
@@ -353,18 +338,18 @@ fn unsuitable_files_are_named() {
     let m = file("train/b/3.webp", b"RIFF");
     assert!(m.starts_with("SET/train/b/3.webp: ") && m.contains("supported are PNG and JPEG"), "{m}");
     let m = file("train/b/3.jpg", b"no image at all");
-    assert!(m.starts_with("SET/train/b/3.jpg: is no image that is read here; supported"), "{m}");
+    assert!(m.starts_with("SET/train/b/3.jpg: is not an image in a supported format; supported"), "{m}");
     assert!(file("train/b/3.jpg", b"").contains("3.jpg: is empty"));
     let m = file("test/b/3.png", b"GIF89a\x06\0\x05\0");
-    assert!(m.contains("test/b/3.png: holds a Gif image; supported"), "{m}");
+    assert!(m.contains("test/b/3.png: is a Gif image; supported"), "{m}");
     let m = spoilt(|p| p.save("train/b/3.png", &colour(3, 5, 6).into()));
     assert!(m.starts_with("SET/train/b/3.png: is 6×5 (height × width), but SET/train/a/Y.png is 5×6"), "{m}");
     let m = spoilt(|p| p.save("train/a/0.png", &DynamicImage::from(grey(0, 4097, 1))));
-    assert!(m.contains("train/a/0.png: is 1×4097") && m.contains("at most 4096×4096"), "{m}");
+    assert!(m.contains("train/a/0.png: is 1×4097") && m.contains("the maximum is 4096×4096"), "{m}");
     let m = spoilt(|p| p.save("train/b/3.png", &RgbaImage::from_pixel(6, 5, Rgba([1, 2, 3, 4])).into()));
-    assert!(m.contains("train/b/3.png: is transparent"), "{m}");
+    assert!(m.contains("train/b/3.png: has transparent pixels"), "{m}");
     let m = spoilt(|p| p.save("train/b/3.png", &DynamicImage::from(colour(1, 6, 5)).to_rgb16().into()));
-    assert!(m.contains("train/b/3.png: has more than 8 bits a channel"), "{m}");
+    assert!(m.contains("train/b/3.png: has more than 8 bits per channel"), "{m}");
     // Whole files of either format under either name are fine.
     assert!(file("train/b/3.jpg", &bytes(ImageFormat::Png)).is_empty());
     assert!(file("train/b/3.png", &bytes(ImageFormat::Jpeg)).is_empty());
@@ -372,7 +357,7 @@ fn unsuitable_files_are_named() {
 
 /// Every beginning of an image is an error, never an image with a grey rest.
 #[test]
-fn images_cut_short_are_refused() {
+fn truncated_images_are_refused() {
     let place = Place::coloured();
     for (name, format) in [("train/b/3.png", ImageFormat::Png), ("train/b/3.jpg", ImageFormat::Jpeg)] {
         let mut out = std::io::Cursor::new(Vec::new());
@@ -393,7 +378,7 @@ fn images_cut_short_are_refused() {
 
 /// The first file in order is named, though a later one fails sooner.
 #[test]
-fn of_several_errors_the_first_is_told() {
+fn of_several_errors_the_first_is_reported() {
     let m = spoilt(|p| {
         for i in 0..400 {
             p.put(&format!("train/b/n{i:03}.png"), if i > 200 { b"bad" } else { b"" });

@@ -1,15 +1,15 @@
 //! CelebA, aligned and cropped (Liu et al., 2015): `img_align_celeba/`, `list_attr_celeba.txt` (or `.csv`) and
-//! `list_eval_partition.txt` (or `.csv`), of which only the images must be there.
+//! `list_eval_partition.txt` (or `.csv`), of which only the images are required.
 //!
 //! Source: <https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html>.
 
-use super::resize::bilinear;
-use super::{Options, Work};
-use crate::Reading;
-use crate::cache::Digest;
+use super::options::Options;
 use crate::config::Crop;
+use crate::digest::{Digest, stamp};
 use crate::folder;
-use crate::source::{Parts, Source};
+use crate::reading::Reading;
+use crate::resize::bilinear;
+use crate::source::{Parts, Source, Work};
 use crate::spread::spread;
 use jempp_formats::place::Place;
 use jempp_formats::{Error, Result};
@@ -18,36 +18,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const IMAGES: [&str; 2] = ["img_align_celeba", "img_align_celeba_png"];
-/// Pixels of the shorter side.
+/// Pixels of the shorter side after resizing.
 const SIDE: usize = 32;
-/// The longest text file that is read.
+/// Largest text file in bytes.
 const LONGEST: u64 = 1 << 26;
-/// Of how many images without a partition one is held back for test.
-const TENTH: usize = 10;
+/// Without a partition, one in this many images is held out for test.
+const TEST_EVERY: usize = 10;
 
-/// The folder of images in a folder, if it is CelebA's.
+/// The folder of images, if `folder` contains CelebA.
 pub fn find(folder: &Path) -> Option<PathBuf> {
     IMAGES.iter().map(|n| folder.join(n)).find(|p| p.is_dir())
 }
 
-/// A text file, as `.txt` or, from Kaggle, `.csv`.
+/// The path of a text file: `.txt`, or `.csv` in Kaggle's version.
 fn list(root: &Path, name: &str) -> Option<PathBuf> {
     ["txt", "csv"].iter().map(|end| root.join(format!("{name}.{end}"))).find(|p| p.is_file())
 }
 
-/// How to read a folder.
+/// Lists the data set in a folder.
 ///
 /// # Errors
-/// [`Error::Data`] when the images are missing.
+/// [`Error::Data`] when the images are missing; [`Error::Io`].
 pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work> {
-    // Some archives hold the folder in a folder of the same name.
+    // Some archives contain the folder in a folder of the same name.
     if let Some(name) = images.file_name().map(|n| images.join(n)).filter(|p| p.is_dir()) {
         images = name;
     }
     let items = folder::class_files(&images)?;
     let lists = [list(root, "list_attr_celeba"), list(root, "list_eval_partition")];
     let mut digest = Digest::new();
-    digest.add(&super::stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
+    digest.add(&stamp(&lists.iter().flatten().cloned().collect::<Vec<_>>())?.to_le_bytes());
     let mut files = Vec::with_capacity(items.len());
     let mut length = 0;
     for item in items {
@@ -67,7 +67,7 @@ pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work>
 
 struct Set {
     files: Vec<PathBuf>,
-    /// Bytes of all of them.
+    /// Total size of the files in bytes.
     length: u64,
     attributes: Option<PathBuf>,
     partition: Option<PathBuf>,
@@ -83,15 +83,18 @@ impl Set {
         let n = self.files.len();
         let first = small(&self.files[0], self.crop)?;
         let size = first.0;
-        // Once one by one and once in a row; tiny images would be scaled up.
+        // Images are stored once individually and once concatenated; tiny images would be enlarged.
         let bytes = 2 * (n * first.1.len()) as u64;
-        let images = format!("{} and the images beside it", self.files[0].display());
+        let images = format!("{} and the other images", self.files[0].display());
         folder::afford(&images, self.length, bytes)?;
         let progress = &mut reading.progress;
         let work = |i: usize| {
             let (here, image) = small(&self.files[i], self.crop)?;
             if here != size {
-                let why = format!("becomes {here:?}, but {} {size:?}", self.files[0].display());
+                let why = format!(
+                    "has size {here:?} after cropping and resizing, but {} has {size:?}",
+                    self.files[0].display()
+                );
                 return Err(Place::file(&self.files[i]).unfit(why));
             }
             Ok(image)
@@ -102,7 +105,7 @@ impl Set {
             Crop::Compat39 => "whole, 39×32",
         };
         let labelled = if self.attribute.is_empty() {
-            "no labels; data.attribute names one".into()
+            "no labels; set data.attribute".into()
         } else {
             format!("label {}", self.attribute)
         };
@@ -110,13 +113,13 @@ impl Set {
         Ok(Source { kind, size, classes: class_names.len(), class_names, images, labels, parts, warnings })
     }
 
-    /// Puts the files in the order of their parts.
+    /// Sorts the files by part.
     fn divide(&mut self, warnings: &mut Vec<String>) -> Result<Parts> {
         let n = self.files.len();
         let Some(path) = &self.partition else {
-            let test = n.div_ceil(TENTH).min(n - 1);
+            let test = n.div_ceil(TEST_EVERY).min(n - 1);
             warnings.push(format!(
-                "CelebA without list_eval_partition.txt: its last {test} images in order of their names are for test"
+                "CelebA without list_eval_partition.txt: the last {test} images by name are used for test"
             ));
             return Ok(Parts { train: n - test, valid: 0, test });
         };
@@ -129,14 +132,14 @@ impl Set {
         }
         let [train, valid, test] = [0, 1, 2].map(|i| parts[i].len());
         if train == 0 || test == 0 {
-            let why = format!("{train} of the images here are for training, {test} for test");
+            let why = format!("it assigns {train} of the images to training and {test} to test");
             return Err(Place::file(path).unfit(why));
         }
         self.files = parts.concat();
         Ok(Parts { train, valid, test })
     }
 
-    /// A label for each file, and names of the classes.
+    /// The labels of the files and the names of the classes.
     fn labels(&self) -> Result<(Vec<u16>, Vec<String>)> {
         if self.attribute.is_empty() {
             return Ok((vec![0; self.files.len()], vec!["face".into()]));
@@ -152,7 +155,7 @@ impl Set {
     }
 }
 
-/// The part of each image in a partition.
+/// Parses a partition: the part of each image.
 fn partition<'a>(path: &Path, text: &'a str) -> Result<HashMap<&'a str, u8>> {
     let mut rows = HashMap::new();
     for (i, fields) in lines(text) {
@@ -165,7 +168,7 @@ fn partition<'a>(path: &Path, text: &'a str) -> Result<HashMap<&'a str, u8>> {
     Ok(rows)
 }
 
-/// Whether each image in a list of attributes has this one.
+/// Parses a list of attributes: whether each image has `attribute`.
 fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a str, u16>> {
     let is_head = |f: &Vec<&str>| f.len() > 1 && f.iter().all(|f| f.parse::<i64>().is_err());
     let Some((at, head)) = lines(text).take(3).find(|(_, f)| is_head(f)) else {
@@ -177,7 +180,7 @@ fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a
         let why = format!("`data.attribute` = \"{attribute}\": must be one of {names}, which {file} lists");
         return Err(Error::Config(why));
     };
-    // In the text file the names of the images have no heading.
+    // In the text file the column of image names has no heading.
     let column = column + usize::from(head[0] != "image_id");
     let mut rows = HashMap::new();
     for (i, fields) in lines(text).filter(|(i, _)| *i > at) {
@@ -194,22 +197,22 @@ fn column<'a>(path: &Path, text: &'a str, attribute: &str) -> Result<HashMap<&'a
     Ok(rows)
 }
 
-/// Reads the bytes of a partition or of a list of attributes.
+/// Parses the content of a partition or of a list of attributes, for fuzzing.
 pub(crate) fn lists(path: &Path, bytes: &[u8]) -> Result<()> {
     let text = str::from_utf8(bytes).map_err(|e| Place::file(path).damaged(e))?;
     partition(path, text).map(drop).or_else(|_| column(path, text, "Smiling").map(drop))
 }
 
-/// The row about a file, which may have been converted to another format.
+/// The row of a file, which may have been converted to another format.
 fn find_row<'a, T>(list: &Path, rows: &'a HashMap<&str, T>, file: &Path) -> Result<&'a T> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let jpg = file.with_extension("jpg");
     let jpg = jpg.file_name().unwrap_or_default().to_string_lossy();
     let row = rows.get(&*name).or_else(|| rows.get(&*jpg));
-    row.ok_or_else(|| Place::file(list).unfit(format!("says nothing of {name}")))
+    row.ok_or_else(|| Place::file(list).unfit(format!("has no row for {name}")))
 }
 
-/// The lines of a table with their numbers, counted from 1, split at spaces or commas.
+/// The lines of a table, numbered from 1, split at spaces or commas.
 fn lines(text: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     text.lines().enumerate().map(|(i, l)| (i + 1, fields(l))).filter(|(_, f)| !f.is_empty())
 }
@@ -222,21 +225,21 @@ fn text(path: &Path) -> Result<String> {
     let place = Place::file(path);
     let length = fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
     if length > LONGEST {
-        return Err(place.unfit(format!("is longer than {} MiB", LONGEST >> 20)));
+        return Err(place.unfit(format!("is larger than {} MiB", LONGEST >> 20)));
     }
     let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
     String::from_utf8(bytes)
-        .map_err(|e| place.damaged(format!("is no text at byte {}", e.utf8_error().valid_up_to())))
+        .map_err(|e| place.damaged(format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))
 }
 
-/// The image in a file, made small.
+/// Decodes, crops and resizes the image in a file.
 fn small(path: &Path, crop: Crop) -> Result<([usize; 3], Vec<u8>)> {
     let ([h, w], image) = folder::rgb(path)?;
     let short = h.min(w);
     let (size, image) = match crop {
         Crop::Compat39 => ([h, w], image),
         Crop::Square => {
-            // As torchvision's CenterCrop, which rounds halves to even.
+            // Like torchvision's CenterCrop, which rounds halves to even.
             let (top, left) = (middle(h - short), middle(w - short));
             let rows = image.chunks_exact(w * 3).skip(top).take(short);
             ([short; 2], rows.flat_map(|r| &r[left * 3..(left + short) * 3]).copied().collect())

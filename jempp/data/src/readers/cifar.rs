@@ -2,25 +2,27 @@
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
-use super::{Options, Work, known, stamp};
+use super::known;
+use super::options::Options;
 use crate::config::LabelKind;
-use crate::source::{Labelled, Parts, Source, label, planes, wrong_label};
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work, label, push_interleaved, wrong_label};
 use jempp_formats::pickle::{Item, Pickle, numpy};
 use jempp_formats::place::Place;
-use jempp_formats::stream::{self, Maybe, Summed};
+use jempp_formats::stream::{self, MaybeGz, Summed};
 use jempp_formats::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Values in an image.
+/// Values per image.
 const PIXELS: usize = 32 * 32 * 3;
 
-/// A version of one of the two.
+/// A data set in one of its published versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// CIFAR-100, not CIFAR-10.
+    /// CIFAR-100 rather than CIFAR-10.
     hundred: bool,
     python: bool,
 }
@@ -33,7 +35,7 @@ const VERSIONS: [Version; 4] = [
 ];
 
 impl Version {
-    /// Names of its files: those for training, the one for test, those that name the classes.
+    /// Names of its files: training, test, and those with the names of the classes.
     fn files(self) -> (Vec<String>, &'static str, [&'static str; 2]) {
         let batches = |end: &str| (1..=5).map(|i| format!("data_batch_{i}{end}")).collect();
         match (self.hundred, self.python) {
@@ -63,7 +65,7 @@ impl Version {
         }
     }
 
-    /// The version that a folder or archive with files of these names is.
+    /// The version whose files exist in a folder or archive.
     fn of(has: impl Fn(&str) -> bool) -> Option<Self> {
         VERSIONS.into_iter().find(|v| {
             let (train, test, _) = v.files();
@@ -72,12 +74,15 @@ impl Version {
     }
 }
 
-/// The version in a folder, if it is one.
+/// The version in a folder, if it contains one.
 pub fn find(folder: &Path) -> Option<Version> {
     Version::of(|name| folder.join(name).is_file())
 }
 
-/// How to read a folder.
+/// Lists the data set in a folder.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn folder(root: &Path, version: Version, options: &Options) -> Result<Work> {
     let (mut names, test, [fine, coarse]) = version.files();
     names.extend([test, fine, coarse].map(str::to_owned));
@@ -103,14 +108,17 @@ fn root_of(files: &[PathBuf]) -> &Path {
     files.first().and_then(|f| f.parent()).unwrap_or(Path::new(""))
 }
 
-/// How to read an archive, `.tar.gz` or `.tar`.
+/// Opens the data set in an archive, `.tar.gz` or `.tar`.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn archive(path: &Path, options: &Options) -> Result<Work> {
     let stamp = stamp(&[path.to_path_buf()])?;
     let (path, labels) = (path.to_path_buf(), options.labels);
     let read = move || {
         let place = Place::file(&path);
         let (file, length) = Summed::open(&path)?;
-        let mut from = Maybe::new(file, stream::is_gz(&path), length);
+        let mut from = MaybeGz::new(file, stream::is_gz(&path), length);
         let all = unpack(&place, &mut from, labels)?;
         let sum = from.into_inner().finish(&path)?;
         all.finish(&place, vec![sum])
@@ -118,19 +126,22 @@ pub fn archive(path: &Path, options: &Options) -> Result<Work> {
     Ok(Work { stamp, read: Box::new(move |_| read()) })
 }
 
-/// What is in an archive.
-pub(crate) fn unpack<R: Read>(place: &Place, from: &mut Maybe<R>, labels: LabelKind) -> Result<Collected> {
+/// Reads the files in an archive.
+///
+/// # Errors
+/// [`Error::Format`] or [`Error::Data`] when it is damaged or unsuitable; [`Error::Io`].
+pub(crate) fn unpack<R: Read>(place: &Place, from: &mut MaybeGz<R>, labels: LabelKind) -> Result<Collected> {
     let most = from.left();
     let mut all = Collected::new(labels);
     stream::members(place, &mut *from, &mut |name, place, length, member| {
         all.add(name, place, length, most, member)
     })?;
-    // To the end, where gzip's checksum is.
+    // Read to the end, where gzip's checksum is.
     std::io::copy(from, &mut std::io::sink()).map_err(|e| place.read_error(e))?;
     Ok(all)
 }
 
-/// What has been found so far, in whatever order.
+/// The files read so far, in any order.
 pub(crate) struct Collected {
     labels: LabelKind,
     version: Option<Version>,
@@ -143,7 +154,7 @@ impl Collected {
         Self { labels, version: None, batches: BTreeMap::new(), names: Vec::new() }
     }
 
-    /// Reads a file if it is one of the data set's.
+    /// Reads a file if it belongs to the data set.
     fn add(
         &mut self,
         name: &str,
@@ -170,16 +181,20 @@ impl Collected {
                 binary(place, from, length, most, v, labels)?
             };
             if self.batches.insert(name.to_owned(), batch).is_some() {
-                return Err(place.damaged("comes twice"));
+                return Err(place.damaged("occurs twice"));
             }
             return Ok(());
         }
         Ok(())
     }
 
+    /// Assembles the data set; `sums` are the MD5 checksums of its files.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when files are missing.
     pub(crate) fn finish(mut self, place: &Place, sums: Vec<String>) -> Result<Source> {
         let Some(version) = self.version else {
-            return Err(place.unfit("holds none of the files of CIFAR-10 or CIFAR-100"));
+            return Err(place.unfit("contains none of the files of CIFAR-10 or CIFAR-100"));
         };
         let (train, test, _) = version.files();
         let mut all = Vec::new();
@@ -207,7 +222,7 @@ impl Collected {
     }
 }
 
-/// Records of one label (CIFAR-100: coarse, then fine) and three planes.
+/// Parses binary records of one label (CIFAR-100: a coarse, then a fine one) and three colour planes.
 fn binary(
     place: &Place,
     from: stream::Member<'_>,
@@ -238,12 +253,12 @@ fn binary(
         })?;
         let value = i64::from(bytes[which]);
         out.labels.push(label(value, classes).ok_or_else(|| wrong_label(place, value, i, classes))?);
-        planes(&bytes[before..], &mut out.images);
+        push_interleaved(&bytes[before..], &mut out.images);
     }
     Ok(out)
 }
 
-/// A pickled dictionary with `data`, N×3072, and a list of labels.
+/// Parses a pickled dictionary with `data`, N×3072, and a list of labels.
 fn python(place: &Place, bytes: &[u8], version: Version, labels: LabelKind) -> Result<Labelled> {
     let pickle = read_pickle(place, bytes)?;
     let get = |key: &str| -> Result<Item<'_>> {
@@ -264,24 +279,24 @@ fn python(place: &Place, bytes: &[u8], version: Version, labels: LabelKind) -> R
     }
     let n = data.shape[0];
     if n == 0 {
-        return Err(place.unfit("`data` holds no image"));
+        return Err(place.unfit("`data` contains no image"));
     }
     let values = numpy::integers(get(key)?, n).map_err(|e| place.unfit(format!("`{key}`: {e}")))?;
     let classes = version.classes(labels);
     let mut out = Labelled { images: Vec::with_capacity(n * PIXELS), labels: Vec::with_capacity(n) };
     for (i, (image, value)) in data.bytes.chunks_exact(PIXELS).zip(values).enumerate() {
         out.labels.push(label(value, classes).ok_or_else(|| wrong_label(place, value, i, classes))?);
-        planes(image, &mut out.images);
+        push_interleaved(image, &mut out.images);
     }
     Ok(out)
 }
 
-/// A pickle of images has a few instructions for each of thousands of bytes.
+/// Reads a pickle of images, which consists of few instructions and long strings.
 fn read_pickle<'a>(place: &Place, bytes: &'a [u8]) -> Result<Pickle<'a>> {
     Pickle::read_short(bytes, 4096 + bytes.len() / 64).map_err(|e| place.damaged(e))
 }
 
-/// Names of the classes, one a line or in a pickle.
+/// Parses the names of the classes: one per line, or in a pickle.
 fn class_names(place: &Place, bytes: &[u8], version: Version, labels: LabelKind) -> Result<Vec<String>> {
     if !version.python {
         let text = String::from_utf8_lossy(bytes);

@@ -1,23 +1,25 @@
-//! IDX files, in which MNIST (LeCun et al., 1998), Fashion-MNIST and their relatives come, also as gzip.
+//! IDX files, the format of MNIST (LeCun et al., 1998), Fashion-MNIST and similar data sets, with or without gzip.
 //!
-//! Source: <http://yann.lecun.com/exdb/mnist>. Big-endian: two zeros, the type (8: bytes), the number of dimensions, the
-//! dimensions, the values.
+//! Source: <http://yann.lecun.com/exdb/mnist>. Big-endian: two zero bytes, the type (8: unsigned bytes), the number of
+//! dimensions, the dimensions, the values.
 
-use super::{Work, known, names, stamp};
-use crate::source::{Labelled, Parts, Source};
+use super::known;
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work};
 use jempp_formats::place::{Place, at_end};
-use jempp_formats::stream::{self, Maybe, Summed};
+use jempp_formats::stream::{self, MaybeGz, Summed};
 use jempp_formats::{Error, Result};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The files of a data set: images and labels for training, images and labels for test.
+/// The files of a data set: training images, training labels, test images, test labels.
 pub type Files = [PathBuf; 4];
 
-/// The IDX files in a folder, if all four are there.
+/// The IDX files in a folder, if there are all four.
 ///
 /// # Errors
-/// [`Error::Data`] when there are those of several data sets.
+/// [`Error::Data`] when there are files of several data sets; [`Error::Io`].
 pub fn find(folder: &Path) -> Result<Option<Files>> {
     let all = names(folder)?;
     let role = |part: &[&str], what: &str, dims: &str| {
@@ -29,7 +31,7 @@ pub fn find(folder: &Path) -> Result<Option<Files>> {
                 && plain.ends_with("ubyte")
         };
         let mut found: Vec<&String> = all.iter().filter(is).collect();
-        // Unpacked beside packed: one of them is enough.
+        // Of a file and its compressed version one is enough.
         found.dedup_by(|b, a| b.strip_suffix(".gz") == Some(a));
         found.into_iter().map(|n| folder.join(n)).collect::<Vec<_>>()
     };
@@ -47,7 +49,20 @@ pub fn find(folder: &Path) -> Result<Option<Files>> {
     Ok(files.try_into().ok())
 }
 
-/// How to read them.
+/// Sorted names of the entries of a folder.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(|e| Error::io(folder, e))?;
+    let mut names: Vec<String> =
+        entries.iter().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Prepares reading of the files.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn work(files: Files) -> Result<Work> {
     let stamp = stamp(&files)?;
     Ok(Work { stamp, read: Box::new(move |_| read(&files)) })
@@ -84,7 +99,7 @@ fn read(files: &Files) -> Result<Source> {
     Ok(Source {
         kind,
         size,
-        // Ten digits, also where one of them happens to be missing.
+        // Ten digits, even if some do not occur.
         classes: usize::from(highest).max(9) + 1,
         class_names,
         images: all.images,
@@ -114,18 +129,18 @@ struct Array {
     sum: String,
 }
 
-/// The bytes in a file, of `dims` dimensions.
+/// Reads a file with an array of `dims` dimensions.
 fn array(path: &Path, dims: usize) -> Result<Array> {
     let place = Place::file(path);
     let (file, length) = Summed::open(path)?;
-    let mut from = Maybe::new(file, stream::is_gz(path), length);
+    let mut from = MaybeGz::new(file, stream::is_gz(path), length);
     let most = from.left();
     let (shape, bytes) = parse(&place, &mut from, dims, most)?;
     let sum = from.into_inner().finish(path)?;
     Ok(Array { shape, bytes, sum })
 }
 
-/// Shape and values of an IDX file of at most `most` bytes.
+/// Parses an IDX file of at most `most` bytes with `dims` dimensions: shape and values.
 pub(crate) fn parse(
     place: &Place,
     from: &mut impl Read,
@@ -139,12 +154,11 @@ pub(crate) fn parse(
     };
     let [zero, zero2, kind, n] = word()?;
     if (zero, zero2) != (0, 0) {
-        return Err(place.damaged("is no IDX file: it must begin with two zeros"));
+        return Err(place.damaged("is not an IDX file: it must start with two zero bytes"));
     }
     if kind != 8 || usize::from(n) != dims {
-        return Err(
-            place.unfit(format!("holds type {kind:#x} in {n} dimensions; bytes (0x8) in {dims} are wanted"))
-        );
+        return Err(place
+            .unfit(format!("holds type {kind:#x} in {n} dimensions; expected are bytes (0x8) in {dims}")));
     }
     let mut shape = Vec::new();
     for _ in 0..dims {

@@ -1,12 +1,12 @@
-//! Checksums of the published archives.
+//! MD5 checksums of published data sets.
 //!
-//! Source: the pages of the data sets' authors, and torchvision.
+//! Source: the web pages of the data sets' authors, and torchvision.
 
 /// A published file.
 pub struct Known {
-    /// Its MD5.
+    /// The MD5 in hexadecimal.
     pub md5: &'static str,
-    /// What it is called.
+    /// The name.
     pub name: &'static str,
 }
 
@@ -14,7 +14,7 @@ const fn k(md5: &'static str, name: &'static str) -> Known {
     Known { md5, name }
 }
 
-/// All that are recognised.
+/// All known files.
 pub const KNOWN: &[Known] = &[
     k("c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-binary.tar.gz"),
     k("c58f30108f718f92721af3b95e74349a", "cifar-10-python.tar.gz"),
@@ -33,7 +33,7 @@ pub const KNOWN: &[Known] = &[
     k("bb300cfdad3c16e7a12a480ee83cd310", "Fashion-MNIST t10k-labels"),
 ];
 
-/// What the checksums of all files of a data set say, for a person.
+/// Describes, for the user, whether files with these checksums are the published ones.
 pub fn verdict(sums: &[String]) -> String {
     let names: Vec<Option<&str>> =
         sums.iter().map(|s| KNOWN.iter().find(|k| k.md5 == s).map(|k| k.name)).collect();
@@ -44,7 +44,7 @@ pub fn verdict(sums: &[String]) -> String {
             let set = all[0].unwrap_or_default().split(' ').next().unwrap_or_default();
             format!("{set}, all {} files as published", all.len())
         }
-        [None] => format!("no published archive (MD5 {})", sums[0]),
+        [None] => format!("not a published archive (MD5 {})", sums[0]),
         all => {
             let known = all.iter().flatten().count();
             format!("{known} of {} files as published", all.len())
@@ -57,13 +57,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_checksums_say() {
+    fn checksums_are_described() {
         let sum = |i: usize| KNOWN[i].md5.to_string();
         assert!(KNOWN.iter().all(|k| k.md5.len() == 32 && k.md5.bytes().all(|b| b.is_ascii_hexdigit())));
         assert_eq!(verdict(&[sum(0)]), "cifar-10-binary.tar.gz as published");
         assert_eq!(verdict(&[sum(4), sum(5)]), "SVHN, all 2 files as published");
         assert_eq!(verdict(&[sum(4), "x".into()]), "1 of 2 files as published");
-        assert_eq!(verdict(&["abc".into()]), "no published archive (MD5 abc)");
+        assert_eq!(verdict(&["abc".into()]), "not a published archive (MD5 abc)");
         assert_eq!(verdict(&[]), "");
     }
 }

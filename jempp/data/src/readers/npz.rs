@@ -1,31 +1,34 @@
-//! NumPy archives as data sets: `images` and `labels`, in one file or in `train.npz` and `test.npz`.
+//! Data sets in NumPy archives: `images` and `labels`, in one file or in `train.npz` and `test.npz`.
 
-use super::{Work, stamp};
+use crate::digest::stamp;
 use crate::mt19937;
-use crate::source::{Labelled, Parts, Source, label, wrong_label};
+use crate::source::{Labelled, Parts, Source, Work, label, wrong_label};
 use jempp_formats::npz::Npz;
 use jempp_formats::place::Place;
 use jempp_formats::{Error, Result};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-/// Members that hold images for training and for test: ours, and those of Keras and MedMNIST.
+/// Members with training, test and validation images: jempp's names, and those of Keras and MedMNIST.
 const TRAIN: [[&str; 2]; 3] =
     [["images", "labels"], ["x_train", "y_train"], ["train_images", "train_labels"]];
 const TEST: [[&str; 2]; 2] = [["test_images", "test_labels"], ["x_test", "y_test"]];
 const VALID: [[&str; 2]; 1] = [["val_images", "val_labels"]];
-/// Of how many images without a test part one is held back for test.
-const TENTH: usize = 10;
-/// Most classes.
+/// Without test images, one in this many images is held out for test.
+const TEST_EVERY: usize = 10;
+/// Largest number of classes.
 const MOST: usize = 1 << 16;
 
-/// `train.npz` and `test.npz` in a folder.
+/// The files `train.npz` and `test.npz` in a folder, if there are both.
 pub fn find(folder: &Path) -> Option<[PathBuf; 2]> {
     let files = ["train.npz", "test.npz"].map(|f| folder.join(f));
     files.iter().all(|f| f.is_file()).then_some(files)
 }
 
-/// How to read two files.
+/// Prepares reading of two files.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn pair(files: [PathBuf; 2]) -> Result<Work> {
     let stamp = stamp(&files)?;
     let read = move || {
@@ -40,19 +43,25 @@ pub fn pair(files: [PathBuf; 2]) -> Result<Work> {
     Ok(Work { stamp, read: Box::new(move |_| read()) })
 }
 
-/// How to read one file.
+/// Prepares reading of one file.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn single(path: &Path) -> Result<Work> {
     let path = path.to_path_buf();
     let stamp = stamp(std::slice::from_ref(&path))?;
     Ok(Work { stamp, read: Box::new(move |_| read(Npz::open(&path)?, &path)) })
 }
 
-/// The data set in an open archive.
+/// Reads the data set in an open archive.
+///
+/// # Errors
+/// [`Error::Data`] or [`Error::Format`] when it is unsuitable or damaged; [`Error::Io`].
 pub(crate) fn read<R: Read + Seek>(mut npz: Npz<R>, path: &Path) -> Result<Source> {
     let has = |npz: &Npz<R>, names: [&str; 2]| npz.has(names[0]);
     let Some(train) = TRAIN.into_iter().find(|n| has(&npz, *n)) else {
         let there = npz.names().join(", ");
-        let why = format!("a data set has the members `images` and `labels`; here are: {there}");
+        let why = format!("a data set has the members `images` and `labels`; this archive has: {there}");
         return Err(Place::file(path).unfit(why));
     };
     let mut all = vec![part(&mut npz, path, train)?];
@@ -67,15 +76,15 @@ pub(crate) fn read<R: Read + Seek>(mut npz: Npz<R>, path: &Path) -> Result<Sourc
         parts.test = test.1.labels.len();
         all.push(test);
     } else {
-        parts.test = parts.train.div_ceil(TENTH);
+        parts.test = parts.train.div_ceil(TEST_EVERY);
         parts.train -= parts.test;
         if parts.train == 0 {
-            return Err(Place::file(path).unfit("one image is no data set"));
+            return Err(Place::file(path).unfit("a single image is not a data set"));
         }
         all[0].1 = shuffled(&all[0]);
         warnings.push(format!(
-            "{} has no images for test (`test_images`, `test_labels`): {} of its images, drawn at random but always \
-             the same, are held back for that",
+            "{} has no test images (`test_images`, `test_labels`): a fixed random selection of {} of its images is \
+             held out for test",
             path.display(),
             parts.test
         ));
@@ -83,9 +92,10 @@ pub(crate) fn read<R: Read + Seek>(mut npz: Npz<R>, path: &Path) -> Result<Sourc
     finish(path, all, parts, warnings)
 }
 
+/// Images and their size.
 type Sized = ([usize; 3], Labelled);
 
-/// The same images in a fixed random order, so that the last ones are a fair sample.
+/// The images in a fixed random order, so that the last ones are a random sample.
 fn shuffled((size, all): &Sized) -> Labelled {
     let pixels: usize = size.iter().product();
     let mut out = Labelled {
@@ -99,7 +109,7 @@ fn shuffled((size, all): &Sized) -> Labelled {
     out
 }
 
-/// Images of one part and their labels.
+/// Reads the images of one part and their labels.
 fn part<R: Read + Seek>(npz: &mut Npz<R>, path: &Path, [images, labels]: [&str; 2]) -> Result<Sized> {
     let (shape, bytes) = npz.u8(images)?;
     let place = Place::file(path).member(images);
@@ -113,7 +123,7 @@ fn part<R: Read + Seek>(npz: &mut Npz<R>, path: &Path, [images, labels]: [&str; 
         }
     };
     if bytes.is_empty() {
-        return Err(place.unfit(format!("its shape {shape:?} holds no image")));
+        return Err(place.unfit(format!("its shape {shape:?} contains no image")));
     }
     let (shape, values) = npz.i64(labels)?;
     let place = Place::file(path).member(labels);
@@ -129,7 +139,7 @@ fn finish(path: &Path, all: Vec<Sized>, parts: Parts, warnings: Vec<String>) -> 
     let size = all[0].0;
     if let Some((other, _)) = all.iter().find(|(s, _)| *s != size) {
         return Err(
-            Place::file(path).unfit(format!("images of {size:?} and of {other:?} are no one data set"))
+            Place::file(path).unfit(format!("images of {size:?} and of {other:?} do not form one data set"))
         );
     }
     let all = Labelled::join(all.into_iter().map(|(_, l)| l).collect());

@@ -1,10 +1,12 @@
 //! SVHN, cropped digits (Netzer et al., 2011): `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat`.
 //!
-//! Source: <http://ufldl.stanford.edu/housenumbers>. `X` is H×W×C×N bytes, `y` has the labels 1 to 10, of which 10 is the
+//! Source: <http://ufldl.stanford.edu/housenumbers>. `X` has H×W×C×N bytes, and `y` the labels 1 to 10, where 10 is the
 //! digit 0.
 
-use super::{Options, Work, known, stamp};
-use crate::source::{Labelled, Parts, Source};
+use super::known;
+use super::options::Options;
+use crate::digest::stamp;
+use crate::source::{Labelled, Parts, Source, Work};
 use jempp_formats::mat;
 use jempp_formats::place::Place;
 use jempp_formats::stream::Summed;
@@ -13,18 +15,18 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 const CLASSES: usize = 10;
-/// The files, of which the last is not needed.
+/// The files; the last is optional.
 const FILES: [&str; 3] = ["train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"];
 
-/// Whether a folder holds the data set, or a part of it.
+/// Whether a folder contains the data set or a part of it.
 pub fn find(folder: &Path) -> bool {
     folder.join(FILES[0]).is_file() || folder.join(FILES[1]).is_file()
 }
 
-/// How to read a folder.
+/// Lists the data set in a folder.
 ///
 /// # Errors
-/// [`Error::Data`] when a file is missing.
+/// [`Error::Data`] when a file is missing; [`Error::Io`].
 pub fn work(folder: &Path, options: &Options) -> Result<Work> {
     let [train, test, extra] = FILES.map(|f| folder.join(f));
     let files: Vec<PathBuf> = if options.extra { vec![train, extra, test] } else { vec![train, test] };
@@ -68,7 +70,10 @@ fn read(files: &[PathBuf]) -> Result<Source> {
     })
 }
 
-/// Size, images and labels of a file of `length` bytes.
+/// Parses a file of `length` bytes: size, images and labels.
+///
+/// # Errors
+/// [`Error::Data`] or [`Error::Format`] when it is unsuitable or damaged; [`Error::Io`].
 pub(crate) fn parse(
     place: &Place,
     from: &mut impl std::io::BufRead,
@@ -83,7 +88,7 @@ pub(crate) fn parse(
     let (Some(x), Some(y)) = (x, y) else {
         return Err(place.unfit("has no arrays `X` and `y`"));
     };
-    // MATLAB drops a last dimension of 1.
+    // MATLAB drops a trailing dimension of 1.
     let (size, n) = match x.shape.as_slice() {
         [size @ .., n] if size.len() == 3 => (size, *n),
         size => (size, 1),
@@ -95,19 +100,21 @@ pub(crate) fn parse(
     };
     let values = y.integers();
     if !matches!(c, 1 | 3) || values.len() != n {
-        return Err(place.unfit(format!("`X` of shape {:?} does not go with `y` of {:?}", x.shape, y.shape)));
+        return Err(
+            place.unfit(format!("`X` of shape {:?} does not match `y` of shape {:?}", x.shape, y.shape))
+        );
     }
     let mut labels = Vec::with_capacity(n);
     for (i, value) in values.enumerate() {
         match value {
-            // The digit 0, also where it has been renumbered already.
+            // The digit 0, also if it has been renumbered.
             Some(10) => labels.push(0),
             Some(v @ 0..=9) => labels.push(v as u16),
             other => return Err(place.unfit(format!("label {other:?} of image {i} is not one of 0 to 10"))),
         }
     }
     let mut out = Labelled { images: x.bytes, labels };
-    // Each image lies by itself, its columns one after the other.
+    // Each image is contiguous, in column-major order.
     let mut turned = vec![0; h * w * c];
     for image in out.images.chunks_exact_mut(h * w * c) {
         for (k, v) in image.iter().enumerate() {

@@ -1,10 +1,11 @@
-//! Each form, from small files that the tools of that form wrote (`tests/datasets.py`): values, parts, names, cache.
+//! Each format, from small files that `tests/datasets.py` wrote: values, parts, names, cache.
 
-use super::resize::bilinear;
 use super::*;
 use crate::config::DataConfig;
-use crate::{Loaded, Origin, load_with};
+use crate::resize::bilinear;
+use crate::{Loaded, Origin, Reading, load_with};
 use jempp_formats::npz::Npz;
+use std::fs;
 use tempfile::TempDir;
 
 fn sets() -> PathBuf {
@@ -40,7 +41,7 @@ fn label(i: usize, classes: usize) -> u16 {
     ((i * 21 + 8) % classes) as u16
 }
 
-/// All images are those of the formula, in order, with their labels modulo `modulus`.
+/// Checks that all images equal the formula, in order, with their labels modulo `modulus`.
 fn check(loaded: &Loaded, size: [usize; 3], modulus: usize, parts: [usize; 3]) {
     let (set, split) = (&loaded.set, &loaded.split);
     assert_eq!(set.size(), size);
@@ -83,7 +84,7 @@ fn cifar_100_fine_and_coarse() {
     }
 }
 
-/// A folder above, and archives unpacked by hand.
+/// Parent folders, and unpacked archives.
 #[test]
 fn cifar_in_folders() {
     let dir = tempfile::tempdir().unwrap();
@@ -132,9 +133,9 @@ fn numpy_archives() {
     check(&read("keras.npz", &[]), [6, 5, 1], 4, [7, 0, 4]);
     check(&read("med.npz", &[]), [6, 5, 3], 4, [5, 3, 3]);
     check(&read("pair", &[]), [6, 5, 3], 4, [7, 0, 4]);
-    // Without images for test a tenth is held back, always the same.
+    // Without test images a tenth is held out, always the same.
     let loaded = read("plain.npz", &[]);
-    assert!(loaded.warnings[0].contains("no images for test"), "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].contains("no test images"), "{:?}", loaded.warnings);
     assert_eq!((loaded.split.train.len(), loaded.split.test.len()), (9, 2));
     let mut seen: Vec<usize> = (0..11)
         .map(|at| {
@@ -180,7 +181,7 @@ fn celeba() {
 }
 
 #[test]
-fn scaling_is_that_of_pil() {
+fn resizing_equals_pil() {
     let (shape, want) = expected("full");
     assert_eq!(shape, [1, 39, 32, 3]);
     assert!(bilinear(&image(0, [218, 178, 3]), [218, 178], 3, [39, 32]) == want);
@@ -190,7 +191,7 @@ fn scaling_is_that_of_pil() {
 }
 
 #[test]
-fn the_cache_keeps_each_way_of_reading_apart() {
+fn the_cache_distinguishes_reading_options() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("set.tar.gz");
     fs::copy(sets().join("cifar-100-python.tar.gz"), &path).unwrap();
@@ -212,7 +213,7 @@ fn the_cache_keeps_each_way_of_reading_apart() {
     );
 }
 
-/// A file or folder with something wrong, and what is said of it.
+/// The error message for a damaged file or folder.
 fn refused(name: &str, spoil: impl FnOnce(&TempDir) -> PathBuf) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = spoil(&dir);
@@ -251,7 +252,7 @@ fn hostile_archives_are_refused_by_name() {
     };
     let file = tar::EntryType::Regular;
     let m = archive(gzip(&tar_of("../../etc/data_batch_1", b"N.", file)));
-    assert!(m.contains("member `../../etc/data_batch_1`: the name leads out"), "{m}");
+    assert!(m.contains("member `../../etc/data_batch_1`: the path leads out"), "{m}");
     assert!(archive(gzip(&tar_of("/data_batch_1", b"N.", file))).contains("leads out"));
     let m = archive(gzip(&tar_of("data_batch_1", b"", tar::EntryType::Symlink)));
     assert!(m.contains("member `data_batch_1`: is neither a file nor a folder"), "{m}");
@@ -291,7 +292,7 @@ fn hostile_arrays_are_refused_by_name() {
     assert!(idx(&|b| b.truncate(500)).contains("cut short at byte 500: shape [4, 28, 28]"));
     assert!(idx(&|b| b[4..8].fill(255)).contains("claims shape [4294967295, 28, 28]"));
     assert!(idx(&|b| b[2] = 13).contains("holds type 0xd"));
-    assert!(idx(&|b| b[0] = 1).contains("no IDX file"));
+    assert!(idx(&|b| b[0] = 1).contains("not an IDX file"));
     assert!(idx(&|b| b.push(0)).contains("bytes follow"));
     assert!(idx(&|b| b.clear()).contains("cut short"));
     let labels = |change: &dyn Fn(&mut Vec<u8>)| with("mnist", "t10k-labels-idx1-ubyte", change);
@@ -302,7 +303,7 @@ fn hostile_arrays_are_refused_by_name() {
     assert!(fewer.contains("4 images of [28, 28, 1], but 3 labels"), "{fewer}");
     let mat = |change: &dyn Fn(&mut Vec<u8>)| with("svhn", "test_32x32.mat", change);
     assert!(mat(&|b| b[..10].copy_from_slice(b"MATLAB 7.3")).contains("save it with -v7"));
-    assert!(mat(&|b| b[126] = b'X').contains("no MATLAB file of level 5"));
+    assert!(mat(&|b| b[126] = b'X').contains("not a MATLAB level 5 file"));
     let m = mat(&|b| b.truncate(4000));
     assert!(m.contains("claims") && m.contains("are left"), "{m}");
     let packed = with("svhn", "train_32x32.mat", &|b| b[400] ^= 255);
@@ -316,7 +317,7 @@ fn hostile_arrays_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_no_data_set_is_told_as_before() {
+fn other_files_are_reported() {
     let m = refused("a text", |dir| {
         let path = dir.path().join("notes.txt");
         fs::write(&path, "nothing").unwrap();

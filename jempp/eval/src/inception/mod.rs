@@ -9,7 +9,7 @@ mod resize;
 mod variant;
 mod weights;
 
-use engine::{Device, HostTensor, Plan, Products, Spec, State, Tape, Var};
+use engine::{Device, HostTensor, Plan, Products, Spec, State, Tape, Var, format_bytes};
 use graph::Graph;
 use jempp::{Error, Result};
 use jempp_formats::container::Container;
@@ -48,8 +48,8 @@ pub struct Inception {
 
 impl core::fmt::Debug for Inception {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let mib = self.plan.bytes() >> 20;
-        write!(f, "Inception({}, {} classes, {mib} MiB of values)", self.variant.name(), self.classes)
+        let memory = format_bytes(self.plan.bytes() as u64);
+        write!(f, "Inception({}, {} classes, {memory} of values)", self.variant.name(), self.classes)
     }
 }
 

@@ -8,7 +8,7 @@ use jempp::Result;
 use jempp::evaluation::{EvalData, append, images, log_density};
 use jempp::metrics::{argmax, softmax};
 use jempp::model::{Model, Scores};
-use jempp::sampling::draw::{Film, SampleOptions, Start, sample, sample_filmed};
+use jempp::sampling::draw::{SampleOptions, Start, Trajectory, sample, sample_with_trajectory};
 use jempp::streams;
 use jempp_formats::grid::{save_animation, save_cells, save_grid};
 use std::iter::repeat;
@@ -116,10 +116,10 @@ impl<'a> SampleFigures<'a> {
     /// An animation of chains of p(x).
     pub(super) fn animation(&mut self, o: &SampleOptions<'_>, progress: &mut ProgressFn<'_>) -> Result<()> {
         let steps = o.steps.max(FRAMES);
-        let options = SampleOptions { n: ANIMATED, steps, start: Start::Bank, ..o.clone() };
-        let mut trajectory = Film::new(steps.div_ceil(FRAMES));
+        let options = SampleOptions { n: ANIMATED, steps, start: Start::StartSamples, ..o.clone() };
+        let mut trajectory = Trajectory::new(steps.div_ceil(FRAMES));
         let mut tick = |done: u32, total: u32| progress("animation", done as usize, total as usize);
-        sample_filmed(self.model, &options, Some(&mut trajectory), &mut tick)?;
+        sample_with_trajectory(self.model, &options, Some(&mut trajectory), &mut tick)?;
         save_animation(&self.out.join("chains.gif"), &trajectory.frames, self.size(), COLUMNS)?;
         let caption = format!("Chains over {steps} steps, from samples of the class Gaussians.");
         self.add("chains.gif", caption);

@@ -5,7 +5,7 @@ use engine::rng::Philox;
 use jempp::Result;
 use jempp::config::Config;
 use jempp::model::Model;
-use jempp::sampling::Draw;
+use jempp::sampling::RoundPlan;
 use jempp::sampling::draw::{SampleOptions, Start, sample};
 use jempp::streams;
 use serde::{Deserialize, Serialize};
@@ -61,14 +61,14 @@ fn chain_ages(config: &Config, iterations: u32) -> ChainAges {
     let mut born = vec![0u32; s.buffer_size];
     let mut rounds = vec![0u32; s.buffer_size];
     for round in 0..iterations {
-        let draw = Draw::new(s, n, config.seed, round, &offsets, None);
+        let plan = RoundPlan::new(s, n, config.seed, round, &offsets, None);
         let outcome = |(row, kind): (&i32, &i32)| {
             let row = *row as usize;
             if *kind == RestartKind::Keep as i32 { (born[row], rounds[row] + 1) } else { (round, 1) }
         };
-        let outcomes: Vec<(u32, u32)> = draw.index.iter().zip(&draw.kind).map(outcome).collect();
+        let outcomes: Vec<(u32, u32)> = plan.index.iter().zip(&plan.kind).map(outcome).collect();
         // If a row is picked twice, the later chain is written last, as in the scatter of the training program.
-        for (row, (b, r)) in draw.index.iter().zip(outcomes) {
+        for (row, (b, r)) in plan.index.iter().zip(outcomes) {
             (born[*row as usize], rounds[*row as usize]) = (b, r);
         }
     }

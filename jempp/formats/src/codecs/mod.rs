@@ -1,4 +1,4 @@
-//! Image codecs: the only module that calls the libraries that decode and encode image files.
+//! Image codecs: the only module that calls the decoder and encoder libraries.
 //!
 //! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer that
 //! the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is converted,
@@ -11,8 +11,7 @@ mod tests;
 
 use core::fmt::Display;
 use std::io::Cursor;
-pub use write::Animation;
-pub use write::Picture;
+pub use write::{Animation, Picture};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
@@ -21,8 +20,11 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// PNG.
     Png,
+    /// JPEG.
     Jpeg,
+    /// GIF, of which the first frame is decoded.
     Gif,
 }
 
@@ -100,6 +102,7 @@ impl Pixel {
 pub struct Decoder<'a> {
     /// Height and width.
     pub size: [u32; 2],
+    /// Layout of the decoded pixels.
     pub pixel: Pixel,
     file: File<'a>,
 }
@@ -134,7 +137,7 @@ impl<'a> Decoder<'a> {
     /// Why the file cannot be decoded.
     pub fn read(self, out: &mut [u8]) -> Result<(), String> {
         if out.len() as u64 != self.total() {
-            return Err(format!("{} bytes for {} bytes of pixels", out.len(), self.total()));
+            return Err(format!("a buffer of {} bytes for {} bytes of pixels", out.len(), self.total()));
         }
         match self.file {
             File::Png(mut reader) => reader.next_frame(out).map(drop).map_err(|e| failed("Png", e)),

@@ -74,7 +74,7 @@ fn files_are_decoded_as_by_the_image_crate() {
         agree(&encoded(&image, ImageFormat::Jpeg));
     }
     agree(&encoded(&all, ImageFormat::Gif));
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/pictures");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures");
     let mut seen = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
@@ -88,9 +88,9 @@ fn files_are_decoded_as_by_the_image_crate() {
     assert!(seen > 8, "{seen}");
 }
 
-/// Frames that lie within, across and outside of the picture.
+/// Frames inside, partly outside and outside of the canvas.
 #[test]
-fn frames_of_a_gif_are_put_in_their_places() {
+fn frames_of_a_gif_are_placed_on_the_canvas() {
     for (left, top, w, h) in
         [(0, 0, 4, 3), (1, 1, 2, 2), (2, 1, 4, 5), (9, 0, 2, 2), (0, 9, 2, 2), (0, 1, 4, 1)]
     {

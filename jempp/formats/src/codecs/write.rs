@@ -1,9 +1,9 @@
-//! Encoding: RGB pictures to PNG files and animated GIFs.
+//! Encoders of RGB pictures: PNG files and animated GIFs.
 
 /// Speed of the colour quantiser, from 1 (best) to 30 (fastest). Frames of up to 256 colours are encoded exactly.
 pub(super) const GIF_SPEED: i32 = 10;
 
-/// A picture: RGB, 8 bits a channel, row by row from the top.
+/// A picture: RGB, 8 bits per channel, row by row from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     size: [u32; 2],
@@ -27,7 +27,7 @@ impl Picture {
         &self.bytes
     }
 
-    /// The colour in row `y` and column `x`, or `None` outside the picture.
+    /// The colour in row `y` and column `x`; `None` outside the picture.
     pub fn pixel(&self, y: u32, x: u32) -> Option<[u8; 3]> {
         self.bytes.get(self.place(y, x)?..)?.first_chunk().copied()
     }
@@ -46,7 +46,7 @@ impl Picture {
         inside.then(|| (y as usize * self.size[1] as usize + x as usize) * 3)
     }
 
-    /// The picture as a PNG file.
+    /// Encodes the picture as a PNG file.
     ///
     /// # Errors
     /// The encoder's message, for an empty picture.
@@ -85,7 +85,7 @@ impl Animation {
         Ok(Self { size, encoder })
     }
 
-    /// Adds a frame that is shown for so many hundredths of a second.
+    /// Adds a frame that is shown for `hundredths` of a second.
     ///
     /// # Errors
     /// If its size differs.
@@ -99,10 +99,10 @@ impl Animation {
         self.encoder.write_frame(&frame).map_err(|e| e.to_string())
     }
 
-    /// The file.
+    /// Returns the file.
     ///
     /// # Errors
-    /// Those of the encoder.
+    /// The encoder's message.
     pub fn finish(self) -> Result<Vec<u8>, String> {
         self.encoder.into_inner().map_err(|e| e.to_string())
     }

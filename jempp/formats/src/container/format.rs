@@ -1,14 +1,15 @@
-//! The safetensors format: eight bytes of length, a JSON header, then the values, little-endian, without gaps.
+//! The safetensors format: the length of the header (8 bytes), a JSON header, then the values, little-endian, without
+//! gaps.
 //!
-//! Invariants: equal containers give equal bytes, those that the `safetensors` crate would write if its metadata had
-//! an order. Reading allocates nothing on the word of a header before that word agrees with the file's length, and no
-//! bytes make it panic.
+//! Invariants: equal containers give equal bytes. Reading allocates nothing for a size in the header before it has been
+//! checked against the file's length, and no input makes it panic.
 //!
-//! The header is read and written here and not by the crate, because the crate writes metadata in the order of a hash
-//! map and reads the last of two tensors of one name without a word.
+//! The `safetensors` crate supplies the types only, because it writes metadata in the random order of a hash map and
+//! silently accepts two tensors of the same name.
 
-use super::{Container, Tensor, TensorData};
+use super::tensor::{Container, Tensor, TensorData};
 use crate::error::{Error, Result};
+use crate::place::shown;
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,21 +17,12 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
-/// Longest header, as in the `safetensors` crate.
+/// Largest header in bytes, as in the `safetensors` crate.
 const LONGEST: u64 = 100_000_000;
-/// Bytes that are converted at a time; a multiple of every type's size.
+/// Bytes converted at a time; a multiple of every element size.
 const CHUNK: usize = 64 * 1024;
-/// Key of the words about the tensors; no tensor can be called so.
+/// Key of the metadata, reserved in the format.
 const META: &str = "__metadata__";
-
-/// A name from a file, fit for a message: escaped and not too long.
-pub fn shown(name: &str) -> String {
-    let mut out: String = name.chars().take(80).flat_map(char::escape_debug).collect();
-    if name.chars().nth(80).is_some() {
-        out.push('…');
-    }
-    out
-}
 
 fn dtype(data: &TensorData) -> Dtype {
     match data {
@@ -41,17 +33,17 @@ fn dtype(data: &TensorData) -> Dtype {
     }
 }
 
-/// A container checked, ordered and ready to be written.
+/// A validated container with its header, ready to be written.
 pub struct Plan<'a> {
     head: Vec<u8>,
     order: Vec<&'a Tensor>,
 }
 
 impl<'a> Plan<'a> {
-    /// Checks names and shapes and makes the header.
+    /// Checks names and shapes and builds the header.
     ///
     /// # Errors
-    /// [`Error::Internal`] when a shape does not match its values, a name is taken or the header is too long.
+    /// [`Error::Internal`] when a shape does not match its values, a name occurs twice or is reserved, or the header is too long.
     pub fn new(container: &'a Container) -> Result<Self> {
         let mut order: Vec<&Tensor> = container.tensors.iter().collect();
         // Widest types first keeps every tensor aligned; the crate does the same.
@@ -85,6 +77,9 @@ impl<'a> Plan<'a> {
     }
 
     /// Writes the file.
+    ///
+    /// # Errors
+    /// Those of `out`.
     pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         out.write_all(&(self.head.len() as u64).to_le_bytes())?;
         out.write_all(&self.head)?;
@@ -118,16 +113,16 @@ fn put<T: Copy, const N: usize>(
     Ok(())
 }
 
-/// Bytes of a tensor, if they can be counted.
+/// Size of a tensor in bytes; `None` on overflow.
 fn bytes_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let bits = shape.iter().try_fold(dtype.bitsize(), |n, d| n.checked_mul(*d))?;
     Some(bits / 8)
 }
 
-/// Reads a file of `length` bytes; messages call it `source`.
+/// Reads a file of `length` bytes. Error messages name it `source`.
 ///
 /// # Errors
-/// [`Error::Io`] when reading fails; [`Error::Format`] when the bytes are not what the format says.
+/// [`Error::Io`] when reading fails; [`Error::Format`] when the file is invalid.
 pub fn read(from: &mut impl Read, length: u64, source: &Path) -> Result<Container> {
     let Index { meta, places, .. } = index(from, length, source)?;
     let tensors = places.into_iter().map(|(name, info)| tensor(from, name, info, source));
@@ -136,17 +131,17 @@ pub fn read(from: &mut impl Read, length: u64, source: &Path) -> Result<Containe
     Ok(container)
 }
 
-/// What a file of `length` bytes says it holds: all but the values.
+/// The header of a file: everything but the values.
 pub struct Index {
-    /// The words about the tensors.
+    /// Metadata, by key.
     pub meta: BTreeMap<String, String>,
-    /// Where the values start.
+    /// Offset in bytes of the values in the file.
     pub start: u64,
-    /// The tensors in the order of their places, which fill the file exactly.
+    /// Names and types of the tensors in the order of their offsets; together they fill the file exactly.
     pub places: Vec<(String, TensorInfo)>,
 }
 
-/// Reads and checks the header of a file of `length` bytes, up to where the values start.
+/// Reads and checks the header of a file of `length` bytes, and leaves `from` at the first value.
 ///
 /// # Errors
 /// As [`read`].
@@ -158,7 +153,7 @@ pub fn index(from: &mut impl Read, length: u64, source: &Path) -> Result<Index> 
     Ok(Index { meta: header.meta, start, places })
 }
 
-/// A file that shrinks meanwhile is damaged; what else the system says is its own trouble.
+/// A file that ends early is damaged; any other failure is the system's.
 fn failed(e: io::Error, source: &Path) -> Error {
     match e.kind() {
         ErrorKind::UnexpectedEof => Error::Format(format!("{}: it is cut short", source.display())),
@@ -166,7 +161,7 @@ fn failed(e: io::Error, source: &Path) -> Error {
     }
 }
 
-/// Reads the values of a tensor of an [`Index`], of which `from` is at the first.
+/// Reads the values of a tensor of an [`Index`]; `from` must be at its first value.
 ///
 /// # Errors
 /// As [`read`].
@@ -180,7 +175,7 @@ pub fn tensor(from: &mut impl Read, name: String, info: TensorInfo, source: &Pat
         Dtype::U8 => TensorData::U8(take(from, count, |[b]| b).map_err(failed)?),
         other => {
             let (source, name) = (source.display(), shown(&name));
-            let known = "float32, int32, int64 and uint8 are read";
+            let known = "supported are float32, int32, int64 and uint8";
             return Err(Error::Format(format!("{source}: tensor `{name}` is of type {other}; {known}")));
         }
     };
@@ -204,14 +199,14 @@ fn take<T, const N: usize>(
     Ok(out)
 }
 
-/// What a header says, in its order. Names may still occur twice and places overlap.
+/// A parsed header in the order of the file. Offsets have not been checked.
 struct Header {
     meta: BTreeMap<String, String>,
     tensors: Vec<(String, TensorInfo)>,
 }
 
 impl Header {
-    /// The header of a file of `length` bytes, and where its values start; or why there is none.
+    /// Reads the header of a file of `length` bytes and the offset of its values; the inner error says why it is invalid.
     fn read(from: &mut impl Read, length: u64) -> io::Result<Result<(Self, u64), String>> {
         if length < 8 {
             return Ok(Err(format!("not a safetensors file: it has only {length} bytes")));
@@ -221,7 +216,7 @@ impl Header {
         let size = u64::from_le_bytes(size);
         if size > LONGEST || size > length - 8 {
             let most = LONGEST.min(length - 8);
-            let why = format!("its header of {size} bytes is longer than the {most} that there can be");
+            let why = format!("its header of {size} bytes is longer than the {most} that are possible");
             return Ok(Err(format!("not a safetensors file, or cut short: {why}")));
         }
         let mut text = Vec::new();
@@ -234,11 +229,11 @@ impl Header {
         let parsed = serde_json::from_slice::<Self>(&text);
         Ok(parsed.map(|h| (h, 8 + size)).map_err(|e| {
             let why: String = e.to_string().chars().take(200).flat_map(char::escape_debug).collect();
-            format!("its header is not understood: {why}")
+            format!("its header cannot be parsed: {why}")
         }))
     }
 
-    /// The tensors in the order of their places, which fill exactly `length` bytes.
+    /// The tensors in the order of their offsets; checks that they fill exactly `length` bytes.
     fn places(&self, length: u64) -> Result<Vec<(String, TensorInfo)>, String> {
         let mut tensors = self.tensors.clone();
         tensors.sort_by_key(|(_, info)| info.data_offsets);
@@ -277,7 +272,7 @@ impl<'de> Deserialize<'de> for Header {
     }
 }
 
-/// Reads the entries of a header one by one, because a map would hide that a name occurs twice.
+/// Reads the entries of a header one by one, because a map would hide repeated names.
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
@@ -295,7 +290,7 @@ impl<'de> Visitor<'de> for Entries {
                 return Err(twice(&name));
             }
             if name == META {
-                meta = Some(map.next_value::<Words>()?.0);
+                meta = Some(map.next_value::<Metadata>()?.0);
             } else {
                 tensors.push((name, map.next_value::<TensorInfo>()?));
             }
@@ -305,27 +300,27 @@ impl<'de> Visitor<'de> for Entries {
 }
 
 /// Metadata: a map from strings to strings in which no key occurs twice.
-struct Words(BTreeMap<String, String>);
+struct Metadata(BTreeMap<String, String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Words;
+            type Value = Metadata;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of strings")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Words, A::Error> {
-                let mut words = BTreeMap::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+                let mut entries = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if let Some(key) = words.contains_key(&key).then(|| shown(&key)) {
+                    if let Some(key) = entries.contains_key(&key).then(|| shown(&key)) {
                         return Err(serde::de::Error::custom(format!("metadata `{key}` occurs twice")));
                     }
-                    words.insert(key, value);
+                    entries.insert(key, value);
                 }
-                Ok(Words(words))
+                Ok(Metadata(entries))
             }
         }
         from.deserialize_map(Pairs)

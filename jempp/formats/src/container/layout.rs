@@ -1,46 +1,45 @@
-//! Axis orders: memory keeps channels last, disk keeps them second, as PyTorch publishes them.
+//! Axis orders: channels are last in memory and second on disk, as in PyTorch.
 //!
-//! Invariant: a conversion is always asked for by name and given the shape of its side. It is never guessed from a
-//! shape, because a shape cannot tell: filters of 3×3×3×3 have the same one on both sides.
+//! Invariant: a conversion is always requested by name, with the source shape. It is never inferred from a shape, because
+//! 3×3×3×3 filters have the same one in both orders.
 
-use super::{Container, Tensor};
+use super::tensor::{Container, Tensor};
 use crate::error::{Error, Result};
 
-/// Filters K×R×S×C (memory) as O×I×H×W (disk): O = K, I = C, H = R, W = S.
+/// Converts filters from K×R×S×C (memory) to O×I×H×W (disk), where O = K, I = C, H = R and W = S.
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `krsc`.
 pub fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
-    turn("filters K×R×S×C", krsc, values, |[_, r, s, c]| [r * s, c])
+    transpose("filters K×R×S×C", krsc, values, |[_, r, s, c]| [r * s, c])
 }
 
-/// Filters O×I×H×W (disk) as K×R×S×C (memory).
+/// Converts filters from O×I×H×W (disk) to K×R×S×C (memory).
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `oihw`.
 pub fn filters_to_memory<T: Copy>(oihw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
-    turn("filters O×I×H×W", oihw, values, |[_, i, h, w]| [i, h * w])
+    transpose("filters O×I×H×W", oihw, values, |[_, i, h, w]| [i, h * w])
 }
 
-/// Images N×H×W×C (memory) as N×C×H×W (disk).
+/// Converts images from N×H×W×C (memory) to N×C×H×W (disk).
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `nhwc`.
 pub fn images_to_disk<T: Copy>(nhwc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
-    turn("images N×H×W×C", nhwc, values, |[_, h, w, c]| [h * w, c])
+    transpose("images N×H×W×C", nhwc, values, |[_, h, w, c]| [h * w, c])
 }
 
-/// Images N×C×H×W (disk) as N×H×W×C (memory).
+/// Converts images from N×C×H×W (disk) to N×H×W×C (memory).
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `nchw`.
 pub fn images_to_memory<T: Copy>(nchw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
-    turn("images N×C×H×W", nchw, values, |[_, c, h, w]| [c, h * w])
+    transpose("images N×C×H×W", nchw, values, |[_, c, h, w]| [c, h * w])
 }
 
-/// Every conversion is this: each item is a matrix of rows and columns, which `view` finds in its shape, and is
-/// transposed.
-fn turn<T: Copy>(
+/// Transposes each item of the first axis, viewed as a matrix of the rows and columns that `view` gives for a shape.
+fn transpose<T: Copy>(
     what: &str,
     shape: [usize; 4],
     values: &[T],
@@ -53,7 +52,7 @@ fn turn<T: Copy>(
     if values.is_empty() {
         return Ok(Vec::new());
     }
-    // No extent is zero here, so these divide the number of values.
+    // No extent is zero here, so rows × columns divides the number of values.
     let [rows, columns] = view(shape);
     let mut out = Vec::with_capacity(values.len());
     for block in values.chunks_exact(rows * columns) {
@@ -65,7 +64,7 @@ fn turn<T: Copy>(
 }
 
 impl Tensor {
-    /// Filters K×R×S×C, to be stored as O×I×H×W.
+    /// A tensor of K×R×S×C filters, stored as O×I×H×W.
     ///
     /// # Errors
     /// [`Error::Data`] when `values` do not fill `krsc`.
@@ -74,7 +73,7 @@ impl Tensor {
         Ok(Self::f32(name, [k, c, r, s], filters_to_disk(krsc, values)?))
     }
 
-    /// Images N×H×W×C, to be stored as N×C×H×W.
+    /// A tensor of N×H×W×C images, stored as N×C×H×W.
     ///
     /// # Errors
     /// [`Error::Data`] when `values` do not fill `nhwc`.
@@ -85,7 +84,7 @@ impl Tensor {
 }
 
 impl Container {
-    /// The filters `name` in memory's order, K×R×S×C.
+    /// The filters `name` in memory order, K×R×S×C.
     ///
     /// # Errors
     /// As [`Container::f32`], for the shape on disk, K×C×R×S.
@@ -94,7 +93,7 @@ impl Container {
         filters_to_memory([k, c, r, s], self.f32(name, &[k, c, r, s])?)
     }
 
-    /// The images `name` in memory's order, N×H×W×C.
+    /// The images `name` in memory order, N×H×W×C.
     ///
     /// # Errors
     /// As [`Container::f32`], for the shape on disk, N×C×H×W.
@@ -108,7 +107,7 @@ impl Container {
 mod tests {
     use super::*;
 
-    /// Every value tells its own place: 1000 a + 100 b + 10 c + d.
+    /// Every value encodes its own index: 1000 a + 100 b + 10 c + d.
     fn places([a, b, c, d]: [usize; 4], of: impl Fn(usize, usize, usize, usize) -> [usize; 4]) -> Vec<u32> {
         let mut out = Vec::new();
         for i in 0..a {
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_value_lands_in_its_place() {
-        // 3×3×3×3 has one shape on both sides: only the values can tell.
+        // 3×3×3×3 has the same shape in both orders: only the values can tell.
         for [k, r, s, c] in [[3, 3, 3, 3], [4, 3, 2, 5], [1, 1, 1, 7], [6, 1, 1, 1], [2, 5, 3, 1]] {
             let memory = places([k, r, s, c], |k, r, s, c| [k, r, s, c]);
             let disk = places([k, c, r, s], |k, c, r, s| [k, r, s, c]);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_count_is_refused_and_nothing_is_nothing() {
+    fn a_wrong_count_is_refused_and_empty_tensors_stay_empty() {
         let e = filters_to_disk([2, 3, 3, 3], &[0u8; 53]).unwrap_err().to_string();
         assert_eq!(e, "filters K×R×S×C: shape [2, 3, 3, 3] does not hold 53 values");
         assert!(images_to_memory([usize::MAX, 2, 2, 2], &[0u8; 8]).is_err());

@@ -1,4 +1,4 @@
-//! The header of an `.npy` array: type, order and shape.
+//! The names and headers of `.npy` arrays: type, order and shape.
 //!
 //! Invariant: no allocation above 64 KiB, no recursion, no unchecked arithmetic, whatever the bytes are.
 //!
@@ -6,12 +6,12 @@
 
 use std::io::Read;
 
-/// Longest header text that is read.
+/// Largest header text in bytes.
 const LONGEST: usize = 64 * 1024;
-/// Most dimensions that NumPy has ever allowed.
+/// NumPy's limit on dimensions.
 const MOST_DIMS: usize = 64;
 
-/// A type of number.
+/// A numeric type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scalar {
     I8,
@@ -57,16 +57,16 @@ impl Scalar {
     }
 }
 
-/// A type of number and its byte order.
+/// A numeric type and its byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dtype {
     pub scalar: Scalar,
-    /// Whether the most significant byte comes first.
+    /// Whether values are big-endian.
     pub big: bool,
 }
 
 impl Dtype {
-    /// Bytes of one value.
+    /// Bytes per value.
     pub fn bytes(self) -> usize {
         match self.scalar {
             Scalar::I8 | Scalar::U8 => 1,
@@ -76,7 +76,7 @@ impl Dtype {
         }
     }
 
-    /// The type that NumPy describes so, if it is one of ours.
+    /// Parses NumPy's type description; `None` if the type is not supported.
     fn parse(descr: &str) -> Option<Self> {
         let (order, name) = (descr.chars().next()?, descr.get(1..)?);
         let big = match order {
@@ -90,17 +90,27 @@ impl Dtype {
     }
 }
 
-/// What a header says.
+/// The name of the archive member that holds an array.
+pub(super) fn member_of(array: &str) -> String {
+    format!("{array}.npy")
+}
+
+/// The name of the array in an archive member; `None` if the member is not an array.
+pub(super) fn array_of(member: &str) -> Option<&str> {
+    member.split('\0').next()?.strip_suffix(".npy")
+}
+
+/// A parsed header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The type as written.
+    /// The type description as written.
     pub descr: String,
-    /// The type, if it is one of ours.
+    /// The type, if it is supported.
     pub dtype: Option<Dtype>,
-    /// Whether the first index is the fastest.
+    /// Whether the first index varies fastest (Fortran order).
     pub fortran: bool,
     pub shape: Vec<usize>,
-    /// Bytes before the data.
+    /// Length of the header in bytes, which is the offset of the data.
     pub length: u64,
 }
 
@@ -126,10 +136,10 @@ impl Header {
         if size > LONGEST {
             return Err(format!("its header of {size} bytes is longer than {LONGEST}"));
         }
-        let text = String::from_utf8(exact(size)?).map_err(|_| "its header is no text".to_string())?;
+        let text = String::from_utf8(exact(size)?).map_err(|_| "its header is not text".to_string())?;
         parse(&text, (8 + width + size) as u64).ok_or_else(|| {
             let shown: String = text.trim_end().chars().take(120).collect();
-            format!("its header is not understood: {shown}")
+            format!("its header cannot be parsed: {shown}")
         })
     }
 
@@ -140,7 +150,7 @@ impl Header {
     }
 }
 
-/// The header in `text`: a Python dictionary of a string or list, a truth value and a tuple of integers.
+/// Parses `text`, a Python dictionary of a string or list, a boolean and a tuple of integers.
 fn parse(text: &str, length: u64) -> Option<Header> {
     let mut rest = Rest(text);
     let (mut descr, mut fortran, mut shape) = (None, None, None);
@@ -150,7 +160,7 @@ fn parse(text: &str, length: u64) -> Option<Header> {
         rest.eat(':')?;
         match key {
             "descr" => descr = Some(rest.descr()?),
-            "fortran_order" => fortran = Some(rest.truth()?),
+            "fortran_order" => fortran = Some(rest.boolean()?),
             "shape" => shape = Some(rest.tuple()?),
             _ => return None,
         }
@@ -166,7 +176,7 @@ fn parse(text: &str, length: u64) -> Option<Header> {
     Some(Header { dtype: Dtype::parse(&descr), descr, fortran: fortran?, shape: shape?, length })
 }
 
-/// What is left of a header.
+/// The part of a header that has not been parsed.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
@@ -183,7 +193,7 @@ impl<'a> Rest<'a> {
         Some(inside)
     }
 
-    /// A type: a string, or the list of fields of a record, which is only skipped.
+    /// A type description: a string, or the list of fields of a structured type, which is skipped.
     fn descr(&mut self) -> Option<String> {
         if let Some(s) = self.string() {
             return Some(s.to_string());
@@ -202,7 +212,7 @@ impl<'a> Rest<'a> {
         Some("a record".to_string())
     }
 
-    fn truth(&mut self) -> Option<bool> {
+    fn boolean(&mut self) -> Option<bool> {
         for (word, value) in [("True", true), ("False", false)] {
             if let Some(after) = self.0.trim_start().strip_prefix(word) {
                 self.0 = after;
@@ -255,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn malformed_headers_are_refused() {
         for t in [
             "",
             "{",
@@ -275,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn long_or_foreign_headers_are_refused_before_they_are_read() {
+    fn long_or_foreign_headers_are_refused_unread() {
         let read = |b: &[u8]| Header::read(&mut { b }).unwrap_err();
         assert!(read(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").contains("4294967295 bytes is longer"));
         assert!(read(b"\x93NUMPY\x09\x00\x00\x00").contains("version 9"));
         assert!(read(b"PK\x03\x04....").contains("not a NumPy array"));
         assert!(read(b"\x93NUMPY\x01\x00\x10\x00abc").contains("cannot be read"));
         let nested = [&b"\x93NUMPY\x01\x00\x10\x27{'descr': "[..], &[b'['; 9990]].concat();
-        assert!(read(&nested).contains("not understood"));
+        assert!(read(&nested).contains("cannot be parsed"));
     }
 
     proptest! {

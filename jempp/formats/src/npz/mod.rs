@@ -1,7 +1,7 @@
-//! NumPy archives (`.npz`): images in, results out.
+//! NumPy archives (`.npz`), read and written.
 //!
-//! Invariant: a file is taken for hostile. Nothing is allocated on the word of a header; memory grows with the bytes
-//! that are really there. Every message names the file and the member.
+//! Invariant: a file is untrusted. Sizes in headers are checked before anything is allocated for them, and memory is bounded by
+//! the archive's length. Every message names the file and the member.
 
 mod header;
 mod write;
@@ -11,7 +11,7 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::pixels::value;
-use header::{Dtype, Header, Scalar};
+use header::{Dtype, Header, Scalar, array_of, member_of};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ use zip::ZipArchive;
 
 pub use write::{Array, write};
 
-/// How many times as long as the archive a member may be, and how long in any case.
+/// A member may unpack to at most `RATIO` times the archive's length plus `MORE` bytes.
 const RATIO: u64 = 16;
 const MORE: u64 = 1 << 16;
-/// How far beyond [−1, 1] rounding may have carried a value.
+/// Tolerance for values that rounding has moved out of [−1, 1].
 const SLACK: f32 = 1e-3;
 
-/// Images, and labels if there were any.
+/// Images with optional labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Images {
     /// N×H×W×C values in [−1, 1].
     pub values: Vec<f32>,
     /// Height, width and channels.
     pub size: [usize; 3],
-    /// One label an image, as in the file.
+    /// One label per image, as in the file.
     pub labels: Option<Vec<i64>>,
 }
 
@@ -43,18 +43,21 @@ impl Images {
     }
 }
 
-/// Reads the members `images` and, if there, `labels` of the archive at `path`.
+/// Reads the members `images` and, if present, `labels` of the archive at `path`.
 ///
-/// `images` is N×H×W×C: float32 or float64 in [−1, 1] (kept as it is), or uint8, which becomes (u/255 − ½)/½.
+/// `images` is N×H×W×C: float32 or float64 in [−1, 1], which is returned unchanged, or uint8, which becomes (u/255 − ½)/½.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] when the file is no archive or damaged; [`Error::Data`] when a member is missing
-/// or of the wrong kind or shape, or a value is NaN or more than 10⁻³ outside [−1, 1].
+/// [`Error::Io`]; [`Error::Format`] when the file is not an archive or damaged; [`Error::Data`] when a member is
+/// missing or has the wrong type or shape, or a value is NaN or more than 10⁻³ outside [−1, 1].
 pub fn read_images(path: &Path) -> Result<Images> {
     images(Npz::open(path)?)
 }
 
-/// The same of an open archive.
+/// Reads the members `images` and, if present, `labels` of an open archive, as [`read_images`] does.
+///
+/// # Errors
+/// As [`read_images`].
 pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
     let (shape, values) = npz.read("images", "float32, float64 or uint8", |d| match d.scalar {
         Scalar::U8 => Some(|b, _| value(b[0])),
@@ -64,11 +67,12 @@ pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
         return Err(npz.wrong("images", format!("its shape is {shape:?}, but must be N×H×W×C")));
     };
     if values.is_empty() {
-        return Err(npz.wrong("images", format!("its shape {shape:?} holds no image")));
+        return Err(npz.wrong("images", format!("its shape {shape:?} contains no image")));
     }
     if let Some(i) = values.iter().position(|v| v.is_nan() || v.abs() > 1.0 + SLACK) {
         let at = [i / (h * w * c), i / (w * c) % h, i / c % w, i % c];
-        let why = format!("the value at {at:?} is {}; floats must lie in [-1, 1], bytes be uint8", values[i]);
+        let why =
+            format!("the value at {at:?} is {}; floats must lie in [-1, 1]; bytes must be uint8", values[i]);
         return Err(npz.wrong("images", why));
     }
     let labels = if npz.has("labels") { Some(npz.i64("labels")?) } else { None };
@@ -85,7 +89,7 @@ pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
 pub struct Npz<R: Read + Seek = BufReader<File>> {
     path: PathBuf,
     archive: ZipArchive<R>,
-    /// Its length in bytes.
+    /// Length of the archive in bytes.
     length: u64,
 }
 
@@ -93,7 +97,7 @@ impl Npz {
     /// Opens the archive at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is no archive.
+    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is not an archive.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).and_then(|f| f.metadata().map(|m| (f, m.len())));
         let (file, length) = file.map_err(|e| Error::io(path, e))?;
@@ -102,7 +106,10 @@ impl Npz {
 }
 
 impl<R: Read + Seek> Npz<R> {
-    /// The archive of `length` bytes that `from` reads; `path` is for messages.
+    /// Opens the archive of `length` bytes in `from`. Error messages name it `path`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it is not an archive.
     pub fn of(path: &Path, from: R, length: u64) -> Result<Self> {
         let archive = ZipArchive::new(from)
             .map_err(|e| Error::Format(format!("{}: not an .npz archive: {e}", path.display())))?;
@@ -122,15 +129,15 @@ impl<R: Read + Seek> Npz<R> {
         self.archive.file_names().any(|member| member.is_ok_and(|m| array_of(&m) == Some(name)))
     }
 
-    /// Shape and values, last index fastest, of an array of float32 or float64.
+    /// Shape and values, last index fastest, of a float32 or float64 array; the latter is rounded to float32.
     ///
     /// # Errors
-    /// [`Error::Data`] when there is none or its type differs; [`Error::Format`] when it is damaged.
+    /// [`Error::Data`] when there is no such array or its type differs; [`Error::Format`] when it is damaged.
     pub fn f32(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         self.read(name, "float32 or float64", float)
     }
 
-    /// The same with all digits.
+    /// Shape and values, last index fastest, of a float32 or float64 array, as float64.
     ///
     /// # Errors
     /// As [`Npz::f32`].
@@ -142,10 +149,10 @@ impl<R: Read + Seek> Npz<R> {
         })
     }
 
-    /// Shape and values, last index fastest, of an array of integers of any width.
+    /// Shape and values, last index fastest, of an integer array of any width.
     ///
     /// # Errors
-    /// [`Error::Data`] when there is none, its type differs or a value is above 2⁶³ − 1; [`Error::Format`] when it
+    /// [`Error::Data`] when there is no such array, its type differs or a value is above 2⁶³ − 1; [`Error::Format`] when it
     /// is damaged.
     pub fn i64(&mut self, name: &str) -> Result<(Vec<usize>, Vec<i64>)> {
         let mut unsigned = false;
@@ -153,17 +160,17 @@ impl<R: Read + Seek> Npz<R> {
             unsigned = d.scalar == Scalar::U64;
             integer(d)
         })?;
-        // Wrapped around by the conversion.
+        // The conversion wraps.
         if unsigned && values.iter().any(|v| *v < 0) {
             return Err(self.wrong(name, "a value is above 2^63 - 1".to_string()));
         }
         Ok((shape, values))
     }
 
-    /// Shape and bytes, last index fastest, of an array of uint8.
+    /// Shape and values, last index fastest, of a uint8 array.
     ///
     /// # Errors
-    /// [`Error::Data`] when there is none or its type differs; [`Error::Format`] when it is damaged.
+    /// [`Error::Data`] when there is no such array or its type differs; [`Error::Format`] when it is damaged.
     pub fn u8(&mut self, name: &str) -> Result<(Vec<usize>, Vec<u8>)> {
         self.read(name, "uint8", |d| match d.scalar {
             Scalar::U8 => Some(|b, _| b[0]),
@@ -171,7 +178,7 @@ impl<R: Read + Seek> Npz<R> {
         })
     }
 
-    /// Reads an array whose type `convert` knows: shape and values in C order.
+    /// Shape and values in C order of an array whose type `convert` supports.
     fn read<T: Copy>(
         &mut self,
         name: &str,
@@ -182,7 +189,7 @@ impl<R: Read + Seek> Npz<R> {
             let there = self.names().iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
             let there = if there.is_empty() { "nothing".to_string() } else { there };
             let path = self.path.display();
-            return Err(Error::Data(format!("{path}: no member `{name}`; it holds {there}")));
+            return Err(Error::Data(format!("{path}: no member `{name}`; it contains {there}")));
         }
         let path = self.path.clone();
         let context = |why: String| format!("{}: member `{name}`: {why}", path.display());
@@ -209,7 +216,7 @@ impl<R: Read + Seek> Npz<R> {
             let shape = &header.shape;
             return Err(damaged(format!("shape {shape:?} takes {want} bytes, but there are {is}")));
         }
-        // No room is made, nor time spent, for what no images or labels are packed into.
+        // Honest images and labels never compress this well, so neither memory nor time is spent on them.
         let times = |ratio| self.length.saturating_mul(ratio).saturating_add(MORE);
         let room = (count as u64).saturating_mul(size_of::<T>() as u64);
         if size > times(RATIO) || room > times(2 * RATIO) {
@@ -237,17 +244,7 @@ impl<R: Read + Seek> Npz<R> {
     }
 }
 
-/// The array name that NumPy derives from the name of a member.
-fn array_of(member: &str) -> Option<&str> {
-    member.split('\0').next()?.strip_suffix(".npy")
-}
-
-/// The name of the member that holds an array.
-fn member_of(array: &str) -> String {
-    format!("{array}.npy")
-}
-
-/// Reads `count` values, then makes sure that the member ends there, which also verifies its checksum.
+/// Reads `count` values and checks that the member ends there, which also verifies its checksum.
 fn read_values<T>(
     from: &mut impl Read,
     count: usize,
@@ -265,11 +262,11 @@ fn read_values<T>(
     }
     match from.read(&mut buffer[..1])? {
         0 => Ok(values),
-        _ => Err(std::io::Error::new(ErrorKind::InvalidData, "bytes follow its data")),
+        _ => Err(std::io::Error::new(ErrorKind::InvalidData, "unexpected bytes follow its data")),
     }
 }
 
-/// From first index fastest to last index fastest.
+/// Reorders values from Fortran order to C order.
 fn to_c_order<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
     let mut index = vec![0usize; shape.len()];
     let mut out = Vec::with_capacity(values.len());
@@ -297,7 +294,7 @@ fn little<const N: usize>(b: &[u8], big: bool) -> [u8; N] {
     a
 }
 
-/// How to read a float32 out of a value of type `d`, if it is a float.
+/// The conversion of type `d` to float32, if it is a floating-point type.
 fn float(d: Dtype) -> Option<fn(&[u8], bool) -> f32> {
     match d.scalar {
         Scalar::F32 => Some(|b, big| f32::from_le_bytes(little(b, big))),
@@ -306,7 +303,7 @@ fn float(d: Dtype) -> Option<fn(&[u8], bool) -> f32> {
     }
 }
 
-/// How to read an integer out of a value of type `d`, if it is one; 64-bit unsigned ones wrap around.
+/// The conversion of type `d` to int64, if it is an integer type; uint64 wraps.
 fn integer(d: Dtype) -> Option<fn(&[u8], bool) -> i64> {
     Some(match d.scalar {
         Scalar::I8 => |b, _| i64::from(b[0] as i8),

@@ -134,7 +134,7 @@ fn bad_values_are_named() {
     let (_, text) = refusal(images("<f4", false, "(1, 1, 2, 2)", &f(&[0.0, 0.0, 255.0, 0.0])));
     assert!(text.contains("the value at [0, 0, 1, 0] is 255; floats must lie in [-1, 1]"), "{text}");
     assert!(refusal(images("<f4", false, "(4, 1)", &f(&[0.0; 4]))).1.contains("must be N×H×W×C"));
-    assert!(refusal(images("<f4", false, "(0, 1, 1, 1)", &[])).1.contains("holds no image"));
+    assert!(refusal(images("<f4", false, "(0, 1, 1, 1)", &[])).1.contains("contains no image"));
     assert!(
         refusal(images("<i4", false, "(1, 1, 1, 1)", &[0; 4]))
             .1
@@ -164,7 +164,7 @@ fn sizes_that_lie_are_refused() {
     assert_eq!(refusal(read_bytes(&zip("images.npy", &body, Some(claim)))).0, 6);
     assert_eq!(refusal(read_bytes(b"no archive")).0, 6);
     assert_eq!(refusal(read_images(Path::new("/no/such.npz"))).0, 7);
-    assert!(refusal(read_bytes(&zip("a.txt", b"x", None))).1.contains("it holds nothing"));
+    assert!(refusal(read_bytes(&zip("a.txt", b"x", None))).1.contains("it contains nothing"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Writing archives.
+//! Writing of archives.
 
-use super::{Scalar, member_of};
+use super::header::{Scalar, member_of};
 use crate::error::{Error, Result};
 use crate::files::{Sink, write_atomic};
 use std::io::{self, Write};
@@ -9,8 +9,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 /// Values per write to the compressor.
-const PORTION: usize = 4096;
-/// The data start at a multiple of this many bytes from the start of the member.
+const CHUNK: usize = 4096;
+/// The data of a member are aligned to this many bytes.
 const ALIGNMENT: usize = 64;
 /// NumPy's magic bytes and version 1.0.
 const START: &[u8] = b"\x93NUMPY\x01\x00";
@@ -27,7 +27,7 @@ pub enum Array<'a> {
 }
 
 impl Array<'_> {
-    fn agrees(&self) -> bool {
+    fn is_consistent(&self) -> bool {
         let (shape, n) = match self {
             Self::F32(shape, values) => (shape, values.len()),
             Self::F64(shape, values) => (shape, values.len()),
@@ -37,21 +37,20 @@ impl Array<'_> {
     }
 }
 
-/// Writes named arrays as a compressed archive, whole or not at all; an existing file is replaced. Equal arrays give equal
-/// bytes.
+/// Writes named arrays to a compressed archive, atomically; an existing file is replaced. Equal arrays give equal bytes.
 ///
 /// # Errors
-/// [`Error::Data`] when a shape does not go with the number of values or a name comes twice; [`Error::Io`], also for
-/// an array above 4 GiB.
+/// [`Error::Data`] when a shape does not match the number of values or a name occurs twice; [`Error::Io`], also for an
+/// array of more than 4 GiB.
 pub fn write(path: &Path, arrays: &[(&str, Array<'_>)]) -> Result<()> {
     let wrong =
         |name: &str, why: &str| Err(Error::Data(format!("{}: member `{name}`: {why}", path.display())));
     for (i, (name, array)) in arrays.iter().enumerate() {
-        if !array.agrees() {
-            return wrong(name, "its shape does not go with the number of its values");
+        if !array.is_consistent() {
+            return wrong(name, "its shape does not match the number of its values");
         }
         if arrays[..i].iter().any(|(n, _)| n == name) {
-            return wrong(name, "the name comes twice");
+            return wrong(name, "the name occurs twice");
         }
     }
     write_atomic(path, |sink| fill(sink, arrays))
@@ -82,7 +81,7 @@ fn fill(sink: &mut dyn Sink, arrays: &[(&str, Array<'_>)]) -> io::Result<()> {
     Ok(())
 }
 
-/// The header of an `.npy` array in C order, magic bytes included (version 1.0).
+/// The header of an `.npy` array in C order with its magic bytes (version 1.0).
 fn header(scalar: Scalar, shape: &[usize]) -> io::Result<Vec<u8>> {
     const BEFORE: usize = START.len() + size_of::<u16>();
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
@@ -100,11 +99,11 @@ fn body<T: Copy, const N: usize>(
     values: &[T],
     bytes: fn(T) -> [u8; N],
 ) -> io::Result<()> {
-    let mut portion = Vec::with_capacity(PORTION.min(values.len()) * N);
-    for values in values.chunks(PORTION) {
-        portion.clear();
-        values.iter().for_each(|v| portion.extend(bytes(*v)));
-        to.write_all(&portion)?;
+    let mut chunk = Vec::with_capacity(CHUNK.min(values.len()) * N);
+    for values in values.chunks(CHUNK) {
+        chunk.clear();
+        values.iter().for_each(|v| chunk.extend(bytes(*v)));
+        to.write_all(&chunk)?;
     }
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! The stack machine that a pickle is a program for.
+//! The stack machine that executes a pickle's instructions.
 //!
-//! Invariant: each byte read adds at most one object to each of the things kept here, each of bounded size: that is
-//! what bounds memory.
+//! Invariant: each byte read adds at most one entry of bounded size to each of the collections here, which bounds memory.
 
-use super::{EMPTY, FALSE, Fault, Id, NONE, Node, Nodes, Pickle, TRUE, text};
+use super::fault::Fault;
+use super::node::{EMPTY, FALSE, Id, NONE, Node, Nodes, TRUE};
+use super::text;
 use std::collections::HashMap;
 
 pub(super) type Done<T = ()> = Result<T, Fault>;
 
-/// Runs the program that `bytes` begin with, of at most `most` instructions.
-pub(super) fn run(bytes: &[u8], most: usize) -> Done<Pickle<'_>> {
+/// Executes the pickle at the start of `bytes`, of at most `most` instructions. Returns its objects, the number of the
+/// root and the pickle's length in bytes.
+pub(super) fn run(bytes: &[u8], most: usize) -> Done<(Nodes<'_>, Id, usize)> {
     let mut m = Machine {
         bytes,
         at: 0,
@@ -32,22 +34,22 @@ pub(super) fn run(bytes: &[u8], most: usize) -> Done<Pickle<'_>> {
         m.step(op)?;
     }
     if let (&[root], []) = (m.stack.as_slice(), m.marks.as_slice()) {
-        return Ok(Pickle { nodes: m.nodes, root, length: m.at });
+        return Ok((m.nodes, root, m.at));
     }
     m.fail(format!("it ends with {} objects instead of one", m.stack.len()))
 }
 
 pub(super) struct Machine<'a> {
     bytes: &'a [u8],
-    /// The next byte.
+    /// Offset of the next byte.
     at: usize,
-    /// The instruction under way.
+    /// Offset of the current instruction.
     op: usize,
     pub(super) nodes: Nodes<'a>,
     stack: Vec<Id>,
-    /// Heights of the stack.
+    /// Heights of the stack at the MARK instructions that are open.
     marks: Vec<Id>,
-    /// Objects that may be named again: those numbered in a row, which is all in ordinary pickles, and the others.
+    /// Memoised objects: those with consecutive indices from 0, which are all in ordinary pickles, and the others.
     memo: Vec<Id>,
     sparse: HashMap<u32, Id>,
 }
@@ -57,7 +59,7 @@ impl<'a> Machine<'a> {
         Err(Fault { offset: self.op, why: why.into() })
     }
 
-    /// One instruction.
+    /// Executes one instruction.
     fn step(&mut self, op: u8) -> Done {
         match op {
             0x80 => {
@@ -67,7 +69,7 @@ impl<'a> Machine<'a> {
                 }
                 Ok(())
             }
-            // The length of what follows in one piece, for readers of streams.
+            // FRAME: the length of a frame, which only readers of streams need.
             0x95 => self.take(8).map(|_| ()),
             b'N' => self.push(NONE),
             0x88 => self.push(TRUE),
@@ -80,9 +82,9 @@ impl<'a> Machine<'a> {
             b']' | b'}' | b')' | 0x8f | b'l' | b'd' | b't' | 0x85..=0x87 | 0x91 => self.container(op),
             b'a' | b'e' | 0x90 | b's' | b'u' => self.fill(op),
             b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'o' | b'i' | b'b' | b'P' | b'Q' => self.object(op),
-            0x82..=0x84 => self.fail("an extension code means something in one program only"),
-            0x97 | 0x98 => self.fail("its data are in buffers outside the file"),
-            _ => self.fail(format!("{op:#04x} is no instruction")),
+            0x82..=0x84 => self.fail("an extension code, whose meaning is known to one program only"),
+            0x97 | 0x98 => self.fail("its data are in out-of-band buffers, which are not in the file"),
+            _ => self.fail(format!("{op:#04x} is not an instruction")),
         }
     }
 
@@ -102,16 +104,16 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `N` bytes, lowest first, as a number.
+    /// The next `N` bytes as a little-endian integer.
     fn word<const N: usize>(&mut self) -> Done<u64> {
         Ok(self.take(N as u64)?.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b)))
     }
 
-    /// The bytes up to the end of the line, without it.
+    /// The bytes up to the end of the line, without the newline.
     pub(super) fn line(&mut self) -> Done<&'a [u8]> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some(n) = rest.iter().position(|b| *b == b'\n') else {
-            return self.fail("it ends early: a line without end");
+            return self.fail("it ends early: a line without a newline");
         };
         self.at += n + 1;
         Ok(&rest[..n])
@@ -134,7 +136,7 @@ impl<'a> Machine<'a> {
         self.push(id)
     }
 
-    /// How low the stack may go.
+    /// The height below which the stack must not be popped: that of the last mark.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |m| *m as usize)
     }
@@ -142,22 +144,22 @@ impl<'a> Machine<'a> {
     pub(super) fn pop(&mut self) -> Done<Id> {
         match self.stack.pop() {
             Some(id) if self.stack.len() >= self.floor() => Ok(id),
-            _ => self.fail("it takes an object that is not there"),
+            _ => self.fail("it pops an object from an empty stack"),
         }
     }
 
     pub(super) fn top(&self) -> Done<Id> {
         match self.stack.last() {
             Some(id) if self.stack.len() > self.floor() => Ok(*id),
-            _ => self.fail("it wants an object that is not there"),
+            _ => self.fail("it needs an object on an empty stack"),
         }
     }
 
-    /// The objects above the last mark, and the mark, off the stack.
+    /// Pops the last mark and the objects above it.
     pub(super) fn pop_mark(&mut self) -> Done<Vec<Id>> {
         match self.marks.pop() {
             Some(m) => Ok(self.stack.drain(m as usize..).collect()),
-            None => self.fail("it wants a mark that is not there"),
+            None => self.fail("it needs a mark that was not set"),
         }
     }
 
@@ -174,7 +176,7 @@ impl<'a> Machine<'a> {
         };
         match node {
             Some(node) => self.push_node(node),
-            None => self.fail("a value that cannot be read"),
+            None => self.fail("a number or string that cannot be parsed"),
         }
     }
 
@@ -218,11 +220,11 @@ impl<'a> Machine<'a> {
 
     fn shuffle(&mut self, op: u8) -> Done {
         match op {
-            // The stack holds fewer objects than the bytes read, of which there are 2³² at most before `add` refuses.
+            // The stack holds fewer objects than bytes were read, and `add` fails beyond 2³² objects.
             b'(' => self.marks.push(self.stack.len() as Id),
             b'1' => drop(self.pop_mark()?),
             b'2' => return self.top().and_then(|id| self.push(id)),
-            // Python lets this instruction take a mark too.
+            // CPython's POP removes a mark if that is on top.
             _ if self.stack.len() == self.floor() && !self.marks.is_empty() => drop(self.marks.pop()),
             _ => drop(self.pop()?),
         }
@@ -238,7 +240,7 @@ impl<'a> Machine<'a> {
                 let line = self.line()?;
                 match text::long(line).and_then(|i| u32::try_from(i).ok()) {
                     Some(i) => i,
-                    None => return self.fail("a number of an object that cannot be read"),
+                    None => return self.fail("a memo index that cannot be parsed"),
                 }
             }
         };
@@ -246,7 +248,7 @@ impl<'a> Machine<'a> {
             let known = self.memo.get(index as usize).or_else(|| self.sparse.get(&index));
             return match known.copied() {
                 Some(id) => self.push(id),
-                None => self.fail(format!("object {index} is used before it is kept")),
+                None => self.fail(format!("memo entry {index} is read before it is written")),
             };
         }
         let id = self.top()?;
@@ -283,13 +285,13 @@ impl<'a> Machine<'a> {
         self.push_node(node)
     }
 
-    /// Keys and values in turn, down to the last mark.
+    /// Pops keys and values, alternating, down to the last mark.
     fn pop_pairs(&mut self) -> Done<Vec<Id>> {
         let ids = self.pop_mark()?;
         if ids.len() % 2 == 0 { Ok(ids) } else { self.fail("a key without a value") }
     }
 
-    /// Puts objects from the stack into the container below them.
+    /// Moves objects from the stack into the container below them.
     fn fill(&mut self, op: u8) -> Done {
         let new = match op {
             b'a' => vec![self.pop()?],
@@ -313,7 +315,7 @@ impl<'a> Machine<'a> {
                 place.extend(new);
                 Ok(())
             }
-            None => self.fail("it fills what is no container"),
+            None => self.fail("it adds elements to an object that is not a container"),
         }
     }
 }

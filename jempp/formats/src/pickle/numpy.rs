@@ -1,35 +1,36 @@
-//! NumPy arrays and scalars within pickles.
+//! NumPy arrays and scalars in pickles.
 //!
 //! Source: `ndarray.__reduce__` and `__reduce_ex__` of NumPy 1 and 2: `_reconstruct` with a state (protocols 0 to 4) and
-//! `_frombuffer` (protocol 5); modules were called `numpy.core…` until 2, `numpy._core…` since.
+//! `_frombuffer` (protocol 5); the modules are called `numpy.core…` before
+//! NumPy 2 and `numpy._core…` since.
 
-use super::{Item, Items, Value};
+use super::value::{Item, Items, Value};
 use std::borrow::Cow;
 
-/// An array of numbers.
+/// A numeric array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array<'p> {
-    /// Its type as NumPy abbreviates it, such as `u1` or `f8`.
+    /// NumPy's type code, such as `u1` or `f8`.
     pub dtype: String,
-    /// Whether the most significant byte of a number comes first.
+    /// Whether the values are big-endian.
     pub big: bool,
-    /// Whether the first index is the fastest.
+    /// Whether the first index varies fastest (Fortran order).
     pub fortran: bool,
-    /// Its shape.
+    /// The extent of each dimension.
     pub shape: Vec<usize>,
-    /// Its numbers, exactly as many as its shape says.
+    /// The values, exactly as many as the shape requires.
     pub bytes: Cow<'p, [u8]>,
 }
 
-/// Most dimensions that NumPy allows.
+/// NumPy's limit on dimensions.
 const MOST_DIMS: usize = 64;
 
-/// The array that `item` is.
+/// Reads `item` as an array.
 ///
 /// # Errors
-/// What it is instead, or what does not agree.
+/// A message, if it is not an array of numbers or its parts are inconsistent.
 pub fn array(item: Item<'_>) -> Result<Array<'_>, String> {
-    let no = || format!("{} is no NumPy array", item.kind());
+    let no = || format!("{} is not a NumPy array", item.kind());
     let (shape, dtype, fortran, bytes) = if let Some(args) = core(item, "numeric", "_frombuffer") {
         let get = |i| args.get(i).ok_or_else(no);
         let fortran = match get(3)?.as_str() {
@@ -48,37 +49,42 @@ pub fn array(item: Item<'_>) -> Result<Array<'_>, String> {
     };
     let shape = shape.as_items().filter(|s| s.len() <= MOST_DIMS).ok_or_else(no)?;
     let shape: Option<Vec<usize>> = shape.iter().map(|d| usize::try_from(d.as_int()?).ok()).collect();
-    let shape = shape.ok_or("a shape that is no tuple of numbers")?;
+    let shape = shape.ok_or("a shape that is not a tuple of sizes")?;
     let (dtype, big, width) = dtype_of(dtype)?;
-    let bytes = bytes.as_bytes().ok_or_else(|| format!("its numbers are {}, not bytes", bytes.kind()))?;
+    let bytes = bytes.as_bytes().ok_or_else(|| format!("its data are {}, not bytes", bytes.kind()))?;
     let wanted = shape.iter().try_fold(width, |n, d| n.checked_mul(*d));
     if wanted != Some(bytes.len()) {
-        return Err(format!("shape {shape:?} of {dtype} does not go with {} bytes", bytes.len()));
+        return Err(format!("shape {shape:?} of {dtype} does not match {} bytes", bytes.len()));
     }
     Ok(Array { dtype, big, fortran, shape, bytes })
 }
 
-/// The `n` integers of a list, each plain or a NumPy scalar, or of an array of one dimension.
+/// Reads `item` as `n` integers: a list of Python integers or NumPy scalars, or a one-dimensional array.
 ///
 /// # Errors
-/// What is no integer, or how many there are.
+/// A message, if an element is not an integer or their number differs.
 pub fn integers(item: Item<'_>, n: usize) -> Result<Vec<i64>, String> {
-    let count = |m: usize| if m == n { Ok(()) } else { Err(format!("{m} numbers, not {n}")) };
+    let count = |m: usize| if m == n { Ok(()) } else { Err(format!("{m} integers, not {n}")) };
     if let Some(items) = item.as_items() {
         count(items.len())?;
         let one = |i: Item<'_>| i.as_int().or_else(|| scalar(i));
-        return items.iter().map(|i| one(i).ok_or_else(|| format!("{} is no integer", i.kind()))).collect();
+        return items
+            .iter()
+            .map(|i| one(i).ok_or_else(|| format!("{} is not an integer", i.kind())))
+            .collect();
     }
     let array = array(item)?;
-    let width = width(&array.dtype).filter(|_| array.shape.len() == 1).ok_or("no list of integers")?;
+    let width = width(&array.dtype)
+        .filter(|_| array.shape.len() == 1)
+        .ok_or("neither a list of integers nor a one-dimensional array")?;
     count(array.shape[0])?;
     let value = |b: &[u8]| {
-        integer(&array.dtype, array.big, b).ok_or_else(|| format!("{} is no integer", array.dtype))
+        integer(&array.dtype, array.big, b).ok_or_else(|| format!("{} is not an integer", array.dtype))
     };
     array.bytes.chunks_exact(width).map(value).collect()
 }
 
-/// The arguments of a call of a function in `numpy.core.MODULE`.
+/// The arguments, if `item` is a call of `numpy.core.MODULE.NAME`.
 fn core<'p>(item: Item<'p>, module: &str, name: &str) -> Option<Items<'p>> {
     let Value::Object(object) = item.value() else { return None };
     let Value::Global { module: m, name: n } = object.callable().value() else { return None };
@@ -86,7 +92,7 @@ fn core<'p>(item: Item<'p>, module: &str, name: &str) -> Option<Items<'p>> {
     if rest == Some(module) && n == name { object.args().as_items() } else { None }
 }
 
-/// A NumPy scalar that is an integer.
+/// The value, if `item` is an integer NumPy scalar.
 fn scalar(item: Item<'_>) -> Option<i64> {
     let args = core(item, "multiarray", "scalar")?;
     let (dtype, big, width) = dtype_of(args.get(0)?).ok()?;
@@ -94,11 +100,11 @@ fn scalar(item: Item<'_>) -> Option<i64> {
     if bytes.len() == width { integer(&dtype, big, &bytes) } else { None }
 }
 
-/// A type, whether its numbers are big-endian, and bytes in one of them.
+/// Reads a dtype: its type code, whether it is big-endian, and the bytes per value.
 fn dtype_of(item: Item<'_>) -> Result<(String, bool, usize), String> {
-    let no = || format!("{} is no type of number", item.kind());
+    let no = || format!("{} is not a numeric type", item.kind());
     let name = item.call("numpy", "dtype").and_then(|a| a.get(0)?.as_str()).ok_or_else(no)?;
-    let width = width(name).ok_or_else(|| format!("numbers of type {:?} are not read", shown(name)))?;
+    let width = width(name).ok_or_else(|| format!("values of type {:?} are not supported", shown(name)))?;
     let state = item.state().and_then(Item::as_items);
     let order = state.and_then(|s| s.get(1)?.as_str()).unwrap_or("=");
     Ok((name.to_owned(), order == ">", width))
@@ -108,7 +114,7 @@ fn shown(name: &str) -> String {
     name.chars().take(20).collect()
 }
 
-/// Bytes in a number of a type.
+/// Bytes per value of a type.
 fn width(dtype: &str) -> Option<usize> {
     Some(match dtype {
         "b1" | "u1" | "i1" => 1,
@@ -119,7 +125,7 @@ fn width(dtype: &str) -> Option<usize> {
     })
 }
 
-/// An integer from its bytes.
+/// Decodes an integer.
 fn integer(dtype: &str, big: bool, bytes: &[u8]) -> Option<i64> {
     let signed = match dtype.as_bytes().first()? {
         b'i' => true,

@@ -1,10 +1,10 @@
-//! The instructions that name and make objects; here they only note what they would have made.
+//! The instructions that name and construct objects. Nothing is constructed: the call is recorded.
 
 use super::machine::{Done, Machine};
-use super::{EMPTY, Id, Node, Parts};
+use super::node::{EMPTY, Id, Node, Parts};
 
 impl<'a> Machine<'a> {
-    /// An instruction about an object.
+    /// Executes an instruction that names or constructs an object.
     pub(super) fn object(&mut self, op: u8) -> Done {
         let node = match op {
             b'c' => self.global()?,
@@ -30,7 +30,7 @@ impl<'a> Machine<'a> {
             b'o' => {
                 let mut args = self.pop_mark()?;
                 if args.is_empty() {
-                    return self.fail("an object without a class");
+                    return self.fail("an instance without a class");
                 }
                 let class = args.remove(0);
                 self.instance(class, args)?
@@ -47,13 +47,13 @@ impl<'a> Machine<'a> {
         if let Node::Global(module, name) = &node {
             let text = |id: Id| matches!(self.nodes.get(id), Node::Str(_) | Node::OwnStr(_) | Node::Bytes(_));
             if !text(*module) || !text(*name) {
-                return self.fail("a module or name that is no string");
+                return self.fail("a module or name that is not a string");
             }
         }
         self.push_node(node)
     }
 
-    /// Module and name on two lines.
+    /// Reads a module and a name from two lines.
     fn global(&mut self) -> Done<Node<'a>> {
         let mut part = || {
             let line = self.line()?;
@@ -65,11 +65,11 @@ impl<'a> Machine<'a> {
         Ok(Node::Global(part()?, part()?))
     }
 
-    /// The call of what is on the stack.
+    /// Records the call of the object on the stack.
     fn call(&mut self, args: Id, kwargs: Option<Id>) -> Done<Node<'a>> {
         let callable = self.pop()?;
         if !matches!(self.nodes.get(args), Node::Tuple(_)) {
-            return self.fail("a call whose arguments are no tuple");
+            return self.fail("a call whose arguments are not a tuple");
         }
         Ok(parts(callable, args, kwargs))
     }
@@ -87,8 +87,8 @@ impl<'a> Machine<'a> {
                 parts.state = Some(state);
                 Ok(())
             }
-            Some(Node::Object(_)) => self.fail("an object is given its state twice"),
-            _ => self.fail("it gives state to what has none"),
+            Some(Node::Object(_)) => self.fail("an object's state is set twice"),
+            _ => self.fail("it sets the state of an object that has none"),
         }
     }
 }

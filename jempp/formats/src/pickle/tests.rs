@@ -1,3 +1,4 @@
+use super::node::{Node, Parts};
 use super::*;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ fn fault(bytes: &[u8]) -> Fault {
     Pickle::read(bytes).err().unwrap()
 }
 
-/// As Python's `repr` of what `tests/pickles.py` wrote; never to be used on a pickle of unknown origin.
+/// Like Python's `repr`, for the pickles that `tests/pickles.py` wrote. Does not terminate on cyclic pickles.
 fn repr(item: Item<'_>) -> String {
     let row = |items: Items<'_>| items.iter().map(repr).collect::<Vec<_>>().join(",");
     match item.value() {
@@ -38,7 +39,7 @@ fn pairs(pairs: Pairs<'_>) -> String {
 }
 
 #[test]
-fn every_protocol_says_the_same() {
+fn all_protocols_decode_alike() {
     for protocol in 0..6 {
         let bytes = file(&format!("values-{protocol}.pkl"));
         let pickle = Pickle::read(&bytes).unwrap();
@@ -119,7 +120,7 @@ fn calls_are_data() {
 }
 
 #[test]
-fn what_makes_no_sense_is_told_with_its_place() {
+fn invalid_pickles_are_reported_with_their_offset() {
     for (bytes, offset, why) in [
         (&b""[..], 0, "1 bytes wanted"),
         (b"N", 1, "1 bytes wanted"),
@@ -129,27 +130,27 @@ fn what_makes_no_sense_is_told_with_its_place() {
         (b"NN.", 2, "2 objects"),
         (b"N(.", 2, "ends with 1 objects"),
         (b".", 0, "ends with 0 objects"),
-        (b"Ns.", 1, "an object that is not there"),
-        (b"N(a.", 2, "an object that is not there"),
-        (b"t.", 0, "a mark that is not there"),
-        (b"h\x07.", 0, "object 7 is used before"),
-        (b"NNa.", 2, "no container"),
-        (b"](NNu.", 4, "no container"),
+        (b"Ns.", 1, "pops an object from an empty stack"),
+        (b"N(a.", 2, "pops an object from an empty stack"),
+        (b"t.", 0, "a mark that was not set"),
+        (b"h\x07.", 0, "memo entry 7 is read before"),
+        (b"NNa.", 2, "not a container"),
+        (b"](NNu.", 4, "not a container"),
         (b"}(Nu.", 3, "a key without a value"),
-        (b"NNR.", 2, "no tuple"),
-        (b"NNb.", 2, "state to what has none"),
+        (b"NNR.", 2, "not a tuple"),
+        (b"NNb.", 2, "the state of an object that has none"),
         (b"(cm\nA\noNbNb.", 10, "twice"),
-        (b"NN\x93.", 2, "no string"),
+        (b"NN\x93.", 2, "not a string"),
         (b"(o.", 1, "without a class"),
-        (b"I1x\n.", 0, "cannot be read"),
-        (b"I1", 0, "a line without end"),
-        (b"L999999999999999999999999999999999999999999L\n.", 0, "cannot be read"),
-        (b"S'a\n.", 0, "cannot be read"),
-        (b"V\\ud83d\n.", 0, "cannot be read"),
+        (b"I1x\n.", 0, "cannot be parsed"),
+        (b"I1", 0, "a line without a newline"),
+        (b"L999999999999999999999999999999999999999999L\n.", 0, "cannot be parsed"),
+        (b"S'a\n.", 0, "cannot be parsed"),
+        (b"V\\ud83d\n.", 0, "cannot be parsed"),
         (b"X\x01\0\0\0\xff.", 0, "not UTF-8"),
         (b"\x82\x01.", 0, "extension code"),
-        (b"\x97.", 0, "outside the file"),
-        (b"?", 0, "0x3f is no instruction"),
+        (b"\x97.", 0, "not in the file"),
+        (b"?", 0, "0x3f is not an instruction"),
     ] {
         let fault = fault(bytes);
         assert!(fault.why.contains(why) && fault.offset == offset, "{:?}: {fault}", bytes.escape_ascii());
@@ -157,7 +158,7 @@ fn what_makes_no_sense_is_told_with_its_place() {
 }
 
 #[test]
-fn memory_is_a_few_words_a_byte() {
+fn memory_per_byte_is_bounded() {
     assert!(size_of::<Node<'_>>() <= 32 && size_of::<Parts>() <= 72);
     // Each list holds the one before 20 times: 20²⁰ elements if they were unfolded.
     let mut bytes = b"]\x94".to_vec();
@@ -210,8 +211,8 @@ fn numpy_arrays_of_every_version_and_protocol() {
         assert_eq!(&*array("bool").bytes, [1, 0]);
         assert_eq!(numpy::integers(get("labels"), 3), Ok(vec![3, 4, 5]), "{name}");
         assert_eq!(numpy::integers(get("high"), 6), Ok((250..256).collect()));
-        assert!(numpy::integers(get("high"), 5).unwrap_err().contains("6 numbers, not 5"));
-        assert!(numpy::array(get("labels")).unwrap_err().contains("a list is no NumPy array"));
+        assert!(numpy::integers(get("high"), 5).unwrap_err().contains("6 integers, not 5"));
+        assert!(numpy::array(get("labels")).unwrap_err().contains("a list is not a NumPy array"));
     }
 }
 

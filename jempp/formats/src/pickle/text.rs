@@ -1,17 +1,16 @@
-//! The strings and numbers of protocol 0, which are lines of text.
+//! The strings and numbers of protocol 0, which are written as lines of text.
 
-/// The integer that `line` writes in base ten, as Python's longs are kept: two's complement, lowest byte first.
-/// Nothing if it is no integer or needs more than 128 bits.
+/// Parses a decimal integer; `None` if it is not one or needs more than 128 bits.
 pub(super) fn long(line: &[u8]) -> Option<i128> {
     std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
-/// The number that `line` writes, as Python's `repr` does.
+/// Parses a floating-point number as Python's `repr` writes it.
 pub(super) fn float(line: &[u8]) -> Option<f64> {
     std::str::from_utf8(line).ok()?.trim().parse().ok()
 }
 
-/// The text of a string literal of Python 2 with its quotes, `'a\x00'`.
+/// Parses a Python 2 string literal with its quotes, such as `'a\x00'`.
 pub(super) fn literal(line: &[u8]) -> Option<Vec<u8>> {
     let (quote, inner) = match line.trim_ascii() {
         [q @ (b'\'' | b'"'), inner @ .., end] if q == end => (*q, inner),
@@ -34,7 +33,7 @@ pub(super) fn literal(line: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Undoes the escape `\c`; what follows it.
+/// Decodes the escape sequence that starts with `\c` and returns the rest.
 fn escape<'a>(c: u8, rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let plain = match c {
         b'\n' => return Some(rest),
@@ -67,7 +66,7 @@ fn escape<'a>(c: u8, rest: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     Some(rest)
 }
 
-/// Latin-1 with `\uXXXX` and `\UXXXXXXXX` for the other characters (Python's `raw-unicode-escape`).
+/// Decodes Python's `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX` for all other characters.
 pub(super) fn unicode(line: &[u8]) -> Option<String> {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
@@ -80,7 +79,7 @@ pub(super) fn unicode(line: &[u8]) -> Option<String> {
         };
         let code = if digits == 0 { u32::from(*first) } else { hex(after.get(1..=digits)?)? };
         rest = if digits == 0 { after } else { after.get(digits + 1..)? };
-        // Python 2 wrote characters beyond 16 bits as two halves.
+        // Python 2 may write characters above U+FFFF as surrogate pairs.
         match (high.take(), code) {
             (None, 0xd800..=0xdbff) => high = Some(code),
             (Some(h), 0xdc00..=0xdfff) => {

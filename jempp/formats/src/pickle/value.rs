@@ -1,25 +1,25 @@
-//! Looking at what a pickle says.
+//! Views of the objects in a pickle.
 
-use super::{Id, Node, Parts, Pickle};
+use super::node::{Id, Node, Nodes, Parts};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What a pickled object is.
+/// A pickled object, by type.
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'p> {
     /// `None`.
     None,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// An integer of 64 bits.
+    /// An integer that fits 64 bits.
     Int(i64),
-    /// A longer integer: two's complement, lowest byte first.
+    /// A longer integer: two's complement, little-endian.
     Long(&'p [u8]),
     /// A float.
     Float(f64),
     /// A string.
     Str(&'p str),
-    /// `bytes`, a `bytearray` or a string of Python 2.
+    /// `bytes`, a `bytearray` or a Python 2 string.
     Bytes(&'p [u8]),
     /// A list.
     List(Items<'p>),
@@ -36,40 +36,40 @@ pub enum Value<'p> {
         /// Its name in the module.
         name: &'p str,
     },
-    /// What a call would have made.
+    /// The result of a call, which is recorded and not made.
     Object(Object<'p>),
-    /// An object kept elsewhere, named by this.
+    /// An object stored outside the pickle, and its persistent identifier.
     Persistent(Item<'p>),
 }
 
 /// An object within a pickle.
 #[derive(Clone, Copy)]
 pub struct Item<'p> {
-    pickle: &'p Pickle<'p>,
+    nodes: &'p Nodes<'p>,
     id: Id,
 }
 
-/// Objects in a row.
+/// A sequence of objects.
 #[derive(Clone, Copy)]
 pub struct Items<'p> {
-    pickle: &'p Pickle<'p>,
+    nodes: &'p Nodes<'p>,
     ids: &'p [Id],
 }
 
-/// Keys with values.
+/// Pairs of keys and values.
 #[derive(Clone, Copy)]
 pub struct Pairs<'p>(Items<'p>);
 
-/// A call that was never made, and what would have been done to its result.
+/// A recorded call, and what the pickle does with its result.
 #[derive(Clone, Copy)]
 pub struct Object<'p> {
-    pickle: &'p Pickle<'p>,
+    nodes: &'p Nodes<'p>,
     parts: &'p Parts,
 }
 
 impl<'p> Item<'p> {
-    pub(super) fn new(pickle: &'p Pickle<'p>, id: Id) -> Self {
-        Self { pickle, id }
+    pub(super) fn new(nodes: &'p Nodes<'p>, id: Id) -> Self {
+        Self { nodes, id }
     }
 
     fn at(self, id: Id) -> Self {
@@ -77,12 +77,12 @@ impl<'p> Item<'p> {
     }
 
     fn items(self, ids: &'p [Id]) -> Items<'p> {
-        Items { pickle: self.pickle, ids }
+        Items { nodes: self.nodes, ids }
     }
 
-    /// What it is. Costs nothing, however large it is.
+    /// The object by type. Takes constant time, however large it is.
     pub fn value(self) -> Value<'p> {
-        match self.pickle.nodes.get(self.id) {
+        match self.nodes.get(self.id) {
             Node::None => Value::None,
             Node::Bool(b) => Value::Bool(*b),
             Node::Int(i) => Value::Int(*i),
@@ -101,12 +101,12 @@ impl<'p> Item<'p> {
                 let text = |id: &Id| self.at(*id).as_str().unwrap_or_default();
                 Value::Global { module: text(module), name: text(name) }
             }
-            Node::Object(parts) => Value::Object(Object { pickle: self.pickle, parts }),
+            Node::Object(parts) => Value::Object(Object { nodes: self.nodes, parts }),
             Node::Persistent(id) => Value::Persistent(self.at(*id)),
         }
     }
 
-    /// What to call it in a message.
+    /// A description for error messages.
     pub fn kind(self) -> String {
         let fixed = match self.value() {
             Value::None => "None",
@@ -124,12 +124,12 @@ impl<'p> Item<'p> {
                 Value::Global { module, name } => return shown(module, name, "a call of"),
                 _ => "a call",
             },
-            Value::Persistent(_) => "an object kept elsewhere",
+            Value::Persistent(_) => "an object stored elsewhere",
         };
         fixed.to_owned()
     }
 
-    /// A string, also one of Python 2 if it is UTF-8.
+    /// The string, if it is one; a Python 2 string must be UTF-8.
     pub fn as_str(self) -> Option<&'p str> {
         match self.value() {
             Value::Str(s) => Some(s),
@@ -138,12 +138,12 @@ impl<'p> Item<'p> {
         }
     }
 
-    /// An integer of 64 bits.
+    /// The integer, if it is one that fits 64 bits.
     pub fn as_int(self) -> Option<i64> {
         if let Value::Int(i) = self.value() { Some(i) } else { None }
     }
 
-    /// Bytes, also in the forms that old protocols have for them: `_codecs.encode(s, 'latin1')`, `bytes()` and
+    /// The bytes, if it is such an object; protocols before 3 write `_codecs.encode(s, 'latin1')`, `bytes()` and
     /// `bytearray(b)`.
     pub fn as_bytes(self) -> Option<Cow<'p, [u8]>> {
         if let Value::Bytes(b) = self.value() {
@@ -167,7 +167,7 @@ impl<'p> Item<'p> {
         }
     }
 
-    /// The pairs of a dict or a `collections.OrderedDict`.
+    /// The pairs, if it is a dict or a `collections.OrderedDict`.
     pub fn as_pairs(self) -> Option<Pairs<'p>> {
         match self.value() {
             Value::Dict(pairs) => Some(pairs),
@@ -176,7 +176,7 @@ impl<'p> Item<'p> {
         }
     }
 
-    /// The elements of a list or tuple.
+    /// The elements, if it is a list or tuple.
     pub fn as_items(self) -> Option<Items<'p>> {
         match self.value() {
             Value::List(items) | Value::Tuple(items) => Some(items),
@@ -195,13 +195,13 @@ impl<'p> Item<'p> {
         }
     }
 
-    /// The state it would have been given after the call.
+    /// The state that `__setstate__` would receive, if it is a call with one.
     pub fn state(self) -> Option<Self> {
         if let Value::Object(object) = self.value() { object.state() } else { None }
     }
 }
 
-/// A name for a message, of bounded length and printable.
+/// A qualified name for a message: escaped and of bounded length.
 fn shown(module: &str, name: &str, what: &str) -> String {
     let short = |s: &str| s.chars().take(40).flat_map(char::escape_default).collect::<String>();
     format!("{what} {}.{}", short(module), short(name))
@@ -216,29 +216,29 @@ impl<'p> Items<'p> {
 
     /// Object `i`.
     pub fn get(self, i: usize) -> Option<Item<'p>> {
-        self.ids.get(i).map(|id| Item::new(self.pickle, *id))
+        self.ids.get(i).map(|id| Item::new(self.nodes, *id))
     }
 
-    /// All, in order.
+    /// The objects in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = Item<'p>> + use<'p> {
-        self.ids.iter().map(move |id| Item::new(self.pickle, *id))
+        self.ids.iter().map(move |id| Item::new(self.nodes, *id))
     }
 }
 
 impl<'p> Pairs<'p> {
-    /// Number of pairs; a key that comes twice counts twice.
+    /// Number of pairs; a repeated key counts each time.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(self) -> usize {
         self.0.len() / 2
     }
 
-    /// All (key, value), in order.
+    /// The (key, value) pairs in order.
     pub fn iter(self) -> impl ExactSizeIterator<Item = (Item<'p>, Item<'p>)> + use<'p> {
         let items = self.0;
-        items.ids.chunks_exact(2).map(move |p| (Item::new(items.pickle, p[0]), Item::new(items.pickle, p[1])))
+        items.ids.chunks_exact(2).map(move |p| (Item::new(items.nodes, p[0]), Item::new(items.nodes, p[1])))
     }
 
-    /// The value of a string as key; the last one, as in Python. Looks at every pair.
+    /// The value of a string key; of repeated keys the last one counts, as in Python. Takes linear time.
     pub fn get(self, key: &str) -> Option<Item<'p>> {
         self.iter().filter(|(k, _)| k.as_str() == Some(key)).last().map(|(_, v)| v)
     }
@@ -246,45 +246,45 @@ impl<'p> Pairs<'p> {
 
 impl<'p> Object<'p> {
     fn item(self, id: Id) -> Item<'p> {
-        Item::new(self.pickle, id)
+        Item::new(self.nodes, id)
     }
 
     fn row(self, ids: &'p [Id]) -> Items<'p> {
-        Items { pickle: self.pickle, ids }
+        Items { nodes: self.nodes, ids }
     }
 
-    /// What would have been called, usually a [`Value::Global`].
+    /// The callable, usually a [`Value::Global`].
     pub fn callable(self) -> Item<'p> {
         self.item(self.parts.callable)
     }
 
-    /// With what: a [`Value::Tuple`].
+    /// The positional arguments, a [`Value::Tuple`].
     pub fn args(self) -> Item<'p> {
         self.item(self.parts.args)
     }
 
-    /// With what by name, if anything.
+    /// The keyword arguments, if any.
     pub fn kwargs(self) -> Option<Item<'p>> {
         self.parts.kwargs.map(|id| self.item(id))
     }
 
-    /// The state it would have been given.
+    /// The state that `__setstate__` would receive, if any.
     pub fn state(self) -> Option<Item<'p>> {
         self.parts.state.map(|id| self.item(id))
     }
 
-    /// What would have been appended to it.
+    /// The elements that would be appended to the result.
     pub fn items(self) -> Items<'p> {
         self.row(&self.parts.items)
     }
 
-    /// What would have been entered into it.
+    /// The items that would be set in the result.
     pub fn pairs(self) -> Pairs<'p> {
         Pairs(self.row(&self.parts.pairs))
     }
 }
 
-// Shallow, since a pickle may contain itself.
+// Shallow, because a pickle may contain itself.
 impl fmt::Debug for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.kind())

@@ -1,10 +1,10 @@
-//! Small charts as SVG, legible where a phone shows them: lines, bars and areas over two axes.
+//! Charts as SVG, legible on small screens and on light and dark backgrounds: lines and bars over two axes.
 //!
-//! Invariant: a chart is whole by itself and, put into a page with others, does not change them: all share one style.
+//! Invariant: all charts share one style, so that charts on one page do not affect each other.
 
 use std::fmt::Write;
 
-/// Sizes in the picture's units, which are pixels on a phone.
+/// Sizes in SVG user units, which are about pixels on a phone. `WIDTH` is that of a single chart.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 50.0;
@@ -12,63 +12,65 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 44.0;
 
-/// Colours that can be told apart, on light and on dark.
+/// Colours that are distinguishable on light and dark backgrounds.
 pub const COLOURS: [&str; 6] = ["#2c7fb8", "#e6711b", "#3a9d4e", "#9467bd", "#c53a6d", "#8a7a2b"];
 
-/// The style of all charts.
+/// The style sheet of all charts.
 pub const STYLE: &str = "\
 svg { background: #fff } polyline { fill: none; stroke-width: 1.8; stroke-linejoin: round }
 .t { font-size: 14px; fill: #222 } .a { font-size: 12px; fill: #555 }
-.g { stroke: #ddd } .l { stroke: #888; stroke-dasharray: 4 4 }
+.g { stroke: #ddd }
 @media (prefers-color-scheme: dark) {
   svg { background: #16181c } .t { fill: #eee } .a { fill: #aaa } .g { stroke: #333 }
 }";
 
-/// How values are drawn.
+/// How a series is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Points joined by lines.
+    /// A line with a marker at each point.
     Line,
+    /// A line without markers.
+    Curve,
     /// A dashed line.
     Dashed,
-    /// Bars from 0, each from its x to the next one's; the last point only ends them.
+    /// Bars from 0, each from its x to that of the next point; the last point only ends the last bar.
     Bars,
 }
 
-/// Values to be drawn.
+/// A series of points.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Its name; without one it is not in the legend.
+    /// Its name in the legend; empty: not in the legend.
     pub name: String,
-    /// Its colour.
+    /// Its colour in CSS notation.
     pub colour: &'static str,
     /// How it is drawn.
     pub mark: Mark,
-    /// x and y.
+    /// The points (x, y); non-finite ones are skipped.
     pub points: Vec<(f64, f64)>,
 }
 
-/// A chart. Axes reach over all values, and over the ends given.
+/// A chart.
 #[derive(Clone, Debug)]
 pub struct Chart<'a> {
-    /// What it shows.
+    /// The title.
     pub title: &'a str,
-    /// What runs along x.
+    /// The label of the x axis.
     pub x: &'a str,
-    /// Ends of the y axis that it reaches to in any case.
+    /// Values that the y axis must include, besides all points.
     pub y_ends: Option<(f64, f64)>,
-    /// Ends of the x axis; else those of the values.
+    /// The range of the x axis; `None`: that of the points.
     pub x_ends: Option<(f64, f64)>,
-    /// What is drawn, the first below.
+    /// The series, drawn in this order.
     pub series: Vec<Series>,
 }
 
-/// Text for a page or a picture.
+/// Escapes text for HTML and SVG.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// An axis: ends and the step between its marks.
+/// Ends of an axis and the distance of its ticks; with `round` the ends are ticks.
 fn axis(values: impl Iterator<Item = f64>, round: bool) -> (f64, f64, f64) {
     let (low, high) = values
         .filter(|v| v.is_finite())
@@ -78,79 +80,110 @@ fn axis(values: impl Iterator<Item = f64>, round: bool) -> (f64, f64, f64) {
     if round { ((low / step).floor() * step, (high / step).ceil() * step, step) } else { (low, high, step) }
 }
 
-impl Chart<'_> {
-    /// The picture, with its style.
-    pub fn svg(&self) -> String {
-        format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" role="img" aria-label="{}">
+/// A standalone SVG picture of charts below one another, `width` units wide; letters have the same size at any width.
+/// `label` describes the picture to screen readers.
+pub fn stacked(charts: &[Chart<'_>], width: f64, label: &str) -> String {
+    let height = HEIGHT * charts.len() as f64;
+    let mut out = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" role="img" aria-label="{}">
 <style>{STYLE}</style>
-{}</svg>
 "#,
-            escape(self.title),
-            self.inner()
-        )
+        escape(label)
+    );
+    for (i, chart) in charts.iter().enumerate() {
+        let top = HEIGHT * i as f64;
+        // Writing to a string cannot fail.
+        let _ = write!(out, "<g transform=\"translate(0 {top})\">\n{}</g>\n", chart.inner(width));
+    }
+    out + "</svg>\n"
+}
+
+/// An axis in data coordinates, and where its ends lie in the picture.
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    /// The position of a value in the picture.
+    fn at(&self, v: f64) -> f64 {
+        let span = if self.high > self.low { self.high - self.low } else { 1.0 };
+        self.from + (v - self.low) / span * (self.to - self.from)
+    }
+}
+
+impl Chart<'_> {
+    /// The chart as a standalone SVG picture.
+    pub fn svg(&self) -> String {
+        stacked(std::slice::from_ref(self), WIDTH, self.title)
     }
 
-    /// The picture for a page that has the style already.
+    /// The chart as an SVG element for a page that includes [`STYLE`].
     pub fn inline(&self) -> String {
         format!(
             r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" role="img" aria-label="{}">
 {}</svg>
 "#,
             escape(self.title),
-            self.inner()
+            self.inner(WIDTH)
         )
     }
 
-    fn inner(&self) -> String {
+    fn inner(&self, width: f64) -> String {
         let all = || self.series.iter().flat_map(|s| s.points.iter());
         let ends = |e: Option<(f64, f64)>| e.into_iter().flat_map(|(a, b)| [a, b]);
         let bars = self.series.iter().any(|s| s.mark == Mark::Bars).then_some(0.0);
-        let (y0, y1, y_step) = axis(all().map(|p| p.1).chain(ends(self.y_ends)).chain(bars), true);
-        let (x0, x1, x_step) = match self.x_ends {
+        let (low, high, step) = axis(all().map(|p| p.1).chain(ends(self.y_ends)).chain(bars), true);
+        let y = Axis { low, high, step, from: HEIGHT - BOTTOM, to: TOP };
+        let (low, high, step) = match self.x_ends {
             Some(e) => axis(ends(Some(e)), false),
             None => axis(all().map(|p| p.0), false),
         };
-        let span = |a: f64, b: f64| if b > a { b - a } else { 1.0 };
-        let x = |v: f64| LEFT + (v - x0) / span(x0, x1) * (WIDTH - LEFT - RIGHT);
-        let y = |v: f64| HEIGHT - BOTTOM - (v - y0) / span(y0, y1) * (HEIGHT - TOP - BOTTOM);
+        let x = Axis { low, high, step, from: LEFT, to: width - RIGHT };
         let mut out = String::new();
-        // Writing to a string cannot fail.
         let _ = writeln!(out, r#"<text class="t" x="{LEFT}" y="18">{}</text>"#, escape(self.title));
-        for i in 0..=((y1 - y0) / y_step).round() as usize {
-            let v = y0 + i as f64 * y_step;
-            let at = y(v);
+        self.axes(&mut out, &x, &y);
+        self.series.iter().for_each(|s| s.draw(&mut out, &x, &y));
+        self.legend(&mut out);
+        out
+    }
+
+    /// Grid lines, tick labels and the label of the x axis.
+    fn axes(&self, out: &mut String, x: &Axis, y: &Axis) {
+        for i in 0..=((y.high - y.low) / y.step).round() as usize {
+            let v = y.low + i as f64 * y.step;
+            let at = y.at(v);
             let _ = writeln!(
                 out,
                 r#"<line class="g" x1="{LEFT}" x2="{:.1}" y1="{at:.1}" y2="{at:.1}"/><text class="a" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-                WIDTH - RIGHT,
+                x.to,
                 LEFT - 6.0,
                 at + 4.0,
-                number(v, y_step)
+                number(v, y.step)
             );
         }
-        let first = (x0 / x_step).ceil() as i64;
-        let last = (x1 / x_step + 1e-9).floor() as i64;
+        let first = (x.low / x.step).ceil() as i64;
+        let last = (x.high / x.step + 1e-9).floor() as i64;
         for i in first..=last {
-            let v = i as f64 * x_step;
+            let v = i as f64 * x.step;
             let _ = writeln!(
                 out,
                 r#"<text class="a" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-                x(v),
+                x.at(v),
                 HEIGHT - BOTTOM + 16.0,
-                number(v, x_step)
+                number(v, x.step)
             );
         }
         let _ = writeln!(
             out,
             r#"<text class="a" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-            WIDTH - RIGHT,
+            x.to,
             HEIGHT - 8.0,
             escape(self.x)
         );
-        self.series.iter().for_each(|s| s.draw(&mut out, &x, &y));
-        self.legend(&mut out);
-        out
     }
 
     fn legend(&self, out: &mut String) {
@@ -168,18 +201,18 @@ impl Chart<'_> {
 }
 
 impl Series {
-    /// A named line.
+    /// A series drawn as [`Mark::Line`].
     pub fn line(name: &str, colour: &'static str, points: Vec<(f64, f64)>) -> Self {
         Self { name: name.to_owned(), colour, mark: Mark::Line, points }
     }
 
-    fn draw(&self, out: &mut String, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) {
+    fn draw(&self, out: &mut String, x: &Axis, y: &Axis) {
         let finite: Vec<(f64, f64)> =
             self.points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite()).collect();
         if self.mark == Mark::Bars {
             for pair in finite.windows(2).filter(|p| p[0].1 != 0.0) {
-                let (left, right) = (x(pair[0].0), x(pair[1].0));
-                let (top, bottom) = (y(pair[0].1.max(0.0)), y(pair[0].1.min(0.0)));
+                let (left, right) = (x.at(pair[0].0), x.at(pair[1].0));
+                let (top, bottom) = (y.at(pair[0].1.max(0.0)), y.at(pair[0].1.min(0.0)));
                 let _ = writeln!(
                     out,
                     r#"<rect x="{left:.1}" y="{top:.1}" width="{:.1}" height="{:.1}" fill="{}" fill-opacity="0.55"/>"#,
@@ -190,7 +223,7 @@ impl Series {
             }
             return;
         }
-        let path: Vec<String> = finite.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
+        let path: Vec<String> = finite.iter().map(|p| format!("{:.1},{:.1}", x.at(p.0), y.at(p.1))).collect();
         let dash = if self.mark == Mark::Dashed { r#" stroke-dasharray="4 4""# } else { "" };
         let _ = writeln!(out, r#"<polyline points="{}" stroke="{}"{dash}/>"#, path.join(" "), self.colour);
         if self.mark == Mark::Line {
@@ -198,8 +231,8 @@ impl Series {
                 let _ = writeln!(
                     out,
                     r#"<circle cx="{:.1}" cy="{:.1}" r="2.5" fill="{}"/>"#,
-                    x(p.0),
-                    y(p.1),
+                    x.at(p.0),
+                    y.at(p.1),
                     self.colour
                 );
             }
@@ -207,17 +240,17 @@ impl Series {
     }
 }
 
-/// The next larger of 1, 2 or 5 times a power of ten.
-pub fn nice(v: f64) -> f64 {
+/// The smallest of 1, 2 and 5 times a power of ten that is at least `v`.
+fn nice(v: f64) -> f64 {
     let power = 10f64.powf(v.log10().floor());
     let of = |m: f64| m * power;
     [1.0, 2.0, 5.0].map(of).into_iter().find(|s| *s >= v * (1.0 - 1e-9)).unwrap_or(10.0 * power)
 }
 
-/// With as many digits as the step has.
-pub fn number(v: f64, step: f64) -> String {
+/// Formats a tick label with the digits that the distance of the ticks requires.
+fn number(v: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
-    // No −0.
+    // Avoids −0.
     format!("{:.digits$}", if v.abs() < step / 1e6 { 0.0 } else { v })
 }
 
@@ -226,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_drawn_lies_within() {
+    fn points_are_drawn_in_place() {
         let chart = Chart {
             title: "a < b",
             x: "ε",
@@ -244,7 +277,7 @@ mod tests {
         assert!(svg.contains(r#"<rect x="50.0" y="138.0" width="336.0" height="88.0""#), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 2);
         assert!(!chart.inline().contains("<style>"));
-        // Nothing to draw is no reason to fail.
+        // An empty chart is valid.
         let none = Chart { series: Vec::new(), y_ends: None, ..chart };
         assert!(none.svg().contains("</svg>"));
     }

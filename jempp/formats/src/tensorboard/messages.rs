@@ -1,6 +1,5 @@
-//! The messages of an event file, as TensorFlow's `event.proto` and `summary.proto` number their fields.
-//!
-//! Only what is written here is there; a reader of protocol buffers passes over fields that it does not know.
+//! The protocol-buffer messages of an event file, with the field numbers of TensorFlow's `event.proto` and
+//! `summary.proto`; only the fields that are written.
 
 use prost::Message;
 
@@ -26,7 +25,7 @@ pub(super) enum What {
     SessionLog(SessionLog),
 }
 
-/// Says that a run started (status 1): what an earlier file holds from this event's step on is void.
+/// Marks the start of a run (status 1): readers discard events of earlier files from this step on.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SessionLog {
     #[prost(int32, tag = "1")]
@@ -63,15 +62,15 @@ pub(super) struct Image {
     pub height: i32,
     #[prost(int32, tag = "2")]
     pub width: i32,
-    /// 1 grey, 3 RGB.
+    /// 1: grey, 3: RGB.
     #[prost(int32, tag = "3")]
     pub colorspace: i32,
-    /// The whole PNG.
+    /// A PNG file.
     #[prost(bytes = "vec", tag = "4")]
     pub encoded: Vec<u8>,
 }
 
-/// Bucket i holds what lies above limit i − 1, up to limit i.
+/// Bucket i counts the values above limit i − 1, up to and including limit i.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Histogram {
     #[prost(double, tag = "1")]

@@ -1,7 +1,7 @@
-//! Event files that TensorBoard reads: scalars, images and histograms by step.
+//! Writer of TensorBoard event files: scalars, images and histograms by step.
 //!
-//! Invariants: a file is new and only ever grows by whole records, each framed as TFRecord says (length, masked CRC-32C
-//! of it, message, masked CRC-32C of that); what is not finite is left out, because TensorBoard draws nothing for it.
+//! Invariants: a file is always new and grows by whole records in TFRecord framing (length, masked CRC-32C of the length,
+//! message, masked CRC-32C of the message); non-finite values are omitted, because TensorBoard cannot draw them.
 
 mod messages;
 
@@ -13,12 +13,12 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Buckets of a histogram, all of one width.
+/// Number of buckets of a histogram, all of equal width.
 const BUCKETS: usize = 40;
 /// `SessionLog.START`.
 const START: i32 = 1;
 
-/// An event file being written.
+/// An event file open for writing.
 #[derive(Debug)]
 pub struct EventWriter {
     file: File,
@@ -26,8 +26,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts a file in `folder`, which is made if need be. TensorBoard reads the files of a folder as one run, in the
-    /// order of their names, which begin with the time.
+    /// Creates a file in `folder`, which is created if necessary. TensorBoard reads the files of a folder as one run, in
+    /// the order of their names, which start with the time.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -49,13 +49,13 @@ impl EventWriter {
         Err(Error::Internal("no free name for an event file".into()))
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Voids what earlier files of the folder say about `step` and later ones, as when a run is taken up again from a
-    /// checkpoint before its end.
+    /// Makes TensorBoard discard events of earlier files in the folder from `step` on, for a run that resumes from a
+    /// checkpoint.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -63,7 +63,7 @@ impl EventWriter {
         self.put(step, What::SessionLog(SessionLog { status: START }))
     }
 
-    /// Writes numbers by name; those that are not finite are left out.
+    /// Writes scalars by tag; non-finite ones are omitted.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -73,7 +73,7 @@ impl EventWriter {
         self.summary(step, finite.map(value).collect())
     }
 
-    /// Writes a picture: a whole PNG of RGB, `size` its height and width.
+    /// Writes an image: an RGB PNG file of `size` = [height, width].
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -83,7 +83,7 @@ impl EventWriter {
         self.summary(step, vec![named(tag, Content::Image(image))])
     }
 
-    /// Writes how values are spread; those that are not finite are left out, and nothing is written where none is left.
+    /// Writes a histogram of the finite ones of `values`, if there are any.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -99,7 +99,7 @@ impl EventWriter {
         self.put(step, What::Summary(Summary { value }))
     }
 
-    /// Appends a record in one write, so that a reader meets at most one that is cut short, at the end.
+    /// Appends a record in one write, so that at most the last record of a file is truncated.
     fn put(&mut self, step: u64, what: What) -> Result<()> {
         let event = Event { wall_time: now(), step: step as i64, what: Some(what) };
         let record = framed(&event.encode_to_vec());
@@ -116,13 +116,13 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// A message as a record of a TFRecord file.
+/// Frames a message as a TFRecord.
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = (message.len() as u64).to_le_bytes();
     [&length[..], &masked(&length), message, &masked(message)].concat()
 }
 
-/// The checksum that TFRecord takes: turned and moved, so that the checksum of a checksum is no special number.
+/// TFRecord's masked CRC-32C. The mask avoids computing the CRC of data that contain CRCs.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -135,7 +135,7 @@ fn histogram(values: &[f32]) -> Option<Histogram> {
     let mut bucket = vec![0.0; if width > 0.0 { BUCKETS } else { 1 }];
     let last = bucket.len() - 1;
     for v in &v {
-        // Where all are equal the quotient is NaN, which counts as 0.
+        // If all values are equal, the quotient is NaN, which converts to 0.
         bucket[(((v - min) / width) as usize).min(last)] += 1.0;
     }
     let mut bucket_limit: Vec<f64> = (1..=last).map(|i| min + i as f64 * width).collect();
@@ -148,7 +148,7 @@ fn histogram(values: &[f32]) -> Option<Histogram> {
 mod tests {
     use super::*;
 
-    /// The messages of a file whose every frame must be right.
+    /// Decodes the messages of a file and checks every frame.
     fn read(path: &Path) -> Vec<Event> {
         let bytes = fs::read(path).unwrap();
         let (mut at, mut out) = (0, Vec::new());
@@ -165,7 +165,7 @@ mod tests {
 
     /// The masked checksum of 32 zeros, whose CRC-32C RFC 3720 gives, and the bytes of a record of known content.
     #[test]
-    fn frames_are_those_of_tfrecord() {
+    fn frames_follow_tfrecord() {
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(masked(&[0; 32]), 0x0fd7_fffau32.to_le_bytes());
         let event = Event { wall_time: 1.0, step: 2, what: Some(What::FileVersion("v".into())) };
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_there_once_and_in_order() {
+    fn events_are_written_once_and_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("tb");
         let mut w = EventWriter::create(&folder).unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_is_an_io_error() {
+    fn a_folder_that_cannot_be_created_is_an_io_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();

@@ -1,9 +1,10 @@
-//! A zip archive of `torch.save`, in memory: where each entry's bytes are.
+//! A zip archive of `torch.save` in memory, and the ranges of its entries.
 //!
-//! Invariants: nothing is unpacked or copied; an entry's bytes lie within the archive and no two entries share any; an
-//! entry's checksum is verified when its bytes are asked for.
+//! Invariants: nothing is unpacked or copied; entries lie within the archive and do not overlap; an entry's checksum is
+//! verified when its bytes are requested.
 
 use crate::error::{Error, Result};
+use crate::place::shown;
 use flate2::Crc;
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -11,7 +12,7 @@ use std::ops::Range;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
-/// The entries below the archive's one folder.
+/// The entries in the archive's only folder.
 pub struct Archive<'a> {
     bytes: &'a [u8],
     /// Name of the folder.
@@ -20,12 +21,12 @@ pub struct Archive<'a> {
 }
 
 struct Entry {
-    place: Range<usize>,
+    range: Range<usize>,
     crc: u32,
 }
 
 impl<'a> Archive<'a> {
-    /// Finds the entries.
+    /// Indexes the entries.
     ///
     /// # Errors
     /// [`Error::Format`] naming file and entry.
@@ -38,13 +39,13 @@ impl<'a> Archive<'a> {
             let (name, entry) = entry(&mut zip, i, bytes.len()).map_err(wrong)?;
             let Some((folder, rest)) = name.split_once('/') else {
                 return Err(wrong(format!(
-                    "entry `{}` is in no folder: not a file of torch.save",
+                    "entry `{}` is not in a folder: not a torch.save file",
                     shown(&name)
                 )));
             };
             if i > 0 && folder != found.folder {
                 let (a, b) = (shown(&found.folder), shown(folder));
-                return Err(wrong(format!("it has the folders `{a}` and `{b}`: not a file of torch.save")));
+                return Err(wrong(format!("it has the folders `{a}` and `{b}`: not a torch.save file")));
             }
             found.folder = folder.to_owned();
             found.entries.insert(rest.to_owned(), entry);
@@ -53,20 +54,20 @@ impl<'a> Archive<'a> {
         Ok(found)
     }
 
-    /// No two entries share bytes: else a small archive could hold much.
+    /// Checks that no two entries overlap, which would let a small archive expand to a large one.
     fn check_apart(&self) -> Result<(), String> {
-        let mut all: Vec<_> = self.entries.iter().filter(|(_, e)| !e.place.is_empty()).collect();
-        all.sort_by_key(|(_, e)| e.place.start);
-        match all.windows(2).find(|w| w[1].1.place.start < w[0].1.place.end) {
+        let mut all: Vec<_> = self.entries.iter().filter(|(_, e)| !e.range.is_empty()).collect();
+        all.sort_by_key(|(_, e)| e.range.start);
+        match all.windows(2).find(|w| w[1].1.range.start < w[0].1.range.end) {
             Some(w) => {
                 let (a, b) = (self.called(w[0].0), self.called(w[1].0));
-                Err(format!("{a} and {b} share bytes from {}", w[1].1.place.start))
+                Err(format!("{a} and {b} overlap from byte {}", w[1].1.range.start))
             }
             None => Ok(()),
         }
     }
 
-    /// What to call an entry in a message.
+    /// The name of an entry for messages.
     pub fn called(&self, name: &str) -> String {
         format!("entry `{}/{}`", shown(&self.folder), shown(name))
     }
@@ -74,10 +75,10 @@ impl<'a> Archive<'a> {
     /// The bytes of the entry `name`, if there is one.
     ///
     /// # Errors
-    /// Why they are not what was put there.
+    /// A message, if their checksum differs.
     pub fn get(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        let bytes = self.bytes.get(entry.place.clone()).unwrap_or_default();
+        let bytes = self.bytes.get(entry.range.clone()).unwrap_or_default();
         let mut crc = Crc::new();
         crc.update(bytes);
         if crc.sum() != entry.crc {
@@ -88,13 +89,13 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The name and place of entry `i` of an archive of `length` bytes.
+/// The name and range of entry `i` of an archive of `length` bytes.
 fn entry(zip: &mut ZipArchive<Cursor<&[u8]>>, i: usize, length: usize) -> Result<(String, Entry), String> {
     let file = zip.by_index_raw(i).map_err(|e| format!("entry {i} of the archive: {e}"))?;
     let name = file.name().map_err(|e| format!("entry {i} of the archive: {e}"))?.into_owned();
     let wrong = |why: &str| Err(format!("entry `{}`: {why}", shown(&name)));
     if name.starts_with('/') || name.contains('\\') || name.split('/').any(|p| p == "..") {
-        return wrong("its name leads out of the archive");
+        return wrong("its path leads out of the archive");
     }
     if file.encrypted() {
         return wrong("it is encrypted");
@@ -106,15 +107,9 @@ fn entry(zip: &mut ZipArchive<Cursor<&[u8]>>, i: usize, length: usize) -> Result
     let end = start.and_then(|s| s.checked_add(usize::try_from(file.size()).ok()?)).filter(|e| *e <= length);
     match (start, end) {
         (Some(start), Some(end)) => {
-            let entry = Entry { place: start..end, crc: file.crc32() };
+            let entry = Entry { range: start..end, crc: file.crc32() };
             Ok((name, entry))
         }
         _ => wrong(&format!("its {} bytes are not in the file; cut short or damaged", file.size())),
     }
-}
-
-/// A name from a file, fit for a message: escaped and not too long.
-pub fn shown(name: &str) -> String {
-    let short: String = name.chars().take(80).flat_map(char::escape_debug).collect();
-    if name.chars().nth(80).is_some() { short + "…" } else { short }
 }

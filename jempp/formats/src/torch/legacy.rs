@@ -1,6 +1,6 @@
-//! A file of `torch.save` from before PyTorch 1.6: five pickles in a row, then the storages' bytes.
+//! The format of `torch.save` before PyTorch 1.6: five consecutive pickles, then the data of the storages.
 //!
-//! Invariant: each storage's bytes lie within the file, behind those of the one before.
+//! Invariant: each storage lies within the file, after the previous one.
 //!
 //! Source: `_legacy_save` in PyTorch's `serialization.py`.
 
@@ -9,15 +9,15 @@ use super::tensor::Raw;
 use crate::pickle::{Item, Pickle};
 use std::collections::HashMap;
 
-/// What the first pickle is: a number, protocol 2.
+/// The first pickle: a magic number in protocol 2.
 pub(super) const MAGIC: [u8; 15] = *b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
-/// Version of the form, in the second pickle.
+/// Version of the format, in the second pickle.
 const VERSION: i64 = 1001;
 
-/// The pickle of the object, and where what follows it starts.
+/// Reads the pickle of the saved object; also returns the offset of the data after it.
 ///
 /// # Errors
-/// Why the bytes are no such file, with the place.
+/// Why the file is invalid, with the offset.
 pub(super) fn object(bytes: &[u8]) -> Result<(Pickle<'_>, usize), String> {
     let mut at = MAGIC.len();
     let version = next(bytes, &mut at)?;
@@ -35,7 +35,7 @@ pub(super) fn object(bytes: &[u8]) -> Result<(Pickle<'_>, usize), String> {
     Ok((object, at))
 }
 
-/// The next pickle at `at`, which it moves on.
+/// Reads the pickle at offset `at` and advances `at` past it.
 fn next<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Pickle<'a>, String> {
     let rest = bytes.get(*at..).unwrap_or_default();
     let pickle = Pickle::read(rest).map_err(|f| format!("byte {}: pickle: {}", *at + f.offset, f.why))?;
@@ -43,10 +43,10 @@ fn next<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Pickle<'a>, String> {
     Ok(pickle)
 }
 
-/// The storages that the object names, of which `declared` says what they hold; they start at `at` with a list of keys.
+/// Locates the storages in `declared`, which start at offset `at` with a list of their keys.
 ///
 /// # Errors
-/// Why they are not there, with the place.
+/// Why one cannot be located, with the offset.
 pub(super) fn storages<'a>(
     bytes: &'a [u8],
     mut at: usize,
@@ -54,10 +54,11 @@ pub(super) fn storages<'a>(
 ) -> Result<HashMap<String, Raw<'a>>, String> {
     let before = at;
     let keys = next(bytes, &mut at)?;
-    let keys = keys.root().as_items().ok_or_else(|| format!("byte {before}: no list of storages"))?;
+    let keys = keys.root().as_items().ok_or_else(|| format!("byte {before}: not a list of storages"))?;
     let mut out = HashMap::new();
     for key in keys.iter() {
-        let key = key.as_str().ok_or_else(|| format!("byte {before}: the name of a storage is no string"))?;
+        let key =
+            key.as_str().ok_or_else(|| format!("byte {before}: the key of a storage is not a string"))?;
         let what =
             declared.get(key).ok_or_else(|| format!("byte {before}: storage {key:.40?} is not used"))?;
         let size = (what.count as usize).checked_mul(what.dtype.bytes());
@@ -83,6 +84,6 @@ pub(super) fn storages<'a>(
     }
     match bytes.len() - at {
         0 => Ok(out),
-        n => Err(format!("byte {at}: {n} bytes belong to nothing")),
+        n => Err(format!("byte {at}: {n} unexpected bytes follow the storages")),
     }
 }

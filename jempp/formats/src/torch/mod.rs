@@ -1,8 +1,8 @@
-//! Files of PyTorch: published checkpoints in, state dicts out.
+//! Reader of files that PyTorch's `torch.save` wrote. PyTorch writes zip archives since version 1.6 and wrote a sequence of
+//! pickles before; both are supported.
 //!
-//! Invariants: nothing in a file is ever run; what is read is bounded by the file's size, whatever it claims; an error
-//! names the file and the entry or byte. `torch.save` wrote zip archives from version 1.6 on and a row of pickles before;
-//! both are read.
+//! Invariants: nothing in a file is executed; memory is bounded by the file's size, whatever it claims; an error names the
+//! file and the entry or byte.
 
 mod archive;
 mod legacy;
@@ -15,28 +15,27 @@ mod tests;
 use crate::container::Tensor;
 use crate::error::{Error, Result};
 use crate::pickle::{Item, Pickle};
+use crate::place::shown;
 use archive::Archive;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use storage::Declared;
 
-pub use archive::shown;
-pub use storage::View;
+pub use storage::{Declared, Dtype, View};
 pub use tensor::Raw;
 
-/// How a zip archive with entries begins.
+/// Magic bytes of a zip archive with entries.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Whether bytes, of which some twenty suffice, begin as files of `torch.save` do.
+/// Whether a file with this start may be one of `torch.save`; 15 bytes suffice.
 pub fn is_torch(start: &[u8]) -> bool {
     start.starts_with(ZIP) || start.starts_with(&legacy::MAGIC)
 }
 
-/// An object of `torch.save` in memory, its tensors still in the file.
+/// A file of `torch.save` in memory. Tensors are decoded on demand.
 pub struct Saved<'a> {
     source: PathBuf,
     pickle: Pickle<'a>,
-    /// Where the pickle is, for messages.
+    /// Location of the pickle, for messages.
     place: String,
     storages: Storages<'a>,
 }
@@ -47,17 +46,19 @@ enum Storages<'a> {
 }
 
 impl<'a> Saved<'a> {
-    /// Opens a file; messages call it `source`.
+    /// Opens a file. Error messages name it `source`.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the entry or byte.
+    /// [`Error::Format`], with the entry or byte at fault.
     pub fn open(bytes: &'a [u8], source: &Path) -> Result<Self> {
         if bytes.starts_with(&legacy::MAGIC) {
             return Self::open_legacy(bytes, source);
         }
         let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
         if !bytes.starts_with(ZIP) {
-            return Err(wrong("not a file of torch.save: neither a zip archive nor its old form".into()));
+            return Err(wrong(
+                "not a torch.save file: neither a zip archive nor the format before PyTorch 1.6".into(),
+            ));
         }
         let archive = Archive::open(bytes, source)?;
         let place = archive.called("data.pkl");
@@ -67,12 +68,11 @@ impl<'a> Saved<'a> {
         }
         if archive.get("constants.pkl").map_err(wrong)?.is_some() {
             return Err(wrong(
-                "it holds a program (TorchScript); save the model's state_dict() instead".into(),
+                "it contains a program (TorchScript); save the model's state_dict() instead".into(),
             ));
         }
         let pickled = archive.get("data.pkl").map_err(wrong)?;
-        let pickled =
-            pickled.ok_or_else(|| wrong(format!("there is no {place}: not a file of torch.save")))?;
+        let pickled = pickled.ok_or_else(|| wrong(format!("there is no {place}: not a torch.save file")))?;
         let pickle = Pickle::read(pickled).map_err(|f| wrong(format!("{place}: {f}")))?;
         Ok(Self { source: source.to_path_buf(), pickle, place, storages: Storages::Zip(archive) })
     }
@@ -86,12 +86,12 @@ impl<'a> Saved<'a> {
         Ok(Self { source, pickle, place, storages: Storages::Legacy(storages) })
     }
 
-    /// The object.
+    /// The saved object.
     pub fn root(&self) -> Item<'_> {
         self.pickle.root()
     }
 
-    /// How it was written, in words.
+    /// The container format: `zip`, or `legacy` before PyTorch 1.6.
     pub fn form(&self) -> &'static str {
         match self.storages {
             Storages::Zip(_) => "zip",
@@ -99,12 +99,15 @@ impl<'a> Saved<'a> {
         }
     }
 
-    /// That the object is not what it should be.
+    /// An [`Error::Format`] with the reason `why` that names the file and the pickle.
     pub fn wrong(&self, why: impl std::fmt::Display) -> Error {
         Error::Format(format!("{}: {}: {why}", self.source.display(), self.place))
     }
 
-    /// The storage of a view, which fits it.
+    /// The storage of a view, checked to contain it. `name` is the tensor's name for messages.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when the storage is missing or damaged or does not contain the view.
     pub fn raw(&self, name: &str, view: &View) -> Result<Raw<'a>> {
         let of = |why: String| {
             let (file, name) = (self.source.display(), shown(name));
@@ -123,37 +126,40 @@ impl<'a> Saved<'a> {
         Ok(raw)
     }
 
-    /// The values of a view: float32 of floats, int64 of integers.
+    /// The tensor `name` that a view describes: float32 if the storage has floating-point values, else int64.
+    ///
+    /// # Errors
+    /// As [`Saved::raw`].
     pub fn read(&self, name: &str, view: &View) -> Result<Tensor> {
         Ok(tensor::read(name, view, &self.raw(name, view)?))
     }
 }
 
-/// The tensors of a dict, by the names and in the shapes that they have there.
+/// The tensors of a saved dict, with the names and shapes in the file. Error messages name the file `source`.
 ///
 /// # Errors
-/// [`Error::Format`] when the file is damaged or holds something else.
+/// [`Error::Format`] when the file is damaged or does not contain a dict of tensors.
 pub fn tensors(bytes: &[u8], source: &Path) -> Result<Vec<Tensor>> {
     let saved = Saved::open(bytes, source)?;
     let tensor = |(key, item): (Item<'_>, Item<'_>)| {
-        let name = key.as_str().ok_or_else(|| saved.wrong("a name in the dict is no string"))?;
+        let name = key.as_str().ok_or_else(|| saved.wrong("a key of the dict is not a string"))?;
         let view = View::of(item).unwrap_or_else(|| Err(format!("it is {}, not a tensor", item.kind())));
         saved.read(name, &view.map_err(|e| saved.wrong(format!("`{}`: {e}", shown(name))))?)
     };
     let pairs = saved.root().as_pairs().ok_or_else(|| {
         let kind = saved.root().kind();
-        saved.wrong(format!("it holds {kind}, not a dict of tensors; save model.state_dict()"))
+        saved.wrong(format!("it contains {kind}, not a dict of tensors; save model.state_dict()"))
     })?;
     pairs.iter().map(tensor).collect()
 }
 
-/// All storages that a pickle names.
+/// The storages that a pickle refers to, by key.
 fn declared(pickle: &Pickle<'_>) -> Result<HashMap<String, Declared>, String> {
     let mut out = HashMap::new();
     for item in pickle.persistent() {
         let (key, what) = storage::storage(item)?;
         if out.insert(key.to_owned(), what).is_some_and(|before| before != what) {
-            return Err(format!("storage {key:.40?} is of two types or sizes"));
+            return Err(format!("storage {key:.40?} is declared with two types or sizes"));
         }
     }
     Ok(out)

@@ -1,24 +1,34 @@
-//! What a pickle of `torch.save` says about tensors and storages.
+//! Tensors and storages as a pickle of `torch.save` describes them.
 
 use crate::pickle::{Item, Value};
 
-/// Type of a storage's values.
+/// Element type of a storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
+    /// `torch.float64`.
     F64,
+    /// `torch.float32`.
     F32,
+    /// `torch.float16`.
     F16,
+    /// `torch.bfloat16`.
     Bf16,
+    /// `torch.int64`.
     I64,
+    /// `torch.int32`.
     I32,
+    /// `torch.int16`.
     I16,
+    /// `torch.int8`.
     I8,
+    /// `torch.uint8`.
     U8,
+    /// `torch.bool`, one byte per value.
     Bool,
 }
 
 impl Dtype {
-    /// The type of the storage class that PyTorch calls so.
+    /// The element type of a PyTorch storage class, by its name.
     fn of(name: &str) -> Option<Self> {
         Some(match name {
             "DoubleStorage" => Self::F64,
@@ -35,7 +45,7 @@ impl Dtype {
         })
     }
 
-    /// Bytes of a value.
+    /// Bytes per value.
     pub fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -46,16 +56,17 @@ impl Dtype {
     }
 }
 
-/// What a pickle says about a storage.
+/// Type and size of a storage as the pickle declares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Declared {
+    /// Element type.
     pub dtype: Dtype,
-    /// Values.
+    /// Number of values.
     pub count: u64,
 }
 
-/// The key of the storage that the persistent name `item` stands for, and what is said about it:
-/// `('storage', torch.FloatStorage, '0', 'cpu', 432)`, in old files with a view of another storage behind.
+/// Reads a persistent identifier of a storage, such as `('storage', torch.FloatStorage, '0', 'cpu', 432)`: its key and
+/// declaration. Legacy files may append a view into another storage, which is not supported.
 pub fn storage(item: Item<'_>) -> Result<(&str, Declared), String> {
     let parts = item.as_items().filter(|p| p.get(0).and_then(Item::as_str) == Some("storage"));
     let parts = parts.ok_or_else(|| format!("{} instead of a storage", item.kind()))?;
@@ -63,14 +74,14 @@ pub fn storage(item: Item<'_>) -> Result<(&str, Declared), String> {
     let (Some(Value::Global { module: "torch", name }), Some(key)) =
         (class, parts.get(2).and_then(Item::as_str))
     else {
-        return Err("a storage of a type that is not read".into());
+        return Err("a storage of an unsupported type".into());
     };
     let Some(dtype) = Dtype::of(name) else {
-        return Err(format!("a storage of the type torch.{name:.40}, which is not read"));
+        return Err(format!("a storage of the type torch.{name:.40}, which is not supported"));
     };
     match parts.get(5).map(Item::value) {
         None | Some(Value::None) => {}
-        _ => return Err(format!("storage {key:.40?} is a view of another, which is not read")),
+        _ => return Err(format!("storage {key:.40?} is a view of another, which is not supported")),
     }
     let count = parts.get(4).and_then(Item::as_int).and_then(|n| u64::try_from(n).ok());
     let count = count.ok_or_else(|| format!("storage {key:.40?} has no number of values"))?;
@@ -80,18 +91,26 @@ pub fn storage(item: Item<'_>) -> Result<(&str, Declared), String> {
 /// A tensor as a pickle describes it: a view of a storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
+    /// Key of the storage.
     pub key: String,
+    /// Type and size of the storage.
     pub declared: Declared,
+    /// Index of the first value in the storage.
     pub offset: usize,
+    /// Extents, slowest first; empty for a scalar.
     pub shape: Vec<usize>,
+    /// Distance in values between neighbours along each axis.
     pub strides: Vec<usize>,
 }
 
-/// Most dimensions of a tensor; PyTorch allows 64 in places, and models need 4.
+/// Largest number of dimensions; models need 4.
 const MOST_DIMS: usize = 8;
 
 impl View {
-    /// The tensor, or parameter, that `item` would rebuild; none where it is something else.
+    /// Reads the tensor or parameter that `item` describes; `None` if it is something else.
+    ///
+    /// # Errors
+    /// The inner error says what is wrong with the tensor.
     pub fn of(item: Item<'_>) -> Option<Result<Self, String>> {
         let inner = match item.call("torch._utils", "_rebuild_parameter") {
             Some(args) => args.get(0)?,
@@ -110,18 +129,18 @@ impl View {
                 (Some(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => {
                     Ok(Self { key: key.to_owned(), declared, offset, shape, strides })
                 }
-                _ => Err("a tensor whose offset, shape or strides make no sense".to_owned()),
+                _ => Err("a tensor with an invalid offset, shape or strides".to_owned()),
             }
         };
         Some(read())
     }
 
-    /// Number of values, if it can be counted.
+    /// Number of values; `None` on overflow.
     pub fn count(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
     }
 
-    /// One behind the last value of the storage that it sees, if that can be counted.
+    /// One past the largest index into the storage; `None` for an empty view or on overflow.
     pub fn end(&self) -> Option<usize> {
         let mut last = self.offset;
         for (d, s) in self.shape.iter().zip(&self.strides) {
@@ -130,12 +149,12 @@ impl View {
         last.checked_add(1)
     }
 
-    /// Whether two of its values are one in the storage.
+    /// Whether two of its values may share a place in the storage.
     pub fn overlaps_itself(&self) -> bool {
         let mut axes: Vec<(usize, usize)> =
             self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|(_, d)| *d > 1).collect();
         axes.sort_unstable();
-        // Each axis must step over all that the ones with smaller strides reach.
+        // Each stride must exceed the reach of all axes with smaller strides.
         let mut reach = 0usize;
         axes.into_iter().any(|(stride, d)| {
             let over = stride <= reach;
@@ -144,7 +163,7 @@ impl View {
         })
     }
 
-    /// Whether its values lie in the storage as they do in it.
+    /// Whether its values are contiguous in the storage, in C order.
     pub fn is_contiguous(&self) -> bool {
         let mut step = 1usize;
         self.shape.iter().zip(&self.strides).rev().all(|(d, s)| {
@@ -156,7 +175,7 @@ impl View {
 }
 
 fn extents(item: Option<Item<'_>>) -> Option<Vec<usize>> {
-    // `torch.Size` is pickled as itself with a tuple in it.
+    // `torch.Size` is pickled as a call with a tuple.
     let items = item?.call("torch", "Size").map_or(item, |args| args.get(0))?.as_items()?;
     if items.len() > MOST_DIMS {
         return None;

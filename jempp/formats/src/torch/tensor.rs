@@ -1,23 +1,25 @@
-//! Values of tensors out of storages.
+//! Decoding of tensors from storages.
 //!
-//! Invariants: a tensor's values lie within its storage, each once, so it takes no more memory than the storage (twice as
-//! much where it was 16-bit); storages are read in place.
+//! Invariants: a tensor's values are distinct elements of its storage, so its size is bounded by that of the storage (times
+//! the widening of the element type); storages are read in place.
 
 use super::storage::{Dtype, View};
 use crate::container::{Tensor, TensorData};
 use half::{bf16, f16};
 
-/// A storage's bytes, little-endian, and where they are in the file, in words.
+/// The data of a storage.
 #[derive(Clone, Debug)]
 pub struct Raw<'a> {
+    /// The values, little-endian.
     pub bytes: &'a [u8],
+    /// Location in the file, for messages.
     pub place: String,
 }
 
-/// Checks a view against its storage.
+/// Checks that a storage has its declared size and contains a view without overlap.
 ///
 /// # Errors
-/// Why it does not fit.
+/// A message that says what does not match.
 pub fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
     let (held, place) = (raw.bytes.len() / view.declared.dtype.bytes(), &raw.place);
     if view.declared.count as u128 * view.declared.dtype.bytes() as u128 != raw.bytes.len() as u128 {
@@ -32,7 +34,7 @@ pub fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
     if view.end().is_none_or(|end| end > held) {
         let (offset, strides) = (view.offset, &view.strides);
         return Err(format!(
-            "{place}: a tensor {shape:?} with offset {offset} and strides {strides:?} leaves its {held} values"
+            "{place}: a tensor {shape:?} with offset {offset} and strides {strides:?} exceeds its {held} values"
         ));
     }
     if view.overlaps_itself() {
@@ -42,11 +44,11 @@ pub fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The values of a view that fits: float32 of floats, int64 of integers.
+/// Decodes a view that has been checked: to float32 if the storage has floating-point values, else to int64.
 pub fn read(name: &str, view: &View, raw: &Raw<'_>) -> Tensor {
     let b = raw.bytes;
-    let floats = |f: fn(&[u8]) -> f32| TensorData::F32(take(view, b, f));
-    let ints = |f: fn(&[u8]) -> i64| TensorData::I64(take(view, b, f));
+    let floats = |f: fn(&[u8]) -> f32| TensorData::F32(gather(view, b, f));
+    let ints = |f: fn(&[u8]) -> i64| TensorData::I64(gather(view, b, f));
     let data = match view.declared.dtype {
         Dtype::F64 => floats(|b| f64::from_le_bytes(fixed(b)) as f32),
         Dtype::F32 => floats(|b| f32::from_le_bytes(fixed(b))),
@@ -61,14 +63,14 @@ pub fn read(name: &str, view: &View, raw: &Raw<'_>) -> Tensor {
     Tensor::new(name, view.shape.clone(), data)
 }
 
-/// The first bytes of a value's.
+/// The first `N` bytes.
 fn fixed<const N: usize>(b: &[u8]) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&b[..N]);
     out
 }
 
-fn take<T>(view: &View, bytes: &[u8], f: fn(&[u8]) -> T) -> Vec<T> {
+fn gather<T>(view: &View, bytes: &[u8], f: fn(&[u8]) -> T) -> Vec<T> {
     let (size, count) = (view.declared.dtype.bytes(), view.count().unwrap_or(0));
     let mut out = Vec::with_capacity(count);
     if count == 0 {

@@ -25,15 +25,3 @@ fn values_are_kept_and_damage_is_found() {
     put(None, b"q", b"answer");
     fs::remove_dir_all(&folder).unwrap();
 }
-
-#[test]
-fn the_folder_is_the_first_that_is_named() {
-    let with = |pairs: &'static [(&str, &str)]| {
-        folder_of(|name| pairs.iter().find(|p| p.0 == name).map(|p| OsString::from(p.1)))
-    };
-    assert_eq!(with(&[]), None);
-    assert_eq!(with(&[("HOME", "/h")]), Some(PathBuf::from("/h/.cache/jempp")));
-    assert_eq!(with(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Some(PathBuf::from("/x/jempp")));
-    assert_eq!(with(&[("JEMPP_CACHE_DIR", "/j"), ("XDG_CACHE_HOME", "/x")]), Some(PathBuf::from("/j")));
-    assert_eq!(with(&[("JEMPP_CACHE_DIR", ""), ("HOME", "/h")]), Some(PathBuf::from("/h/.cache/jempp")));
-}

@@ -10,6 +10,7 @@ use cudarc::driver::CudaModule;
 
 use super::sources::{HEADERS, source};
 use super::{Compiler, Image, OPTIONS};
+use crate::cache_folder::cache_folder;
 use crate::gpu::disk_cache;
 use crate::gpu::driver::{Gpu, Kernel};
 use crate::gpu::error::GpuError;
@@ -47,7 +48,7 @@ fn image(gpu: &Gpu, op: &str) -> Result<Image, GpuError> {
     let compiler = Compiler::new()?;
     let target = compiler.target(&file, gpu.device().compute_capability)?;
     let key = cache_key(&compiler, &target, source);
-    let folder = disk_cache::folder();
+    let folder = cache_folder();
     if let Some(bytes) = disk_cache::get(folder.as_deref(), key.as_bytes()) {
         return Ok(Image::cached(bytes, target));
     }

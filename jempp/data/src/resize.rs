@@ -1,15 +1,15 @@
-//! Scaling images as PIL does, which most published numbers rest on.
+//! Image resizing that equals PIL's, on which most published results are based.
 //!
-//! Source: Pillow's `Resample.c` (`BILINEAR`, that is a triangle whose width grows with the reduction), with its fixed-
-//! point arithmetic, so that values are equal. Columns first, then rows, each rounded to bytes.
+//! Source: Pillow's `Resample.c` with the filter `BILINEAR`, a triangle that widens with the reduction. The fixed-point
+//! arithmetic is the same, so that values are equal: horizontally first, then vertically, each rounded to bytes.
 
-/// Bits after the point in a weight.
+/// Fractional bits of a weight.
 const BITS: u32 = 32 - 8 - 2;
 
-/// The weights of the inputs of one output: the first input, and a weight for each.
+/// The weights of one output: the index of its first input, and one weight per input.
 type Weights = (usize, Vec<i32>);
 
-/// The weights of `out` outputs from `size` inputs.
+/// The weights of each of `out` outputs from `size` inputs.
 fn weights(size: usize, out: usize) -> Vec<Weights> {
     let scale = size as f64 / out as f64;
     let wide = scale.max(1.0);
@@ -30,8 +30,8 @@ fn byte(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// An image of `[h, w]` pixels of `c` channels, scaled to `[oh, ow]`.
-pub fn bilinear(image: &[u8], [h, w]: [usize; 2], c: usize, [oh, ow]: [usize; 2]) -> Vec<u8> {
+/// Resizes an image of `[h, w]` pixels with `c` channels to `[oh, ow]`.
+pub(crate) fn bilinear(image: &[u8], [h, w]: [usize; 2], c: usize, [oh, ow]: [usize; 2]) -> Vec<u8> {
     const HALF: i32 = 1 << (BITS - 1);
     let mut across = vec![0; h * ow * c];
     let columns = weights(w, ow);
