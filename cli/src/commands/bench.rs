@@ -35,7 +35,7 @@ fn time_ops(global: &Global, a: &Ops) -> Result<()> {
     let device = global.device()?;
     let filter = a.filter.as_deref().or(a.only.as_deref());
     if jempp_bench::cases(filter).is_empty() {
-        let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(stem, _)| stem).collect();
+        let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(op, _)| op).collect();
         let filter = filter.unwrap_or_default();
         return Err(Error::Config(format!("no benchmark case matches `{filter}`; ops: {}", ops.join(", "))));
     }

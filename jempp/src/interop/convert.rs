@@ -5,7 +5,7 @@
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::evaluation::{Part, Task};
+use crate::evaluation::{EvalData, SplitPart};
 use crate::interop::onnx::{self, BatchNorm};
 use crate::interop::torch;
 use crate::model::published::Hints;
@@ -84,9 +84,10 @@ pub fn add_replay_buffer(container: &mut Container, path: &Path) -> Result<()> {
 /// [`Error::Data`] when the data set is not found, does not match the model, or is smaller than a batch.
 pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) -> Result<usize> {
     let model = Model::from_container(device, container)?;
-    let task = Task::of_model(&model, Some(dataset), Part::Train, None)?;
+    let data = EvalData::for_model(&model, Some(dataset), None)?;
+    let train = data.part(SplitPart::Train)?;
     let network = model.network();
-    let found = recalibrate::statistics(device, network, model.state(), &task.set, &task.indices, BATCH, 0)?;
+    let found = recalibrate::statistics(device, network, model.state(), &data.set, train, BATCH, 0)?;
     for (norm, (mean, var)) in network.norms.iter().zip(found) {
         replace(container, Tensor::f32(format!("{}.running_mean", norm.name), [mean.len()], mean));
         replace(container, Tensor::f32(format!("{}.running_var", norm.name), [var.len()], var));
@@ -94,7 +95,7 @@ pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) ->
     if !network.norms.is_empty() {
         container.meta.insert("bn".into(), "recalibrated".into());
     }
-    Ok(task.indices.len() / BATCH * BATCH)
+    Ok(train.len() / BATCH * BATCH)
 }
 
 /// Adds start samples, drawn from the published class means and covariances in two files.

@@ -9,12 +9,13 @@ use crate::error::{Error, Result};
 use crate::network::{BnMode, Objective};
 use engine::ops::reduce::SumAll;
 use engine::{HostTensor, Spec, Tape, grad};
+use serde::{Deserialize, Serialize};
 
 /// Batch sizes of programs, largest first: n images run in as many chunks of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
 
 /// Logits and log densities of n images.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// n×classes.
     pub logits: Vec<f32>,

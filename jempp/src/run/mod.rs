@@ -14,7 +14,7 @@ pub mod thresholds;
 
 use crate::config::{Config, EvalBn};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Classification, Judgement};
+use crate::evaluation::{self, ClassificationMetrics, Evaluation};
 use crate::model::Model;
 use crate::model::thresholds::{ALPHA, Thresholds, least};
 use crate::train::{BatchIndices, CollapseDetector, Options, StepMetrics, TrainState, TrainStep};
@@ -289,11 +289,11 @@ impl TrainingRun {
     }
 
     /// Accuracy and calibration on the images `indices`.
-    fn classification(&self, model: &Model, indices: &[u32]) -> Result<Classification> {
+    fn classification(&self, model: &Model, indices: &[u32]) -> Result<ClassificationMetrics> {
         let mut labels = vec![0; indices.len()];
         self.set.labels_of(indices, &mut labels)?;
         let scores = model.scores(&evaluation::images(&self.set, indices)?)?;
-        evaluation::classify(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
+        ClassificationMetrics::new(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
     }
 
     /// A copy of the model as it is now: the weights, or with `train.ema` their average, with the batch-norm statistics that
@@ -311,7 +311,7 @@ impl TrainingRun {
     }
 
     /// Saves a checkpoint; the model's metadata get the evaluation, if there is one, and the model its thresholds.
-    fn save(&self, folder: &Folder, evaluated: Option<(&Judgement, Option<Thresholds>)>) -> Result<PathBuf> {
+    fn save(&self, folder: &Folder, evaluated: Option<(&Evaluation, Option<Thresholds>)>) -> Result<PathBuf> {
         let mut model = self.model()?;
         describe(&mut model, &self.step, Some(&self.set), self.bn())?;
         if let Some((evaluation, thresholds)) = evaluated {
@@ -332,7 +332,7 @@ impl TrainingRun {
         let Running { folder, observer, mut events, collapse, training, .. } = run;
         let model = self.model()?;
         let bins = self.config.eval.ece_bins;
-        let test = evaluation::judge(&model, &self.set, &self.split.test, bins, self.config.seed)?;
+        let test = evaluation::evaluate(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let valid = &self.split.valid;
         let fit = || thresholds::fit(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _| true);
         let thresholds = (valid.len() >= least(ALPHA)).then(fit).transpose()?;

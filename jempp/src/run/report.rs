@@ -1,7 +1,7 @@
 //! What a run reports before it starts, on the way, and at its end.
 
 use crate::config::EvalBn;
-use crate::evaluation::Judgement;
+use crate::evaluation::Evaluation;
 use crate::train::{Footprint, StepMetrics};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -63,7 +63,7 @@ pub struct Report {
     /// Seconds of training, without evaluation and files.
     pub training_seconds: f64,
     /// The evaluation on the test images.
-    pub test: Judgement,
+    pub test: Evaluation,
     /// The batch-norm statistics used in it; `None` for a network without batch norm.
     pub bn: Option<EvalBn>,
     /// Mean and largest magnitude of f(x_data) − f(x_chain), the gap in unnormalised log p(x), over the last 200 iterations;

@@ -4,7 +4,7 @@
 
 use super::{Observer, TrainingRun};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Judgement};
+use crate::evaluation::{self, Evaluation};
 use crate::model::Model;
 use crate::train::StepMetrics;
 use jempp_formats::codecs::{Decoder, Format};
@@ -86,7 +86,7 @@ impl TrainingRun {
         &self,
         w: &mut EventWriter,
         model: &Model,
-        judged: &Judgement,
+        judged: &Evaluation,
         by_class: Option<&PathBuf>,
     ) -> Result<()> {
         let (step, c) = (self.step.counters().iteration, &judged.classification);
