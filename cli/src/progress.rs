@@ -1,7 +1,6 @@
 //! Progress for people and for programs: a bar on a terminal, plain lines or JSON elsewhere.
 
 use crate::args::{Global, LogFormat};
-use crate::commands::duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jempp::run::{Folder, Observer, Outline, Progress};
 use std::io::IsTerminal;
@@ -187,5 +186,15 @@ impl Observer for TrainProgress<'_> {
 
     fn warn(&mut self, text: &str) {
         self.line(&format!("warning: {text}"));
+    }
+}
+
+/// Seconds for people.
+pub fn duration(s: f64) -> String {
+    let t = s.max(0.0).round() as u64;
+    match t {
+        0..60 => format!("{s:.1} s"),
+        60..3600 => format!("{} min {:02} s", t / 60, t % 60),
+        _ => format!("{} h {:02} min", t / 3600, t % 3600 / 60),
     }
 }

@@ -1,4 +1,4 @@
-//! cuDNN's batch norm as the oracle of the project's, forward and backward, timed beside it.
+//! cuDNN's batch norm as the reference for the project's, forward and backward, timed beside it.
 
 use super::speed::{refused, time};
 use super::{Check, Found, Size, check, largest};

@@ -50,7 +50,7 @@ struct Data(Vec<Input>);
 
 enum Input {
     Real(Vec<f32>),
-    Low(Vec<bf16>),
+    Bf16(Vec<bf16>),
     Int(Vec<i32>),
     Byte(Vec<u8>),
 }
@@ -59,7 +59,7 @@ impl Input {
     fn host(&self) -> HostTensor<'_> {
         match self {
             Self::Real(x) => HostTensor::F32(x),
-            Self::Low(x) => HostTensor::BF16(x),
+            Self::Bf16(x) => HostTensor::BF16(x),
             Self::Int(x) => HostTensor::I32(x),
             Self::Byte(x) => HostTensor::U8(x),
         }
@@ -73,7 +73,7 @@ impl Data {
             let n = shape.iter().product();
             match fill {
                 FillWith::Normal | FillWith::Fixed if case.dtype(i, real) == DType::BF16 => {
-                    Input::Low((0..n).map(|_| bf16::from_f32(rng.normal())).collect())
+                    Input::Bf16((0..n).map(|_| bf16::from_f32(rng.normal())).collect())
                 }
                 FillWith::Normal | FillWith::Fixed => Input::Real((0..n).map(|_| rng.normal()).collect()),
                 FillWith::Positive => Input::Real((0..n).map(|_| 0.5 + rng.uniform()).collect()),

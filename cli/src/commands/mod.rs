@@ -80,13 +80,3 @@ pub fn print(text: &str) -> Result<()> {
         _ => Ok(()),
     }
 }
-
-/// Seconds for people.
-pub fn duration(s: f64) -> String {
-    let t = s.max(0.0).round() as u64;
-    match t {
-        0..60 => format!("{s:.1} s"),
-        60..3600 => format!("{} min {:02} s", t / 60, t % 60),
-        _ => format!("{} h {:02} min", t / 3600, t % 3600 / 60),
-    }
-}

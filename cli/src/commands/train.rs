@@ -1,8 +1,8 @@
 //! `jempp-cli train`.
 
-use super::{builder, bytes, duration, json, print};
+use super::{builder, bytes, json, print};
 use crate::args::{Global, Train};
-use crate::progress::{StepProgress, TrainProgress, note};
+use crate::progress::{StepProgress, TrainProgress, duration, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, ConfigBuilder, with_advice};
 use jempp::devices::{keep_choices, recall_choices};

@@ -74,10 +74,8 @@ impl TrainStep {
         network.fused &= !options.unfused;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
-        let data = data.filter(|_| f32);
-        let training =
-            data.map(|(set, train)| TrainingImages::new(&mut state, set, train, seed)).transpose()?;
-        let (training, rows) = training.unzip();
+        let images = |(set, train)| TrainingImages::new(&mut state, set, train, seed);
+        let (training, rows) = data.filter(|_| f32).map(images).transpose()?.unzip();
         let chain_step = counter_slot(&mut state, 0)?;
         let slots = train_slots(&mut state, &network, config, seed, training.is_some())?;
         if let (Some(buffer), Some(images)) = (slots.buffer, training) {
@@ -113,10 +111,10 @@ impl TrainStep {
             chain_step,
             counters: Counters::default(),
         };
-        let data = trainer.training.is_some();
         trainer.adversary = trainer.attacker()?;
-        let by_row = data && trainer.adversary.is_none();
-        trainer.program_for(InputMode { by_row, chains_given: !data })?;
+        let chains_given = trainer.training.is_none();
+        let by_row = !chains_given && trainer.adversary.is_none();
+        trainer.program_for(InputMode { by_row, chains_given })?;
         Ok(trainer)
     }
 

@@ -107,7 +107,7 @@ fn no_kernel_adds_floats_atomically_and_each_is_known() {
         return;
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../cuda");
-    let mut stems = 0;
+    let mut files = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if !path.is_file() {
@@ -116,11 +116,11 @@ fn no_kernel_adds_floats_atomically_and_each_is_known() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains("atomicAdd") && !text.contains("INFINITY"), "{}", path.display());
         if path.extension().is_some_and(|e| e == "cu") {
-            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            assert!(kernels().iter().any(|(s, _)| *s == stem), "no kernel of {stem} was found");
-            assert!(text.contains("// Launch:"), "{stem} does not say how it is launched");
-            stems += 1;
+            let op = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            assert!(kernels().iter().any(|(s, _)| *s == op), "no kernel of {op} was found");
+            assert!(text.contains("// Launch:"), "{op} does not say how it is launched");
+            files += 1;
         }
     }
-    println!("{} kernels in {stems} files", kernels().len());
+    println!("{} kernels in {files} files", kernels().len());
 }

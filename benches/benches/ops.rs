@@ -1,5 +1,5 @@
 //! Criterion over the bench cases of the registry, then the table of the same cases:
-//! `cargo bench -p jempp-benches --bench stems -- [FILTER]`. Takes a minute or two without a filter.
+//! `cargo bench -p jempp-benches --bench ops -- [FILTER]`. Takes a minute or two without a filter.
 #![allow(missing_docs)]
 
 use benches::{BenchProgram, Bound, Ceiling, bound, cases, device, render, rows};
@@ -8,11 +8,11 @@ use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::Duration;
 
-fn stems(c: &mut Criterion, device: &engine::Device, ceiling: &Ceiling) -> benches::Result<()> {
-    for (stem, case) in cases(None) {
+fn ops(c: &mut Criterion, device: &engine::Device, ceiling: &Ceiling) -> benches::Result<()> {
+    for (op, case) in cases(None) {
         let program = RefCell::new(BenchProgram::new(&case, device)?);
         let (cost, shape) = (program.borrow().cost, program.borrow().spec.to_string());
-        let mut group = c.benchmark_group(stem);
+        let mut group = c.benchmark_group(op);
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_millis(500));
         group.throughput(match bound(cost, ceiling).0 {
@@ -44,7 +44,7 @@ fn run() -> benches::Result<()> {
     let device = device(0)?;
     let ceiling = Ceiling::measure(&device);
     let mut c = Criterion::default().without_plots().configure_from_args();
-    stems(&mut c, &device, &ceiling)?;
+    ops(&mut c, &device, &ceiling)?;
     c.final_summary();
     let args: Vec<String> = std::env::args().skip(1).collect();
     // Only after a real measurement, and only if the sole free argument is a filter.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("stems: {e}");
+            eprintln!("ops: {e}");
             ExitCode::FAILURE
         }
     }
