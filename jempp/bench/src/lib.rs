@@ -31,7 +31,7 @@ const IMAGES: usize = 256;
 pub struct StepTiming {
     /// Median seconds of an iteration.
     pub median_s: f64,
-    /// Fewest seconds of an iteration.
+    /// Minimum seconds of an iteration.
     pub min_s: f64,
     /// 10⁹ planned floating-point operations per second, at the median.
     pub gflops: f64,

@@ -113,11 +113,18 @@ impl TrainStep {
             chain_step,
             counters: Counters::default(),
         };
-        let data = trainer.training.is_some();
-        trainer.adversary = trainer.attacker()?;
-        let by_row = data && trainer.adversary.is_none();
-        trainer.program_for(InputMode { by_row, chains_given: !data })?;
+        trainer.compile_first()?;
         Ok(trainer)
+    }
+
+    /// Compiles the programs of the first iteration: those of the attack, and the training program for the mode in which the
+    /// data set is used, if there is one.
+    fn compile_first(&mut self) -> Result<()> {
+        let data = self.training.is_some();
+        self.adversary = self.attacker()?;
+        let by_row = data && self.adversary.is_none();
+        self.program_for(InputMode { by_row, chains_given: !data })?;
+        Ok(())
     }
 
     /// The configuration.

@@ -16,8 +16,9 @@ use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
 use crate::streams;
 pub use data::draws_from_data;
 use engine::State;
+pub use start::Start;
+pub(crate) use start::by_predicted_class;
 use start::starts;
-pub use start::{Start, by_predicted_class};
 use std::path::Path;
 
 /// Chains that run at a time, and images scored at a time.
