@@ -55,8 +55,8 @@ fn copies_are_rounded(device: &Device, t: &TrainStep) {
     for p in &t.network().parameters {
         assert_eq!(p.slot.spec.dtype, DType::F32, "{}", p.name);
         let copied = device.activations() == DType::BF16 && p.slot.spec.rank() == 4;
-        assert_eq!(p.low.is_some(), copied, "{}", p.name);
-        let Some(low) = p.low else { continue };
+        assert_eq!(p.bf16.is_some(), copied, "{}", p.name);
+        let Some(low) = p.bf16 else { continue };
         let want: Vec<bf16> =
             t.state().get::<f32>(p.slot).unwrap().iter().map(|v| bf16::from_f32(*v)).collect();
         assert!(t.state().get::<bf16>(low).unwrap() == want, "{}", p.name);

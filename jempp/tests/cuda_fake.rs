@@ -186,7 +186,7 @@ fn steps_in_bf16() {
         }
         // SGD's copies, written on the device.
         for p in &gpu.network().parameters {
-            let Some(copy) = p.low else { continue };
+            let Some(copy) = p.bf16 else { continue };
             let rounded = |v: &f32| engine::bf16::from_f32(*v);
             let want: Vec<_> = gpu.state().fetch::<f32>(p.slot).unwrap().iter().map(rounded).collect();
             assert!(gpu.state().fetch::<engine::bf16>(copy).unwrap() == want, "{}", p.name);

@@ -1,7 +1,7 @@
 //! Converting a model from one file format to another.
 //!
-//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head of a
-//! published model, its replay buffer) is kept where the other format has a place for it.
+//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head
+//! of a published model, its replay buffer) is kept where the other format has a place for it.
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -45,7 +45,8 @@ impl ModelFormat {
             Some("pt" | "pth") => Ok(Self::Torch),
             Some("onnx") => Ok(Self::Onnx),
             _ => Err(Error::Config(format!(
-                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or choose one with --to",
+                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or \
+                 choose one with --to",
                 path.display()
             ))),
         }
@@ -55,7 +56,7 @@ impl ModelFormat {
 /// Reads the model that `path` stands for; `hints` supply what a published PyTorch checkpoint does not say.
 ///
 /// # Errors
-/// Those of [`ModelSource::open_with`].
+/// Those of [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
 pub fn read(path: &Path, hints: Hints) -> Result<Container> {
     ModelSource::open_with(path, hints)?.into_container()
 }

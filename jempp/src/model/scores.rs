@@ -1,7 +1,7 @@
 //! What a model computes for images: logits, unnormalised log density, input gradients.
 //!
-//! Invariant: an image's results do not depend on the batch around it: images run in chunks of planned sizes, and batch norm
-//! uses the frozen statistics.
+//! Invariant: an image's results do not depend on the batch around it: images run in chunks of planned sizes, and batch
+//! norm uses the frozen statistics.
 
 use super::Model;
 use super::pool::{Program, Want};
@@ -78,8 +78,8 @@ impl Model {
         Ok(self.scores(images)?.log_density)
     }
 
-    /// The gradient ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x, N×H×W×C. Unnormalised log p(x, y) is the label's logit
-    /// f(x)\[y\], or for a model with an energy head log p(x) + log p(y|x).
+    /// The gradient ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x, N×H×W×C. Unnormalised log p(x, y) is the label's
+    /// logit f(x)\[y\], or for a model with an energy head log p(x) + log p(y|x).
     ///
     /// ```
     /// use jempp::{Config, Device, Trainer};

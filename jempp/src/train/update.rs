@@ -110,7 +110,7 @@ impl UpdateSlots {
     ) -> Result<()> {
         let decay = train.weight_decay;
         for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
-            let (w, copy) = (tape.read(p.slot), p.low.is_some());
+            let (w, copy) = (tape.read(p.slot), p.bf16.is_some());
             let moved = match &self.moments {
                 Moments::Sgd { velocity } => {
                     let v = tape.read(velocity[i]);
@@ -131,7 +131,7 @@ impl UpdateSlots {
             };
             let (moved, copied) = moved;
             tape.assign(p.slot, moved)?;
-            if let (Some(low), Some(copied)) = (p.low, copied) {
+            if let (Some(low), Some(copied)) = (p.bf16, copied) {
                 tape.assign(low, copied)?;
             }
             if let Some(a) = self.average.get(i) {
