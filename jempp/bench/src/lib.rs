@@ -2,6 +2,8 @@
 //! of the engine compared with the machine's limits.
 //!
 //! [`rows`] times the bench cases of the op registry; [`Ceiling`] is the measured limit that they are compared with.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ceiling;
 mod chain;
