@@ -25,6 +25,7 @@ use std::path::Path;
 const CHUNK: usize = 64;
 /// Step of the random stream `Sample` at which starts are drawn; chain steps, which count from 0, stay below it.
 const START: u32 = u32::MAX - 1;
+
 /// Reads the replay buffer, n×H×W×C in [−1, 1], of the run folder, checkpoint, published checkpoint or converted model at
 /// `path`, as a pool for [`Start::Pool`].
 ///
