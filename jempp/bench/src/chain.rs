@@ -17,7 +17,7 @@ pub struct ChainTiming {
     pub batch: usize,
     /// Median seconds of a step.
     pub median_s: f64,
-    /// Fewest seconds of a step.
+    /// Minimum seconds of a step.
     pub min_s: f64,
     /// Chain steps per second, summed over the chains, at the median.
     pub images_per_second: f64,

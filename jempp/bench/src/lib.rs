@@ -2,6 +2,8 @@
 //! of the engine compared with the machine's limits.
 //!
 //! [`rows`] times the bench cases of the op registry; [`Ceiling`] is the measured limit that they are compared with.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod ceiling;
 mod chain;
@@ -31,7 +33,7 @@ const IMAGES: usize = 256;
 pub struct StepTiming {
     /// Median seconds of an iteration.
     pub median_s: f64,
-    /// Fewest seconds of an iteration.
+    /// Minimum seconds of an iteration.
     pub min_s: f64,
     /// 10⁹ planned floating-point operations per second, at the median.
     pub gflops: f64,

@@ -104,7 +104,7 @@ fn repeated<T: Copy>(n: usize, mut draw: impl FnMut() -> T) -> Vec<T> {
     drawn.iter().copied().cycle().take(n).collect()
 }
 
-/// The bench cases whose `op/name` contains `filter`, with the name of their op.
+/// The bench cases whose `op/name` contains `filter`, with their ops.
 pub fn cases(filter: Option<&str>) -> Vec<(&'static str, Case)> {
     let all = registry().into_iter().flat_map(|(op, c)| c.bench.into_iter().map(move |case| (op, case)));
     all.filter(|(op, case)| filter.is_none_or(|f| format!("{op}/{}", case.name).contains(f))).collect()

@@ -17,8 +17,8 @@ pub enum Bound {
     Memory,
 }
 
-/// From so many bytes on a case is timed in turn with copies of as many, for what main memory delivers changes from minute
-/// to minute on some machines.
+/// From this many bytes on a case is timed in turn with copies of as many bytes, because the bandwidth of main memory varies
+/// from minute to minute on some machines.
 const BESIDE: u64 = 64 << 20;
 
 /// The measurements of one bench case of an op.
@@ -30,7 +30,7 @@ pub struct Row {
     pub case: String,
     /// Shape of the largest tensor.
     pub shape: String,
-    /// Fewest milliseconds of a run.
+    /// Minimum milliseconds of a run.
     pub min_ms: f64,
     /// Median milliseconds of a run.
     pub median_ms: f64,
@@ -42,7 +42,7 @@ pub struct Row {
     pub rate: f64,
     /// The ceiling of that rate, measured in the same run.
     pub ceiling: f64,
-    /// 100 · rate / ceiling. Cases that read more than they write may pass 100: a copy's writes cost more than reads.
+    /// 100 · rate / ceiling. It may exceed 100 for cases that read more than they write: writes of a copy cost more.
     pub percent: f64,
 }
 
@@ -81,7 +81,7 @@ pub fn rows(
 fn row(device: &Device, ceiling: &Ceiling, op: &'static str, case: Case) -> Result<Row> {
     let mut program = BenchProgram::new(&case, device)?;
     program.fill()?;
-    let (fewest, mut median) = timing::seconds(|| program.run())?;
+    let (minimum, mut median) = timing::seconds(|| program.run())?;
     let (bound, mut limit) = bound(program.cost, ceiling);
     if let (Bound::Memory, false, BESIDE..) = (bound, device.is_gpu(), program.cost.bytes) {
         let n = program.cost.bytes as usize / 8;
@@ -96,7 +96,7 @@ fn row(device: &Device, ceiling: &Ceiling, op: &'static str, case: Case) -> Resu
         op,
         case: case.name,
         shape: shape.join("×"),
-        min_ms: 1e3 * fewest,
+        min_ms: 1e3 * minimum,
         median_ms: 1e3 * median,
         cost: program.cost,
         bound,

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 /// How long one measurement may take, unless a few runs take longer.
 const BUDGET: Duration = Duration::from_millis(250);
-/// The shortest stretch that the clock is trusted with.
+/// The shortest time, in seconds, that the clock measures precisely enough.
 const STRETCH: f64 = 200e-6;
-const FEWEST: usize = 5;
-const MOST: usize = 101;
+const MIN_RUNS: usize = 5;
+const MAX_RUNS: usize = 101;
 
-/// Fewest and median seconds of one call of `f`, after two that warm up.
+/// Minimum and median seconds of one call of `f`, after two calls to warm up.
 ///
 /// # Errors
-/// The first of `f`.
+/// The first error of `f`.
 pub(crate) fn seconds<E>(mut f: impl FnMut() -> Result<(), E>) -> Result<(f64, f64), E> {
     f()?;
     let start = Instant::now();
@@ -21,7 +21,7 @@ pub(crate) fn seconds<E>(mut f: impl FnMut() -> Result<(), E>) -> Result<(f64, f
     let calls = (STRETCH / once.max(1e-9)).ceil().clamp(1.0, 1e6) as usize;
     let begin = Instant::now();
     let mut seconds = Vec::new();
-    while seconds.len() < FEWEST || (seconds.len() < MOST && begin.elapsed() < BUDGET) {
+    while seconds.len() < MIN_RUNS || (seconds.len() < MAX_RUNS && begin.elapsed() < BUDGET) {
         let start = Instant::now();
         for _ in 0..calls {
             f()?;
@@ -32,14 +32,14 @@ pub(crate) fn seconds<E>(mut f: impl FnMut() -> Result<(), E>) -> Result<(f64, f
     Ok((seconds[0], seconds[seconds.len() / 2]))
 }
 
-/// Median seconds of one call of `f`, and of one of `g` that follows it each time; both take long enough for the clock.
+/// Median seconds of one call of `f` and of one call of `g`, called in turn; each call must take long enough for the clock.
 ///
 /// # Errors
-/// The first of `f`.
+/// The first error of `f`.
 pub(crate) fn in_turn<E>(mut f: impl FnMut() -> Result<(), E>, mut g: impl FnMut()) -> Result<(f64, f64), E> {
     let begin = Instant::now();
     let (mut of_f, mut of_g) = (Vec::new(), Vec::new());
-    while of_f.len() < FEWEST || (of_f.len() < MOST && begin.elapsed() < 2 * BUDGET) {
+    while of_f.len() < MIN_RUNS || (of_f.len() < MAX_RUNS && begin.elapsed() < 2 * BUDGET) {
         let start = Instant::now();
         f()?;
         let between = Instant::now();
@@ -64,8 +64,8 @@ mod tests {
             std::thread::sleep(Duration::from_millis(2));
             Ok::<(), ()>(())
         });
-        let (fewest, median) = slept.unwrap();
-        assert!(fewest >= 2e-3 && median >= fewest);
+        let (minimum, median) = slept.unwrap();
+        assert!(minimum >= 2e-3 && median >= minimum);
         assert_eq!(seconds(|| Err("no")), Err("no"));
         let sleep = |ms| std::thread::sleep(Duration::from_millis(ms));
         let one = || {

@@ -23,7 +23,7 @@ pub(super) struct EventLog {
 
 impl EventLog {
     /// Starts a file in `folder/tb` for a run that goes on after iteration `first`, if `wanted`.
-    pub fn open(folder: &Path, wanted: bool, first: u64, observer: &mut dyn Observer) -> Self {
+    pub(super) fn open(folder: &Path, wanted: bool, first: u64, observer: &mut dyn Observer) -> Self {
         let open = || -> Result<EventWriter> {
             let mut writer = EventWriter::create(&folder.join("tb"))?;
             if first > 0 {
@@ -42,7 +42,11 @@ impl EventLog {
     }
 
     /// Calls `write` with the file, if there is one.
-    pub fn write(&mut self, observer: &mut dyn Observer, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
+    pub(super) fn write(
+        &mut self,
+        observer: &mut dyn Observer,
+        write: impl FnOnce(&mut EventWriter) -> Result<()>,
+    ) {
         if let Some(Err(e)) = self.writer.as_mut().map(write) {
             self.writer = None;
             self.disable(&e, observer);

@@ -76,13 +76,20 @@ impl TrainingImages {
     ///
     /// # Errors
     /// If the padding of the random crop is too wide for the images.
-    pub fn batch(self, tape: &mut Tape, args: Args, stream: Stream, index: Var, step: Var) -> Result<Var> {
+    pub(crate) fn batch(
+        self,
+        tape: &mut Tape,
+        args: Args,
+        stream: Stream,
+        index: Var,
+        step: Var,
+    ) -> Result<Var> {
         let (images, seed) = (tape.read(self.images), tape.read(self.seed));
         Ok(tape.one(Augment { args, size: self.size, stream }, &[images, index, seed, step])?)
     }
 
     /// Class means, `[classes, H·W·C]`.
-    pub fn means(&self) -> Slot {
+    pub(crate) fn means(&self) -> Slot {
         self.means
     }
 
@@ -103,7 +110,7 @@ impl TrainingImages {
     }
 }
 
-/// The random choices of one sampling round, an entry a chain: where it starts, and whether it is restarted.
+/// The random choices of one sampling round, one entry per chain: where it starts, and whether it is restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundPlan {
     /// Its row in the replay buffer.
@@ -116,7 +123,7 @@ pub struct RoundPlan {
 
 impl RoundPlan {
     /// The choices of round `round` for `n` chains. `offsets` gives the class frequencies as [`TrainingImages::offsets`]
-    /// does; with `labels`, one a chain, chains come from their label's part of the buffer and restart in its class.
+    /// does; with `labels`, one per chain, chains come from their label's part of the buffer and restart in its class.
     pub fn new(
         s: &SamplerConfig,
         n: usize,
@@ -174,7 +181,7 @@ impl RoundPlan {
 /// The program that starts a sampling round: copies rows of the replay buffer, some of them restarted, into the chains'
 /// slot.
 #[derive(Debug)]
-pub struct InitChains {
+pub(crate) struct InitChains {
     plan: Plan,
     index: Var,
     /// Kinds and classes of the restarts, round.
@@ -186,7 +193,7 @@ impl InitChains {
     ///
     /// # Errors
     /// If there is no memory.
-    pub fn new(device: &Device, buffer: Slot, chain: Slot, images: TrainingImages) -> Result<Self> {
+    pub(crate) fn new(device: &Device, buffer: Slot, chain: Slot, images: TrainingImages) -> Result<Self> {
         let mut tape = Tape::new();
         let old = tape.read(buffer);
         let index = tape.input("index", Spec::i32(&[chain.spec.first()]));
@@ -197,7 +204,7 @@ impl InitChains {
     }
 
     /// The host inputs of the round `plan`, whose number is `round`.
-    pub fn inputs<'a>(&self, plan: &'a RoundPlan, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
+    pub(crate) fn inputs<'a>(&self, plan: &'a RoundPlan, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
         let [kind, class, step] = self.restart;
         [
             (self.index, HostTensor::I32(&plan.index)),
@@ -208,7 +215,7 @@ impl InitChains {
     }
 
     /// The planned program, to be run within a sequence.
-    pub fn plan_mut(&mut self) -> &mut Plan {
+    pub(crate) fn plan_mut(&mut self) -> &mut Plan {
         &mut self.plan
     }
 }
@@ -247,7 +254,7 @@ pub fn fresh(
 ///
 /// # Errors
 /// If there is no memory.
-pub fn fill_buffer(
+pub(crate) fn fill_buffer(
     device: &Device,
     state: &mut State,
     images: TrainingImages,

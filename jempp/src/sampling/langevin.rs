@@ -153,15 +153,15 @@ impl Langevin {
         Ok(self.plan.run(state, inputs.as_slice())?)
     }
 
-    /// The host inputs of a run: the labels, one a chain, where chains follow them.
-    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, HostTensor<'a>), 1> {
+    /// The host inputs of a run: the labels, one per chain, if the chains follow labels.
+    pub(crate) fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, HostTensor<'a>), 1> {
         self.labels.map(|v| (v, HostTensor::I32(labels))).into_iter().collect()
     }
 
     /// The objective, unnormalised log p(x) or log p(x, y), before the last move: its mean over the chains.
     ///
     /// # Errors
-    /// If a GPU refuses.
+    /// If a GPU fails.
     pub fn energy(&self) -> Result<f64> {
         Ok(self.plan.scalar(self.energy)?)
     }
@@ -172,7 +172,7 @@ impl Langevin {
     }
 
     /// The planned program, to be run within a sequence.
-    pub fn plan_mut(&mut self) -> &mut Plan {
+    pub(crate) fn plan_mut(&mut self) -> &mut Plan {
         &mut self.plan
     }
 }

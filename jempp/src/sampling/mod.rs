@@ -1,7 +1,7 @@
 //! Sampling by Langevin dynamics: where chains start, how they move, and the replay buffer that they come from.
 //!
 //! - [`Langevin`]: one outer step of the chains, as a program.
-//! - [`InitChains`] and [`RoundPlan`]: the start of a sampling round of training, from the buffer and from restarts.
+//! - [`RoundPlan`]: the random choices of a sampling round of training, which takes chains from the buffer or restarts them.
 //! - [`draw`]: new images from a trained model.
 //!
 //! Invariant: which buffer rows, restarts and classes a sampling round uses is a function of (seed, round) only;
@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::network::Network;
 use engine::ops::noise::seed_words;
 use engine::{Slot, Spec, State};
-pub use init::{InitChains, RoundPlan, TrainingImages, fill_buffer, fresh};
+pub(crate) use init::{InitChains, fill_buffer};
+pub use init::{RoundPlan, TrainingImages, fresh};
 pub use langevin::{Langevin, LangevinSpec};
 
 /// The statistics of one batch norm, accumulated over the chain steps of a round.
@@ -33,7 +34,7 @@ impl Accumulator {
     ///
     /// # Errors
     /// If there is no memory.
-    pub fn all(state: &mut State, network: &Network, name: &str) -> Result<Vec<Self>> {
+    pub(crate) fn all(state: &mut State, network: &Network, name: &str) -> Result<Vec<Self>> {
         network
             .norms
             .iter()

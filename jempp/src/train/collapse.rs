@@ -9,7 +9,7 @@ const LAST: usize = 200;
 
 /// Monitors the loss and the gap between log p(x) of data and of chains.
 #[derive(Clone, Debug)]
-pub struct CollapseDetector {
+pub(crate) struct CollapseDetector {
     loss_limit: f64,
     gap_limit: f64,
     patience: usize,
@@ -19,7 +19,7 @@ pub struct CollapseDetector {
 
 impl CollapseDetector {
     /// A detector with the limits of the configuration.
-    pub fn new(t: &TrainConfig) -> Self {
+    pub(crate) fn new(t: &TrainConfig) -> Self {
         Self {
             loss_limit: t.loss_limit,
             gap_limit: t.collapse_gap,
@@ -34,7 +34,7 @@ impl CollapseDetector {
     /// # Errors
     /// The reason, if training has collapsed: a NaN or infinite value, a loss beyond `train.loss_limit`, or a gap beyond
     /// `train.collapse_gap` for `train.collapse_iters` iterations.
-    pub fn observe(&mut self, m: &StepMetrics) -> Result<(), String> {
+    pub(crate) fn observe(&mut self, m: &StepMetrics) -> Result<(), String> {
         let step = m.step;
         let named = [("loss", m.loss), ("cross-entropy", m.ce)];
         if let Some((name, v)) = named.into_iter().find(|(_, v)| !v.is_finite()) {
@@ -67,7 +67,7 @@ impl CollapseDetector {
     }
 
     /// Mean and largest magnitude of the gap over the last 200 iterations; `None` if log p(x) is not trained.
-    pub fn gap(&self) -> Option<[f64; 2]> {
+    pub(crate) fn gap(&self) -> Option<[f64; 2]> {
         if self.gaps.is_empty() {
             return None;
         }

@@ -18,7 +18,7 @@ impl TrainStep {
                 t.lr * t.decay_rate.powi(decays as i32)
             }
             Schedule::Cosine => {
-                // Where the warm-up is as long as the run, the cosine has no iterations to fall over.
+                // Where the warm-up is as long as the run, no iterations are left for the cosine.
                 let done = (i - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
                 let fraction = 0.5 * (1.0 + (core::f64::consts::PI * done.min(1.0)).cos());
                 t.lr_min + (t.lr - t.lr_min) * fraction

@@ -74,8 +74,10 @@ impl TrainStep {
         network.fused &= !options.unfused;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
-        let images = |(set, train)| TrainingImages::new(&mut state, set, train, seed);
-        let (training, rows) = data.filter(|_| f32).map(images).transpose()?.unzip();
+        let data = data.filter(|_| f32);
+        let training =
+            data.map(|(set, train)| TrainingImages::new(&mut state, set, train, seed)).transpose()?;
+        let (training, rows) = training.unzip();
         let chain_step = counter_slot(&mut state, 0)?;
         let slots = train_slots(&mut state, &network, config, seed, training.is_some())?;
         if let (Some(buffer), Some(images)) = (slots.buffer, training) {
@@ -111,11 +113,18 @@ impl TrainStep {
             chain_step,
             counters: Counters::default(),
         };
-        trainer.adversary = trainer.attacker()?;
-        let chains_given = trainer.training.is_none();
-        let by_row = !chains_given && trainer.adversary.is_none();
-        trainer.program_for(InputMode { by_row, chains_given })?;
+        trainer.compile_first()?;
         Ok(trainer)
+    }
+
+    /// Compiles the programs of the first iteration: those of the attack, and the training program for the mode in which the
+    /// data set is used, if there is one.
+    fn compile_first(&mut self) -> Result<()> {
+        let data = self.training.is_some();
+        self.adversary = self.attacker()?;
+        let by_row = data && self.adversary.is_none();
+        self.program_for(InputMode { by_row, chains_given: !data })?;
+        Ok(())
     }
 
     /// The configuration.

@@ -16,14 +16,16 @@ use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
 use crate::streams;
 pub use data::draws_from_data;
 use engine::State;
+pub use start::Start;
+pub(crate) use start::by_predicted_class;
 use start::starts;
-pub use start::{Start, by_predicted_class};
 use std::path::Path;
 
 /// Chains that run at a time, and images scored at a time.
 const CHUNK: usize = 64;
 /// Step of the random stream `Sample` at which starts are drawn; chain steps, which count from 0, stay below it.
 const START: u32 = u32::MAX - 1;
+
 /// Reads the replay buffer, n×H×W×C in [−1, 1], of the run folder, checkpoint, published checkpoint or converted model at
 /// `path`, as a pool for [`Start::Pool`].
 ///

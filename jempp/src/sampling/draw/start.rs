@@ -109,7 +109,7 @@ fn from_pool(model: &Model, options: &SampleOptions<'_>, pool: &[f32], rng: &mut
 ///
 /// # Errors
 /// As [`Model::scores`].
-pub fn by_predicted_class(
+pub(crate) fn by_predicted_class(
     model: &Model,
     pool: &[f32],
     order: &[usize],
