@@ -93,7 +93,7 @@ fn claiming(jpeg: &[u8], side: u16, samples: Option<u8>) -> Vec<u8> {
 
 fn images_that_unpack_to_much_are_refused_or_bounded() {
     let why = refused(Parser::Png, &black_png(4096, 3, &[]), "a black PNG");
-    assert!(why.contains("as hostile files do; if these are honest images"), "{why}");
+    assert!(why.contains("like malicious files; if the images are genuine"), "{why}");
     assert!(bounded(Parser::Png, &black_png(418, 3, &[]), "418×418 of one colour").is_ok());
     refused(Parser::Png, &black_png(500, 3, &[]), "500×500 of one colour");
     let _ = bounded(Parser::Png, &black_png(360, 1, &zlib(&vec![0; 64 << 20])), "a colour profile of zeros");

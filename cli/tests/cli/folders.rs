@@ -66,7 +66,7 @@ fn archives_are_recognised_and_damaged_ones_are_6() {
     let print =
         |args: &[&str]| place.run(&[&["train", "--print-config", "data.dataset=c100.tar.gz"], args].concat());
     let done = print(&["data.valid_size=0", "data.labels=coarse"]);
-    let line = "data c100.tar.gz: CIFAR-100, Python version, coarse labels (no published archive (MD5 ";
+    let line = "data c100.tar.gz: CIFAR-100, Python version, coarse labels (not a published archive (MD5 ";
     assert!(
         done.err.contains(line) && done.err.contains("20 classes, 4 + 2 images 32×32×3, decoded"),
         "{}",

@@ -1,8 +1,8 @@
 //! A cache of decoded data sets, one file each, which later runs map instead of decoding the images again.
 //!
-//! Layout, little-endian: magic bytes (8), version, length of the header and its CRC-32C (4 each), the header as JSON, the
-//! labels (2 bytes per image), the images. Invariants: the file is untrusted: no more than its length is allocated, and
-//! nothing is used unless both checksums match; files are replaced and never written in place, so that they can be
+//! Layout, little-endian: magic bytes (8), version, length of the header and its CRC-32C (4 each), the header as JSON,
+//! the labels (2 bytes per image), the images. Invariants: the file is untrusted: no more than its length is allocated,
+//! and nothing is used unless both checksums match; files are replaced and never written in place, so that they can be
 //! mapped; a failing cache never makes a run fail.
 
 use crate::bytes::Bytes;

@@ -76,7 +76,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Data`] when their number is not that of the classes.
-    pub fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
+    pub(crate) fn with_class_names(mut self, names: Vec<String>) -> Result<Self> {
         if names.len() != self.classes {
             let (name, n, classes) = (&self.name, names.len(), self.classes);
             return Err(Error::Data(format!("data set `{name}`: {n} names for {classes} classes")));
@@ -192,12 +192,13 @@ fn grey(rgb: &[u8]) -> u8 {
     ((sum + (1 << 15)) >> 16) as u8
 }
 
-/// Splits `valid_size` images off `pool` for validation and returns (validation, training), in the order of JEM++'s published
-/// code, which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With a size of 0 the pool keeps its order.
+/// Splits `valid_size` images off `pool` for validation and returns (validation, training), in the order of JEM++'s
+/// published code, which is that of NumPy's `seed(1234); shuffle(list(range(N)))`. With a size of 0 the pool keeps its
+/// order.
 ///
 /// # Errors
 /// [`Error::Config`] when no training images would be left.
-pub fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)> {
+pub(crate) fn hold_back(pool: &[u32], valid_size: usize) -> Result<(Vec<u32>, Vec<u32>)> {
     if valid_size == 0 {
         return Ok((Vec::new(), pool.to_vec()));
     }

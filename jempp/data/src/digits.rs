@@ -18,8 +18,8 @@ const WHITE: u32 = 16;
 /// Seed of the split: arbitrary, but part of its definition.
 const SPLIT_SEED: u64 = 1797;
 
-/// The 1,797 digits of 8×8×1 pixels in 10 classes, in the order of the file, and their fixed split: in a fixed random order
-/// the first 1,437 for training and the last 360 for test; none for validation.
+/// The 1,797 digits of 8×8×1 pixels in 10 classes, in the order of the file, and their fixed split: in a fixed random
+/// order the first 1,437 for training and the last 360 for test; none for validation.
 ///
 /// Pixel values p of 0–16 become round(255·p / 16).
 ///

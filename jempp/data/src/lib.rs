@@ -2,15 +2,15 @@
 //!
 //! - [`load()`] and [`load_with`] read the data set that [`config::DataConfig`], the `data` section of the configuration,
 //!   names, with the options in [`Reading`]; [`digits`] is built in;
-//! - [`Dataset`] and [`Split`] are the result; [`hold_back`], [`first_per_class`] and [`plain_batch`] select from them;
+//! - [`Dataset`] and [`Split`] are the result; [`first_per_class`] and [`plain_batch`] select from them;
 //! - [`Loader`] yields shuffled batches of indices;
 //! - [`synthetic`] generates out-of-distribution images from a data set;
-//! - [`streams`] numbers the random streams of the workspace, and [`random`] the uses of the one for evaluation;
+//! - [`streams`] numbers the random streams of the workspace;
 //! - [`config`] also has the macros with which all sections of the configuration are defined;
 //! - [`untrusted`] gives fuzzers access to the parsers.
 //!
-//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below the number of classes), and all randomness here is
-//! determined by integers (seed, stream, step or epoch, position), never by threads or by what ran before.
+//! Invariant: a [`Dataset`] is consistent (sizes agree, labels are below the number of classes), and all randomness
+//! here is determined by integers (seed, stream, step or epoch, position), never by threads or by what ran before.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -35,7 +35,7 @@ pub mod synthetic;
 pub mod untrusted;
 
 pub use bytes::Bytes;
-pub use dataset::{Dataset, Split, hold_back, plain_batch};
+pub use dataset::{Dataset, Split, plain_batch};
 pub use jempp_formats::pixels::value;
 pub use jempp_formats::{Error, Result};
 pub use load::{Loaded, Origin, load, load_with};

@@ -63,12 +63,12 @@ impl Loaded {
 /// Loads the data set that `config` names, split into training, validation and test images.
 ///
 /// The format of a data set at a path is detected from its files. Unless the data set defines validation images itself,
-/// [`hold_back`] splits `valid_size` images off the training images.
+/// `valid_size` training images are held out for validation, the same ones as in JEM++'s published code.
 ///
 /// # Errors
 /// [`jempp_formats::Error::Data`] when there is no such data set or its files are unsuitable, naming folder or file;
-/// [`jempp_formats::Error::Format`] when a file is damaged; [`jempp_formats::Error::Config`] when `valid_size` leaves no
-/// training images.
+/// [`jempp_formats::Error::Format`] when a file is damaged; [`jempp_formats::Error::Config`] when `valid_size` leaves
+/// no training images.
 pub fn load_with(config: &DataConfig, mut reading: Reading<'_>) -> Result<Loaded> {
     let start = Instant::now();
     let mut loaded = if config.is_path() {
@@ -146,8 +146,7 @@ mod tests {
 
     #[test]
     fn validation_is_taken_from_training_only() {
-        let mut config = DataConfig::default();
-        config.valid_size = 100;
+        let mut config = DataConfig { valid_size: 100, ..DataConfig::default() };
         let (set, split) = load(&config, Reading::default()).unwrap();
         assert_eq!((split.valid.len(), split.train.len(), split.test.len()), (100, 1337, 360));
         let mut all = [split.valid, split.train, split.test].concat();

@@ -1,8 +1,8 @@
 //! The order in which images are visited: shuffled epochs of full batches.
 //!
-//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, and a process's share of its batches on
-//! the rank only, so that a loader restored from a [`Cursor`] continues exactly as the saved one. Only indices are shuffled
-//! and nothing is prefetched: the images are in the device's state, where an op gathers them.
+//! Invariant: the order of an epoch depends on (images, seed, stream, epoch) only, and a process's share of its batches
+//! on the rank only, so that a loader restored from a [`Cursor`] continues exactly as the saved one. Only indices are
+//! shuffled and nothing is prefetched: the images are in the device's state, where an op gathers them.
 
 use crate::dataset::Dataset;
 use engine::rng::{Philox, Stream};
@@ -32,7 +32,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader of batches of `batch` of the given images. Each epoch is shuffled anew; an incomplete last batch is dropped.
+    /// A loader of batches of `batch` of the given images. Each epoch is shuffled anew; an incomplete last batch is
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::Config`] when `batch` is 0 or larger than the number of images.
@@ -47,8 +48,9 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Restricts the loader to process `rank` of `world` in data-parallel training: it returns the one of its rank of each
-    /// `world` consecutive batches. Together the processes visit the same batches in the same order as a single one.
+    /// Restricts the loader to process `rank` of `world` in data-parallel training: it returns the one of its rank of
+    /// each `world` consecutive batches. Together the processes visit the same batches in the same order as a single
+    /// one.
     ///
     /// # Errors
     /// [`Error::Config`] when there is no such rank, or an epoch has fewer batches than there are processes.
@@ -112,7 +114,8 @@ impl Loader {
     }
 }
 
-/// Selects the first `k` of `images` of each class, in the given order, or fewer if there are not as many; all if `k` is 0.
+/// Selects the first `k` of `images` of each class, in the given order, or fewer if there are not as many; all if `k`
+/// is 0.
 ///
 /// # Errors
 /// [`Error::Data`] when an index is out of range.

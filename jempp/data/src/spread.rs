@@ -7,8 +7,8 @@ use jempp_formats::{Error, Result};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-/// Computes `work` of 0..n on `threads` threads (0: one per core) and returns the results in order. `done` is called on this
-/// thread with the number of finished tasks.
+/// Computes `work` of 0..n on `threads` threads (0: one per core) and returns the results in order. `done` is called on
+/// this thread with the number of finished tasks.
 ///
 /// # Errors
 /// The error of `work` with the lowest index; later tasks may then not be executed.

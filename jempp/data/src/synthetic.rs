@@ -169,7 +169,8 @@ impl<'a> EvalImages<'a> {
     }
 }
 
-/// Blurs an H×W×C image by a Gaussian of standard deviation `sigma` pixels, cut off at 3σ; borders are mirrored.
+/// Blurs an H×W×C image with a Gaussian filter of standard deviation `sigma` pixels, truncated at 3σ, with reflected
+/// borders.
 fn blur(image: &mut [f32], [h, w, c]: [usize; 3], sigma: f32) {
     let reach = (3.0 * sigma).ceil() as isize;
     let weights: Vec<f32> = (-reach..=reach).map(|d| (-0.5 * (d as f32 / sigma).powi(2)).exp()).collect();

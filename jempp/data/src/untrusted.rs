@@ -10,7 +10,7 @@ use jempp_formats::{Result, stream};
 use std::io::Cursor;
 use std::path::Path;
 
-fn reader<'a>(bytes: &'a [u8]) -> stream::MaybeGz<&'a [u8]> {
+fn reader(bytes: &[u8]) -> stream::MaybeGz<&[u8]> {
     stream::MaybeGz::new(bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64)
 }
 

@@ -29,11 +29,11 @@ pub enum Error {
     Internal(String),
 }
 
-/// The result of this crate's functions.
+/// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The system's error `source` for `path`.
+    /// An [`Error::Io`] for `path`.
     pub fn io(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }

@@ -6,7 +6,7 @@ use crate::files::write_atomic;
 use std::io;
 use std::path::Path;
 
-/// Images are enlarged by a whole factor until their shorter side has at least as many pixels.
+/// Images are enlarged by an integer factor until their shorter side has at least this many pixels.
 const LEAST_SIDE: usize = 40;
 /// Pixels between images and around them.
 const GAP: usize = 2;
@@ -26,7 +26,7 @@ const LAST_FRAME: u16 = 150;
 /// # Errors
 /// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would
 /// exceed 65,000 pixels per side.
-pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
+pub(crate) fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<Picture> {
     let pixels = pixels_of(size);
     if pixels == 0 || images.is_empty() || !images.len().is_multiple_of(pixels) {
         let n = images.len();
@@ -42,7 +42,7 @@ pub fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> Result<P
 ///
 /// # Errors
 /// As [`render_grid`].
-pub fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
+pub(crate) fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
     let ([h, w, c], pixels) = (size, pixels_of(size));
     let whole = cells.iter().flatten().all(|image| image.len() == pixels);
     if pixels == 0 || columns == 0 || cells.is_empty() || !whole || (c != 1 && c != 3) {
@@ -77,15 +77,17 @@ fn pixels_of([h, w, c]: [usize; 3]) -> usize {
     h.checked_mul(w).and_then(|p| p.checked_mul(c)).unwrap_or(0)
 }
 
-/// Writes the grid of [`render_grid`] as a PNG, whole or not at all; an existing file is replaced.
+/// Writes images (N×H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) as a PNG grid of `columns`, row by row,
+/// atomically; an existing file is replaced. Values outside [−1, 1] are clipped.
 ///
 /// # Errors
-/// Those of [`render_grid`], and [`Error::Io`].
+/// [`Error::Data`] when there is no image, sizes disagree, C is neither 1 nor 3, a value is NaN, or the grid would exceed
+/// 65,000 pixels per side; [`Error::Io`].
 pub fn save_grid(path: &Path, images: &[f32], size: [usize; 3], columns: usize) -> Result<()> {
     write_png(path, &render_grid(images, size, columns)?)
 }
 
-/// As [`save_grid`], with cells that may be blank.
+/// Writes a PNG grid like [`save_grid`]; a cell that is `None` stays blank.
 ///
 /// # Errors
 /// As [`save_grid`].
@@ -93,10 +95,10 @@ pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], colum
     write_png(path, &render_cells(cells, size, columns)?)
 }
 
-/// Writes grids as in [`save_grid`] as the frames of an endless GIF; the last stays for a while.
+/// Writes one grid per frame, like [`save_grid`], to a GIF that loops forever; the last frame is shown longer.
 ///
 /// # Errors
-/// As [`save_grid`], or if there is no frame.
+/// As [`save_grid`], and if there are no frames.
 pub fn save_animation(path: &Path, frames: &[Vec<f32>], size: [usize; 3], columns: usize) -> Result<()> {
     let fail = |e: String| Error::io(path, io::Error::other(e));
     let mut animation: Option<Animation> = None;
@@ -188,7 +190,7 @@ mod tests {
         let ms: Vec<u32> = got.iter().map(|f| f.delay().numer_denom_ms().0).collect();
         assert_eq!(ms, [100, 100, 1500]);
         assert!(save_animation(&path, &[], [8, 8, 1], 2).is_err());
-        // In colours.
+        // With colour.
         save_animation(&path, &[vec![0.5; 4 * 192]], [8, 8, 3], 2).unwrap();
         assert_eq!(image::open(&path).unwrap().width(), 86);
     }

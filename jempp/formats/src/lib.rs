@@ -1,19 +1,22 @@
-//! Bytes ↔ arrays: the file formats that jempp reads and writes. Knows no model and no data set.
+//! File formats: conversions between bytes and arrays. This crate knows no model and no data set.
 //!
-//! - [`container`]: named tensors in safetensors files; [`npz`]: NumPy archives; [`torch`]: files of `torch.save`, read by
-//!   [`pickle`], which never calls anything that a pickle names; [`mat`]: MATLAB 5 arrays;
-//! - [`images`]: image files as float32 values; [`grid`]: grids of images as PNG and GIF; [`plot`]: charts as SVG;
-//! - [`tensorboard`]: event files; [`files`]: atomic writes and hints for paths that lead nowhere.
+//! - [`container`]: named tensors in safetensors files; [`npz`]: NumPy archives; [`torch`]: files of `torch.save`;
+//!   [`pickle`]: Python pickles, read without executing them; [`mat`]: MATLAB level 5 files;
+//! - [`images`]: image files as float32 arrays; [`codecs`]: the image decoders and encoders; [`grid`]: grids of images as PNG
+//!   and GIF files; [`pixels`]: the scaling of bytes to inputs of networks; [`plot`]: charts as SVG;
+//! - [`tensorboard`]: event files;
+//! - [`files`]: atomic writes, hints for missing paths and the cache folder; [`stream`]: bounded decompression and archives;
+//!   [`place`]: file locations in error messages; [`edit`]: edit distance for suggestions.
 //!
-//! Invariant: every file is taken to be hostile. Nothing is allocated on the word of a header, nothing in a file is run,
-//! and every error names the file.
+//! Invariant: every file is untrusted. Sizes in headers are checked before memory is allocated for them, nothing in a
+//! file is executed, and every error names the file.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod codecs;
 pub mod container;
 pub mod edit;
-pub mod error;
+mod error;
 pub mod files;
 pub mod grid;
 pub mod images;

@@ -1,12 +1,13 @@
 //! Numeric arrays in MATLAB level 5 files (`.mat`, `-v6` and `-v7`).
 //!
-//! Source: MathWorks, "MAT-File Format". A data element is a type, a length and data, padded to 8 bytes; a small element packs
-//! all of that into 8 bytes. An array is an element that contains elements: flags, dimensions, name, values; it may be
-//! compressed by zlib as a whole. Invariant: a length is checked against the length of the file before it is used.
+//! Source: MathWorks, "MAT-File Format". A data element is a type, a length and data, padded to 8 bytes; a small
+//! element packs all of that into 8 bytes. An array is an element that contains elements: flags, dimensions, name,
+//! values; it may be compressed by zlib as a whole. Invariant: a length is checked against the length of the file
+//! before it is used.
 
+use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::stream::{self, Bounded};
-use crate::{Error, Result};
 use std::io::{BufRead, Read};
 
 const UINT32: u32 = 6;
@@ -44,8 +45,8 @@ impl Array {
 /// Calls `each` with every array in a file of `length` bytes whose name is in `wanted`.
 ///
 /// # Errors
-/// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3); [`Error::Format`]
-/// when the file is damaged; [`Error::Io`]; those of `each`.
+/// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3);
+/// [`Error::Format`] when the file is damaged; [`Error::Io`]; those of `each`.
 pub fn arrays(
     place: &Place,
     from: impl BufRead,
@@ -116,7 +117,7 @@ fn header(place: &Place, from: &mut impl Read) -> Result<bool> {
     Ok(big)
 }
 
-/// The array that is packed in an element.
+/// Reads the array in a compressed element, if its name is in `wanted`.
 fn compressed<R: BufRead>(
     place: &Place,
     inner: &mut Bounded<flate2::bufread::ZlibDecoder<R>>,

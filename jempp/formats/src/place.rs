@@ -1,6 +1,6 @@
 //! File locations for error messages.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! Sequential readers: bounded decompression, checksums and the members of tar archives.
 //!
-//! Invariants: a compressed file unpacks to at most [`RATIO`] times its length plus [`MORE`] bytes; members of archives are
-//! never written to disk.
+//! Invariants: a compressed file unpacks to at most [`RATIO`] times its length plus [`MORE`] bytes; members of archives
+//! are never written to disk.
 
+use crate::error::{Error, Result};
 use crate::place::Place;
-use crate::{Error, Result};
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -162,7 +162,8 @@ pub type Member<'a> = &'a mut dyn Read;
 /// Calls `each` with the base name, location, length and content of each file in a tar archive, in the archive's order.
 ///
 /// # Errors
-/// [`Error::Format`] when the archive is damaged, or has links or paths that lead out of it; [`Error::Io`]; those of `each`.
+/// [`Error::Format`] when the archive is damaged, or has links or paths that lead out of it; [`Error::Io`]; those of
+/// `each`.
 pub fn members(
     place: &Place,
     from: impl Read,

@@ -1,4 +1,4 @@
-//! The training curves of a run as one SVG picture: loss, accuracy and energies.
+//! The learning curves of a run as one SVG picture: loss, accuracy and energies.
 //!
 //! Invariant: the curves show what `metrics.jsonl` contains; each point is the mean of all lines that fall on the same
 //! horizontal position. Lines that cannot be parsed are skipped.
@@ -61,7 +61,7 @@ pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
     let lines: Vec<Value> = metrics.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let last = of(&lines, "step").filter_map(|l| l["step"].as_f64()).fold(0.0, f64::max);
     let charts: Vec<Chart<'_>> = PANELS.iter().filter_map(|panel| panel.chart(&lines, last)).collect();
-    (!charts.is_empty() && last > 1.0).then(|| stacked(&charts, width, "Training curves"))
+    (!charts.is_empty() && last > 1.0).then(|| stacked(&charts, width, "Learning curves"))
 }
 
 /// The lines of one kind of event.

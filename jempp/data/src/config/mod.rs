@@ -1,5 +1,5 @@
-//! The section `data` of the configuration: the data set and its augmentation. It is defined with the macros of [`rows`], as
-//! are the other sections, which are in the crate `jempp`.
+//! The section `data` of the configuration: the data set and its augmentation. It is defined with the macros of
+//! [`rows`], as are the other sections, which are in the crate `jempp`.
 
 pub mod range;
 pub mod rows;

@@ -1,7 +1,7 @@
 //! Configuration keys and the macros that define them: one row per key, from which everything else is derived.
 //!
-//! Invariant: this module knows no particular key and imports nothing of this crate but `range`; each crate defines its own
-//! sections with the macros.
+//! Invariant: this module knows no particular key and imports nothing of this crate but `range`; each crate defines its
+//! own sections with the macros.
 
 use core::fmt::{self, Display, Formatter};
 use toml::Value;
@@ -248,10 +248,11 @@ pub fn refuse(key: &str, value: impl Display, why: &str) -> Result<(), String> {
     Err(format!("`{key}` = {value}: {why}"))
 }
 
-/// Defines a section: a struct with one field per key, its defaults, the table of its keys and the check of their ranges.
+/// Defines a section: a struct with one field per key, its defaults, the table of its keys and the check of their
+/// ranges.
 ///
-/// A row is `/// doc`, then `name: type = default`, then, as applicable, `kind` if the type does not determine it, `in` with
-/// the allowed [`Range`], `also "…"` with a further constraint and `unit "…"`. The documentation of a field is the
+/// A row is `/// doc`, then `name: type = default`, then, as applicable, `kind` if the type does not determine it, `in`
+/// with the allowed [`Range`], `also "…"` with a further constraint and `unit "…"`. The documentation of a field is the
 /// description of its key. `#[serde(default)]` goes on keys that files of older versions lack.
 ///
 /// At the end, `sections` may name nested sections, each a field.

@@ -1,8 +1,9 @@
 //! Decoding of the image files of a folder.
 //!
-//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory stays within 64 times the size of
-//! the files plus 1 MiB. Images are never scaled or cropped, and never lose colour, bit depth or transparency; grey images
-//! become RGB if another image has colour. The result, errors included, does not depend on the number of threads.
+//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory stays within 64 times the
+//! size of the files plus 1 MiB. Images are never scaled or cropped, and never lose colour, bit depth or transparency;
+//! grey images become RGB if another image has colour. The result, errors included, does not depend on the number of
+//! threads.
 
 use super::list::{Entry, SUPPORTED};
 use crate::spread::spread;
@@ -18,8 +19,8 @@ use std::sync::{Mutex, PoisonError};
 const LARGEST: u32 = 4096;
 /// Largest file in bytes: more than the largest image takes in any format.
 const LONGEST: u64 = 1 << 28;
-/// Images may unpack to `TIMES` times the size of their file plus `MORE` bytes. Photographs reach ratios of 10 to 30; the
-/// constant allows 418×418 pixels of one colour.
+/// Images may unpack to `TIMES` times the size of their file plus `MORE` bytes. Photographs reach ratios of 10 to 30;
+/// the constant allows 418×418 pixels of one colour.
 const TIMES: u64 = 48;
 const MORE: u64 = 1 << 19;
 /// The corresponding factor and constant for other content of a PNG, such as colour profiles.
@@ -29,12 +30,12 @@ const BLOCK: usize = 64;
 /// The type and checksum of the last chunk of a PNG, present in every complete file.
 const PNG_END: &[u8] = b"IEND\xaeB`\x82";
 
-/// Decodes `files` and returns their size [H, W, C], with C = 1 if all are grey, and pixels. `progress` is called with the
-/// numbers of decoded files and of all files.
+/// Decodes `files` and returns their size [H, W, C], with C = 1 if all are grey, and pixels. `progress` is called with
+/// the numbers of decoded files and of all files.
 ///
 /// # Errors
-/// [`Error::Data`] naming the first file that is damaged, of an unsupported format, too large, or not of the first one's size;
-/// [`Error::Io`].
+/// [`Error::Data`] naming the first file that is damaged, of an unsupported format, too large, or not of the first
+/// one's size; [`Error::Io`].
 pub(super) fn decode(
     files: &[Entry],
     threads: usize,
@@ -259,8 +260,9 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Checks that a JPEG has its end marker, without which the decoder would silently fill in grey. Returns the bytes per pixel
-/// that the decoder allocates besides the pixels: coefficients, if the JPEG has several scans; `None` if the end is missing.
+/// Checks that a JPEG has its end marker, without which the decoder would silently fill in grey. Returns the bytes per
+/// pixel that the decoder allocates besides the pixels: coefficients, if the JPEG has several scans; `None` if the end
+/// is missing.
 fn complete_jpeg(bytes: &[u8]) -> Option<u64> {
     let byte = |i: usize| bytes.get(i).copied();
     let mut at = 2;
@@ -290,8 +292,8 @@ fn complete_jpeg(bytes: &[u8]) -> Option<u64> {
     None
 }
 
-/// Bytes per pixel of 16-bit coefficients, from a frame's list of components: three bytes each, of which the second is the
-/// horizontal and vertical sampling factor. A single component is never subsampled, whatever its factors.
+/// Bytes per pixel of 16-bit coefficients, from a frame's list of components: three bytes each, of which the second is
+/// the horizontal and vertical sampling factor. A single component is never subsampled, whatever its factors.
 fn coefficients(components: &[u8]) -> u64 {
     let samples =
         components.as_chunks::<3>().0.iter().map(|[_, s, _]| [u64::from(s >> 4), u64::from(s & 15)]);

@@ -1,7 +1,7 @@
 //! Listing of image folders: `train/CLASS/*` and `test/CLASS/*`.
 //!
-//! Invariants: classes and files are sorted by the bytes of their names, in whatever order the system lists them; a file is
-//! never skipped silently unless it is hidden or left behind by a file browser.
+//! Invariants: classes and files are sorted by the bytes of their names, in whatever order the system lists them; a
+//! file is never skipped silently unless it is hidden or left behind by a file browser.
 
 use crate::digest::Digest;
 use crate::spread::spread;

@@ -1,7 +1,7 @@
 //! Readers of published data sets, whose format is detected from the files.
 //!
-//! Invariants: files are untrusted. Memory is bounded by 64 times the size of the files plus 1 MiB, whatever they claim; an
-//! error names the file and the member or position in it; nothing is written or executed.
+//! Invariants: files are untrusted. Memory is bounded by 64 times the size of the files plus 1 MiB, whatever they
+//! claim; an error names the file and the member or position in it; nothing is written or executed.
 
 pub(crate) mod celeba;
 pub(crate) mod cifar;

@@ -1,8 +1,8 @@
 //! Image codecs: the only module that calls the decoder and encoder libraries.
 //!
-//! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer that
-//! the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is converted,
-//! and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
+//! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer
+//! that the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is
+//! converted, and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
 
 mod write;
 
@@ -114,10 +114,11 @@ enum File<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame (GIF).
+    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame
+    /// (GIF).
     ///
     /// # Errors
-    /// Why the file cannot be decoded.
+    /// A message that says why the file cannot be decoded.
     pub fn new(format: Format, bytes: &'a [u8], limit: u64) -> Result<Self, String> {
         match format {
             Format::Png => png(bytes, limit),
@@ -134,7 +135,7 @@ impl<'a> Decoder<'a> {
     /// Decodes into `out`, which must be [`Decoder::total`] zero bytes.
     ///
     /// # Errors
-    /// Why the file cannot be decoded.
+    /// A message that says why the file cannot be decoded.
     pub fn read(self, out: &mut [u8]) -> Result<(), String> {
         if out.len() as u64 != self.total() {
             return Err(format!("a buffer of {} bytes for {} bytes of pixels", out.len(), self.total()));

@@ -1,4 +1,4 @@
-//! Compared with the `image` crate, which wraps the same decoders and encoders.
+//! Comparisons with the `image` crate, which wraps the same decoders and encoders.
 
 use super::write::GIF_SPEED;
 use super::*;
@@ -24,7 +24,7 @@ fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Equal pixels, or errors of both; never an image where the other has none.
+/// Checks that both decoders return equal pixels, or that both fail.
 fn agree(bytes: &[u8]) {
     let (Ok((size, pixel, out)), Ok(image)) = (ours(bytes), theirs(bytes)) else {
         assert_eq!(ours(bytes).is_err(), theirs(bytes).is_err(), "{:?}", theirs(bytes).err());

@@ -76,7 +76,7 @@ impl Animation {
     /// Starts a GIF of `size` = [height, width].
     ///
     /// # Errors
-    /// If a side is above 65,535 pixels.
+    /// A message, if a side exceeds 65,535 pixels.
     pub fn new(size: [u32; 2]) -> Result<Self, String> {
         let [h, w] = short(size)?;
         let encoder = gif::Encoder::new(Vec::new(), w, h, &[]);
@@ -88,7 +88,7 @@ impl Animation {
     /// Adds a frame that is shown for `hundredths` of a second.
     ///
     /// # Errors
-    /// If its size differs.
+    /// A message, if its size differs from that of the animation.
     pub fn add(&mut self, picture: &Picture, hundredths: u16) -> Result<(), String> {
         if picture.size != self.size {
             return Err(format!("a frame is {:?}, the first one {:?}", picture.size, self.size));

@@ -43,7 +43,8 @@ impl<'a> Plan<'a> {
     /// Checks names and shapes and builds the header.
     ///
     /// # Errors
-    /// [`Error::Internal`] when a shape does not match its values, a name occurs twice or is reserved, or the header is too long.
+    /// [`Error::Internal`] when a shape does not match its values, a name occurs twice or is reserved, or the header is
+    /// too long.
     pub fn new(container: &'a Container) -> Result<Self> {
         let mut order: Vec<&Tensor> = container.tensors.iter().collect();
         // Widest types first keeps every tensor aligned; the crate does the same.
@@ -206,7 +207,8 @@ struct Header {
 }
 
 impl Header {
-    /// Reads the header of a file of `length` bytes and the offset of its values; the inner error says why it is invalid.
+    /// Reads the header of a file of `length` bytes and the offset of its values; the inner error says why it is
+    /// invalid.
     fn read(from: &mut impl Read, length: u64) -> io::Result<Result<(Self, u64), String>> {
         if length < 8 {
             return Ok(Err(format!("not a safetensors file: it has only {length} bytes")));

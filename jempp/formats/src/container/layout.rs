@@ -1,7 +1,7 @@
 //! Axis orders: channels are last in memory and second on disk, as in PyTorch.
 //!
-//! Invariant: a conversion is always requested by name, with the source shape. It is never inferred from a shape, because
-//! 3×3×3×3 filters have the same one in both orders.
+//! Invariant: a conversion is always requested by name, with the source shape. It is never inferred from a shape,
+//! because 3×3×3×3 filters have the same one in both orders.
 
 use super::tensor::{Container, Tensor};
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `krsc`.
-pub fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
+pub(crate) fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>> {
     transpose("filters K×R×S×C", krsc, values, |[_, r, s, c]| [r * s, c])
 }
 
@@ -18,7 +18,7 @@ pub fn filters_to_disk<T: Copy>(krsc: [usize; 4], values: &[T]) -> Result<Vec<T>
 ///
 /// # Errors
 /// [`Error::Data`] when `values` do not fill `oihw`.
-pub fn filters_to_memory<T: Copy>(oihw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
+pub(crate) fn filters_to_memory<T: Copy>(oihw: [usize; 4], values: &[T]) -> Result<Vec<T>> {
     transpose("filters O×I×H×W", oihw, values, |[_, i, h, w]| [i, h * w])
 }
 

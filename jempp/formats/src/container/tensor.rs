@@ -201,14 +201,6 @@ impl Container {
         text.ok_or_else(|| self.wrong(format!("its metadata does not say `{key}`")))
     }
 
-    /// The first float that is NaN or infinite: its tensor, its index among the values, and itself.
-    pub fn first_non_finite(&self) -> Option<(&Tensor, usize, f32)> {
-        self.tensors.iter().find_map(|t| {
-            let (at, v) = non_finite(t)?;
-            Some((t, at, v))
-        })
-    }
-
     /// Checks that all floats are finite.
     ///
     /// # Errors
@@ -217,10 +209,10 @@ impl Container {
         self.tensors.iter().try_for_each(|t| self.check_finite_values(t))
     }
 
-    /// Checks that the floats of the tensor `name` are finite; a missing tensor passes.
+    /// Checks that all floats of the tensor `name` are finite; a missing tensor passes.
     ///
     /// # Errors
-    /// [`Error::Format`] naming the tensor and the index of the first that is not.
+    /// [`Error::Format`] naming the tensor and the index of the first value that is not.
     pub fn check_finite_tensor(&self, name: &str) -> Result<()> {
         self.get(name).map_or(Ok(()), |t| self.check_finite_values(t))
     }
@@ -240,7 +232,7 @@ impl Container {
     }
 }
 
-/// The first float of a tensor that is NaN or infinite: its index and value.
+/// The first float of a tensor that is NaN or infinite: its index among the values, and itself.
 fn non_finite(t: &Tensor) -> Option<(usize, f32)> {
     let TensorData::F32(values) = &t.data else { return None };
     let at = values.iter().position(|v| !v.is_finite())?;

@@ -293,11 +293,12 @@ fn equality_is_of_contents() {
 }
 
 #[test]
-fn weights_that_are_no_numbers_are_found() {
+fn non_finite_weights_are_found() {
     let mut c = sample();
     assert!(c.check_finite().is_ok());
     c.tensors[0].data = TensorData::F32(vec![1.0, 2.0, f32::NAN, f32::INFINITY]);
-    assert_eq!(c.first_non_finite().map(|(t, at, _)| (t.name.as_str(), at)), Some(("conv1.weight", 2)));
     let e = c.check_finite().unwrap_err().to_string();
     assert_eq!(e, "run/model.safetensors: tensor `conv1.weight`: value 2 of 4 is NaN");
+    assert_eq!(c.check_finite_tensor("conv1.weight").unwrap_err().to_string(), e);
+    assert!(c.check_finite_tensor("absent").is_ok());
 }

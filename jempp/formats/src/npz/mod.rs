@@ -1,7 +1,7 @@
 //! NumPy archives (`.npz`), read and written.
 //!
-//! Invariant: a file is untrusted. Sizes in headers are checked before anything is allocated for them, and memory is bounded by
-//! the archive's length. Every message names the file and the member.
+//! Invariant: a file is untrusted. Sizes in headers are checked before anything is allocated for them, and memory is
+//! bounded by the archive's length. Every message names the file and the member.
 
 mod header;
 mod write;
@@ -45,7 +45,8 @@ impl Images {
 
 /// Reads the members `images` and, if present, `labels` of the archive at `path`.
 ///
-/// `images` is N×H×W×C: float32 or float64 in [−1, 1], which is returned unchanged, or uint8, which becomes (u/255 − ½)/½.
+/// `images` is N×H×W×C: float32 or float64 in [−1, 1], which is returned unchanged, or uint8, which becomes (u/255 −
+/// ½)/½.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] when the file is not an archive or damaged; [`Error::Data`] when a member is
@@ -152,8 +153,8 @@ impl<R: Read + Seek> Npz<R> {
     /// Shape and values, last index fastest, of an integer array of any width.
     ///
     /// # Errors
-    /// [`Error::Data`] when there is no such array, its type differs or a value is above 2⁶³ − 1; [`Error::Format`] when it
-    /// is damaged.
+    /// [`Error::Data`] when there is no such array, its type differs or a value is above 2⁶³ − 1; [`Error::Format`]
+    /// when it is damaged.
     pub fn i64(&mut self, name: &str) -> Result<(Vec<usize>, Vec<i64>)> {
         let mut unsigned = false;
         let (shape, values) = self.read(name, "integers", |d| {

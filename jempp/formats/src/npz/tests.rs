@@ -1,9 +1,9 @@
-//! Whole archives: what is written is read, and what is damaged is refused.
+//! Whole archives: written arrays are read back, and damaged files are refused.
 
 use super::*;
 use std::io::Write;
 
-/// A stored (uncompressed) zip of one member, made by hand; `claimed` is the size that its headers tell.
+/// A stored (uncompressed) zip of one member, built by hand; `claimed` is the size that its headers state.
 fn zip(name: &str, body: &[u8], claimed: Option<u32>) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
     crc.update(body);
@@ -95,7 +95,7 @@ fn types_and_orders() {
     assert_eq!(images(">f4", false, "(1, 1, 2, 1)", &be).unwrap().values, [0.25, -1.0]);
     let double: Vec<u8> = [0.25f64, -1.0005].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_eq!(images("<f8", false, "(2, 1, 1, 1)", &double).unwrap().values, [0.25, -1.0005]);
-    // In Fortran's order the image index is the fastest.
+    // In Fortran order the image index varies fastest.
     let f = images("|u1", true, "(2, 1, 3, 1)", &[1, 2, 3, 4, 5, 6]).unwrap();
     assert_eq!(f.values, [1u8, 3, 5, 2, 4, 6].map(value));
 }
@@ -179,7 +179,7 @@ fn damage_anywhere_is_an_error_or_harmless_never_a_panic() {
             for flip in [1, 0x80, 0xff] {
                 let mut b = bytes.clone();
                 b[i] ^= flip;
-                // What is read in spite of damage (to a date, say) is what was written.
+                // Harmless damage, such as to a date, does not change what is read.
                 if let Ok(got) = read_bytes(&b) {
                     assert_eq!(got.values, whole.values, "byte {i}");
                 }

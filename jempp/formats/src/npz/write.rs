@@ -37,7 +37,8 @@ impl Array<'_> {
     }
 }
 
-/// Writes named arrays to a compressed archive, atomically; an existing file is replaced. Equal arrays give equal bytes.
+/// Writes named arrays to a compressed archive, atomically; an existing file is replaced. Equal arrays give equal
+/// bytes.
 ///
 /// # Errors
 /// [`Error::Data`] when a shape does not match the number of values or a name occurs twice; [`Error::Io`], also for an

@@ -1,6 +1,7 @@
 //! The stack machine that executes a pickle's instructions.
 //!
-//! Invariant: each byte read adds at most one entry of bounded size to each of the collections here, which bounds memory.
+//! Invariant: each byte read adds at most one entry of bounded size to each of the collections here, which bounds
+//! memory.
 
 use super::fault::Fault;
 use super::node::{EMPTY, FALSE, Id, NONE, Node, Nodes, TRUE};

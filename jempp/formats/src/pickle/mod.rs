@@ -1,11 +1,11 @@
 //! Python pickles, protocols 0 to 5, read as data, without Python.
 //!
-//! Invariants: nothing named in a pickle is called, imported or looked up; calls are kept as [`Value::Object`]s that record
-//! the callable and its arguments. Memory is at most 64 times the bytes read, and time is linear in them: an object that
-//! is referenced twice is stored once. No recursion and no panic, whatever the bytes are.
+//! Invariants: nothing named in a pickle is called, imported or looked up; calls are kept as [`Value::Object`]s that
+//! record the callable and its arguments. Memory is at most 64 times the bytes read, and time is linear in them: an
+//! object that is referenced twice is stored once. No recursion and no panic, whatever the bytes are.
 //!
-//! A pickle may contain itself, and a short one may expand to an endless tree. Code that uses one must therefore descend no
-//! deeper than its format does and never traverse the whole graph.
+//! A pickle may contain itself, and a short one may expand to an endless tree. Code that uses one must therefore
+//! descend no deeper than its format does and never traverse the whole graph.
 //!
 //! Source: CPython's `pickletools.py`, which defines every opcode.
 
@@ -42,8 +42,8 @@ impl<'a> Pickle<'a> {
         Self::read_short(bytes, usize::MAX)
     }
 
-    /// As [`Pickle::read`], with a limit of `most` instructions, which bounds the memory that is needed. For pickles that
-    /// consist mostly of long strings.
+    /// As [`Pickle::read`], with a limit of `most` instructions, which bounds the memory that is needed. For pickles
+    /// that consist mostly of long strings.
     ///
     /// # Errors
     /// As [`Pickle::read`], and if there are more instructions.
@@ -63,7 +63,7 @@ impl<'a> Pickle<'a> {
     }
 
     /// The identifiers of all objects stored outside the pickle, in the order of the file.
-    pub fn persistent(&self) -> impl Iterator<Item = Item<'_>> {
+    pub(crate) fn persistent(&self) -> impl Iterator<Item = Item<'_>> {
         self.nodes.persistent().map(|id| Item::new(&self.nodes, id))
     }
 }

@@ -1,8 +1,7 @@
 //! NumPy arrays and scalars in pickles.
 //!
-//! Source: `ndarray.__reduce__` and `__reduce_ex__` of NumPy 1 and 2: `_reconstruct` with a state (protocols 0 to 4) and
-//! `_frombuffer` (protocol 5); the modules are called `numpy.core…` before
-//! NumPy 2 and `numpy._core…` since.
+//! Source: `ndarray.__reduce__` and `__reduce_ex__` of NumPy 1 and 2: `_reconstruct` with a state (protocols 0 to 4)
+//! and `_frombuffer` (protocol 5); the modules are called `numpy.core…` before NumPy 2 and `numpy._core…` since.
 
 use super::value::{Item, Items, Value};
 use std::borrow::Cow;

@@ -11,6 +11,8 @@ const LEFT: f64 = 50.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 44.0;
+/// Width of a letter or digit of a label, on average.
+const LETTER: f64 = 7.0;
 
 /// Colours that are distinguishable on light and dark backgrounds.
 pub const COLOURS: [&str; 6] = ["#2c7fb8", "#e6711b", "#3a9d4e", "#9467bd", "#c53a6d", "#8a7a2b"];
@@ -169,12 +171,14 @@ impl Chart<'_> {
         let last = (x.high / x.step + 1e-9).floor() as i64;
         for i in first..=last {
             let v = i as f64 * x.step;
+            let (at, label) = (x.at(v), number(v, x.step));
+            // A centred label at the right end would be cut off.
+            let fits = at + 0.5 * LETTER * label.len() as f64 <= x.to + RIGHT;
+            let anchor = if fits { "middle" } else { "end" };
             let _ = writeln!(
                 out,
-                r#"<text class="a" x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-                x.at(v),
-                HEIGHT - BOTTOM + 16.0,
-                number(v, x.step)
+                r#"<text class="a" x="{at:.1}" y="{:.1}" text-anchor="{anchor}">{label}</text>"#,
+                HEIGHT - BOTTOM + 16.0
             );
         }
         let _ = writeln!(

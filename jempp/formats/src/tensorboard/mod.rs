@@ -1,7 +1,8 @@
 //! Writer of TensorBoard event files: scalars, images and histograms by step.
 //!
-//! Invariants: a file is always new and grows by whole records in TFRecord framing (length, masked CRC-32C of the length,
-//! message, masked CRC-32C of the message); non-finite values are omitted, because TensorBoard cannot draw them.
+//! Invariants: a file is always new and grows by whole records in TFRecord framing (length, masked CRC-32C of the
+//! length, message, masked CRC-32C of the message); non-finite values are omitted, because TensorBoard cannot draw
+//! them.
 
 mod messages;
 
@@ -26,8 +27,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Creates a file in `folder`, which is created if necessary. TensorBoard reads the files of a folder as one run, in
-    /// the order of their names, which start with the time.
+    /// Creates a file in `folder`, which is created if necessary. TensorBoard reads the files of a folder as one run,
+    /// in the order of their names, which start with the time.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,8 +1,8 @@
-//! Reader of files that PyTorch's `torch.save` wrote. PyTorch writes zip archives since version 1.6 and wrote a sequence of
-//! pickles before; both are supported.
+//! Reader of files that PyTorch's `torch.save` wrote. PyTorch writes zip archives since version 1.6 and wrote a
+//! sequence of pickles before; both are supported.
 //!
-//! Invariants: nothing in a file is executed; memory is bounded by the file's size, whatever it claims; an error names the
-//! file and the entry or byte.
+//! Invariants: nothing in a file is executed; memory is bounded by the file's size, whatever it claims; an error names
+//! the file and the entry or byte.
 
 mod archive;
 mod legacy;

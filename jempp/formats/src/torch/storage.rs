@@ -67,7 +67,7 @@ pub struct Declared {
 
 /// Reads a persistent identifier of a storage, such as `('storage', torch.FloatStorage, '0', 'cpu', 432)`: its key and
 /// declaration. Legacy files may append a view into another storage, which is not supported.
-pub fn storage(item: Item<'_>) -> Result<(&str, Declared), String> {
+pub(super) fn storage(item: Item<'_>) -> Result<(&str, Declared), String> {
     let parts = item.as_items().filter(|p| p.get(0).and_then(Item::as_str) == Some("storage"));
     let parts = parts.ok_or_else(|| format!("{} instead of a storage", item.kind()))?;
     let class = parts.get(1).map(Item::value);
@@ -150,7 +150,7 @@ impl View {
     }
 
     /// Whether two of its values may share a place in the storage.
-    pub fn overlaps_itself(&self) -> bool {
+    pub(super) fn overlaps_itself(&self) -> bool {
         let mut axes: Vec<(usize, usize)> =
             self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|(_, d)| *d > 1).collect();
         axes.sort_unstable();
@@ -164,7 +164,7 @@ impl View {
     }
 
     /// Whether its values are contiguous in the storage, in C order.
-    pub fn is_contiguous(&self) -> bool {
+    pub(super) fn is_contiguous(&self) -> bool {
         let mut step = 1usize;
         self.shape.iter().zip(&self.strides).rev().all(|(d, s)| {
             let fits = *d == 1 || *s == step;

@@ -1,7 +1,7 @@
 //! Decoding of tensors from storages.
 //!
-//! Invariants: a tensor's values are distinct elements of its storage, so its size is bounded by that of the storage (times
-//! the widening of the element type); storages are read in place.
+//! Invariants: a tensor's values are distinct elements of its storage, so its size is bounded by that of the storage
+//! (times the widening of the element type); storages are read in place.
 
 use super::storage::{Dtype, View};
 use crate::container::{Tensor, TensorData};
@@ -20,7 +20,7 @@ pub struct Raw<'a> {
 ///
 /// # Errors
 /// A message that says what does not match.
-pub fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
+pub(super) fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
     let (held, place) = (raw.bytes.len() / view.declared.dtype.bytes(), &raw.place);
     if view.declared.count as u128 * view.declared.dtype.bytes() as u128 != raw.bytes.len() as u128 {
         let (count, bytes) = (view.declared.count, raw.bytes.len());
@@ -45,7 +45,7 @@ pub fn check(view: &View, raw: &Raw<'_>) -> Result<(), String> {
 }
 
 /// Decodes a view that has been checked: to float32 if the storage has floating-point values, else to int64.
-pub fn read(name: &str, view: &View, raw: &Raw<'_>) -> Tensor {
+pub(super) fn read(name: &str, view: &View, raw: &Raw<'_>) -> Tensor {
     let b = raw.bytes;
     let floats = |f: fn(&[u8]) -> f32| TensorData::F32(gather(view, b, f));
     let ints = |f: fn(&[u8]) -> i64| TensorData::I64(gather(view, b, f));
