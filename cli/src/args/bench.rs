@@ -1,6 +1,6 @@
 //! Arguments of `bench`.
 
-use super::OUTPUT;
+use super::headings::OUTPUT;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Options that every command has.
 
-use super::GLOBAL;
+use super::headings::GLOBAL;
 use clap::{ArgAction, Args, ValueEnum};
 
 /// Options of every subcommand.

@@ -1,7 +1,8 @@
 //! Holds the help of every command to its promises: short enough to read, complete, and with examples that parse.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::{Cli, GLOBAL};
+use super::Cli;
+use super::headings::GLOBAL;
 use clap::{Command, CommandFactory, Parser};
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,13 @@
 //! What the command line takes: one struct per subcommand. What the arguments do is in `commands`.
 //!
 //! Every command has a short help (`-h`, one line per option, one to three examples) and a long one (`--help`). Options
-//! of a command come first; those of all commands follow under [`GLOBAL`]. `help_tests` holds all of that in place.
+//! of a command come first; those of all commands follow under [`headings::GLOBAL`]. `help_tests` holds all of that in place.
 
 mod bench;
 mod convert;
 mod eval;
 mod global;
+mod headings;
 #[cfg(test)]
 mod help_tests;
 mod inspect;
@@ -30,13 +31,6 @@ pub use train::Train;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-
-/// Heading of the options that every command has.
-pub const GLOBAL: &str = "Global options";
-/// Heading of options that choose the model and the images.
-const DATA: &str = "Data";
-/// Heading of options that say what is written where.
-const OUTPUT: &str = "Output";
 
 /// Train, sample from and evaluate joint energy-based models (JEM++).
 #[derive(Debug, Parser)]

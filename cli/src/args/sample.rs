@@ -1,6 +1,6 @@
 //! Arguments of `sample`.
 
-use super::OUTPUT;
+use super::headings::OUTPUT;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 

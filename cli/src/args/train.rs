@@ -1,6 +1,6 @@
 //! Arguments of `train`.
 
-use super::OUTPUT;
+use super::headings::OUTPUT;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;

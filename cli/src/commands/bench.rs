@@ -84,14 +84,14 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = bench_config(global, a.config.as_deref(), &a.overrides)?;
-    let session = synthetic_run(&config, &global.device()?);
-    let mut session = session.map_err(|e| with_advice(e, &config))?;
+    let training = synthetic_run(&config, &global.device()?);
+    let mut training = training.map_err(|e| with_advice(e, &config))?;
     if a.print_plan {
-        let plan = session.train_step().dump();
+        let plan = training.train_step().dump();
         if a.json { eprintln!("{plan}") } else { print(&plan)? }
     }
-    let timing = train_step(&mut session, a.warmup, a.iters)?;
-    let nodes = if a.profile { profile(&mut session, a.iters)? } else { Vec::new() };
+    let timing = train_step(&mut training, a.warmup, a.iters)?;
+    let nodes = if a.profile { profile(&mut training, a.iters)? } else { Vec::new() };
     if a.json {
         let mut line = json!(timing);
         if a.profile {

@@ -30,20 +30,20 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         return Err(Error::Exists(out.to_path_buf()));
     }
     let (config, data) = load(global, builder)?;
-    let session = TrainingRun::with_data(&config, &device, data.set, data.split);
-    let mut session = session.map_err(|e| with_advice(e, &config))?;
-    session.limit(&limits(a));
+    let training = TrainingRun::with_data(&config, &device, data.set, data.split);
+    let mut training = training.map_err(|e| with_advice(e, &config))?;
+    training.limit(&limits(a));
     if a.dry_run {
         let free = device.free_memory();
-        let seconds = jempp_bench::iteration_seconds(&mut session)?;
-        print(&outline(&session.outline(), seconds, free))?;
+        let seconds = jempp_bench::iteration_seconds(&mut training)?;
+        print(&outline(&training.outline(), seconds, free))?;
         return Ok(ExitCode::SUCCESS);
     }
     let folder = match &a.out {
         Some(out) => Folder::create(out)?,
         None => Folder::next(Path::new("runs"))?,
     };
-    train(global, a, session, &folder, &[])
+    train(global, a, training, &folder, &[])
 }
 
 /// Reads the data set, and completes the configuration from it: image size and classes.
@@ -72,24 +72,24 @@ fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
         if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
     let device = global.device()?;
     recall_choices(&device, &run);
-    let (mut session, folder, warnings) = TrainingRun::resume(&run, &device, &a.overrides)?;
-    session.limit(&limits(a));
-    train(global, a, session, &folder, &warnings)
+    let (mut training, folder, warnings) = TrainingRun::resume(&run, &device, &a.overrides)?;
+    training.limit(&limits(a));
+    train(global, a, training, &folder, &warnings)
 }
 
 fn train(
     global: &Global,
     a: &Train,
-    session: TrainingRun,
+    training: TrainingRun,
     folder: &Folder,
     warnings: &[String],
 ) -> Result<ExitCode> {
     let stop = StopFlag::on_signals()?;
-    let device = session.train_step().device().clone();
+    let device = training.train_step().device().clone();
     keep_choices(&device, folder.path())?;
     let mut progress = TrainProgress::new(global, folder);
     warnings.iter().for_each(|w| progress.warn(w));
-    let result = session.run(folder, &mut progress, &stop.requested);
+    let result = training.run(folder, &mut progress, &stop.requested);
     drop(progress);
     // Evaluation compiles programs of its own, so there may be more choices to keep.
     keep_choices(&device, folder.path())?;

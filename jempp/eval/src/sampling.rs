@@ -31,7 +31,7 @@ pub enum ChainStart {
 
 impl ChainStart {
     /// Its description in result files.
-    pub fn description(self) -> &'static str {
+    pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Informative => "samples of the model's class Gaussians",
             Self::ReplayBuffer => "the replay buffer",
@@ -45,7 +45,7 @@ impl ChainStart {
     ///
     /// # Errors
     /// Those of [`replay_buffer`] and [`draws_from_data`].
-    pub fn images(
+    pub(crate) fn images(
         self,
         (model, path): (&Model, &Path),
         config: &Config,
@@ -59,7 +59,7 @@ impl ChainStart {
     }
 
     /// The start, given the images that [`Self::images`] returned.
-    pub fn start(self, images: &[f32]) -> Start<'_> {
+    pub(crate) fn start(self, images: &[f32]) -> Start<'_> {
         match self {
             Self::Informative => Start::StartSamples,
             Self::Noise => Start::Noise,
@@ -91,7 +91,7 @@ impl SamplerOverrides {
     ///
     /// # Errors
     /// [`Error::Config`] for a value out of range; those of [`Model::config`].
-    pub fn config(&self, model: &Model) -> Result<Config> {
+    pub(crate) fn config(&self, model: &Model) -> Result<Config> {
         let mut config = model.config()?.map_or_else(|| Config::preset("jempp"), Ok)?;
         let s = &mut config.sampler;
         s.step_size = self.step_size.unwrap_or(s.step_size);
@@ -118,7 +118,7 @@ pub enum Conditioning {
 impl Conditioning {
     /// The class of each chain, and the columns of a grid, for at least `n` chains of a model of `classes` classes. With
     /// [`Self::EveryClass`] `n` is rounded up to a multiple of `classes`.
-    pub fn labels(self, n: usize, classes: usize) -> (Option<Vec<i32>>, usize) {
+    pub(crate) fn labels(self, n: usize, classes: usize) -> (Option<Vec<i32>>, usize) {
         match self {
             Self::EveryClass => {
                 let each = n.div_ceil(classes);

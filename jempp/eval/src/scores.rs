@@ -3,7 +3,7 @@
 use crate::cache::Cache;
 use crate::progress::{ProgressFn, report_progress};
 use jempp::Result;
-use jempp::evaluation::{append, log_density, max_probability};
+use jempp::evaluation::{log_density, max_probability};
 use jempp::model::{Model, Scores};
 use jempp_data::synthetic::EvalImages;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl SetScores {
     }
 
     fn append(&mut self, more: Self) {
-        append(&mut self.scores, more.scores);
+        self.scores.append(more.scores);
         self.gradient_norm.extend(more.gradient_norm);
     }
 }

@@ -109,15 +109,9 @@ fn score_images(model: &Model, images: &EvalImages<'_>) -> Result<Scores> {
     let mut all = Scores::default();
     for start in (0..images.len()).step_by(PORTION) {
         let end = (start + PORTION).min(images.len());
-        append(&mut all, model.scores(&images.load(start..end)?)?);
+        all.append(model.scores(&images.load(start..end)?)?);
     }
     Ok(all)
-}
-
-/// Appends the scores of further images.
-pub fn append(all: &mut Scores, more: Scores) {
-    all.logits.extend(more.logits);
-    all.log_density.extend(more.log_density);
 }
 
 /// The images `indices` of `set`, N×H×W×C in [−1, 1].

@@ -23,6 +23,14 @@ pub struct Scores {
     pub log_density: Vec<f32>,
 }
 
+impl Scores {
+    /// Appends the scores of further images.
+    pub fn append(&mut self, more: Self) {
+        self.logits.extend(more.logits);
+        self.log_density.extend(more.log_density);
+    }
+}
+
 impl Model {
     /// Logits and log densities of images N×H×W×C in [−1, 1].
     ///

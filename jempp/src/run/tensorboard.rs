@@ -90,12 +90,12 @@ impl TrainingRun {
         &self,
         w: &mut EventWriter,
         model: &Model,
-        judged: &Evaluation,
+        evaluation: &Evaluation,
         by_class: Option<&PathBuf>,
     ) -> Result<()> {
-        let (step, c) = (self.step.counters().iteration, &judged.classification);
+        let (step, c) = (self.step.counters().iteration, &evaluation.classification);
         w.scalars(step, &[("test/accuracy", c.accuracy), ("test/ece", c.ece), ("test/nll", c.nll)])?;
-        for d in &judged.detection {
+        for d in &evaluation.detection {
             let tag = format!("test/auroc_log_density/{}", d.against.replace(' ', "_"));
             w.scalars(step, &[(&tag, d.auroc_log_density)])?;
         }

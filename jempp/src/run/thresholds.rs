@@ -37,9 +37,7 @@ pub fn fit(
         }
         images.resize(indices.len() * set.pixels(), 0.0);
         plain_batch(set, indices, &mut images)?;
-        let part = model.scores(&images)?;
-        scores.logits.extend(part.logits);
-        scores.log_density.extend(part.log_density);
+        scores.append(model.scores(&images)?);
     }
     progress(n, n);
     let mut labels = vec![0; n];

@@ -1,6 +1,7 @@
 //! Arguments of `eval all`.
 
-use super::{DATA, InceptionOptions, OUTPUT};
+use super::fid::InceptionOptions;
+use crate::args::headings::{DATA, OUTPUT};
 use clap::Args;
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! Arguments of `eval fid`.
 
-use super::super::StartName;
-use super::{DATA, OUTPUT, SplitName};
+use super::target::SplitName;
+use crate::args::headings::{DATA, OUTPUT};
+use crate::args::sample::StartName;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 

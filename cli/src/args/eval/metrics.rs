@@ -1,6 +1,7 @@
 //! Arguments of `eval accuracy`, `calibration`, `ood`, `attack` and `thresholds`.
 
-use super::{DATA, EvalOutput, EvalTarget, OUTPUT, SplitName};
+use super::target::{EvalOutput, EvalTarget, SplitName};
+use crate::args::headings::{DATA, OUTPUT};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 

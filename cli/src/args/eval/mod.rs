@@ -3,14 +3,14 @@
 mod all;
 mod fid;
 mod metrics;
+mod target;
 
 pub use all::All;
 pub use fid::{Fid, InceptionOptions, ResizeName, VariantName};
 pub use metrics::{Accuracy, Attack, AttackNorm, Calibration, Ood, Thresholds};
+pub use target::{EvalOutput, EvalTarget, SplitName};
 
-use super::{DATA, OUTPUT};
-use clap::{Args, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use clap::{Args, Subcommand};
 
 /// Arguments of `eval`.
 #[derive(Args, Debug)]
@@ -41,47 +41,4 @@ pub enum EvalCommand {
     All(All),
     /// Fit abstention thresholds and store them in the model
     Thresholds(Thresholds),
-}
-
-/// Part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SplitName {
-    /// Test images
-    Test,
-    /// Validation images, held back from training
-    Valid,
-    /// Training images
-    Train,
-}
-
-/// The model to evaluate and the images to evaluate it on.
-#[derive(Args, Debug)]
-#[command(next_help_heading = DATA)]
-pub struct EvalTarget {
-    /// Run folder, checkpoint folder or model file
-    #[arg(short, long, value_name = "PATH")]
-    pub model: PathBuf,
-    /// Data set, by name or path [default: the one trained on]
-    #[arg(long, value_name = "NAME")]
-    pub data: Option<String>,
-    /// Split to evaluate: test, valid or train
-    #[arg(long, value_enum, default_value_t = SplitName::Test, hide_possible_values = true)]
-    pub split: SplitName,
-    /// Evaluate only N images, drawn at random
-    #[arg(short, long)]
-    pub n: Option<usize>,
-}
-
-/// Where the numbers go.
-#[derive(Args, Debug)]
-#[command(next_help_heading = OUTPUT)]
-pub struct EvalOutput {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// Write JSON and SVG files to this folder
-    ///
-    /// Finished parts are kept there, too, so that an interrupted evaluation continues where it stopped.
-    #[arg(short, long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
     let valid = (&data.set, data.split.valid.as_slice());
     let progress = &mut |done, total| stages.report("scoring valid", done, total);
     let thresholds = fit(&model, valid, [a.alpha, a.ood_alpha], progress)?;
-    let facts = thresholds.values.clone();
+    let values = thresholds.values.clone();
     let at = match &a.output {
         Some(path) => {
             model.set_thresholds(thresholds);
@@ -32,18 +32,18 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
         None => store(&a.model, &thresholds)?,
     };
     if a.json {
-        return print(&format!("{}\n", json(&facts)?));
+        return print(&format!("{}\n", json(&values)?));
     }
-    let [first, second] = facts.fitted_on;
+    let [first, second] = values.fitted_on;
     print(&format!(
         "temperature        {:.4}  (fitted on {first} validation images)\n\
          abstains if        no class or more than one reaches probability {:.4} (α = {}, {second} other images),\n\
          \x20                  or the p-value of log p(x) is below {} ({} images)\n\
          stored in          {}\n",
-        facts.temperature,
-        facts.probability,
-        facts.alpha,
-        facts.ood_alpha,
+        values.temperature,
+        values.probability,
+        values.alpha,
+        values.ood_alpha,
         first + second,
         at.display()
     ))

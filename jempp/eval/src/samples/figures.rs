@@ -5,7 +5,7 @@ use super::picture::Picture;
 use crate::progress::{ProgressFn, report_progress};
 use engine::rng::Philox;
 use jempp::Result;
-use jempp::evaluation::{EvalData, append, images, log_density};
+use jempp::evaluation::{EvalData, images, log_density};
 use jempp::metrics::{argmax, softmax};
 use jempp::model::{Model, Scores};
 use jempp::sampling::draw::{SampleOptions, Start, Trajectory, sample, sample_with_trajectory};
@@ -131,7 +131,7 @@ impl<'a> SampleFigures<'a> {
         let n = chains.len() / px;
         for (k, batch) in chains.chunks(BATCH * px).enumerate() {
             report_progress(progress, "scoring the replay buffer", k * BATCH, n)?;
-            append(&mut all, self.model.scores(batch)?);
+            all.append(self.model.scores(batch)?);
         }
         Ok(all)
     }
