@@ -128,7 +128,11 @@ fn hostile_headers_are_refused_with_the_reason() {
         (one("U8", "[18446744073709551615]", 0, u64::MAX), 8, "ends at byte 18446744073709551615 of 8"),
         (one("U8", "[99999999999999999999]", 0, 8), 8, "its header cannot be parsed"),
         (one("U8", "[-1]", 0, 8), 8, "its header cannot be parsed"),
-        (one("BF16", "[4]", 0, 8), 8, "tensor `a` is of type BF16; supported are float32, int32, int64 and uint8"),
+        (
+            one("BF16", "[4]", 0, 8),
+            8,
+            "tensor `a` is of type BF16; supported are float32, int32, int64 and uint8",
+        ),
         (one("F99", "[4]", 0, 8), 8, "its header cannot be parsed: unknown variant `F99`"),
         (head(&[t("a", "U8", "[4]", 0, 4), t("a", "U8", "[4]", 4, 8)]), 8, "`a` occurs twice"),
         (head(&[t("a", "U8", "[0]", 0, 0), t("a", "U8", "[8]", 0, 8)]), 8, "`a` occurs twice"),
