@@ -2,7 +2,7 @@
 //! `cargo bench -p jempp-benches --bench stems -- [FILTER]`. Takes a minute or two without a filter.
 #![allow(missing_docs)]
 
-use benches::{Bound, Ceiling, Program, bound, cases, device, render, rows};
+use benches::{BenchProgram, Bound, Ceiling, bound, cases, device, render, rows};
 use criterion::{Criterion, SamplingMode, Throughput};
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 fn stems(c: &mut Criterion, device: &engine::Device, ceiling: &Ceiling) -> benches::Result<()> {
     for (stem, case) in cases(None) {
-        let program = RefCell::new(Program::new(&case, device)?);
+        let program = RefCell::new(BenchProgram::new(&case, device)?);
         let (cost, shape) = (program.borrow().cost, program.borrow().spec.to_string());
         let mut group = c.benchmark_group(stem);
         group.sampling_mode(SamplingMode::Flat).sample_size(10);

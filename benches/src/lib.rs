@@ -7,7 +7,7 @@ pub mod gpu;
 pub mod mutate;
 
 pub use jempp::{Error, Result};
-pub use jempp_bench::{Bound, Ceiling, Program, bound, cases, render, rows};
+pub use jempp_bench::{BenchProgram, Bound, Ceiling, bound, cases, render, rows};
 
 /// The CPU as `JEMPP_SIMD` and `JEMPP_DEBUG` ask for it; 0 threads: one a core.
 ///

@@ -1,8 +1,8 @@
 //! ε-balls around an image and steps in them, for adversarial perturbations, as in foolbox 3.
 //!
-//! Invariant: a projected image lies in the ball and in the box [−1, 1] exactly, not just up to rounding: distances computed
-//! in float64 from the stored float32 values are at most ε. Lengths are in units of the model's inputs, [−1, 1], which are
-//! twice those of pixels in [0, 1].
+//! Invariant: a projected image lies in the ball and in the box [−1, 1] exactly, not just up to rounding: distances
+//! computed in float64 from the stored float32 values are at most ε. Lengths are in units of the model's inputs,
+//! [−1, 1], which are twice those of pixels in [0, 1].
 
 use engine::rng::Philox;
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,8 @@ impl Norm {
         x
     }
 
-    /// Takes a step of this length along the gradient: along its sign (L∞) or its direction (L2). A zero gradient gives no
-    /// step.
+    /// Takes a step of this length along the gradient: along its sign (L∞) or its direction (L2). A zero gradient gives
+    /// no step.
     pub fn step(self, x: &mut [f32], gradient: &[f32], length: f64) {
         match self {
             Self::Linf => {
@@ -78,7 +78,8 @@ impl Norm {
         }
     }
 
-    /// Projects `x` to the ball of radius `epsilon` around `x0`, which must lie in the box [−1, 1], and then to the box.
+    /// Projects `x` to the ball of radius `epsilon` around `x0`, which must lie in the box [−1, 1], and then to the
+    /// box.
     pub fn project(self, x: &mut [f32], x0: &[f32], epsilon: f64) {
         match self {
             Self::Linf => {

@@ -1,4 +1,5 @@
-//! The CPU, and a run's record of the algorithms chosen on its GPU. CUDA devices are listed by [`engine::gpu::probe()`].
+//! The CPU, and a run's record of the algorithms chosen on its GPU. CUDA devices are listed by
+//! [`engine::gpu::probe()`].
 
 use crate::error::{Error, Result};
 use engine::{Device, Level};
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// Name of the file in a run folder with the autotuned choices of its GPU (convolution algorithms).
-pub const CHOICES: &str = "gpu_choices.json";
+const CHOICES: &str = "gpu_choices.json";
 
 /// Saves the device's autotuned choices in a run folder, so that the run can be repeated with the same algorithms. Does
 /// nothing for a CPU, or if there were none.
@@ -25,8 +26,8 @@ pub fn keep_choices(device: &Device, folder: &Path) -> Result<()> {
     Ok(write_atomic(&folder.join(CHOICES), |w| w.write_all(format!("{text}\n").as_bytes()))?)
 }
 
-/// Loads the choices that a run saved, for programs planned from now on; returns their number. A missing or damaged file
-/// counts as no choices, which are then autotuned again.
+/// Loads the choices that a run saved, for programs planned from now on; returns their number. A missing or damaged
+/// file counts as no choices, which are then autotuned again.
 pub fn recall_choices(device: &Device, folder: &Path) -> usize {
     if !device.is_gpu() {
         return 0;

@@ -72,8 +72,8 @@ impl Error {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
-    /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or memory, 5 diverged, 6 corrupt file,
-    /// 7 input/output, 130 stopped. (0, success, and 2, wrong usage, are not errors of this crate.)
+    /// The exit code of the command line: 1 internal, 3 configuration or data, 4 device or memory, 5 diverged, 6
+    /// corrupt file, 7 input/output, 130 stopped. (0, success, and 2, wrong usage, are not errors of this crate.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Engine(engine::Error::OutOfMemory(_)) | Self::OutOfMemory(_) => 4,

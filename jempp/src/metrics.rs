@@ -135,8 +135,8 @@ pub struct Bin {
     pub accuracy: f64,
 }
 
-/// The reliability diagram: groups images into `bins` bins (i/bins, (i+1)/bins] of equal width by confidence (Guo et al.,
-/// ICML 2017). `correct` says which images are classified correctly.
+/// The reliability diagram: groups images into `bins` bins (i/bins, (i+1)/bins] of equal width by confidence (Guo et
+/// al., ICML 2017). `correct` says which images are classified correctly.
 ///
 /// # Errors
 /// [`Error::Data`] when `bins` is 0, lengths differ, or a confidence is not in (0, 1].
@@ -207,9 +207,9 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Result<f64> {
     Ok(twice as f64 / (2.0 * positive.len() as f64 * negative.len() as f64))
 }
 
-/// Temperature scaling: the T that minimises the negative log-likelihood of softmax(logits / T) (Guo et al., ICML 2017).
-/// The loss is convex in 1/T; its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. If the loss has no minimum, as when
-/// all images are classified correctly, an end of the search range e^±7 is returned.
+/// Temperature scaling: the T that minimises the negative log-likelihood of softmax(logits / T) (Guo et al., ICML
+/// 2017). The loss is convex in 1/T; its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. If the loss has no
+/// minimum, as when all images are classified correctly, an end of the search range e^±7 is returned.
 ///
 /// # Errors
 /// Those of [`LabelledLogits::new`].

@@ -1,5 +1,5 @@
-//! Training in bf16 on the CPU, beside float32: with bf16 products, as `--precision bf16` does it, and as the oracle of the
-//! GPU's, with bf16 activations.
+//! Training in bf16 on the CPU compared with float32: with bf16 products, which is `--precision bf16`, and with bf16
+//! activations, which is the reference for the GPU's bf16.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use engine::{DType, Device, Products, bf16};
 use jempp::checkpoint;
 use jempp::config::Config;
 use jempp::model::Model;
-use jempp::run::{Folder, Observer, Progress, Session, Silent};
-use jempp::train::{Batch, Options, StepMetrics, Trainer};
+use jempp::run::{Folder, Observer, Progress, Silent, TrainingRun};
+use jempp::train::{Batch, Options, StepMetrics, TrainStep};
 use jempp_data::{self, Reading, plain_batch};
 use jempp_formats::container::TensorData;
 use std::path::Path;
@@ -16,8 +16,8 @@ use std::path::Path;
 const STEPS: usize = 10;
 /// Largest difference of a loss from float32's, relative to the larger of the loss and 1.
 const LOSS: f64 = 0.03;
-/// The same where log densities are taken by running statistics, nine tenths of which are the last batch's: seven seeds gave at
-/// most 0.043 for losses and 0.071 for log densities with bf16 products, and 0.073 with bf16 activations.
+/// As [`LOSS`], where log p(x) is computed with running statistics, which consist to 90 % of the last batch's: over seven
+/// seeds at most 0.043 for losses and 0.071 for log p(x) with bf16 products, and 0.073 with bf16 activations.
 const RUNNING: f64 = 0.1;
 
 fn config(more: &[&str]) -> Config {
@@ -26,15 +26,15 @@ fn config(more: &[&str]) -> Config {
     Config::from_sources("digits", None, &all).unwrap()
 }
 
-/// bf16 products, and the oracle of the GPU's bf16.
+/// bf16 products, and the reference for the GPU's bf16.
 fn low(threads: usize) -> [Device; 2] {
     [Device::cpu(threads).with_products(Products::Bf16), Device::cpu(threads).emulating_bf16()]
 }
 
-fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, Trainer) {
+fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, TrainStep) {
     let config = config(more);
     let (set, split) = jempp_data::load(&config.data, Reading::on(device)).unwrap();
-    let mut t = Trainer::new(&config, device, Some((&set, &split.train)), Options::default()).unwrap();
+    let mut t = TrainStep::new(&config, device, Some((&set, &split.train)), Options::default()).unwrap();
     let n = config.train.batch_size;
     let mut x = vec![0.0; n * set.pixels()];
     let steps = (0..STEPS).map(|i| {
@@ -49,14 +49,14 @@ fn train(device: &Device, more: &[&str]) -> (Vec<StepMetrics>, Trainer) {
     (steps.collect(), t)
 }
 
-/// Where activations are bf16, every filter's copy is its parameter, rounded; all else is float32.
-fn copies_are_rounded(device: &Device, t: &Trainer) {
+/// With bf16 activations every filter has a copy that is rounded to bf16; everything else is float32.
+fn copies_are_rounded(device: &Device, t: &TrainStep) {
     let mut copies = 0;
     for p in &t.network().parameters {
         assert_eq!(p.slot.spec.dtype, DType::F32, "{}", p.name);
         let copied = device.activations() == DType::BF16 && p.slot.spec.rank() == 4;
-        assert_eq!(p.low.is_some(), copied, "{}", p.name);
-        let Some(low) = p.low else { continue };
+        assert_eq!(p.bf16.is_some(), copied, "{}", p.name);
+        let Some(low) = p.bf16 else { continue };
         let want: Vec<bf16> =
             t.state().get::<f32>(p.slot).unwrap().iter().map(|v| bf16::from_f32(*v)).collect();
         assert!(t.state().get::<bf16>(low).unwrap() == want, "{}", p.name);
@@ -97,8 +97,8 @@ fn bf16_products_do_not_depend_on_threads() {
     assert!(one == after(2) && one == after(3));
 }
 
-/// From float32 within what bf16 allows. A rectifier's input near zero may fall on the other side of its kink, which an input
-/// gradient shows; where there is none, rounding alone is left.
+/// Differences from float32 stay within what bf16 rounding allows. A rectifier's input near zero may fall on the other side of
+/// its kink, which changes the input gradient; with hardly a kink only rounding remains.
 #[test]
 fn a_model_computes_in_bf16_and_keeps_float32() {
     for (more, of_gradient) in [(&[][..], 0.15), (&["model.leak=0.999"], 0.02)] {
@@ -144,15 +144,15 @@ fn checkpoints_hold_float32_and_resuming_changes_no_bit() {
     let dir = tempfile::tempdir().unwrap();
     let run = |device: &Device, name: &str, stops: &[u64]| {
         let path = dir.path().join(name);
-        let mut next = (Session::new(&config(&more), device).unwrap(), Folder::create(&path).unwrap());
+        let mut next = (TrainingRun::new(&config(&more), device).unwrap(), Folder::create(&path).unwrap());
         for at in stops {
             let stop = AtomicBool::new(false);
-            let (session, folder) = next;
-            session.run(&folder, &mut StopAt(*at, &stop), &stop).unwrap_err();
+            let (run, folder) = next;
+            run.run(&folder, &mut StopAt(*at, &stop), &stop).unwrap_err();
             drop(folder);
-            let (session, folder, _) = Session::resume(&path, device, &[]).unwrap();
-            copies_are_rounded(device, session.trainer());
-            next = (session, folder);
+            let (run, folder, _) = TrainingRun::resume(&path, device, &[]).unwrap();
+            copies_are_rounded(device, run.train_step());
+            next = (run, folder);
         }
         next.0.run(&next.1, &mut Silent, &AtomicBool::new(false)).unwrap();
         path
@@ -169,7 +169,7 @@ fn checkpoints_hold_float32_and_resuming_changes_no_bit() {
         let TensorData::F32(values) = &filters.data else { panic!("{:?}", filters.data) };
         assert!(values.iter().any(|v| bf16::from_f32(*v).to_f32() != *v), "more than bf16 can hold");
         assert!(trainer.tensors.iter().all(|t| !t.name.contains("bf16")), "copies are not saved");
-        // Which device goes on does not matter to what is there.
-        Session::resume(&broken, &Device::cpu(1), &["train.max_iters=9".to_owned()]).unwrap();
+        // A checkpoint can be resumed on any device.
+        TrainingRun::resume(&broken, &Device::cpu(1), &["train.max_iters=9".to_owned()]).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use engine::{Debugging, Device, Precision};
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::train::recalibrate;
-use jempp::train::{Batch, Options, Picks, Trainer};
+use jempp::train::{Batch, BatchIndices, Options, TrainStep};
 use jempp_data::Dataset;
 use std::path::Path;
 
@@ -17,8 +17,8 @@ const TASK: &str = "JEMPP_TEST_TASK";
 /// Largest difference of a tensor after one iteration, relative to its largest value or the floor. The floor is for the
 /// biases before a batch norm: their gradients, zero in exact arithmetic, are rounding only.
 const STEP: f32 = 5e-5;
-/// The same where a rectifier's input is so near zero that rounding decides its side, which may happen in one step of
-/// four: the weights' gradients then jump.
+/// As [`STEP`], where a rectifier's input is so near zero that rounding decides its sign, which may happen in one step of
+/// four: the gradients of the weights then jump.
 const JUMP: f32 = 0.05;
 const FLOOR: f32 = 0.05;
 /// The largest difference after one iteration in bf16, where sums in another order round to another neighbour here and there
@@ -101,18 +101,18 @@ fn set() -> Dataset {
     Dataset::new("tiny", [8, 8, 1], 2, images, (0..30).map(|i| i % 2).collect()).unwrap()
 }
 
-fn trainer(device: &Device, more: &[&str]) -> Trainer {
+fn trainer(device: &Device, more: &[&str]) -> TrainStep {
     let all: Vec<String> = CONFIG.iter().chain(more).map(|s| (*s).to_owned()).collect();
     let config = Config::from_sources("digits", None, &all).unwrap();
     let train: Vec<u32> = (0..30).collect();
-    Trainer::new(&config, device, Some((&set(), &train)), Options::default()).unwrap()
+    TrainStep::new(&config, device, Some((&set(), &train)), Options::default()).unwrap()
 }
 
 fn images(n: usize) -> Vec<f32> {
     (0..n * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect()
 }
 
-/// With p(x), and with p(x, y) as well. A rectifier's input within rounding of zero may fall on either side of its kink, so
+/// With log p(x), and with log p(x, y) as well. A rectifier's input within rounding of zero may fall on either side of its kink, so
 /// one of four steps may show a jump; with a slope that hardly changes at zero none may. Without batch norm the rate that
 /// suits it lets a network of six images run away.
 fn steps() {
@@ -133,17 +133,17 @@ fn steps() {
         (&["model.norm=\"none\"", "model.energy_head=true", "model.leak=0.999"], 4, 0.01),
     ] {
         let (mut cpu, mut gpu) = (trainer(&Device::cpu(1), more), trainer(&gpu(), more));
-        assert!(gpu.distance(&cpu, 1e-3).unwrap().0 < 1e-5, "both start from the same draws");
+        assert!(gpu.max_difference(&cpu, 1e-3).unwrap().0 < 1e-5, "both start from the same draws");
         let x = images(6);
         let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
         let mut near = 0;
         for i in 0..4 {
-            gpu.adopt(&cpu).unwrap();
-            assert_eq!(gpu.distance(&cpu, 1e-3).unwrap().0, 0.0);
+            gpu.copy_state(&cpu).unwrap();
+            assert_eq!(gpu.max_difference(&cpu, 1e-3).unwrap().0, 0.0);
             let (want, got) = (cpu.step(&batch, lr).unwrap(), gpu.step(&batch, lr).unwrap());
             assert!((want.loss - got.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{want:?} {got:?}");
             assert_eq!((want.accuracy, want.step), (got.accuracy, got.step));
-            let (off, name) = gpu.distance(&cpu, FLOOR).unwrap();
+            let (off, name) = gpu.max_difference(&cpu, FLOOR).unwrap();
             println!(
                 "step {i}: loss {:.6} and {:.6}; largest difference {off:.1e} in {name}",
                 want.loss, got.loss
@@ -171,12 +171,12 @@ fn steps_in_bf16() {
         let x = images(6);
         let batch = Batch { x_data: &x, x_labelled: &x, labels: &[0, 1, 1, 0, 1, 0], chain_start: None };
         for i in 0..4 {
-            gpu.adopt(&cpu).unwrap();
-            again.adopt(&cpu).unwrap();
+            gpu.copy_state(&cpu).unwrap();
+            again.copy_state(&cpu).unwrap();
             let (want, got) = (cpu.step(&batch, 0.1).unwrap(), gpu.step(&batch, 0.1).unwrap());
             assert_eq!(again.step(&batch, 0.1).unwrap(), got);
-            assert_eq!(again.distance(&gpu, FLOOR).unwrap().0, 0.0);
-            let (off, name) = gpu.distance(&cpu, FLOOR_BF16).unwrap();
+            assert_eq!(again.max_difference(&gpu, FLOOR).unwrap().0, 0.0);
+            let (off, name) = gpu.max_difference(&cpu, FLOOR_BF16).unwrap();
             println!("step {i}: loss {:.6} and {:.6}; difference {off:.1e} in {name}", want.loss, got.loss);
             assert!(
                 (want.loss - got.loss).abs() < STEP_BF16.1 * want.loss.abs().max(1.0),
@@ -186,7 +186,7 @@ fn steps_in_bf16() {
         }
         // SGD's copies, written on the device.
         for p in &gpu.network().parameters {
-            let Some(copy) = p.low else { continue };
+            let Some(copy) = p.bf16 else { continue };
             let rounded = |v: &f32| engine::bf16::from_f32(*v);
             let want: Vec<_> = gpu.state().fetch::<f32>(p.slot).unwrap().iter().map(rounded).collect();
             assert!(gpu.state().fetch::<engine::bf16>(copy).unwrap() == want, "{}", p.name);
@@ -194,8 +194,8 @@ fn steps_in_bf16() {
     }
 }
 
-/// Iterations on picked images: the first is plain launches, the second is captured, the others replay one graph. All
-/// agree with the CPU's, and to the bit with plain launches.
+/// Iterations on images by index: the first is plain launches, the second is captured, the others replay one graph. All
+/// agree with the CPU's, and bit for bit with plain launches.
 fn graph() {
     let more = ["model.leak=0.999", "sampler.noise=0.01", "data.sigma=0.1", "data.flip=true", "data.pad=1"];
     let pick = |i: u32| [0u32, 7, 3, 12, 29, 11].map(|p| (p + i) % 30);
@@ -204,27 +204,27 @@ fn graph() {
     let mut plain = trainer(&watched, &more);
     for i in 0..5 {
         let (data, labelled) = (pick(i), pick(2 * i + 1));
-        let picks = Picks { data: &data, labelled: &labelled };
-        gpu_.adopt(&cpu).unwrap();
-        plain.adopt(&cpu).unwrap();
-        let want = cpu.step_on(&picks, 0.1).unwrap();
-        let got = gpu_.step_on(&picks, 0.1).unwrap();
-        assert_eq!(plain.step_on(&picks, 0.1).unwrap(), got);
+        let batch = BatchIndices { data: &data, labelled: &labelled };
+        gpu_.copy_state(&cpu).unwrap();
+        plain.copy_state(&cpu).unwrap();
+        let want = cpu.step_on(&batch, 0.1).unwrap();
+        let got = gpu_.step_on(&batch, 0.1).unwrap();
+        assert_eq!(plain.step_on(&batch, 0.1).unwrap(), got);
         assert!((want.loss - got.loss).abs() < 1e-4 * want.loss.abs().max(1.0), "{want:?} {got:?}");
-        let (off, name) = gpu_.distance(&cpu, FLOOR).unwrap();
+        let (off, name) = gpu_.max_difference(&cpu, FLOOR).unwrap();
         assert!(off < STEP, "step {i}: {name} differs by {off:e}");
-        assert_eq!(gpu_.distance(&plain, 1e-3).unwrap().0, 0.0, "replayed and plain launches");
+        assert_eq!(gpu_.max_difference(&plain, 1e-3).unwrap().0, 0.0, "replayed and plain launches");
         assert_eq!(gpu_.capture_refused(), None);
     }
-    // Two iterations under way before the metrics of the first are taken.
+    // Two iterations in flight before the metrics of the first are taken.
     let data = pick(0);
-    let picks = Picks { data: &data, labelled: &data };
-    plain.adopt(&gpu_).unwrap();
-    let want = [plain.step_on(&picks, 0.1).unwrap(), plain.step_on(&picks, 0.1).unwrap()];
-    gpu_.launch(&picks, 0.1).unwrap();
-    gpu_.launch(&picks, 0.1).unwrap();
+    let batch = BatchIndices { data: &data, labelled: &data };
+    plain.copy_state(&gpu_).unwrap();
+    let want = [plain.step_on(&batch, 0.1).unwrap(), plain.step_on(&batch, 0.1).unwrap()];
+    gpu_.launch(&batch, 0.1).unwrap();
+    gpu_.launch(&batch, 0.1).unwrap();
     assert_eq!(gpu_.in_flight(), 2);
-    assert!(gpu_.step_on(&picks, 0.1).is_err(), "metrics are taken in order");
+    assert!(gpu_.step_on(&batch, 0.1).is_err(), "metrics are taken in order");
     assert_eq!(want, [gpu_.take_metrics().unwrap(), gpu_.take_metrics().unwrap()]);
     assert!(gpu_.take_metrics().is_err());
 }
@@ -242,7 +242,7 @@ fn twice() {
             t
         };
         let (a, b) = (run(), run());
-        assert_eq!(a.distance(&b, 1e-3).unwrap().0, 0.0);
+        assert_eq!(a.max_difference(&b, 1e-3).unwrap().0, 0.0);
         let done = a.state().slots().find(|(name, _)| *name == "adam.done");
         assert_eq!(done.is_some(), !more.is_empty());
         if let Some((_, slot)) = done {

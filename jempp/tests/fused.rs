@@ -1,13 +1,13 @@
-//! Fused convolutions in whole iterations: what is recorded where, and that nothing but rounding tells them apart.
+//! Fused convolutions in whole iterations: what is recorded, and that results differ from unfused ones by rounding only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::{DType, Device};
 use jempp::config::Config;
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, TrainStep};
 use jempp_data::Dataset;
 
 /// Largest |a − b| of gradients and tensors after an iteration, relative to the largest value or the floor, fused against
-/// apart: sums whose chunks end elsewhere, which is a few units in the last place times what norms and products make of
+/// unfused: sums whose chunks end elsewhere, which is a few units in the last place times what norms and products make of
 /// it. The floor is for the biases before a batch norm: their gradients, zero in exact arithmetic, are rounding only.
 const TOLERANCE: [(DType, f64); 2] = [(DType::F64, 1e-12), (DType::F32, 2e-5)];
 const FLOOR: f64 = 0.05;
@@ -31,14 +31,14 @@ const VARIANTS: &[&[&str]] = &[
     &["model.norm=none"],
 ];
 
-fn trainer(device: &Device, more: &[&str], options: Options) -> Trainer {
+fn trainer(device: &Device, more: &[&str], options: Options) -> TrainStep {
     let all: Vec<String> = CONFIG.iter().chain(more).map(|s| (*s).to_owned()).collect();
     let config = Config::from_sources("digits", None, &all).unwrap();
     let images: Vec<u8> = (0..30 * 64).map(|i| (i * 37 % 251) as u8).collect();
     let set = Dataset::new("tiny", [8, 8, 1], 2, images, (0..30).map(|i| i % 2).collect()).unwrap();
     let train: Vec<u32> = (0..30).collect();
     let data = Some((&set, &train[..])).filter(|_| options.dtype == DType::F32);
-    Trainer::new(&config, device, data, options).unwrap()
+    TrainStep::new(&config, device, data, options).unwrap()
 }
 
 fn images(n: usize) -> Vec<f32> {
@@ -46,7 +46,7 @@ fn images(n: usize) -> Vec<f32> {
 }
 
 /// Gradients, then every tensor of the state, after one iteration; `given`: with chains that start from given images.
-fn results(trainer: &mut Trainer, given: bool) -> Vec<(String, Vec<f64>)> {
+fn results(trainer: &mut TrainStep, given: bool) -> Vec<(String, Vec<f64>)> {
     let (x, labels) = (images(6), [0, 1, 0, 1, 0, 1]);
     let start: Option<Vec<f32>> = given.then(|| x.iter().map(|v| -v).collect());
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: start.as_deref() };
@@ -65,7 +65,7 @@ fn results(trainer: &mut Trainer, given: bool) -> Vec<(String, Vec<f64>)> {
 }
 
 #[test]
-fn iterations_agree_with_ops_recorded_apart() {
+fn iterations_agree_with_unfused_ones() {
     let device = Device::cpu(2);
     let mut bad = false;
     for more in VARIANTS {
@@ -75,8 +75,8 @@ fn iterations_agree_with_ops_recorded_apart() {
             if given && more.iter().any(|m| m.starts_with("train.p_x_y_weight")) {
                 continue;
             }
-            let run = |apart| {
-                let options = Options { dtype, keep_gradients: true, apart };
+            let run = |unfused| {
+                let options = Options { dtype, keep_gradients: true, unfused };
                 results(&mut trainer(&device, more, options), given)
             };
             let (got, want) = (run(false), run(true));
@@ -101,8 +101,8 @@ fn iterations_agree_with_ops_recorded_apart() {
 /// in bf16, which rounds what is normalised, there is nothing.
 #[test]
 fn what_can_be_fused_is_and_nothing_else() {
-    let counts = |device: &Device, more: &[&str], apart: bool| {
-        let dump = trainer(device, more, Options { apart, ..Options::default() }).dump();
+    let counts = |device: &Device, more: &[&str], unfused: bool| {
+        let dump = trainer(device, more, Options { unfused, ..Options::default() }).dump();
         let of = |op: &str| dump.lines().filter(|l| l.split_whitespace().nth(1) == Some(op)).count();
         ["fused_conv2d", "conv2d", "bn_stats", "scale_shift_leaky"].map(of)
     };
@@ -117,21 +117,21 @@ fn what_can_be_fused_is_and_nothing_else() {
     ] {
         assert_eq!(counts(&device, more, false), want, "{more:?}");
     }
-    let apart = [0, 18, 14, 14];
-    assert_eq!(counts(&device, &[], true), apart);
-    assert_eq!(counts(&Device::cpu(1).emulating_bf16(), &[], false), apart);
+    let unfused = [0, 18, 14, 14];
+    assert_eq!(counts(&device, &[], true), unfused);
+    assert_eq!(counts(&Device::cpu(1).emulating_bf16(), &[], false), unfused);
 }
 
 /// Normalised tensors are stored nowhere: with images enough to outweigh what kernels work with, a fifth of the
 /// memory is saved and more.
 #[test]
 fn fused_programs_take_less_memory() {
-    let bytes = |apart| {
+    let bytes = |unfused| {
         let small = ["train.batch_size=64", "sampler.buffer_size=64"].map(str::to_owned);
         let config = Config::from_sources("digits", None, &small).unwrap();
-        let options = Options { apart, ..Options::default() };
-        Trainer::new(&config, &Device::cpu(1), None, options).unwrap().footprint().program_bytes
+        let options = Options { unfused, ..Options::default() };
+        TrainStep::new(&config, &Device::cpu(1), None, options).unwrap().footprint().program_bytes
     };
-    let (fused, apart) = (bytes(false), bytes(true));
-    assert!(fused < apart * 4 / 5, "{fused} and {apart} bytes");
+    let (fused, unfused) = (bytes(false), bytes(true));
+    assert!(fused < unfused * 4 / 5, "{fused} and {unfused} bytes");
 }

@@ -1,4 +1,4 @@
-//! A host that trains: its batches alone decide, and what is saved goes on bit by bit.
+//! Training by a host program: its batches alone determine the steps, and a saved trainer goes on bit by bit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use jempp::{Batch, Config, Device, Error, Model, Trainer};
@@ -26,7 +26,7 @@ fn without_data_chains_come_from_noise_and_statistics_from_training() {
     let model = alone.model().unwrap();
     assert_eq!((model.metadata["bn"].as_str(), model.metadata.get("dataset")), ("running", None));
     assert!(model.start_samples().unwrap().is_none());
-    // With data the same steps are others, as chains come from a buffer of other draws; statistics are recalibrated.
+    // With a data set the same steps differ, as the replay buffer holds other noise; statistics are recalibrated.
     let mut with = Trainer::from_toml(SMALL, 0, &device).unwrap();
     step(&mut with, 0.5, None);
     let model = with.model().unwrap();

@@ -1,13 +1,13 @@
-//! Identities of JEM++: the informative law, the Langevin program, programs that share a state, the buffer.
+//! Identities of JEM++: the informative distribution, the Langevin program, programs that share a state, the replay buffer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::rng::Stream;
 use engine::{Device, Spec, State};
 use jempp::config::{Config, Init};
 use jempp::network::Network;
-use jempp::sampling::{self, Draw, Langevin, LangevinSpec, Source};
+use jempp::sampling::{self, Langevin, LangevinSpec, RoundPlan, TrainingImages};
 use jempp::streams;
-use jempp::train::{Batch, Counters, Options, Picks, Trainer};
+use jempp::train::{Batch, BatchIndices, Counters, Options, TrainStep};
 use jempp_data::Dataset;
 use proptest::prelude::*;
 
@@ -33,7 +33,7 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
     let device = Device::cpu(2);
     let mut state = State::new();
     let seed = sampling::seed_slot(&mut state, 7).unwrap();
-    let (source, rows) = Source::new(&mut state, &set, &all, seed).unwrap();
+    let (images, rows) = TrainingImages::new(&mut state, &set, &all, seed).unwrap();
     assert!(rows.len() == 40 && (0..40).all(|row| rows.contains(&row)));
     let n = 40_000;
     for class in 0..2u16 {
@@ -48,7 +48,7 @@ fn informative_draws_have_the_mean_and_covariance_of_their_class() {
         let place = (Stream::TEST, u32::from(class));
         let spec = Spec::f32(&[1, 2, 3, 1]);
         let draws =
-            sampling::fresh(&device, &mut state, source, spec, &classes, Init::Informative, place).unwrap();
+            sampling::fresh(&device, &mut state, images, spec, &classes, Init::Informative, place).unwrap();
         let at = |i: usize, p: usize| f64::from(draws[i * 6 + p]);
         for p in 0..6 {
             let m = (0..n).map(|i| at(i, p)).sum::<f64>() / n as f64;
@@ -115,20 +115,20 @@ fn draws_follow_the_frequencies_and_the_labels() {
     let mut s = Config::preset("digits").unwrap().sampler;
     (s.reinit_freq, s.uniform_reinit_freq, s.buffer_size) = (0.2, 0.1, 1000);
     let offsets = [0, 100, 400];
-    let draw = Draw::new(&s, 20_000, 1, 5, &offsets, None);
-    assert_eq!(draw, Draw::new(&s, 20_000, 1, 5, &offsets, None));
-    assert_ne!(draw.index, Draw::new(&s, 20_000, 1, 6, &offsets, None).index);
-    let share = |k: i32| draw.kind.iter().filter(|v| **v == k).count() as f64 / 20_000.0;
-    assert!((share(1) - 0.2).abs() < 0.015 && (share(2) - 0.1).abs() < 0.015);
-    let ones = draw.class.iter().filter(|c| **c == 1).count() as f64 / 20_000.0;
-    assert!((ones - 0.75).abs() < 0.015, "class by its share in the data, {ones}");
-    assert!(draw.index.iter().all(|i| (0..1000).contains(i)));
+    let plan = RoundPlan::new(&s, 20_000, 1, 5, &offsets, None);
+    assert_eq!(plan, RoundPlan::new(&s, 20_000, 1, 5, &offsets, None));
+    assert_ne!(plan.index, RoundPlan::new(&s, 20_000, 1, 6, &offsets, None).index);
+    let fraction = |k: i32| plan.kind.iter().filter(|v| **v == k).count() as f64 / 20_000.0;
+    assert!((fraction(1) - 0.2).abs() < 0.015 && (fraction(2) - 0.1).abs() < 0.015);
+    let ones = plan.class.iter().filter(|c| **c == 1).count() as f64 / 20_000.0;
+    assert!((ones - 0.75).abs() < 0.015, "class by its frequency in the data, {ones}");
+    assert!(plan.index.iter().all(|i| (0..1000).contains(i)));
     let labels: Vec<i32> = (0..1000).map(|i| i % 2).collect();
-    let y = Draw::new(&s, 1000, 1, 5, &offsets, Some(&labels));
+    let y = RoundPlan::new(&s, 1000, 1, 5, &offsets, Some(&labels));
     assert!(y.index.iter().zip(&labels).all(|(i, l)| i / 500 == *l) && y.class == labels);
 }
 
-fn tiny_trainer(overrides: &[&str]) -> (Trainer, Dataset) {
+fn tiny_trainer(overrides: &[&str]) -> (TrainStep, Dataset) {
     let mut all = vec![
         "model.image_size=[4,4,1]",
         "model.classes=2",
@@ -143,7 +143,7 @@ fn tiny_trainer(overrides: &[&str]) -> (Trainer, Dataset) {
     let images: Vec<u8> = (0..30 * 16).map(|i| (i * 37 % 251) as u8).collect();
     let set = Dataset::new("tiny", [4, 4, 1], 2, images, (0..30).map(|i| i % 2).collect()).unwrap();
     let train: Vec<u32> = (0..30).collect();
-    let t = Trainer::new(&config, &Device::cpu(1), Some((&set, &train)), Options::default()).unwrap();
+    let t = TrainStep::new(&config, &Device::cpu(1), Some((&set, &train)), Options::default()).unwrap();
     (t, set)
 }
 
@@ -195,43 +195,43 @@ fn every_term_of_the_loss_trains() {
     }
 }
 
-/// Images picked by number are those that would be given, and augmentation does what its keys say.
+/// A step on indices is the step on the images at these indices, and augmentation follows its configuration.
 #[test]
-fn picked_images_are_augmented_as_asked() {
-    let picks = Picks { data: &[3, 29, 0, 7, 7, 12], labelled: &[5, 1, 28, 2, 0, 9] };
+fn images_by_index_are_augmented_as_configured() {
+    let indices = BatchIndices { data: &[3, 29, 0, 7, 7, 12], labelled: &[5, 1, 28, 2, 0, 9] };
     let plain = ["data.sigma=0", "data.flip=false"];
     let values = |set: &Dataset, of: &[u32]| -> Vec<f32> {
         of.iter().flat_map(|i| set.image(*i).unwrap()).map(|u| jempp_formats::pixels::value(*u)).collect()
     };
     let (mut given, set) = tiny_trainer(&plain);
-    let (x, y) = (values(&set, picks.data), values(&set, picks.labelled));
+    let (x, y) = (values(&set, indices.data), values(&set, indices.labelled));
     let batch = Batch { x_data: &x, x_labelled: &y, labels: &[1, 1, 0, 0, 0, 1], chain_start: None };
-    let (mut picked, _) = tiny_trainer(&plain);
-    let (a, b) = (given.step(&batch, 0.1).unwrap(), picked.step_on(&picks, 0.1).unwrap());
-    assert_eq!((a, given.distance(&picked, 1e-3).unwrap().0), (b, 0.0));
+    let (mut by_index, _) = tiny_trainer(&plain);
+    let (a, b) = (given.step(&batch, 0.1).unwrap(), by_index.step_on(&indices, 0.1).unwrap());
+    assert_eq!((a, given.max_difference(&by_index, 1e-3).unwrap().0), (b, 0.0));
 
-    let metrics = |keys: &[&str]| tiny_trainer(keys).0.step_on(&picks, 0.1).unwrap();
+    let metrics = |keys: &[&str]| tiny_trainer(keys).0.step_on(&indices, 0.1).unwrap();
     let noisy = metrics(&["data.sigma=0.3"]);
     let half = metrics(&["data.sigma=0.3", "data.p_x_augment=false"]);
     assert_eq!(half.log_density_data, b.log_density_data, "images for p(x) are left alone");
     assert_ne!(noisy.log_density_data, b.log_density_data);
     assert_eq!(half.ce, noisy.ce, "labelled images are not");
     assert_ne!(half.ce, b.ce);
-    for (picks, word) in [
-        (Picks { data: &[0], ..picks }, "1 data images"),
-        (Picks { labelled: &[0, 1, 2, 3, 4, 30], ..picks }, "image 30"),
+    for (indices, word) in [
+        (BatchIndices { data: &[0], ..indices }, "1 data images"),
+        (BatchIndices { labelled: &[0, 1, 2, 3, 4, 30], ..indices }, "image 30"),
     ] {
-        let e = picked.step_on(&picks, 0.1).unwrap_err();
+        let e = by_index.step_on(&indices, 0.1).unwrap_err();
         assert!(e.to_string().contains(word), "{e} lacks `{word}`");
     }
 }
 
-/// Masks are named by the iteration in the training pass and by the chain step in the chains, and by nothing else.
+/// Dropout masks are a function of the iteration in the training pass, of the chain step in the chains, and of nothing else.
 #[test]
 fn dropout_is_a_function_of_iteration_and_chain_step() {
     let x: Vec<f32> = (0..6 * 16).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
     let run = |overrides: &[&str], iteration, chain_step| {
-        // Without noise, so that nothing but dropout takes the chain step, and from given starts.
+        // Without noise, so that only dropout depends on the chain step, and from given starts.
         let all: Vec<&str> = ["sampler.noise=0"].iter().chain(overrides).copied().collect();
         let (mut t, _) = tiny_trainer(&all);
         t.set_counters(Counters { iteration, round: 0, chain_step }).unwrap();
@@ -242,16 +242,16 @@ fn dropout_is_a_function_of_iteration_and_chain_step() {
         (t.chains().unwrap(), m.loss)
     };
     for norm in ["model.norm=batch", "model.norm=none"] {
-        let thinned = |iteration, chain_step| run(&[norm, "model.dropout=0.4"], iteration, chain_step);
-        let base = thinned(5, 3);
-        assert_eq!(base, thinned(5, 3));
-        let later = thinned(6, 3);
+        let with_dropout = |iteration, chain_step| run(&[norm, "model.dropout=0.4"], iteration, chain_step);
+        let base = with_dropout(5, 3);
+        assert_eq!(base, with_dropout(5, 3));
+        let later = with_dropout(6, 3);
         assert_eq!(later.0, base.0, "the chains do not see the iteration");
         assert_ne!(later.1, base.1, "the training pass does");
-        assert_ne!(thinned(5, 4).0, base.0, "the chains see their step");
-        let whole = |iteration, chain_step| run(&[norm], iteration, chain_step);
-        assert_eq!(whole(5, 3), whole(6, 4));
-        assert_ne!(whole(5, 3).0, base.0);
+        assert_ne!(with_dropout(5, 4).0, base.0, "the chains see their step");
+        let without = |iteration, chain_step| run(&[norm], iteration, chain_step);
+        assert_eq!(without(5, 3), without(6, 4));
+        assert_ne!(without(5, 3).0, base.0);
     }
 }
 

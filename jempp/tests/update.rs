@@ -5,12 +5,12 @@ use engine::ops::pyld_step::{Args, PyldStep};
 use engine::rng::Stream;
 use engine::{DType, Device, HostTensor, Slot, Spec, State, Tape};
 use jempp::config::Config;
-use jempp::train::{Batch, Counters, Options, Trainer};
+use jempp::train::{Batch, Counters, Options, TrainStep};
 use jempp_data::Dataset;
 
 const LABELS: [i32; 6] = [0, 1, 0, 1, 0, 1];
 
-fn trainer(overrides: &[&str]) -> Trainer {
+fn trainer(overrides: &[&str]) -> TrainStep {
     let small = [
         "model.image_size=[4,4,1]",
         "model.classes=2",
@@ -23,25 +23,25 @@ fn trainer(overrides: &[&str]) -> Trainer {
     let images: Vec<u8> = (0..30 * 16).map(|i| (i * 37 % 251) as u8).collect();
     let set = Dataset::new("tiny", [4, 4, 1], 2, images, (0..30).map(|i| i % 2).collect()).unwrap();
     let train: Vec<u32> = (0..30).collect();
-    Trainer::new(&config, &Device::cpu(1), Some((&set, &train)), Options::default()).unwrap()
+    TrainStep::new(&config, &Device::cpu(1), Some((&set, &train)), Options::default()).unwrap()
 }
 
-fn step(t: &mut Trainer, lr: f64) {
+fn step(t: &mut TrainStep, lr: f64) {
     let x: Vec<f32> = (0..6 * 16).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &LABELS, chain_start: None };
     t.step(&batch, lr).unwrap();
 }
 
-fn slot(t: &Trainer, name: &str) -> Slot {
+fn slot(t: &TrainStep, name: &str) -> Slot {
     t.extra_slots().into_iter().chain(t.network().tensors()).find(|(n, _)| n == name).unwrap().1
 }
 
-fn values(t: &Trainer, name: &str) -> Vec<f32> {
+fn values(t: &TrainStep, name: &str) -> Vec<f32> {
     t.state().get::<f32>(slot(t, name)).unwrap().to_vec()
 }
 
 /// The learning rate after `done` iterations of 110, 20 an epoch.
-fn rate(t: &mut Trainer, done: u64) -> f64 {
+fn rate(t: &mut TrainStep, done: u64) -> f64 {
     t.set_counters(Counters { iteration: done, ..Counters::default() }).unwrap();
     t.learning_rate(20, 110)
 }

@@ -7,7 +7,7 @@
 use engine::Device;
 use jempp::config::Config;
 use jempp::streams;
-use jempp::train::{Options, Picks, Trainer};
+use jempp::train::{BatchIndices, Options, TrainStep};
 use jempp_data::{Dataset, Loader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -25,12 +25,12 @@ fn allocations(device: &Device, overrides: &[&str], warm: usize, n: usize) -> (u
     let images: Vec<u8> = (0..100 * pixels).map(|i| (i * 37 % 251) as u8).collect();
     let set = Dataset::new("pattern", size, 10, images, (0..100).map(|i| i % 10).collect()).unwrap();
     let train: Vec<u32> = (0..100).collect();
-    let mut trainer = Trainer::new(&config, device, Some((&set, &train)), Options::default()).unwrap();
+    let mut trainer = TrainStep::new(&config, device, Some((&set, &train)), Options::default()).unwrap();
     let loader = |stream| Loader::new(train.clone(), 16, 7, stream).unwrap();
     let (mut data, mut labelled) = (loader(streams::SHUFFLE_UNLABELLED), loader(streams::SHUFFLE_LABELLED));
     let mut iterate = |n: usize| {
         for _ in 0..n {
-            let picks = Picks { data: data.next_batch(), labelled: labelled.next_batch() };
+            let picks = BatchIndices { data: data.next_batch(), labelled: labelled.next_batch() };
             let metrics = trainer.step_on(&picks, 0.01).unwrap();
             assert!(metrics.loss.is_finite());
         }

@@ -1,4 +1,4 @@
-//! The main job, whole: three seeds of JEM++ on the digits, judged as the paper judges models.
+//! Training from end to end: three seeds of JEM++ on the digits, evaluated as in the paper.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::AtomicBool;
@@ -7,22 +7,23 @@ use jempp::checkpoint;
 use jempp::config::Config;
 use jempp::metrics::{LabelledLogits, argmax};
 use jempp::model::Model;
-use jempp::run::{Folder, Report, Session, Silent};
+use jempp::run::{Folder, Report, Silent, TrainingRun};
 
 fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
     let config = Config::from_sources("digits", None, overrides).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::create(&dir.path().join("run")).unwrap();
-    let session = Session::new(&config, &Device::cpu(0)).unwrap();
+    let session = TrainingRun::new(&config, &Device::cpu(0)).unwrap();
     let report = session.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
     (dir, report)
 }
 
-/// Share of the replay buffer with confidence above 0.9 under `judge`, and how many of each class.
-fn chains_judged(report: &Report, judge: &Model) -> (f64, Vec<usize>) {
+/// Fraction of the replay buffer that `classifier` predicts with a confidence above 0.9, and the number of chains that it
+/// predicts for each class.
+fn predicted_chains(report: &Report, classifier: &Model) -> (f64, Vec<usize>) {
     let c = checkpoint::load(&report.checkpoint).unwrap();
     let buffer = c.trainer.images("replay_buffer", [1000, 8, 8, 1]).unwrap();
-    let logits = judge.logits(&buffer).unwrap();
+    let logits = classifier.logits(&buffer).unwrap();
     let p = LabelledLogits::new(&logits, 10, &[0; 1000]).unwrap();
     let sure = p.confidences().iter().filter(|c| **c > 0.9).count();
     let mut counts = vec![0; 10];
@@ -33,13 +34,13 @@ fn chains_judged(report: &Report, judge: &Model) -> (f64, Vec<usize>) {
 #[test]
 fn three_seeds_classify_calibrate_detect_and_generate() {
     let softmax = ["seed=100", "train.p_x_weight=0"].map(str::to_owned);
-    let (_keep, judge) = train(&softmax);
-    assert!(judge.test.classification.accuracy >= 0.97, "the softmax network that judges: {judge:?}");
-    let judge = Model::load(&Device::cpu(0), &judge.folder).unwrap();
+    let (_keep, softmax) = train(&softmax);
+    assert!(softmax.test.classification.accuracy >= 0.97, "the softmax classifier: {softmax:?}");
+    let classifier = Model::load(&Device::cpu(0), &softmax.folder).unwrap();
     for seed in 0..3 {
         let (_keep, r) = train(&[format!("seed={seed}")]);
         let c = r.test.classification;
-        let (sure, counts) = chains_judged(&r, &judge);
+        let (sure, counts) = predicted_chains(&r, &classifier);
         let gap = r.gap.unwrap();
         let seconds = r.training_seconds;
         println!(
@@ -60,7 +61,7 @@ fn three_seeds_classify_calibrate_detect_and_generate() {
             r.test.detection
         );
         assert!(gap[1] <= 1.0, "seed {seed}: gap {gap:?}");
-        assert!(sure >= 0.9, "seed {seed}: only {sure} of the chains are sure");
+        assert!(sure >= 0.9, "seed {seed}: only {sure} of the chains are predicted with confidence");
         assert!(counts.iter().all(|n| *n > 0), "seed {seed}: classes of the chains {counts:?}");
     }
 }

@@ -7,7 +7,7 @@ use engine::ops::elementwise::Mul;
 use engine::ops::max_pool2d::MaxPool2d;
 use engine::ops::reduce::SumAll;
 use engine::{DType, Device, HostTensor, Spec, State, Tape, grad};
-use jempp_eval::fid::{Moments, Scoring, distance};
+use jempp_eval::fid::{FeatureSums, InceptionScoreSums, frechet_distance};
 use jempp_eval::inception::{Inception, Resize, SIDE, Variant};
 use jempp_formats::container::{Container, Tensor};
 use jempp_tests::Fixture;
@@ -144,14 +144,14 @@ fn both_networks_are_pytorchs() {
         let dict = dict(&f, name);
         let mut small = Inception::new(&device, &dict, None, 75).unwrap();
         assert_eq!(small.variant, variant);
-        let seen = small.see(&bytes("small", 2 * 75 * 75 * 3), [75, 75, 3], Resize::Torch).unwrap();
+        let seen = small.run(&bytes("small", 2 * 75 * 75 * 3), [75, 75, 3], Resize::Torch).unwrap();
         let want = |part: &str| &f.tensor(&format!("{name}.{part}")).unwrap().data;
         check(&format!("{name}, features at 75"), &wide(&seen.features), want("75.features"), NETWORK);
         let logits = with_bias(&seen.logits, &dict, variant, small.classes);
         check(&format!("{name}, logits at 75"), &logits, want("75.logits"), NETWORK);
         if variant == Variant::Fid {
             let mut large = Inception::new(&device, &dict, None, SIDE).unwrap();
-            let seen = large.see(&bytes("large", 32 * 32 * 3), [32, 32, 3], Resize::Pil).unwrap();
+            let seen = large.run(&bytes("large", 32 * 32 * 3), [32, 32, 3], Resize::Pil).unwrap();
             check("fid, features at 299", &wide(&seen.features), want("299.features"), NETWORK);
             let logits = with_bias(&seen.logits, &dict, variant, large.classes);
             check("fid, logits at 299", &logits, want("299.logits"), NETWORK);
@@ -200,17 +200,17 @@ fn distances_and_scores_are_numpys_and_scipys() {
         (0..n * d).map(|at| (product(at / d, at % d).abs() / 4.0) as f32).collect()
     };
     let of = |x: &[f32]| {
-        let mut m = Moments::new(d);
+        let mut m = FeatureSums::new(d);
         m.add(x);
         m.statistics().unwrap()
     };
     let (a, b, few) = (features("a", 300), features("b", 200), features("few", 40));
     let half: Vec<f32> = few.chunks(d).step_by(2).flatten().copied().collect();
     let pairs = [(&a, &b), (&a, &few), (&few, &half)];
-    let got: Vec<f64> = pairs.iter().map(|(a, b)| distance(&of(a), &of(b)).unwrap()).collect();
+    let got: Vec<f64> = pairs.iter().map(|(a, b)| frechet_distance(&of(a), &of(b)).unwrap()).collect();
     check("distances", &got, &f.tensor("frechet").unwrap().data, STATISTIC);
     let logits: Vec<f32> = noise("logits", 57 * 12).iter().map(|v| (8.0 * v) as f32).collect();
-    let mut scoring = Scoring::new(57, 12);
+    let mut scoring = InceptionScoreSums::new(57, 12);
     scoring.add(&logits);
     let s = scoring.score().unwrap().unwrap();
     check("score", &[s.mean, s.std], &f.tensor("score").unwrap().data, STATISTIC);
@@ -230,12 +230,12 @@ fn speed() {
         start.elapsed().as_secs_f64()
     };
     let best = (0..5)
-        .map(|_| time(&mut || drop(net.see(&images, [32, 32, 3], Resize::Pil))))
+        .map(|_| time(&mut || drop(net.run(&images, [32, 32, 3], Resize::Pil))))
         .fold(f64::MAX, f64::min);
     println!("{device:?}: {:.2} images/s, {net:?}", 16.0 / best);
     let x: Vec<f32> = noise("features", 3000 * 2048).iter().map(|v| *v as f32).collect();
-    let mut m = Moments::new(2048);
+    let mut m = FeatureSums::new(2048);
     println!("moments of 3000 images: {:.2} s", time(&mut || m.add(&x)));
     let s = m.statistics().unwrap();
-    println!("distance: {:.2} s", time(&mut || drop(distance(&s, &s))));
+    println!("distance: {:.2} s", time(&mut || drop(frechet_distance(&s, &s))));
 }

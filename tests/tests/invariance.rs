@@ -5,7 +5,7 @@ use engine::Device;
 use engine::rng::{Philox, Stream};
 use jempp::config::Config;
 use jempp::model::Model;
-use jempp::run::Session;
+use jempp::run::TrainingRun;
 
 fn config(overrides: &[&str]) -> Config {
     let small = ["sampler.buffer_size=200", "sampler.outer_steps=3"];
@@ -15,9 +15,9 @@ fn config(overrides: &[&str]) -> Config {
 
 /// Bits of every tensor of the state after `n` iterations on `threads` threads.
 fn state_after(n: usize, threads: usize, overrides: &[&str]) -> Vec<(String, u64)> {
-    let mut s = Session::new(&config(overrides), &Device::cpu(threads)).unwrap();
+    let mut s = TrainingRun::new(&config(overrides), &Device::cpu(threads)).unwrap();
     s.time_iterations(n).unwrap();
-    let state = s.trainer().state();
+    let state = s.train_step().state();
     state
         .slots()
         .filter(|(_, slot)| slot.spec.dtype == engine::DType::F32)
@@ -57,7 +57,7 @@ fn the_seed_changes_the_weights() {
 
 #[test]
 fn the_batch_around_an_image_changes_no_bit() {
-    let mut session = Session::new(&config(&[]), &Device::cpu(2)).unwrap();
+    let mut session = TrainingRun::new(&config(&[]), &Device::cpu(2)).unwrap();
     session.time_iterations(3).unwrap();
     let model: Model = session.model().unwrap();
     let mut rng = Philox::new(5, Stream::TEST, 0);
@@ -80,7 +80,7 @@ fn the_batch_around_an_image_changes_no_bit() {
 /// Several threads share one model; each result is what one thread gets.
 #[test]
 fn threads_share_a_model() {
-    let mut session = Session::new(&config(&[]), &Device::cpu(2)).unwrap();
+    let mut session = TrainingRun::new(&config(&[]), &Device::cpu(2)).unwrap();
     session.time_iterations(1).unwrap();
     let model = session.model().unwrap();
     let images = |i: u32| -> Vec<f32> {

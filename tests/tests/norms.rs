@@ -8,7 +8,7 @@ use engine::{DType, Device, HostTensor, Plan, State, Tape, Var, grad};
 use jempp::config::{Config, ModelConfig, NormKind};
 use jempp::model::Model;
 use jempp::network::{BnMode, Network, Objective};
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, TrainStep};
 use jempp_formats::container::Container;
 use jempp_tests::{Fixture, Tensor};
 
@@ -160,7 +160,7 @@ fn a_training_step_with_the_energy_head_is_that_of_pytorch() {
         c.model = model_config(NormKind::Layer, true);
         (c.train.batch_size, c.sampler.outer_steps, c.sampler.clip) = (labels.len(), 1, 0.02);
         let options = Options { dtype, keep_gradients: true, ..Options::default() };
-        let mut trainer = Trainer::new(&c, &Device::cpu(2), None, options).unwrap();
+        let mut trainer = TrainStep::new(&c, &Device::cpu(2), None, options).unwrap();
         fill(&mut trainer, |name| start(&f, "energy", name));
         let (x, chain_start) = (&images, Some(&opposite[..]));
         let m = trainer.step(&Batch { x_data: x, x_labelled: x, labels: &labels, chain_start }, 0.1).unwrap();
@@ -175,7 +175,7 @@ fn a_training_step_with_the_energy_head_is_that_of_pytorch() {
 }
 
 /// Sets all tensors but those of ActNorm.
-fn fill(trainer: &mut Trainer, values: impl Fn(&str) -> Tensor) {
+fn fill(trainer: &mut TrainStep, values: impl Fn(&str) -> Tensor) {
     let tensors: Vec<_> = trainer.network().tensors().collect();
     for (name, slot) in tensors.iter().filter(|(n, _)| !n.ends_with(".loc") && !n.ends_with(".scale")) {
         let t = values(name);
@@ -199,7 +199,7 @@ fn the_first_batch_sets_actnorm() {
             c.model = model_config(NormKind::Act, false);
             (c.train.batch_size, c.train.p_x_weight, c.sampler.outer_steps) = (labels.len(), p_x, 1);
             let options = Options { dtype, ..Options::default() };
-            let mut trainer = Trainer::new(&c, &Device::cpu(2), None, options).unwrap();
+            let mut trainer = TrainStep::new(&c, &Device::cpu(2), None, options).unwrap();
             let tensors: Vec<_> = trainer.network().tensors().collect();
             fill(&mut trainer, |name| start(&f, "act", name));
             // The images that count, and others, the wrong way round where p(x) is not trained.
@@ -207,7 +207,7 @@ fn the_first_batch_sets_actnorm() {
             let chain_start = Some(&mirrored[..]).filter(|_| p_x > 0.0);
             let batch = Batch { x_data, x_labelled, labels: &labels, chain_start };
             trainer.step(&batch, 0.0).unwrap();
-            let now = |t: &Trainer| -> Vec<Vec<f64>> {
+            let now = |t: &TrainStep| -> Vec<Vec<f64>> {
                 let read = |slot| match dtype {
                     DType::F64 => t.state().fetch::<f64>(slot).unwrap(),
                     _ => t.state().fetch::<f32>(slot).unwrap().into_iter().map(f64::from).collect(),

@@ -6,7 +6,7 @@ use engine::Device;
 use jempp::checkpoint;
 use jempp::config::ConfigBuilder;
 use jempp::model::Model;
-use jempp::run::{Folder, Report, Session, Silent};
+use jempp::run::{Folder, Report, Silent, TrainingRun};
 use jempp::train::recalibrate;
 use jempp_data::Reading;
 
@@ -24,7 +24,7 @@ fn train(preset: &str, more: &[&str]) -> (tempfile::TempDir, Report) {
     let data = jempp_data::load_with(&builder.data(), Reading::default()).unwrap();
     let config = builder.fit(data.set.size(), data.set.classes()).unwrap();
     assert_eq!((config.model.image_size, config.model.classes, config.data.flip), ([8, 8, 1], 10, false));
-    let session = Session::with_data(&config, &Device::cpu(0), data.set, data.split).unwrap();
+    let session = TrainingRun::with_data(&config, &Device::cpu(0), data.set, data.split).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::create(&dir.path().join("run")).unwrap();
     let report = session.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();

@@ -5,7 +5,7 @@ use engine::ops::reduce::SumAll;
 use engine::{DType, Device, HostTensor, Slot, Spec, Tape, grad};
 use jempp::config::Config;
 use jempp::network::{BnMode, Objective};
-use jempp::train::{Batch, Options, Trainer};
+use jempp::train::{Batch, Options, TrainStep};
 use jempp_tests::{Fixture, Tensor};
 
 fn load(name: &str) -> Fixture {
@@ -59,19 +59,19 @@ const SINGLE_AT_KINKS: Tolerance = Tolerance { all: 1e-4, kinked: 1e-2, zero: 1e
 
 struct Run<'a> {
     fixture: &'a Fixture,
-    trainer: Trainer,
+    trainer: TrainStep,
     dtype: DType,
     tolerance: Tolerance,
 }
 
-fn values(trainer: &Trainer, slot: Slot) -> Vec<f64> {
+fn values(trainer: &TrainStep, slot: Slot) -> Vec<f64> {
     match slot.spec.dtype {
         DType::F64 => trainer.state().get::<f64>(slot).unwrap().to_vec(),
         _ => trainer.state().get::<f32>(slot).unwrap().iter().map(|v| f64::from(*v)).collect(),
     }
 }
 
-fn set(trainer: &mut Trainer, slot: Slot, x: &[f64]) {
+fn set(trainer: &mut TrainStep, slot: Slot, x: &[f64]) {
     match slot.spec.dtype {
         DType::F64 => trainer.state_mut().set(slot, x).unwrap(),
         _ => trainer.state_mut().set(slot, &x.iter().map(|v| *v as f32).collect::<Vec<_>>()).unwrap(),
@@ -83,7 +83,7 @@ impl<'a> Run<'a> {
         let mut config = config(fixture);
         change(&mut config);
         let options = Options { dtype, keep_gradients: true, ..Options::default() };
-        let mut trainer = Trainer::new(&config, &Device::cpu(2), None, options).unwrap();
+        let mut trainer = TrainStep::new(&config, &Device::cpu(2), None, options).unwrap();
         let tensors: Vec<(String, Slot)> = trainer.network().tensors().collect();
         for (name, slot) in tensors {
             set(&mut trainer, slot, &get(fixture, &fixture_name("model", &name)).data);

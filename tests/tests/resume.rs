@@ -7,7 +7,7 @@ use engine::rng::{Philox, Stream};
 use jempp::Error;
 use jempp::checkpoint;
 use jempp::config::Config;
-use jempp::run::{Folder, Limits, Observer, Progress, Report, Session, Silent, latest_unfinished};
+use jempp::run::{Folder, Limits, Observer, Progress, Report, Silent, TrainingRun, latest_unfinished};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ fn overrides(more: &[&str]) -> Vec<String> {
     SMALL.iter().chain(more).map(|s| (*s).to_owned()).collect()
 }
 
-fn session(more: &[&str]) -> Session {
-    Session::new(&Config::from_sources("digits", None, &overrides(more)).unwrap(), &Device::cpu(2)).unwrap()
+fn session(more: &[&str]) -> TrainingRun {
+    TrainingRun::new(&Config::from_sources("digits", None, &overrides(more)).unwrap(), &Device::cpu(2))
+        .unwrap()
 }
 
 /// Asks for a stop once an iteration is done.
@@ -38,7 +39,7 @@ impl Observer for StopAt<'_> {
     }
 }
 
-fn until(session: Session, folder: &Folder, at: u64) -> Result<Report, Error> {
+fn until(session: TrainingRun, folder: &Folder, at: u64) -> Result<Report, Error> {
     let stop = AtomicBool::new(false);
     session.run(folder, &mut StopAt(at, &stop), &stop)
 }
@@ -62,11 +63,11 @@ fn interrupted(more: &[&str], at: &[u64]) -> (tempfile::TempDir, PathBuf) {
     assert!(matches!(until(session(more), &folder, at[0]), Err(Error::Cancelled)));
     drop(folder);
     for stop in &at[1..] {
-        let (s, folder, warnings) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+        let (s, folder, warnings) = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
         assert!(matches!(until(s, &folder, *stop), Err(Error::Cancelled)));
     }
-    let (s, folder, _) = Session::resume(&path, &Device::cpu(3), &[]).unwrap();
+    let (s, folder, _) = TrainingRun::resume(&path, &Device::cpu(3), &[]).unwrap();
     let resumed = s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
     assert_eq!(resumed.test, unbroken.test);
     let (a, b) = (last(&path), last(whole.path()));
@@ -110,10 +111,10 @@ fn a_broken_run_of_any_norm_changes_no_bit() {
         let folder = Folder::create(&path).unwrap();
         assert!(matches!(until(session(&more), &folder, 1), Err(Error::Cancelled)));
         drop(folder);
-        let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+        let (s, folder, _) = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap();
         assert!(matches!(until(s, &folder, 5), Err(Error::Cancelled)));
         drop(folder);
-        let (s, folder, _) = Session::resume(&path, &Device::cpu(3), &[]).unwrap();
+        let (s, folder, _) = TrainingRun::resume(&path, &Device::cpu(3), &[]).unwrap();
         let resumed = s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
         assert_eq!(resumed.test, unbroken.test, "{norm}");
         assert!(last(&path) == last(whole.path()), "{norm}");
@@ -132,23 +133,23 @@ fn finished_and_missing_runs_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train-001");
     drop(Folder::create(&path).unwrap());
-    let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
+    let e = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap_err();
     assert_eq!(e.exit_code(), 3, "{e}");
     assert!(latest_unfinished(dir.path()).is_err());
     let folder = Folder::open(&path).unwrap();
     assert!(until(session(&["train.max_iters=4"]), &folder, 2).is_err());
     drop(folder);
     assert_eq!(latest_unfinished(dir.path()).unwrap(), path);
-    let (s, folder, _) = Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+    let (s, folder, _) = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap();
     s.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
     drop(folder);
     assert!(latest_unfinished(dir.path()).is_err(), "a finished run is no unfinished one");
-    let e = Session::resume(&path, &Device::cpu(1), &[]).unwrap_err();
+    let e = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap_err();
     assert!(e.to_string().contains("train.epochs") && e.exit_code() == 3, "{e}");
     // More iterations than before are something to go on with; another network is not.
-    assert!(Session::resume(&path, &Device::cpu(1), &["train.max_iters=9".to_owned()]).is_ok());
+    assert!(TrainingRun::resume(&path, &Device::cpu(1), &["train.max_iters=9".to_owned()]).is_ok());
     let wider = ["train.max_iters=9", "model.widen_factor=2"].map(str::to_owned);
-    assert_eq!(Session::resume(&path, &Device::cpu(1), &wider).unwrap_err().exit_code(), 6);
+    assert_eq!(TrainingRun::resume(&path, &Device::cpu(1), &wider).unwrap_err().exit_code(), 6);
 }
 
 #[test]
@@ -173,8 +174,8 @@ fn a_run_has_one_process() {
     let path = dir.path().join("run");
     let folder = Folder::create(&path).unwrap();
     assert!(matches!(until(session(&[]), &folder, 1), Err(Error::Cancelled)));
-    let Err(e) = Session::resume(&path, &Device::cpu(1), &[]) else { panic!("two processes in one run") };
+    let Err(e) = TrainingRun::resume(&path, &Device::cpu(1), &[]) else { panic!("two processes in one run") };
     assert!(e.to_string().contains("another process") && e.exit_code() == 3, "{e}");
     drop(folder);
-    Session::resume(&path, &Device::cpu(1), &[]).unwrap();
+    TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap();
 }

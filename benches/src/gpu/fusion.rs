@@ -5,7 +5,7 @@
 use super::speed::{refused, time};
 use super::whole::fresh;
 use super::{Check, Found, Size, check, largest};
-use crate::{Error, Program, Result};
+use crate::{BenchProgram, Error, Result};
 use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Conv2dInputGrad, Geometry};
 use engine::ops::leaky_relu::LeakyReluGrad;
@@ -54,7 +54,7 @@ fn by_group(pattern: Pattern) -> bool {
 }
 
 fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: usize) -> Result<Found> {
-    let mut program = Program::new(&ours(pattern, shape, group), device)?;
+    let mut program = BenchProgram::new(&ours(pattern, shape, group), device)?;
     program.fill()?;
     let own = time(gpu, || program.run())?;
     let part = if by_group(pattern) { ConvShape { n: group, ..shape } } else { shape };
@@ -140,7 +140,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
 }
 
 /// What cuDNN should give for the first run of `part` images.
-fn results(program: &Program, pattern: Pattern, part: ConvShape) -> Result<Vec<Vec<f32>>> {
+fn results(program: &BenchProgram, pattern: Pattern, part: ConvShape) -> Result<Vec<Vec<f32>>> {
     let mut out = vec![program.output(0)?];
     let (_, len, _) =
         pattern.tensors(part, Float::F32)[pattern.tensors(part, Float::F32).len() - pattern.results()];

@@ -2,7 +2,7 @@
 
 use super::speed::{refused, time};
 use super::{Check, Found, Size, check, largest};
-use crate::{Program, Result};
+use crate::{BenchProgram, Result};
 use engine::Device;
 use engine::ops::bn_coeffs::BnCoeffs;
 use engine::ops::bn_stats::BnStats;
@@ -63,7 +63,7 @@ fn ours(shape: [usize; 4]) -> Case {
 }
 
 fn one(device: &Device, gpu: &Gpu, shape: [usize; 4], mode: Mode) -> Result<Found> {
-    let mut program = Program::new(&ours(shape), device)?;
+    let mut program = BenchProgram::new(&ours(shape), device)?;
     program.fill()?;
     program.run()?;
     let want = (0..4).map(|i| program.output(i)).collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,7 @@
 //! Bench cases on a GPU, as replayed graphs, beside copies on the device.
 
 use super::{Allowed, Check, check};
-use crate::{Error, Program, Result, cases};
+use crate::{BenchProgram, Error, Result, cases};
 use engine::{Device, Precision};
 use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
@@ -32,7 +32,7 @@ pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
             continue;
         }
         all.push(check("speed", format!("{name} {stem}: {}", case.name), || {
-            let mut program = Program::new(&case, device)?;
+            let mut program = BenchProgram::new(&case, device)?;
             program.fill()?;
             let seconds = time(gpu, || program.run())?;
             let (bytes, flops) = (program.cost.bytes as f64, program.cost.flops as f64);

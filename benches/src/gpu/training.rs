@@ -4,7 +4,7 @@ use super::{Allowed, Check, Found, check};
 use crate::Result;
 use engine::{DType, Device, Precision};
 use jempp::config::Config;
-use jempp::train::{Batch, Options, Picks, Trainer};
+use jempp::train::{Batch, BatchIndices, Options, TrainStep};
 use jempp_data::Dataset;
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
     ]
 }
 
-fn trainer(device: &Device, allowed: Allowed) -> Result<Trainer> {
+fn trainer(device: &Device, allowed: Allowed) -> Result<TrainStep> {
     let leak = if allowed.precision == Precision::F32 { "model.leak=0.2" } else { "model.leak=0.999" };
     let keys = [
         leak,
@@ -41,7 +41,7 @@ fn trainer(device: &Device, allowed: Allowed) -> Result<Trainer> {
     let images: Vec<u8> = (0..40 * 64).map(|i| (i * 37 % 251) as u8).collect();
     let set = Dataset::new("made up", [8, 8, 1], 2, images, (0..40).map(|i| i % 2).collect())?;
     let train: Vec<u32> = (0..40).collect();
-    Trainer::new(&config, device, Some((&set, &train)), Options::default())
+    TrainStep::new(&config, device, Some((&set, &train)), Options::default())
 }
 
 fn count(allowed: Allowed) -> usize {
@@ -62,9 +62,9 @@ fn steps(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
     let (mut offs, count) = (Vec::new(), count(allowed));
     for _ in 0..count {
-        gpu.adopt(&cpu)?;
+        gpu.copy_state(&cpu)?;
         let (want, got) = (cpu.step(&batch, 0.1)?, gpu.step(&batch, 0.1)?);
-        let (off, name) = gpu.distance(&cpu, allowed.floor)?;
+        let (off, name) = gpu.max_difference(&cpu, allowed.floor)?;
         offs.push((off, name, (want.loss - got.loss).abs()));
     }
     let near = offs.iter().filter(|o| o.0 < most).count();
@@ -91,7 +91,7 @@ fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
         }
         Ok::<_, crate::Error>(t)
     };
-    let (off, name) = run()?.distance(&run()?, allowed.floor)?;
+    let (off, name) = run()?.max_difference(&run()?, allowed.floor)?;
     if off != 0.0 {
         return Ok(Err(format!("{name} differs by {off:.1e}")));
     }
@@ -105,9 +105,9 @@ fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let (mut replayed, mut plain) = (trainer(gpu, allowed)?, trainer(&watched, allowed)?);
     for i in 0..4 {
         let rows: Vec<u32> = (0..16).map(|k| (7 * k + 3 * i) % 40).collect();
-        let picks = Picks { data: &rows, labelled: &rows };
+        let picks = BatchIndices { data: &rows, labelled: &rows };
         let (got, want) = (replayed.step_on(&picks, 0.1)?, plain.step_on(&picks, 0.1)?);
-        let (off, name) = replayed.distance(&plain, 1e-3)?;
+        let (off, name) = replayed.max_difference(&plain, 1e-3)?;
         if off != 0.0 || got != want {
             return Ok(Err(format!("iteration {i}: {name} differs by {off:.1e} from plain launches")));
         }

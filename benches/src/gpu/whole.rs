@@ -4,8 +4,8 @@ use super::{Check, Found, Size, check};
 use crate::{Error, Result};
 use engine::{Debugging, Device, Precision};
 use jempp::config::{Config, with_advice};
-use jempp::run::Session;
-use jempp_bench::{synthetic_session, train_step};
+use jempp::run::TrainingRun;
+use jempp_bench::{synthetic_run, train_step};
 use serde_json::json;
 
 /// How products are formed: `--precision` of the command line.
@@ -50,7 +50,7 @@ pub(super) fn fresh(device: &Device, precision: Precision) -> Result<Device> {
 }
 
 /// Batch 64, M = 10, N = 5, CIFAR's sizes; for a made-up device much smaller.
-pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<Session> {
+pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<TrainingRun> {
     let mut keys = vec![
         format!("model.depth={}", network.depth),
         format!("model.widen_factor={}", network.widen),
@@ -64,7 +64,7 @@ pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<
         keys.extend(small.map(str::to_owned));
     }
     let config = Config::from_sources("jempp", None, &keys)?;
-    synthetic_session(&config, device).map_err(|e| with_advice(e, &config))
+    synthetic_run(&config, device).map_err(|e| with_advice(e, &config))
 }
 
 fn one(device: &Device, network: &Network, precision: &str, how: Precision, size: Size) -> Result<Found> {
@@ -77,7 +77,7 @@ fn one(device: &Device, network: &Network, precision: &str, how: Precision, size
     let t = train_step(&mut session, warmup, iterations)?;
     // The pool keeps what programs and libraries ever had, so the difference now is the peak.
     let used = before.saturating_sub(free()?);
-    let config = session.trainer().config();
+    let config = session.train_step().config();
     let text = format!(
         "{:.2} ms, {:.1} TFLOP/s, {:.0} images/s, {:.2} GiB at most ({:.2} of state, {:.2} of programs)",
         t.median_s * 1e3,

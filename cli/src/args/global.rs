@@ -7,9 +7,9 @@ use clap::{ArgAction, Args, ValueEnum};
 #[derive(Args, Debug)]
 #[command(next_help_heading = GLOBAL)]
 pub struct Global {
-    /// Device: auto (the CPU), cpu or cuda:N
+    /// auto (the CPU), cpu or cuda:N
     ///
-    /// GPU support has so far been tested by emulation only, so auto is the CPU and a GPU must be named. `jempp-cli
+    /// Where to compute. GPU support has so far been tested by emulation only, so auto is the CPU and a GPU must be named. `jempp-cli
     /// devices` lists what is available.
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,

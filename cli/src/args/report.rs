@@ -23,7 +23,7 @@ pub struct Report {
     /// Required for several runs. The default replaces a report.html that is already there.
     #[arg(short, long, value_name = "FILE.html")]
     pub output: Option<PathBuf>,
-    /// Print the numbers as one JSON array instead of writing a page
+    /// Print one JSON array instead of writing a page
     #[arg(long)]
     pub json: bool,
 }

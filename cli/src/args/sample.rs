@@ -49,7 +49,9 @@ pub struct Sample {
     #[arg(long, value_enum, default_value_t = StartName::Informative, help_heading = SAMPLING)]
     #[arg(hide_possible_values = true)]
     pub start: StartName,
-    /// Langevin steps, one gradient each [default: as in training]
+    /// Langevin steps [default: as in training]
+    ///
+    /// Outer steps: each takes one gradient evaluation per chain.
     #[arg(long, value_name = "N", help_heading = SAMPLING)]
     pub steps: Option<u32>,
     /// Inner steps per gradient [default: as in training]
@@ -58,10 +60,14 @@ pub struct Sample {
     /// Size of an inner step [default: as in training]
     #[arg(long, value_name = "SIZE", help_heading = SAMPLING)]
     pub step_size: Option<f64>,
-    /// Gradient component bound; 0: none [default: as in training]
+    /// Gradient bound; 0: none [default: as in training]
+    ///
+    /// Each component of the gradient is clipped to ± this.
     #[arg(long, value_name = "BOUND", help_heading = SAMPLING)]
     pub clip: Option<f64>,
-    /// Noise std. dev. after inner steps [default: as in training]
+    /// Std. dev. of noise [default: as in training]
+    ///
+    /// Gaussian noise, added after the inner steps.
     #[arg(long, value_name = "STD", help_heading = SAMPLING)]
     pub noise: Option<f64>,
     /// Write a grid of the images (a new file)
@@ -75,7 +81,7 @@ pub struct Sample {
     /// Write an animation of the chains (a new file)
     #[arg(long, value_name = "FILE.gif", help_heading = OUTPUT)]
     pub gif: Option<PathBuf>,
-    /// Steps between frames [default: at most 51 frames in all]
+    /// Steps between frames [default: at most 51 frames]
     #[arg(long, value_name = "N", requires = "gif", help_heading = OUTPUT)]
     pub gif_every: Option<u32>,
 }

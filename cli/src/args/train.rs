@@ -39,7 +39,9 @@ pub struct Train {
         conflicts_with_all = ["config", "out", "dry_run", "print_config"]
     )]
     pub resume: Option<PathBuf>,
-    /// Stop after this time (90s, 15m, 2h), evaluate and save
+    /// Stop after this time (90s, 15m, 2h) and save
+    ///
+    /// The model is evaluated, too.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_time: Option<Duration>,
     /// Run at most N iterations per epoch

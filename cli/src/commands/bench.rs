@@ -6,7 +6,7 @@ use crate::progress::StepProgress;
 use jempp::config::{Config, with_advice};
 use jempp::{Error, Result};
 use jempp_bench::{
-    Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_session, train_step,
+    Ceiling, NodeTiming, Row, StepTiming, profile, render, rows, sample_step, synthetic_run, train_step,
 };
 use serde_json::json;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn time_ops(global: &Global, a: &Ops) -> Result<()> {
     let device = global.device()?;
     let filter = a.filter.as_deref().or(a.only.as_deref());
     if jempp_bench::cases(filter).is_empty() {
-        let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(stem, _)| stem).collect();
+        let ops: Vec<&str> = jempp::engine::ops::registry().into_iter().map(|(op, _)| op).collect();
         let filter = filter.unwrap_or_default();
         return Err(Error::Config(format!("no benchmark case matches `{filter}`; ops: {}", ops.join(", "))));
     }
@@ -84,10 +84,10 @@ fn time_sample_step(global: &Global, a: &SampleStep) -> Result<()> {
 
 fn time_train_step(global: &Global, a: &TrainStep) -> Result<()> {
     let config = bench_config(global, a.config.as_deref(), &a.overrides)?;
-    let session = synthetic_session(&config, &global.device()?);
+    let session = synthetic_run(&config, &global.device()?);
     let mut session = session.map_err(|e| with_advice(e, &config))?;
     if a.print_plan {
-        let plan = session.trainer().dump();
+        let plan = session.train_step().dump();
         if a.json { eprintln!("{plan}") } else { print(&plan)? }
     }
     let timing = train_step(&mut session, a.warmup, a.iters)?;

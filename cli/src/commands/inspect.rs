@@ -4,7 +4,7 @@ use super::{bytes, json, print};
 use crate::args::{Global, Inspect};
 use jempp::Result;
 use jempp::config::NormKind;
-use jempp::evaluation::Judgement;
+use jempp::evaluation::Evaluation;
 use jempp::inspect::{Inspection, inspect};
 use serde_json::Value;
 use std::fmt::Display;
@@ -89,16 +89,16 @@ fn text(i: &Inspection, all: bool) -> String {
 }
 
 fn metrics(out: &mut String, i: &Inspection) {
-    let judgement = i.metrics.clone().and_then(|m| serde_json::from_value::<Judgement>(m).ok());
-    let Some(j) = judgement else {
+    let evaluation = i.metrics.clone().and_then(|m| serde_json::from_value::<Evaluation>(m).ok());
+    let Some(e) = evaluation else {
         line(out, "metrics", "none: not evaluated yet");
         return;
     };
-    let c = j.classification;
+    let c = e.classification;
     let text =
         format!("accuracy {:.4}, ECE {:.4}, NLL {:.4} on {} test images", c.accuracy, c.ece, c.nll, c.n);
     line(out, "metrics", text);
-    for d in j.detection {
+    for d in e.detection {
         let text = format!("AUROC of log p(x) {:.4} against {}", d.auroc_log_density, d.against);
         line(out, "", text);
     }

@@ -10,7 +10,6 @@ pub mod man;
 pub mod predict;
 pub mod report;
 pub mod sample;
-mod sample_job;
 pub mod train;
 
 use crate::args::Global;

@@ -1,11 +1,13 @@
 //! `jempp-cli sample`.
 
-use super::sample_job::{ChainStart, Conditioning, SampleJob, Sampled, SamplerOverrides, write_npz};
 use super::{check_output, print};
 use crate::args::{Global, Sample, StartName};
 use crate::progress::StepProgress;
 use jempp::model::Model;
 use jempp::{Error, Result};
+use jempp_eval::sampling::{
+    Animation, ChainStart, Conditioning, SampleJob, Sampled, SamplerOverrides, write_npz,
+};
 use jempp_formats::grid::{save_animation, save_grid};
 use std::path::{Path, PathBuf};
 
@@ -46,7 +48,7 @@ pub fn run(global: &Global, a: &Sample) -> Result<()> {
         conditioning: conditioning(a, model.network().config.classes)?,
         start: a.start.into(),
         overrides: overrides(global, a),
-        animate: a.gif.as_ref().map(|_| a.gif_every),
+        animate: a.gif.as_ref().map_or(Animation::None, |_| Animation::Every(a.gif_every)),
     };
     let mut bar = StepProgress::new(global, "sampling");
     let sampled = job.run(&mut |done, total| {

@@ -6,7 +6,7 @@ use crate::progress::{StepProgress, TrainProgress, note};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, ConfigBuilder, with_advice};
 use jempp::devices::{keep_choices, recall_choices};
-use jempp::run::{Folder, Limits, Observer, Outline, Report, Session, latest_unfinished};
+use jempp::run::{Folder, Limits, Observer, Outline, Report, TrainingRun, latest_unfinished};
 use jempp::{Error, Result};
 use jempp_data::{Loaded, Origin, Reading, load_with};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -30,7 +30,7 @@ pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
         return Err(Error::Exists(out.to_path_buf()));
     }
     let (config, data) = load(global, builder)?;
-    let session = Session::with_data(&config, &device, data.set, data.split);
+    let session = TrainingRun::with_data(&config, &device, data.set, data.split);
     let mut session = session.map_err(|e| with_advice(e, &config))?;
     session.limit(&limits(a));
     if a.dry_run {
@@ -72,7 +72,7 @@ fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
         if run == Path::new("auto") { latest_unfinished(Path::new("runs"))? } else { run.to_path_buf() };
     let device = global.device()?;
     recall_choices(&device, &run);
-    let (mut session, folder, warnings) = Session::resume(&run, &device, &a.overrides)?;
+    let (mut session, folder, warnings) = TrainingRun::resume(&run, &device, &a.overrides)?;
     session.limit(&limits(a));
     train(global, a, session, &folder, &warnings)
 }
@@ -80,12 +80,12 @@ fn resume(global: &Global, a: &Train, run: &Path) -> Result<ExitCode> {
 fn train(
     global: &Global,
     a: &Train,
-    session: Session,
+    session: TrainingRun,
     folder: &Folder,
     warnings: &[String],
 ) -> Result<ExitCode> {
     let stop = StopFlag::on_signals()?;
-    let device = session.trainer().device().clone();
+    let device = session.train_step().device().clone();
     keep_choices(&device, folder.path())?;
     let mut progress = TrainProgress::new(global, folder);
     warnings.iter().for_each(|w| progress.warn(w));

@@ -1,4 +1,4 @@
-//! What a run writes for TensorBoard. That TensorBoard reads it is for `tests/interop/check_tensorboard.py`.
+//! Event files for TensorBoard. `tests/interop/check_tensorboard.py` tests that TensorBoard reads them.
 
 use super::{Place, TINY};
 use std::fs;
@@ -27,7 +27,7 @@ fn named(records: &[Vec<u8>], tag: &str) -> usize {
     records.iter().filter(|r| r.windows(tag.len()).any(|w| w == tag.as_bytes())).count()
 }
 
-/// A run of four iterations, two an epoch, each with a checkpoint.
+/// A run of four iterations, two per epoch, with a checkpoint after each epoch.
 const SHORT: &[&str] = &[
     "train.batch_size=700",
     "sampler.outer_steps=1",
@@ -45,7 +45,7 @@ fn a_run_and_its_continuation_have_a_file_each() {
     assert_eq!(first.len(), 1);
     let events = records(&first[0]);
     assert!(named(&events[..1], "brain.Event:2") == 1);
-    // Iterations 1 and 4, the first and the last; pictures of two epochs and by class; histograms once and at the end.
+    // Scalars of the first and the last iteration; images of two epochs and by class; histograms once and at the end.
     for (tag, n) in
         [("train/loss", 2), ("chains_by_class", 1), ("log_density_of/data", 2), ("test/accuracy", 1)]
     {
@@ -62,7 +62,7 @@ fn a_run_and_its_continuation_have_a_file_each() {
 }
 
 #[test]
-fn it_can_be_done_without_and_its_failure_is_a_warning() {
+fn event_files_can_be_disabled_and_failures_are_warnings() {
     let place = Place::empty();
     place.run(&[&["train", "-q", "--out", "off", "train.tensorboard=false"], TINY].concat()).ok();
     assert!(!place.path().join("off/tb").exists());

@@ -1,4 +1,4 @@
-//! `convert`, and published checkpoints wherever a model is named.
+//! `convert`, and published checkpoints given to other commands.
 
 use super::Place;
 use jempp_formats::npz::{Array, write};
@@ -9,7 +9,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
 }
 
-/// A place with the published checkpoints as `zip.pt` and `old.pt`, and two images as `x.npz`.
+/// A folder with published checkpoints `zip.pt` and `old.pt`, and two images in `x.npz`.
 fn place() -> Place {
     let place = Place::empty();
     fs::copy(fixture("wrn10_1_official.pt"), place.path().join("zip.pt")).unwrap();
@@ -20,7 +20,7 @@ fn place() -> Place {
 }
 
 #[test]
-fn published_checkpoints_serve_as_they_are_and_converted() {
+fn published_checkpoints_work_directly_and_converted() {
     let place = place();
     place.run(&["convert", "zip.pt", "model.safetensors"]).ok();
     place.run(&["convert", "model.safetensors", "back.pth"]).ok();
@@ -31,7 +31,7 @@ fn published_checkpoints_serve_as_they_are_and_converted() {
     for model in ["old.pt", "model.safetensors", "back.pth", "noname"] {
         assert_eq!(predict(model), want, "{model}");
     }
-    // Chains go on from the replay buffer; there are no draws to start others from.
+    // Chains can be continued from the replay buffer, but the model has no start samples for new ones.
     for model in ["zip.pt", "model.safetensors"] {
         let npz = format!("{model}.npz");
         let sample = ["sample", "-m", model, "--n", "4", "--steps", "1"];
@@ -59,7 +59,7 @@ fn published_checkpoints_serve_as_they_are_and_converted() {
 }
 
 #[test]
-fn own_models_go_out_and_come_back() {
+fn own_models_round_trip() {
     let place = Place::empty();
     place.train("run");
     for out in ["run.pt", "run.onnx", "run.safetensors"] {
@@ -71,7 +71,7 @@ fn own_models_go_out_and_come_back() {
     let predict = |model: &str| place.run(&["predict", "-m", model, "-i", "x.npz"]).ok();
     assert_eq!(predict("run.pt"), predict("run"));
     assert_eq!(predict("run.safetensors"), predict("run"));
-    // A file that keeps what is known of the model, and one that cannot.
+    // safetensors keeps the model's metadata, the PyTorch format cannot.
     let steps = |model: &str| place.run(&["inspect", model, "--json"]).json()["step"].as_u64();
     assert_eq!((steps("run.safetensors"), steps("run.pt")), (Some(3), None));
     let recipe = place.run(&["inspect", "run"]).ok();
@@ -79,7 +79,7 @@ fn own_models_go_out_and_come_back() {
     let said = place.run(&["convert", "run.pt", "new.safetensors", "--recalibrate", "digits"]);
     assert!(said.err.contains("1408 training images of digits"), "{}", said.err);
     assert_eq!(place.run(&["inspect", "new.safetensors", "--json"]).json()["bn"], "recalibrated");
-    // The run's own statistics are those of the same images, in batches half as large.
+    // The run's own statistics are of the same images, in batches of half the size.
     let number = |model: &str| -> f64 {
         let line: serde_json::Value = serde_json::from_str(&predict(model)).unwrap();
         line["log_density"].as_f64().unwrap()
@@ -88,7 +88,7 @@ fn own_models_go_out_and_come_back() {
 }
 
 #[test]
-fn nothing_is_replaced_unless_asked_and_nonsense_is_3() {
+fn files_are_only_replaced_on_request_and_bad_options_are_3() {
     let place = place();
     let convert = |args: &[&str]| place.run(&[&["convert"], args].concat());
     fs::write(place.path().join("mine.onnx"), "mine").unwrap();
@@ -142,7 +142,7 @@ fn published_means_and_covariances_start_chains() {
     let place = Place::empty();
     place.train("run");
     place.run(&["convert", "run", "run.pt"]).ok();
-    // 64 values a class would need a file of its own: the small ones do not fit, and it is said how.
+    // Means and covariances of another image size do not fit; the message says why.
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../jempp/tests/torch");
     let [mean, cov] = ["mean.pt", "cov.pt"].map(|n| data.join(n).display().to_string());
     let err = place.run(&["convert", "run.pt", "a.safetensors", "--mean", &mean, "--cov", &cov]).fails(3);

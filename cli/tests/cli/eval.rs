@@ -1,4 +1,4 @@
-//! Judging a model, and the report.
+//! `eval`, and the report.
 
 use super::{Done, Place, TINY};
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn trained(name: &str) -> Place {
 const ATTACK: &[&str] = &["--norm", "linf", "--epsilon", "0.02,0.3", "--steps", "3"];
 
 #[test]
-fn numbers_are_whole_repeatable_and_in_range() {
+fn numbers_are_complete_repeatable_and_in_range() {
     let place = trained("run");
     let eval = |args: &[&str]| place.run(&[&["eval"], args, &["--model", "run", "--json"]].concat());
     let c = eval(&["calibration"]).json();
@@ -32,11 +32,19 @@ fn numbers_are_whole_repeatable_and_in_range() {
     assert_eq!(sets.len(), 7);
     assert_eq!(o, eval(&["ood", "-n", "150", "--ood-data", "digits", "--threads", "1"]).json());
     assert_eq!(o["against"][1]["scores"].as_array().unwrap().len(), 3);
+    // The outlier sets that `eval accuracy` and the end of a training run evaluate are two of those of `eval ood`.
+    let o = eval(&["ood", "--no-gradient"]).json();
+    for small in plain["detection"].as_array().unwrap() {
+        let mut sets = o["against"].as_array().unwrap().iter();
+        let scores = &sets.find(|a| a["set"] == small["against"]).unwrap()["scores"];
+        assert_eq!(scores[0]["separation"]["auroc"]["value"], small["auroc_log_density"]);
+        assert_eq!(scores[1]["separation"]["auroc"]["value"], small["auroc_max_probability"]);
+    }
     let a = eval(&[&["attack", "-n", "70"], ATTACK].concat()).json();
     let of = |i: usize, key: &str| a[0]["points"][i][key]["value"].as_f64().unwrap();
     assert!(of(1, "white_box") <= of(0, "white_box") && of(0, "white_box") <= of(0, "cross_entropy"));
     assert_eq!(a[0]["points"][0]["transfer"], Value::Null);
-    // Of noise the published scripts add: other numbers, another protocol.
+    // With noise, as the published scripts add it, the numbers and the protocol differ.
     let noisy = eval(&["calibration", "--noise", "0.3"]).json();
     assert_ne!(noisy["plain"]["nll"], c["plain"]["nll"]);
     assert_eq!(noisy["protocol"]["noise"], 0.3);
@@ -66,7 +74,7 @@ fn thresholds_are_stored_and_predictions_follow_them() {
     npz.ok();
     let mut npz = jempp_formats::npz::Npz::open(&place.path().join("x.npz")).unwrap();
     assert_eq!(npz.f32("ood_p_value").unwrap().0, [1]);
-    // Without validation images there is nothing to fit on, and nothing to decide by.
+    // Without validation images there are no thresholds.
     place.train("none");
     assert_eq!(place.run(&["predict", "-m", "none", "-i", "x.png"]).json()["abstain"], Value::Null);
     let e = place.run(&["eval", "thresholds", "--model", "none"]).fails(3);
@@ -74,7 +82,7 @@ fn thresholds_are_stored_and_predictions_follow_them() {
 }
 
 #[test]
-fn everything_goes_on_one_page_and_finished_parts_are_kept() {
+fn eval_all_writes_one_page_and_keeps_finished_parts() {
     let place = trained("run");
     let all = |more: &[&str]| -> Done {
         place.run(&[&["eval", "all", "--model", "run", "-n", "90", "--attack-n", "10"], more].concat())
@@ -92,10 +100,10 @@ fn everything_goes_on_one_page_and_finished_parts_are_kept() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    // Nothing is fetched: the only address is the name of SVG's language.
+    // The page fetches nothing: the only address is SVG's namespace.
     let addresses = page.matches("http").count();
     assert!(!page.contains("<script") && addresses == page.matches("http://www.w3.org/2000/svg").count());
-    // A part that was finished is used again: one that has been tampered with shows.
+    // Finished parts are reused: tampering with one changes the summary.
     let summary = || all(&["--json"]).json();
     let (first, parts) = (summary(), place.path().join("run/eval/parts"));
     let name = parts.join("attack-l2-03-0000.json");
@@ -111,19 +119,19 @@ fn everything_goes_on_one_page_and_finished_parts_are_kept() {
     std::fs::remove_file(place.path().join("run/eval/fresh.png")).unwrap();
     assert_eq!(summary(), first);
     assert!(place.path().join("run/eval/fresh.png").is_file());
-    // Other runs beside it: one that was judged, one that was not.
+    // Two runs side by side: one that was evaluated, one that was not.
     place.train("other");
     let e = place.run(&["report", "run", "other"]).fails(3);
     assert!(e.contains("-o FILE.html"), "{e}");
     place.run(&["report", "run", "other", "-o", "both.html"]).ok();
     let both = std::fs::read_to_string(place.path().join("both.html")).unwrap();
-    assert!(both.contains("Side by side") && both.contains("Not judged yet"));
+    assert!(both.contains("Side by side") && both.contains("Not evaluated yet"));
     let numbers = place.run(&["report", "run", "other", "--json"]).json();
     assert_eq!((&numbers[0]["summary"], &numbers[1]["summary"]), (&first, &Value::Null));
 }
 
 #[test]
-fn a_model_that_saw_other_things_is_judged_by_transfer() {
+fn adversarial_examples_are_transferred_from_another_model() {
     let place = trained("run");
     let keys = ["preset=digits", "train.p_x_weight=0", "train.adversary=linf", "train.adversary_steps=2"];
     place.run(&[&["train", "-q", "--out", "pgd"], &keys[..], TINY].concat()).ok();
@@ -135,20 +143,21 @@ fn a_model_that_saw_other_things_is_judged_by_transfer() {
 }
 
 #[test]
-fn bad_questions_are_refused() {
+fn invalid_options_are_refused() {
     let place = trained("run");
     let fails = |args: &[&str]| place.run(&[&["eval"], args, &["--model", "run"]].concat()).fails(3);
     for (args, part) in [
         (&["attack", "--epsilon", "0.1"][..], "--norm"),
-        (&["attack", "--norm", "l2", "--epsilon", "0.5,0.1"], "must rise"),
+        (&["attack", "--norm", "l2", "--epsilon", "0.5,0.1"], "must increase"),
         (&["attack", "--norm", "l2", "--epsilon=-1"], "above 0"),
-        (&["attack", "--norm", "linf", "--steps", "0"], "must be above 0"),
+        (&["attack", "--norm", "linf", "--steps", "0"], "at least 1"),
+        (&["attack", "--norm", "linf", "--step-size", "0"], "must be above 0"),
         (&["attack", "--restarts", "0"], "restarts"),
         (&["attack", "--transfer-from", "nowhere"], "there is no model"),
         (&["calibration", "--noise=-1"], "noise of -1"),
         (&["calibration", "--noise", "NaN"], "noise of NaN"),
         (&["calibration", "--bins", "0"], "--bins 0"),
-        (&["calibration", "-n", "0"], "no image"),
+        (&["calibration", "-n", "0"], "0 images"),
         (&["ood", "--ood-data", "nowhere"], "nowhere"),
         (&["thresholds", "--alpha", "0"], "between 0 and 1"),
         (&["thresholds", "--alpha", "0.001"], "2000 are needed"),

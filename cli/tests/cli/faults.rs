@@ -1,4 +1,4 @@
-//! Missing, damaged and unsuitable files, outputs that exist, divergence, a full disk.
+//! Missing, damaged and unsuitable files, existing output files, divergence, a full disk.
 
 use super::{Place, TINY};
 use jempp_formats::npz::{Array, write};
@@ -119,7 +119,7 @@ fn divergence_is_5_with_advice_and_the_last_checkpoint() {
         err.contains("beyond 1.0e-9") && err.contains("What helps") && err.contains("No checkpoint"),
         "{err}"
     );
-    // Two iterations an epoch: the first has a checkpoint, the second blows up.
+    // Two iterations per epoch: the first epoch ends with a checkpoint, the second diverges.
     let wild = ["train.batch_size=700", "sampler.outer_steps=1", "sampler.buffer_size=100", "train.lr=1e4"];
     let limits =
         ["train.loss_limit=1e3", "train.checkpoint_every=1", "train.epochs=4", "train.sample_every=0"];

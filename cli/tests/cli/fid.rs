@@ -1,4 +1,4 @@
-//! FID and Inception score, by weights that are noise.
+//! FID and Inception score, with random weights.
 
 use super::Place;
 use serde_json::{Map, Value};
@@ -41,7 +41,7 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
     assert!(text.contains("not computed for fewer than 10 images") && text.contains("bilinear"), "{text}");
     let page = std::fs::read_to_string(place.path().join("run/report.html")).unwrap();
     assert!(page.contains("FID and Inception score"));
-    // Finished portions are not made again.
+    // Finished portions are not computed again.
     let part = place.path().join("run/eval/parts/inception-samples-0000.safetensors");
     let made = || std::fs::metadata(&part).unwrap().modified().unwrap();
     let before = made();
@@ -66,7 +66,7 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
 }
 
 #[test]
-fn what_is_no_inception_is_refused() {
+fn files_that_are_not_inception_weights_are_refused() {
     let place = Place::empty();
     place.train("run");
     let eval = |args: &[&str]| place.run(&[&["eval", "fid", "--model", "run"], args].concat());

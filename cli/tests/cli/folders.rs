@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
 
-/// Overrides that make a training of a small folder short.
+/// Overrides for a short training run on a small folder.
 const SHORT: &[&str] =
     &["train.batch_size=8", "train.max_iters=2", "train.energy_l2=0.1", "train.sample_every=0"];
 
@@ -49,7 +49,7 @@ fn sizes_and_classes_come_from_the_data() {
         place.run(&["eval", "accuracy", "-m", "run", "--split", "valid"]).ok().contains("valid images (4)")
     );
     place.run(&["train", "-q", "--resume", "run", "train.max_iters=3"]).ok();
-    // What is printed is what would run, and runs by itself.
+    // The configuration printed is complete: it can be run as it is.
     let text = train(&place, &["--print-config", "-q"]).ok();
     assert!(text.contains("image_size = [12, 8, 3]") && text.contains("classes = 3"), "{text}");
     fs::write(place.path().join("run.toml"), text).unwrap();
@@ -95,7 +95,7 @@ fn a_cache_is_replaced_with_one_warning_when_files_change() {
 }
 
 #[test]
-fn what_does_not_fit_is_3_and_says_what_to_set() {
+fn unsuitable_settings_are_3_and_say_what_to_set() {
     let place = place();
     for (args, words) in [
         (&["model.classes=4"][..], &["`set` has 3 classes", "set model.classes=3"][..]),

@@ -1,4 +1,4 @@
-//! Training on a made-up GPU: what there is too little memory for, and what a run keeps of its device.
+//! Training on an emulated GPU: too little memory, and the algorithm choices that a run keeps.
 
 #[path = "../../../kernels/tests/fake/mod.rs"]
 mod fake;
@@ -16,7 +16,7 @@ const TINY: &[&str] = &[
     "eval.recalibration_batches=1",
 ];
 
-/// Runs `jempp-cli` with a device that has `memory` bytes; `None` where it cannot be made up.
+/// Runs `jempp-cli` with an emulated GPU of `memory` bytes; `None` if there is no emulation on this machine.
 fn on_a_gpu(place: &Place, memory: usize, args: &[&str]) -> Option<Done> {
     let folder = fake::gpu(Path::new(env!("CARGO_TARGET_TMPDIR")), fake::With::Libraries)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
@@ -41,7 +41,7 @@ fn too_little_memory_is_4_with_a_batch_that_fits() {
     let (_, rest) = err.split_once("train.batch_size=").unwrap();
     let fits = rest.split_whitespace().next().unwrap();
     assert!((8..64).contains(&fits.parse::<usize>().unwrap()), "{err}");
-    // The advice is good, and the outline says so before anything is launched for long.
+    // The suggested batch size works, and --dry-run says so.
     let batch = format!("train.batch_size={fits}");
     let args = ["train", "--dry-run", &batch, "sampler.outer_steps=1"];
     let out = on_a_gpu(&place, 40_000_000, &args).unwrap().ok();
@@ -55,7 +55,7 @@ fn choices(place: &Place) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_run_keeps_what_was_measured_and_goes_on_with_it() {
+fn a_run_keeps_its_algorithm_choices_and_resumes_with_them() {
     let place = Place::empty();
     let args = [&["train", "-q", "--out", "run"], TINY].concat();
     let Some(done) = on_a_gpu(&place, 1 << 30, &args) else { return };
@@ -63,7 +63,7 @@ fn a_run_keeps_what_was_measured_and_goes_on_with_it() {
     let mut kept = choices(&place);
     let first = kept.keys().find(|q| q.contains("Output")).unwrap().clone();
     assert!(kept.len() > 10 && kept[&first] == "IMPLICIT_PRECOMP_GEMM FMA", "{kept:?}");
-    // Another choice, as another device might have made it: the run goes on with that.
+    // With another choice in the file, as another device might have made it, the run continues with that.
     kept.insert(first.clone(), "IMPLICIT_GEMM FMA".to_owned());
     std::fs::write(place.path().join("run/gpu_choices.json"), serde_json::to_string(&kept).unwrap()).unwrap();
     on_a_gpu(&place, 1 << 30, &["train", "-q", "--resume", "run", "train.max_iters=2"]).unwrap().ok();

@@ -1,6 +1,6 @@
-//! `jempp-cli` as its users meet it: what it prints, writes and returns.
+//! End-to-end tests of `jempp-cli`: what it prints, what it writes, and its exit codes.
 //!
-//! Invariant: every test works in a folder of its own that is gone afterwards, and none depends on where it runs.
+//! Invariant: every test works in a temporary folder of its own and does not depend on the current folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod board;
@@ -19,19 +19,19 @@ use serde_json::Value;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A training of a few milliseconds.
+/// Overrides for a training run of a few milliseconds.
 pub const TINY: &[&str] =
     &["train.max_iters=3", "train.batch_size=32", "sampler.buffer_size=100", "sampler.outer_steps=2"];
 
-/// A folder to work in.
+/// A temporary folder to work in.
 pub struct Place {
     dir: TempDir,
     cache: TempDir,
 }
 
-/// What a command did.
+/// The outcome of a command.
 pub struct Done {
-    /// Exit code; −1 where a signal ended it.
+    /// Exit code; −1 if a signal ended it.
     pub code: i32,
     /// Standard output.
     pub out: String,
@@ -40,20 +40,20 @@ pub struct Done {
 }
 
 impl Done {
-    /// The standard output of a command that must have gone well.
+    /// The standard output of a command that must have succeeded.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out
     }
 
-    /// The standard error of a command that must have failed with `code` without a result.
+    /// The standard error of a command that must have failed with exit code `code`.
     pub fn fails(self, code: i32) -> String {
         assert_eq!(self.code, code, "{}{}", self.out, self.err);
         assert!(!self.err.contains("panicked"), "{}", self.err);
         self.err
     }
 
-    /// The one line of JSON that must be all of the output.
+    /// The standard output, which must be a single line of JSON.
     pub fn json(self) -> Value {
         let out = self.ok();
         assert_eq!(out.lines().count(), 1, "{out}");
@@ -62,27 +62,27 @@ impl Done {
 }
 
 impl Place {
-    /// A new one.
+    /// A new, empty folder.
     pub fn empty() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), cache: tempfile::tempdir().unwrap() }
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Where decoded data sets are kept.
+    /// Folder of the cache of decoded data sets.
     pub fn cache(&self) -> &Path {
         self.cache.path()
     }
 
-    /// Runs `jempp-cli` there.
+    /// Runs `jempp-cli` in the folder.
     pub fn run(&self, args: &[&str]) -> Done {
         self.run_with(&[], args)
     }
 
-    /// The same with variables of the environment.
+    /// Runs `jempp-cli` in the folder with environment variables.
     pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Done {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
         command.current_dir(self.path()).env_remove("JEMPP_SIMD").env_remove("JEMPP_DEBUG").args(args);
@@ -92,12 +92,12 @@ impl Place {
         Done { code: o.status.code().unwrap_or(-1), out: text(o.stdout), err: text(o.stderr) }
     }
 
-    /// A tiny model in the folder `name`.
+    /// Trains a tiny model into the run folder `name`.
     pub fn train(&self, name: &str) {
         self.run(&[&["train", "-q", "--out", name], TINY].concat()).ok();
     }
 
-    /// Names in the folder.
+    /// Sorted names of the files and folders in the folder.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).unwrap();
         let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

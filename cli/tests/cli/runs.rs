@@ -1,4 +1,4 @@
-//! From training to samples, predictions and judgements.
+//! From training to samples, predictions and evaluations.
 
 use super::{Place, TINY};
 use jempp_formats::npz::{Array, Npz};
@@ -17,12 +17,12 @@ fn runs_are_numbered_and_keep_what_they_promise() {
     for name in ["config.toml", "env.json", "metrics.jsonl", "log.txt", "result.json", "ckpt/last"] {
         assert!(run.join(name).exists(), "{name}");
     }
-    // Ten classes, ten chains each, whatever the model sees.
+    // Ten classes with ten chains each, whatever the model predicts for them.
     let grid = image::open(run.join("samples/chains_by_class.png")).unwrap();
     assert_eq!((grid.width(), grid.height()), (422, 422));
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert!(metrics.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
-    // The configuration written is the one that ran, and runs again.
+    // The configuration file in the run folder reproduces the run.
     let again = place.run(&["train", "-q", "-c", "runs/train-002/config.toml"]).ok();
     assert!(again.contains("runs/train-003"), "{again}");
     let result = |n: &str| {
@@ -34,7 +34,7 @@ fn runs_are_numbered_and_keep_what_they_promise() {
 }
 
 #[test]
-fn inspect_tells_of_run_checkpoint_and_file() {
+fn inspect_reads_runs_checkpoints_and_files() {
     let place = Place::empty();
     place.train("run");
     std::fs::copy(place.path().join("run/ckpt/step_3/model.safetensors"), place.path().join("m.safetensors"))
@@ -90,7 +90,7 @@ fn predictions_do_not_depend_on_the_batch() {
     assert_eq!(lines.len(), 3);
     assert_eq!((&lines[1]["file"], &lines[1]["index"]), (&"8.png".into(), &1.into()));
     assert_eq!(lines[1]["log_density"].as_f64().unwrap() as f32, nine[2].1[8]);
-    // Labels: one for all, or one each; never another number.
+    // One label for all images or one for each; any other number is an error.
     let labelled = |labels: &[&str]| {
         place.run(&[&["predict", "-m", "run", "-i", "nine.npz", "--input-grad", "--label"], labels].concat())
     };
@@ -103,12 +103,12 @@ fn predictions_do_not_depend_on_the_batch() {
 }
 
 #[test]
-fn samples_are_repeatable_and_go_on_to_be_judged() {
+fn samples_are_repeatable_and_can_be_evaluated() {
     let place = Place::empty();
     place.train("run");
     let model = ["sample", "-q", "--model", "run", "--n", "30", "--steps", "2"];
     let sample = |more: &[&str]| place.run(&[&model[..], more].concat());
-    // Without a name the next free number.
+    // Without a file name, the first free number is taken.
     assert_eq!(sample(&[]).ok(), "samples-001.png\n");
     assert_eq!(sample(&["--by-class"]).ok(), "samples-002.png\n");
     let size = |name: &str| {
@@ -129,7 +129,7 @@ fn samples_are_repeatable_and_go_on_to_be_judged() {
         assert!(labels.iter().all(|l| *l == 4));
         place.run(&["predict", "--model", "run", "--input", &names[0]]).ok();
     }
-    // The start, and a frame each step or each second one.
+    // One frame of the start, and one after each step or each second step.
     for (name, every, frames) in [("a.gif", &[][..], 3), ("b.gif", &["--gif-every", "2"], 2)] {
         let args = [&["--gif", name, "--by-class", "--start", "noise"], every].concat();
         assert_eq!(sample(&args).ok(), format!("{name}\n"));
@@ -142,11 +142,11 @@ fn samples_are_repeatable_and_go_on_to_be_judged() {
     assert!(sample(&["--gif", "c.gif", "--gif-every", "0"]).fails(3).contains("--gif-every"));
     assert!(sample(&["--class", "10"]).fails(3).contains("0 to 9"));
     assert!(sample(&["--step-size", "0"]).fails(3).contains("step_size"));
-    let judged = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();
+    let evaluated = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();
     let text = std::fs::read_to_string(place.path().join("run/result.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     for key in ["classification", "detection"] {
-        assert_eq!(judged[key], report["test"][key]);
+        assert_eq!(evaluated[key], report["test"][key]);
     }
     let out = place.run(&["eval", "accuracy", "--model", "run", "--split", "train"]).ok();
     assert!(out.contains("1437") && out.contains("Brier"), "{out}");

@@ -1,11 +1,11 @@
-//! Stopping a run.
+//! Stopping a run by a signal.
 #![cfg(unix)]
 
 use super::{Place, TINY};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A child that does not outlive its test.
+/// A child process that is killed when dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -15,7 +15,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts a training without end, sends it `signal` once it is under way, and returns its exit code.
+/// Starts an endless training run, sends it `signal` once it has begun, and returns its exit code.
 fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
     let endless = ["train.max_iters=0", "train.epochs=1000000", "train.sample_every=0"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
@@ -33,7 +33,7 @@ fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
 }
 
 #[test]
-fn a_stopped_run_has_saved() {
+fn a_stopped_run_is_saved() {
     let place = Place::empty();
     for (out, signal, code) in [("a", "INT", 130), ("b", "TERM", 143)] {
         assert_eq!(stopped_by(&place, out, signal), code);

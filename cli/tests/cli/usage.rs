@@ -56,7 +56,7 @@ fn precisions_of_a_gpu_are_refused_on_the_cpu() {
         assert!(err.contains("--device cuda:0") && err.contains("jempp-cli devices"), "{err}");
     }
     assert!(place.names().is_empty());
-    // Asked of a GPU they are a matter of whether there is one.
+    // With a GPU named, the command fails because there is no such GPU.
     place.run(&["train", "--precision", "bf16", "--device", "cuda:99", "--dry-run"]).fails(4);
 }
 
@@ -86,7 +86,7 @@ fn configuration_is_printed_and_reads_back() {
     let back = place.run(&["train", "-c", "run.toml", "--print-config"]).ok();
     assert_eq!(text, back);
     assert!(text.contains("lr = 0.05") && text.contains("seed = 7"));
-    // A preset made for photographs fits itself to data that are named, and is itself otherwise.
+    // A preset for photographs adapts to the data set named; without one it is unchanged.
     let fits = place.run(&["train", "--print-config", "preset=jem", "data.dataset=digits"]).ok();
     assert!(fits.contains("image_size = [8, 8, 1]") && fits.contains("valid_size = 0"), "{fits}");
     let plain = place.run(&["train", "--print-config", "preset=jem"]).ok();
@@ -126,7 +126,7 @@ fn wrong_configurations_are_3_and_say_where() {
 }
 
 #[test]
-fn dry_run_says_what_it_would_cost_and_makes_nothing() {
+fn dry_run_prints_the_cost_and_writes_nothing() {
     let place = Place::empty();
     let out = place.run(&[&["train", "--dry-run"], TINY].concat()).ok();
     for word in ["parameters", "77898", "GFLOP", "per epoch", "3 in total"] {
@@ -136,7 +136,7 @@ fn dry_run_says_what_it_would_cost_and_makes_nothing() {
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_4_and_auto_takes_the_cpu() {
+fn a_missing_gpu_is_4_and_auto_is_the_cpu() {
     let place = Place::empty();
     let devices = place.run(&["devices", "--json"]).json();
     assert!(devices["cpu"]["threads"].as_u64().unwrap() >= 1);
@@ -178,7 +178,7 @@ fn a_training_step_is_timed_in_one_line_of_json() {
     place.run(&[&base[..], &["--iters", "0"]].concat()).fails(3);
     assert!(place.names().is_empty());
     assert!(t.get("profile").is_none());
-    // Where the time goes: no more than the iterations took, and each of an iteration's nodes once.
+    // The profile: each op of an iteration is counted once, the slowest first.
     let with = [&base[..], &["--iters", "2", "--warmup", "1", "--profile"]].concat();
     let t = place.run(&[&with[..], &["--json"]].concat()).json();
     let nodes = t["profile"].as_array().unwrap();
@@ -187,13 +187,13 @@ fn a_training_step_is_timed_in_one_line_of_json() {
     let seconds = |n: &serde_json::Value| n["seconds"].as_f64().unwrap();
     assert!(nodes.windows(2).all(|w| seconds(&w[0]) >= seconds(&w[1])));
     let flops: f64 = nodes.iter().map(|n| n["flops"].as_f64().unwrap()).sum();
-    assert!(flops >= t["flops"].as_f64().unwrap(), "the start of the chains comes on top");
+    assert!(flops >= t["flops"].as_f64().unwrap(), "the profile includes the initialisation of the chains");
     let text = place.run(&with).ok();
     assert!(text.contains("conv2d_weight_grad") && text.contains("GFLOP/s"), "{text}");
 }
 
 #[test]
-fn ops_are_timed_beside_the_machines_ceilings() {
+fn ops_are_timed_and_compared_with_the_machines_limits() {
     let place = Place::empty();
     let base = ["bench", "ops", "--threads", "1"];
     let t = place.run(&[&base[..], &["softmax_cross_entropy/loss", "--json"]].concat()).json();

@@ -1,14 +1,14 @@
-//! What the machine can do: multiply-adds in registers and copies of memory, on the threads and with the
-//! instruction set of a device.
+//! The limits of the machine: multiply-adds in registers and memory copies, with the threads and the instruction set of a
+//! device.
 
 use engine::{Device, Level, peak};
 use std::time::Instant;
 
 /// Bytes read and written by the copies that are measured: from one core's cache to main memory.
 const SETS: [usize; 7] = [128 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20, 64 << 20, 256 << 20];
-/// Multiply-adds a chain: about a millisecond.
+/// Multiply-adds per dependency chain: about a millisecond.
 const ROUNDS: usize = 150_000;
-/// How often each is measured; the best counts, for a ceiling is what can be reached.
+/// Measurements of each rate, of which the fastest counts.
 const TRIES: usize = 15;
 
 /// Copying speed at one size.
@@ -16,25 +16,25 @@ const TRIES: usize = 15;
 pub struct Bandwidth {
     /// Bytes read and written.
     pub bytes: usize,
-    /// 10⁹ bytes a second, read and written.
+    /// 10⁹ bytes per second, read and written.
     pub gb_per_s: f64,
 }
 
-/// What a device can do at most.
+/// The highest rates of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ceiling {
-    /// Threads that were used.
+    /// Threads used.
     pub threads: usize,
-    /// Instruction set that was used.
+    /// Instruction set used.
     pub level: Level,
-    /// 10⁹ floating-point operations a second, float32, a multiply-add counting as two.
+    /// 10⁹ float32 operations per second; a multiply-add counts as two.
     pub gflop_per_s: f64,
-    /// Copies by size, smallest first.
+    /// Copying speeds by size, smallest first.
     pub copies: Vec<Bandwidth>,
 }
 
 impl Ceiling {
-    /// Measures the CPU, with the threads and level of `device` if that is the CPU; takes about a second.
+    /// Measures the CPU, with the threads and instruction set of `device` if that is the CPU; takes about a second.
     pub fn measure(device: &Device) -> Self {
         let cpu = &if device.is_gpu() { Device::cpu(0) } else { device.clone() };
         // The first try also wakes threads and raises clocks.
@@ -69,8 +69,8 @@ impl Ceiling {
         }
     }
 
-    /// Copying speed for a node that moves `bytes`, so that a working set that fits a cache is judged by the cache:
-    /// between two measured sizes along their logarithm, outside them that of the nearest.
+    /// Copying speed for a working set of `bytes`, so that one that fits into a cache is compared with the cache's speed:
+    /// interpolated in the logarithm of the size between measured sizes, and constant outside them.
     pub fn gb_per_s(&self, bytes: u64) -> f64 {
         let bytes = bytes as f64;
         let above = self.copies.partition_point(|c| c.bytes as f64 <= bytes);

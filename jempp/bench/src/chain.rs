@@ -1,4 +1,4 @@
-//! How fast chains move: one step of the sampler of a configuration, at a batch size.
+//! The speed of sampling: one chain step of a configured sampler at a batch size.
 
 use engine::rng::{Philox, Stream};
 use engine::{Device, State};
@@ -10,18 +10,18 @@ use jempp::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// Times of chain steps with the running statistics, as samples are drawn from a trained model.
+/// Times of chain steps with running statistics, as in sampling from a trained model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainTiming {
-    /// Chains that move together.
+    /// Chains in a batch.
     pub batch: usize,
     /// Median seconds of a step.
     pub median_s: f64,
     /// Fewest seconds of a step.
     pub min_s: f64,
-    /// Chains moved by one step a second, at the median.
+    /// Chain steps per second, summed over the chains, at the median.
     pub images_per_second: f64,
-    /// 10⁹ planned floating-point operations a second, at the median.
+    /// 10⁹ planned floating-point operations per second, at the median.
     pub gflops: f64,
     /// Planned floating-point operations of a step.
     pub flops: u64,
@@ -31,10 +31,10 @@ pub struct ChainTiming {
     pub steps: usize,
 }
 
-/// Times `steps` chain steps on `batch` images, after `warmup` others, on fresh weights.
+/// Times `steps` chain steps on `batch` images with fresh weights, after `warmup` untimed steps.
 ///
 /// # Errors
-/// [`Error::Config`] when there is nothing to time or the configuration cannot be; if there is no memory.
+/// [`Error::Config`] if `batch` or `steps` is 0 or the configuration is not valid; [`Error::OutOfMemory`].
 pub fn sample_step(
     config: &Config,
     device: &Device,

@@ -1,7 +1,7 @@
-//! Measurements on this machine: whole training iterations and chain steps of a configuration, on images that mean
-//! nothing; and every stem of the engine beside the machine's ceilings.
+//! Benchmarks of this machine: whole training iterations and chain steps of a configuration, on random images, and every op
+//! of the engine compared with the machine's limits.
 //!
-//! [`rows`] times the registry's bench cases; [`Ceiling`] is what they are judged by.
+//! [`rows`] times the bench cases of the op registry; [`Ceiling`] is the measured limit that they are compared with.
 
 mod ceiling;
 mod chain;
@@ -11,19 +11,19 @@ mod timing;
 
 pub use ceiling::{Bandwidth, Ceiling};
 pub use chain::{ChainTiming, sample_step};
-pub use program::{Program, cases};
+pub use program::{BenchProgram, cases};
 pub use table::{Bound, Row, bound, render, rows};
 
 use engine::Device;
 use engine::rng::{Philox, Stream};
 use jempp::config::Config;
-use jempp::run::Session;
+use jempp::run::TrainingRun;
 use jempp::{Error, Result};
 use jempp_data::{Dataset, Split};
 use rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Images of the synthetic data set, unless a batch or the classes need more.
+/// Images of the synthetic data set, unless the batch size or the number of classes is larger.
 const IMAGES: usize = 256;
 
 /// Times of whole training iterations: augmentation, sampling, grouped pass, update.
@@ -33,17 +33,17 @@ pub struct StepTiming {
     pub median_s: f64,
     /// Fewest seconds of an iteration.
     pub min_s: f64,
-    /// 10⁹ planned floating-point operations a second, at the median.
+    /// 10⁹ planned floating-point operations per second, at the median.
     pub gflops: f64,
-    /// Labelled images a second, at the median.
+    /// Labelled images per second, at the median.
     pub images_per_second: f64,
     /// Iterations timed.
     pub iterations: usize,
-    /// Iterations before, not timed.
+    /// Untimed iterations before these.
     pub warmup: usize,
     /// CPU threads.
     pub threads: usize,
-    /// Where it ran.
+    /// The device.
     pub device: String,
     /// Bytes of the planned programs.
     pub planned_bytes: u64,
@@ -55,12 +55,12 @@ pub struct StepTiming {
     pub flops: u64,
 }
 
-/// A session on a few hundred uint8 images of `model.image_size`, drawn from the seed; `data.dataset` and
-/// `data.valid_size` are not used.
+/// A training run on a few hundred random uint8 images of `model.image_size`; `data.dataset` and `data.valid_size` are
+/// ignored.
 ///
 /// # Errors
-/// As [`Session::new`].
-pub fn synthetic_session(config: &Config, device: &Device) -> Result<Session> {
+/// As [`TrainingRun::new`].
+pub fn synthetic_run(config: &Config, device: &Device) -> Result<TrainingRun> {
     config.validate()?;
     let (m, t) = (&config.model, &config.train);
     let n = IMAGES.max(t.batch_size).max(t.labelled_batch_size).max(m.classes);
@@ -70,56 +70,56 @@ pub fn synthetic_session(config: &Config, device: &Device) -> Result<Session> {
     let labels = (0..n).map(|i| (i % m.classes) as u16).collect();
     let set = Dataset::new("synthetic", m.image_size, m.classes, images, labels)?;
     let split = Split { train: (0..n as u32).collect(), valid: Vec::new(), test: Vec::new() };
-    Session::with_data(config, device, set, split)
+    TrainingRun::with_data(config, device, set, split)
 }
 
-/// FLOPs up to which an iteration is timed as it is.
+/// FLOPs up to which a whole iteration is timed.
 const TIMED: u64 = 2_000_000_000_000;
 
-/// Seconds of one iteration of `session`, and whether they were measured. An iteration of more than two TFLOP is
-/// estimated, from the rate of the same network on small batches with one chain step.
+/// Seconds of one iteration of `run`, and whether they were measured. An iteration of more than two TFLOP is estimated from
+/// the rate of the same network on small batches with one chain step.
 ///
 /// # Errors
-/// Those of an iteration.
-pub fn iteration_seconds(session: &mut Session) -> Result<(f64, bool)> {
-    let flops = session.trainer().footprint().flops;
+/// The errors of an iteration.
+pub fn iteration_seconds(run: &mut TrainingRun) -> Result<(f64, bool)> {
+    let flops = run.train_step().footprint().flops;
     if flops <= TIMED {
-        return Ok((session.time_iterations(2)?[1], true));
+        return Ok((run.time_iterations(2)?[1], true));
     }
-    let mut small = session.trainer().config().clone();
+    let mut small = run.train_step().config().clone();
     (small.train.batch_size, small.train.labelled_batch_size, small.sampler.outer_steps) = (8, 0, 1);
     small.sampler.buffer_size =
         small.sampler.buffer_size.min(10 * small.model.classes).max(small.model.classes);
-    let device = session.trainer().device().clone();
-    let timing = train_step(&mut synthetic_session(&small, &device)?, 1, 1)?;
+    let device = run.train_step().device().clone();
+    let timing = train_step(&mut synthetic_run(&small, &device)?, 1, 1)?;
     Ok((flops as f64 / (timing.gflops * 1e9), false))
 }
 
-/// What the nodes of one kind take in an iteration.
+/// The cost of all nodes of one op in an iteration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeTiming {
     /// The op.
     pub op: String,
-    /// Nodes an iteration.
+    /// Nodes per iteration.
     pub runs: f64,
-    /// Seconds an iteration.
+    /// Seconds per iteration.
     pub seconds: f64,
-    /// Floating-point operations an iteration.
+    /// Floating-point operations per iteration.
     pub flops: f64,
-    /// Bytes read and written at least once, an iteration.
+    /// Bytes read or written at least once, per iteration.
     pub bytes: f64,
 }
 
-/// Where the time of an iteration goes, op by op, the longest first: over `iterations` iterations, each node timed by
-/// itself (on a GPU without graphs).
+/// The time of an iteration by op, the longest first, averaged over `iterations` iterations in which each node is timed by
+/// itself (on a GPU without CUDA graphs).
 ///
 /// # Errors
 /// As [`train_step`].
-pub fn profile(session: &mut Session, iterations: usize) -> Result<Vec<NodeTiming>> {
+pub fn profile(run: &mut TrainingRun, iterations: usize) -> Result<Vec<NodeTiming>> {
     let n = iterations.max(1);
-    let device = session.trainer().device().clone();
+    let device = run.train_step().device().clone();
     device.profile().begin();
-    let ran = session.time_iterations(n);
+    let ran = run.time_iterations(n);
     let nodes = device.profile().end();
     ran?;
     let each = |v: f64| v / n as f64;
@@ -137,20 +137,20 @@ pub fn profile(session: &mut Session, iterations: usize) -> Result<Vec<NodeTimin
     Ok(all)
 }
 
-/// Times `iterations` iterations after `warmup` others.
+/// Times `iterations` iterations after `warmup` untimed ones.
 ///
 /// # Errors
-/// [`Error::Config`] when there is none to time; those of an iteration.
-pub fn train_step(session: &mut Session, warmup: usize, iterations: usize) -> Result<StepTiming> {
+/// [`Error::Config`] if `iterations` is 0; the errors of an iteration.
+pub fn train_step(run: &mut TrainingRun, warmup: usize, iterations: usize) -> Result<StepTiming> {
     if iterations == 0 {
         return Err(Error::Config("at least one iteration must be timed".into()));
     }
-    session.time_iterations(warmup)?;
-    let mut seconds = session.time_iterations(iterations)?;
+    run.time_iterations(warmup)?;
+    let mut seconds = run.time_iterations(iterations)?;
     seconds.sort_by(f64::total_cmp);
     let half = iterations / 2;
     let median = if iterations % 2 == 1 { seconds[half] } else { (seconds[half - 1] + seconds[half]) / 2.0 };
-    let trainer = session.trainer();
+    let trainer = run.train_step();
     let (f, t) = (trainer.footprint(), &trainer.config().train);
     let batch = if t.labelled_batch_size == 0 { t.batch_size } else { t.labelled_batch_size };
     Ok(StepTiming {

@@ -1,6 +1,6 @@
-//! A bench case of the registry, ready to run.
+//! A bench case of the op registry, ready to run.
 //!
-//! What must hold: inputs lie in slots of the state, so that a run computes and copies nothing in.
+//! Invariant: inputs lie in slots of the state, so that a run computes but copies no inputs.
 
 use engine::op::Cost;
 use engine::ops::registry;
@@ -9,12 +9,12 @@ use engine::testing::{Case, FillWith};
 use engine::{DType, Device, Plan, Slot, Spec, State, Tape, Var, bf16};
 use jempp::{Error, Result};
 
-/// Random numbers drawn; longer inputs repeat them.
+/// Distinct random numbers of an input; longer inputs repeat them.
 const DRAWN: usize = 4099;
 
 /// A planned bench case.
 #[derive(Debug)]
-pub struct Program {
+pub struct BenchProgram {
     /// The largest of its inputs and outputs.
     pub spec: Spec,
     /// FLOPs and bytes of a run.
@@ -23,12 +23,12 @@ pub struct Program {
     state: State,
     slots: Vec<Slot>,
     outputs: Vec<Var>,
-    /// What is yet to be filled.
+    /// Inputs that are not filled yet.
     inputs: Vec<(Slot, FillWith)>,
 }
 
-impl Program {
-    /// Records and plans the case, with the activations of the device; inputs are zero until [`Program::fill`].
+impl BenchProgram {
+    /// Records and plans the case, with the activations of the device; inputs are zero until [`BenchProgram::fill`].
     ///
     /// # Errors
     /// If the case cannot be recorded, or there is no memory for it.
@@ -50,10 +50,10 @@ impl Program {
         Ok(Self { spec, cost: plan.cost(), plan, state, slots, outputs, inputs })
     }
 
-    /// Fills the inputs, once.
+    /// Fills the inputs as the case says; further calls do nothing.
     ///
     /// # Errors
-    /// If an input does not take what its case says.
+    /// If an input is not of the type that its case gives it.
     pub fn fill(&mut self) -> Result<()> {
         for (i, (slot, fill)) in core::mem::take(&mut self.inputs).into_iter().enumerate() {
             let mut rng = Philox::new(29, Stream::TEST, i as u32);
@@ -75,7 +75,7 @@ impl Program {
     /// The values of input `i`, in float32.
     ///
     /// # Errors
-    /// If there is none, or it holds another type.
+    /// If there is no such input, or it is not float32.
     pub fn input(&self, i: usize) -> Result<Vec<f32>> {
         let slot = self.slots.get(i).ok_or_else(|| Error::Internal(format!("there is no input {i}")))?;
         Ok(self.state.fetch(*slot)?)
@@ -84,7 +84,7 @@ impl Program {
     /// The values of output `i` of the last run, in float32.
     ///
     /// # Errors
-    /// If there is none, or it holds another type.
+    /// If there is no such input, or it is not float32.
     pub fn output(&self, i: usize) -> Result<Vec<f32>> {
         let var = self.outputs.get(i).ok_or_else(|| Error::Internal(format!("there is no output {i}")))?;
         Ok(self.plan.fetch(*var)?)
@@ -104,10 +104,10 @@ fn repeated<T: Copy>(n: usize, mut draw: impl FnMut() -> T) -> Vec<T> {
     drawn.iter().copied().cycle().take(n).collect()
 }
 
-/// The bench cases whose `stem/name` contains `filter`, with their stems.
+/// The bench cases whose `op/name` contains `filter`, with their stems.
 pub fn cases(filter: Option<&str>) -> Vec<(&'static str, Case)> {
-    let all = registry().into_iter().flat_map(|(stem, c)| c.bench.into_iter().map(move |case| (stem, case)));
-    all.filter(|(stem, case)| filter.is_none_or(|f| format!("{stem}/{}", case.name).contains(f))).collect()
+    let all = registry().into_iter().flat_map(|(op, c)| c.bench.into_iter().map(move |case| (op, case)));
+    all.filter(|(op, case)| filter.is_none_or(|f| format!("{op}/{}", case.name).contains(f))).collect()
 }
 
 #[cfg(test)]
@@ -119,9 +119,9 @@ mod tests {
         let device = Device::cpu(1);
         let all = cases(None);
         assert!(all.len() > 40);
-        for (stem, case) in &all {
-            let p = Program::new(case, &device).unwrap_or_else(|e| panic!("{stem} {}: {e}", case.name));
-            assert!(p.cost.bytes > 0 && !p.spec.is_empty(), "{stem} {}", case.name);
+        for (op, case) in &all {
+            let p = BenchProgram::new(case, &device).unwrap_or_else(|e| panic!("{op} {}: {e}", case.name));
+            assert!(p.cost.bytes > 0 && !p.spec.is_empty(), "{op} {}", case.name);
         }
         assert!(cases(Some("logsumexp/soft")).iter().all(|(s, c)| *s == "logsumexp" && c.name == "softmax"));
     }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_program_runs_on_its_inputs() {
         let (_, case) = cases(Some("label/gather")).remove(0);
-        let mut p = Program::new(&case, &Device::cpu(1)).unwrap();
+        let mut p = BenchProgram::new(&case, &Device::cpu(1)).unwrap();
         p.fill().unwrap();
         p.run().unwrap();
         assert_eq!(repeated(3, || 7), [7; 3]);

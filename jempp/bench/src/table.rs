@@ -1,6 +1,6 @@
-//! The table of stems: how long, how fast, and how much of what the machine can do.
+//! The table of ops: times, rates, and the percentage of the machine's limit.
 
-use super::{Ceiling, Program, cases, timing};
+use super::{BenchProgram, Ceiling, cases, timing};
 use engine::op::Cost;
 use engine::testing::Case;
 use engine::{Device, format_bytes, peak};
@@ -8,10 +8,10 @@ use jempp::Result;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// What limits a node at best: the roofline's two sides.
+/// The resource that limits a node in the roofline model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// Multiply-adds.
+    /// Arithmetic.
     Compute,
     /// Memory traffic.
     Memory,
@@ -21,11 +21,11 @@ pub enum Bound {
 /// to minute on some machines.
 const BESIDE: u64 = 64 << 20;
 
-/// One case of one stem.
+/// The measurements of one bench case of an op.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The stem.
-    pub stem: &'static str,
+    /// The op.
+    pub op: &'static str,
     /// The case.
     pub case: String,
     /// Shape of the largest tensor.
@@ -36,7 +36,7 @@ pub struct Row {
     pub median_ms: f64,
     /// FLOPs and bytes of a run.
     pub cost: Cost,
-    /// Which side of the roofline the case lies under.
+    /// Which limit of the roofline applies.
     pub bound: Bound,
     /// GFLOP/s ([`Bound::Compute`]) or GB/s ([`Bound::Memory`]).
     pub rate: f64,
@@ -56,8 +56,8 @@ pub fn bound(cost: Cost, ceiling: &Ceiling) -> (Bound, f64) {
     }
 }
 
-/// Times all bench cases whose `stem/name` contains `filter` on a device whose ceiling is at hand. `progress` is told
-/// before each: how many are done, of how many, and which comes.
+/// Times all bench cases whose `op/name` contains `filter` on a device with the given ceiling. `progress` receives before each
+/// case how many are done, how many there are, and the name of the next.
 ///
 /// # Errors
 /// If a case does not run.
@@ -70,16 +70,16 @@ pub fn rows(
     let cases = cases(filter);
     let total = cases.len();
     let mut rows = Vec::with_capacity(total);
-    for (done, (stem, case)) in cases.into_iter().enumerate() {
-        progress(done, total, &format!("{stem} {}", case.name));
-        rows.push(row(device, ceiling, stem, case)?);
+    for (done, (op, case)) in cases.into_iter().enumerate() {
+        progress(done, total, &format!("{op} {}", case.name));
+        rows.push(row(device, ceiling, op, case)?);
     }
     progress(total, total, "");
     Ok(rows)
 }
 
-fn row(device: &Device, ceiling: &Ceiling, stem: &'static str, case: Case) -> Result<Row> {
-    let mut program = Program::new(&case, device)?;
+fn row(device: &Device, ceiling: &Ceiling, op: &'static str, case: Case) -> Result<Row> {
+    let mut program = BenchProgram::new(&case, device)?;
     program.fill()?;
     let (fewest, mut median) = timing::seconds(|| program.run())?;
     let (bound, mut limit) = bound(program.cost, ceiling);
@@ -93,7 +93,7 @@ fn row(device: &Device, ceiling: &Ceiling, stem: &'static str, case: Case) -> Re
     let rate = work as f64 / median / 1e9;
     let shape: Vec<String> = program.spec.shape().iter().map(ToString::to_string).collect();
     Ok(Row {
-        stem,
+        op,
         case: case.name,
         shape: shape.join("×"),
         min_ms: 1e3 * fewest,
@@ -120,7 +120,7 @@ impl Row {
     /// As a JSON object.
     pub fn json(&self) -> Value {
         json!({
-            "stem": self.stem, "case": self.case, "shape": self.shape, "min_ms": self.min_ms,
+            "stem": self.op, "case": self.case, "shape": self.shape, "min_ms": self.min_ms,
             "median_ms": self.median_ms,
             "flops": self.cost.flops, "bytes": self.cost.bytes,
             "rate": self.rate, "unit": self.bound.unit(), "ceiling": self.ceiling, "percent": self.percent,
@@ -160,17 +160,17 @@ pub fn render(rows: &[Row]) -> String {
     let wide = |f: fn(&Row) -> &str, title: &str| {
         rows.iter().map(|r| f(r).chars().count()).chain([title.len()]).max().unwrap_or(0)
     };
-    let (a, b) = (wide(|r| r.stem, "stem"), wide(|r| &r.case, "case"));
+    let (a, b) = (wide(|r| r.op, "op"), wide(|r| &r.case, "case"));
     let c = wide(|r| &r.shape, "shape");
     let mut out = format!(
         "{:a$}  {:b$}  {:c$}  {:>10}  {:>10}  {:>15}  of ceiling\n",
-        "stem", "case", "shape", "fewest", "median", "rate"
+        "op", "case", "shape", "fewest", "median", "rate"
     );
     for r in rows {
         let _ = writeln!(
             out,
             "{:a$}  {:b$}  {:c$}  {:>7.3} ms  {:>7.3} ms  {:>7.1} {:7}  {:>8.0} %",
-            r.stem,
+            r.op,
             r.case,
             r.shape,
             r.min_ms,

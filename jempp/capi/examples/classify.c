@@ -2,8 +2,8 @@
  *
  *   classify MODEL IMAGE
  *
- * MODEL is a run's folder, a checkpoint's or a .safetensors file; IMAGE a binary PGM (grey) or PPM (colour) of the model's
- * size. Compile with: cc -std=c99 classify.c $(pkg-config --cflags --libs jempp) -lm -o classify */
+ * MODEL is a run folder, a checkpoint folder or a .safetensors file; IMAGE is a binary PGM (grey) or PPM (colour) file
+ * of the model's image size. Compile with: cc -std=c99 classify.c $(pkg-config --cflags --libs jempp) -lm -o classify */
 #include <jempp.h>
 #include <math.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@ static int failed(const char *what)
     return 1;
 }
 
-/* Reads a P5 or P6 file of this size as values in [-1, 1]; NULL if it is none. */
+/* Reads a P5 or P6 file of the model's size as values in [-1, 1]; NULL if it is something else. */
 static float *read_image(const char *path, const jempp_model_info *info)
 {
     size_t count = (size_t)info->height * info->width * info->channels;
@@ -90,7 +90,7 @@ int main(int argc, char **argv)
         status = failed(argv[1]);
     else
         status = classify(model, argv[2]);
-    jempp_model_free(model); /* each _free takes NULL */
+    jempp_model_free(model); /* every _free accepts NULL */
     jempp_context_free(context);
     return status;
 }

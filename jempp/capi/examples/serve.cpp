@@ -1,4 +1,4 @@
-// Several threads share one model, as in a service: each classifies images of its own, as fast as it can.
+// Several threads share one model, as in a server: each classifies its own images as fast as it can.
 //
 //   serve MODEL [THREADS] [CALLS]
 //
@@ -16,7 +16,7 @@
 
 namespace jempp {
 
-// What a status other than JEMPP_OK becomes.
+// Thrown for a status other than JEMPP_OK.
 struct Error : std::runtime_error {
     jempp_status status;
     explicit Error(jempp_status s)
@@ -36,7 +36,7 @@ struct Free {
     void operator()(jempp_model *model) const { jempp_model_free(model); }
 };
 
-// A device and its threads.
+// A compute device with its threads.
 class Context {
     std::unique_ptr<jempp_context, Free> handle;
 
@@ -53,7 +53,7 @@ public:
     jempp_context *get() const { return handle.get(); }
 };
 
-// A model; its methods may be called from several threads at once.
+// A model; its methods may be called concurrently.
 class Model {
     std::unique_ptr<jempp_model, Free> handle;
     jempp_model_info about = jempp_model_info();
@@ -80,7 +80,7 @@ public:
 
 } // namespace jempp
 
-// Some image that depends on i only.
+// An image that depends only on i.
 static std::vector<float> image(const jempp::Model &model, unsigned i)
 {
     std::vector<float> x(model.pixels());
@@ -93,10 +93,10 @@ static void serve(const jempp::Model &model, unsigned calls, unsigned *wrong)
 {
     for (unsigned i = 0; i < calls; i++) {
         std::vector<float> x = image(model, i % 8), once = model.logits(x);
-        x.resize(2 * model.pixels()); // a grey image beside it
+        x.resize(2 * model.pixels()); // with a grey image in the same batch
         std::vector<float> twice = model.logits(x);
         twice.resize(once.size());
-        *wrong += once != twice; // the same bits in any batch
+        *wrong += once != twice; // bit-identical in any batch
     }
 }
 

@@ -1,8 +1,8 @@
-/* Trains on the 8x8 digits inside this program, a few steps; saves, takes up again, and classifies with what it has.
+/* Trains on the 8x8 digits within this program for a few steps, saves, resumes, and classifies with the trained model.
  *
  *   train DIGITS.csv FOLDER [STEPS]
  *
- * DIGITS.csv has a line an image: 64 grey values from 0 to 16, then the label; it comes from
+ * DIGITS.csv has one line per image: 64 grey values from 0 to 16, then the label; it comes from
  *   gunzip -c jempp/data/digits.csv.gz > digits.csv
  * Compile with: cc -std=c99 train.c $(pkg-config --cflags --libs jempp) -o train */
 #include <jempp.h>
@@ -26,7 +26,7 @@ static int failed(const char *what)
     return 1;
 }
 
-/* Number of images read. */
+/* Returns the number of images read. */
 static size_t read_digits(const char *path)
 {
     FILE *file = fopen(path, "r");
@@ -44,7 +44,7 @@ static size_t read_digits(const char *path)
     return n;
 }
 
-/* The k-th batch: every image in turn. */
+/* The k-th batch: cycles through the images. */
 static void fill(size_t n, size_t k, float (*x)[PIXELS], int32_t *y)
 {
     for (size_t i = 0; i < BATCH; i++) {
@@ -75,7 +75,7 @@ static int judge(jempp_trainer *trainer, size_t n)
 {
     float x[BATCH][PIXELS], logits[BATCH][10];
     int32_t y[BATCH];
-    jempp_model *model = NULL; /* a snapshot: it may serve while training goes on */
+    jempp_model *model = NULL; /* a snapshot, usable while training goes on */
     int right = 0;
     if (jempp_trainer_model(trainer, &model))
         return failed("snapshot");
@@ -117,7 +117,7 @@ int main(int argc, char **argv)
         status = failed("save");
     jempp_trainer_free(trainer);
     trainer = NULL;
-    /* As another process would, later. */
+    /* As another process could do later. */
     if (!status && jempp_trainer_resume(context, argv[2], &trainer))
         status = failed("resume");
     status = status || train(trainer, n, steps, 1) || judge(trainer, n);

@@ -1,27 +1,27 @@
 /*
  * jempp.h - the C interface of jempp: load, classify, sample and train joint energy-based models.
  *
- * Compiles as C99 and as C++11. Rules that hold for every function:
+ * Compiles as C99 and as C++11. These rules hold for every function:
  *
- * Images are float32, N x H x W x C, last index fastest, with values in [-1, 1]. Lengths are numbers of elements, never of
- * bytes, and must be exact.
+ * Images are float32, N x H x W x C, row-major, with values in [-1, 1]. Lengths count elements, never bytes, and must
+ * be exact.
  *
- * Threads: what takes a const handle may be called from several threads at once on the same handle; what takes a handle
- * that is not const, by one at a time: others get JEMPP_ERR_BUSY. A model is immutable, and each call on it borrows a
- * workspace from a bounded pool (as many as the context has threads, and one), waiting for it if need be. Results depend
- * neither on the number of threads nor on the batch around an image: the same bits each time.
+ * Threads: functions that take a const handle may be called concurrently on the same handle; functions that take a
+ * non-const handle may not, and return JEMPP_ERR_BUSY while another thread uses it. A model is immutable; each call on
+ * it borrows a workspace from a bounded pool (the context's number of threads plus one) and waits if all are in use.
+ * Results are bit-identical whatever the number of threads and whatever other images are in the batch.
  *
- * Ownership: what a function gives out through `out` is the caller's, to be freed by the _free of its type; each takes
- * NULL. Handles are numbers that are looked up and never followed: one that was freed, never made or of another type is
- * JEMPP_ERR_INVALID_ARGUMENT, and freeing it does nothing. Objects do not depend on the order in which they are freed.
- * Memory that is passed in is only used during the call, unless said otherwise.
+ * Ownership: handles returned through `out` belong to the caller, who frees them with the _free function of their type,
+ * which accepts NULL. Handles are looked up, never dereferenced: a handle that was freed, never created or of another
+ * type gives JEMPP_ERR_INVALID_ARGUMENT, and freeing it does nothing. Objects may be freed in any order. Memory that is
+ * passed in is used only during the call, unless stated otherwise.
  *
- * Errors: every function that can fail returns a jempp_status and leaves its message in jempp_last_error. On failure
- * nothing is written to the caller's memory. JEMPP_ERR_INTERNAL is an error in the library: the handles of that call then
- * answer nothing else; free them, and please report the message.
+ * Errors: every function that can fail returns a jempp_status, and jempp_last_error returns its message. On failure
+ * nothing is written to the caller's memory. JEMPP_ERR_INTERNAL is a bug in the library: the handles passed to that
+ * call then return nothing else; free them, and please report the message.
  *
- * The library writes nothing to stdout or stderr and installs no signal handlers. Callbacks must return: neither C++
- * exceptions nor longjmp may pass through the library.
+ * The library writes nothing to stdout or stderr and installs no signal handlers. Callbacks must return normally:
+ * neither C++ exceptions nor longjmp may cross the library.
  */
 
 
@@ -33,12 +33,12 @@
 
 
 /**
- * The number of this header's ABI: it changes when a program compiled against the old header would break.
+ * ABI version of this header. It changes when programs compiled against an older header would break.
  */
 #define JEMPP_ABI_VERSION 1
 
 /**
- * Where things run: a device with its threads. Opaque; see jempp_context_create.
+ * A compute device with its threads. Opaque; see jempp_context_create.
  */
 typedef struct jempp_context jempp_context;
 
@@ -48,17 +48,17 @@ typedef struct jempp_context jempp_context;
 typedef struct jempp_model jempp_model;
 
 /**
- * A model in training. Opaque; see jempp_trainer_create.
+ * A model being trained. Opaque; see jempp_trainer_create.
  */
 typedef struct jempp_trainer jempp_trainer;
 
 /**
- * What a function answers: one of the numbers below. They never change their meaning.
+ * Result of a function: one of the codes below, whose meanings never change.
  */
 typedef int32_t jempp_status;
 
 /**
- * How a context is made. Set by jempp_context_options_init, then changed by the caller.
+ * Options of a context. Initialise with jempp_context_options_init, then set fields.
  */
 typedef struct {
     /**
@@ -70,11 +70,11 @@ typedef struct {
      */
     const char *device;
     /**
-     * CPU threads of the context; 0: one a core. Results do not depend on it.
+     * Number of CPU threads; 0: one per core. Results do not depend on it.
      */
     int32_t threads;
     /**
-     * Seed of trainers whose configuration names none; 0: the configuration's own default.
+     * Seed of trainers whose configuration has none; 0: the configuration's default.
      */
     uint64_t seed;
     /**
@@ -84,7 +84,7 @@ typedef struct {
 } jempp_context_options;
 
 /**
- * What a model is.
+ * Description of a model.
  */
 typedef struct {
     /**
@@ -92,11 +92,11 @@ typedef struct {
      */
     uint32_t struct_size;
     /**
-     * Height of its images.
+     * Height of its images, in pixels.
      */
     uint32_t height;
     /**
-     * Width of its images.
+     * Width of its images, in pixels.
      */
     uint32_t width;
     /**
@@ -108,13 +108,13 @@ typedef struct {
      */
     uint32_t classes;
     /**
-     * Number of trained values.
+     * Number of trainable parameters.
      */
     uint64_t parameters;
 } jempp_model_info;
 
 /**
- * What a model decides about an image.
+ * A model's decision about an image.
  */
 typedef struct {
     /**
@@ -122,11 +122,11 @@ typedef struct {
      */
     uint32_t struct_size;
     /**
-     * The likeliest class.
+     * The most probable class.
      */
     int32_t label;
     /**
-     * Its probability, calibrated.
+     * Calibrated probability of `label`.
      */
     float probability;
     /**
@@ -134,17 +134,18 @@ typedef struct {
      */
     float log_density;
     /**
-     * Share of images like the training data that are as unlikely as this one.
+     * Conformal p-value of out-of-distribution detection: estimated fraction of in-distribution images whose log p(x)
+     * is as low as this.
      */
     float ood_p_value;
     /**
-     * 1 where the model had better not answer, else 0.
+     * 1 if the model abstains, else 0.
      */
     int32_t abstain;
 } jempp_decision;
 
 /**
- * How chains are run. Set by jempp_sample_options_init, then changed by the caller.
+ * Options of sampling. Initialise with jempp_sample_options_init, then set fields.
  */
 typedef struct {
     /**
@@ -152,7 +153,7 @@ typedef struct {
      */
     uint32_t struct_size;
     /**
-     * Where the chains start, n x H x W x C; NULL: at draws that the model carries.
+     * Initial images of the chains, n x H x W x C; NULL: the start samples stored in the model.
      */
     const float *start;
     /**
@@ -160,42 +161,42 @@ typedef struct {
      */
     size_t start_len;
     /**
-     * n classes that the chains follow, climbing log p(x, y); NULL: they climb log p(x).
+     * Class of each chain, n values: sample from p(x|y), with the gradient of log p(x, y); NULL: sample from p(x).
      */
     const int32_t *labels;
     /**
-     * Outer steps of a chain; 0: as many as in the model's training.
+     * Number of outer steps; 0: as in the model's training.
      */
     uint32_t steps;
     /**
-     * Size of one of the inner steps; negative: as in the model's training.
+     * Step size of the inner steps; negative: as in the model's training.
      */
     float step_size;
     /**
-     * Bound on each component of the gradient, 0 for none; negative: as in the model's training.
+     * Elementwise gradient clipping: bound on each component, 0 for none; negative: as in the model's training.
      */
     float clip;
     /**
-     * Standard deviation of the noise of each step; negative: as in the model's training.
+     * Standard deviation of the noise added at each step; negative: as in the model's training.
      */
     float noise;
     /**
-     * Seed of starts and noise: the same seed gives the same images.
+     * Random seed of initial images and noise: the same seed gives the same images.
      */
     uint64_t seed;
     /**
-     * Called after each step with steps done and steps in all (chains run in chunks, and these are over all of them), in the
-     * calling thread; returning 0 cancels. NULL: nobody is told. It may call functions on const handles.
+     * Called on the calling thread after each step, with the number of steps done and the total (both summed over all
+     * chunks of chains); returning 0 cancels. NULL: no progress reports. It may call functions on const handles.
      */
     int (*progress)(uint32_t step, uint32_t steps, void *user);
     /**
-     * Given to `progress`.
+     * Passed to `progress`.
      */
     void *user;
 } jempp_sample_options;
 
 /**
- * What a training step measured.
+ * Metrics of a training step.
  */
 typedef struct {
     /**
@@ -203,37 +204,37 @@ typedef struct {
      */
     uint32_t struct_size;
     /**
-     * Steps done, this one included.
+     * Number of steps done, including this one.
      */
     uint64_t step;
     /**
-     * The loss.
+     * Total loss.
      */
     float loss;
     /**
-     * Mean cross-entropy of the labelled images.
+     * Mean cross-entropy of the labelled images, in nats.
      */
     float ce;
     /**
-     * Mean unnormalised log p(x) of the data; NaN if that is not trained.
+     * Mean unnormalised log p(x) of the data; NaN if log p(x) is not trained.
      */
     float log_density_data;
     /**
-     * The same of the chains.
+     * Mean unnormalised log p(x) of the chains; NaN if log p(x) is not trained.
      */
     float log_density_chain;
     /**
-     * Share of the labelled images that were classified right.
+     * Fraction of the labelled images that were classified correctly.
      */
     float accuracy;
     /**
-     * The step's learning rate.
+     * Learning rate of the step.
      */
     float lr;
 } jempp_step_metrics;
 
 /**
- * A device.
+ * Description of a compute device.
  */
 typedef struct {
     /**
@@ -245,15 +246,15 @@ typedef struct {
      */
     uint32_t ordinal;
     /**
-     * Its name, ending in a zero, cut short if need be.
+     * Name, NUL-terminated, truncated if necessary.
      */
     char name[128];
     /**
-     * Bytes of memory; 0: unknown.
+     * Total memory in bytes; 0: unknown.
      */
     uint64_t memory_total;
     /**
-     * Bytes of it that are free; 0: unknown, as for a GPU, which is not opened to ask.
+     * Free memory in bytes; 0: unknown. Always 0 for a GPU, as this call does not open it.
      */
     uint64_t memory_free;
     /**
@@ -267,22 +268,22 @@ typedef struct {
 } jempp_device_info;
 
 /**
- * Done.
+ * Success.
  */
 #define JEMPP_OK 0
 
 /**
- * An argument cannot be: NULL, a wrong length, a value out of range, a handle that is none (any more).
+ * Invalid argument: NULL, a wrong length, a value out of range, a handle that was freed or never created.
  */
 #define JEMPP_ERR_INVALID_ARGUMENT 1
 
 /**
- * The system refused a file operation, or nothing is at the path.
+ * A file operation failed, or there is no such file.
  */
 #define JEMPP_ERR_IO 2
 
 /**
- * A file is not what its format says, or lacks what was asked for.
+ * A file is damaged or in another format, or lacks what was requested.
  */
 #define JEMPP_ERR_FORMAT 3
 
@@ -292,7 +293,7 @@ typedef struct {
 #define JEMPP_ERR_DEVICE 4
 
 /**
- * There is not enough memory.
+ * Out of memory.
  */
 #define JEMPP_ERR_OUT_OF_MEMORY 5
 
@@ -302,17 +303,17 @@ typedef struct {
 #define JEMPP_ERR_BUSY 6
 
 /**
- * Training or a chain left the numbers that it can recover from.
+ * Training diverged, or a sampling chain left the finite numbers.
  */
 #define JEMPP_ERR_DIVERGED 7
 
 /**
- * A callback asked to stop.
+ * Cancelled by a callback.
  */
 #define JEMPP_ERR_CANCELLED 8
 
 /**
- * An error in the library; the handles of the call are dead from now on.
+ * A bug in the library. The handles passed to the call are unusable from now on; free them.
  */
 #define JEMPP_ERR_INTERNAL 9
 
@@ -321,79 +322,82 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The number of the library's ABI; compare it with JEMPP_ABI_VERSION. Any thread; cannot fail.
+ * ABI version of the library; compare it with JEMPP_ABI_VERSION. Any thread; cannot fail.
  */
 uint32_t jempp_abi_version(void);
 
 /**
- * The library's version, such as "0.1.0".
+ * Version of the library, such as "0.1.0".
  *
- * Returns a string that lives as long as the process. Any thread; cannot fail.
+ * Returns a static string. Any thread; cannot fail.
  */
 const char *jempp_version(void);
 
 /**
- * The message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or "" if
- * it returned JEMPP_OK.
+ * Error message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or
+ * "" if the call returned JEMPP_OK.
  *
- * Returns UTF-8, never NULL; it belongs to the library and lives until this thread's next such call. Any thread.
+ * Returns UTF-8, never NULL. The string is owned by the library and valid until this thread's next such call. Any
+ * thread.
  */
 const char *jempp_last_error(void);
 
 /**
- * The name of a status, such as "JEMPP_ERR_BUSY", or "unknown status".
+ * Name of a status, such as "JEMPP_ERR_BUSY", or "unknown status".
  *
- * Returns a string that lives as long as the process. Any thread; cannot fail.
+ * Returns a static string. Any thread; cannot fail.
  */
 const char *jempp_status_string(jempp_status status);
 
 /**
- * Fills `options` with the defaults: device "auto", all threads, no seed, precision "f32".
+ * Fills `options` with the defaults: device "auto", one thread per core, no seed, precision "f32".
  *
- * options: what is filled; NULL does nothing. struct_size: sizeof(jempp_context_options). Any thread; cannot fail.
+ * options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_context_options). Any thread; cannot
+ * fail.
  */
 void jempp_context_options_init(jempp_context_options *options,
                                 uint32_t struct_size);
 
 /**
- * Makes a context: opens the device and starts its threads.
+ * Creates a context: opens the device and starts its threads.
  *
- * options: how, or NULL for the defaults; used during the call only. out: receives the context; free it with
- * jempp_context_free, before or after the models and trainers made in it. Any thread.
+ * options: NULL for the defaults; used during the call only. out: receives the context; free it with
+ * jempp_context_free, before or after the models and trainers created in it. Any thread.
  *
- * Errors: INVALID_ARGUMENT for options that cannot be or a struct_size that is too small; DEVICE if the device is not
- * there, saying what was looked for.
+ * Errors: INVALID_ARGUMENT for invalid options or a struct_size that is too small; DEVICE if the device is not
+ * available, saying what was tried.
  */
 jempp_status jempp_context_create(const jempp_context_options *options,
                                   jempp_context **out);
 
 /**
- * Frees a context. Models and trainers made in it live on, and its threads with them.
+ * Frees a context. Models and trainers created in it stay valid and keep its threads alive.
  *
- * context: what is freed; NULL, or what was freed already, does nothing. Any thread; cannot fail.
+ * context: NULL or a freed handle does nothing. Any thread; cannot fail.
  */
 void jempp_context_free(jempp_context *context);
 
 /**
  * Loads a trained model.
  *
- * context: where the model computes. path: a run's folder, a checkpoint's folder, or a safetensors file; UTF-8, or on Unix
- * any bytes. A file is mapped and read as far as it is needed: it may be replaced or deleted while the model lives, but
- * not written into. out: receives the model; free it with jempp_model_free. Another thread's call on the context is BUSY.
+ * context: the model computes on its device. path: a run folder, a checkpoint folder, a safetensors file or a
+ * published PyTorch checkpoint; UTF-8, or on Unix any bytes. A safetensors file is memory-mapped and read on demand:
+ * it may be replaced or deleted while the model lives, but not written into. out: receives the model; free it with
+ * jempp_model_free. BUSY while another thread uses the context.
  *
- * Errors: IO if nothing that can be read is at the path; FORMAT if it is damaged, or no model of jempp's.
+ * Errors: IO if there is no readable file at the path; FORMAT if it is damaged or not a model.
  */
 jempp_status jempp_model_load(jempp_context *context,
                               const char *path,
                               jempp_model **out);
 
 /**
- * Loads a trained model from the content of its safetensors file.
+ * Loads a trained model from the bytes of its file.
  *
- * context: where the model computes. data: `len` bytes, which are copied. out: receives the model; free it with
- * jempp_model_free. Another thread's call on the context is BUSY.
+ * context: the model computes on its device. data: `len` bytes, which are copied. out: receives the model; free it
+ * with jempp_model_free. BUSY while another thread uses the context.
  *
- * Errors: FORMAT if the content is damaged, or no model of jempp's.
+ * Errors: FORMAT if the bytes are damaged or not a model.
  */
 jempp_status jempp_model_load_memory(jempp_context *context,
                                      const void *data,
@@ -401,30 +405,30 @@ jempp_status jempp_model_load_memory(jempp_context *context,
                                      jempp_model **out);
 
 /**
- * Writes a model to a safetensors file, whole or not at all; a file that is there is replaced.
+ * Saves a model to a safetensors file. The file is replaced atomically.
  *
- * model: what is written. path: the file; its folder must exist. Any number of threads at once.
+ * model: the model. path: the file; its folder must exist. May be called concurrently.
  *
  * Errors: IO.
  */
 jempp_status jempp_model_save(const jempp_model *model, const char *path);
 
 /**
- * Says what a model is.
+ * Describes a model.
  *
- * model: which. info: is filled; its struct_size must be set. Any number of threads at once.
+ * model: the model. info: receives the description; set its struct_size first. May be called concurrently.
  *
  * Errors: INVALID_ARGUMENT if struct_size is too small.
  */
 jempp_status jempp_model_get_info(const jempp_model *model, jempp_model_info *info);
 
 /**
- * Logits `f(x)[y]`: softmax over them is p(y | x).
+ * Logits `f(x)[y]`, whose softmax is p(y|x).
  *
- * model: which. images: n x H x W x C. out: receives n x classes; out_len must be n * classes. Any number of threads at
- * once.
+ * model: the model. images: n x H x W x C. out: receives n x classes values; out_len must be n * classes. May be
+ * called concurrently.
  *
- * Errors: INVALID_ARGUMENT for a wrong length or an image with a value that is not finite.
+ * Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
  */
 jempp_status jempp_logits(const jempp_model *model,
                           const float *images,
@@ -433,11 +437,11 @@ jempp_status jempp_logits(const jempp_model *model,
                           size_t out_len);
 
 /**
- * Unnormalised log p(x): logsumexp over the logits, or the output of the energy head.
+ * Unnormalised log p(x): the logsumexp of the logits, or the output of the energy head if the model has one.
  *
- * model: which. images: n x H x W x C. out: receives n values; out_len must be n. Any number of threads at once.
+ * model: the model. images: n x H x W x C. out: receives n values; out_len must be n. May be called concurrently.
  *
- * Errors: INVALID_ARGUMENT for a wrong length or an image with a value that is not finite.
+ * Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
  */
 jempp_status jempp_log_density(const jempp_model *model,
                                const float *images,
@@ -446,12 +450,13 @@ jempp_status jempp_log_density(const jempp_model *model,
                                size_t out_len);
 
 /**
- * Gradient by the images: of log p(x), or with labels of the logit `f(x)[y]`.
+ * Gradient with respect to the images of unnormalised log p(x), or if labels are given of unnormalised log p(x, y):
+ * the label's logit `f(x)[y]`, or for a model with an energy head log p(x) + log p(y|x).
  *
- * model: which. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C; out_len must be that. Any
- * number of threads at once.
+ * model: the model. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C values; out_len
+ * must be n * H * W * C. May be called concurrently.
  *
- * Errors: INVALID_ARGUMENT for a wrong length, a label that is no class or an image with a value that is not finite.
+ * Errors: INVALID_ARGUMENT for a wrong length, a label out of range or an image value that is not finite.
  */
 jempp_status jempp_input_grad(const jempp_model *model,
                               const float *images,
@@ -461,12 +466,13 @@ jempp_status jempp_input_grad(const jempp_model *model,
                               size_t out_len);
 
 /**
- * Decides about images: label, calibrated probability, how far from the training data, and whether to abstain.
+ * Decides about images: label, calibrated probability, out-of-distribution p-value, and whether the model abstains.
  *
- * model: which. images: n x H x W x C. out: n decisions, each with its struct_size set, are filled; out_len must be n. Any
- * number of threads at once.
+ * model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must
+ * be n. May be called concurrently.
  *
- * Errors: FORMAT while the model carries no thresholds to decide by; INVALID_ARGUMENT for a wrong length or struct_size.
+ * Errors: FORMAT if the model has no thresholds for abstaining (`jempp-cli eval thresholds` fits them);
+ * INVALID_ARGUMENT for a wrong length or struct_size.
  */
 jempp_status jempp_decide(const jempp_model *model,
                           const float *images,
@@ -475,28 +481,30 @@ jempp_status jempp_decide(const jempp_model *model,
                           size_t out_len);
 
 /**
- * Frees a model. Calls on it that are under way in other threads end first, and well.
+ * Frees a model. Calls on it that other threads have in progress complete normally.
  *
- * model: what is freed; NULL, or what was freed already, does nothing. Any thread; cannot fail.
+ * model: NULL or a freed handle does nothing. Any thread; cannot fail.
  */
 void jempp_model_free(jempp_model *model);
 
 /**
- * Fills `options` with the defaults: draws that the model carries, log p(x), constants as in the model's training, seed 0.
+ * Fills `options` with the defaults: the model's start samples, p(x), step count and sizes as in the model's training,
+ * seed 0.
  *
- * options: what is filled; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot fail.
+ * options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot
+ * fail.
  */
 void jempp_sample_options_init(jempp_sample_options *options,
                                uint32_t struct_size);
 
 /**
- * Draws n images: chains of Langevin steps under the model, as in its training.
+ * Samples n images by stochastic gradient Langevin dynamics (SGLD), as in the model's training.
  *
- * model: which. options: how, or NULL for the defaults; what it points to is used during the call only. out: receives
- * n x H x W x C, in [-1, 1]; out_len must be that. Any number of threads at once.
+ * model: the model. options: NULL for the defaults; what it points to is used during the call only. out: receives
+ * n x H x W x C values in [-1, 1]; out_len must be n * H * W * C. May be called concurrently.
  *
- * Errors: INVALID_ARGUMENT for a wrong length, a label that is no class, constants out of range, or a model that carries no
- * draws where `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
+ * Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a parameter out of range, or a model without
+ * start samples if `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
  */
 jempp_status jempp_sample(const jempp_model *model,
                           const jempp_sample_options *options,
@@ -505,16 +513,17 @@ jempp_status jempp_sample(const jempp_model *model,
                           size_t out_len);
 
 /**
- * Makes a trainer with fresh weights.
+ * Creates a trainer with freshly initialised weights.
  *
- * context: where it computes. config_toml: the configuration, a TOML document in UTF-8 with the keys that `jempp-cli train
- * --print-config` shows; what it does not name is the preset's ("jempp" unless it names another). If it names
- * data.dataset, or preset = "digits", that data set is loaded, for chains to restart from and for the statistics of batch
- * norm that models are given; else each step needs chain_start, unless sampler.init = "uniform" (restarts from noise).
- * No image is trained on but those given to jempp_trainer_step. out: receives the trainer; free it with
- * jempp_trainer_free. Another thread's call on the context is BUSY.
+ * context: the trainer computes on its device. config_toml: the configuration, a TOML document in UTF-8 with the keys
+ * that `jempp-cli train --print-config` shows; keys that it does not set have the preset's values (preset "jempp" by
+ * default). If it sets data.dataset, or preset = "digits", that data set is loaded: chains restart from its
+ * informative initialisation, and the batch norm statistics of models can be recalibrated on it. Otherwise each step
+ * needs chain_start, unless sampler.init = "uniform" (restarts from noise). Training uses only the images passed to
+ * jempp_trainer_step. out: receives the trainer; free it with jempp_trainer_free. BUSY while another thread uses the
+ * context.
  *
- * Errors: INVALID_ARGUMENT for a configuration that cannot be, naming the key; IO for a data set that cannot be read;
+ * Errors: INVALID_ARGUMENT for an invalid configuration, naming the key; IO for a data set that cannot be read;
  * OUT_OF_MEMORY.
  */
 jempp_status jempp_trainer_create(jempp_context *context,
@@ -522,30 +531,31 @@ jempp_status jempp_trainer_create(jempp_context *context,
                                   jempp_trainer **out);
 
 /**
- * Gives a trainer the weights and running statistics of a model, to go on from. Optimiser, replay buffer and step number
- * stay as they are.
+ * Copies the weights and running statistics of a model into a trainer. Optimiser state, replay buffer and step count
+ * are not changed.
  *
- * trainer: what is changed; another thread's call on it is BUSY. model: of the same architecture; it is only read.
+ * trainer: the trainer; BUSY while another thread uses it. model: a model of the same architecture; not modified.
  *
- * Errors: INVALID_ARGUMENT if the architecture is another.
+ * Errors: INVALID_ARGUMENT if the architectures differ.
  */
 jempp_status jempp_trainer_load_model(jempp_trainer *trainer,
                                       const jempp_model *model);
 
 /**
- * One training step on images that are given: the chains move, then data, chains and labelled images pass through the
- * network, then the weights change, with the learning rate that the configuration's schedule says.
+ * Runs one training step on the given images: samples the chains by SGLD, computes the loss on data, chains and
+ * labelled images, and updates the weights with the learning rate of the configured schedule.
  *
- * trainer: what is changed; another thread's call on it is BUSY. x_data: n_data x H x W x C, the images for log p(x); n_data
- * must be train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: n_labelled x H x W x C
- * with labels: n_labelled classes; n_labelled must be train.labelled_batch_size, or train.batch_size if that is 0.
- * chain_start: n_chain x H x W x C, where the chains start (they then do not go into the replay buffer), or NULL: rows of
- * the buffer. chain_end: receives where they end, n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless
- * both are NULL. metrics: is filled, its struct_size must be set; or NULL. Images are taken as they are: nothing is
- * augmented.
+ * trainer: the trainer; BUSY while another thread uses it. x_data: images for log p(x), n_data x H x W x C; n_data
+ * must be train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: labelled images,
+ * n_labelled x H x W x C; labels: their n_labelled classes; n_labelled must be train.labelled_batch_size, or
+ * train.batch_size if that is 0. chain_start: initial images of the chains, n_chain x H x W x C, whose results are
+ * then not stored in the replay buffer; NULL: draw them from the replay buffer. chain_end: receives the chains' final
+ * images, n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless both are NULL. metrics: receives the
+ * metrics; set its struct_size first; or NULL. Images are used as they are, without data augmentation.
  *
- * Errors: INVALID_ARGUMENT for a wrong length, a label that is no class, a value that is not finite, or no chain_start where
- * there is no buffer: then nothing has changed. DIVERGED once the weights are lost: resume from a saved trainer.
+ * Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a value that is not finite, or a missing
+ * chain_start if there is no replay buffer; the trainer is then unchanged. DIVERGED if the weights are no longer
+ * finite: resume from a saved checkpoint.
  */
 jempp_status jempp_trainer_step(jempp_trainer *trainer,
                                 const float *x_data,
@@ -559,10 +569,10 @@ jempp_status jempp_trainer_step(jempp_trainer *trainer,
                                 jempp_step_metrics *metrics);
 
 /**
- * The model as training has made it so far: a snapshot that later steps do not change. Batch norm has the statistics that
- * eval.bn names if the trainer has a data set, else the running ones.
+ * Returns the current model: a snapshot that later steps do not change. If the trainer has a data set, batch norm uses
+ * the statistics that eval.bn selects, otherwise the running statistics.
  *
- * trainer: which; another thread's call on it is BUSY. out: receives the model; free it with jempp_model_free.
+ * trainer: the trainer; BUSY while another thread uses it. out: receives the model; free it with jempp_model_free.
  *
  * Errors: OUT_OF_MEMORY; INVALID_ARGUMENT if the data set is smaller than a batch.
  */
@@ -570,49 +580,50 @@ jempp_status jempp_trainer_model(jempp_trainer *trainer,
                                  jempp_model **out);
 
 /**
- * Saves a checkpoint: everything that training needs to go on bit by bit, and the model to be served. It is whole or not
- * there; the last three stay.
+ * Saves a checkpoint: the trained model, and everything needed to resume training with bit-identical results. Saving
+ * is atomic; the last three checkpoints are kept.
  *
- * trainer: which; a thread that changes it makes this BUSY. dir: a folder, made if need be; jempp_model_load and
- * jempp_trainer_resume take it.
+ * trainer: the trainer; BUSY while another thread changes it. dir: a folder, created if it does not exist; pass it to
+ * jempp_model_load or jempp_trainer_resume.
  *
- * Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir: then nothing
- * was saved.
+ * Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir; nothing
+ * is saved in these cases.
  */
 jempp_status jempp_trainer_save(const jempp_trainer *trainer,
                                 const char *dir);
 
 /**
- * Goes on where jempp_trainer_save, or a run of jempp-cli, left off. A damaged checkpoint is passed over for the one before
- * it, which the log callback is told.
+ * Resumes training from the last checkpoint of jempp_trainer_save or of a jempp-cli run. A damaged checkpoint is
+ * skipped for the one before it, with a warning to the log callback.
  *
- * context: where it computes. dir: the folder. out: receives the trainer; free it with jempp_trainer_free. Another thread's
- * call on the context is BUSY.
+ * context: the trainer computes on its device. dir: the folder. out: receives the trainer; free it with
+ * jempp_trainer_free. BUSY while another thread uses the context.
  *
- * Errors: IO if there is no checkpoint; FORMAT if none is whole; INVALID_ARGUMENT if the data set is not what it was.
+ * Errors: IO if there is no checkpoint; FORMAT if all are damaged; INVALID_ARGUMENT if the data set has changed.
  */
 jempp_status jempp_trainer_resume(jempp_context *context,
                                   const char *dir,
                                   jempp_trainer **out);
 
 /**
- * Frees a trainer. A call on it that is under way in another thread ends first, and well.
+ * Frees a trainer. A call on it that another thread has in progress completes normally.
  *
- * trainer: what is freed; NULL, or what was freed already, does nothing. Any thread; cannot fail.
+ * trainer: NULL or a freed handle does nothing. Any thread; cannot fail.
  */
 void jempp_trainer_free(jempp_trainer *trainer);
 
 /**
- * Number of devices: the CPU, which is the first, and the GPUs that the driver shows.
+ * Number of devices: the CPU, which has index 0, and the GPUs that the driver reports.
  *
  * out: receives the number. Any thread. Errors: INVALID_ARGUMENT if out is NULL.
  */
 jempp_status jempp_device_count(uint32_t *out);
 
 /**
- * Says what device number `index` is.
+ * Describes device `index`.
  *
- * index: below the number that jempp_device_count gives. info: is filled; its struct_size must be set. Any thread.
+ * index: less than the number from jempp_device_count. info: receives the description; set its struct_size first. Any
+ * thread.
  *
  * Errors: INVALID_ARGUMENT if there is no such device or struct_size is too small.
  */
@@ -620,11 +631,12 @@ jempp_status jempp_device_get_info(uint32_t index,
                                    jempp_device_info *info);
 
 /**
- * Sets who hears what the library has to say, such as a damaged checkpoint that was passed over.
+ * Sets the callback that receives log messages, such as a warning that a damaged checkpoint was skipped.
  *
- * callback: is called with a level (1 error, 2 warning, 3 information), a message in UTF-8 that lives during the call, and
- * `user`; NULL turns it off, as it is at first. It may be called from any thread that calls the library, also at once from
- * several, and from another thread shortly after it was replaced. user: is passed on. Any thread; cannot fail.
+ * callback: is called with a level (1 error, 2 warning, 3 information), a UTF-8 message that is valid during the call,
+ * and `user`; NULL, the initial value, turns logging off. It may be called from any thread that calls the library,
+ * from several at the same time, and for a short time after it was replaced. user: passed to the callback. Any thread;
+ * cannot fail.
  */
 void jempp_set_log_callback(void (*callback)(int32_t level, const char *message, void *user),
                             void *user);

@@ -1,7 +1,7 @@
 //! Validation of pointer arguments, as far as they can be checked.
 //!
-//! Invariants: no slice is made from a NULL or misaligned pointer or of an impossible length; the caller's memory is written
-//! by one copy at the end of a call, so that outputs may overlap inputs and are untouched when the call fails.
+//! Invariants: no slice is made from a NULL or misaligned pointer or of an impossible length; the caller's memory is
+//! written by one copy at the end of a call, so that outputs may overlap inputs and are untouched when the call fails.
 
 use crate::status::{Fault, Outcome};
 use core::ffi::{CStr, c_char};
@@ -186,8 +186,8 @@ pub(crate) unsafe fn check_size<T: Sized32>(p: *mut T, name: &str) -> Outcome<u3
     Ok(theirs as u32)
 }
 
-/// Sets a struct to `value`, and the additional fields of a newer caller's struct to zero. A struct that is too small is
-/// zeroed, so that the function it is passed to rejects it.
+/// Sets a struct to `value`, and the additional fields of a newer caller's struct to zero. A struct that is too small
+/// is zeroed, so that the function it is passed to rejects it.
 ///
 /// # Safety
 /// `p` is NULL or points to `size` bytes.

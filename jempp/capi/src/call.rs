@@ -38,8 +38,8 @@ thread_local! {
     static INSIDE: RefCell<(u32, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// Installs a panic hook that keeps panics of this library's calls and threads off standard error. Other panics go to the
-/// hook that was installed before.
+/// Installs a panic hook that keeps panics of this library's calls and threads off standard error. Other panics go to
+/// the hook that was installed before.
 fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -61,7 +61,8 @@ fn device(name: &str, threads: i32, precision: &str) -> Outcome<Device> {
 
 /// Fills `options` with the defaults: device "auto", one thread per core, no seed, precision "f32".
 ///
-/// options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_context_options). Any thread; cannot fail.
+/// options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_context_options). Any thread; cannot
+/// fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_context_options_init(options: *mut jempp_context_options, struct_size: u32) {
     let defaults = jempp_context_options {
@@ -77,11 +78,11 @@ pub unsafe extern "C" fn jempp_context_options_init(options: *mut jempp_context_
 
 /// Creates a context: opens the device and starts its threads.
 ///
-/// options: NULL for the defaults; used during the call only. out: receives the context; free it with jempp_context_free,
-/// before or after the models and trainers created in it. Any thread.
+/// options: NULL for the defaults; used during the call only. out: receives the context; free it with
+/// jempp_context_free, before or after the models and trainers created in it. Any thread.
 ///
-/// Errors: INVALID_ARGUMENT for invalid options or a struct_size that is too small; DEVICE if the device is not available,
-/// saying what was tried.
+/// Errors: INVALID_ARGUMENT for invalid options or a struct_size that is too small; DEVICE if the device is not
+/// available, saying what was tried.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_context_create(
     options: *const jempp_context_options,

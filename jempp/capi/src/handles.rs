@@ -1,7 +1,7 @@
 //! Handles: numbers that identify objects, looked up at each use and never dereferenced.
 //!
-//! Invariants: each number is used once, so a freed handle is recognised for ever; an object lives until the last call on it
-//! returns, even if another thread frees the handle meanwhile.
+//! Invariants: each number is used once, so a freed handle is recognised for ever; an object lives until the last call
+//! on it returns, even if another thread frees the handle meanwhile.
 
 use crate::objects::{Context, SharedTrainer};
 use crate::status::{Fault, JEMPP_ERR_INTERNAL, Outcome};

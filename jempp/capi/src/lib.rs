@@ -1,8 +1,8 @@
 //! The C interface of jempp. `include/jempp.h` is generated from these files, comments included.
 //!
 //! Invariants: no panic crosses the boundary (`call.rs`), no handle is dereferenced (`handles.rs`), and memory behind a
-//! caller's pointer is read and written in `args.rs` only, by its rules. Names, signatures and numbers here never change;
-//! new ones may be added.
+//! caller's pointer is read and written in `args.rs` only, by its rules. Names, signatures and numbers here never
+//! change; new ones may be added.
 //!
 //! Modules use those before them: status, objects, handles, call, args, then the functions of the interface.
 #![allow(non_camel_case_types)]

@@ -21,9 +21,10 @@ static LISTENER: RwLock<Option<Listener>> = RwLock::new(None);
 
 /// Sets the callback that receives log messages, such as a warning that a damaged checkpoint was skipped.
 ///
-/// callback: is called with a level (1 error, 2 warning, 3 information), a UTF-8 message that is valid during the call, and
-/// `user`; NULL, the initial value, turns logging off. It may be called from any thread that calls the library, from several
-/// at the same time, and for a short time after it was replaced. user: passed to the callback. Any thread; cannot fail.
+/// callback: is called with a level (1 error, 2 warning, 3 information), a UTF-8 message that is valid during the call,
+/// and `user`; NULL, the initial value, turns logging off. It may be called from any thread that calls the library,
+/// from several at the same time, and for a short time after it was replaced. user: passed to the callback. Any thread;
+/// cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_set_log_callback(
     callback: Option<extern "C" fn(level: i32, message: *const c_char, user: *mut c_void)>,
@@ -32,7 +33,8 @@ pub extern "C" fn jempp_set_log_callback(
     static ONCE: Once = Once::new();
     call_infallible(|| {
         if callback.is_some() {
-            // Fails if a Rust host has its own subscriber in the same copy of `tracing`, which then receives the events.
+            // Fails if a Rust host has its own subscriber in the same copy of `tracing`, which then receives the
+            // events.
             ONCE.call_once(|| drop(tracing::subscriber::set_global_default(CallbackSubscriber)));
         }
         let listener = callback.map(|c| Listener(c, user.expose_provenance()));

@@ -42,8 +42,8 @@ pub struct jempp_decision {
     pub probability: f32,
     /// Unnormalised log p(x).
     pub log_density: f32,
-    /// Conformal p-value of out-of-distribution detection: estimated fraction of in-distribution images whose log p(x) is as
-    /// low as this.
+    /// Conformal p-value of out-of-distribution detection: estimated fraction of in-distribution images whose log p(x)
+    /// is as low as this.
     pub ood_p_value: f32,
     /// 1 if the model abstains, else 0.
     pub abstain: i32,
@@ -56,10 +56,10 @@ unsafe impl Sized32 for jempp_decision {
 
 /// Loads a trained model.
 ///
-/// context: the model computes on its device. path: a run folder, a checkpoint folder, a safetensors file or a published
-/// PyTorch checkpoint; UTF-8, or on Unix any bytes. A safetensors file is memory-mapped and read on demand: it may be replaced
-/// or deleted while the model lives, but not written into. out: receives the model; free it with jempp_model_free. BUSY while
-/// another thread uses the context.
+/// context: the model computes on its device. path: a run folder, a checkpoint folder, a safetensors file or a
+/// published PyTorch checkpoint; UTF-8, or on Unix any bytes. A safetensors file is memory-mapped and read on demand:
+/// it may be replaced or deleted while the model lives, but not written into. out: receives the model; free it with
+/// jempp_model_free. BUSY while another thread uses the context.
 ///
 /// Errors: IO if there is no readable file at the path; FORMAT if it is damaged or not a model.
 #[unsafe(no_mangle)]
@@ -86,8 +86,8 @@ pub unsafe extern "C" fn jempp_model_load(
 
 /// Loads a trained model from the bytes of its file.
 ///
-/// context: the model computes on its device. data: `len` bytes, which are copied. out: receives the model; free it with
-/// jempp_model_free. BUSY while another thread uses the context.
+/// context: the model computes on its device. data: `len` bytes, which are copied. out: receives the model; free it
+/// with jempp_model_free. BUSY while another thread uses the context.
 ///
 /// Errors: FORMAT if the bytes are damaged or not a model.
 #[unsafe(no_mangle)]
@@ -153,8 +153,8 @@ pub unsafe extern "C" fn jempp_model_get_info(
 
 /// Logits `f(x)[y]`, whose softmax is p(y|x).
 ///
-/// model: the model. images: n x H x W x C. out: receives n x classes values; out_len must be n * classes. May be called
-/// concurrently.
+/// model: the model. images: n x H x W x C. out: receives n x classes values; out_len must be n * classes. May be
+/// called concurrently.
 ///
 /// Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
 #[unsafe(no_mangle)]
@@ -186,11 +186,11 @@ pub unsafe extern "C" fn jempp_log_density(
     unsafe { infer(model, images, n, out, out_len, |_| 1, |m, x| Ok(m.log_density(x)?)) }
 }
 
-/// Gradient with respect to the images of unnormalised log p(x), or if labels are given of unnormalised log p(x, y): the
-/// label's logit `f(x)[y]`, or for a model with an energy head log p(x) + log p(y|x).
+/// Gradient with respect to the images of unnormalised log p(x), or if labels are given of unnormalised log p(x, y):
+/// the label's logit `f(x)[y]`, or for a model with an energy head log p(x) + log p(y|x).
 ///
-/// model: the model. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C values; out_len must be
-/// n * H * W * C. May be called concurrently.
+/// model: the model. images: n x H x W x C. labels: n classes, or NULL. out: receives n x H x W x C values; out_len
+/// must be n * H * W * C. May be called concurrently.
 ///
 /// Errors: INVALID_ARGUMENT for a wrong length, a label out of range or an image value that is not finite.
 #[unsafe(no_mangle)]
@@ -247,11 +247,11 @@ unsafe fn infer(
 
 /// Decides about images: label, calibrated probability, out-of-distribution p-value, and whether the model abstains.
 ///
-/// model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must be n.
-/// May be called concurrently.
+/// model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must
+/// be n. May be called concurrently.
 ///
-/// Errors: FORMAT if the model has no thresholds for abstaining (`jempp-cli eval thresholds` fits them); INVALID_ARGUMENT for
-/// a wrong length or struct_size.
+/// Errors: FORMAT if the model has no thresholds for abstaining (`jempp-cli eval thresholds` fits them);
+/// INVALID_ARGUMENT for a wrong length or struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_decide(
     model: *const jempp_model,
@@ -287,7 +287,8 @@ pub unsafe extern "C" fn jempp_decide(
                 ood_p_value: d.ood_p_value,
                 abstain: i32::from(d.abstain),
             };
-            // SAFETY: the caller provides n decisions, each of the first one's `struct_size`, which is at least our size.
+            // SAFETY: the caller provides n decisions, each of the first one's `struct_size`, which is at least our
+            // size.
             unsafe { out.byte_add(i * size as usize).write(decision) };
         }
         Ok(())

@@ -81,7 +81,8 @@ impl SharedTrainer {
         Ok(TrainerGuard { trainer, changing: Some(&self.changing) })
     }
 
-    /// Locks the trainer for a call that does not change it: waits for others of this kind; BUSY if a call is changing it.
+    /// Locks the trainer for a call that does not change it: waits for others of this kind; BUSY if a call is changing
+    /// it.
     pub fn lock_shared(&self) -> Outcome<TrainerGuard<'_>> {
         loop {
             if let Some(trainer) = self.try_lock() {

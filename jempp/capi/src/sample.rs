@@ -30,22 +30,24 @@ pub struct jempp_sample_options {
     pub noise: f32,
     /// Random seed of initial images and noise: the same seed gives the same images.
     pub seed: u64,
-    /// Called on the calling thread after each step, with the number of steps done and the total (both summed over all chunks
-    /// of chains); returning 0 cancels. NULL: no progress reports. It may call functions on const handles.
+    /// Called on the calling thread after each step, with the number of steps done and the total (both summed over all
+    /// chunks of chains); returning 0 cancels. NULL: no progress reports. It may call functions on const handles.
     pub progress: Option<extern "C" fn(step: u32, steps: u32, user: *mut c_void) -> c_int>,
     /// Passed to `progress`.
     pub user: *mut c_void,
 }
 
-// SAFETY: repr(C), starts with its size; every bit pattern is valid for all fields but `progress`, which a caller may set
-// only to NULL or to the address of a function of its type.
+// SAFETY: repr(C), starts with its size; every bit pattern is valid for all fields but `progress`, which a caller may
+// set only to NULL or to the address of a function of its type.
 unsafe impl Sized32 for jempp_sample_options {
     const NAME: &'static str = "jempp_sample_options";
 }
 
-/// Fills `options` with the defaults: the model's start samples, p(x), step count and sizes as in the model's training, seed 0.
+/// Fills `options` with the defaults: the model's start samples, p(x), step count and sizes as in the model's training,
+/// seed 0.
 ///
-/// options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot fail.
+/// options: receives the defaults; NULL does nothing. struct_size: sizeof(jempp_sample_options). Any thread; cannot
+/// fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_sample_options_init(options: *mut jempp_sample_options, struct_size: u32) {
     // SAFETY: the caller passes NULL or `struct_size` bytes.
@@ -73,8 +75,8 @@ fn defaults(struct_size: u32) -> jempp_sample_options {
 /// model: the model. options: NULL for the defaults; what it points to is used during the call only. out: receives
 /// n x H x W x C values in [-1, 1]; out_len must be n * H * W * C. May be called concurrently.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a parameter out of range, or a model without start
-/// samples if `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
+/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a parameter out of range, or a model without
+/// start samples if `start` is NULL; DIVERGED if a chain left the finite numbers; CANCELLED by `progress`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_sample(
     model: *const jempp_model,
@@ -107,7 +109,7 @@ pub unsafe extern "C" fn jempp_sample(
         let options = SampleOptions {
             n,
             labels: labels.map(<[i32]>::to_vec),
-            start: start.map_or(Start::Bank, Start::Images),
+            start: start.map_or(Start::StartSamples, Start::Images),
             ..sampler_options(model, &o)?
         };
         let mut progress = |step, steps| o.progress.is_none_or(|report| report(step, steps, o.user) != 0);

@@ -78,10 +78,11 @@ pub(crate) fn remember(message: &str) {
     let _ = LAST.try_with(|last| last.replace(text));
 }
 
-/// Error message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or "" if
-/// the call returned JEMPP_OK.
+/// Error message of this thread's last call that returned a jempp_status: what went wrong and what to do about it, or
+/// "" if the call returned JEMPP_OK.
 ///
-/// Returns UTF-8, never NULL. The string is owned by the library and valid until this thread's next such call. Any thread.
+/// Returns UTF-8, never NULL. The string is owned by the library and valid until this thread's next such call. Any
+/// thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn jempp_last_error() -> *const c_char {
     LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())

@@ -37,12 +37,13 @@ unsafe impl Sized32 for jempp_step_metrics {
 
 /// Creates a trainer with freshly initialised weights.
 ///
-/// context: the trainer computes on its device. config_toml: the configuration, a TOML document in UTF-8 with the keys that
-/// `jempp-cli train --print-config` shows; keys that it does not set have the preset's values (preset "jempp" by default). If
-/// it sets data.dataset, or preset = "digits", that data set is loaded: chains restart from its informative initialisation,
-/// and the batch norm statistics of models can be recalibrated on it. Otherwise each step needs chain_start, unless
-/// sampler.init = "uniform" (restarts from noise). Training uses only the images passed to jempp_trainer_step. out: receives
-/// the trainer; free it with jempp_trainer_free. BUSY while another thread uses the context.
+/// context: the trainer computes on its device. config_toml: the configuration, a TOML document in UTF-8 with the keys
+/// that `jempp-cli train --print-config` shows; keys that it does not set have the preset's values (preset "jempp" by
+/// default). If it sets data.dataset, or preset = "digits", that data set is loaded: chains restart from its
+/// informative initialisation, and the batch norm statistics of models can be recalibrated on it. Otherwise each step
+/// needs chain_start, unless sampler.init = "uniform" (restarts from noise). Training uses only the images passed to
+/// jempp_trainer_step. out: receives the trainer; free it with jempp_trainer_free. BUSY while another thread uses the
+/// context.
 ///
 /// Errors: INVALID_ARGUMENT for an invalid configuration, naming the key; IO for a data set that cannot be read;
 /// OUT_OF_MEMORY.
@@ -65,8 +66,8 @@ pub unsafe extern "C" fn jempp_trainer_create(
     })
 }
 
-/// Copies the weights and running statistics of a model into a trainer. Optimiser state, replay buffer and step count are not
-/// changed.
+/// Copies the weights and running statistics of a model into a trainer. Optimiser state, replay buffer and step count
+/// are not changed.
 ///
 /// trainer: the trainer; BUSY while another thread uses it. model: a model of the same architecture; not modified.
 ///
@@ -83,20 +84,20 @@ pub extern "C" fn jempp_trainer_load_model(
     })
 }
 
-/// Runs one training step on the given images: samples the chains by SGLD, computes the loss on data, chains and labelled
-/// images, and updates the weights with the learning rate of the configured schedule.
+/// Runs one training step on the given images: samples the chains by SGLD, computes the loss on data, chains and
+/// labelled images, and updates the weights with the learning rate of the configured schedule.
 ///
-/// trainer: the trainer; BUSY while another thread uses it. x_data: images for log p(x), n_data x H x W x C; n_data must be
-/// train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: labelled images,
+/// trainer: the trainer; BUSY while another thread uses it. x_data: images for log p(x), n_data x H x W x C; n_data
+/// must be train.batch_size (if log p(x) is not trained, x_data may be NULL and n_data 0). x_labelled: labelled images,
 /// n_labelled x H x W x C; labels: their n_labelled classes; n_labelled must be train.labelled_batch_size, or
-/// train.batch_size if that is 0. chain_start: initial images of the chains, n_chain x H x W x C, whose results are then not
-/// stored in the replay buffer; NULL: draw them from the replay buffer. chain_end: receives the chains' final images,
-/// n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless both are NULL. metrics: receives the metrics; set its
-/// struct_size first; or NULL. Images are used as they are, without data augmentation.
+/// train.batch_size if that is 0. chain_start: initial images of the chains, n_chain x H x W x C, whose results are
+/// then not stored in the replay buffer; NULL: draw them from the replay buffer. chain_end: receives the chains' final
+/// images, n_chain x H x W x C, or NULL. n_chain must be train.batch_size unless both are NULL. metrics: receives the
+/// metrics; set its struct_size first; or NULL. Images are used as they are, without data augmentation.
 ///
-/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a value that is not finite, or a missing chain_start if
-/// there is no replay buffer; the trainer is then unchanged. DIVERGED if the weights are no longer finite: resume from a saved
-/// checkpoint.
+/// Errors: INVALID_ARGUMENT for a wrong length, a label out of range, a value that is not finite, or a missing
+/// chain_start if there is no replay buffer; the trainer is then unchanged. DIVERGED if the weights are no longer
+/// finite: resume from a saved checkpoint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_step(
     trainer: *mut jempp_trainer,
@@ -161,8 +162,8 @@ fn measured(m: &StepMetrics, struct_size: u32) -> jempp_step_metrics {
     }
 }
 
-/// Returns the current model: a snapshot that later steps do not change. If the trainer has a data set, batch norm uses the
-/// statistics that eval.bn selects, otherwise the running statistics.
+/// Returns the current model: a snapshot that later steps do not change. If the trainer has a data set, batch norm uses
+/// the statistics that eval.bn selects, otherwise the running statistics.
 ///
 /// trainer: the trainer; BUSY while another thread uses it. out: receives the model; free it with jempp_model_free.
 ///
@@ -183,14 +184,14 @@ pub unsafe extern "C" fn jempp_trainer_model(
     })
 }
 
-/// Saves a checkpoint: the trained model, and everything needed to resume training with bit-identical results. Saving is
-/// atomic; the last three checkpoints are kept.
+/// Saves a checkpoint: the trained model, and everything needed to resume training with bit-identical results. Saving
+/// is atomic; the last three checkpoints are kept.
 ///
 /// trainer: the trainer; BUSY while another thread changes it. dir: a folder, created if it does not exist; pass it to
 /// jempp_model_load or jempp_trainer_resume.
 ///
-/// Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir; nothing is
-/// saved in these cases.
+/// Errors: IO; DIVERGED if a weight is not finite, and INVALID_ARGUMENT if another process is writing into dir; nothing
+/// is saved in these cases.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn jempp_trainer_save(
     trainer: *const jempp_trainer,
@@ -206,11 +207,11 @@ pub unsafe extern "C" fn jempp_trainer_save(
     })
 }
 
-/// Resumes training from the last checkpoint of jempp_trainer_save or of a jempp-cli run. A damaged checkpoint is skipped for
-/// the one before it, with a warning to the log callback.
+/// Resumes training from the last checkpoint of jempp_trainer_save or of a jempp-cli run. A damaged checkpoint is
+/// skipped for the one before it, with a warning to the log callback.
 ///
-/// context: the trainer computes on its device. dir: the folder. out: receives the trainer; free it with jempp_trainer_free.
-/// BUSY while another thread uses the context.
+/// context: the trainer computes on its device. dir: the folder. out: receives the trainer; free it with
+/// jempp_trainer_free. BUSY while another thread uses the context.
 ///
 /// Errors: IO if there is no checkpoint; FORMAT if all are damaged; INVALID_ARGUMENT if the data set has changed.
 #[unsafe(no_mangle)]

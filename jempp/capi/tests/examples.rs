@@ -1,5 +1,4 @@
-//! The examples compile, run, and leave nothing behind; threads share a model; a step from C is PyTorch's step; a process
-//! answers soon after it starts.
+//! The examples compile, run and leak nothing; threads share a model; a process classifies soon after it starts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -11,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// valgrind's memcheck, which fails on errors and on leaks; `None` after saying why not. It knows no AVX-512, so the kernels
-/// are held to AVX2. It runs one thread at a time, so a context is given one core where that can be had: its threads would
-/// only wait for one another.
+/// Valgrind's memcheck, failing on errors and on leaks; `None` after saying why it is not available. It does not
+/// support AVX-512, so the kernels are limited to AVX2. It runs one thread at a time, so the process is pinned to one
+/// core if possible: its threads would only wait for one another.
 fn memcheck() -> Option<Command> {
     let valgrind = tool("valgrind")?;
     let mut command = match tool("taskset") {
@@ -109,7 +108,7 @@ fn threads_get_the_bits_of_one_and_a_trainer_is_for_one_at_a_time() {
     run(memcheck.arg(&program).arg(&model).args(["2", "8", "1"]));
 }
 
-/// Process start to the end of a process that classified an image: WRN-16-2, 32×32×3.
+/// Duration of a process that classifies one image: WRN-16-2, 32×32×3.
 #[test]
 fn a_process_answers_soon() {
     let installed = installed();
@@ -129,7 +128,7 @@ fn a_process_answers_soon() {
     model.set_start_samples(jempp::model::StartSamples { means, draws, classes });
     let path = dir.path().join("wrn_16_2.safetensors");
     model.save(&path).unwrap();
-    // The least of many: other work on the machine only adds.
+    // The minimum of many runs, as other load on the machine only adds.
     let mut least = (f64::INFINITY, String::new());
     for _ in 0..20 {
         let start = Instant::now();

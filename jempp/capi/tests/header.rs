@@ -1,4 +1,5 @@
-//! The header is what the code says, compiles alone, and names exactly the symbols that the library exports.
+//! The header is the one generated from the code, compiles on its own, and declares exactly the symbols that the
+//! library exports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -8,14 +9,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-/// Compares a committed file with what it should hold; `JEMPP_BLESS=1` writes it.
+/// Compares a committed file with its expected content; `JEMPP_BLESS=1` writes it.
 fn committed(name: &str, want: &str) {
     let path = here().join(name);
     if std::env::var_os("JEMPP_BLESS").is_some() {
         fs::write(&path, want).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == want, "{name} is not what the code says; JEMPP_BLESS=1 cargo test writes it");
+    assert!(found == want, "{name} differs from the code; update it with JEMPP_BLESS=1 cargo test");
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn the_header_is_made_of_the_code() {
     committed("include/jempp.h", &String::from_utf8(text).unwrap());
 }
 
-/// Functions that the header declares.
+/// The functions that the header declares.
 fn declared() -> BTreeSet<String> {
     let text = fs::read_to_string(here().join("include/jempp.h")).unwrap();
     let code = text.split("*/").map(|part| part.split("/*").next().unwrap()).collect::<String>();
@@ -47,7 +48,7 @@ fn every_function_has_a_comment() {
     for name in declared() {
         let at = text.find(&format!("{name}(")).unwrap();
         let before = text[..at].rfind("*/").unwrap();
-        // Nothing but the declaration's own start lies between the comment and the name.
+        // Only the start of the declaration is between the comment and the name.
         assert!(!text[before..at].contains(';'), "{name}");
     }
 }
@@ -75,7 +76,7 @@ fn the_header_compiles_alone_without_a_warning() {
     }
 }
 
-/// Sizes and offsets as they are on 64-bit machines, asserted by the C compiler.
+/// Sizes and offsets on 64-bit machines, asserted by the C compiler.
 #[test]
 fn structs_have_the_sizes_that_c_sees() {
     if cfg!(not(target_pointer_width = "64")) {
@@ -97,7 +98,7 @@ fn structs_have_the_sizes_that_c_sees() {
     }
 }
 
-/// The library's own idea of its name, its size, and what it needs.
+/// The library's soname, size and dependencies.
 #[test]
 fn the_library_needs_only_the_system_and_is_small() {
     let (Some(readelf), Some(strip)) = (tool("readelf"), tool("strip")) else { return };

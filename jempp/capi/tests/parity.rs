@@ -1,4 +1,4 @@
-//! A training step from C against PyTorch's values, as `tests/tests/parity.rs` holds the same step from Rust.
+//! A training step from C compared with PyTorch's values; `tests/tests/parity.rs` tests the same step from Rust.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -10,8 +10,8 @@ use jempp_tests::{Fixture, Tensor};
 use std::fs;
 use std::process::Command;
 
-/// float32 against PyTorch's float64, relative to the largest element (see `tests/tests/parity.rs`): this fixture has no
-/// value at a kink.
+/// float32 against PyTorch's float64, relative to the largest element (see `tests/tests/parity.rs`): this fixture has
+/// no value at a kink.
 const TOLERANCE: f64 = 1e-4;
 
 fn get(f: &Fixture, name: &str) -> Tensor {
@@ -45,7 +45,7 @@ fn architecture(f: &Fixture) -> ModelConfig {
 
 fn toml(f: &Fixture, m: &ModelConfig) -> String {
     let meta = |key: &str| &f.meta[key];
-    // TOML's numbers have a point before an exponent.
+    // TOML floats need a decimal point before an exponent.
     let decay: f64 = meta("weight_decay").parse().unwrap();
     format!(
         "preset = \"jempp\"\n[model]\ndepth = {}\nwiden_factor = {}\nimage_size = {:?}\nclasses = {}\n\

@@ -5,7 +5,7 @@
 //! - [`Dataset`] and [`Split`] are the result; [`first_per_class`] and [`plain_batch`] select from them;
 //! - [`Loader`] yields shuffled batches of indices;
 //! - [`synthetic`] generates out-of-distribution images from a data set;
-//! - [`streams`] numbers the random streams of the workspace, and [`random`] the uses of the one for evaluation;
+//! - [`streams`] numbers the random streams of the workspace;
 //! - [`config`] also has the macros with which all sections of the configuration are defined;
 //! - [`untrusted`] gives fuzzers access to the parsers.
 //!
@@ -20,11 +20,11 @@ pub mod config;
 mod dataset;
 mod digest;
 pub mod digits;
+pub mod eval_stream;
 mod folder;
 mod load;
 mod loader;
 mod mt19937;
-pub mod random;
 mod readers;
 mod reading;
 mod resize;

@@ -1,45 +1,46 @@
-//! Images for evaluation: parts of a data set, and synthetic out-of-distribution sets generated from them.
+//! Images to evaluate a model on: those of a data set, and synthetic out-of-distribution sets made from them.
 //!
-//! Invariant: an image depends on its index, the data and the seed only, not on the batch in which it is requested.
+//! Invariant: an image depends only on its index, the data and the seed, not on how images are grouped when they are loaded.
 
 use crate::dataset::{Dataset, plain_batch};
-use crate::{random, streams};
+use crate::{eval_stream, streams};
 use core::ops::Range;
 use engine::rng::Philox;
 use jempp_formats::{Error, Result};
 
-/// Batch size of the interpolation in JEM's published code: image i is averaged with image i + 100 of a shuffled order.
+/// Batch size of the published interpolation code: image i is averaged with image i + 100 of a shuffled order.
 const BATCH: usize = 100;
-/// Standard deviation of [`Kind::Gaussian`], in units of [−1, 1].
-const DEVIATION: f32 = 0.5;
-/// Standard deviation of [`Kind::Blurred`]'s filter as a fraction of the shorter side: 2 pixels of 32.
+/// Standard deviation of [`ImageKind::Gaussian`]; pixels are in [−1, 1].
+const NOISE_STD: f32 = 0.5;
+/// Standard deviation of the filter of [`ImageKind::Blurred`] as a fraction of the shorter side: 2 pixels of 32.
 const BLUR: f32 = 1.0 / 16.0;
 
-/// How evaluation images are derived from a data set.
+/// The images of a data set, or what is made from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The images themselves.
+pub enum ImageKind {
+    /// The images unchanged.
     Plain,
-    /// Images with randomly permuted pixels; the channels of a pixel stay together.
+    /// The pixels of each image in a random order of its own; channels of a pixel stay together.
     Shuffled,
-    /// Images blurred by a Gaussian filter with a standard deviation of 1/16 of the shorter side and reflected borders.
+    /// Blurred by a Gaussian with a standard deviation of a sixteenth of the shorter side, borders mirrored.
     Blurred,
-    /// Averages of image i and image i + 100 of a shuffled order (consecutive batches in JEM).
+    /// Averages of two images: image i and image i + 100 of a shuffled order (consecutive batches in JEM's code). There are
+    /// 100 fewer of them, or half as many if there are fewer than 200 images.
     Interpolated,
-    /// As many images of uniform noise in [−1, 1].
+    /// Uniform noise in [−1, 1], as many as there are images.
     Uniform,
-    /// As many images of Gaussian noise with mean 0 and standard deviation 0.5, clipped to [−1, 1].
+    /// Gaussian noise of mean 0 and standard deviation 0.5, clipped to [−1, 1], as many as there are images.
     Gaussian,
-    /// As many images of one random colour each.
+    /// A random constant colour per image, as many as there are images.
     Constant,
 }
 
-/// The synthetic sets; those derived from the images come first.
-pub const SYNTHETIC: [Kind; 6] =
-    [Kind::Shuffled, Kind::Interpolated, Kind::Blurred, Kind::Uniform, Kind::Gaussian, Kind::Constant];
+impl ImageKind {
+    /// The synthetic out-of-distribution sets; those made from images first.
+    pub const SYNTHETIC: [Self; 6] =
+        [Self::Shuffled, Self::Interpolated, Self::Blurred, Self::Uniform, Self::Gaussian, Self::Constant];
 
-impl Kind {
-    /// The name in tables.
+    /// Its name in tables and result files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "data",
@@ -53,23 +54,23 @@ impl Kind {
     }
 }
 
-/// Images that are generated on demand.
+/// Images to evaluate a model on, which are made when they are loaded.
 #[derive(Clone, Debug)]
-pub struct Images<'a> {
+pub struct EvalImages<'a> {
     set: &'a Dataset,
     indices: Vec<u32>,
-    kind: Kind,
+    kind: ImageKind,
     seed: u64,
     noise: f32,
 }
 
-impl<'a> Images<'a> {
-    /// Images of this `kind` from the images `indices` of `set`, with added Gaussian noise of standard deviation
-    /// `noise` in units of [−1, 1].
+impl<'a> EvalImages<'a> {
+    /// `kind` made from the images `indices` of `set`, plus Gaussian noise of standard deviation `noise`; pixels are in
+    /// [−1, 1].
     ///
     /// # Errors
-    /// [`Error::Data`] when `indices` is empty, has 2²⁴ elements or more, or has too few for interpolation.
-    pub fn new(set: &'a Dataset, indices: &[u32], kind: Kind, seed: u64, noise: f32) -> Result<Self> {
+    /// [`Error::Data`] if there are no images, 2²⁴ or more, or too few to interpolate.
+    pub fn new(set: &'a Dataset, indices: &[u32], kind: ImageKind, seed: u64, noise: f32) -> Result<Self> {
         let mut indices = indices.to_vec();
         if indices.is_empty() || indices.len() >= 1 << 24 {
             let n = indices.len();
@@ -78,21 +79,21 @@ impl<'a> Images<'a> {
                 (1 << 24) - 1
             )));
         }
-        if kind == Kind::Interpolated {
+        if kind == ImageKind::Interpolated {
             if indices.len() < 2 {
-                return Err(Error::Data("interpolation needs at least two images".into()));
+                return Err(Error::Data("interpolation needs at least 2 images, got 1".into()));
             }
-            Philox::new(seed, streams::EVAL, random::INTERPOLATED).shuffle(&mut indices);
+            Philox::new(seed, streams::EVAL, eval_stream::INTERPOLATED).shuffle(&mut indices);
         }
         Ok(Self { set, indices, kind, seed, noise })
     }
 
-    /// The name of the kind.
+    /// The name of their kind.
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
 
-    /// Distance of averaged images in the shuffled order.
+    /// Distance in the shuffled order of two images that are averaged.
     fn lag(&self) -> usize {
         BATCH.min(self.indices.len() / 2)
     }
@@ -101,23 +102,23 @@ impl<'a> Images<'a> {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         match self.kind {
-            Kind::Interpolated => self.indices.len() - self.lag(),
+            ImageKind::Interpolated => self.indices.len() - self.lag(),
             _ => self.indices.len(),
         }
     }
 
-    /// Generates the images `range`, n×H×W×C, in [−1, 1] except for added noise.
+    /// The images `range`, n×H×W×C in [−1, 1]; only added noise goes beyond.
     ///
     /// # Errors
-    /// [`Error::Data`] when an index is out of range.
+    /// [`Error::Data`] if an index is out of range.
     pub fn load(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let px = self.set.pixels();
         let mut out = vec![0.0; range.len() * px];
-        if !matches!(self.kind, Kind::Uniform | Kind::Gaussian | Kind::Constant) {
+        if !matches!(self.kind, ImageKind::Uniform | ImageKind::Gaussian | ImageKind::Constant) {
             plain_batch(self.set, &self.indices[range.clone()], &mut out)?;
         }
         let mut other = Vec::new();
-        if self.kind == Kind::Interpolated {
+        if self.kind == ImageKind::Interpolated {
             other = vec![0.0; out.len()];
             let lag = self.lag();
             plain_batch(self.set, &self.indices[range.start + lag..range.end + lag], &mut other)?;
@@ -126,7 +127,7 @@ impl<'a> Images<'a> {
             let i = (range.start + k) as u32;
             self.make(i, image, other.get(k * px..(k + 1) * px).unwrap_or_default());
             if self.noise > 0.0 {
-                let mut rng = self.rng(random::NOISE + i);
+                let mut rng = self.rng(eval_stream::NOISE + i);
                 image.iter_mut().for_each(|v| *v += self.noise * rng.normal());
             }
         }
@@ -140,27 +141,27 @@ impl<'a> Images<'a> {
     fn make(&self, i: u32, image: &mut [f32], other: &[f32]) {
         let [h, w, c] = self.set.size();
         match self.kind {
-            Kind::Plain => {}
-            Kind::Shuffled => {
+            ImageKind::Plain => {}
+            ImageKind::Shuffled => {
                 let mut order: Vec<usize> = (0..h * w).collect();
-                self.rng(random::SHUFFLED + i).shuffle(&mut order);
+                self.rng(eval_stream::SHUFFLED + i).shuffle(&mut order);
                 let old = image.to_vec();
                 for (new, p) in image.chunks_exact_mut(c).zip(order) {
                     new.copy_from_slice(&old[p * c..(p + 1) * c]);
                 }
             }
-            Kind::Blurred => blur(image, [h, w, c], BLUR * h.min(w) as f32),
-            Kind::Interpolated => image.iter_mut().zip(other).for_each(|(a, b)| *a = 0.5 * (*a + b)),
-            Kind::Uniform => {
-                let mut rng = self.rng(random::UNIFORM + i);
+            ImageKind::Blurred => blur(image, [h, w, c], BLUR * h.min(w) as f32),
+            ImageKind::Interpolated => image.iter_mut().zip(other).for_each(|(a, b)| *a = 0.5 * (*a + b)),
+            ImageKind::Uniform => {
+                let mut rng = self.rng(eval_stream::UNIFORM + i);
                 image.iter_mut().for_each(|v| *v = 2.0 * rng.uniform() - 1.0);
             }
-            Kind::Gaussian => {
-                let mut rng = self.rng(random::GAUSSIAN + i);
-                image.iter_mut().for_each(|v| *v = (DEVIATION * rng.normal()).clamp(-1.0, 1.0));
+            ImageKind::Gaussian => {
+                let mut rng = self.rng(eval_stream::GAUSSIAN + i);
+                image.iter_mut().for_each(|v| *v = (NOISE_STD * rng.normal()).clamp(-1.0, 1.0));
             }
-            Kind::Constant => {
-                let mut rng = self.rng(random::CONSTANT + i);
+            ImageKind::Constant => {
+                let mut rng = self.rng(eval_stream::CONSTANT + i);
                 let colour: Vec<f32> = (0..c).map(|_| 2.0 * rng.uniform() - 1.0).collect();
                 image.chunks_exact_mut(c).for_each(|p| p.copy_from_slice(&colour));
             }
@@ -204,15 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn images_do_not_depend_on_the_batch() {
+    fn results_do_not_depend_on_grouping() {
         let (set, n) = (set(250), 250);
         let indices: Vec<u32> = (0..n).collect();
-        for kind in SYNTHETIC.into_iter().chain([Kind::Plain]) {
-            let images = Images::new(&set, &indices, kind, 5, 0.1).unwrap();
+        for kind in ImageKind::SYNTHETIC.into_iter().chain([ImageKind::Plain]) {
+            let images = EvalImages::new(&set, &indices, kind, 5, 0.1).unwrap();
             let all = images.load(0..images.len()).unwrap();
             let parts = [images.load(0..7).unwrap(), images.load(7..images.len()).unwrap()].concat();
             assert_eq!(all, parts, "{kind:?}");
-            let other = Images::new(&set, &indices, kind, 6, 0.1).unwrap();
+            let other = EvalImages::new(&set, &indices, kind, 6, 0.1).unwrap();
             assert_ne!(all, other.load(0..images.len()).unwrap(), "{kind:?}");
         }
     }
@@ -222,11 +223,11 @@ mod tests {
         let set = set(250);
         let indices: Vec<u32> = (0..250).collect();
         let get = |kind| {
-            let images = Images::new(&set, &indices, kind, 5, 0.0).unwrap();
+            let images = EvalImages::new(&set, &indices, kind, 5, 0.0).unwrap();
             (images.len(), images.load(0..images.len()).unwrap())
         };
-        let (_, plain) = get(Kind::Plain);
-        let (_, shuffled) = get(Kind::Shuffled);
+        let (_, plain) = get(ImageKind::Plain);
+        let (_, shuffled) = get(ImageKind::Shuffled);
         assert_ne!(plain, shuffled);
         let pixels = |image: &[f32]| {
             let mut p: Vec<Vec<u32>> =
@@ -235,9 +236,9 @@ mod tests {
             p
         };
         assert!(plain.chunks(36).zip(shuffled.chunks(36)).all(|(a, b)| pixels(a) == pixels(b)));
-        let (n, mixed) = get(Kind::Interpolated);
+        let (n, mixed) = get(ImageKind::Interpolated);
         assert_eq!(n, 150);
-        // Each is the mean of two images.
+        // Each is the mean of two images, and no two are alike.
         let mean_of_two = |m: &[f32]| {
             let mean =
                 |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| 0.5 * (a + b)).collect::<Vec<_>>();
@@ -245,17 +246,17 @@ mod tests {
             plain.chunks(36).any(pair)
         };
         assert!(mixed.chunks(36).take(5).all(mean_of_two));
-        let (_, constant) = get(Kind::Constant);
+        let (_, constant) = get(ImageKind::Constant);
         assert!(constant.chunks(36).all(|i| i.chunks(3).all(|p| p == &i[..3])));
-        let (_, noise) = get(Kind::Gaussian);
+        let (_, noise) = get(ImageKind::Gaussian);
         let sd = (noise.iter().map(|v| v * v).sum::<f32>() / noise.len() as f32).sqrt();
         assert!((sd - 0.49).abs() < 0.02 && noise.iter().all(|v| v.abs() <= 1.0), "{sd}");
-        assert!(Images::new(&set, &[], Kind::Plain, 0, 0.0).is_err());
-        assert!(Images::new(&set, &[1], Kind::Interpolated, 0, 0.0).is_err());
+        assert!(EvalImages::new(&set, &[], ImageKind::Plain, 0, 0.0).is_err());
+        assert!(EvalImages::new(&set, &[1], ImageKind::Interpolated, 0, 0.0).is_err());
     }
 
     #[test]
-    fn blurring_keeps_means_and_spreads_a_point() {
+    fn blur_preserves_means_and_spreads_a_point() {
         let mut point = vec![0.0; 9 * 11];
         point[4 * 11 + 5] = 1.0;
         blur(&mut point, [9, 11, 1], 1.0);

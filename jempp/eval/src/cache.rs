@@ -1,7 +1,7 @@
-//! Parts of an evaluation kept as files, so that an interruption loses no finished one.
+//! Finished parts of an evaluation, kept as files so that an interrupted evaluation can be resumed.
 //!
-//! Invariant: a part is used again only if it was made by the same program version from the same model, data and
-//! settings, all of which its stamp names; a part that cannot be read is made anew.
+//! Invariant: a part is reused only if its stamp agrees, which names the program version, the model, the data and the
+//! settings that it depends on; a part that cannot be read is computed again.
 
 use jempp::{Error, Result};
 use jempp_formats::container::Container;
@@ -10,69 +10,69 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What says in a file of tensors what they were made of.
+/// Metadata key of the stamp in a safetensors file.
 const STAMP: &str = "stamp";
 
-/// Where parts are kept, if anywhere.
+/// A folder of finished parts, or none.
 #[derive(Clone, Debug, Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     folder: Option<PathBuf>,
     stamp: String,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept<T> {
+struct StampedPart<T> {
     stamp: String,
     value: T,
 }
 
 impl Cache {
-    /// Keeps nothing.
-    pub fn none() -> Self {
+    /// A cache that keeps nothing.
+    pub(crate) fn none() -> Self {
         Self::default()
     }
 
-    /// Keeps parts in `folder`, which is made if need be, for evaluations that `stamp` describes.
+    /// A cache in `folder`, which is created if it does not exist. `stamp` names what all its parts depend on.
     ///
     /// # Errors
-    /// [`Error::Io`] when the folder cannot be made.
-    pub fn at(folder: &Path, stamp: impl Into<String>) -> Result<Self> {
+    /// [`Error::Io`] if the folder cannot be created.
+    pub(crate) fn at(folder: &Path, stamp: impl Into<String>) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         Ok(Self { folder: Some(folder.to_path_buf()), stamp: stamp.into() })
     }
 
-    /// The same place, for parts that depend on `more` besides.
+    /// The same folder, for parts that also depend on `more`.
     #[must_use]
-    pub fn with(&self, more: &str) -> Self {
+    pub(crate) fn with(&self, more: &str) -> Self {
         Self { folder: self.folder.clone(), stamp: format!("{} {more}", self.stamp) }
     }
 
-    /// The part `name`, made by `make` unless it is kept already.
+    /// The part `name`: read from the folder, or else computed by `make` and written there as JSON.
     ///
     /// # Errors
-    /// Those of `make`; [`Error::Io`] when the part cannot be kept.
-    pub fn part<T: Serialize + DeserializeOwned>(
+    /// Those of `make`; [`Error::Io`] if the part cannot be written.
+    pub(crate) fn part<T: Serialize + DeserializeOwned>(
         &self,
         name: &str,
         make: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let Some(folder) = &self.folder else { return make() };
         let path = folder.join(format!("{name}.json"));
-        let kept = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice::<Kept<T>>(&b).ok());
+        let kept = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice::<StampedPart<T>>(&b).ok());
         if let Some(kept) = kept.filter(|k| k.stamp == self.stamp) {
             return Ok(kept.value);
         }
-        let kept = Kept { stamp: self.stamp.clone(), value: make()? };
+        let kept = StampedPart { stamp: self.stamp.clone(), value: make()? };
         let bytes = serde_json::to_vec(&kept).map_err(|e| Error::Internal(e.to_string()))?;
         write_atomic(&path, |w| w.write_all(&bytes))?;
         Ok(kept.value)
     }
 
-    /// The same for tensors, which are many numbers.
+    /// As [`Cache::part`], for tensors, which are kept in a safetensors file.
     ///
     /// # Errors
-    /// As [`Cache::part`].
-    pub fn tensors(&self, name: &str, make: impl FnOnce() -> Result<Container>) -> Result<Container> {
+    /// Those of `make`; [`Error::Io`] if the part cannot be written.
+    pub(crate) fn tensors(&self, name: &str, make: impl FnOnce() -> Result<Container>) -> Result<Container> {
         let Some(folder) = &self.folder else { return make() };
         let path = folder.join(format!("{name}.safetensors"));
         let kept = Container::read(&path).ok().filter(|c| c.meta.get(STAMP) == Some(&self.stamp));
@@ -92,7 +92,7 @@ mod tests {
     use jempp_formats::container::Tensor;
 
     #[test]
-    fn parts_are_made_once_for_each_stamp() {
+    fn parts_are_computed_once_per_stamp() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(&dir.path().join("parts"), "a").unwrap();
         let made = std::cell::Cell::new(0);

@@ -1,55 +1,56 @@
-//! How far probabilities can be believed: calibration errors, proper scores, and temperature scaling.
+//! Calibration: ECE, MCE, proper scoring rules (NLL, Brier score), and temperature scaling.
 
-use super::detection::REPLICATES;
-use super::{Estimate, Protocol, random};
+use crate::estimate::{Estimate, REPLICATES};
+use crate::protocol::Protocol;
 use engine::rng::Philox;
 use jempp::Result;
 use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax, temperature};
 use jempp::streams;
+use jempp_data::eval_stream;
 use serde::{Deserialize, Serialize};
 
-/// Accuracy and calibration at one temperature.
+/// Calibration at one temperature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reliability {
-    /// What logits were divided by.
+    /// Temperature: what the logits were divided by.
     pub temperature: f64,
     /// Expected calibration error, Σ |B|/n · |accuracy − confidence|.
     pub ece: Estimate,
-    /// The largest |accuracy − confidence| of a bin with images.
+    /// Maximum calibration error: the largest |accuracy − confidence| of a non-empty bin.
     pub mce: f64,
-    /// Mean −log p(label), in nats.
+    /// Negative log-likelihood: mean −log p(label), in nats.
     pub nll: Estimate,
-    /// Mean Σ_k (p_k − [y = k])², in [0, 2].
+    /// Brier score: mean Σ_k (p_k − [y = k])², in [0, 2].
     pub brier: Estimate,
-    /// The bins (lo, hi] of confidence.
+    /// Confidence bins (lo, hi] of equal width.
     pub bins: Vec<Bin>,
 }
 
-/// How a classifier is calibrated on one set of images.
+/// Accuracy and calibration of a classifier on one set of images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// What it was measured on.
+    /// Measurement conditions.
     pub protocol: Protocol,
-    /// Share classified right.
+    /// Fraction classified correctly.
     pub accuracy: Estimate,
-    /// As the model is.
+    /// Without temperature scaling.
     pub plain: Reliability,
-    /// With the temperature fitted on validation images, if there were any.
+    /// With a temperature fitted on validation images, if there were any.
     pub scaled: Option<Reliability>,
-    /// How many images it was fitted on.
+    /// Number of images that the temperature was fitted on.
     pub fitted_on: usize,
 }
 
-/// The largest |accuracy − confidence| of the bins that have images.
+/// Maximum calibration error: the largest |accuracy − confidence| of a non-empty bin; 0 if all are empty.
 pub fn mce(bins: &[Bin]) -> f64 {
     bins.iter().filter(|b| b.count > 0).map(|b| (b.accuracy - b.confidence).abs()).fold(0.0, f64::max)
 }
 
-/// Calibration at one temperature over `bins` bins, with bootstrap intervals over the images.
+/// Calibration of logits, n×`classes`, divided by a temperature, over `bins` bins, with bootstrap intervals over the images.
 ///
 /// # Errors
-/// Those of [`LabelledLogits::new`], or when `bins` is 0.
-pub fn reliability(
+/// Those of [`LabelledLogits::new`], or if `bins` is 0.
+fn reliability(
     logits: &[f32],
     classes: usize,
     labels: &[u16],
@@ -58,8 +59,8 @@ pub fn reliability(
     let logits = if temperature == 1.0 { logits.to_vec() } else { scaled(logits, temperature) };
     let p = LabelledLogits::new(&logits, classes, labels)?;
     let table = p.reliability(bins)?;
-    let each = Each::new(&logits, classes, labels, &table);
-    let [ece_of, nll_of, brier_of] = each.bootstrap(bins, seed);
+    let terms = Terms::new(&logits, classes, labels, &table);
+    let [ece_of, nll_of, brier_of] = terms.bootstrap(bins, seed);
     Ok(Reliability {
         temperature,
         ece: ece_of(ece(&table)),
@@ -70,44 +71,47 @@ pub fn reliability(
     })
 }
 
-/// What each image adds: its bin, confidence minus hit, loss and Brier score.
-struct Each {
+/// What each image contributes to the sums, so that a bootstrap replicate need not compute softmaxes.
+struct Terms {
+    /// Its bin of confidence.
     bin: Vec<usize>,
-    over: Vec<f64>,
+    /// Its confidence, minus 1 if it is classified correctly.
+    overconfidence: Vec<f64>,
     nll: Vec<f64>,
     brier: Vec<f64>,
 }
 
-impl Each {
+impl Terms {
     fn new(logits: &[f32], classes: usize, labels: &[u16], table: &[Bin]) -> Self {
-        let mut each = Self { bin: Vec::new(), over: Vec::new(), nll: Vec::new(), brier: Vec::new() };
+        let mut terms =
+            Self { bin: Vec::new(), overconfidence: Vec::new(), nll: Vec::new(), brier: Vec::new() };
         let mut p = vec![0.0; classes];
         for (row, y) in logits.chunks_exact(classes).zip(labels.iter().map(|y| usize::from(*y))) {
             softmax(row, &mut p);
             let best = jempp::metrics::argmax(row);
             let confidence = p[best].min(1.0);
-            each.bin.push(table.partition_point(|b| b.hi < confidence).min(table.len() - 1));
-            each.over.push(confidence - f64::from(u8::from(best == y)));
-            each.nll.push(logsumexp(row) - f64::from(row[y]));
+            terms.bin.push(table.partition_point(|b| b.hi < confidence).min(table.len() - 1));
+            terms.overconfidence.push(confidence - f64::from(u8::from(best == y)));
+            terms.nll.push(logsumexp(row) - f64::from(row[y]));
             p[y] -= 1.0;
-            each.brier.push(p.iter().map(|p| p * p).sum());
+            terms.brier.push(p.iter().map(|p| p * p).sum());
         }
-        each
+        terms
     }
 
-    /// Intervals of the calibration error, the loss and the Brier score. Resampling adds to a sum of magnitudes, so the
-    /// replicates are shifted to have their mean at the value; of the two means this changes nothing.
+    /// Intervals of the ECE, the NLL and the Brier score. Resampling biases the ECE, a sum of absolute values, upwards, so
+    /// the replicates are corrected for bias; for the two means, which have none, this changes next to nothing.
     fn bootstrap(&self, bins: usize, seed: u64) -> [impl FnOnce(f64) -> Estimate + use<>; 3] {
         let n = self.bin.len();
         let mut draws: [Vec<f64>; 3] = Default::default();
         let mut gaps = vec![0.0; bins];
         for r in 0..REPLICATES {
-            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, eval_stream::BOOTSTRAP + r as u32);
             gaps.fill(0.0);
             let (mut nll, mut brier) = (0.0, 0.0);
             for _ in 0..n {
                 let i = rng.below(n as u32) as usize;
-                gaps[self.bin[i]] += self.over[i];
+                gaps[self.bin[i]] += self.overconfidence[i];
                 nll += self.nll[i];
                 brier += self.brier[i];
             }
@@ -116,15 +120,16 @@ impl Each {
                 all.push(v / n as f64);
             }
         }
-        draws.map(Estimate::centred)
+        draws.map(Estimate::bias_corrected)
     }
 }
 
-/// Judges logits of labelled images; `fit` gives logits and labels of validation images for the temperature.
+/// Accuracy and calibration from the logits and labels of images; `fit` holds the logits and labels of the validation images
+/// that the temperature is fitted on.
 ///
 /// # Errors
-/// Those of [`LabelledLogits::new`], or when `bins` is 0.
-pub fn calibration(
+/// Those of [`LabelledLogits::new`], or if `bins` is 0.
+pub(crate) fn calibration(
     protocol: Protocol,
     (logits, labels): (&[f32], &[u16]),
     fit: Option<(&[f32], &[u16])>,
@@ -134,7 +139,7 @@ pub fn calibration(
     let at = |t| reliability(logits, classes, labels, (t, bins, protocol.seed));
     let fitted = fit.map(|(logits, labels)| temperature(logits, classes, labels)).transpose()?;
     Ok(Calibration {
-        accuracy: Estimate::share(hits, labels.len()),
+        accuracy: Estimate::proportion(hits, labels.len()),
         plain: at(1.0)?,
         scaled: fitted.map(at).transpose()?,
         fitted_on: fit.map_or(0, |f| f.1.len()),
@@ -147,7 +152,7 @@ mod tests {
     use super::*;
     use engine::rng::Stream;
 
-    /// Labels drawn from softmax(z); the model says 3·z.
+    /// Labels drawn from softmax(z), with logits 3·z.
     fn overconfident(n: usize) -> (Vec<f32>, Vec<u16>) {
         let mut rng = Philox::new(8, Stream::TEST, 1);
         let (mut logits, mut labels) = (Vec::new(), Vec::new());
@@ -164,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_temperature_undoes_overconfidence() {
+    fn temperature_scaling_corrects_overconfidence() {
         let (logits, labels) = overconfident(8000);
         let t = temperature(&logits, 4, &labels).unwrap();
         assert!((t - 3.0).abs() < 0.15, "{t}");
@@ -175,30 +180,30 @@ mod tests {
         for e in [before.ece, before.nll, before.brier] {
             assert!(e.low < e.value && e.value < e.high, "{e:?}");
         }
-        // Calibrated, the error is nearly all chance: the interval is about it, and not above it.
+        // The ECE of a calibrated model is nearly all sampling noise: the interval must contain it, not lie above it.
         assert!(after.ece.low < after.ece.value && after.ece.value < after.ece.high, "{:?}", after.ece);
-        // The standard error of a mean, of the loss here.
+        // The interval of the NLL, a mean, must match the standard error.
         let p = LabelledLogits::new(&logits, 4, &labels).unwrap();
-        let each = Each::new(&logits, 4, &labels, &before.bins);
-        let sd = (each.nll.iter().map(|l| (l - p.nll()).powi(2)).sum::<f64>() / 8e3).sqrt();
+        let terms = Terms::new(&logits, 4, &labels, &before.bins);
+        let sd = (terms.nll.iter().map(|l| (l - p.nll()).powi(2)).sum::<f64>() / 8e3).sqrt();
         let got = (before.nll.high - before.nll.low) / 3.92;
         assert!((got / (sd / 8e3f64.sqrt()) - 1.0).abs() < 0.1);
-        // All right: the colder, the better.
+        // Without errors the best temperature is the lowest, and vice versa.
         assert!(temperature(&[1.0, 0.0], 2, &[0]).unwrap() < 1e-3);
         assert!(temperature(&[1.0, 0.0], 2, &[1]).unwrap() > 1e3);
         assert!(temperature(&[f32::NAN, 0.0], 2, &[1]).is_err());
     }
 
     #[test]
-    fn bins_of_the_bootstrap_are_those_of_the_table() {
+    fn bootstrap_bins_are_those_of_the_table() {
         let (logits, labels) = overconfident(500);
         let r = reliability(&logits, 4, &labels, (1.0, 20, 1)).unwrap();
-        let each = Each::new(&logits, 4, &labels, &r.bins);
+        let terms = Terms::new(&logits, 4, &labels, &r.bins);
         for (i, b) in r.bins.iter().enumerate() {
-            assert_eq!(each.bin.iter().filter(|at| **at == i).count(), b.count);
+            assert_eq!(terms.bin.iter().filter(|at| **at == i).count(), b.count);
         }
         let mut gaps = [0.0; 20];
-        each.bin.iter().zip(&each.over).for_each(|(b, o)| gaps[*b] += o);
+        terms.bin.iter().zip(&terms.overconfidence).for_each(|(b, o)| gaps[*b] += o);
         let sum = gaps.iter().map(|g: &f64| g.abs()).sum::<f64>() / 500.0;
         assert!((sum - r.ece.value).abs() < 1e-12);
         let worst = r.bins.iter().map(|b| if b.count == 0 { 0.0 } else { (b.accuracy - b.confidence).abs() });

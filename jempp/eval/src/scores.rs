@@ -1,114 +1,124 @@
-//! A model's scores of many images, a portion at a time.
+//! A model's scores of many images, of which a bounded number is in memory at a time.
 
-use super::cache::Cache;
-use super::{Watcher, tell};
+use crate::cache::Cache;
+use crate::progress::{ProgressFn, report_progress};
 use jempp::Result;
-use jempp::evaluation::confidence;
+use jempp::evaluation::{append, log_density, max_probability};
 use jempp::model::{Model, Scores};
-use jempp_data::synthetic::Images;
+use jempp_data::synthetic::EvalImages;
 use serde::{Deserialize, Serialize};
 
-/// Images of a portion: scored, and kept, together.
+/// Images whose scores are kept in one file of the cache.
 const PORTION: usize = 512;
-/// Images between looks at the watcher.
+/// Images between two calls of the progress callback.
 const STEP: usize = 64;
 
-/// What a model says about n images.
+/// A model's scores of n images, with the norm of the input gradient if it was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Scored {
-    /// n×classes.
-    pub logits: Vec<f32>,
-    /// n: unnormalised log p(x).
-    pub log_density: Vec<f32>,
-    /// n: ‖∂log p(x)/∂x‖₂, x in [−1, 1]; empty if not asked for.
-    pub gradient: Vec<f32>,
+pub struct SetScores {
+    /// Logits and unnormalised log p(x).
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// n: ‖∂log p(x)/∂x‖₂ for pixels in [−1, 1]; empty if not asked for.
+    #[serde(rename = "gradient")]
+    pub gradient_norm: Vec<f32>,
 }
 
-/// A score that is high on data.
+/// A score for out-of-distribution detection; all are high on in-distribution images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Score {
+pub enum DetectionScore {
     /// log p(x).
     LogDensity,
     /// max p(y|x).
     MaxProbability,
-    /// −‖∂log p(x)/∂x‖₂ (JEM's approximate mass).
-    Gradient,
+    /// −‖∂log p(x)/∂x‖₂: the approximate mass score of JEM.
+    GradientNorm,
 }
 
-impl Score {
-    /// Its name in tables.
+impl DetectionScore {
+    /// Its name in tables and result files.
     pub fn name(self) -> &'static str {
         match self {
             Self::LogDensity => "log p(x)",
             Self::MaxProbability => "max p(y|x)",
-            Self::Gradient => "−‖∂log p/∂x‖",
+            Self::GradientNorm => "−‖∂log p/∂x‖",
         }
     }
 }
 
-impl Scored {
+impl SetScores {
     /// Number of images.
-    pub fn count(&self) -> usize {
-        self.log_density.len()
+    pub(crate) fn count(&self) -> usize {
+        self.scores.log_density.len()
     }
 
-    /// One value an image; of a model of so many classes.
+    /// The detection scores that can be computed.
+    pub(crate) fn available(&self) -> &'static [DetectionScore] {
+        use DetectionScore::{GradientNorm, LogDensity, MaxProbability};
+        match self.gradient_norm.is_empty() {
+            false => &[LogDensity, MaxProbability, GradientNorm],
+            true => &[LogDensity, MaxProbability],
+        }
+    }
+
+    /// One detection score of each image, under a model of `classes` classes.
     ///
     /// # Errors
     /// If a logit is not finite.
-    pub fn score(&self, score: Score, classes: usize) -> Result<Vec<f64>> {
+    pub(crate) fn detection_score(&self, score: DetectionScore, classes: usize) -> Result<Vec<f64>> {
         match score {
-            Score::LogDensity => Ok(self.log_density.iter().map(|v| f64::from(*v)).collect()),
-            Score::Gradient => Ok(self.gradient.iter().map(|v| -f64::from(*v)).collect()),
-            Score::MaxProbability => {
-                let (logits, log_density) = (self.logits.clone(), self.log_density.clone());
-                confidence(&Scores { logits, log_density }, classes)
-            }
+            DetectionScore::LogDensity => Ok(log_density(&self.scores)),
+            DetectionScore::GradientNorm => Ok(self.gradient_norm.iter().map(|v| -f64::from(*v)).collect()),
+            DetectionScore::MaxProbability => max_probability(&self.scores.logits, classes),
         }
+    }
+
+    fn append(&mut self, more: Self) {
+        append(&mut self.scores, more.scores);
+        self.gradient_norm.extend(more.gradient_norm);
     }
 }
 
-/// Scores images; `name` says which in messages and in the names of parts.
+/// Scores images, with the norm of the input gradient if `gradient` is true. `name` is what they are called in progress
+/// messages and, in the cache, in names of files.
 ///
 /// # Errors
-/// Those of the model and of the images; [`jempp::Error::Cancelled`].
-pub fn score(
+/// Those of the model and of loading the images; [`jempp::Error::Cancelled`].
+pub(crate) fn score_images(
     model: &Model,
-    images: &Images<'_>,
+    images: &EvalImages<'_>,
     name: &str,
     gradient: bool,
     cache: &Cache,
-    watch: &mut Watcher<'_>,
-) -> Result<Scored> {
-    let (n, px) = (images.len(), model.network().pixels());
-    let mut all = Scored::default();
-    let what = format!("scoring {name}");
+    progress: &mut ProgressFn<'_>,
+) -> Result<SetScores> {
+    let n = images.len();
+    let mut all = SetScores::default();
+    let stage = format!("scoring {name}");
     let file: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let cache = cache.with(if gradient { "gradient" } else { "no gradient" });
     for (k, start) in (0..n).step_by(PORTION).enumerate() {
         let end = (start + PORTION).min(n);
-        let part = cache.part(&format!("scores-{file}-{k:04}"), || {
-            let mut part = Scored::default();
+        let portion = cache.part(&format!("scores-{file}-{k:04}"), || {
+            let mut portion = SetScores::default();
             for from in (start..end).step_by(STEP) {
-                tell(watch, &what, from, n)?;
-                let x = images.load(from..(from + STEP).min(end))?;
-                let scores = if gradient {
-                    let (scores, g) = model.scores_and_grad(&x)?;
-                    let norm = |g: &[f32]| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
-                    part.gradient.extend(g.chunks_exact(px).map(norm));
-                    scores
-                } else {
-                    model.scores(&x)?
-                };
-                part.logits.extend(scores.logits);
-                part.log_density.extend(scores.log_density);
+                report_progress(progress, &stage, from, n)?;
+                portion.append(score_batch(model, &images.load(from..(from + STEP).min(end))?, gradient)?);
             }
-            Ok(part)
+            Ok(portion)
         })?;
-        all.logits.extend(part.logits);
-        all.log_density.extend(part.log_density);
-        all.gradient.extend(part.gradient);
-        tell(watch, &what, end, n)?;
+        all.append(portion);
+        report_progress(progress, &stage, end, n)?;
     }
     Ok(all)
+}
+
+fn score_batch(model: &Model, images: &[f32], gradient: bool) -> Result<SetScores> {
+    if !gradient {
+        return Ok(SetScores { scores: model.scores(images)?, gradient_norm: Vec::new() });
+    }
+    let (scores, gradients) = model.scores_and_grad(images)?;
+    let norm = |g: &[f32]| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+    let gradient_norm = gradients.chunks_exact(model.network().pixels()).map(norm).collect();
+    Ok(SetScores { scores, gradient_norm })
 }

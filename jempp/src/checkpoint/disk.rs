@@ -38,7 +38,8 @@ pub(super) trait Disk {
         file.sync_all()
     }
 
-    /// Waits until a folder's entries are on the disk. Outside Unix, where folders cannot be opened as files, does nothing.
+    /// Waits until a folder's entries are on the disk. Outside Unix, where folders cannot be opened as files, does
+    /// nothing.
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
     }

@@ -1,7 +1,7 @@
 //! A lazy reader of safetensors files: the header is read at once, each tensor when it is asked for.
 //!
-//! Invariant: the whole header is checked before anything is returned, and a tensor that is returned has passed the same
-//! checks as one of a [`Container`] that was read at once.
+//! Invariant: the whole header is checked before anything is returned, and a tensor that is returned has passed the
+//! same checks as one of a [`Container`] that was read at once.
 
 use super::damaged;
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ impl LazyReader {
     }
 
     /// Whether there is a tensor `name`.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
@@ -114,7 +114,7 @@ impl LazyReader {
     ///
     /// # Errors
     /// [`Error::Format`] when a tensor has an unsupported data type.
-    pub fn read_all(&self) -> Result<Container> {
+    pub(crate) fn read_all(&self) -> Result<Container> {
         Ok(Container::from_bytes(self.bytes.all(), &self.source)?)
     }
 
@@ -122,7 +122,7 @@ impl LazyReader {
     ///
     /// # Errors
     /// [`Error::Format`] if there is none, or it has another shape.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
         match self.tensors.get(name) {
             Some(info) if info.shape == shape => Ok(()),
             // All tensors are read, so that the message can suggest a name that is there instead.

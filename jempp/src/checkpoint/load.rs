@@ -112,8 +112,8 @@ pub fn load_last(root: &Path) -> Result<(Checkpoint, Vec<String>)> {
     Err(damaged(root, format!("no checkpoint is whole: {}", warnings.join("; "))))
 }
 
-/// The folders that [`load_last`] tries after `last`: first its own and earlier steps, newest first, then later ones. A folder
-/// that a save had set aside when it was killed comes right after the step of the same number.
+/// The folders that [`load_last`] tries after `last`: first its own and earlier steps, newest first, then later ones. A
+/// folder that a save had set aside when it was killed comes right after the step of the same number.
 fn candidates(root: &Path, last: Option<&Path>) -> Result<Vec<PathBuf>> {
     let mut found: Vec<_> = steps(root)?.into_iter().map(|(step, dir)| (step, false, dir)).collect();
     for file in entries(root)? {

@@ -6,16 +6,18 @@
 //!             trainer.safetensors  raw weights, optimiser state, replay buffer
 //!             state.json           counters of the random streams, schedule, configuration
 //!             manifest.json        sizes and checksums of the other files
-//! ckpt/last, ckpt/best             symbolic links to such folders; text files with their names on file systems without links
+//! ckpt/last, ckpt/best             symbolic links to such folders, or text files with their names
 //! ```
 //!
-//! Invariants: a folder `step_N` is complete from the moment it has this name. Whichever operation fails, and whenever the
-//! machine stops, [`load_last`] finds the old checkpoint or the new one. Names that start with a dot are left over from an
-//! interrupted [`save`], and the next one cleans them up. One process at a time writes to a `ckpt`; any number may read.
+//! Invariants: a folder `step_N` is complete from the moment it has this name. Whichever operation fails, and whenever
+//! the machine stops, [`load_last`] finds the old checkpoint or the new one. Names that start with a dot are left over
+//! from an interrupted [`save`], and the next one cleans them up. One process at a time writes to a `ckpt`; any number
+//! may read.
 
 mod disk;
 mod lazy;
 mod load;
+mod lock;
 mod manifest;
 mod names;
 mod resolve;
@@ -32,6 +34,7 @@ pub(crate) use lazy::FileBytes;
 pub use lazy::LazyReader;
 pub(crate) use load::open_model;
 pub use load::{load, load_last, load_trainer, verify};
+pub(crate) use lock::FolderLock;
 pub use names::steps;
 pub use resolve::resolve_model;
 pub use save::save;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 /// Name of the folder of checkpoints in a run folder.
 const CKPT: &str = "ckpt";
 
-/// The model file that `path` stands for: a run folder (its `ckpt/last`), a `ckpt` folder (its `last`), a checkpoint folder
-/// or pointer, or a file, which is returned as it is. If `last` points to nothing, the newest step that has a model is used,
-/// with a warning in the log.
+/// The model file that `path` stands for: a run folder (its `ckpt/last`), a `ckpt` folder (its `last`), a checkpoint
+/// folder or pointer, or a file, which is returned as it is. If `last` points to nothing, the newest step that has a
+/// model is used, with a warning in the log.
 ///
 /// # Errors
 /// [`Error::Data`] when there is nothing at `path`, or no model in it; [`Error::Io`].

@@ -1,8 +1,9 @@
 //! Writing a checkpoint.
 //!
 //! Invariants: a step's folder is written under a temporary name, and every file and the folder are synced before it is
-//! renamed; a folder that it replaces is set aside and not removed until the rename is on the disk; `last` moves after that,
-//! and only then are older checkpoints removed. An error on the way restores the old state and removes incomplete files.
+//! renamed; a folder that it replaces is set aside and not removed until the rename is on the disk; `last` moves after
+//! that, and only then are older checkpoints removed. An error on the way restores the old state and removes incomplete
+//! files.
 
 use super::disk::{Disk, System, exists, remove, write_file};
 use super::manifest::Manifest;
@@ -15,12 +16,12 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Saves a checkpoint as `root/step_N` (`root` is a run's `ckpt`, created if necessary) and points `last` to it, and `best`
-/// too if `best` is set. A checkpoint of the same step is replaced. Returns the checkpoint's folder.
+/// Saves a checkpoint as `root/step_N` (`root` is a run's `ckpt`, created if necessary) and points `last` to it, and
+/// `best` too if `best` is set. A checkpoint of the same step is replaced. Returns the checkpoint's folder.
 ///
-/// Of the steps up to this one, the newest `keep` (at least this one) are kept, and the one that `best` points to; later
-/// steps, left from before a run was resumed at an earlier one, are kept until the run reaches them. Failing to remove an old
-/// checkpoint is only logged.
+/// Of the steps up to this one, the newest `keep` (at least this one) are kept, and the one that `best` points to;
+/// later steps, left from before a run was resumed at an earlier one, are kept until the run reaches them. Failing to
+/// remove an old checkpoint is only logged.
 ///
 /// # Errors
 /// [`Error::Io`], for instance when the disk is full: what `last` and `best` point to can still be loaded. When the new
@@ -185,8 +186,8 @@ fn point(disk: &dyn Disk, root: &Path, pointer: &str, name: &str) -> Result<()> 
     moved
 }
 
-/// Removes the steps up to `step` except the newest `keep`. Each folder is renamed before it is deleted, as a folder named
-/// `step_N` must be complete.
+/// Removes the steps up to `step` except the newest `keep`. Each folder is renamed before it is deleted, as a folder
+/// named `step_N` must be complete.
 fn prune(disk: &dyn Disk, root: &Path, step: u64, keep: usize) -> Result<()> {
     let best = target(&root.join(BEST));
     let upto: Vec<_> = steps(root)?.into_iter().filter(|(s, _)| *s <= step).collect();

@@ -10,6 +10,7 @@
 mod advice;
 mod builder;
 mod eval;
+mod fit;
 pub mod keys;
 mod merge;
 mod model;

@@ -1,11 +1,11 @@
 //! Converting a model from one file format to another.
 //!
-//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head of a
-//! published model, its replay buffer) is kept where the other format has a place for it.
+//! Invariant: a conversion starts from the content of a model file, so what the network does not use (the unused head
+//! of a published model, its replay buffer) is kept where the other format has a place for it.
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::evaluation::{Part, Task};
+use crate::evaluation::{EvalData, SplitPart};
 use crate::interop::onnx::{self, BatchNorm};
 use crate::interop::torch;
 use crate::model::published::Hints;
@@ -45,7 +45,8 @@ impl ModelFormat {
             Some("pt" | "pth") => Ok(Self::Torch),
             Some("onnx") => Ok(Self::Onnx),
             _ => Err(Error::Config(format!(
-                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or choose one with --to",
+                "{}: the file name does not say which format to write; let it end in .safetensors, .pt or .onnx, or \
+                 choose one with --to",
                 path.display()
             ))),
         }
@@ -55,7 +56,7 @@ impl ModelFormat {
 /// Reads the model that `path` stands for; `hints` supply what a published PyTorch checkpoint does not say.
 ///
 /// # Errors
-/// Those of [`ModelSource::open_with`].
+/// Those of [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
 pub fn read(path: &Path, hints: Hints) -> Result<Container> {
     ModelSource::open_with(path, hints)?.into_container()
 }
@@ -83,9 +84,10 @@ pub fn add_replay_buffer(container: &mut Container, path: &Path) -> Result<()> {
 /// [`Error::Data`] when the data set is not found, does not match the model, or is smaller than a batch.
 pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) -> Result<usize> {
     let model = Model::from_container(device, container)?;
-    let task = Task::of_model(&model, Some(dataset), Part::Train, None)?;
+    let data = EvalData::for_model(&model, Some(dataset), None)?;
+    let train = data.part(SplitPart::Train)?;
     let network = model.network();
-    let found = recalibrate::statistics(device, network, model.state(), &task.set, &task.indices, BATCH, 0)?;
+    let found = recalibrate::statistics(device, network, model.state(), &data.set, train, BATCH, 0)?;
     for (norm, (mean, var)) in network.norms.iter().zip(found) {
         replace(container, Tensor::f32(format!("{}.running_mean", norm.name), [mean.len()], mean));
         replace(container, Tensor::f32(format!("{}.running_var", norm.name), [var.len()], var));
@@ -93,7 +95,7 @@ pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) ->
     if !network.norms.is_empty() {
         container.meta.insert("bn".into(), "recalibrated".into());
     }
-    Ok(task.indices.len() / BATCH * BATCH)
+    Ok(train.len() / BATCH * BATCH)
 }
 
 /// Adds start samples, drawn from the published class means and covariances in two files.

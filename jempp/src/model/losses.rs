@@ -20,9 +20,9 @@ const TINY: f64 = 1e-12;
 pub enum Loss {
     /// −log p(label).
     CrossEntropy,
-    /// The difference-of-logits-ratio (DLR) loss of Croce & Hein (ICML 2020), −(z_y − max_{k≠y} z_k) / (z_π1 − z_π3), with π
-    /// the order of decreasing logits. Its gradient does not vanish where that of the cross-entropy does, at confident
-    /// predictions. With two classes there is no third logit, and it is the margin −(z_y − z_k).
+    /// The difference-of-logits-ratio (DLR) loss of Croce & Hein (ICML 2020), −(z_y − max_{k≠y} z_k) / (z_π1 − z_π3),
+    /// with π the order of decreasing logits. Its gradient does not vanish where that of the cross-entropy does, at
+    /// confident predictions. With two classes there is no third logit, and it is the margin −(z_y − z_k).
     Margin,
 }
 
@@ -146,7 +146,8 @@ impl Model {
         Ok((logits, gradient))
     }
 
-    /// Records the gradient of the cross-entropy, or the vector-Jacobian product with given u, the gradient of ⟨u, logits⟩.
+    /// Records the gradient of the cross-entropy, or the vector-Jacobian product with given u, the gradient of ⟨u,
+    /// logits⟩.
     pub(super) fn record_loss(&self, n: usize, want: Want) -> Result<Program> {
         let mut tape = Tape::new();
         let x = tape.input("images", self.network.images(n));

@@ -1,8 +1,8 @@
 //! A trained model: logits, unnormalised log density, input gradients, and when to abstain.
 //!
 //! Invariants: a model is immutable while it computes and may be used from several threads at once, each call borrowing
-//! compiled programs from a bounded pool. Loading reads no more than a first call needs: the start samples stay in their
-//! file until chains ask for them.
+//! compiled programs from a bounded pool. Loading reads no more than a first call needs: the start samples stay in
+//! their file until chains ask for them.
 
 mod file;
 mod losses;

@@ -30,8 +30,8 @@ pub enum Gradient<'a> {
     No,
     /// That of log p(x).
     LogDensity,
-    /// That of log p(x, y) for these labels, one for all images or one each. Without an energy head this is the gradient of
-    /// the label's logit f(x)\[y\], with one that of log p(x) + log p(y|x).
+    /// That of log p(x, y) for these labels, one for all images or one each. Without an energy head this is the
+    /// gradient of the label's logit f(x)\[y\], with one that of log p(x) + log p(y|x).
     Labels(&'a [i32]),
 }
 
@@ -80,9 +80,9 @@ impl Predictions {
         Some((label, row[label]))
     }
 
-    /// Writes float32 arrays `logits`, `probs`, `log_density` and, if computed, `input_grad` of images of `size` [H, W, C] to
-    /// an `.npz` file, replacing an existing one; with decisions also `calibrated`, `ood_p_value` and, as int64 0 or 1,
-    /// `abstain`.
+    /// Writes float32 arrays `logits`, `probs`, `log_density` and, if computed, `input_grad` of images of `size`
+    /// [H, W, C] to an `.npz` file, replacing an existing one; with decisions also `calibrated`, `ood_p_value` and, as
+    /// int64 0 or 1, `abstain`.
     ///
     /// # Errors
     /// Those of [`npz::write`].

@@ -1,8 +1,8 @@
 //! Reading the published PyTorch checkpoints of JEM and JEM++ as the content of a model file: aliases are resolved to
 //! canonical names, and the architecture is inferred from the shapes.
 //!
-//! Invariants: each tensor is read once, under the name that [`crate::network::listing`] gives it; a tensor that does not
-//! belong to the network is an error, so that nothing is dropped silently; no two tensors share a value.
+//! Invariants: each tensor is read once, under the name that `network::listing` gives it; a tensor that does
+//! not belong to the network is an error, so that nothing is dropped silently; no two tensors share a value.
 
 use super::file::{FORMAT, IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER};
 use crate::config::{Config, ModelConfig, NormKind};
@@ -29,9 +29,9 @@ pub struct Hints {
     pub image_size: Option<[usize; 2]>,
 }
 
-/// Reads a model from the bytes of a file that `torch.save` wrote: weights under their published names, the architecture,
-/// and the replay buffer if there is one. Both `{"model_state_dict": …, "replay_buffer": …}` and bare state dicts are
-/// read. Error messages call the file `source`.
+/// Reads a model from the bytes of a file that `torch.save` wrote: weights under their published names, the
+/// architecture, and the replay buffer if there is one. Both `{"model_state_dict": …, "replay_buffer": …}` and bare
+/// state dicts are read. Error messages call the file `source`.
 ///
 /// # Errors
 /// [`crate::Error::Format`] when the file is damaged or holds something else, saying what it is and where.
@@ -155,8 +155,8 @@ fn architecture(
         (true, ..) => NormKind::Batch,
         (_, true, _) => hints.norm.ok_or_else(|| {
             saved.wrong(
-                "it has a norm with scale and shift but no running statistics: instance norm or layer norm, which have the \
-                 same shapes; convert it with --norm instance or --norm layer",
+                "it has a norm with scale and shift but no running statistics: instance norm or layer norm, which have \
+                 the same shapes; convert it with --norm instance or --norm layer",
             )
         })?,
         (_, _, true) => NormKind::Act,

@@ -1,7 +1,7 @@
 //! What a model computes for images: logits, unnormalised log density, input gradients.
 //!
-//! Invariant: an image's results do not depend on the batch around it: images run in chunks of planned sizes, and batch norm
-//! uses the frozen statistics.
+//! Invariant: an image's results do not depend on the batch around it: images run in chunks of planned sizes, and batch
+//! norm uses the frozen statistics.
 
 use super::Model;
 use super::pool::{Program, Want};
@@ -9,12 +9,13 @@ use crate::error::{Error, Result};
 use crate::network::{BnMode, Objective};
 use engine::ops::reduce::SumAll;
 use engine::{HostTensor, Spec, Tape, grad};
+use serde::{Deserialize, Serialize};
 
 /// Batch sizes of programs, largest first: n images run in as many chunks of the first as fit, then of the next.
 const CHUNKS: [usize; 3] = [64, 8, 1];
 
 /// Logits and log densities of n images.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// n×classes.
     pub logits: Vec<f32>,
@@ -78,8 +79,8 @@ impl Model {
         Ok(self.scores(images)?.log_density)
     }
 
-    /// The gradient ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x, N×H×W×C. Unnormalised log p(x, y) is the label's logit
-    /// f(x)\[y\], or for a model with an energy head log p(x) + log p(y|x).
+    /// The gradient ∂log p(x)/∂x, or with labels ∂log p(x, y)/∂x, N×H×W×C. Unnormalised log p(x, y) is the label's
+    /// logit f(x)\[y\], or for a model with an energy head log p(x) + log p(y|x).
     ///
     /// ```
     /// use jempp::{Config, Device, Trainer};

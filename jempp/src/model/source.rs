@@ -22,8 +22,8 @@ pub enum ModelSource<'a> {
 
 impl ModelSource<'static> {
     /// Opens the model that `path` stands for, see [`crate::checkpoint::resolve_model`]: a safetensors file, which is
-    /// memory-mapped, or a published PyTorch checkpoint, which is converted. The checksum of a model in a checkpoint folder
-    /// is verified.
+    /// memory-mapped, or a published PyTorch checkpoint, which is converted. The checksum of a model in a checkpoint
+    /// folder is verified.
     ///
     /// # Errors
     /// [`Error::Data`] when there is no model; [`Error::Format`] when it is damaged; [`Error::Io`].
@@ -35,7 +35,7 @@ impl ModelSource<'static> {
     ///
     /// # Errors
     /// As [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
-    pub fn open_with(path: &Path, hints: Hints) -> Result<Self> {
+    pub(crate) fn open_with(path: &Path, hints: Hints) -> Result<Self> {
         let (path, file) = open_model(path)?;
         Self::new(FileBytes::map(&file, &path)?, &path, hints)
     }
@@ -54,7 +54,8 @@ impl ModelSource<'static> {
         }
         if hints != Hints::default() {
             return Err(Error::Config(format!(
-                "{}: its metadata already has norm and image size; --norm and --image-size are for published checkpoints",
+                "{}: its metadata already has norm and image size; --norm and --image-size are for published \
+                 checkpoints",
                 source.display()
             )));
         }

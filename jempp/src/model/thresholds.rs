@@ -1,9 +1,10 @@
 //! When to abstain: conformal thresholds fitted on validation images and stored in the model.
 //!
-//! Invariants: for images exchangeable with the validation images, the prediction set contains the label with probability
-//! at least 1 − α, and the out-of-distribution p-value is at most t with probability at most t (split conformal prediction:
-//! Vovk et al., 2005; sets as in Sadinle et al., JASA 2019). The temperature is fitted on one half of the validation images
-//! and the threshold of the prediction sets on the other, so that the guarantee holds for the calibrated probabilities.
+//! Invariants: for images exchangeable with the validation images, the prediction set contains the label with
+//! probability at least 1 − α, and the out-of-distribution p-value is at most t with probability at most t (split
+//! conformal prediction: Vovk et al., 2005; sets as in Sadinle et al., JASA 2019). The temperature is fitted on one
+//! half of the validation images and the threshold of the prediction sets on the other, so that the guarantee holds for
+//! the calibrated probabilities.
 
 use super::{Model, Scores};
 use crate::error::{Error, Result};
@@ -12,7 +13,8 @@ use jempp_formats::container::{Container, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Default error rate: fraction of prediction sets that miss the label, and of in-distribution images that are rejected.
+/// Default error rate: fraction of prediction sets that miss the label, and of in-distribution images that are
+/// rejected.
 pub const ALPHA: f64 = 0.05;
 /// Name of the tensor of log densities in a model file.
 pub(crate) const TENSOR: &str = "thresholds.log_density";
@@ -66,12 +68,12 @@ pub fn least(alpha: f64) -> usize {
 }
 
 impl Thresholds {
-    /// Fits thresholds to the scores of labelled validation images, which must be in random order. `alpha` is the error rate
-    /// of the prediction sets, `ood_alpha` that of out-of-distribution detection.
+    /// Fits thresholds to the scores of labelled validation images, which must be in random order. `alpha` is the error
+    /// rate of the prediction sets, `ood_alpha` that of out-of-distribution detection.
     ///
     /// # Errors
-    /// [`Error::Data`] when there are too few images for α, or scores are not finite; [`Error::Config`] when an α is outside
-    /// (0, 1).
+    /// [`Error::Data`] when there are too few images for α, or scores are not finite; [`Error::Config`] when an α is
+    /// outside (0, 1).
     pub fn fit(
         scores: &Scores,
         (classes, labels): (usize, &[u16]),
@@ -134,7 +136,8 @@ impl Thresholds {
         Ok(())
     }
 
-    /// Conformal p-value of a log density: (1 + number of validation images with log p(x) at most this) / (1 + their number).
+    /// Conformal p-value of a log density: (1 + number of validation images with log p(x) at most this) / (1 + their
+    /// number).
     pub fn p_value(&self, log_density: f32) -> f64 {
         let below = self.log_density.partition_point(|v| *v <= log_density);
         (1 + below) as f64 / (1 + self.log_density.len()) as f64

@@ -24,8 +24,8 @@ use engine::{Tape, Var};
 /// Which statistics batch norm uses. Other norms are the same in both modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BnMode {
-    /// Batch statistics, computed separately for each group of images, exactly as if each group ran alone. Holds the groups'
-    /// sizes.
+    /// Batch statistics, computed separately for each group of images, exactly as if each group ran alone. Holds the
+    /// groups' sizes.
     Train(Vec<usize>),
     /// Running statistics.
     Running,
@@ -33,7 +33,7 @@ pub enum BnMode {
 
 /// The random stream of dropout masks: pass `step` of `stream` under a seed. Each block has its own mask.
 #[derive(Clone, Copy, Debug)]
-pub struct Masks {
+pub(crate) struct Masks {
     /// Seed words, `i32[2]`.
     pub seed: Var,
     /// `i32[1]`.
@@ -47,7 +47,8 @@ pub struct Masks {
 pub struct Heads {
     /// N×classes.
     pub logits: Var,
-    /// Its logsumexp is unnormalised log p(x): the logits, or the N×1 output of the energy head, which is its own logsumexp.
+    /// Its logsumexp is unnormalised log p(x): the logits, or the N×1 output of the energy head, which is its own
+    /// logsumexp.
     pub density: Var,
 }
 
@@ -58,9 +59,9 @@ pub struct Forward {
     pub x: Var,
     /// The outputs.
     pub heads: Heads,
-    /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++). If [`Network::fused`], its batch
-    /// statistics are separate outputs of the same op, and gradients with respect to `first` do not include the part through
-    /// them.
+    /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++). If [`Network::fused`], its
+    /// batch statistics are separate outputs of the same op, and gradients with respect to `first` do not include the
+    /// part through them.
     pub first: Var,
     /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`].
     pub stats: Vec<(Var, Var)>,
@@ -113,8 +114,8 @@ impl Pass<'_> {
         self.network.used(self.tape, i)
     }
 
-    /// Records a convolution. `normalised`: a normalisation takes its output unchanged. If the network is fused, the fused op
-    /// is recorded where there is anything to fuse.
+    /// Records a convolution. `normalised`: a normalisation takes its output unchanged. If the network is fused, the
+    /// fused op is recorded where there is anything to fuse.
     fn conv(&mut self, x: ConvInput, c: ConvRef, residual: Option<Var>, normalised: bool) -> Result<Var> {
         let geometry = Geometry { stride: c.stride, pad: c.pad };
         let (w, b) = (self.parameter(c.weight), self.parameter(c.bias));
@@ -133,8 +134,8 @@ impl Pass<'_> {
         Ok(out[0])
     }
 
-    /// A normalisation as per-channel scale and shift, with the leaky ReLU after it; if the network is fused, it is left to the
-    /// next convolution.
+    /// A normalisation as per-channel scale and shift, with the leaky ReLU after it; if the network is fused, it is
+    /// left to the next convolution.
     fn norm(&mut self, x: Var, i: usize) -> Result<ConvInput> {
         self.normed.push(x);
         let leak = self.network.config.leak;
@@ -210,8 +211,8 @@ impl Pass<'_> {
 }
 
 impl Network {
-    /// Records the forward pass of x, N×H×W×C, without dropout. If activations are bf16, everything from the images to the last
-    /// normalisation is bf16; global average pooling and what follows is float32.
+    /// Records the forward pass of x, N×H×W×C, without dropout. If activations are bf16, everything from the images to
+    /// the last normalisation is bf16; global average pooling and what follows is float32.
     ///
     /// # Errors
     /// [`crate::Error::Engine`] if x has another shape, or the groups' sizes do not add up to its number of images.
@@ -223,7 +224,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::forward`].
-    pub fn forward_with(
+    pub(crate) fn forward_with(
         &self,
         tape: &mut Tape,
         x: Var,

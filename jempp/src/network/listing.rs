@@ -1,5 +1,5 @@
-//! The tensors that the file of a network must contain, listed without building the network, so that no memory is allocated
-//! for an architecture that a file merely claims.
+//! The tensors that the file of a network must contain, listed without building the network, so that no memory is
+//! allocated for an architecture that a file merely claims.
 //!
 //! Invariant: names and shapes are those of [`super::Network::tensors`], shapes in the axis order of files.
 

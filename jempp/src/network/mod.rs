@@ -1,9 +1,9 @@
 //! The Wide-ResNet (Zagoruyko & Komodakis, 2016) of JEM++: its parameters in a state, its forward pass on a tape.
 //!
-//! Invariants: parameters have the names and the order of the published PyTorch model; filters are K×R×S×C in memory and
-//! O×I×H×W on disk. The forward pass does not update running statistics of batch norm but returns the batch statistics; other
-//! norms have no statistics, and treat each image independently. If a network computes in bf16, its parameters are float32
-//! all the same, and each filter has a bf16 copy, which the convolutions read.
+//! Invariants: parameters have the names and the order of the published PyTorch model; filters are K×R×S×C in memory
+//! and O×I×H×W on disk. The forward pass does not update running statistics of batch norm but returns the batch
+//! statistics; other norms have no statistics, and treat each image independently. If a network computes in bf16, its
+//! parameters are float32 all the same, and each filter has a bf16 copy, which the convolutions read.
 
 mod forward;
 pub(crate) mod listing;
@@ -14,10 +14,11 @@ use crate::streams;
 use engine::rng::Philox;
 use engine::{DType, Slot, Spec, State, Tape, Var, bf16};
 
-pub use forward::{BnMode, Forward, Heads, Masks, Objective};
+pub(crate) use forward::Masks;
+pub use forward::{BnMode, Forward, Heads, Objective};
 
 /// The ε that normalisations add to variances.
-pub const BN_EPS: f64 = 1e-5;
+pub(crate) const BN_EPS: f64 = 1e-5;
 
 /// How a parameter is initialised, as in PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Parameter {
     /// Its slot in the state.
     pub slot: Slot,
     /// Its bf16 copy, which the network computes with; filters have one if activations are bf16.
-    pub low: Option<Slot>,
+    pub bf16: Option<Slot>,
     /// How it starts.
     pub init: Initializer,
 }
@@ -84,9 +85,9 @@ pub struct Network {
     pub(crate) dtype: DType,
     /// Data type of activations.
     pub(crate) activations: DType,
-    /// Whether convolutions are fused with the normalisation before and the statistics after them; otherwise every op is
-    /// recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds normalised
-    /// activations.
+    /// Whether convolutions are fused with the normalisation before and the statistics after them; otherwise every op
+    /// is recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds
+    /// normalised activations.
     pub fused: bool,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
@@ -109,8 +110,8 @@ impl Builder<'_> {
         let spec = Spec::new(shape, self.activations);
         let slot = self.state.add(&name, spec.wide())?;
         let filters = shape.len() == 4 && spec != spec.wide();
-        let low = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
-        self.parameters.push(Parameter { name, slot, low, init });
+        let bf16 = filters.then(|| self.state.add(&format!("{name}.{}", spec.dtype), spec)).transpose()?;
+        self.parameters.push(Parameter { name, slot, bf16, init });
         Ok(self.parameters.len() - 1)
     }
 
@@ -173,8 +174,8 @@ impl Network {
         Self::with_dtype(state, config, DType::F32)
     }
 
-    /// Adds the tensors of a network to `state` as [`Network::new`] does, with activations of type `dtype`: float64, in which
-    /// everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
+    /// Adds the tensors of a network to `state` as [`Network::new`] does, with activations of type `dtype`: float64, in
+    /// which everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
     ///
     /// # Errors
     /// As [`Network::new`].
@@ -245,9 +246,9 @@ impl Network {
     /// # Errors
     /// [`Error::Engine`] if the state is not the one that the network was added to, or a GPU fails.
     pub fn round(&self, state: &mut State) -> Result<()> {
-        for (slot, low) in self.parameters.iter().filter_map(|p| Some((p.slot, p.low?))) {
+        for (slot, copy) in self.parameters.iter().filter_map(|p| Some((p.slot, p.bf16?))) {
             let values: Vec<bf16> = state.view::<f32>(slot)?.iter().map(|v| bf16::from_f32(*v)).collect();
-            state.set(low, &values)?;
+            state.set(copy, &values)?;
         }
         Ok(())
     }
@@ -255,7 +256,7 @@ impl Network {
     /// Parameter `i` in the form that the network computes with, with respect to which gradients are taken.
     pub(crate) fn used(&self, tape: &mut Tape, i: usize) -> Var {
         let p = &self.parameters[i];
-        tape.read(p.low.unwrap_or(p.slot))
+        tape.read(p.bf16.unwrap_or(p.slot))
     }
 
     /// Number of trainable parameters, counted as single values.

@@ -1,7 +1,7 @@
 //! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `tb/`, `samples/`, `plots/`, `ckpt/`, `result.json`.
 
 use super::Report;
-use crate::checkpoint;
+use crate::checkpoint::{self, FolderLock};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::run::curves;
@@ -9,37 +9,37 @@ use engine::Device;
 use jempp_data::Dataset;
 use jempp_formats::files::write_atomic;
 use serde_json::{Value, json};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A folder of a run, held against other processes while this value lives.
+/// A run folder, locked against other processes while this value lives.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    _lock: Option<File>,
+    _lock: FolderLock,
 }
 
 impl Folder {
-    /// Makes the folder `out`.
+    /// Creates the folder `out`.
     ///
     /// # Errors
-    /// [`Error::Exists`] if it is there.
+    /// [`Error::Exists`] if it exists; [`Error::Io`].
     pub fn create(out: &Path) -> Result<Self> {
         if let Some(parent) = out.parent() {
             fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         }
         match fs::create_dir(out) {
-            Ok(()) => Self::held(out),
+            Ok(()) => Self::lock(out),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::Exists(out.to_path_buf())),
             Err(e) => Err(Error::io(out, e)),
         }
     }
 
-    /// Makes the first free of `parent/train-001`, `parent/train-002`, …
+    /// Creates the first of `parent/train-001`, `parent/train-002`, … that does not exist.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// [`Error::Io`] if the folder cannot be created.
     pub fn next(parent: &Path) -> Result<Self> {
         for i in 1..=u32::MAX {
             match Self::create(&parent.join(format!("train-{i:03}"))) {
@@ -50,37 +50,22 @@ impl Folder {
         Err(Error::Internal("no free run number".into()))
     }
 
-    /// The folder of a run that is taken up again.
+    /// Opens the folder of an existing run.
     ///
     /// # Errors
-    /// If it is no folder, or another process trains into it.
+    /// [`Error::Data`] if there is no such folder, or another process trains into it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::Data(format!("{}: there is no such run folder", path.display())));
         }
-        Self::held(path)
+        Self::lock(path)
     }
 
-    /// Takes the folder's lock, which the system gives back whatever ends the process.
-    fn held(path: &Path) -> Result<Self> {
-        let file = path.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
-        let lock = lock.map_err(|e| Error::io(&file, e))?;
-        let held = match lock.try_lock() {
-            Ok(()) => Some(lock),
-            Err(TryLockError::WouldBlock) => {
-                let run = path.display();
-                return Err(Error::Data(format!(
-                    "{run}: another process is training into this folder; wait for it, or stop it first"
-                )));
-            }
-            // File systems without locks.
-            Err(TryLockError::Error(_)) => None,
-        };
-        Ok(Self { path: path.to_path_buf(), _lock: held })
+    fn lock(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_path_buf(), _lock: FolderLock::acquire(path)? })
     }
 
-    /// Drops the lines of `metrics.jsonl` after iteration `step`: the run is about to write them again.
+    /// Removes the lines of `metrics.jsonl` after iteration `step`, which a resumed run writes again.
     pub(super) fn rewind(&self, step: u64) -> Result<()> {
         let path = self.path.join("metrics.jsonl");
         let text = match fs::read_to_string(&path) {
@@ -88,20 +73,20 @@ impl Folder {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Error::io(&path, e)),
         };
-        let later = |line: &&str| {
+        let not_later = |line: &&str| {
             let value: Value = serde_json::from_str(line).unwrap_or_default();
             value.get("step").and_then(Value::as_u64).is_none_or(|s| s <= step)
         };
-        let kept: String = text.lines().filter(later).flat_map(|l| [l, "\n"]).collect();
+        let kept: String = text.lines().filter(not_later).flat_map(|l| [l, "\n"]).collect();
         self.write("metrics.jsonl", kept.as_bytes())
     }
 
-    /// The folder.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes what is known before the first iteration.
+    /// Writes `config.toml` and `env.json`, and creates `samples/`, before the first iteration.
     pub(super) fn begin(&self, config: &Config, device: &Device, set: &Dataset) -> Result<()> {
         let samples = self.path.join("samples");
         fs::create_dir_all(&samples).map_err(|e| Error::io(&samples, e))?;
@@ -124,7 +109,7 @@ impl Folder {
         self.append("metrics.jsonl", &line.to_string())
     }
 
-    /// Draws `plots/learning.svg` from what `metrics.jsonl` says so far.
+    /// Draws `plots/learning.svg` from `metrics.jsonl` as it is now.
     pub(super) fn curves(&self) -> Result<()> {
         let metrics = self.path.join("metrics.jsonl");
         let text = fs::read_to_string(&metrics).map_err(|e| Error::io(&metrics, e))?;
@@ -137,7 +122,7 @@ impl Folder {
     /// Appends a line to `log.txt`.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// [`Error::Io`].
     pub fn log(&self, line: &str) -> Result<()> {
         self.append("log.txt", line)
     }
@@ -162,7 +147,7 @@ impl Folder {
         Ok(write_atomic(&self.path.join(name), |w| w.write_all(bytes))?)
     }
 
-    /// What to do after a collapse.
+    /// What to do after training has collapsed.
     pub(super) fn advice(&self) -> String {
         let kept = match last_checkpoint(&self.path) {
             Some(dir) => format!("The last good checkpoint is {}.", dir.display()),
@@ -175,7 +160,7 @@ impl Folder {
     }
 }
 
-/// The last checkpoint of a run folder, if there is one that loads.
+/// The last intact checkpoint of a run folder, if there is one.
 pub fn last_checkpoint(folder: &Path) -> Option<PathBuf> {
     checkpoint::load_last(&folder.join("ckpt")).ok().map(|(c, _)| c.dir)
 }

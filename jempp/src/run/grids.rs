@@ -1,6 +1,6 @@
-//! Pictures of the replay buffer: what the chains look like.
+//! Grids of chains from the replay buffer, as PNG files.
 
-use super::{Folder, Session};
+use super::{Folder, TrainingRun};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampling::draw::by_predicted_class;
@@ -12,13 +12,13 @@ use std::path::PathBuf;
 
 /// Chains in a grid of samples, at most.
 const GRID: usize = 100;
-/// Images in a row.
+/// Images per row.
 const COLUMNS: usize = 10;
-/// Classes in the grid by class, at most; a picture of more is too high.
+/// Classes in the grid by class, at most; more rows would make the image too tall.
 const CLASSES: usize = 100;
 
-impl Session {
-    /// A grid of chains from the replay buffer, at rows chosen by the seed.
+impl TrainingRun {
+    /// Writes a grid of random chains from the replay buffer, chosen by seed and epoch; returns its path.
     pub(super) fn chain_grid(&self, folder: &Folder, epoch: u64) -> Result<PathBuf> {
         let (buffer, rows) = self.shuffled_buffer(epoch as u32)?;
         let px = self.set.pixels();
@@ -29,7 +29,8 @@ impl Session {
         Ok(path)
     }
 
-    /// The grids at a run's end: `chains_last.png`, random chains, and `chains_by_class.png`.
+    /// Writes the grids at the end of a run, `chains_last.png` (random chains) and `chains_by_class.png`, and adds their paths
+    /// to `grids`.
     pub(super) fn last_grids(&self, folder: &Folder, model: &Model, grids: &mut Vec<PathBuf>) -> Result<()> {
         let at = self.chain_grid(folder, self.total.div_ceil(self.per_epoch))?;
         let last = folder.path().join("samples").join("chains_last.png");
@@ -42,9 +43,8 @@ impl Session {
         Ok(())
     }
 
-    /// One row a class (the first hundred), ten chains each: those of the replay buffer in which the final model sees
-    /// the row's class, taken in random order. No chain is preferred for its score; where the buffer has fewer of a
-    /// class, cells stay blank.
+    /// Writes a grid with a row of ten chains for each of the first hundred classes: random chains of the replay buffer for
+    /// which the final model predicts the class, unselected otherwise. Cells stay blank where the buffer has fewer.
     fn class_grid(&self, folder: &Folder, model: &Model) -> Result<PathBuf> {
         let (buffer, order) = self.shuffled_buffer(u32::MAX)?;
         let px = self.set.pixels();
@@ -57,12 +57,12 @@ impl Session {
         Ok(path)
     }
 
-    /// The replay buffer and an order of its rows.
-    fn shuffled_buffer(&self, step: u32) -> Result<(Cow<'_, [f32]>, Vec<usize>)> {
-        let buffer = self.trainer.buffer()?;
+    /// The replay buffer, and a random order of its rows.
+    fn shuffled_buffer(&self, random_step: u32) -> Result<(Cow<'_, [f32]>, Vec<usize>)> {
+        let buffer = self.step.buffer()?;
         let buffer = buffer.ok_or_else(|| Error::Internal("a grid without a replay buffer".into()))?;
         let mut rows: Vec<usize> = (0..buffer.len() / self.set.pixels()).collect();
-        Philox::new(self.config.seed, streams::SAMPLE, step).shuffle(&mut rows);
+        Philox::new(self.config.seed, streams::SAMPLE, random_step).shuffle(&mut rows);
         Ok((buffer, rows))
     }
 }

@@ -1,14 +1,14 @@
-//! The two sequences of batches that a run sees.
+//! The two sequences of batches of a run.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::streams;
 use jempp_data::{Dataset, Loader, Split, first_per_class};
 
-/// Those for p(x), and the labelled ones.
+/// The loaders of the images for log p(x) and of the labelled images.
 ///
 /// # Errors
-/// [`Error::Config`] when there are fewer images than a batch takes, naming the data set and the key.
+/// [`Error::Config`] if there are fewer images than in a batch, naming the data set and the key.
 pub(super) fn loaders(config: &Config, set: &Dataset, split: &Split) -> Result<[Loader; 2]> {
     let t = &config.train;
     let (m, key) = match t.labelled_batch_size {

@@ -1,75 +1,75 @@
-//! What a run tells: before, on the way, and at its end.
+//! What a run reports before it starts, on the way, and at its end.
 
 use crate::config::EvalBn;
-use crate::evaluation::Judgement;
+use crate::evaluation::Evaluation;
 use crate::train::{Footprint, StepMetrics};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Who follows a run.
+/// Receives the events of a run.
 pub trait Observer {
-    /// Before the first iteration.
+    /// Called before the first iteration.
     fn start(&mut self, _plan: &Outline) {}
-    /// After each iteration.
+    /// Called after each iteration.
     fn iteration(&mut self, _progress: &Progress) {}
-    /// Something worth a line.
+    /// Called with a line of information.
     fn note(&mut self, _text: &str) {}
-    /// Something worth worrying about.
+    /// Called with a warning.
     fn warn(&mut self, _text: &str) {}
 }
 
-/// An observer that looks away.
+/// An observer that ignores all events.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 impl Observer for Silent {}
 
-/// What a run will do and cost.
+/// What a run will do, and its size and cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outline {
     /// Name of the data set.
     pub dataset: String,
-    /// Images to train on, to validate on, to test on.
+    /// Numbers of training, validation and test images.
     pub images: [usize; 3],
-    /// Where it runs.
+    /// The device.
     pub device: String,
-    /// Parameters, memory, FLOPs.
+    /// Parameters, memory and FLOPs.
     pub footprint: Footprint,
-    /// Iterations an epoch, and in all.
+    /// Iterations per epoch, and in total.
     pub iterations: [u64; 2],
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The epoch, from 0.
     pub epoch: u64,
-    /// Iterations done, and in all.
+    /// Iterations done, and in total.
     pub iterations: [u64; 2],
-    /// What the last one measured.
+    /// The metrics of the last iteration.
     pub metrics: StepMetrics,
-    /// Labelled images trained on a second, over the run.
+    /// Labelled images per second, averaged over the run.
     pub images_per_second: f64,
-    /// Seconds left at this rate.
+    /// Estimated seconds left.
     pub seconds_left: f64,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The run folder.
     pub folder: PathBuf,
     /// Iterations done.
     pub iterations: u64,
-    /// Seconds of training, evaluation and files left out.
+    /// Seconds of training, without evaluation and files.
     pub training_seconds: f64,
-    /// The judgement on the test images.
-    pub test: Judgement,
-    /// Statistics that batch norm used in it; absent where there is none.
+    /// The evaluation on the test images.
+    pub test: Evaluation,
+    /// The batch-norm statistics used in it; `None` for a network without batch norm.
     pub bn: Option<EvalBn>,
-    /// Mean of f(x_data) − f(x_chain) over the last 200 iterations, and its largest magnitude there; absent where
-    /// log p(x) is not trained.
+    /// Mean and largest magnitude of f(x_data) − f(x_chain), the gap in unnormalised log p(x), over the last 200 iterations;
+    /// `None` if log p(x) is not trained.
     pub gap: Option<[f64; 2]>,
-    /// Grids of samples: those of the epochs, then `chains_last.png`, then `chains_by_class.png`.
+    /// Grids of chains: those of the epochs, then `chains_last.png`, then `chains_by_class.png`.
     pub grids: Vec<PathBuf>,
     /// The last checkpoint.
     pub checkpoint: PathBuf,

@@ -1,28 +1,28 @@
-//! What a run tells TensorBoard: the folder `tb/`, a new file each time the run is taken up.
+//! Events of a run for TensorBoard, in the folder `tb/`: a new file each time the run is started or resumed.
 //!
-//! Invariant: nothing here ends or changes a run. What fails is a warning, once, and then nothing more is written.
+//! Invariant: nothing here ends or changes a run. A failure is reported once, as a warning, and nothing more is written.
 
-use super::{Observer, Session};
+use super::{Observer, TrainingRun};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Judgement};
+use crate::evaluation::{self, Evaluation};
 use crate::model::Model;
 use crate::train::StepMetrics;
 use jempp_formats::codecs::{Decoder, Format};
 use jempp_formats::tensorboard::EventWriter;
 use std::path::{Path, PathBuf};
 
-/// Images, and chains, whose log densities a histogram shows.
+/// Images, and chains, whose log p(x) a histogram shows.
 const SHOWN: usize = 256;
-/// Memory for what is not pixels in a PNG of our own making.
+/// Memory for decoding a PNG that we wrote, beside its pixels.
 const MOST_MEMORY: u64 = 1 << 20;
 
-/// The event file of a run, if it has one.
-pub(super) struct Board {
+/// The event file of a run, if it writes one.
+pub(super) struct EventLog {
     writer: Option<EventWriter>,
 }
 
-impl Board {
-    /// Starts a file in `folder/tb` of a run that goes on after iteration `first`, or none where it is not wanted.
+impl EventLog {
+    /// Starts a file in `folder/tb` for a run that goes on after iteration `first`, if `wanted`.
     pub fn open(folder: &Path, wanted: bool, first: u64, observer: &mut dyn Observer) -> Self {
         let open = || -> Result<EventWriter> {
             let mut writer = EventWriter::create(&folder.join("tb"))?;
@@ -31,30 +31,30 @@ impl Board {
             }
             Ok(writer)
         };
-        let mut board = Self { writer: None };
+        let mut log = Self { writer: None };
         if wanted {
             match open() {
-                Ok(writer) => board.writer = Some(writer),
-                Err(e) => board.give_up(&e, observer),
+                Ok(writer) => log.writer = Some(writer),
+                Err(e) => log.disable(&e, observer),
             }
         }
-        board
+        log
     }
 
-    /// Lets `write` write, if there is still a file.
-    pub fn tell(&mut self, observer: &mut dyn Observer, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
+    /// Calls `write` with the file, if there is one.
+    pub fn write(&mut self, observer: &mut dyn Observer, write: impl FnOnce(&mut EventWriter) -> Result<()>) {
         if let Some(Err(e)) = self.writer.as_mut().map(write) {
             self.writer = None;
-            self.give_up(&e, observer);
+            self.disable(&e, observer);
         }
     }
 
-    fn give_up(&self, why: &Error, observer: &mut dyn Observer) {
+    fn disable(&self, why: &Error, observer: &mut dyn Observer) {
         observer.warn(&format!("nothing more is written for TensorBoard: {why}"));
     }
 }
 
-/// The numbers of an iteration.
+/// Writes the metrics of an iteration.
 pub(super) fn iteration(w: &mut EventWriter, m: &StepMetrics, images_per_second: f64) -> Result<()> {
     w.scalars(
         m.step,
@@ -72,7 +72,7 @@ pub(super) fn iteration(w: &mut EventWriter, m: &StepMetrics, images_per_second:
     Ok(())
 }
 
-/// The picture in a PNG file.
+/// Writes the image in a PNG file.
 pub(super) fn picture(w: &mut EventWriter, step: u64, tag: &str, path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let size = Decoder::new(Format::Png, &bytes, MOST_MEMORY).map(|d| d.size);
@@ -80,16 +80,16 @@ pub(super) fn picture(w: &mut EventWriter, step: u64, tag: &str, path: &Path) ->
     Ok(w.image(step, tag, bytes, size)?)
 }
 
-impl Session {
-    /// What is told at a run's end: the judgement on the test images, chains by class, histograms.
+impl TrainingRun {
+    /// Writes the events at the end of a run: the evaluation on the test images, chains by class, histograms.
     pub(super) fn last_events(
         &self,
         w: &mut EventWriter,
         model: &Model,
-        judged: &Judgement,
+        judged: &Evaluation,
         by_class: Option<&PathBuf>,
     ) -> Result<()> {
-        let (step, c) = (self.trainer.counters().iteration, &judged.classification);
+        let (step, c) = (self.step.counters().iteration, &judged.classification);
         w.scalars(step, &[("test/accuracy", c.accuracy), ("test/ece", c.ece), ("test/nll", c.nll)])?;
         for d in &judged.detection {
             let tag = format!("test/auroc_log_density/{}", d.against.replace(' ', "_"));
@@ -101,14 +101,14 @@ impl Session {
         self.densities(w, step, model)
     }
 
-    /// Histograms of log p(x) under `model`: of training images, and of chains in the replay buffer if there are any.
+    /// Writes histograms of log p(x) under `model`: of training images, and of chains in the replay buffer if there are any.
     pub(super) fn densities(&self, w: &mut EventWriter, step: u64, model: &Model) -> Result<()> {
         let some = &self.split.train[..self.split.train.len().min(SHOWN)];
         let data = model.log_density(&evaluation::images(&self.set, some)?)?;
         w.histogram(step, "log_density_of/data", &data)?;
-        if let Some(buffer) = self.trainer.buffer()? {
+        if let Some(buffer) = self.step.buffer()? {
             let px = self.set.pixels();
-            // The buffer begins in class order: rows from all over it.
+            // The buffer is filled in class order, so rows are taken from all over it.
             let rows = buffer.len() / px;
             let by = rows.div_ceil(SHOWN).max(1);
             let chains: Vec<f32> =

@@ -1,4 +1,4 @@
-//! Thresholds to decide by: fitted on a run's validation images, and stored in its last checkpoint.
+//! Decision thresholds: fitted on the validation images of a run, and stored in its last checkpoint.
 
 use super::Folder;
 use crate::checkpoint;
@@ -8,19 +8,19 @@ use crate::model::{Model, Scores};
 use jempp_data::{Dataset, plain_batch};
 use std::path::{Path, PathBuf};
 
-/// Images scored between two calls of the watcher.
+/// Images scored between two calls of `progress`.
 const STEP: usize = 64;
 
-/// Thresholds to decide by, fitted on the images `valid` of `set`, which were held back from training. `watch` hears of
-/// images scored and images in all; when it returns false, the work ends.
+/// Fits decision thresholds on the images `valid` of `set`, which were not trained on. `progress` receives the images scored
+/// and the images in total; when it returns false, the work ends with [`Error::Cancelled`].
 ///
 /// # Errors
-/// [`Error::Data`] when there are too few; [`Error::Cancelled`]; those of [`Model::scores`].
+/// [`Error::Data`] if there are too few images; [`Error::Cancelled`]; the errors of [`Model::scores`].
 pub fn fit(
     model: &Model,
     (set, valid): (&Dataset, &[u32]),
     alphas: [f64; 2],
-    watch: &mut dyn FnMut(usize, usize) -> bool,
+    progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Thresholds> {
     let n = valid.len();
     if n == 0 {
@@ -32,7 +32,7 @@ pub fn fit(
     }
     let (mut scores, mut images) = (Scores::default(), Vec::new());
     for (k, indices) in valid.chunks(STEP).enumerate() {
-        if !watch(k * STEP, n) {
+        if !progress(k * STEP, n) {
             return Err(Error::Cancelled);
         }
         images.resize(indices.len() * set.pixels(), 0.0);
@@ -41,20 +41,20 @@ pub fn fit(
         scores.logits.extend(part.logits);
         scores.log_density.extend(part.log_density);
     }
-    watch(n, n);
+    progress(n, n);
     let mut labels = vec![0; n];
     set.labels_of(valid, &mut labels)?;
     let crc = format!("{:08x}", set.crc32c());
     Thresholds::fit(&scores, (model.network().config.classes, &labels), alphas, &crc)
 }
 
-/// Puts thresholds into the model of a run's last checkpoint, which is written anew; says where it is.
+/// Stores thresholds in the model of a run's last checkpoint, which is rewritten; returns the checkpoint's folder.
 ///
 /// # Errors
-/// [`Error::Data`] when another process trains into the folder, or there is no checkpoint; [`Error::Format`] when the last
-/// one is damaged; [`Error::Io`].
+/// [`Error::Data`] if another process trains into the folder, or there is no checkpoint; [`Error::Format`] if the last
+/// checkpoint is damaged; [`Error::Io`].
 pub fn store(run: &Path, thresholds: &Thresholds) -> Result<PathBuf> {
-    let _held = Folder::open(run)?;
+    let _lock = Folder::open(run)?;
     let root = run.join("ckpt");
     let mut c = checkpoint::load(&root.join("last"))?;
     c.model.tensors.retain(|t| t.name != TENSOR);

@@ -1,4 +1,5 @@
-//! Where chains start: rows of the buffer, restarts from the data's classes or from noise, and the buffer's first fill.
+//! Where chains start: rows of the replay buffer, restarts from the informative distribution of the training images or
+//! from uniform noise, and the initial content of the buffer.
 
 use crate::config::{Init, Prior, SamplerConfig};
 use crate::error::{Error, Result};
@@ -9,9 +10,10 @@ use engine::rng::{Philox, Stream};
 use engine::{DType, Device, HostTensor, Plan, Slot, Spec, State, Tape, Var};
 use jempp_data::Dataset;
 
-/// What fresh chains are drawn from: the training images by class.
+/// The training images in the state, sorted by class, with the mean of each class: what batches are taken from and fresh
+/// chains are drawn from.
 #[derive(Clone, Copy, Debug)]
-pub struct Source {
+pub struct TrainingImages {
     images: Slot,
     size: [usize; 3],
     offsets: Slot,
@@ -19,9 +21,9 @@ pub struct Source {
     seed: Slot,
 }
 
-impl Source {
-    /// Copies the images `indices` of `set`, sorted by class, into the state; says for each image of `set` which row it
-    /// is there, or −1.
+impl TrainingImages {
+    /// Copies the images `indices` of `set` into the state, sorted by class. Also returns the row of each image of `set`
+    /// there, or −1 for an image that is not among `indices`.
     ///
     /// # Errors
     /// If there is no memory, or an index is out of range.
@@ -56,39 +58,41 @@ impl Source {
             .enumerate()
             .map(|(i, m)| (m / f64::from(counts[i / pixels].max(1))) as f32)
             .collect();
-        let source = Self {
+        let training = Self {
             size: set.size(),
             images: state.add("init.images", Spec::new(&[indices.len(), pixels], DType::U8))?,
             offsets: state.add("init.offsets", Spec::i32(&[classes + 1]))?,
             means: state.add("init.means", Spec::f32(&[classes, pixels]))?,
             seed,
         };
-        state.set(source.images, &images)?;
-        state.set(source.offsets, &offsets)?;
-        state.set(source.means, &means)?;
-        Ok((source, rows))
+        state.set(training.images, &images)?;
+        state.set(training.offsets, &offsets)?;
+        state.set(training.means, &means)?;
+        Ok((training, rows))
     }
 
-    /// Records a batch of its images: rows `index`, `i32[n]`, as `args` says, at `step`, `i32[1]`. `[n, H, W, C]`.
+    /// Records a batch `[n, H, W, C]` of the rows `index`, `i32[n]`, augmented by `args` with the random numbers of
+    /// `stream` at the iteration `step`, `i32[1]`.
     ///
     /// # Errors
-    /// If the border is too wide for the images.
+    /// If the padding of the random crop is too wide for the images.
     pub fn batch(self, tape: &mut Tape, args: Args, stream: Stream, index: Var, step: Var) -> Result<Var> {
         let (images, seed) = (tape.read(self.images), tape.read(self.seed));
         Ok(tape.one(Augment { args, size: self.size, stream }, &[images, index, seed, step])?)
     }
 
-    /// Class means [classes, H·W·C].
+    /// Class means, `[classes, H·W·C]`.
     pub fn means(&self) -> Slot {
         self.means
     }
 
-    /// First image of each class, and their number.
+    /// The first row of each class, then the number of images: `i32[classes + 1]`.
     pub fn offsets(&self) -> Slot {
         self.offsets
     }
 
-    fn record(self, tape: &mut Tape, x: Var, stream: Stream) -> Result<(Var, [Var; 3])> {
+    /// Records the restart of some rows of `x`; also returns the inputs: kinds and classes of the restarts, round.
+    fn record_restart(self, tape: &mut Tape, x: Var, stream: Stream) -> Result<(Var, [Var; 3])> {
         let n = tape.spec(x)?.first();
         let (kind, class) = (tape.input("kind", Spec::i32(&[n])), tape.input("class", Spec::i32(&[n])));
         let step = tape.input("round", Spec::i32(&[1]));
@@ -99,20 +103,20 @@ impl Source {
     }
 }
 
-/// The choices of one sampling round.
+/// The random choices of one sampling round, an entry a chain: where it starts, and whether it is restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Draw {
-    /// Buffer rows.
+pub struct RoundPlan {
+    /// Its row in the replay buffer.
     pub index: Vec<i32>,
-    /// A [`RestartKind`] each.
+    /// Whether it is kept or restarted, and how: a [`RestartKind`].
     pub kind: Vec<i32>,
-    /// Class of an informative restart, or the label of a conditional chain.
+    /// The class of an informative restart; of a conditional chain, its label.
     pub class: Vec<i32>,
 }
 
-impl Draw {
-    /// The choices of round `round` for n chains. `offsets` gives the class frequencies; with `labels`, chains come
-    /// from the label's part of the buffer and restart in its class.
+impl RoundPlan {
+    /// The choices of round `round` for `n` chains. `offsets` gives the class frequencies as [`TrainingImages::offsets`]
+    /// does; with `labels`, one a chain, chains come from their label's part of the buffer and restart in its class.
     pub fn new(
         s: &SamplerConfig,
         n: usize,
@@ -121,13 +125,13 @@ impl Draw {
         offsets: &[i32],
         labels: Option<&[i32]>,
     ) -> Self {
-        let mut draw = Self::default();
-        draw.again(s, n, seed, round, offsets, labels);
-        draw
+        let mut plan = Self::default();
+        plan.redraw(s, n, seed, round, offsets, labels);
+        plan
     }
 
-    /// The choices of another round, as [`Draw::new`], in the same memory.
-    pub fn again(
+    /// Replaces the choices by those of another round, as [`RoundPlan::new`] draws them, without new allocations.
+    pub fn redraw(
         &mut self,
         s: &SamplerConfig,
         n: usize,
@@ -167,66 +171,69 @@ impl Draw {
     }
 }
 
-/// The start of a sampling round: rows of the buffer, some of them restarted, into the chains' slot.
+/// The program that starts a sampling round: copies rows of the replay buffer, some of them restarted, into the chains'
+/// slot.
 #[derive(Debug)]
-pub struct Begin {
+pub struct InitChains {
     plan: Plan,
     index: Var,
-    rest: [Var; 3],
+    /// Kinds and classes of the restarts, round.
+    restart: [Var; 3],
 }
 
-impl Begin {
+impl InitChains {
     /// Records and plans the program.
     ///
     /// # Errors
     /// If there is no memory.
-    pub fn new(device: &Device, buffer: Slot, chain: Slot, source: Source) -> Result<Self> {
+    pub fn new(device: &Device, buffer: Slot, chain: Slot, images: TrainingImages) -> Result<Self> {
         let mut tape = Tape::new();
         let old = tape.read(buffer);
         let index = tape.input("index", Spec::i32(&[chain.spec.first()]));
         let x = tape.one(GatherRows, &[old, index])?;
-        let (x, rest) = source.record(&mut tape, x, streams::RESTART)?;
+        let (x, restart) = images.record_restart(&mut tape, x, streams::RESTART)?;
         tape.assign(chain, x)?;
-        Ok(Self { plan: tape.plan(device, &[])?, index, rest })
+        Ok(Self { plan: tape.plan(device, &[])?, index, restart })
     }
 
-    /// The inputs of a round, whose number is `round`.
-    pub fn inputs<'a>(&self, draw: &'a Draw, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
-        let [kind, class, step] = self.rest;
+    /// The host inputs of the round `plan`, whose number is `round`.
+    pub fn inputs<'a>(&self, plan: &'a RoundPlan, round: &'a [i32; 1]) -> [(Var, HostTensor<'a>); 4] {
+        let [kind, class, step] = self.restart;
         [
-            (self.index, HostTensor::I32(&draw.index)),
-            (kind, HostTensor::I32(&draw.kind)),
-            (class, HostTensor::I32(&draw.class)),
+            (self.index, HostTensor::I32(&plan.index)),
+            (kind, HostTensor::I32(&plan.kind)),
+            (class, HostTensor::I32(&plan.class)),
             (step, HostTensor::I32(round)),
         ]
     }
 
-    /// The program, to be run as part of others.
+    /// The planned program, to be run within a sequence.
     pub fn plan_mut(&mut self) -> &mut Plan {
         &mut self.plan
     }
 }
 
-/// Draws `n` fresh chains: of the given classes, or uniform noise. Values in [−1, 1], n×H×W×C.
+/// Draws fresh chains, one for each of `classes`, n×H×W×C in [−1, 1]: from the informative distribution of the classes, or
+/// from uniform noise. `random` names the random stream and the step in it; `shape` is the spec of any number of images.
 ///
 /// # Errors
 /// If there is no memory.
 pub fn fresh(
     device: &Device,
     state: &mut State,
-    source: Source,
-    images: Spec,
+    images: TrainingImages,
+    shape: Spec,
     classes: &[i32],
     init: Init,
-    place: (Stream, u32),
+    random: (Stream, u32),
 ) -> Result<Vec<f32>> {
     let mut tape = Tape::new();
-    let spec = images.with_first(classes.len());
+    let spec = shape.with_first(classes.len());
     let zeros = tape.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[])?;
-    let (x, [kind, class, step]) = source.record(&mut tape, zeros, place.0)?;
+    let (x, [kind, class, step]) = images.record_restart(&mut tape, zeros, random.0)?;
     let mut plan = tape.plan(device, &[x])?;
-    let of = if init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative };
-    let (kinds, number) = (vec![of as i32; classes.len()], [place.1 as i32]);
+    let restart = if init == Init::Uniform { RestartKind::Uniform } else { RestartKind::Informative };
+    let (kinds, number) = (vec![restart as i32; classes.len()], [random.1 as i32]);
     let inputs = [
         (kind, HostTensor::I32(&kinds)),
         (class, HostTensor::I32(classes)),
@@ -236,14 +243,14 @@ pub fn fresh(
     Ok(plan.fetch::<f32>(x)?)
 }
 
-/// Fills the buffer: rows in class order, as many of each class, from the law that chains restart from.
+/// Fills the replay buffer with fresh chains, in class order and equally many of each class.
 ///
 /// # Errors
 /// If there is no memory.
 pub fn fill_buffer(
     device: &Device,
     state: &mut State,
-    source: Source,
+    images: TrainingImages,
     buffer: Slot,
     s: &SamplerConfig,
     classes: usize,
@@ -253,8 +260,8 @@ pub fn fill_buffer(
     for (chunk, start) in (0..rows).step_by(CHUNK).enumerate() {
         let end = (start + CHUNK).min(rows);
         let class: Vec<i32> = (start..end).map(|i| (i * classes / rows) as i32).collect();
-        let place = (streams::BUFFER_FILL, chunk as u32);
-        let x = fresh(device, state, source, buffer.spec, &class, s.init, place)?;
+        let random = (streams::BUFFER_FILL, chunk as u32);
+        let x = fresh(device, state, images, buffer.spec, &class, s.init, random)?;
         state.set_at(buffer, start * row, &x)?;
     }
     Ok(())

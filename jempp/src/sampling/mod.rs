@@ -1,37 +1,35 @@
-//! Chains: where they start, how they move, and the replay buffer they live in.
+//! Sampling by Langevin dynamics: where chains start, how they move, and the replay buffer that they come from.
+//!
+//! - [`Langevin`]: one outer step of the chains, as a program.
+//! - [`InitChains`] and [`RoundPlan`]: the start of a sampling round of training, from the buffer and from restarts.
+//! - [`draw`]: new images from a trained model.
 //!
 //! Invariant: which buffer rows, restarts and classes a sampling round uses is a function of (seed, round) only;
 //! the Langevin noise and the masks of dropout of (seed, chain step).
 
 pub mod draw;
 mod init;
+mod langevin;
 
-use crate::config::SamplerConfig;
 use crate::error::Result;
-use crate::network::{BnMode, Forward, Masks, Network, Objective};
-use crate::streams;
-use arrayvec::ArrayVec;
-use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
-use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
-use engine::ops::counter::Advance;
+use crate::network::Network;
 use engine::ops::noise::seed_words;
-use engine::ops::pyld_step::{Args, PyldStep};
-use engine::ops::reduce::SumAll;
-use engine::rng::Stream;
-use engine::{Device, HostTensor, Plan, Slot, Spec, State, Tape, Var, grad};
-pub use init::{Begin, Draw, Source, fill_buffer, fresh};
+use engine::{Slot, Spec, State};
+pub use init::{InitChains, RoundPlan, TrainingImages, fill_buffer, fresh};
+pub use langevin::{Langevin, LangevinSpec};
 
-/// The accumulated statistics of one batch norm over the chain steps of a round.
+/// The statistics of one batch norm, accumulated over the chain steps of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Accumulator {
-    /// Of the means.
+    /// Accumulated means, `[C]`.
     pub mean: Slot,
-    /// Of the unbiased variances.
+    /// Accumulated unbiased variances, `[C]`.
     pub var: Slot,
 }
 
 impl Accumulator {
-    /// One for each batch norm.
+    /// One accumulator for each batch norm of `network`, in the order of [`Network::norms`]; `name` begins the slots'
+    /// names.
     ///
     /// # Errors
     /// If there is no memory.
@@ -53,166 +51,7 @@ pub(crate) fn unbias(rows: &[usize]) -> Vec<f64> {
     rows.iter().map(|&n| if n > 1 { n as f64 / (n - 1) as f64 } else { 1.0 }).collect()
 }
 
-/// One outer step of PYLD on chains that live in a slot.
-#[derive(Debug)]
-pub struct Langevin {
-    plan: Plan,
-    labels: Option<Var>,
-    energy: Var,
-}
-
-/// What a [`Langevin`] program is made for.
-#[derive(Debug)]
-pub struct LangevinSpec<'a> {
-    /// Constants of the sampler.
-    pub sampler: &'a SamplerConfig,
-    /// Where the chains live, n×H×W×C.
-    pub chain: Slot,
-    /// Seed words, `i32[2]`.
-    pub seed: Slot,
-    /// Number of the next chain step, `i32[1]`: it numbers the noise, and each run moves it on.
-    pub counter: Slot,
-    /// Whether the chains follow log p(x, y) of given labels.
-    pub conditional: bool,
-    /// Where train-mode statistics accumulate; `None` samples with the running ones.
-    pub accumulate: Option<&'a [Accumulator]>,
-    /// Stream of the noise.
-    pub stream: Stream,
-}
-
-impl Langevin {
-    /// Records and plans the program.
-    ///
-    /// # Errors
-    /// If there is no memory.
-    pub fn new(device: &Device, network: &Network, spec: &LangevinSpec<'_>) -> Result<Self> {
-        let mut tape = Tape::new();
-        let n = spec.chain.spec.first();
-        let x = tape.read(spec.chain);
-        let mode = if spec.accumulate.is_some() { BnMode::Train(vec![n]) } else { BnMode::Running };
-        let labels = spec.conditional.then(|| tape.input("labels", Spec::i32(&[n])));
-        // As in the published code, chains that train see the network in train mode: with dropout.
-        let thinned = spec.accumulate.is_some() && network.config.dropout > 0.0;
-        let step = (thinned || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
-        let seed = tape.read(spec.seed);
-        let masks = step.filter(|_| thinned).map(|step| Masks { seed, step, stream: streams::CHAIN_DROPOUT });
-        // The inner steps' gradient is taken at the first convolution's result: what follows must follow from that alone.
-        let apart = spec.sampler.literal.then(|| Network { fused: false, ..network.clone() });
-        let f = apart.as_ref().unwrap_or(network).forward_with(&mut tape, x, &mode, masks)?;
-        let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
-        let total = tape.one(SumAll { factor: 1.0 }, &[objective])?;
-        let energy = tape.one(SumAll { factor: 1.0 / n as f64 }, &[objective])?;
-        let moved = Self::record_move(&mut tape, network, spec, x, &f, total, step)?;
-        tape.assign(spec.chain, moved)?;
-        if let Some(step) = step {
-            let next = tape.one(Advance { by: 1 }, &[step])?;
-            tape.assign(spec.counter, next)?;
-        }
-        for (i, ((norm, acc), (mean, var))) in
-            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats).enumerate()
-        {
-            let rows = n * f.pixels(&tape, i)?;
-            for (slot, stat, correct) in [(acc.mean, mean, vec![1.0]), (acc.var, var, unbias(&[rows]))] {
-                let momentum = network.config.bn_momentum;
-                let op = BnRunningUpdate { momentum, order: vec![Fold::Group(0)], correct };
-                let old = tape.read(slot);
-                let new = tape.one(op, &[old, *stat])?;
-                tape.assign(slot, new)?;
-            }
-            debug_assert_eq!(norm.mean.spec, acc.mean.spec);
-        }
-        let plan = tape.plan(device, &[energy])?;
-        Ok(Self { plan, labels, energy })
-    }
-
-    /// The move itself: collapsed, or the N inner steps one by one.
-    fn record_move(
-        tape: &mut Tape,
-        network: &Network,
-        spec: &LangevinSpec<'_>,
-        x: Var,
-        f: &Forward,
-        total: Var,
-        step: Option<Var>,
-    ) -> Result<Var> {
-        let s = spec.sampler;
-        let args = Args {
-            inner: s.inner_steps as u32,
-            step_size: s.step_size,
-            clip: s.clip,
-            boxed: s.in_box,
-            sgld_lr: s.sgld_lr,
-            noise: s.noise,
-            clip_after_noise: s.clip_after_noise,
-        };
-        let place = match step.filter(|_| s.noise > 0.0) {
-            Some(step) => vec![tape.read(spec.seed), step],
-            None => Vec::new(),
-        };
-        let pyld = |args| PyldStep { args, stream: spec.stream };
-        if !s.literal {
-            let g = grad(tape, total, &[f.x])?[0];
-            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
-            return Ok(tape.one(pyld(args), &inputs)?);
-        }
-        // p = ∂f/∂(first layer's output) at the outer point; each inner step takes its own gradient through the
-        // first layer.
-        let p = grad(tape, total, &[f.first])?[0];
-        let w = network.used(tape, network.conv1.weight);
-        let geometry = Geometry { stride: network.conv1.stride, pad: network.conv1.pad };
-        let input_grad = Conv2dInputGrad { geometry, x: spec.chain.spec };
-        let quiet = Args { noise: 0.0, sgld_lr: 0.0, inner: 1, ..args };
-        let mut x = x;
-        if args.sgld_lr > 0.0 {
-            let g = tape.one(input_grad, &[p, w])?;
-            x = tape.one(pyld(Args { noise: 0.0, inner: 0, ..args }), &[x, g])?;
-        }
-        for _ in 0..args.inner {
-            let g = tape.one(input_grad, &[p, w])?;
-            x = tape.one(pyld(quiet), &[x, g])?;
-        }
-        if args.noise > 0.0 {
-            let g = tape.one(input_grad, &[p, w])?;
-            let inputs: Vec<Var> = [x, g].into_iter().chain(place).collect();
-            x = tape.one(pyld(Args { sgld_lr: 0.0, inner: 0, ..args }), &inputs)?;
-        }
-        Ok(x)
-    }
-
-    /// Moves the chains once.
-    ///
-    /// # Errors
-    /// If labels are missing, or (debug mode `nan`) a value is not finite.
-    pub fn run(&mut self, state: &mut State, labels: Option<&[i32]>) -> Result<()> {
-        let inputs = self.inputs(labels.unwrap_or_default());
-        Ok(self.plan.run(state, inputs.as_slice())?)
-    }
-
-    /// The inputs of a run.
-    pub fn inputs<'a>(&self, labels: &'a [i32]) -> ArrayVec<(Var, HostTensor<'a>), 1> {
-        self.labels.map(|v| (v, HostTensor::I32(labels))).into_iter().collect()
-    }
-
-    /// The mean energy f before the last move.
-    ///
-    /// # Errors
-    /// If a GPU refuses.
-    pub fn energy(&self) -> Result<f64> {
-        Ok(self.plan.scalar(self.energy)?)
-    }
-
-    /// The program.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The program, to be run as part of others.
-    pub fn plan_mut(&mut self) -> &mut Plan {
-        &mut self.plan
-    }
-}
-
-/// The seed's words in a slot.
+/// Adds a slot that holds the words of `seed`, `i32[2]`.
 ///
 /// # Errors
 /// If there is no memory.
@@ -222,7 +61,7 @@ pub fn seed_slot(state: &mut State, seed: u64) -> Result<Slot> {
     Ok(slot)
 }
 
-/// The number of the next chain step in a slot.
+/// Adds a slot that holds the number of the next chain step, `i32[1]`.
 ///
 /// # Errors
 /// If there is no memory.

@@ -1,12 +1,12 @@
-//! The data-dependent start of ActNorm (Kingma & Dhariwal, 2018, in the form of the published JEM code): loc = −mean and
-//! scale = 1/(standard deviation + 1e-6) of each channel over the first training batch.
+//! Data-dependent initialisation of ActNorm (Kingma & Dhariwal, 2018, in the form of the published JEM code): loc = −mean
+//! and scale = 1/(standard deviation + 1e-6) of each channel over the first training batch.
 //!
-//! What must hold: it happens once, before iteration 0, from that iteration's batch alone; so a checkpoint needs no flag
-//! beside the counters.
+//! Invariant: it happens once, before iteration 0, and depends on that iteration's batch alone; so a checkpoint needs no
+//! flag beside the counters.
 
+use super::iteration::{Images, InputMode};
 use super::program::augmentation;
-use super::step::{Images, Way};
-use super::{Trainer, labelled_size};
+use super::{TrainStep, labelled_size};
 use crate::config::NormKind;
 use crate::error::Result;
 use crate::sampling::unbias;
@@ -16,10 +16,10 @@ use engine::{DType, HostTensor, Plan, Slot, Spec, Tape, Var};
 /// Added to standard deviations.
 const EPS: f64 = 1e-6;
 
-impl Trainer {
-    /// Sets the ActNorms by the images for p(x), or where it is not trained by the labelled ones, without dropout. The
-    /// layers follow one another, each on the output of those before: as many forward passes as there are layers.
-    pub(super) fn first_batch(&mut self, way: Way, images: Images<'_>) -> Result<()> {
+impl TrainStep {
+    /// Initialises the ActNorm layers from the images for log p(x), or if that is not trained from the labelled ones, without
+    /// dropout. Each layer is initialised on the output of those before, so there are as many forward passes as layers.
+    pub(super) fn initialise_actnorm(&mut self, mode: InputMode, images: Images<'_>) -> Result<()> {
         if self.network.config.norm != NormKind::Act || self.counters.iteration > 0 {
             return Ok(());
         }
@@ -30,17 +30,17 @@ impl Trainer {
         };
         let mut tape = Tape::new();
         let mut binds = Vec::new();
-        let x = match self.source.filter(|_| way.picked) {
+        let x = match self.training.filter(|_| mode.by_row) {
             None => {
                 let x = tape.input("x", self.network.images(n));
                 binds.push((x, given));
                 x
             }
-            Some(source) => {
+            Some(training) => {
                 let [index, step] = [n, 1].map(|k| tape.input("index", Spec::i32(&[k])));
                 binds.extend([(index, given), (step, HostTensor::I32(&[0]))]);
                 let (args, stream) = augmentation(&self.config.data, of_data);
-                source.batch(&mut tape, args, stream, index, step)?
+                training.batch(&mut tape, args, stream, index, step)?
             }
         };
         let inputs = self.network.forward(&mut tape, x, &crate::network::BnMode::Running)?.normed;
@@ -62,10 +62,11 @@ impl Trainer {
             put(&mut self.state, loc, mean.iter().map(|m| -m))?;
             put(&mut self.state, scale, var.iter().map(|v| 1.0 / ((v * correct).sqrt() + EPS)))?;
         }
-        self.slots.update.start_average(&mut self.state, &self.network)
+        self.slots.update.reset_average(&mut self.state, &self.network)
     }
 }
 
+/// An output of either float type.
 fn fetch(plan: &Plan, v: Var) -> Result<Vec<f64>> {
     Ok(match plan.fetch::<f64>(v) {
         Ok(values) => values,

@@ -1,15 +1,15 @@
-//! The collapse detector: when to give a run up.
+//! The collapse detector: when training has failed and must stop.
 
 use crate::config::TrainConfig;
 use crate::train::StepMetrics;
 use std::collections::VecDeque;
 
-/// Iterations over which the gap is summed up at the end.
+/// Iterations that the reported gap is averaged over.
 const LAST: usize = 200;
 
-/// Follows the losses and the gap between data and chains.
+/// Monitors the loss and the gap between log p(x) of data and of chains.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub struct CollapseDetector {
     loss_limit: f64,
     gap_limit: f64,
     patience: usize,
@@ -17,8 +17,8 @@ pub struct Watch {
     gaps: VecDeque<f64>,
 }
 
-impl Watch {
-    /// With the bounds of the configuration.
+impl CollapseDetector {
+    /// A detector with the limits of the configuration.
     pub fn new(t: &TrainConfig) -> Self {
         Self {
             loss_limit: t.loss_limit,
@@ -29,12 +29,12 @@ impl Watch {
         }
     }
 
-    /// Takes in an iteration.
+    /// Checks the metrics of the next iteration.
     ///
     /// # Errors
-    /// Why training has collapsed: a value that is not finite, a loss beyond its limit, or a gap beyond its limit for
-    /// too long.
-    pub fn see(&mut self, m: &StepMetrics) -> Result<(), String> {
+    /// The reason, if training has collapsed: a NaN or infinite value, a loss beyond `train.loss_limit`, or a gap beyond
+    /// `train.collapse_gap` for `train.collapse_iters` iterations.
+    pub fn observe(&mut self, m: &StepMetrics) -> Result<(), String> {
         let step = m.step;
         let named = [("loss", m.loss), ("cross-entropy", m.ce)];
         if let Some((name, v)) = named.into_iter().find(|(_, v)| !v.is_finite()) {
@@ -66,7 +66,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Mean gap over the last 200 iterations and its largest magnitude there.
+    /// Mean and largest magnitude of the gap over the last 200 iterations; `None` if log p(x) is not trained.
     pub fn gap(&self) -> Option<[f64; 2]> {
         if self.gaps.is_empty() {
             return None;
@@ -85,19 +85,19 @@ mod tests {
     }
 
     #[test]
-    fn collapse_is_seen_and_recovery_forgiven() {
+    fn collapse_is_detected_and_recovery_resets_the_count() {
         let mut t = crate::config::Config::preset("digits").unwrap().train;
         (t.collapse_gap, t.collapse_iters) = (10.0, 3);
-        let mut w = Watch::new(&t);
+        let mut d = CollapseDetector::new(&t);
         for gap in [11.0, 11.0, 0.0, -11.0, 11.0] {
-            w.see(&step(1.0, gap)).unwrap();
+            d.observe(&step(1.0, gap)).unwrap();
         }
-        assert!(w.see(&step(1.0, 12.0)).unwrap_err().contains("beyond ±10"));
-        assert!(Watch::new(&t).see(&step(f64::NAN, 0.0)).unwrap_err().contains("loss is NaN"));
-        assert!(Watch::new(&t).see(&step(1e9, 0.0)).unwrap_err().contains("beyond"));
+        assert!(d.observe(&step(1.0, 12.0)).unwrap_err().contains("beyond ±10"));
+        assert!(CollapseDetector::new(&t).observe(&step(f64::NAN, 0.0)).unwrap_err().contains("loss is NaN"));
+        assert!(CollapseDetector::new(&t).observe(&step(1e9, 0.0)).unwrap_err().contains("beyond"));
         t.collapse_gap = 0.0;
-        let mut off = Watch::new(&t);
-        (0..10).for_each(|_| off.see(&step(1.0, 1e6)).unwrap());
+        let mut off = CollapseDetector::new(&t);
+        (0..10).for_each(|_| off.observe(&step(1.0, 1e6)).unwrap());
         assert_eq!(off.gap(), Some([1e6, 1e6]));
     }
 }

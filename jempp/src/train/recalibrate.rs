@@ -1,7 +1,7 @@
-//! BatchNorm recalibration: statistics of the training images under the final weights.
+//! Batch-norm recalibration: statistics of the training images under the final weights.
 //!
-//! With the published momentum the running statistics are 0.9 of the last labelled batch, augmented and noisy;
-//! evaluation on clean images wants those of clean images.
+//! With the published momentum the running statistics consist to 90 % of those of the last labelled batch, which was
+//! augmented and noisy; evaluation on clean images needs the statistics of clean images.
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -13,10 +13,10 @@ use jempp_data::{Dataset, plain_batch};
 /// Mean and unbiased variance of each batch norm, in the order of `network.norms`.
 pub type Statistics = Vec<(Vec<f32>, Vec<f32>)>;
 
-/// Gives a model the statistics that its weights have over the images `indices`, see [`statistics`].
+/// Replaces the running statistics of `model` by those that [`statistics`] computes over the images `indices` of `set`.
 ///
 /// # Errors
-/// As [`statistics`].
+/// [`Error::Data`] if there are fewer images than one batch.
 pub fn recalibrate(
     model: &mut Model,
     set: &Dataset,
@@ -28,11 +28,11 @@ pub fn recalibrate(
     model.set_statistics(&stats)
 }
 
-/// Averages the statistics of whole batches of the images `indices`, unaugmented, over at most `batches` of them
-/// (0: all). A network without batch norm has none, and nothing is run.
+/// The mean and the variance of each batch norm over batches of `batch` images of `indices`, without augmentation, averaged
+/// over all whole batches, or if `batches` is not 0 over at most as many. Empty for a network without batch norm.
 ///
 /// # Errors
-/// If there are fewer images than one batch.
+/// [`Error::Data`] if there are fewer images than one batch.
 pub fn statistics(
     device: &Device,
     network: &Network,

@@ -1,120 +1,169 @@
-//! What is kept of a trainer: the model as it would be served now, and everything that it needs to go on.
+//! Everything that training needs to go on bit by bit, and its form in a checkpoint.
 //!
-//! Invariant: [`restore`] of what [`contents`] gave brings every tensor back to the last bit.
+//! Invariant: weights, running statistics, the optimiser's moments, averages, replay buffer, counters and positions in the
+//! data set are restored exactly. Everything else follows from them, so a resumed training ends like an uninterrupted one.
 
-use crate::config::{EvalBn, Init};
+use super::{Counters, TrainStep};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::model::{Model, StartSamples, read_tensor, write_tensor};
+use crate::model::{Model, read_tensor, write_tensor};
 use crate::network::get;
-use crate::sampling::{self, Source};
-use crate::streams;
-use crate::train::Trainer;
-use crate::train::recalibrate;
-use engine::Slot;
-use jempp_data::{Dataset, Split};
+use jempp_data::{Cursor, Dataset};
 use jempp_formats::container::Container;
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-/// Draws in the bank, at most, and for each class.
-const BANK: usize = 400;
+/// `format` in the `state.json` of a training run, which takes its batches from a data set.
+const RUN_FORMAT: &str = "jempp-state-1";
+/// `format` in the `state.json` of a [`super::Trainer`], whose batches a host program gives.
+const HOST_FORMAT: &str = "jempp-host-1";
+/// Checkpoints that are kept in a folder, beside the best one.
+const KEEP: usize = 3;
 
-/// The model as it would be served now: the weights, or with `train.ema` their average. Batch norm has the statistics that
-/// `eval.bn` names, and without data the running ones; draws for chains to start from are there with data only.
-///
-/// # Errors
-/// If there are too few images to recalibrate on.
-pub fn model(trainer: &Trainer, data: Option<(&Dataset, &Split)>) -> Result<Model> {
-    let config = trainer.config();
-    let served: HashMap<String, Slot> = trainer.served().collect();
-    let mut model = Model::new(trainer.device(), &config.model, |name, _| {
-        let slot = served.get(name);
-        let slot = slot.ok_or_else(|| Error::Internal(format!("{name} is not in the trainer")))?;
-        get(trainer.state(), *slot)
-    })?;
-    let Some((set, split)) = data else { return Ok(model) };
-    if config.eval.bn == EvalBn::Recalibrated {
-        let batch = config.train.batch_size;
-        let limit = config.eval.recalibration_batches;
-        recalibrate::recalibrate(&mut model, set, &split.train, batch, limit)?;
+/// The state of a training step between two iterations.
+#[derive(Debug)]
+pub(crate) struct TrainState {
+    /// The configuration, a TOML document.
+    config: String,
+    pub(crate) counters: Counters,
+    /// Raw weights, running statistics, optimiser and replay buffer.
+    tensors: Container,
+    /// Checksum of the data set, if there is one.
+    dataset_crc32c: Option<String>,
+    /// Where the loaders of the unlabelled and of the labelled images stand, in a training run.
+    cursors: Option<[Cursor; 2]>,
+}
+
+impl TrainState {
+    /// The state of `step` now. `set` is the data set and `cursors` the positions of the loaders, if there are any.
+    ///
+    /// # Errors
+    /// If the configuration has no TOML form, or a GPU fails.
+    pub(crate) fn of(step: &TrainStep, set: Option<&Dataset>, cursors: Option<[Cursor; 2]>) -> Result<Self> {
+        let mut tensors = Vec::new();
+        for (name, slot) in step.network().tensors().chain(step.extra_slots()) {
+            tensors.push(write_tensor(&name, &slot.spec, &get(step.state(), slot)?)?);
+        }
+        Ok(Self {
+            config: step.config().to_toml()?,
+            counters: step.counters(),
+            tensors: Container::new(tensors),
+            dataset_crc32c: set.map(crc32c),
+            cursors,
+        })
     }
-    let source = trainer.source().ok_or_else(|| Error::Internal("a run without data".into()))?;
-    model.set_start_samples(start_samples(trainer, source)?);
-    Ok(model)
-}
 
-/// Class means and informative draws for hosts without the data.
-fn start_samples(trainer: &Trainer, source: Source) -> Result<StartSamples> {
-    let classes = trainer.config().model.classes;
-    let n = (BANK / classes).max(1) * classes;
-    let draws: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();
-    let mut state = trainer.state().duplicate()?;
-    let place = (streams::SAMPLE, u32::MAX);
-    let images = trainer.network().images(1);
-    let values =
-        sampling::fresh(trainer.device(), &mut state, source, images, &draws, Init::Informative, place)?;
-    let means = trainer.state().fetch::<f32>(source.means())?;
-    Ok(StartSamples { means, draws: values, classes: draws })
-}
+    /// Saves the state with the model as a checkpoint in `folder/ckpt`, and deletes all but the last three and the best
+    /// one. The caller holds the folder's lock.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] if a value is not finite, and then nothing is saved; [`Error::Io`].
+    pub(crate) fn save(&self, folder: &Path, model: &Model) -> Result<PathBuf> {
+        let model = model.to_container()?;
+        let finite = model.check_finite().and_then(|()| self.tensors.check_finite());
+        finite.map_err(|e| Error::Diverged(format!("nothing was saved: {}", Error::from(e))))?;
+        let mut state = json!({
+            "format": if self.cursors.is_some() { RUN_FORMAT } else { HOST_FORMAT },
+            "counters": self.counters,
+            "config": self.config,
+            "dataset_crc32c": self.dataset_crc32c,
+        });
+        if let Some([unlabelled, labelled]) = self.cursors {
+            state["unlabelled"] = json!(unlabelled);
+            state["labelled"] = json!(labelled);
+        }
+        let (root, step) = (folder.join("ckpt"), self.counters.iteration);
+        checkpoint::save(&root, step, &model, &self.tensors, &state, false, KEEP)
+    }
 
-/// The statistics that batch norm is served with, if the network has batch norm.
-pub fn bn(trainer: &Trainer, data: bool) -> Option<EvalBn> {
-    let bn = if data { trainer.config().eval.bn } else { EvalBn::Running };
-    (!trainer.network().norms.is_empty()).then_some(bn)
-}
+    /// Loads the last intact checkpoint in `folder/ckpt`; also returns warnings about damaged ones that were skipped.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there is no checkpoint; [`Error::Format`] if none is intact or its state is not known.
+    pub(crate) fn load(folder: &Path) -> Result<(Self, Vec<String>)> {
+        let (c, warnings) = checkpoint::load_last(&folder.join("ckpt"))?;
+        let format: String = field(&c, "format")?;
+        let (dataset_crc32c, cursors) = match format.as_str() {
+            RUN_FORMAT => {
+                let cursors = [field(&c, "unlabelled")?, field(&c, "labelled")?];
+                (Some(field(&c, "dataset_crc32c")?), Some(cursors))
+            }
+            HOST_FORMAT => (field(&c, "dataset_crc32c")?, None),
+            _ => {
+                let dir = c.dir.display();
+                let known = format!("`{RUN_FORMAT}` or `{HOST_FORMAT}`");
+                return Err(Error::Format(format!("{dir}: the state is `{format}`, not {known}")));
+            }
+        };
+        let (config, counters) = (field(&c, "config")?, field(&c, "counters")?);
+        Ok((Self { config, counters, tensors: c.trainer, dataset_crc32c, cursors }, warnings))
+    }
 
-/// Writes into a model's metadata what its trainer knows: step, data, seed, configuration.
-///
-/// # Errors
-/// If the configuration has no TOML form.
-pub fn describe(
-    model: &mut Model,
-    trainer: &Trainer,
-    set: Option<&Dataset>,
-    bn: Option<EvalBn>,
-) -> Result<()> {
-    let metadata = &mut model.metadata;
-    metadata.insert("step".into(), trainer.counters().iteration.to_string());
-    if let Some(set) = set {
-        metadata.insert("dataset".into(), set.name().to_owned());
-        metadata.insert("dataset_crc32c".into(), format!("{:08x}", set.crc32c()));
-        if !set.class_names().is_empty() {
-            metadata.insert("class_names".into(), json!(set.class_names()).to_string());
+    /// The configuration, with `overrides` to it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it is not valid.
+    pub(crate) fn config(&self, overrides: &[String]) -> Result<Config> {
+        Config::from_sources("jempp", Some((&self.config, "the checkpoint's configuration")), overrides)
+    }
+
+    /// Whether the training used a data set.
+    pub(crate) fn has_data(&self) -> bool {
+        self.dataset_crc32c.is_some()
+    }
+
+    /// Checks that `set` is the data set that the training used.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if its checksum differs.
+    pub(crate) fn check_data(&self, set: &Dataset) -> Result<()> {
+        let (name, now) = (set.name(), crc32c(set));
+        match &self.dataset_crc32c {
+            Some(then) if *then != now => {
+                Err(Error::Data(format!("data set `{name}` has changed: CRC-32C {then} then, {now} now")))
+            }
+            _ => Ok(()),
         }
     }
-    metadata.insert("seed".into(), trainer.config().seed.to_string());
-    metadata.insert("config".into(), trainer.config().to_toml()?);
-    if let Some(bn) = bn {
-        metadata.insert("bn".into(), format!("{bn:?}").to_lowercase());
+
+    /// Where the loaders of the unlabelled and of the labelled images stood.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the checkpoint was saved by a [`super::Trainer`].
+    pub(crate) fn cursors(&self) -> Result<[Cursor; 2]> {
+        self.cursors.ok_or_else(|| {
+            let why = "the checkpoint was saved by a host program's trainer, not by a training run";
+            Error::Format(format!("{why}: its state is `{HOST_FORMAT}`, not `{RUN_FORMAT}`"))
+        })
     }
-    metadata.insert("jempp_version".into(), env!("CARGO_PKG_VERSION").to_owned());
-    Ok(())
+
+    /// Restores tensors and counters of `step`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when a tensor is missing or of another shape.
+    pub(crate) fn restore(&self, step: &mut TrainStep) -> Result<()> {
+        let slots: Vec<_> = step.network().tensors().chain(step.extra_slots()).collect();
+        for (name, slot) in slots {
+            let values = read_tensor(&self.tensors, &name, &slot.spec)?;
+            step.state_mut().set(slot, &values)?;
+        }
+        step.round()?;
+        step.set_counters(self.counters)
+    }
 }
 
-/// The two files of a checkpoint: the model, and raw weights, optimiser and replay buffer.
-///
-/// # Errors
-/// [`Error::Format`] when a value is not finite.
-pub fn contents(model: &Model, trainer: &Trainer) -> Result<(Container, Container)> {
-    let mut tensors = Vec::new();
-    for (name, slot) in trainer.network().tensors().chain(trainer.extra_slots()) {
-        tensors.push(write_tensor(&name, &slot.spec, &get(trainer.state(), slot)?)?);
-    }
-    let (model, raw) = (model.to_container()?, Container::new(tensors));
-    model.check_finite()?;
-    raw.check_finite()?;
-    Ok((model, raw))
+/// The checksum as it is written in checkpoints.
+fn crc32c(set: &Dataset) -> String {
+    format!("{:08x}", set.crc32c())
 }
 
-/// Gives a trainer the tensors of a checkpoint; its counters are set apart.
+/// The value of `name` in a checkpoint's `state.json`.
 ///
 /// # Errors
-/// [`Error::Format`] when a tensor is missing or of another shape.
-pub fn restore(trainer: &mut Trainer, raw: &Container) -> Result<()> {
-    let slots: Vec<_> = trainer.network().tensors().chain(trainer.extra_slots()).collect();
-    for (name, slot) in slots {
-        let values = read_tensor(raw, &name, &slot.spec)?;
-        trainer.state_mut().set(slot, &values)?;
-    }
-    trainer.round()
+/// [`Error::Format`] when it is missing or unreadable.
+fn field<T: DeserializeOwned>(c: &Checkpoint, name: &str) -> Result<T> {
+    let value = c.state.get(name).cloned().unwrap_or_default();
+    serde_json::from_value(value).map_err(|e| Error::Format(format!("{}: {name}: {e}", c.dir.display())))
 }

@@ -1,317 +1,269 @@
-//! One iteration of a [`Trainer`]: what it is fed with, and its programs run as one sequence.
+//! A training step with everything that it works on: model, optimiser, sampler and replay buffer.
 //!
-//! Invariant: on a GPU nothing between the copies of an iteration's inputs and that of its metrics waits for the host.
+//! Invariant: what an iteration depends on lies in the state and the counters; programs hold nothing from one to the next.
 
-use super::program::{Program, Sizes, Slots};
-use super::{Batch, Picks, StepMetrics, Trainer, labelled_size};
+use super::adversary::Attacker;
+use super::iteration::{InFlight, InputMode, ModeProgram, StepBuffers};
+use super::program::{ChainSlots, TrainSlots};
+use super::slots::train_slots;
+use super::{Counters, Footprint, Options};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::network::set;
-use crate::sampling::Draw;
-use arrayvec::ArrayVec;
-use engine::{DType, HostTensor, Part, Sequence, Var};
+use crate::network::{Network, get};
+use crate::sampling::{
+    InitChains, Langevin, LangevinSpec, TrainingImages, counter_slot, fill_buffer, seed_slot,
+};
+use crate::streams;
+use engine::{DType, Device, Plan, Slot, State};
+use jempp_data::Dataset;
+use std::borrow::Cow;
+use std::collections::VecDeque;
 
-/// How an iteration is fed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
-    /// Images come from the training images, by number; else they are given.
-    pub(super) picked: bool,
-    /// Chains are given; else they come from the replay buffer and go back there.
-    pub(super) started: bool,
-}
-
-/// The program for a way to feed an iteration, and the sequence that it ends.
+/// Model, optimiser, sampler and replay buffer, and the programs of a training step on them. The caller gives the batches
+/// and the learning rate of each step.
 #[derive(Debug)]
-pub(super) struct Ready {
-    way: Way,
-    pub(super) program: Program,
-    sequence: Sequence,
-    /// The iteration that used it last.
-    pub(super) last_used: u64,
+pub struct TrainStep {
+    pub(super) config: Config,
+    pub(super) device: Device,
+    pub(super) state: State,
+    pub(super) network: Network,
+    pub(super) slots: TrainSlots,
+    pub(super) training: Option<TrainingImages>,
+    /// For each image of the data set its row among the training images, or −1.
+    pub(super) rows: Vec<i32>,
+    /// The first row of each class among the training images, then their number.
+    pub(super) offsets: Vec<i32>,
+    pub(super) init: Option<InitChains>,
+    pub(super) init_labelled: Option<InitChains>,
+    pub(super) langevin: Option<Langevin>,
+    pub(super) langevin_labelled: Option<Langevin>,
+    /// One for each input mode, compiled on first use; the first is compiled by [`TrainStep::new`].
+    pub(super) programs: Vec<ModeProgram>,
+    /// Iterations whose metrics have not been taken yet.
+    pub(super) in_flight: VecDeque<InFlight>,
+    pub(super) buffers: StepBuffers,
+    /// Attacks the labelled images in adversarial training.
+    pub(super) adversary: Option<Attacker>,
+    pub(super) options: Options,
+    /// The number of the next chain step, `i32[1]`, as the programs count it.
+    pub(super) chain_step: Slot,
+    pub(super) counters: Counters,
 }
 
-/// An iteration whose metrics have not been taken.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    program: usize,
-    step: u64,
-    lr: f64,
-}
-
-/// What iterations are fed with and give, kept so that the memory is asked for once.
-#[derive(Debug, Default)]
-pub(super) struct Feed {
-    data: Vec<i32>,
-    labelled: Vec<i32>,
-    labels: Vec<i32>,
-    draws: [Draw; 2],
-    metrics: Vec<f32>,
-    wide: Vec<f64>,
-}
-
-/// Images of a batch, as the program takes them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Images<'a> {
-    pub(super) data: HostTensor<'a>,
-    pub(super) labelled: HostTensor<'a>,
-}
-
-impl Trainer {
-    /// One iteration on images that are given: sampling, grouped pass, update.
+impl TrainStep {
+    /// Fresh weights and a freshly filled replay buffer. `data`, a data set and the indices of its training images, is what
+    /// chains restart from; without it the caller gives the starts of chains to each step, unless only the cross-entropy is
+    /// trained.
     ///
     /// # Errors
-    /// [`Error::Data`] for batches of a wrong size, a label out of range or a value that is not finite.
-    pub fn step(&mut self, batch: &Batch<'_>, lr: f64) -> Result<StepMetrics> {
-        self.check(batch)?;
-        self.nothing_in_flight()?;
-        if let Some(start) = batch.chain_start {
-            self.start_from(start)?;
+    /// [`Error::Config`] if configuration and data do not fit together; [`Error::OutOfMemory`].
+    pub fn new(
+        config: &Config,
+        device: &Device,
+        data: Option<(&Dataset, &[u32])>,
+        options: Options,
+    ) -> Result<Self> {
+        config.validate()?;
+        if let Some((set, _)) = data {
+            config.check_fit(set)?;
         }
-        let way = Way { picked: false, started: batch.chain_start.is_some() };
-        let mut draws = core::mem::take(&mut self.feed.draws);
-        let wide = |x: &[f32]| x.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
-        if self.options.dtype == DType::F64 {
-            let (data, labelled) = (wide(batch.x_data), wide(batch.x_labelled));
-            let images = Images { data: HostTensor::F64(&data), labelled: HostTensor::F64(&labelled) };
-            self.enqueue(way, images, batch.labels, &mut draws, lr)?;
-        } else {
-            let images =
-                Images { data: HostTensor::F32(batch.x_data), labelled: HostTensor::F32(batch.x_labelled) };
-            self.enqueue(way, images, batch.labels, &mut draws, lr)?;
+        let mut state = State::on(device);
+        let f32 = options.dtype == DType::F32;
+        let activations = if f32 { device.activations() } else { options.dtype };
+        let mut network = Network::with_dtype(&mut state, &config.model, activations)?;
+        network.fused &= !options.unfused;
+        network.initialise(&mut state, config.seed)?;
+        let seed = seed_slot(&mut state, config.seed)?;
+        let data = data.filter(|_| f32);
+        let training =
+            data.map(|(set, train)| TrainingImages::new(&mut state, set, train, seed)).transpose()?;
+        let (training, rows) = training.unzip();
+        let chain_step = counter_slot(&mut state, 0)?;
+        let slots = train_slots(&mut state, &network, config, seed, training.is_some())?;
+        if let (Some(buffer), Some(images)) = (slots.buffer, training) {
+            fill_buffer(device, &mut state, images, buffer, &config.sampler, config.model.classes)?;
         }
-        self.feed.draws = draws;
-        self.take_metrics()
-    }
-
-    /// One iteration on images of the data set, augmented as `data` of the configuration says.
-    ///
-    /// # Errors
-    /// As [`Trainer::launch`].
-    pub fn step_on(&mut self, picks: &Picks<'_>, lr: f64) -> Result<StepMetrics> {
-        self.nothing_in_flight()?;
-        self.launch(picks, lr)?;
-        self.take_metrics()
-    }
-
-    /// Asks for one iteration on images of the data set. A GPU is not waited for; [`Trainer::take_metrics`] does that.
-    ///
-    /// # Errors
-    /// [`Error::Data`] for batches of a wrong size, images that are not for training, or a trainer without data.
-    pub fn launch(&mut self, picks: &Picks<'_>, lr: f64) -> Result<()> {
-        let (n, m) = (self.config.train.batch_size, labelled_size(&self.config));
-        let n = if self.slots.chains.is_some() { n } else { picks.data.len() };
-        for (name, given, want) in [("data", picks.data.len(), n), ("labelled", picks.labelled.len(), m)] {
-            if given != want {
-                return Err(Error::Data(format!("{given} {name} images were picked, not {want}")));
-            }
-        }
-        let row = |i: &u32| {
-            let row = self.rows.get(*i as usize).filter(|r| **r >= 0);
-            row.copied().ok_or_else(|| Error::Data(format!("image {i} is not one of the training images")))
+        let offsets = training.map(|t| state.fetch::<i32>(t.offsets())).transpose()?;
+        let init = |chains: &Option<ChainSlots>| match (chains, slots.buffer, training) {
+            (Some(c), Some(b), Some(t)) => InitChains::new(device, b, c.chain, t).map(Some),
+            _ => Ok(None),
         };
-        let mut feed = core::mem::take(&mut self.feed);
-        let picked = [(&mut feed.data, picks.data), (&mut feed.labelled, picks.labelled)];
-        for (rows, picks) in picked {
-            rows.clear();
-            for i in picks {
-                rows.push(row(i)?);
-            }
-        }
-        // The training images lie sorted by class.
-        let class = |row: &i32| self.offsets[1..].partition_point(|o| o <= row) as i32;
-        feed.labels.clear();
-        feed.labels.extend(feed.labelled.iter().map(class));
-        let done = self.picked(&mut feed, lr);
-        self.feed = feed;
-        done
-    }
-
-    /// The iteration on the rows and labels in `feed`.
-    fn picked(&mut self, feed: &mut Feed, lr: f64) -> Result<()> {
-        let attacked = self.attacked(&feed.labelled, &feed.labels)?;
-        let (images, picked) = match &attacked {
-            Some(x) => (Images { data: HostTensor::F32(&[]), labelled: HostTensor::F32(x) }, false),
-            None => (
-                Images { data: HostTensor::I32(&feed.data), labelled: HostTensor::I32(&feed.labelled) },
-                true,
-            ),
+        let langevin = |chains: &Option<ChainSlots>, conditional| {
+            let program = |c| langevin_of(c, config, device, &network, [seed, chain_step], conditional);
+            chains.as_ref().map(program).transpose()
         };
-        self.enqueue(Way { picked, started: false }, images, &feed.labels, &mut feed.draws, lr)
+        let mut trainer = Self {
+            init: init(&slots.chains)?,
+            init_labelled: init(&slots.labelled_chains)?,
+            langevin: langevin(&slots.chains, false)?,
+            langevin_labelled: langevin(&slots.labelled_chains, true)?,
+            config: config.clone(),
+            device: device.clone(),
+            rows: rows.unwrap_or_default(),
+            offsets: offsets.unwrap_or_default(),
+            state,
+            network,
+            slots,
+            training,
+            programs: Vec::new(),
+            in_flight: VecDeque::new(),
+            buffers: StepBuffers::default(),
+            adversary: None,
+            options,
+            chain_step,
+            counters: Counters::default(),
+        };
+        let data = trainer.training.is_some();
+        trainer.adversary = trainer.attacker()?;
+        let by_row = data && trainer.adversary.is_none();
+        trainer.program_for(InputMode { by_row, chains_given: !data })?;
+        Ok(trainer)
     }
 
-    /// Iterations asked for whose metrics have not been taken.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
-    /// The metrics of the iteration asked for longest ago, waiting for it if need be.
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// All tensors.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// All tensors, for assigning parameters; [`TrainStep::round`] must be called afterwards.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Rounds the parameters into the bf16 copies of filters, as is due after assigning parameters.
     ///
     /// # Errors
-    /// If there is none; what a GPU answers.
-    pub fn take_metrics(&mut self) -> Result<StepMetrics> {
-        let done = self.in_flight.pop_front();
-        let done = done.ok_or_else(|| Error::Internal("no iteration is under way".into()))?;
-        let program = &mut self.programs[done.program].program;
-        let Feed { metrics, wide: v, .. } = &mut self.feed;
-        if self.options.dtype == DType::F64 {
-            program.plan.finish_readback(program.metrics, v)?;
-        } else {
-            program.plan.finish_readback(program.metrics, metrics)?;
-            v.clear();
-            v.extend(metrics.iter().map(|v| f64::from(*v)));
-        }
-        let energy = |i| v.get(i).copied().unwrap_or(f64::NAN);
-        Ok(StepMetrics {
-            step: done.step,
-            loss: v[0],
-            ce: v[1],
-            accuracy: v[2],
-            log_density_data: energy(3),
-            log_density_chain: energy(4),
-            lr: done.lr,
-        })
+    /// If a GPU fails.
+    pub fn round(&mut self) -> Result<()> {
+        self.network.round(&mut self.state)
     }
 
-    /// Why an iteration could not become one CUDA graph, if it could not.
-    pub fn capture_refused(&self) -> Option<&str> {
-        self.programs.iter().find_map(|r| r.sequence.capture_refused())
+    /// Iterations, sampling rounds and chain steps done.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
-    fn nothing_in_flight(&self) -> Result<()> {
-        if self.in_flight.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Internal("take the metrics of the iterations under way first".into()))
+    /// Sets the counters, as of a checkpoint that is resumed.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn set_counters(&mut self, c: Counters) -> Result<()> {
+        self.state.set(self.chain_step, &[c.chain_step as i32])?;
+        self.counters = c;
+        self.slots.update.set_steps_done(&mut self.state, c.iteration)
     }
 
-    fn start_from(&mut self, start: &[f32]) -> Result<()> {
-        if self.slots.labelled_chains.is_some() {
-            return Err(Error::Data("chain starts cannot be given while train.p_x_y_weight is not 0".into()));
-        }
-        let Some(c) = &self.slots.chains else { return Ok(()) };
-        if start.len() != c.chain.spec.len() {
-            let (got, want) = (start.len(), c.chain.spec.len());
-            return Err(Error::Data(format!("chain starts hold {got} values, not {want}")));
-        }
-        set(&mut self.state, c.chain, start)
+    /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn chains(&self) -> Result<Vec<f32>> {
+        self.slots.chains.as_ref().map_or(Ok(Vec::new()), |c| get(&self.state, c.chain))
     }
 
-    /// The place of the program for `way`, made if it is not there.
-    pub(super) fn ready(&mut self, way: Way) -> Result<usize> {
-        if let Some(i) = self.programs.iter().position(|r| r.way == way) {
-            return Ok(i);
-        }
-        let source = self.source.filter(|_| way.picked);
-        if way.picked && source.is_none() {
-            return Err(Error::Data("a trainer without data needs images at each step".into()));
-        }
-        let buffer = self.slots.buffer.filter(|_| !way.started);
-        let slots = Slots { buffer, ..self.slots.clone() };
-        let sizes = Sizes { data: self.config.train.batch_size, labelled: labelled_size(&self.config) };
-        let keep = self.options.keep_gradients;
-        let program = Program::new(&self.device, &self.network, &self.config, &slots, (source, sizes), keep)?;
-        self.programs.push(Ready { way, program, sequence: Sequence::default(), last_used: 0 });
-        Ok(self.programs.len() - 1)
+    /// The replay buffer, B×H×W×C, if there is one: borrowed, or copied if it lies on a GPU.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub fn buffer(&self) -> Result<Option<Cow<'_, [f32]>>> {
+        Ok(self.slots.buffer.map(|b| self.state.view(b)).transpose()?)
     }
 
-    /// Which rows of the buffer and which restarts this round's chains are, and the numbers of the rounds.
-    fn draw(&mut self, labels: &[i32], draws: &mut [Draw; 2]) -> Result<[[i32; 1]; 2]> {
-        let mut rounds = [[0]; 2];
-        let chains = [(&self.begin, &self.slots.chains), (&self.begin_labelled, &self.slots.labelled_chains)];
-        for (k, (begin, chains)) in chains.into_iter().enumerate() {
-            let Some(chains) = chains else { continue };
-            if begin.is_none() {
-                let why = "a trainer without data needs the chains' starts at each step";
-                return Err(Error::Data(why.into()));
-            }
-            let n = chains.chain.spec.first();
-            let (round, seed) = (self.counters.round, self.config.seed);
-            let labels = (k == 1).then_some(labels);
-            draws[k].again(&self.config.sampler, n, seed, round, &self.offsets, labels);
-            rounds[k] = [round as i32];
-            self.counters.round = round.wrapping_add(1);
-        }
-        Ok(rounds)
+    /// Slots of the optimiser, the averages of the weights and the replay buffer, with their names in a checkpoint.
+    pub fn extra_slots(&self) -> Vec<(String, Slot)> {
+        let mut all = self.slots.update.named(&self.network);
+        all.extend(self.slots.buffer.map(|b| ("replay_buffer".to_owned(), b)));
+        all
     }
 
-    /// Runs the iteration as one sequence and asks for its metrics.
-    fn enqueue(
-        &mut self,
-        way: Way,
-        images: Images<'_>,
-        labels: &[i32],
-        draws: &mut [Draw; 2],
-        lr: f64,
-    ) -> Result<()> {
-        self.first_batch(way, images)?;
-        let at = self.ready(way)?;
-        let rounds = if way.started { Default::default() } else { self.draw(labels, draws)? };
-        let step = [self.counters.iteration as i32];
-        let (lr64, lr32) = ([lr], [lr as f32]);
-        let rate =
-            if self.options.dtype == DType::F64 { HostTensor::F64(&lr64) } else { HostTensor::F32(&lr32) };
-        let Ready { program, sequence, last_used, .. } = &mut self.programs[at];
-        let i = program.inputs;
-        let mut binds: ArrayVec<(Var, HostTensor<'_>), 8> = ArrayVec::from_iter([
-            (i.labelled, images.labelled),
-            (i.labels, HostTensor::I32(labels)),
-            (i.lr, rate),
-        ]);
-        binds.extend(i.data.map(|v| (v, images.data)));
-        binds.extend(i.step.map(|v| (v, HostTensor::I32(&step))));
-        binds.extend(i.chain_labels.map(|v| (v, HostTensor::I32(labels))));
-        binds.extend(i.index.map(|v| (v, HostTensor::I32(&draws[0].index))));
-        binds.extend(i.labelled_index.map(|v| (v, HostTensor::I32(&draws[1].index))));
-
-        let begins = [&mut self.begin, &mut self.begin_labelled].map(|b| b.as_mut().filter(|_| !way.started));
-        let starts = [0, 1].map(|k| begins[k].as_ref().map(|b| b.inputs(&draws[k], &rounds[k])));
-        let moves = [&mut self.langevin, &mut self.langevin_labelled].map(Option::as_mut);
-        let followed = moves.each_ref().map(|l| l.as_ref().map(|l| l.inputs(labels)));
-        let times = self.config.sampler.outer_steps;
-        let mut parts = ArrayVec::<Part<'_>, 5>::new();
-        for (begin, inputs) in begins.into_iter().zip(&starts) {
-            if let (Some(b), Some(inputs)) = (begin, inputs) {
-                parts.push(Part { plan: b.plan_mut(), inputs, times: 1 });
-            }
-        }
-        for (langevin, inputs) in moves.into_iter().zip(&followed) {
-            if let (Some(l), Some(inputs)) = (langevin, inputs) {
-                parts.push(Part { plan: l.plan_mut(), inputs, times });
-                self.counters.chain_step = self.counters.chain_step.wrapping_add(times as u32);
-            }
-        }
-        parts.push(Part { plan: &mut program.plan, inputs: &binds, times: 1 });
-        sequence.run(&mut self.state, &mut parts)?;
-        drop(parts);
-        match self.options.dtype {
-            DType::F64 => program.plan.start_readback::<f64>(program.metrics)?,
-            _ => program.plan.start_readback::<f32>(program.metrics)?,
-        }
-        self.counters.iteration += 1;
-        *last_used = self.counters.iteration;
-        self.in_flight.push_back(InFlight { program: at, step: self.counters.iteration, lr });
-        Ok(())
+    /// The tensors of the model that is evaluated and saved, by published name: the parameters, or with `train.ema` their
+    /// averages, and the running statistics, which are always those of the parameters.
+    pub fn served(&self) -> impl Iterator<Item = (String, Slot)> {
+        let average = self.slots.update.average.iter().map(|a| Some(*a)).chain(core::iter::repeat(None));
+        self.network.tensors().zip(average).map(|((name, slot), average)| (name, average.unwrap_or(slot)))
     }
 
-    fn check(&self, b: &Batch<'_>) -> Result<()> {
-        let (pixels, classes) = (self.network.pixels(), self.config.model.classes);
-        let m = labelled_size(&self.config);
-        let n =
-            if self.slots.chains.is_some() { self.config.train.batch_size } else { b.x_data.len() / pixels };
-        for (name, x, want) in [("x_data", b.x_data, n), ("x_labelled", b.x_labelled, m)] {
-            if x.len() != want * pixels {
-                let got = x.len();
-                return Err(Error::Data(format!("{name} holds {got} values, not {want} images of {pixels}")));
-            }
-            if let Some(i) = x.iter().position(|v| !v.is_finite()) {
-                return Err(Error::Data(format!("{name} holds {} in image {}", x[i], i / pixels)));
-            }
-        }
-        if b.labels.len() != m {
-            return Err(Error::Data(format!("{} labels for {m} images", b.labels.len())));
-        }
-        match b.labels.iter().find(|l| usize::try_from(**l).map_or(true, |l| l >= classes)) {
-            Some(l) => Err(Error::Data(format!("label {l} is not below model.classes = {classes}"))),
-            None => Ok(()),
+    /// The training images, if there is a data set.
+    pub(super) fn training_images(&self) -> Option<TrainingImages> {
+        self.training
+    }
+
+    /// Gradients of the last step, by parameter name.
+    ///
+    /// # Errors
+    /// If they were not kept ([`Options::keep_gradients`]).
+    pub fn gradients(&self) -> Result<Vec<(String, Vec<f64>)>> {
+        let program = self.programs.iter().max_by_key(|r| r.last_used).map(|r| &r.program);
+        let program = program.ok_or_else(|| Error::Internal("a training step without a program".into()))?;
+        let named = self.network.parameters.iter().zip(&program.gradients);
+        named
+            .map(|(p, g)| {
+                let values = match self.options.dtype {
+                    DType::F64 => program.plan.fetch::<f64>(*g)?,
+                    _ => program.plan.fetch::<f32>(*g)?.into_iter().map(f64::from).collect(),
+                };
+                Ok((p.name.clone(), values))
+            })
+            .collect()
+    }
+
+    /// Parameters, memory and FLOPs of an iteration.
+    pub fn footprint(&self) -> Footprint {
+        let m = self.config.sampler.outer_steps as u64;
+        let plans = [self.langevin.as_ref(), self.langevin_labelled.as_ref()];
+        let chain: Vec<_> = plans.into_iter().flatten().map(|l| l.plan()).collect();
+        let step = self.programs.first().map(|r| &r.program.plan);
+        Footprint {
+            parameters: self.network.parameter_count(),
+            state_bytes: self.state.bytes() as u64,
+            program_bytes: (step.map_or(0, Plan::bytes) + chain.iter().map(|p| p.bytes()).sum::<usize>())
+                as u64,
+            flops: step.map_or(0, |p| p.cost().flops)
+                + m * chain.iter().map(|p| p.cost().flops).sum::<u64>()
+                + self.adversary.as_ref().map_or(0, |a| a.flops(self.config.train.adversary_steps)),
         }
     }
+
+    /// The planned programs as text, for debugging.
+    pub fn dump(&self) -> String {
+        let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();
+        let step = self.programs.first().map(|r| r.program.plan.to_string()).unwrap_or_default();
+        format!("Langevin step\n{chain}\nTraining step\n{step}")
+    }
+}
+
+/// The chain step of `chains`, with the slots of the seed words and of the chain-step counter.
+fn langevin_of(
+    chains: &ChainSlots,
+    config: &Config,
+    device: &Device,
+    network: &Network,
+    [seed, counter]: [Slot; 2],
+    conditional: bool,
+) -> Result<Langevin> {
+    let spec = LangevinSpec {
+        sampler: &config.sampler,
+        chain: chains.chain,
+        seed,
+        counter,
+        conditional,
+        accumulate: Some(&chains.accumulators),
+        stream: streams::LANGEVIN,
+    };
+    Langevin::new(device, network, &spec)
 }

@@ -1,28 +1,20 @@
-//! Training inside a host program, which brings the images itself.
+//! Training inside a host program, which gives the batches.
 //!
-//! What must hold: a step is a function of the trainer's state and the batch alone, and a trainer that was saved and
-//! resumed goes on bit by bit. A data set, where there is one, is for the chains' starts and for batch norm's last
-//! statistics only; no image of it is trained on unless the host gives it.
+//! Invariants: a step is a function of the trainer's state and the batch alone, and a trainer that was saved and resumed goes
+//! on bit by bit. A data set, where there is one, serves only the starts of chains and the final statistics of batch norm;
+//! no image of it is trained on unless the host gives it.
 
-use crate::checkpoint;
+use super::{Batch, CollapseDetector, Options, StepMetrics, TrainState, TrainStep};
+use super::{describe, served_bn, served_model};
+use crate::checkpoint::FolderLock;
 use crate::config::{Config, ConfigBuilder, Init, Schedule};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::run::{Folder, STATE_FORMAT, field};
-use crate::train::collapse::Watch;
-use crate::train::state;
-use crate::train::{self, Batch, Counters, Options, StepMetrics};
 use engine::Device;
 use jempp_data::{Dataset, Reading, Split};
-use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// What `format` says in the `state.json` of a checkpoint that a host saved.
-const FORMAT: &str = "jempp-host-1";
-/// Checkpoints that stay in a folder.
-const KEEP: usize = 3;
-
-/// A model in training, one step at a time.
+/// Trains a model on the batches that a host program gives, one step at a time.
 ///
 /// ```
 /// use jempp::{Batch, Config, Device, Trainer};
@@ -45,35 +37,36 @@ const KEEP: usize = 3;
 /// ```
 #[derive(Debug)]
 pub struct Trainer {
-    steps: train::Trainer,
+    step: TrainStep,
     data: Option<(Dataset, Split)>,
-    /// Iterations an epoch, and of the whole schedule.
+    /// Iterations per epoch, and of the whole schedule.
     schedule: [u64; 2],
-    watch: Watch,
+    collapse: CollapseDetector,
 }
 
 impl Trainer {
-    /// A trainer with fresh weights. Chains start where each step says, or with `sampler.init = "uniform"` from a replay
-    /// buffer of noise.
+    /// A trainer with fresh weights and without a data set. Chains start where each step says, or with
+    /// `sampler.init = "uniform"` from a replay buffer of noise.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration needs data: an average of the weights (`train.ema`) beside batch norm, or a
+    /// [`Error::Config`] if the configuration needs a data set: an average of the weights (`train.ema`) beside batch norm, or a
     /// schedule in epochs without `train.max_iters`; [`Error::OutOfMemory`].
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         Self::build(config, device, None)
     }
 
-    /// The same with a data set that chains restart from and batch norm's statistics are taken over.
+    /// A trainer with fresh weights and a data set, from which chains restart and on which the statistics of batch norm are
+    /// recalibrated.
     ///
     /// # Errors
-    /// [`Error::Config`] if the data do not fit the model; [`Error::OutOfMemory`].
+    /// [`Error::Config`] if the data set does not fit the model; [`Error::OutOfMemory`].
     pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
         Self::build(config, device, Some((set, split)))
     }
 
-    /// A trainer from a TOML document (preset `jempp` unless it names another). The data set is loaded if `data.dataset` is
-    /// named, or the preset is `digits`, whose images are built in. `seed` is for a document that names none; 0 leaves
-    /// the preset's.
+    /// A trainer with fresh weights from a TOML document (preset `jempp` unless it names another). The data set is loaded if
+    /// the document names `data.dataset`, or for the preset `digits`, whose images are built in. `seed` is used if the
+    /// document has none; 0 stands for the preset's seed.
     ///
     /// ```
     /// use jempp::{Device, Trainer};
@@ -87,7 +80,8 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::Data`] if the named data set is not there; as [`Trainer::new`].
+    /// [`Error::Config`] if the document is not valid, or as in [`Trainer::new`]; [`Error::Data`] if the data set is missing;
+    /// [`Error::OutOfMemory`].
     pub fn from_toml(text: &str, seed: u64, device: &Device) -> Result<Self> {
         let mut builder = ConfigBuilder::from_sources("jempp", Some((text, "the configuration")), &[])?;
         if seed != 0 {
@@ -102,25 +96,24 @@ impl Trainer {
         Self::with_data(&config, device, set, split)
     }
 
-    /// Goes on from the last good checkpoint in the folder `dir`, of [`Trainer::save`] or of a run of the command line.
+    /// A trainer that goes on from the last intact checkpoint in the folder `dir` of [`Trainer::save`] or of a training run.
     ///
     /// # Errors
-    /// [`Error::Data`] if there is none or the data set is another than then; [`Error::Format`] if none is whole.
+    /// [`Error::Data`] if there is no checkpoint, or the data set has changed since; [`Error::Format`] if no checkpoint is
+    /// intact.
     pub fn resume(dir: &Path, device: &Device) -> Result<Self> {
-        let (c, warnings) = checkpoint::load_last(&dir.join("ckpt"))?;
+        let (state, warnings) = TrainState::load(dir)?;
         warnings.iter().for_each(|w| tracing::warn!("{w}"));
-        let format: String = field(&c, "format")?;
-        if format != FORMAT && format != STATE_FORMAT {
-            let dir = c.dir.display();
-            return Err(Error::Format(format!("{dir}: the state is `{format}`, not `{FORMAT}`")));
-        }
-        let text: String = field(&c, "config")?;
-        let config = Config::from_sources("jempp", Some((&text, "the checkpoint's configuration")), &[])?;
-        let crc: Option<String> = field(&c, "dataset_crc32c")?;
-        let data = crc.map(|crc| same_data(&config, device, &crc)).transpose()?;
+        let config = state.config(&[])?;
+        let data = if state.has_data() {
+            let data = jempp_data::load(&config.data, Reading::on(device))?;
+            state.check_data(&data.0)?;
+            Some(data)
+        } else {
+            None
+        };
         let mut trainer = Self::build(&config, device, data)?;
-        state::restore(&mut trainer.steps, &c.trainer)?;
-        trainer.steps.set_counters(field::<Counters>(&c, "counters")?)?;
+        state.restore(&mut trainer.step)?;
         Ok(trainer)
     }
 
@@ -134,55 +127,57 @@ impl Trainer {
                 [per_epoch, total.min(per_epoch * t.epochs as u64)]
             }
             None => {
-                check_alone(config)?;
+                check_without_data(config)?;
                 [(total / t.epochs as u64).max(1), total]
             }
         };
-        // Restarts from noise read nothing of the images that they could restart from.
+        // Restarts from noise read no training images, so any will do.
         let uniform = config.sampler.init == Init::Uniform;
-        let stand_in = (data.is_none() && uniform).then(|| blank(config)).transpose()?;
-        let given = data.as_ref().or(stand_in.as_ref()).map(|(set, split)| (set, &split.train[..]));
-        let steps = train::Trainer::new(config, device, given, Options::default())?;
-        Ok(Self { steps, data, schedule, watch: Watch::new(t) })
+        let placeholder = (data.is_none() && uniform).then(|| black_images(config)).transpose()?;
+        let given = data.as_ref().or(placeholder.as_ref()).map(|(set, split)| (set, &split.train[..]));
+        let step = TrainStep::new(config, device, given, Options::default())?;
+        Ok(Self { step, data, schedule, collapse: CollapseDetector::new(t) })
     }
 
-    /// One iteration: chains move, one pass over data, chains and labelled images, one update, with the learning rate of
-    /// the configured schedule.
+    /// One iteration: the chain steps of a sampling round, one pass over data, chains and labelled images, and one update with
+    /// the learning rate of the configured schedule.
     ///
     /// # Errors
-    /// [`Error::Data`] for batches of another size than the configuration's, a label out of range, a value that is not
-    /// finite, or missing chain starts; [`Error::Diverged`] once the weights are lost.
+    /// [`Error::Data`] for batches of another size than configured, a label out of range, a value that is not finite, or
+    /// missing chain starts; [`Error::Diverged`] if training has collapsed.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepMetrics> {
         let [per_epoch, total] = self.schedule;
-        let lr = self.steps.learning_rate(per_epoch, total);
-        let metrics = self.steps.step(batch, lr)?;
+        let lr = self.step.learning_rate(per_epoch, total);
+        let metrics = self.step.step(batch, lr)?;
         let advice = "resume from an earlier checkpoint with a lower train.lr or more sampler.outer_steps";
-        self.watch.see(&metrics).map_err(|why| Error::Diverged(format!("{why}; {advice}")))?;
+        self.collapse.observe(&metrics).map_err(|why| Error::Diverged(format!("{why}; {advice}")))?;
         Ok(metrics)
     }
 
-    /// The model as it stands: a snapshot that later steps do not change. Batch norm has the statistics that `eval.bn`
-    /// names, and without data the running ones.
+    /// A copy of the model as it is now, which later steps do not change. Batch norm has the statistics that `eval.bn` names,
+    /// or without a data set the running statistics.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], or if there are too few images to recalibrate on.
+    /// [`Error::OutOfMemory`]; [`Error::Data`] if there are too few images to recalibrate on.
     pub fn model(&self) -> Result<Model> {
-        let mut model = state::model(&self.steps, self.data.as_ref().map(|(set, split)| (set, split)))?;
-        let bn = state::bn(&self.steps, self.data.is_some());
-        state::describe(&mut model, &self.steps, self.data.as_ref().map(|(set, _)| set), bn)?;
+        let data = self.data.as_ref();
+        let mut model = served_model(&self.step, data.map(|(set, split)| (set, split)))?;
+        let bn = served_bn(&self.step, data.is_some());
+        describe(&mut model, &self.step, data.map(|(set, _)| set), bn)?;
         Ok(model)
     }
 
-    /// Takes over weights and running statistics of a model of the same architecture. Optimiser, buffer and counters stay.
+    /// Replaces weights and running statistics by those of a model of the same architecture. Optimiser, replay buffer and
+    /// counters stay as they are.
     ///
     /// # Errors
-    /// [`Error::Data`] if the architecture is another.
+    /// [`Error::Data`] if the model's architecture differs.
     pub fn load_model(&mut self, model: &Model) -> Result<()> {
-        self.steps.take_model(model)
+        self.step.load_weights(model)
     }
 
-    /// Saves a checkpoint in the folder `dir`, made if need be; the last three stay. [`Model::load`] and
-    /// [`Trainer::resume`] take `dir`.
+    /// Saves a checkpoint in the folder `dir`, which is created if it does not exist, and keeps the last three. Returns the
+    /// checkpoint's folder; [`Model::load`] and [`Trainer::resume`] take `dir`.
     ///
     /// ```
     /// use jempp::{Batch, Config, Device, Model, Trainer};
@@ -207,31 +202,24 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Diverged`] if a weight is not finite: then nothing is saved.
+    /// [`Error::Io`]; [`Error::Data`] if another process trains into the folder; [`Error::Diverged`] if a weight is not finite,
+    /// and then nothing is saved.
     pub fn save(&self, dir: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-        let _held = Folder::open(dir)?;
-        let (model, raw) = state::contents(&self.model()?, &self.steps)
-            .map_err(|e| Error::Diverged(format!("nothing was saved: {e}")))?;
-        let state = json!({
-            "format": FORMAT,
-            "counters": self.steps.counters(),
-            "config": self.config().to_toml()?,
-            "dataset_crc32c": self.data.as_ref().map(|(set, _)| format!("{:08x}", set.crc32c())),
-        });
-        let step = self.steps.counters().iteration;
-        checkpoint::save(&dir.join("ckpt"), step, &model, &raw, &state, false, KEEP)
+        let _lock = FolderLock::acquire(dir)?;
+        let set = self.data.as_ref().map(|(set, _)| set);
+        TrainState::of(&self.step, set, None)?.save(dir, &self.model()?)
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.
     ///
     /// # Errors
-    /// If a GPU refuses.
+    /// If a GPU fails.
     pub fn chains(&self) -> Result<Vec<f32>> {
-        self.steps.chains()
+        self.step.chains()
     }
 
-    /// Chains that a step moves: `train.batch_size`, or none if log p(x) is not trained.
+    /// The number of chains of log p(x): `train.batch_size`, or 0 if log p(x) is not trained.
     pub fn chain_count(&self) -> usize {
         let t = &self.config().train;
         if t.p_x_weight == 0.0 { 0 } else { t.batch_size }
@@ -239,28 +227,17 @@ impl Trainer {
 
     /// The configuration.
     pub fn config(&self) -> &Config {
-        self.steps.config()
+        self.step.config()
     }
 
-    /// The trainer below, which also takes images by number and learning rates from outside.
-    pub fn steps(&self) -> &train::Trainer {
-        &self.steps
+    /// The training step, with all tensors and the counters.
+    pub fn train_step(&self) -> &TrainStep {
+        &self.step
     }
 }
 
-/// The data set of a checkpoint.
-fn same_data(config: &Config, device: &Device, then: &str) -> Result<(Dataset, Split)> {
-    let (set, split) = jempp_data::load(&config.data, Reading::on(device))?;
-    let now = format!("{:08x}", set.crc32c());
-    if then != now {
-        let name = set.name();
-        return Err(Error::Data(format!("data set `{name}` has changed: CRC-32C {then} then, {now} now")));
-    }
-    Ok((set, split))
-}
-
-/// What cannot be done without data.
-fn check_alone(config: &Config) -> Result<()> {
+/// [`Error::Config`] if the configuration needs a data set.
+fn check_without_data(config: &Config) -> Result<()> {
     let t = &config.train;
     if t.schedule != Schedule::Constant && t.max_iters == 0 {
         return Err(Error::Config(
@@ -278,8 +255,8 @@ fn check_alone(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A black image of each class.
-fn blank(config: &Config) -> Result<(Dataset, Split)> {
+/// One black image of each class.
+fn black_images(config: &Config) -> Result<(Dataset, Split)> {
     let m = &config.model;
     let labels: Vec<u16> = (0..m.classes).map(|c| u16::try_from(c).unwrap_or(u16::MAX)).collect();
     let images = vec![0; m.classes * m.image_size.iter().product::<usize>()];

@@ -1,7 +1,7 @@
-//! How gradients move the weights: SGD or Adam, and the moving average of the weights.
+//! The optimiser update: SGD or Adam, and the exponential moving average of the weights.
 //!
-//! Invariants: all that an update depends on, the number of steps before it too, lies in slots; that number is the number of
-//! iterations done.
+//! Invariants: everything that an update depends on lies in slots, including the number of steps before it, which is the
+//! number of iterations done.
 
 use crate::config::{Optimizer, TrainConfig};
 use crate::error::Result;
@@ -15,12 +15,12 @@ use engine::{Slot, Spec, State, Tape, Var};
 /// ε of Adam, PyTorch's default.
 const ADAM_EPS: f64 = 1e-8;
 
-/// What the update keeps from step to step, each list in the order of the parameters.
+/// The slots of the optimiser's state, each list in the order of the parameters.
 #[derive(Clone, Debug)]
-pub struct Slots {
+pub(super) struct UpdateSlots {
     moments: Moments,
-    /// Averages of the parameters; none if they are not kept.
-    pub average: Vec<Slot>,
+    /// Averages of the parameters; empty without `train.ema`.
+    pub(super) average: Vec<Slot>,
 }
 
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ enum Moments {
     Sgd {
         velocity: Vec<Slot>,
     },
-    /// `done`: `i32[1]`, steps done.
+    /// `done`: steps done, `i32[1]`.
     Adam {
         first: Vec<Slot>,
         second: Vec<Slot>,
@@ -36,12 +36,12 @@ enum Moments {
     },
 }
 
-impl Slots {
-    /// Zero moments; averages that start at the parameters as they are.
+impl UpdateSlots {
+    /// Adds the slots: moments of 0, averages equal to the parameters.
     ///
     /// # Errors
     /// If there is no memory.
-    pub fn new(state: &mut State, network: &Network, train: &TrainConfig) -> Result<Self> {
+    pub(super) fn new(state: &mut State, network: &Network, train: &TrainConfig) -> Result<Self> {
         let mut all = |prefix: &str| -> Result<Vec<Slot>> {
             let parameters = network.parameters.iter();
             parameters.map(|p| Ok(state.add(&format!("{prefix}.{}", p.name), p.slot.spec)?)).collect()
@@ -55,15 +55,15 @@ impl Slots {
             }
         };
         let slots = Self { moments, average };
-        slots.start_average(state, network)?;
+        slots.reset_average(state, network)?;
         Ok(slots)
     }
 
-    /// Lets the averages start from the parameters as they are now.
+    /// Sets the averages to the current parameters.
     ///
     /// # Errors
-    /// If a GPU refuses.
-    pub fn start_average(&self, state: &mut State, network: &Network) -> Result<()> {
+    /// If a GPU fails.
+    pub(super) fn reset_average(&self, state: &mut State, network: &Network) -> Result<()> {
         for (p, a) in network.parameters.iter().zip(&self.average) {
             let start = get(state, p.slot)?;
             set(state, *a, &start)?;
@@ -71,8 +71,8 @@ impl Slots {
         Ok(())
     }
 
-    /// Those that a checkpoint keeps, with their names there.
-    pub fn named(&self, network: &Network) -> Vec<(String, Slot)> {
+    /// The slots that are saved in a checkpoint, with their names there.
+    pub(super) fn named(&self, network: &Network) -> Vec<(String, Slot)> {
         let lists = match &self.moments {
             Moments::Sgd { velocity } => vec![(VELOCITY, velocity)],
             Moments::Adam { first, second, .. } => vec![(FIRST, first), (SECOND, second)],
@@ -85,22 +85,22 @@ impl Slots {
         lists.flat_map(|(prefix, slots)| name(prefix, slots)).collect()
     }
 
-    /// Says how many steps were done.
+    /// Sets the number of steps done, on which the bias correction of Adam depends.
     ///
     /// # Errors
-    /// If a GPU refuses.
-    pub fn set_done(&self, state: &mut State, steps: u64) -> Result<()> {
+    /// If a GPU fails.
+    pub(super) fn set_steps_done(&self, state: &mut State, steps: u64) -> Result<()> {
         match self.moments {
             Moments::Adam { done, .. } => Ok(state.set(done, &[steps as i32])?),
             Moments::Sgd { .. } => Ok(()),
         }
     }
 
-    /// Records the step of all parameters, which renews their bf16 copies.
+    /// Records the update of all parameters, of their bf16 copies and of their averages.
     ///
     /// # Errors
-    /// None for slots of this network.
-    pub fn record(
+    /// Only if the slots belong to another network.
+    pub(super) fn record(
         &self,
         tape: &mut Tape,
         network: &Network,
@@ -110,7 +110,7 @@ impl Slots {
     ) -> Result<()> {
         let decay = train.weight_decay;
         for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
-            let (w, copy) = (tape.read(p.slot), p.low.is_some());
+            let (w, copy) = (tape.read(p.slot), p.bf16.is_some());
             let moved = match &self.moments {
                 Moments::Sgd { velocity } => {
                     let v = tape.read(velocity[i]);
@@ -131,7 +131,7 @@ impl Slots {
             };
             let (moved, copied) = moved;
             tape.assign(p.slot, moved)?;
-            if let (Some(low), Some(copied)) = (p.low, copied) {
+            if let (Some(low), Some(copied)) = (p.bf16, copied) {
                 tape.assign(low, copied)?;
             }
             if let Some(a) = self.average.get(i) {

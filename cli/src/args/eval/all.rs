@@ -35,14 +35,16 @@ pub struct All {
     /// Skip the detection score −‖∂log p/∂x‖
     #[arg(long, help_heading = "Detection and attacks")]
     pub no_gradient: bool,
-    /// Test images to attack, at most; 0 for none
+    /// Test images to attack; 0 for none
+    ///
+    /// At most so many, drawn at random with the seed.
     #[arg(long, alias = "attacked", default_value_t = 1000, value_name = "N")]
     #[arg(help_heading = "Detection and attacks")]
     pub attack_n: usize,
     /// Random restarts of attacks
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Detection and attacks")]
     pub restarts: u32,
-    /// Also attack with adversarial examples of this model
+    /// Also use adversarial examples of this model
     #[arg(long, alias = "transfer", value_name = "PATH", help_heading = "Detection and attacks")]
     pub transfer_from: Option<PathBuf>,
     /// InceptionV3 weights; needed for FID (see eval fid)

@@ -22,7 +22,7 @@ pub struct Fid {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH", help_heading = DATA)]
     pub model: PathBuf,
-    /// Reference data set, by name or path [default: the one trained on]
+    /// Reference data set [default: the one trained on]
     #[arg(long, value_name = "NAME", help_heading = DATA)]
     pub data: Option<String>,
     /// Reference split: test, valid or train
@@ -56,7 +56,7 @@ pub struct Fid {
     /// Print one JSON object
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
-    /// Write the results to this folder, and keep finished parts there
+    /// Write the results here, and keep finished parts
     #[arg(short, long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
 }

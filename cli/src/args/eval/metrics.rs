@@ -43,7 +43,7 @@ pub struct Calibration {
     /// Confidence bins [default: the model's eval.ece_bins, or 20]
     #[arg(long, value_name = "N", help_heading = "Calibration")]
     pub bins: Option<usize>,
-    /// Std. dev. of Gaussian noise added to the images
+    /// Std. dev. of noise added to the images
     ///
     /// Pixels are in [-1, 1]. The scripts published with JEM use 0.03.
     #[arg(long, value_name = "STD", default_value_t = 0.0, help_heading = "Calibration")]
@@ -78,7 +78,7 @@ pub struct Ood {
     /// Skip the score −‖∂log p/∂x‖ (two thirds of the time)
     #[arg(long, help_heading = "Detection")]
     pub no_gradient: bool,
-    /// Std. dev. of Gaussian noise added to all images
+    /// Std. dev. of noise added to all images
     ///
     /// Pixels are in [-1, 1].
     #[arg(long, value_name = "STD", default_value_t = 0.0, help_heading = "Detection")]
@@ -106,7 +106,7 @@ pub struct Attack {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
-    /// Norm of the perturbation: linf or l2 [default: both]
+    /// Perturbation norm: linf or l2 [default: both]
     #[arg(long, value_enum, hide_possible_values = true, help_heading = "Attack")]
     pub norm: Vec<AttackNorm>,
     /// Radii [default: L∞ 2/255 to 32/255, L2 0.25 to 2]
@@ -126,7 +126,7 @@ pub struct Attack {
     /// Skip the attack on the margin (DLR) loss
     #[arg(long, help_heading = "Attack")]
     pub no_margin: bool,
-    /// Also attack with adversarial examples of this model
+    /// Also use adversarial examples of this model
     #[arg(long, alias = "transfer", value_name = "PATH", help_heading = "Attack")]
     pub transfer_from: Option<PathBuf>,
     /// Where the numbers go.

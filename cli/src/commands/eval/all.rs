@@ -1,66 +1,62 @@
 //! `jempp-cli eval all`.
 
-use super::fid_job::{FidJob, SampleSource};
-use super::{fid, metrics, text};
+use super::{fid, load, metrics, text};
 use crate::args::{All, Global};
-use crate::commands::sample_job::ChainStart;
 use crate::commands::{json, print};
-use crate::progress::{StageProgress, note};
-use jempp::evaluation::{Part, Subject};
+use crate::progress::StageProgress;
+use jempp::evaluation::SplitPart;
 use jempp::model::Model;
 use jempp::{Error, Result};
-use jempp_eval::all::{FOLDER, Options, Summary, all};
-use jempp_eval::attack::{Norm, Plan};
+use jempp_eval::attack::{AttackPlan, Norm};
+use jempp_eval::fid::{FidJob, SampleSource};
 use jempp_eval::report;
+use jempp_eval::sampling::ChainStart;
+use jempp_eval::summary::{FOLDER, Options, Summary, evaluate_all};
 use jempp_formats::files::write_atomic;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Runs all evaluations and writes the report.
 pub fn run(global: &Global, a: &All) -> Result<()> {
     let out = folder(a)?;
-    let plans: Vec<Plan> = [Norm::Linf, Norm::L2]
+    let plans: Vec<AttackPlan> = [Norm::Linf, Norm::L2]
         .into_iter()
         .filter(|_| a.attack_n > 0)
-        .map(|norm| Plan { restarts: a.restarts, ..Plan::usual(norm) })
+        .map(|norm| AttackPlan { restarts: a.restarts, ..AttackPlan::usual(norm) })
         .collect();
-    plans.iter().try_for_each(Plan::check)?;
-    let model = Model::load(&global.device()?, &a.model)?;
-    let subject = Subject::of_model(&model, a.data.as_deref(), global.seed)?;
-    if let Some(warning) = &subject.warning {
-        note(global, &format!("warning: {warning}"));
-    }
+    plans.iter().try_for_each(AttackPlan::check)?;
+    let (model, data) = load(global, &a.model, a.data.as_deref())?;
     let eval = out.join(FOLDER);
-    let against = metrics::ood_sets(&model, &a.ood_data, global)?;
-    let source = a.transfer_from.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;
+    let ood_sets = metrics::ood_sets(&model, &a.ood_data, global)?;
+    let surrogate = a.transfer_from.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;
     let name = a.transfer_from.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let mut stages = StageProgress::new(global);
-    let mut watch = |what: &str, done, total| stages.report(what, done, total);
+    let mut progress = |stage: &str, done, total| stages.report(stage, done, total);
     let fid = match &a.inception {
         Some(weights) => {
             let job = FidJob {
                 model: (&model, &a.model),
-                source: SampleSource::Chains(a.fid_n, ChainStart::Informative, None),
-                reference: fid::reference(&a.inception_options, Some(&subject), Part::Train)?,
-                extractor: fid::extractor(weights, &a.inception_options),
+                source: SampleSource::Chains { n: a.fid_n, start: ChainStart::Informative, steps: None },
+                reference: fid::reference(&a.inception_options, Some(&data), SplitPart::Train)?,
+                inception: fid::inception_file(weights, &a.inception_options),
                 seed: global.seed,
                 folder: Some(&eval),
             };
-            Some(job.run(&mut watch)?)
+            Some(job.run(&mut progress)?)
         }
         None => None,
     };
     let options = Options {
         fid,
         n: a.n,
-        attacked: a.attack_n,
+        attack_n: a.attack_n,
         plans: &plans,
-        transfer: source.as_ref().map(|m| (m, name.as_str())),
-        against: &against,
+        surrogate: surrogate.as_ref().map(|m| (m, name.as_str())),
+        ood_sets: &ood_sets,
         gradient: !a.no_gradient,
     };
-    let summary = all((&model, &a.model), &subject, &options, &eval, &mut watch)?;
+    let summary = evaluate_all((&model, &a.model), &data, &options, &eval, &mut progress)?;
     let page = out.join("report.html");
-    // What training wrote is beside the model, wherever the evaluation goes.
+    // Results of training are in the run folder, wherever those of the evaluation are.
     let run = if a.model.is_dir() { &a.model } else { &out };
     let html = report::html(&[report::read_with(run, &eval)?]);
     write_atomic(&page, |w| w.write_all(html.as_bytes()))?;
@@ -79,7 +75,7 @@ fn folder(a: &All) -> Result<PathBuf> {
             Ok(out.clone())
         }
         None if a.model.join("ckpt").is_dir() => Ok(a.model.clone()),
-        None if !Path::new(&a.model).exists() => Err(Error::Data(format!(
+        None if !a.model.exists() => Err(Error::Data(format!(
             "{}: there is no model (looked for a run folder, a checkpoint folder or a .safetensors file)",
             a.model.display()
         ))),

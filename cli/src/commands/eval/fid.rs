@@ -1,14 +1,13 @@
 //! `jempp-cli eval fid`.
 
-use super::fid_job::{FeatureExtractor, FidJob, SampleSource};
-use super::{part_of, text};
+use super::{eval_data, split_part, text};
 use crate::args::{Fid as Args, Global, InceptionOptions, ResizeName, VariantName};
 use crate::commands::{json, print};
-use crate::progress::{StageProgress, note};
-use jempp::evaluation::{Part, Subject};
+use crate::progress::StageProgress;
+use jempp::evaluation::{EvalData, SplitPart};
 use jempp::model::Model;
 use jempp::{Error, Result};
-use jempp_eval::fid::Against;
+use jempp_eval::fid::{FidJob, InceptionFile, ReferenceSource, SampleSource};
 use jempp_eval::inception::{Resize, Variant};
 use jempp_formats::files::write_atomic;
 use std::path::Path;
@@ -16,26 +15,22 @@ use std::path::Path;
 /// Evaluates samples by FID and Inception score.
 pub fn run(global: &Global, a: &Args) -> Result<()> {
     let model = Model::load(&global.device()?, &a.model)?;
-    let load = || -> Result<Subject> {
-        let subject = Subject::of_model(&model, a.data.as_deref(), global.seed)?;
-        if let Some(warning) = &subject.warning {
-            note(global, &format!("warning: {warning}"));
-        }
-        Ok(subject)
-    };
     let options = &a.inception_options;
-    let subject = if options.reference.is_none() { Some(load()?) } else { None };
-    let chains = SampleSource::Chains(a.n, a.start.into(), a.steps);
+    let data = match options.reference {
+        None => Some(eval_data(global, &model, a.data.as_deref())?),
+        Some(_) => None,
+    };
+    let chains = SampleSource::Chains { n: a.n, start: a.start.into(), steps: a.steps };
     let job = FidJob {
         model: (&model, &a.model),
         source: a.samples.as_deref().map_or(chains, SampleSource::Archive),
-        reference: reference(options, subject.as_ref(), part_of(a.split))?,
-        extractor: extractor(&a.inception, options),
+        reference: reference(options, data.as_ref(), split_part(a.split))?,
+        inception: inception_file(&a.inception, options),
         seed: global.seed,
         folder: a.out.as_deref(),
     };
     let mut stages = StageProgress::new(global);
-    let found = job.run(&mut |what, done, total| stages.report(what, done, total))?;
+    let found = job.run(&mut |stage, done, total| stages.report(stage, done, total))?;
     let value = json(&found)?;
     if let Some(out) = &a.out {
         write_atomic(&out.join("fid.json"), |w| w.write_all(format!("{value:#}\n").as_bytes()))?;
@@ -46,22 +41,22 @@ pub fn run(global: &Global, a: &Args) -> Result<()> {
 /// What samples are compared with: the statistics named, or images of a data set.
 pub fn reference<'a>(
     options: &'a InceptionOptions,
-    subject: Option<&'a Subject>,
-    part: Part,
-) -> Result<Against<'a>> {
-    match (&options.reference, subject) {
-        (Some(file), _) => Ok(Against::File(file)),
-        (None, Some(subject)) => Ok(Against::Data(subject, part, options.reference_n)),
+    data: Option<&'a EvalData>,
+    part: SplitPart,
+) -> Result<ReferenceSource<'a>> {
+    match (&options.reference, data) {
+        (Some(file), _) => Ok(ReferenceSource::Statistics(file)),
+        (None, Some(data)) => Ok(ReferenceSource::Images(data, part, options.reference_n)),
         (None, None) => Err(Error::Config("there is no reference: name a data set (--data)".into())),
     }
 }
 
-/// The feature extractor that the options describe.
-pub fn extractor<'a>(weights: &'a Path, options: &InceptionOptions) -> FeatureExtractor<'a> {
+/// The weights, and the settings of the options.
+pub fn inception_file<'a>(weights: &'a Path, options: &InceptionOptions) -> InceptionFile<'a> {
     let variant = options.variant.map(|v| match v {
         VariantName::Fid => Variant::Fid,
         VariantName::Torchvision => Variant::Torchvision,
     });
     let resize = if options.resize == ResizeName::Pil { Resize::Pil } else { Resize::Torch };
-    FeatureExtractor { weights, variant, resize }
+    InceptionFile { weights, variant, resize }
 }

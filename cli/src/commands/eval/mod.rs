@@ -2,17 +2,18 @@
 
 mod all;
 mod fid;
-mod fid_job;
 mod metrics;
 mod text;
 mod thresholds;
 
 use super::{json, print};
 use crate::args::{Accuracy, Eval, EvalCommand, Global, SplitName};
+use crate::progress::note;
 use jempp::Result;
-use jempp::evaluation::{Judgement, Part, Task};
+use jempp::evaluation::{EvalData, Evaluation, SplitPart, evaluate};
 use jempp::model::Model;
 use serde_json::Value;
+use std::path::Path;
 
 /// Evaluates a model.
 pub fn run(global: &Global, a: &Eval) -> Result<()> {
@@ -27,42 +28,54 @@ pub fn run(global: &Global, a: &Eval) -> Result<()> {
     }
 }
 
-fn part_of(name: SplitName) -> Part {
+/// Loads a model, and the data set to evaluate it on: the one named, or the one it was trained on.
+fn load(global: &Global, path: &Path, dataset: Option<&str>) -> Result<(Model, EvalData)> {
+    let model = Model::load(&global.device()?, path)?;
+    let data = eval_data(global, &model, dataset)?;
+    Ok((model, data))
+}
+
+/// Loads the data set to evaluate a model on, and prints a warning if it has changed since training.
+fn eval_data(global: &Global, model: &Model, dataset: Option<&str>) -> Result<EvalData> {
+    let data = EvalData::for_model(model, dataset, global.seed)?;
+    if let Some(warning) = &data.warning {
+        note(global, &format!("warning: {warning}"));
+    }
+    Ok(data)
+}
+
+fn split_part(name: SplitName) -> SplitPart {
     match name {
-        SplitName::Test => Part::Test,
-        SplitName::Valid => Part::Valid,
-        SplitName::Train => Part::Train,
+        SplitName::Test => SplitPart::Test,
+        SplitName::Valid => SplitPart::Valid,
+        SplitName::Train => SplitPart::Train,
     }
 }
 
 fn accuracy(global: &Global, a: &Accuracy) -> Result<()> {
-    let model = Model::load(&global.device()?, &a.model)?;
-    let part = part_of(a.split);
-    let task = Task::of_model(&model, a.data.as_deref(), part, global.seed)?;
-    if let (Some(warning), false) = (&task.warning, global.quiet) {
-        eprintln!("warning: {warning}");
-    }
-    let judgement = task.judge(&model)?;
+    let (model, data) = load(global, &a.model, a.data.as_deref())?;
+    let part = split_part(a.split);
+    let evaluation = evaluate(&model, &data.set, data.part(part)?, data.bins, data.seed)?;
     if !a.json {
-        return print(&text(&task, part, &judgement));
+        return print(&text(data.set.name(), part, &evaluation));
     }
-    let mut value = json(&judgement)?;
+    let mut value = json(&evaluation)?;
     if let Value::Object(fields) = &mut value {
-        fields.insert("dataset".into(), task.set.name().into());
+        fields.insert("dataset".into(), data.set.name().into());
         fields.insert("split".into(), part.name().into());
-        fields.insert("seed".into(), task.seed.into());
+        fields.insert("seed".into(), data.seed.into());
     }
     print(&format!("{value}\n"))
 }
 
-fn text(task: &Task, part: Part, j: &Judgement) -> String {
-    let c = &j.classification;
-    let mut out = format!("{}, {} images ({})\n", task.set.name(), part.name(), c.n);
+fn text(dataset: &str, part: SplitPart, e: &Evaluation) -> String {
+    let c = &e.classification;
+    let mut out = format!("{dataset}, {} images ({})\n", part.name(), c.n);
     out += &format!("accuracy           {:.4}\n", c.accuracy);
     out += &format!("calibration error  {:.4}  (ECE, {} bins)\n", c.ece, c.ece_bins);
     out += &format!("NLL                {:.4}\n", c.nll);
     out += &format!("Brier score        {:.4}\n", c.brier);
-    for d in &j.detection {
+    for d in &e.detection {
         let (density, confidence) = (d.auroc_log_density, d.auroc_max_probability);
         out += &format!(
             "AUROC              {density:.4} of log p(x), {confidence:.4} of max p(y|x), against {}\n",

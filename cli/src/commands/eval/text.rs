@@ -1,10 +1,10 @@
 //! Evaluation results as text.
 
 use jempp_eval::Estimate;
-use jempp_eval::attack::{Curve, Norm};
+use jempp_eval::attack::{Norm, RobustnessCurve};
 use jempp_eval::calibration::{Calibration, Reliability};
 use jempp_eval::fid::Fid;
-use jempp_eval::ood::Detection;
+use jempp_eval::ood::OodDetection;
 
 fn with(e: Estimate) -> String {
     format!("{:.4}  [{:.4}, {:.4}]", e.value, e.low, e.high)
@@ -38,14 +38,14 @@ pub fn calibration(c: &Calibration) -> String {
 }
 
 /// Out-of-distribution detection.
-pub fn detection(d: &Detection) -> String {
+pub fn detection(d: &OodDetection) -> String {
     let mut out = format!("{}\n\n", d.protocol.line());
-    let width = d.against.iter().map(|a| a.set.chars().count()).max().unwrap_or_default().max(20);
-    let title = "against";
+    let width = d.sets.iter().map(|a| a.set.chars().count()).max().unwrap_or_default().max(20);
+    let title = "OOD set";
     out += &format!(
         "{title:<width$} n      score           AUROC                      FPR95   AUPR-in  AUPR-out\n"
     );
-    for a in &d.against {
+    for a in &d.sets {
         for (i, s) in a.scores.iter().enumerate() {
             let (set, n) = if i == 0 { (a.set.as_str(), a.n.to_string()) } else { ("", String::new()) };
             let e = &s.separation;
@@ -71,7 +71,7 @@ pub fn fid(f: &Fid) -> String {
 }
 
 /// Accuracy under attack.
-pub fn curve(c: &Curve) -> String {
+pub fn curve(c: &RobustnessCurve) -> String {
     let norm = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
     let mut out =
         format!("{}\n\n{norm}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);

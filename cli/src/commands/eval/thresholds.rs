@@ -1,10 +1,9 @@
 //! `jempp-cli eval thresholds`.
 
+use super::load;
 use crate::args::{Global, Thresholds};
 use crate::commands::{check_output, json, print};
-use crate::progress::{StageProgress, note};
-use jempp::evaluation::Subject;
-use jempp::model::Model;
+use crate::progress::StageProgress;
 use jempp::run::thresholds::{fit, store};
 use jempp::{Error, Result};
 
@@ -18,15 +17,11 @@ pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
             a.model.display()
         )));
     }
-    let mut model = Model::load(&global.device()?, &a.model)?;
-    let subject = Subject::of_model(&model, a.data.as_deref(), global.seed)?;
-    if let Some(warning) = &subject.warning {
-        note(global, &format!("warning: {warning}"));
-    }
+    let (mut model, data) = load(global, &a.model, a.data.as_deref())?;
     let mut stages = StageProgress::new(global);
-    let data = (&subject.set, subject.split.valid.as_slice());
-    let watch = &mut |done, all| stages.report("scoring valid", done, all);
-    let thresholds = fit(&model, data, [a.alpha, a.ood_alpha], watch)?;
+    let valid = (&data.set, data.split.valid.as_slice());
+    let progress = &mut |done, total| stages.report("scoring valid", done, total);
+    let thresholds = fit(&model, valid, [a.alpha, a.ood_alpha], progress)?;
     let facts = thresholds.values.clone();
     let at = match &a.output {
         Some(path) => {

@@ -1,25 +1,25 @@
-//! Files that are missing, damaged, hostile; and what is saved comes back.
+//! Missing, damaged and malicious files; and what is saved can be loaded.
 
 use super::*;
 use std::fs;
 
 fn load(context: &Owned<jempp_context>, path: &Path) -> (jempp_status, Owned<jempp_model>) {
     let mut made = null_mut();
-    // SAFETY: a text that ends, and room for a pointer.
+    // SAFETY: a NUL-terminated string, and space for a pointer.
     let status = unsafe { jempp_model_load(context.0, c_path(path).as_ptr(), &raw mut made) };
     (status, Owned(made, jempp_model_free))
 }
 
 fn load_memory(context: &Owned<jempp_context>, bytes: &[u8]) -> (jempp_status, Owned<jempp_model>) {
     let mut made = null_mut();
-    // SAFETY: as many bytes as there are, and room for a pointer.
+    // SAFETY: as many bytes as there are, and space for a pointer.
     let status =
         unsafe { jempp_model_load_memory(context.0, bytes.as_ptr().cast(), bytes.len(), &raw mut made) };
     (status, Owned(made, jempp_model_free))
 }
 
 fn save(model: &Owned<jempp_model>, path: &Path) -> jempp_status {
-    // SAFETY: a text that ends.
+    // SAFETY: a NUL-terminated string.
     unsafe { jempp_model_save(model.0, c_path(path).as_ptr()) }
 }
 
@@ -39,7 +39,7 @@ fn a_model_comes_back_from_file_and_memory() {
     assert_eq!(logits(model.0), logits(from_memory.0));
     let draw = |m: &Owned<jempp_model>| {
         let mut out = vec![0f32; 5 * PIXELS];
-        // SAFETY: room for five images.
+        // SAFETY: space for five images.
         well(unsafe { jempp_sample(m.0, null(), 5, out.as_mut_ptr(), out.len()) });
         out
     };
@@ -47,11 +47,11 @@ fn a_model_comes_back_from_file_and_memory() {
     // SAFETY: zeros are a struct of size 0.
     let mut info: jempp_model_info = unsafe { core::mem::zeroed() };
     info.struct_size = size_of_val(&info) as u32;
-    // SAFETY: a struct as large as it says.
+    // SAFETY: a struct of `struct_size` bytes.
     well(unsafe { jempp_model_get_info(from_file.0, &raw mut info) });
     assert_eq!((info.height, info.width, info.channels, info.classes), (8, 8, 1, 10));
     assert!(info.parameters > 70_000);
-    // Objects do not depend on the order in which they are freed.
+    // Objects may be freed in any order.
     drop(context);
     assert_eq!(logits(model.0), logits(from_file.0));
 }
@@ -63,13 +63,13 @@ fn what_is_not_there_is_an_io_error() {
     refused(load(&context, dir.path()).0, JEMPP_ERR_IO, "there is no model here");
     refused(save(&model(), &dir.path().join("no/folder.safetensors")), JEMPP_ERR_IO, "No such file");
     let mut made = null_mut();
-    // SAFETY: a text that ends, and room for a pointer.
+    // SAFETY: a NUL-terminated string, and space for a pointer.
     let resumed = unsafe { jempp_trainer_resume(context.0, c_path(dir.path()).as_ptr(), &raw mut made) };
     refused(resumed, JEMPP_ERR_IO, "there is no checkpoint");
 }
 
-/// Each byte of the header changed, and cuts everywhere: an answer, never a crash; and never a model of other weights by a
-/// header that is damaged.
+/// Changes each byte of the header and truncates the file everywhere: the call returns and never crashes, and never
+/// returns a model with other weights for a damaged header.
 #[test]
 fn damaged_models_are_format_errors() {
     let (context, model, dir) = (context(), model(), tempfile::tempdir().unwrap());
@@ -103,7 +103,7 @@ fn damaged_models_are_format_errors() {
     refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "not a safetensors file");
 }
 
-/// An architecture that cannot be is refused before anything is made of it.
+/// An impossible architecture is refused before anything is allocated for it.
 #[test]
 fn a_hostile_architecture_is_a_format_error() {
     let context = context();
@@ -124,12 +124,12 @@ fn a_trainer_goes_on_bit_by_bit_and_past_a_damaged_checkpoint() {
     let first = trainer(&context, CONFIG);
     let path = c_path(dir.path());
     let save = |t: &Owned<jempp_trainer>| {
-        // SAFETY: a text that ends.
+        // SAFETY: a NUL-terminated string.
         well(unsafe { jempp_trainer_save(t.0, path.as_ptr()) });
     };
     let resume = || {
         let mut made = null_mut();
-        // SAFETY: a text that ends, and room for a pointer.
+        // SAFETY: a NUL-terminated string, and space for a pointer.
         let status = unsafe { jempp_trainer_resume(context.0, path.as_ptr(), &raw mut made) };
         (status, Owned(made, jempp_trainer_free))
     };
@@ -141,12 +141,12 @@ fn a_trainer_goes_on_bit_by_bit_and_past_a_damaged_checkpoint() {
     well(status);
     (0..2).for_each(|_| well(step(second.0)));
     assert_eq!(logits(snapshot(&second).0), want);
-    // The folder is a model, too.
+    // The folder can be loaded as a model, too.
     save(&second);
     let (status, model) = load(&context, dir.path());
     well(status);
     assert_eq!(logits(model.0), want);
-    // A damaged checkpoint is passed over; where all are, that is the error.
+    // A damaged checkpoint is skipped; if all are damaged, that is the error.
     let weights = |step: u32| dir.path().join(format!("ckpt/step_{step}/trainer.safetensors"));
     fs::write(weights(4), b"damaged").unwrap();
     let (status, third) = resume();
@@ -155,12 +155,12 @@ fn a_trainer_goes_on_bit_by_bit_and_past_a_damaged_checkpoint() {
     assert_eq!(logits(snapshot(&third).0), want);
     fs::write(weights(2), b"damaged").unwrap();
     refused(resume().0, JEMPP_ERR_FORMAT, "no checkpoint is whole");
-    // Weights can be taken over alone.
+    // Weights alone can be loaded into another trainer.
     let fresh = trainer(&context, CONFIG);
     well(jempp_trainer_load_model(fresh.0, model.0));
 }
 
-/// Published files of PyTorch are models, from a path and from memory.
+/// Published PyTorch checkpoints can be loaded, from a path and from memory.
 #[test]
 fn a_published_checkpoint_is_a_model() {
     let context = context();
@@ -173,7 +173,7 @@ fn a_published_checkpoint_is_a_model() {
         let x: Vec<f32> = (0..32 * 32 * 3).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
         let logits = |model: *const jempp_model| {
             let mut out = [0f32; 10];
-            // SAFETY: one image, and room for its logits.
+            // SAFETY: one image, and space for its logits.
             well(unsafe { jempp_logits(model, x.as_ptr(), 1, out.as_mut_ptr(), 10) });
             out
         };

@@ -1,4 +1,4 @@
-//! NULL, wrong lengths, wrong sizes, handles that are none.
+//! NULL, wrong lengths, wrong sizes, invalid handles.
 
 use super::*;
 use std::ffi::{c_int, c_void};
@@ -8,11 +8,10 @@ const ARGUMENT: jempp_status = JEMPP_ERR_INVALID_ARGUMENT;
 #[test]
 fn null_handles_and_pointers_are_refused_everywhere() {
     let (context, model) = (context(), model());
-    let trainer = trainer(&context, CONFIG);
     let (x, mut y, mut p) = ([0f32; PIXELS], [0f32; PIXELS], null_mut::<jempp_model>());
-    let (path, mut t) = (c("/nowhere"), null_mut::<jempp_trainer>());
+    let path = c("/nowhere");
     let (xp, yp) = (x.as_ptr(), y.as_mut_ptr());
-    // SAFETY: what is not NULL leads to as much as is said.
+    // SAFETY: pointers that are not NULL have the stated number of elements.
     unsafe {
         refused(jempp_context_create(null(), null_mut()), ARGUMENT, "out is NULL");
         refused(
@@ -42,6 +41,21 @@ fn null_handles_and_pointers_are_refused_everywhere() {
         refused(jempp_sample(model.0, null(), 1, null_mut(), PIXELS), ARGUMENT, "out is NULL");
         refused(jempp_decide(null(), xp, 1, null_mut(), 1), ARGUMENT, "the jempp_model is NULL");
         refused(jempp_decide(model.0, xp, 1, null_mut(), 1), ARGUMENT, "out is NULL");
+        jempp_context_options_init(null_mut(), 40);
+        jempp_sample_options_init(null_mut(), 72);
+    }
+    jempp_context_free(null_mut());
+    jempp_model_free(null_mut());
+    assert!(y.iter().all(|v| *v == 0.0) && p.is_null(), "a failure wrote something");
+}
+
+#[test]
+fn null_handles_and_pointers_are_refused_by_trainers() {
+    let (context, model) = (context(), model());
+    let trainer = trainer(&context, CONFIG);
+    let (path, mut p, mut t) = (c("/nowhere"), null_mut::<jempp_model>(), null_mut::<jempp_trainer>());
+    // SAFETY: pointers that are not NULL have the stated number of elements.
+    unsafe {
         let config = c(CONFIG);
         refused(
             jempp_trainer_create(null_mut(), config.as_ptr(), &raw mut t),
@@ -61,16 +75,12 @@ fn null_handles_and_pointers_are_refused_everywhere() {
         );
         refused(jempp_trainer_resume(context.0, null(), &raw mut t), ARGUMENT, "dir is NULL");
         refused(jempp_trainer_resume(context.0, path.as_ptr(), null_mut()), ARGUMENT, "out is NULL");
-        jempp_context_options_init(null_mut(), 40);
-        jempp_sample_options_init(null_mut(), 72);
     }
     refused(jempp_trainer_load_model(null_mut(), model.0), ARGUMENT, "the jempp_trainer is NULL");
     refused(jempp_trainer_load_model(trainer.0, null()), ARGUMENT, "the jempp_model is NULL");
     refused(step(null_mut()), ARGUMENT, "the jempp_trainer is NULL");
-    jempp_context_free(null_mut());
-    jempp_model_free(null_mut());
     jempp_trainer_free(null_mut());
-    assert!(y.iter().all(|v| *v == 0.0) && p.is_null() && t.is_null(), "a failure wrote something");
+    assert!(p.is_null() && t.is_null(), "a failure wrote something");
 }
 
 #[test]
@@ -82,7 +92,7 @@ fn freed_foreign_and_made_up_handles_are_known_as_such() {
     refused(logits(context.0.cast()).0, ARGUMENT, "a handle of another type");
     refused(logits(core::ptr::without_provenance(48)).0, ARGUMENT, "it was freed, or never created");
     refused(step(model.0.cast()), ARGUMENT, "a handle of another type");
-    // Freeing by the wrong function does nothing.
+    // Freeing with the wrong function does nothing.
     jempp_context_free(model.0.cast());
     jempp_model_free(trainer.0.cast());
     assert_eq!(logits(model.0), was);
@@ -91,7 +101,7 @@ fn freed_foreign_and_made_up_handles_are_known_as_such() {
     jempp_model_free(freed);
     jempp_model_free(freed);
     refused(logits(freed).0, ARGUMENT, "it was freed, or never created");
-    // A number is never given out again.
+    // A number is never used for a second handle.
     let other = super::model();
     assert_ne!(other.0, freed);
     refused(logits(freed).0, ARGUMENT, "it was freed");
@@ -103,7 +113,7 @@ fn lengths_must_be_exact() {
     let model = model();
     let (x, mut y) = (vec![0f32; 2 * PIXELS], vec![7f32; 2 * PIXELS]);
     let (xp, yp) = (x.as_ptr(), y.as_mut_ptr());
-    // SAFETY: no length is above what there is, but those that are refused before anything is read.
+    // SAFETY: no length exceeds the buffers, except those that are refused before anything is read.
     unsafe {
         for len in [0, 1, 9, 11, 20, usize::MAX] {
             refused(jempp_logits(model.0, xp, 1, yp, len), ARGUMENT, "not the 10 needed");
@@ -122,10 +132,10 @@ fn lengths_must_be_exact() {
         bad[PIXELS + 5] = f32::NAN;
         refused(jempp_logits(model.0, bad.as_ptr(), 2, yp, 20), ARGUMENT, "image 1 holds NaN at value 5");
         assert!(y.iter().all(|v| *v == 7.0));
-        // No image is a right number of images.
+        // Zero images are valid.
         well(jempp_logits(model.0, null(), 0, null_mut(), 0));
         well(jempp_sample(model.0, null(), 0, null_mut(), 0));
-        // Results may go where the images came from.
+        // Outputs may overlap inputs.
         let mut both = x.clone();
         let p = both.as_mut_ptr();
         well(jempp_input_grad(model.0, p, 2, null(), p, 2 * PIXELS));
@@ -137,7 +147,7 @@ fn lengths_must_be_exact() {
 #[test]
 fn options_say_how_large_they_are() {
     let mut made = null_mut();
-    // SAFETY: structs as large as they say, and texts that end.
+    // SAFETY: structs of `struct_size` bytes, and NUL-terminated strings.
     unsafe {
         let mut o: jempp_context_options = core::mem::zeroed();
         refused(jempp_context_create(&raw const o, &raw mut made), ARGUMENT, "struct_size is 0");
@@ -156,7 +166,7 @@ fn options_say_how_large_they_are() {
         with(&|o| o.device = c"cuda:999".as_ptr(), JEMPP_ERR_DEVICE, "cuda:999");
         with(&|o| o.precision = c"f16".as_ptr(), ARGUMENT, "use f32, tf32 or bf16");
         with(&|o| o.precision = c"bf16".as_ptr(), ARGUMENT, "is for a GPU");
-        // A newer program's struct: what it adds must not be asked for.
+        // A newer program's struct: its additional fields must be zero.
         #[repr(C)]
         struct Newer(jempp_context_options, u64);
         let mut newer = Newer(o, 7);
@@ -174,7 +184,7 @@ fn options_say_how_large_they_are() {
 }
 
 extern "C" fn stop_at_two(step: u32, steps: u32, user: *mut c_void) -> c_int {
-    // SAFETY: the test gives a number.
+    // SAFETY: the test passes a number.
     unsafe { *user.cast::<u32>() = 100 * steps + step };
     c_int::from(step < 2)
 }
@@ -185,7 +195,7 @@ fn sampling_takes_options_and_can_be_cancelled() {
     let (mut out, mut again) = (vec![0f32; 3 * PIXELS], vec![0f32; 3 * PIXELS]);
     let labels = [0i32, 1, 10];
     let mut told = 0u32;
-    // SAFETY: as much as is said, and a struct as large as it says.
+    // SAFETY: pointers have the stated number of elements, and a struct of `struct_size` bytes.
     unsafe {
         let mut o: jempp_sample_options = core::mem::zeroed();
         let go = |o: &jempp_sample_options, out: &mut Vec<f32>| {
@@ -214,17 +224,22 @@ fn sampling_takes_options_and_can_be_cancelled() {
 }
 
 #[test]
-fn a_trainer_checks_what_it_is_given() {
+fn a_trainer_checks_its_configuration() {
     let context = context();
     let mut made = null_mut();
     let create = |config: &str, made: &mut *mut jempp_trainer| {
-        // SAFETY: a text that ends, and room for a pointer.
+        // SAFETY: a NUL-terminated string, and space for a pointer.
         unsafe { jempp_trainer_create(context.0, c(config).as_ptr(), core::ptr::from_mut(made)) }
     };
     refused(create("[train]\nlearning = 1\n", &mut made), ARGUMENT, "learning");
     refused(create("not toml", &mut made), ARGUMENT, "the configuration");
     refused(create("", &mut made), ARGUMENT, "train.max_iters");
     refused(create("preset = \"digits\"\n[model]\nclasses = 3\n", &mut made), ARGUMENT, "10 classes");
+}
+
+#[test]
+fn a_trainer_checks_what_it_is_given() {
+    let context = context();
     let trainer = trainer(&context, CONFIG);
     let (x, mut y) = (vec![0f32; 4 * PIXELS], vec![0f32; 4 * PIXELS]);
     let (xp, labels, wrong) = (x.as_ptr(), [0i32, 1, 2, 3], [0i32, 1, 2, 10]);
@@ -265,7 +280,7 @@ fn a_trainer_checks_what_it_is_given() {
         refused(
             jempp_trainer_step(t, xp, 4, xp, l, 4, xp, none, 3, null_mut()),
             ARGUMENT,
-            "this trainer moves 4 chains",
+            "this trainer samples 4 chains",
         );
         refused(
             jempp_trainer_step(t, xp, 4, xp, l, 4, null(), none, 0, &raw mut m),
@@ -276,10 +291,14 @@ fn a_trainer_checks_what_it_is_given() {
         well(jempp_trainer_step(t, xp, 4, xp, l, 4, null(), y.as_mut_ptr(), 4, &raw mut m));
     }
     assert!(m.step == 1 && m.loss.is_finite() && y.iter().any(|v| *v != 0.0));
-    // Another architecture.
+}
+
+#[test]
+fn a_trainer_refuses_models_of_another_architecture() {
+    let context = context();
     let wide =
         "preset = \"jempp\"\n[model]\ndepth = 10\nwiden_factor = 1\n[train]\nmax_iters = 9\nbatch_size = 4\n";
-    let other = super::trainer(&context, wide);
+    let other = trainer(&context, wide);
     refused(jempp_trainer_load_model(other.0, model().0), ARGUMENT, "another architecture");
     refused(step(other.0), ARGUMENT, "x_data holds");
 }
@@ -299,13 +318,13 @@ fn a_model_without_thresholds_does_not_decide() {
     refused(decide(&mut out), JEMPP_ERR_FORMAT, "carries no thresholds");
 }
 
-/// The decisions of a model with thresholds are the library's, whatever longer struct a newer host has.
+/// Decisions of a model with thresholds are those of the Rust library, even if a newer host has a longer struct.
 #[test]
 fn a_model_with_thresholds_decides() {
     let dir = tempfile::tempdir().unwrap();
     let (plain, path) = (dir.path().join("plain.safetensors"), dir.path().join("model.safetensors"));
     let made = model();
-    // SAFETY: a path that ends in a zero.
+    // SAFETY: a NUL-terminated path.
     well(unsafe { jempp_model_save(made.0, c_path(&plain).as_ptr()) });
     let device = jempp::Device::cpu(1);
     let mut own = jempp::Model::load(&device, &plain).unwrap();
@@ -322,13 +341,13 @@ fn a_model_with_thresholds_decides() {
     struct Newer(jempp_decision, u64);
     let context = context();
     let mut model = null_mut();
-    // SAFETY: a path that ends in a zero, and room for a pointer.
+    // SAFETY: a NUL-terminated path, and space for a pointer.
     well(unsafe { jempp_model_load(context.0, c_path(&path).as_ptr(), &raw mut model) });
     let model = Owned(model, jempp_model_free);
     // SAFETY: zeros are decisions of size 0.
     let mut out: [Newer; 3] = unsafe { core::mem::zeroed() };
     out.iter_mut().for_each(|d| (d.0.struct_size, d.1) = (size_of::<Newer>() as u32, 7));
-    // SAFETY: three images and decisions, each as long as it says.
+    // SAFETY: three images and decisions, each of `struct_size` bytes.
     well(unsafe { jempp_decide(model.0, images.as_ptr(), 3, out.as_mut_ptr().cast(), 3) });
     for (got, want) in out.iter().zip(&want) {
         assert_eq!((got.0.label, got.0.probability), (want.label, want.probability));

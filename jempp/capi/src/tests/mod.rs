@@ -1,4 +1,4 @@
-//! Every function, used wrongly: the right status, a message that helps, and nothing else happens.
+//! Misuse of every function: the right status, a helpful message, and no other effect.
 
 mod files;
 mod misuse;
@@ -11,7 +11,7 @@ use std::ptr::{null, null_mut};
 
 const PIXELS: usize = 64;
 
-/// Frees what it holds.
+/// A handle that is freed when dropped.
 struct Owned<T>(*mut T, extern "C" fn(*mut T));
 
 impl<T> Drop for Owned<T> {
@@ -29,11 +29,11 @@ fn c_path(path: &Path) -> CString {
 }
 
 fn last_error() -> String {
-    // SAFETY: never NULL, and ends in a zero.
+    // SAFETY: never NULL, and NUL-terminated.
     unsafe { CStr::from_ptr(jempp_last_error()) }.to_str().unwrap().to_owned()
 }
 
-/// The status must be this one, and its message hold that.
+/// Asserts that a call returned this status, with a message that contains this text.
 #[track_caller]
 fn refused(got: jempp_status, status: jempp_status, message: &str) {
     assert_eq!((got, last_error().contains(message)), (status, true), "{}, not {message}", last_error());
@@ -46,7 +46,7 @@ fn well(got: jempp_status) {
 
 fn context() -> Owned<jempp_context> {
     let mut made = null_mut();
-    // SAFETY: NULL options, and room for a pointer.
+    // SAFETY: NULL options, and space for a pointer.
     well(unsafe { jempp_context_create(null(), &raw mut made) });
     Owned(made, jempp_context_free)
 }
@@ -56,14 +56,14 @@ const CONFIG: &str = "preset = \"digits\"\n[train]\nbatch_size = 4\n[sampler]\no
 
 fn trainer(context: &Owned<jempp_context>, config: &str) -> Owned<jempp_trainer> {
     let mut made = null_mut();
-    // SAFETY: a text that ends, and room for a pointer.
+    // SAFETY: a NUL-terminated string, and space for a pointer.
     well(unsafe { jempp_trainer_create(context.0, c(config).as_ptr(), &raw mut made) });
     Owned(made, jempp_trainer_free)
 }
 
 fn snapshot(trainer: &Owned<jempp_trainer>) -> Owned<jempp_model> {
     let mut made = null_mut();
-    // SAFETY: room for a pointer.
+    // SAFETY: space for a pointer.
     well(unsafe { jempp_trainer_model(trainer.0, &raw mut made) });
     Owned(made, jempp_model_free)
 }
@@ -73,7 +73,7 @@ fn model() -> Owned<jempp_model> {
     snapshot(&trainer(&context(), CONFIG))
 }
 
-/// A step on four grey images.
+/// Runs a step on four grey images.
 fn step(trainer: *mut jempp_trainer) -> jempp_status {
     let (x, y) = ([0.25f32; 4 * PIXELS], [0i32, 1, 2, 3]);
     // SAFETY: four images and labels; no chains, no metrics.
@@ -96,7 +96,7 @@ fn step(trainer: *mut jempp_trainer) -> jempp_status {
 /// The logits of one grey image.
 fn logits(model: *const jempp_model) -> (jempp_status, [f32; 10]) {
     let (x, mut out) = ([0.5f32; PIXELS], [0f32; 10]);
-    // SAFETY: one image and room for its logits.
+    // SAFETY: one image and space for its logits.
     let status = unsafe { jempp_logits(model, x.as_ptr(), 1, out.as_mut_ptr(), 10) };
     (status, out)
 }
@@ -106,7 +106,7 @@ fn every_status_has_its_name() {
     for (status, name) in
         [(JEMPP_OK, "JEMPP_OK"), (JEMPP_ERR_INTERNAL, "JEMPP_ERR_INTERNAL"), (99, "unknown status")]
     {
-        // SAFETY: never NULL, and ends in a zero.
+        // SAFETY: never NULL, and NUL-terminated.
         assert_eq!(unsafe { CStr::from_ptr(jempp_status_string(status)) }.to_str().unwrap(), name);
     }
     // SAFETY: as above.
@@ -117,7 +117,7 @@ fn every_status_has_its_name() {
 #[test]
 fn devices_are_counted_and_described() {
     let mut count = 0;
-    // SAFETY: room for a number; structs of the size that they say.
+    // SAFETY: space for a number; structs of `struct_size` bytes.
     unsafe {
         well(jempp_device_count(&raw mut count));
         assert!(count >= 1);
@@ -137,11 +137,11 @@ fn devices_are_counted_and_described() {
     }
 }
 
-/// What the host's function heard.
+/// The messages that the log callback received.
 static HEARD: std::sync::Mutex<Vec<(i32, String)>> = std::sync::Mutex::new(Vec::new());
 
 extern "C" fn hear(level: i32, message: *const c_char, _user: *mut core::ffi::c_void) {
-    // SAFETY: a message ends in a zero.
+    // SAFETY: a message is NUL-terminated.
     let message = unsafe { CStr::from_ptr(message) }.to_str().unwrap().to_owned();
     HEARD.lock().unwrap().push((level, message));
 }

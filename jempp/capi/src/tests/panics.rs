@@ -1,11 +1,12 @@
-//! A panic becomes a status, its text a message, and the handles of the call answer nothing more; a busy trainer says so.
+//! A panic becomes JEMPP_ERR_INTERNAL with its message, and the handles of the call become unusable; a busy trainer
+//! returns BUSY.
 
 use super::*;
 use crate::call::INJECT;
 use crate::handles::find;
 use crate::trainer::while_changing;
 
-/// Where a panic must come back as an error of the library.
+/// Asserts that a call that panics returns JEMPP_ERR_INTERNAL.
 #[track_caller]
 fn hit(call: impl FnOnce() -> jempp_status) {
     INJECT.set(true);
@@ -25,16 +26,16 @@ fn a_panic_poisons_the_handles_of_its_call() {
     well(logits(intact.0).0);
     hit(|| step(trainer.0));
     refused(step(trainer.0), JEMPP_ERR_INTERNAL, "free it");
-    // The first handle of the call only: the panic came before the second was looked up.
+    // Only the first handle of the call: the panic came before the second was looked up.
     let fresh = super::trainer(&other, CONFIG);
     hit(|| jempp_trainer_load_model(fresh.0, intact.0));
     well(logits(intact.0).0);
     let mut made = null_mut();
-    // SAFETY: a text that ends, and room for a pointer.
+    // SAFETY: a NUL-terminated string, and space for a pointer.
     let mut create = || unsafe { jempp_trainer_create(context.0, c(CONFIG).as_ptr(), &raw mut made) };
     hit(&mut create);
     refused(create(), JEMPP_ERR_INTERNAL, "jempp_context in an unknown state");
-    // Freeing is still right; another context never was touched.
+    // Freeing still works; another context is not affected.
     drop((context, model, trainer));
     drop(super::trainer(&other, CONFIG));
 }
@@ -57,7 +58,7 @@ fn a_context_and_a_trainer_are_for_one_at_a_time() {
     let found = find::<jempp_context>(context.0).unwrap();
     let guard = found.body.acquire().unwrap();
     let mut made = null_mut();
-    // SAFETY: a text that ends, and room for a pointer.
+    // SAFETY: a NUL-terminated string, and space for a pointer.
     let mut create = || unsafe { jempp_trainer_create(context.0, c(CONFIG).as_ptr(), &raw mut made) };
     refused(create(), JEMPP_ERR_BUSY, "another thread is using this context");
     drop(guard);
@@ -69,7 +70,7 @@ fn a_context_and_a_trainer_are_for_one_at_a_time() {
         refused(step(trainer.0), JEMPP_ERR_BUSY, "another thread is using this trainer");
         refused(jempp_trainer_load_model(trainer.0, model.0), JEMPP_ERR_BUSY, "using this trainer");
         let mut made = null_mut();
-        // SAFETY: room for a pointer; a text that ends.
+        // SAFETY: space for a pointer; a NUL-terminated string.
         unsafe {
             refused(jempp_trainer_model(trainer.0, &raw mut made), JEMPP_ERR_BUSY, "using this trainer");
             let saved = jempp_trainer_save(trainer.0, c_path(dir.path()).as_ptr());

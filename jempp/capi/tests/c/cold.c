@@ -1,4 +1,4 @@
-/* The shortest program that classifies: start to answer is what its run takes. Prints the milliseconds of its parts.
+/* A minimal program that classifies one image, for measuring start-up time. Prints the milliseconds of its parts.
  *
  *   cold MODEL */
 #define _POSIX_C_SOURCE 199309L

@@ -1,4 +1,4 @@
-/* The layout that programs are compiled against: sizes and offsets on 64-bit machines, in C and in C++. */
+/* Asserts the ABI: sizes and offsets of the structs on 64-bit machines, in C and in C++. */
 #include <jempp.h>
 
 #define SAME(name, a, b) typedef char name[(a) == (b) ? 1 : -1]

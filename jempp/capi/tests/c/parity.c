@@ -1,10 +1,10 @@
-/* Takes one training step on inputs from a file, and writes what came of it to another.
+/* Runs one training step on inputs from a file and writes the results to another.
  *
  *   parity CONFIG.toml MODEL INPUT OUTPUT SAVED
  *
  * INPUT: int32 n, pixels; then n images for log p(x), n labelled images, n chain starts (float32), n labels (int32).
- * OUTPUT: n images where the chains ended, then loss, f(data), f(chains), cross-entropy, learning rate (float32). The model
- * after the step goes to the file SAVED. */
+ * OUTPUT: the n final images of chains, then loss, f(data), f(chains), cross-entropy, learning rate (float32). The model
+ * after the step is saved to the file SAVED. */
 #include <jempp.h>
 #include <stdio.h>
 #include <stdlib.h>

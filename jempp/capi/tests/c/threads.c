@@ -1,6 +1,6 @@
-/* Threads on one model give the bits of one thread; threads on one trainer get JEMPP_ERR_BUSY or an answer.
+/* Concurrent calls on one model give the same bits as one thread; on one trainer they return JEMPP_ERR_BUSY or succeed.
  *
- *   threads MODEL THREADS CALLS POOL     (CALLS a thread; POOL threads of the context; the digits' model) */
+ *   threads MODEL THREADS CALLS POOL     (CALLS per thread; POOL threads of the context; a model of the digits) */
 #include <jempp.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ static const int32_t labels[LARGEST] = {3, 1, 4, 1, 5, 9, 2, 6, 5};
 static float want[KINDS][SIZES][LARGEST * PIXELS];
 static int calls;
 
-/* Call number k into `out`; the number of values. */
+/* Makes call number k, which writes to `out`; returns the number of values. */
 static size_t ask(int kind, int size, float *out)
 {
     size_t n = SIZE[size];
@@ -56,14 +56,14 @@ static void *work(void *thread)
     float out[LARGEST * PIXELS];
     size_t t = *(size_t *)thread;
     for (int i = 0; i < calls; i++) {
-        /* Samples take the longest; one call in fifty is one. */
+        /* Sampling takes longest; one call in fifty samples. */
         int kind = i % 50 == 49 ? 4 : (int)((i + t) % 4), size = (int)((i / 4 + t) % SIZES);
         size_t len = ask(kind, size, out);
         if (memcmp(out, want[kind][size], len * sizeof *out)) {
             fprintf(stderr, "thread %u, call %d: other bits\n", (unsigned)t, i);
             exit(1);
         }
-        /* A failure of this thread leaves its message here and nowhere else. */
+        /* The error message of a call is visible only on the thread that made it. */
         if (i % 16 == 0 && (jempp_logits(model, images, 1, out, 3) != JEMPP_ERR_INVALID_ARGUMENT
                             || !strstr(jempp_last_error(), "room for 3")))
             exit(1);
@@ -91,7 +91,7 @@ static void *step(void *thread)
     return NULL;
 }
 
-/* Steps in two threads: all end well, as one, or BUSY. */
+/* Steps on two threads: each succeeds or returns BUSY. */
 static int busy(jempp_context *context)
 {
     pthread_t thread[2];

@@ -1,4 +1,4 @@
-//! What the tests of the C interface share: the library as it would be installed, compilers, a model on disk.
+//! Shared by the tests of the C interface: the library laid out as installed, compilers, a model on disk.
 #![allow(dead_code)]
 
 use jempp::{Config, Device, Trainer};
@@ -12,7 +12,8 @@ pub fn here() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A program, or `None` after saying that the test is skipped without it. `CC` and `CXX` name other compilers.
+/// The path of a program, or `None` after saying that the test is skipped without it. `CC` and `CXX` select other
+/// compilers.
 pub fn tool(name: &str) -> Option<String> {
     let variable = match name {
         "cc" => "CC",
@@ -28,7 +29,7 @@ pub fn tool(name: &str) -> Option<String> {
     None
 }
 
-/// Runs a command that must succeed; its standard output.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn run(command: &mut Command) -> String {
     let out = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
@@ -36,7 +37,7 @@ pub fn run(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// The languages that the header is for.
+/// The languages that can include the header.
 #[derive(Clone, Copy)]
 pub enum Language {
     C,
@@ -44,7 +45,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The compiler with all warnings as errors.
+    /// The compiler, with all warnings as errors.
     pub fn strict(self) -> Option<Command> {
         let (name, standard) = match self {
             Self::C => ("cc", "-std=c99"),
@@ -57,13 +58,13 @@ impl Language {
     }
 }
 
-/// The library's files in a folder of their own, by the names that an installation has.
+/// A folder with the library's files under the names of an installation.
 pub struct Installed(tempfile::TempDir);
 
-/// Lays the library out as an installation does.
+/// Lays out the library like an installation.
 pub fn installed() -> Installed {
     let dir = tempfile::tempdir().unwrap();
-    // The test runs from target/PROFILE/deps; cargo has built the library there.
+    // The test runs in target/PROFILE/deps, where cargo has built the library.
     let built = std::env::current_exe().unwrap().parent().unwrap().join("libjempp_capi.so");
     assert!(built.is_file(), "{} is not there", built.display());
     std::os::unix::fs::symlink(&built, dir.path().join("libjempp.so.1")).unwrap();
@@ -94,7 +95,7 @@ impl Installed {
     }
 }
 
-/// A folder with `digits.csv` and a small model of the digits, `model/`, after two steps of training.
+/// A folder with `digits.csv` and `model/`, a small model of the digits after two training steps.
 pub fn digits() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (set, split) = jempp_data::digits::load().unwrap();

@@ -1,7 +1,7 @@
-//! Projected gradient descent (Madry et al., ICLR 2018) on images whose labels are to be lost.
+//! Untargeted projected gradient descent (PGD; Madry et al., ICLR 2018).
 //!
-//! Invariants: a perturbation is in the ball and the box at every iterate; what is drawn for an image depends on
-//! (seed, image, restart) only, so that its outcome does not depend on the images beside it.
+//! Invariants: every iterate is within the ball and the box [−1, 1]; random starts depend only on (seed, image, restart), so
+//! that the outcome for an image does not depend on the other images of the batch.
 
 use engine::rng::Philox;
 use jempp::Result;
@@ -10,28 +10,23 @@ use jempp::metrics::argmax;
 use jempp::model::{Loss, Model};
 use jempp::streams;
 
-/// What is attacked.
+/// A classifier under attack.
 pub trait Victim {
-    /// Number of classes.
-    fn classes(&self) -> usize;
-    /// Values of an image.
+    /// Number of values of an image, H·W·C.
     fn pixels(&self) -> usize;
-    /// Logits, n×classes.
+    /// Logits, n×classes, of n images.
     ///
     /// # Errors
-    /// If the images do not fit.
+    /// If the images do not fit the classifier.
     fn logits(&self, images: &[f32]) -> Result<Vec<f32>>;
-    /// Logits, and the gradient of each image's loss by the image.
+    /// Logits, n×classes, and the gradient of each image's loss with respect to that image, n×H×W×C.
     ///
     /// # Errors
-    /// If images or labels do not fit.
+    /// If images or labels do not fit the classifier.
     fn loss_grad(&self, images: &[f32], labels: &[i32], loss: Loss) -> Result<(Vec<f32>, Vec<f32>)>;
 }
 
 impl Victim for Model {
-    fn classes(&self) -> usize {
-        self.network().config.classes
-    }
     fn pixels(&self) -> usize {
         self.network().pixels()
     }
@@ -43,105 +38,105 @@ impl Victim for Model {
     }
 }
 
-/// An attack. Lengths are in pixel units, of pixels in [0, 1].
+/// Settings of PGD. ε and the step size are in units of pixels in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pgd {
-    /// The ball.
+    /// Norm of the perturbation.
     pub norm: Norm,
-    /// Its radius.
+    /// Radius of the ball.
     pub epsilon: f64,
     /// Steps of each restart.
     pub steps: u32,
-    /// Length of a step.
+    /// Step size.
     pub step_size: f64,
-    /// What is raised.
+    /// Loss that is maximised.
     pub loss: Loss,
-    /// Starts; at least one.
+    /// Number of restarts, at least 1 and at most [`MAX_RESTARTS`].
     pub restarts: u32,
-    /// Whether they are drawn from the ball; else the first is the image.
+    /// Whether all starts are drawn from the ball; otherwise the first one is the image itself.
     pub random_start: bool,
-    /// Whether an image whose label is lost is left alone; else its loss is raised to the end, as attacks that are to
-    /// transfer want it.
+    /// Whether an image is left alone as soon as it is misclassified. Otherwise its loss is maximised for all steps, which
+    /// makes adversarial examples transfer better.
     pub stop_early: bool,
-    /// Seed of the starts.
+    /// Seed of the random starts.
     pub seed: u64,
 }
 
-/// Images to attack, n×H×W×C in [−1, 1].
+/// Images to attack, with their labels.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets<'a> {
-    /// The images.
+pub struct LabelledBatch<'a> {
+    /// n×H×W×C in [−1, 1].
     pub images: &'a [f32],
-    /// Their labels.
+    /// n labels.
     pub labels: &'a [i32],
-    /// Their numbers, which name their randomness; below 2²⁴.
+    /// n indices below 2²⁴ that select the images' random numbers.
     pub numbers: &'a [u32],
 }
 
-/// What became of the images.
+/// PgdOutcome of an attack.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// Whether the label was lost.
-    pub broken: Vec<bool>,
-    /// The best adversary of each: one that lost the label, if any did, else the one of the largest loss.
+pub struct PgdOutcome {
+    /// n: whether an iterate of the image was misclassified.
+    pub misclassified: Vec<bool>,
+    /// n×H×W×C: for each image the iterate with the largest loss, among misclassified ones if there are any.
     pub images: Vec<f32>,
 }
 
-/// First step of the random stream of restarts; each has 2²⁴ images.
+/// First step of the random stream for restarts; each restart has a block of 2²⁴ images.
 const RESTART: u32 = 16 << 24;
-/// Restarts that have steps of the random stream.
-pub const MOST_RESTARTS: u32 = 200;
+/// Largest number of restarts: the blocks that the random stream has for them.
+pub const MAX_RESTARTS: u32 = 200;
 
-/// The best adversaries so far.
-struct Best {
-    outcome: Outcome,
+/// The best adversarial examples so far, and their losses.
+struct BestSoFar {
+    outcome: PgdOutcome,
     loss: Vec<f64>,
 }
 
-impl Best {
-    /// Takes in the iterates of the active images; says which keep their label.
-    fn see(
+impl BestSoFar {
+    /// Updates the best examples with iterates `x` of the images `active`. Returns which iterates are classified correctly.
+    fn update(
         &mut self,
         active: &[usize],
         x: &[f32],
         logits: &[f32],
-        t: &Targets<'_>,
+        t: &LabelledBatch<'_>,
         attack: &Pgd,
     ) -> Vec<bool> {
         let (px, classes) = (x.len() / active.len(), logits.len() / active.len());
-        let mut kept = Vec::with_capacity(active.len());
+        let mut correct = Vec::with_capacity(active.len());
         for (k, (i, row)) in active.iter().zip(logits.chunks_exact(classes)).enumerate() {
             let label = t.labels[*i] as usize;
-            let (lost, loss) = (argmax(row) != label, attack.loss.value(row, label));
-            let better = match (lost, self.outcome.broken[*i]) {
+            let (wrong, loss) = (argmax(row) != label, attack.loss.value(row, label));
+            let better = match (wrong, self.outcome.misclassified[*i]) {
                 (a, b) if a != b => a,
                 _ => loss > self.loss[*i],
             };
             if better {
                 self.loss[*i] = loss;
-                self.outcome.broken[*i] |= lost;
+                self.outcome.misclassified[*i] |= wrong;
                 self.outcome.images[i * px..(i + 1) * px].copy_from_slice(&x[k * px..(k + 1) * px]);
             }
-            kept.push(!lost);
+            correct.push(!wrong);
         }
-        kept
+        correct
     }
 }
 
 impl Pgd {
-    /// Attacks all images; `tick` hears of each gradient taken and says whether to go on.
+    /// Attacks all images. `tick` is called before every gradient; an error of it ends the attack.
     ///
     /// # Errors
     /// Those of the victim and of `tick`.
     pub fn run(
         &self,
         victim: &dyn Victim,
-        t: &Targets<'_>,
+        t: &LabelledBatch<'_>,
         tick: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Outcome> {
+    ) -> Result<PgdOutcome> {
         let n = t.labels.len();
-        let outcome = Outcome { broken: vec![false; n], images: t.images.to_vec() };
-        let mut best = Best { outcome, loss: vec![f64::NEG_INFINITY; n] };
+        let outcome = PgdOutcome { misclassified: vec![false; n], images: t.images.to_vec() };
+        let mut best = BestSoFar { outcome, loss: vec![f64::NEG_INFINITY; n] };
         for restart in 0..self.restarts {
             self.restart(victim, t, restart, &mut best, tick)?;
         }
@@ -151,16 +146,16 @@ impl Pgd {
     fn restart(
         &self,
         victim: &dyn Victim,
-        t: &Targets<'_>,
+        t: &LabelledBatch<'_>,
         restart: u32,
-        best: &mut Best,
+        best: &mut BestSoFar,
         tick: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let px = victim.pixels();
         let image = |i: usize| &t.images[i * px..(i + 1) * px];
-        let broken = &best.outcome.broken;
-        let mut active: Vec<usize> =
-            (0..t.labels.len()).filter(|i| !(self.stop_early && broken[*i])).collect();
+        let done = |i: usize| self.stop_early && best.outcome.misclassified[i];
+        let mut active: Vec<usize> = (0..t.labels.len()).filter(|i| !done(*i)).collect();
+        // Pixels in [−1, 1] are twice as far apart as in [0, 1].
         let (epsilon, length) = (2.0 * self.epsilon, 2.0 * self.step_size);
         let mut x: Vec<f32> = Vec::with_capacity(active.len() * px);
         for i in &active {
@@ -179,11 +174,11 @@ impl Pgd {
             tick()?;
             let labels: Vec<i32> = active.iter().map(|i| t.labels[*i]).collect();
             let (logits, mut g) = victim.loss_grad(&x, &labels, self.loss)?;
-            let kept = best.see(&active, &x, &logits, t, self);
+            let correct = best.update(&active, &x, &logits, t, self);
             if self.stop_early {
-                retain(&mut active, &kept, 1);
-                retain(&mut x, &kept, px);
-                retain(&mut g, &kept, px);
+                retain(&mut active, &correct, 1);
+                retain(&mut x, &correct, px);
+                retain(&mut g, &correct, px);
             }
             for ((x, g), i) in x.chunks_exact_mut(px).zip(g.chunks_exact(px)).zip(&active) {
                 self.norm.step(x, g, length);
@@ -192,13 +187,13 @@ impl Pgd {
         }
         if !active.is_empty() {
             tick()?;
-            best.see(&active, &x, &victim.logits(&x)?, t, self);
+            best.update(&active, &x, &victim.logits(&x)?, t, self);
         }
         Ok(())
     }
 }
 
-/// Keeps the rows of `width` values that are to be kept.
+/// Keeps those rows, of `width` values each, for which `keep` is true.
 fn retain<T: Copy>(values: &mut Vec<T>, keep: &[bool], width: usize) {
     let mut to = 0;
     for (from, _) in keep.iter().enumerate().filter(|(_, k)| **k) {
@@ -221,9 +216,6 @@ mod tests {
     }
 
     impl Victim for Linear {
-        fn classes(&self) -> usize {
-            self.b.len()
-        }
         fn pixels(&self) -> usize {
             self.w[0].len()
         }
@@ -235,8 +227,8 @@ mod tests {
         fn loss_grad(&self, images: &[f32], labels: &[i32], loss: Loss) -> Result<(Vec<f32>, Vec<f32>)> {
             let logits = self.logits(images)?;
             let mut g = Vec::new();
-            for (row, l) in logits.chunks_exact(self.classes()).zip(labels) {
-                let mut u = vec![0.0; self.classes()];
+            for (row, l) in logits.chunks_exact(self.b.len()).zip(labels) {
+                let mut u = vec![0.0; self.b.len()];
                 loss.gradient(row, *l as usize, &mut u);
                 g.extend(
                     (0..self.pixels()).map(|j| u.iter().zip(&self.w).map(|(u, w)| u * w[j]).sum::<f32>()),
@@ -260,16 +252,16 @@ mod tests {
         Pgd { norm, epsilon, steps, step_size, loss, restarts, random_start, stop_early, seed }
     }
 
-    /// Between two classes the loss rises with ⟨w_other − w_label, x⟩, which is largest at ε·sign or ε·direction.
+    /// Between two classes the loss rises with ⟨w_other − w_label, x⟩, which is maximal at ε·sign (L∞) or ε·direction (L2).
     #[test]
-    fn the_optimum_of_a_linear_model_is_found() {
+    fn pgd_finds_the_optimum_of_a_linear_model() {
         let (model, x) = linear(4, 20);
         for (norm, label) in [(Norm::Linf, 0), (Norm::Linf, 1), (Norm::L2, 0), (Norm::L2, 1)] {
             let d: Vec<f32> = (0..20).map(|j| (model.w[1 - label][j] - model.w[label][j]) * 1.0).collect();
             let size = d.iter().map(|d| d * d).sum::<f32>().sqrt();
             for loss in [Loss::CrossEntropy, Loss::Margin] {
-                // In model units ε is twice as long, and the images lie far from the box's faces.
-                let t = Targets { images: &x, labels: &[label as i32], numbers: &[7] };
+                // In units of pixels in [−1, 1] ε is twice as large, and the images are far from the faces of the box.
+                let t = LabelledBatch { images: &x, labels: &[label as i32], numbers: &[7] };
                 let got = attack(norm, 0.1, loss).run(&model, &t, &mut || Ok(())).unwrap().images;
                 for j in 0..20 {
                     let step = if norm == Norm::Linf { 0.2 * d[j].signum() } else { 0.2 * d[j] / size };
@@ -284,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_kept_and_neighbours_do_not_matter() {
+    fn the_best_is_kept_whatever_else_is_in_the_batch() {
         let (model, x) = linear(5, 12);
         let (_, y) = linear(6, 12);
         let both = [x.clone(), y.clone()].concat();
         let run = |a: &Pgd, images: &[f32], labels: &[i32], numbers: &[u32]| {
             let mut calls = 0;
-            let t = Targets { images, labels, numbers };
+            let t = LabelledBatch { images, labels, numbers };
             let o = a
                 .run(&model, &t, &mut || {
                     calls += 1;
@@ -305,33 +297,36 @@ mod tests {
                 let (o, _) = run(&a, &both, &[0, 1], &[11, 12]);
                 for (i, (alone, label)) in [(&x, 0), (&y, 1)].into_iter().enumerate() {
                     let (single, calls) = run(&a, alone, &[label], &[11 + i as u32]);
-                    assert_eq!(single.broken[0], o.broken[i]);
+                    assert_eq!(single.misclassified[0], o.misclassified[i]);
                     assert_eq!(single.images, o.images[i * 12..(i + 1) * 12]);
                     assert!(stop_early || calls == 3 * 61);
-                    let lost = argmax(&model.logits(&single.images).unwrap()) != label as usize;
-                    assert_eq!(lost, single.broken[0], "the image that is kept is the one that counts");
+                    let wrong = argmax(&model.logits(&single.images).unwrap()) != label as usize;
+                    assert_eq!(
+                        wrong, single.misclassified[0],
+                        "the image returned must be the misclassified one"
+                    );
                 }
             }
         }
-        // Without room the label stays, and the image too.
+        // With ε = 0 neither the image nor its class changes.
         let (o, _) = run(
             &attack(Norm::Linf, 0.0, Loss::Margin),
             &x,
             &[argmax(&model.logits(&x).unwrap()) as i32],
             &[0],
         );
-        assert_eq!((o.broken[0], o.images), (false, x));
+        assert_eq!((o.misclassified[0], o.images), (false, x));
     }
 
     proptest! {
         #[test]
-        fn adversaries_lie_in_ball_and_box(
+        fn iterates_lie_in_ball_and_box(
             seed in 0u64..1000, epsilon in 1e-3f64..1.0, size in 1e-3f64..1.0, l2 in proptest::bool::ANY,
         ) {
             let (model, x) = linear(seed, 9);
             let norm = if l2 { Norm::L2 } else { Norm::Linf };
             let a = Pgd { step_size: size, steps: 5, restarts: 2, ..attack(norm, epsilon, Loss::Margin) };
-            let t = Targets { images: &x, labels: &[1], numbers: &[3] };
+            let t = LabelledBatch { images: &x, labels: &[1], numbers: &[3] };
             let got = a.run(&model, &t, &mut || Ok(())).unwrap().images;
             prop_assert!(norm.distance(&got, &x) <= 2.0 * epsilon);
             prop_assert!(got.iter().all(|v| (-1.0..=1.0).contains(v)));

@@ -15,7 +15,7 @@ const DEPTH: usize = 256;
 /// Columns of the eigenvector matrix that are rotated together, so that this part of it stays in the L2 cache.
 const STRIP: usize = 32;
 /// QL iterations for one eigenvalue; two suffice on average.
-const MOST_ITERATIONS: usize = 64;
+const MAX_ITERATIONS: usize = 64;
 
 /// Adds AᵀB to the m×n matrix `c`; `a` is k×m and `b` is k×n. With `lower`, which needs m = n, only the lower triangle is
 /// valid afterwards.
@@ -202,8 +202,10 @@ impl Tridiagonal {
                     break;
                 }
                 iterations += 1;
-                if iterations > MOST_ITERATIONS {
-                    return Err(Error::Internal("the eigenvalues of a matrix do not converge".into()));
+                if iterations > MAX_ITERATIONS {
+                    return Err(Error::Internal(
+                        "the eigenvalues of a covariance matrix do not converge".into(),
+                    ));
                 }
                 iterate(d, e, first, last, &mut each);
             }

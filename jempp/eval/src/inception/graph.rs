@@ -1,9 +1,10 @@
-//! The network, recorded: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2016), in the two forms
-//! that PyTorch's users have.
+//! The InceptionV3 network as a program of the engine: Szegedy et al., "Rethinking the Inception Architecture for Computer
+//! Vision" (2016), in the two variants that are in use with PyTorch.
 //!
-//! Invariant: layers are named, and their tensors found, as in PyTorch's state dicts.
+//! Invariant: layers and tensors have the names of PyTorch's state dicts.
 
-use super::{FEATURES, Variant, weights};
+use super::variant::{FEATURES, Variant};
+use super::weights;
 use engine::ops::avg_pool2d::{AvgPool2d, Pool};
 use engine::ops::concat::{Concat, Frame};
 use engine::ops::conv2d::{Conv2d, Geometry};
@@ -16,33 +17,34 @@ use jempp::Result;
 use jempp_formats::container::Container;
 use std::collections::BTreeSet;
 
-/// Filters of 1×7 and 7×1, and of 1×3 and 3×1.
+/// Filter sizes, rows × columns.
 const ROW7: [usize; 2] = [1, 7];
 const COLUMN7: [usize; 2] = [7, 1];
 const ROW3: [usize; 2] = [1, 3];
 const COLUMN3: [usize; 2] = [3, 1];
 
-/// A network that is being recorded.
-pub struct Graph<'a> {
+/// Records the network to a tape, with its weights in `state`.
+pub(super) struct Graph<'a> {
     tape: &'a mut Tape,
     dict: &'a Container,
     state: &'a mut State,
     variant: Variant,
+    /// Names of the layers recorded so far.
     used: BTreeSet<String>,
 }
 
 impl<'a> Graph<'a> {
-    /// Nothing yet.
+    /// Records nothing yet.
     pub fn new(tape: &'a mut Tape, dict: &'a Container, state: &'a mut State, variant: Variant) -> Self {
         Self { tape, dict, state, variant, used: BTreeSet::new() }
     }
 
-    /// Names of the layers recorded.
+    /// Names of the layers recorded so far.
     pub fn used(&self) -> &BTreeSet<String> {
         &self.used
     }
 
-    /// Features and logits of images N×H×W×3 in [−1, 1].
+    /// Records the whole network on images N×H×W×3 in [−1, 1]. Returns features N×2048 and logits N×classes.
     pub fn record(&mut self, x: Var) -> Result<[Var; 2]> {
         let x = self.layer(x, "Conv2d_1a_3x3", 32, [3, 3], 2, 0)?;
         let x = self.layer(x, "Conv2d_2a_3x3", 32, [3, 3], 1, 0)?;
@@ -52,21 +54,21 @@ impl<'a> Graph<'a> {
         let x = self.layer(x, "Conv2d_4a_3x3", 192, [3, 3], 1, 0)?;
         let mut x = self.max_pool(x, 2, 0)?;
         for (name, pooled) in [("Mixed_5b", 32), ("Mixed_5c", 64), ("Mixed_5d", 64)] {
-            x = self.a(x, name, pooled)?;
+            x = self.block_a(x, name, pooled)?;
         }
-        x = self.b(x, "Mixed_6a")?;
+        x = self.block_b(x, "Mixed_6a")?;
         for (name, width) in [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)] {
-            x = self.c(x, name, width)?;
+            x = self.block_c(x, name, width)?;
         }
-        x = self.d(x, "Mixed_7a")?;
-        x = self.e(x, "Mixed_7b", false)?;
-        x = self.e(x, "Mixed_7c", self.variant == Variant::Fid)?;
+        x = self.block_d(x, "Mixed_7a")?;
+        x = self.block_e(x, "Mixed_7b", false)?;
+        x = self.block_e(x, "Mixed_7c", self.variant == Variant::Fid)?;
         let features = self.tape.one(GlobalAvgPool, &[x])?;
-        Ok([features, self.classes(features)?])
+        Ok([features, self.logits(features)?])
     }
 
-    /// The last layer; the Inception score was first computed without its bias, on FID's network.
-    fn classes(&mut self, features: Var) -> Result<Var> {
+    /// The last layer. On FID's network it has no bias, as in the original code of the Inception score.
+    fn logits(&mut self, features: Var) -> Result<Var> {
         let k = weights::classes(self.dict)?;
         let bias = self.dict.f32("fc.bias", &[k])?;
         let w = self.constant("fc.weight", &[k, FEATURES], self.dict.f32("fc.weight", &[k, FEATURES])?)?;
@@ -83,7 +85,7 @@ impl<'a> Graph<'a> {
         Ok(self.tape.read(slot))
     }
 
-    /// Convolution, batch norm and rectifier: `k` filters of `[r, s]` in steps of `stride`, `pad` zeros around.
+    /// Convolution with `k` filters of size `[r, s]`, batch norm (folded into the filters) and ReLU.
     fn layer(
         &mut self,
         x: Var,
@@ -103,8 +105,8 @@ impl<'a> Graph<'a> {
         Ok(self.tape.one(LeakyRelu { leak: 0.0 }, &[y])?)
     }
 
-    /// The same with filters that are longer than wide, and zeros at their ends so that the image keeps its size.
-    fn oblong(&mut self, x: Var, name: &str, k: usize, filter: [usize; 2]) -> Result<Var> {
+    /// As [`Graph::layer`], with filters of unequal sides and zero padding that keeps the size of the image.
+    fn asymmetric(&mut self, x: Var, name: &str, k: usize, filter: [usize; 2]) -> Result<Var> {
         let [rows, columns] = filter.map(|n| n / 2);
         let x = self.tape.one(Concat { frame: Frame { rows, columns, ..Frame::default() } }, &[x])?;
         self.layer(x, name, k, filter, 1, 0)
@@ -123,8 +125,8 @@ impl<'a> Graph<'a> {
         Ok(self.tape.one(Concat::default(), parts)?)
     }
 
-    /// 35×35 pixels.
-    fn a(&mut self, x: Var, name: &str, pooled: usize) -> Result<Var> {
+    /// InceptionA of torchvision, at 35×35 pixels.
+    fn block_a(&mut self, x: Var, name: &str, pooled: usize) -> Result<Var> {
         let of = |part: &str| format!("{name}.{part}");
         let one = self.layer(x, &of("branch1x1"), 64, [1, 1], 1, 0)?;
         let five = self.layer(x, &of("branch5x5_1"), 48, [1, 1], 1, 0)?;
@@ -137,8 +139,8 @@ impl<'a> Graph<'a> {
         self.join(&[one, five, three, pool])
     }
 
-    /// 35×35 to 17×17 pixels.
-    fn b(&mut self, x: Var, name: &str) -> Result<Var> {
+    /// InceptionB of torchvision, from 35×35 to 17×17 pixels.
+    fn block_b(&mut self, x: Var, name: &str) -> Result<Var> {
         let of = |part: &str| format!("{name}.{part}");
         let three = self.layer(x, &of("branch3x3"), 384, [3, 3], 2, 0)?;
         let twice = self.layer(x, &of("branch3x3dbl_1"), 64, [1, 1], 1, 0)?;
@@ -148,49 +150,49 @@ impl<'a> Graph<'a> {
         self.join(&[three, twice, pool])
     }
 
-    /// 17×17 pixels.
-    fn c(&mut self, x: Var, name: &str, width: usize) -> Result<Var> {
+    /// InceptionC of torchvision, at 17×17 pixels.
+    fn block_c(&mut self, x: Var, name: &str, width: usize) -> Result<Var> {
         let of = |part: &str| format!("{name}.{part}");
         let one = self.layer(x, &of("branch1x1"), 192, [1, 1], 1, 0)?;
         let seven = self.layer(x, &of("branch7x7_1"), width, [1, 1], 1, 0)?;
-        let seven = self.oblong(seven, &of("branch7x7_2"), width, ROW7)?;
-        let seven = self.oblong(seven, &of("branch7x7_3"), 192, COLUMN7)?;
+        let seven = self.asymmetric(seven, &of("branch7x7_2"), width, ROW7)?;
+        let seven = self.asymmetric(seven, &of("branch7x7_3"), 192, COLUMN7)?;
         let mut twice = self.layer(x, &of("branch7x7dbl_1"), width, [1, 1], 1, 0)?;
         for (part, k, filter) in
             [("2", width, COLUMN7), ("3", width, ROW7), ("4", width, COLUMN7), ("5", 192, ROW7)]
         {
-            twice = self.oblong(twice, &of(&format!("branch7x7dbl_{part}")), k, filter)?;
+            twice = self.asymmetric(twice, &of(&format!("branch7x7dbl_{part}")), k, filter)?;
         }
         let pool = self.mean_pool(x)?;
         let pool = self.layer(pool, &of("branch_pool"), 192, [1, 1], 1, 0)?;
         self.join(&[one, seven, twice, pool])
     }
 
-    /// 17×17 to 8×8 pixels.
-    fn d(&mut self, x: Var, name: &str) -> Result<Var> {
+    /// InceptionD of torchvision, from 17×17 to 8×8 pixels.
+    fn block_d(&mut self, x: Var, name: &str) -> Result<Var> {
         let of = |part: &str| format!("{name}.{part}");
         let three = self.layer(x, &of("branch3x3_1"), 192, [1, 1], 1, 0)?;
         let three = self.layer(three, &of("branch3x3_2"), 320, [3, 3], 2, 0)?;
         let seven = self.layer(x, &of("branch7x7x3_1"), 192, [1, 1], 1, 0)?;
-        let seven = self.oblong(seven, &of("branch7x7x3_2"), 192, ROW7)?;
-        let seven = self.oblong(seven, &of("branch7x7x3_3"), 192, COLUMN7)?;
+        let seven = self.asymmetric(seven, &of("branch7x7x3_2"), 192, ROW7)?;
+        let seven = self.asymmetric(seven, &of("branch7x7x3_3"), 192, COLUMN7)?;
         let seven = self.layer(seven, &of("branch7x7x3_4"), 192, [3, 3], 2, 0)?;
         let pool = self.max_pool(x, 2, 0)?;
         self.join(&[three, seven, pool])
     }
 
-    /// 8×8 pixels.
-    fn e(&mut self, x: Var, name: &str, largest: bool) -> Result<Var> {
+    /// InceptionE of torchvision, at 8×8 pixels; its pooling takes the maximum or the mean.
+    fn block_e(&mut self, x: Var, name: &str, max: bool) -> Result<Var> {
         let of = |part: &str| format!("{name}.{part}");
         let one = self.layer(x, &of("branch1x1"), 320, [1, 1], 1, 0)?;
         let three = self.layer(x, &of("branch3x3_1"), 384, [1, 1], 1, 0)?;
-        let three_a = self.oblong(three, &of("branch3x3_2a"), 384, ROW3)?;
-        let three_b = self.oblong(three, &of("branch3x3_2b"), 384, COLUMN3)?;
+        let three_a = self.asymmetric(three, &of("branch3x3_2a"), 384, ROW3)?;
+        let three_b = self.asymmetric(three, &of("branch3x3_2b"), 384, COLUMN3)?;
         let twice = self.layer(x, &of("branch3x3dbl_1"), 448, [1, 1], 1, 0)?;
         let twice = self.layer(twice, &of("branch3x3dbl_2"), 384, [3, 3], 1, 1)?;
-        let twice_a = self.oblong(twice, &of("branch3x3dbl_3a"), 384, ROW3)?;
-        let twice_b = self.oblong(twice, &of("branch3x3dbl_3b"), 384, COLUMN3)?;
-        let pool = if largest { self.max_pool(x, 1, 1)? } else { self.mean_pool(x)? };
+        let twice_a = self.asymmetric(twice, &of("branch3x3dbl_3a"), 384, ROW3)?;
+        let twice_b = self.asymmetric(twice, &of("branch3x3dbl_3b"), 384, COLUMN3)?;
+        let pool = if max { self.max_pool(x, 1, 1)? } else { self.mean_pool(x)? };
         let pool = self.layer(pool, &of("branch_pool"), 192, [1, 1], 1, 0)?;
         self.join(&[one, three_a, three_b, twice_a, twice_b, pool])
     }

@@ -1,74 +1,42 @@
-//! InceptionV3 on our engine: the features that Fréchet distances compare and the probabilities of the Inception score.
+//! InceptionV3 on this project's engine: features for Fréchet distances and logits for the Inception score.
 //!
-//! Invariants: weights come from a file that the user supplies, and every tensor of the network from it, under the name and
-//! with the shape of PyTorch's state dicts; batch norm uses its running statistics, folded into the filters in float64; an
-//! image's features do not depend on the images beside it.
+//! Invariants: all weights come from a file that the user supplies, with the names and shapes of PyTorch's state dicts; batch
+//! norm uses running statistics, which are folded into the filters in float64; an image's features do not depend on the other
+//! images of the batch.
 
 mod graph;
 mod resize;
+mod variant;
 mod weights;
 
-use engine::{Device, HostTensor, Plan, Products, State, Tape, Var, format_bytes};
+use engine::{Device, HostTensor, Plan, Products, Spec, State, Tape, Var, format_bytes};
 use graph::Graph;
 use jempp::{Error, Result};
 use jempp_formats::container::Container;
 pub use resize::{Resize, Resizer, SIDE};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
-pub use weights::read;
+pub use variant::{FEATURES, Variant};
 
-/// Features of an image: what the last pooling gives.
-pub const FEATURES: usize = 2048;
-/// Images that run at a time on a CPU, which gains nothing by more, and on a GPU.
+/// Images of a batch on a CPU, where more are not faster, and on a GPU.
 const BATCH: [usize; 2] = [8, 64];
 
-/// Which network the weights are of. Their tensors have the same names and shapes but for the number of classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// That of FID, ported from TensorFlow (pytorch-fid): 1,008 classes; means leave the margin out, and the last block's
-    /// pooling takes the largest value.
-    Fid,
-    /// torchvision's: 1,000 classes; means count the margin.
-    Torchvision,
-}
-
-impl Variant {
-    /// That of weights with so many classes, if it is known.
-    fn of(classes: usize) -> Option<Self> {
-        match classes {
-            1008 => Some(Self::Fid),
-            1000 => Some(Self::Torchvision),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fid => "fid",
-            Self::Torchvision => "torchvision",
-        }
-    }
-}
-
-/// What the network says of n images.
+/// Output of the network for n images.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct InceptionOutput {
     /// n×2048.
     pub features: Vec<f32>,
-    /// n×classes: what the Inception score takes the softmax of. Of the `fid` variant without the bias of the last layer, as
-    /// the score's first code and torch-fidelity take them.
+    /// n×classes: logits for the Inception score. Those of the `fid` variant are without the bias of the last layer, as in the
+    /// original code of the score and in torch-fidelity.
     pub logits: Vec<f32>,
 }
 
-/// The network with weights, on a device.
+/// The network with its weights on a device.
 pub struct Inception {
-    /// Which network it is.
+    /// Which network the weights are of.
     pub variant: Variant,
     /// Number of classes.
     pub classes: usize,
-    /// Checksum (CRC-32C) of the weights' values, in the order of their names.
+    /// Checksum (CRC-32C) of the weights, in the order of their names.
     pub crc32c: u32,
     side: usize,
     batch: usize,
@@ -86,17 +54,17 @@ impl core::fmt::Debug for Inception {
 }
 
 impl Inception {
-    /// Reads weights from a safetensors file or a state dict of `torch.save`. The number of classes tells the variant,
-    /// unless one is named. Computes in float32 on a CPU, whatever its products.
+    /// Reads weights from a safetensors file or a state dict written by `torch.save`. Unless `variant` is given, it follows
+    /// from the number of classes. On a CPU the network computes in float32, whatever the device's precision.
     ///
     /// # Errors
-    /// [`Error::Format`] naming a tensor that is missing, misshapen or no part of the network; [`Error::Data`] when the
-    /// variant cannot be told.
+    /// [`Error::Format`] naming a tensor that is missing, unexpected or of the wrong shape; [`Error::Data`] if there is no file
+    /// or the variant cannot be told from the number of classes.
     pub fn open(device: &Device, path: &Path, variant: Option<Variant>) -> Result<Self> {
-        Self::new(device, &read(path)?, variant, SIDE)
+        Self::new(device, &weights::read(path)?, variant, SIDE)
     }
 
-    /// The same from a state dict, for images of `side` × `side` pixels, which are at least 75.
+    /// The network with the weights of a state dict, for images that are resized to `side` × `side` pixels, at least 75.
     ///
     /// # Errors
     /// As [`Inception::open`].
@@ -105,52 +73,52 @@ impl Inception {
         let classes = weights::classes(dict)?;
         let variant = variant.or_else(|| Variant::of(classes)).ok_or_else(|| {
             Error::Data(format!(
-                "the Inception weights have {classes} classes; those of FID have 1008, torchvision's 1000: say which network \
-                 they are of (--variant)"
+                "the Inception weights have {classes} classes; those of FID have 1008, torchvision's 1000: name the network \
+                 that they are of (--variant)"
             ))
         })?;
         let batch = BATCH[usize::from(device.is_gpu())];
         let mut state = State::on(&device);
         let mut tape = Tape::new();
-        let x = tape.input("images", engine::Spec::f32(&[batch, side, side, 3]));
+        let x = tape.input("images", Spec::f32(&[batch, side, side, 3]));
         let mut graph = Graph::new(&mut tape, dict, &mut state, variant);
         let outputs = graph.record(x)?;
-        weights::check_rest(dict, graph.used())?;
+        weights::check_no_others(dict, graph.used())?;
         let plan = tape.plan(&device, &outputs)?;
         Ok(Self { variant, classes, crc32c: weights::crc32c(dict), side, batch, state, plan, x, outputs })
     }
 
-    /// How this network's logits enter the Inception score, in words.
+    /// A description of the logits that the Inception score is computed from.
     pub fn logits(&self) -> String {
         let bias = if self.variant == Variant::Fid { "without" } else { "with" };
         format!("softmax of {} logits {bias} the last bias", self.classes)
     }
 
-    /// What the network says of 8-bit images N×H×W×C, of one channel (which stands for all three) or three, resized.
+    /// Features and logits of 8-bit images N×H×W×C, after resizing. C is 3, or 1, which is repeated to three channels.
     ///
     /// # Errors
-    /// [`Error::Data`] for images that are none.
-    pub fn see(&mut self, images: &[u8], [h, w, c]: [usize; 3], resize: Resize) -> Result<Seen> {
+    /// [`Error::Data`] if the length is not a multiple of an image's, or C is neither 1 nor 3.
+    pub fn run(&mut self, images: &[u8], [h, w, c]: [usize; 3], resize: Resize) -> Result<InceptionOutput> {
         let px = h * w * c;
         if px == 0 || !images.len().is_multiple_of(px) || (c != 1 && c != 3) {
             let n = images.len();
             return Err(Error::Data(format!(
-                "{n} bytes are no images of {h}×{w} pixels and 1 or 3 channels ({c})"
+                "{n} bytes do not divide into images of {h}×{w} pixels with 1 or 3 channels (got {c})"
             )));
         }
         let resizer = resize.to(self.side, [h, w]);
-        let mut seen = Seen::default();
+        let mut output = InceptionOutput::default();
         let mut batch = Vec::new();
         for images in images.chunks(self.batch * px) {
             batch.clear();
             images.chunks_exact(px).for_each(|image| resizer.run(image, c, &mut batch));
-            self.forward(&mut batch, &mut seen)?;
+            self.forward(&mut batch, &mut output)?;
         }
-        Ok(seen)
+        Ok(output)
     }
 
-    /// Runs at most a batch of images as the network takes them, N×side×side×3.
-    fn forward(&mut self, batch: &mut Vec<f32>, seen: &mut Seen) -> Result<()> {
+    /// Runs the network on at most [`BATCH`] resized images, N×side×side×3, and appends its output.
+    fn forward(&mut self, batch: &mut Vec<f32>, output: &mut InceptionOutput) -> Result<()> {
         let px = self.side * self.side * 3;
         let n = batch.len() / px;
         batch.resize(self.batch * px, 0.0);
@@ -159,7 +127,7 @@ impl Inception {
             out.extend_from_slice(&self.plan.fetch::<f32>(v)?[..n * width]);
             Ok(())
         };
-        take(self.outputs[0], &mut seen.features, FEATURES)?;
-        take(self.outputs[1], &mut seen.logits, self.classes)
+        take(self.outputs[0], &mut output.features, FEATURES)?;
+        take(self.outputs[1], &mut output.logits, self.classes)
     }
 }

@@ -1,8 +1,8 @@
-//! 8-bit images as InceptionV3 takes them: resized by one of the two conventions in use, which give different distances.
+//! Resizing of 8-bit images for InceptionV3, by one of the two conventions in use. FIDs of the two are not comparable.
 
 use serde::{Deserialize, Serialize};
 
-/// Height and width of the network's images.
+/// Height and width of InceptionV3's input.
 pub const SIDE: usize = 299;
 
 /// How images are resized and scaled.
@@ -10,23 +10,23 @@ pub const SIDE: usize = 299;
 #[serde(rename_all = "lowercase")]
 pub enum Resize {
     /// clean-fid (Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", 2022): PIL's bicubic
-    /// filter, widened where it makes smaller, a channel of floats at a time, clipped to [0, 255]; then (v − 128)/128.
+    /// filter with antialiasing, on each channel in float, clipped to [0, 255]; then (v − 128)/128.
     #[default]
     Pil,
-    /// pytorch-fid: PyTorch's bilinear interpolation, `align_corners=False`, not widened; then 2·v/255 − 1.
+    /// pytorch-fid: PyTorch's bilinear interpolation, `align_corners=False`, without antialiasing; then 2·v/255 − 1.
     Torch,
 }
 
 impl Resize {
-    /// The convention in words.
-    pub fn words(self) -> &'static str {
+    /// A description for result files.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Pil => "PIL bicubic (clean-fid)",
             Self::Torch => "bilinear, align_corners=False (pytorch-fid)",
         }
     }
 
-    /// What makes `side` × `side` pixels of images of `[h, w]`.
+    /// A resizer from images of `[h, w]` pixels to `side` × `side`.
     pub fn to(self, side: usize, [h, w]: [usize; 2]) -> Resizer {
         let axis = |len| match self {
             Self::Pil => bicubic(len, side),
@@ -36,16 +36,16 @@ impl Resize {
     }
 }
 
-/// Where each output of a side comes from: the first input, and the weights from there on.
-type Axis = Vec<(usize, Vec<f64>)>;
+/// For each output along an axis: the index of the first input, and the weights of this input and the following ones.
+type AxisWeights = Vec<(usize, Vec<f64>)>;
 
-/// Tables for images of one size.
+/// Interpolation weights for images of one size.
 #[derive(Clone, Debug)]
 pub struct Resizer {
     how: Resize,
     size: [usize; 2],
-    rows: Axis,
-    columns: Axis,
+    rows: AxisWeights,
+    columns: AxisWeights,
 }
 
 impl Resizer {
@@ -82,8 +82,8 @@ impl Resizer {
     }
 }
 
-/// PIL's tables (`Resample.c`, `precompute_coeffs`), with Keys's kernel of a = −½.
-fn bicubic(len: usize, side: usize) -> Axis {
+/// PIL's weights (`precompute_coeffs` in `Resample.c`), with Keys's cubic kernel of a = −½.
+fn bicubic(len: usize, side: usize) -> AxisWeights {
     let kernel = |x: f64| match x.abs() {
         x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
         x if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
@@ -104,8 +104,8 @@ fn bicubic(len: usize, side: usize) -> Axis {
     (0..side).map(output).collect()
 }
 
-/// PyTorch's tables (`area_pixel_compute_source_index`).
-fn bilinear(len: usize, side: usize) -> Axis {
+/// PyTorch's weights (`area_pixel_compute_source_index`).
+fn bilinear(len: usize, side: usize) -> AxisWeights {
     let scale = len as f64 / side as f64;
     let output = |i: usize| {
         let at = ((i as f64 + 0.5) * scale - 0.5).max(0.0);

@@ -1,6 +1,6 @@
-//! The weights' file: a state dict by PyTorch's names.
+//! InceptionV3 weights from a file: a state dict with PyTorch's names.
 
-use super::FEATURES;
+use super::variant::FEATURES;
 use jempp::Result;
 use jempp_formats::container::{Container, TensorData};
 use jempp_formats::files::missing_or;
@@ -8,18 +8,18 @@ use jempp_formats::torch;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// What batch norm adds to a variance in this network.
+/// ε that batch norm adds to variances in this network.
 const EPS: f64 = 1e-3;
-/// Parts of a state dict that a judgement has no use for: the second classifier that helps training, and counts of batches.
+/// Tensors of a state dict that are ignored: the auxiliary classifier, which only helps training, and counts of batches.
 const AUXILIARY: &str = "AuxLogits.";
 const TRACKED: &str = ".num_batches_tracked";
 
-/// Reads a state dict: safetensors, or a file of `torch.save`.
+/// Reads a state dict from a safetensors file or a file written by `torch.save`.
 ///
 /// # Errors
-/// [`jempp::Error::Io`]; [`jempp::Error::Data`] when there is no file; [`jempp::Error::Format`] when it is damaged or
-/// holds something else.
-pub fn read(path: &Path) -> Result<Container> {
+/// [`jempp::Error::Io`]; [`jempp::Error::Data`] if there is no file; [`jempp::Error::Format`] if it is damaged or contains
+/// something else.
+pub(super) fn read(path: &Path) -> Result<Container> {
     let bytes = std::fs::read(path).map_err(|e| missing_or(path, e))?;
     let dict = if torch::is_torch(&bytes) {
         Container::new(torch::tensors(&bytes, path)?).with_source(path)
@@ -30,8 +30,8 @@ pub fn read(path: &Path) -> Result<Container> {
     Ok(dict)
 }
 
-/// Number of classes.
-pub fn classes(dict: &Container) -> Result<usize> {
+/// The number of classes of the last layer.
+pub(super) fn classes(dict: &Container) -> Result<usize> {
     match dict.tensor("fc.weight")?.shape[..] {
         [classes, FEATURES] if classes > 0 => Ok(classes),
         ref other => Err(dict
@@ -40,8 +40,8 @@ pub fn classes(dict: &Container) -> Result<usize> {
     }
 }
 
-/// Filters K×R×S×C and bias of a convolution and the batch norm behind it in one.
-pub fn folded(dict: &Container, name: &str, krsc: [usize; 4]) -> Result<(Vec<f32>, Vec<f32>)> {
+/// Filters K×R×S×C and bias of a convolution with the batch norm that follows it folded in.
+pub(super) fn folded(dict: &Container, name: &str, krsc: [usize; 4]) -> Result<(Vec<f32>, Vec<f32>)> {
     let k = krsc[0];
     let mut filters = dict.filters(&format!("{name}.conv.weight"), krsc)?;
     let of = |part: &str| dict.f32(&format!("{name}.bn.{part}"), &[k]);
@@ -61,8 +61,8 @@ pub fn folded(dict: &Container, name: &str, krsc: [usize; 4]) -> Result<(Vec<f32
     Ok((filters, shift))
 }
 
-/// Refuses tensors that are no part of the network.
-pub fn check_rest(dict: &Container, used: &BTreeSet<String>) -> Result<()> {
+/// Fails if the state dict has a tensor that is not part of the network, whose layers are `used`.
+pub(super) fn check_no_others(dict: &Container, used: &BTreeSet<String>) -> Result<()> {
     let known = |name: &str| {
         let layer = ["conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"];
         let of = layer.iter().find_map(|part| name.strip_suffix(part)?.strip_suffix('.'));
@@ -74,7 +74,7 @@ pub fn check_rest(dict: &Container, used: &BTreeSet<String>) -> Result<()> {
     match dict.tensors.iter().find(|t| !known(&t.name)) {
         Some(t) => Err(dict
             .wrong(format!(
-                "tensor `{}` is no part of InceptionV3 as pytorch-fid and torchvision name it",
+                "tensor `{}` is not part of InceptionV3 as pytorch-fid and torchvision name it",
                 t.name.escape_debug()
             ))
             .into()),
@@ -82,8 +82,8 @@ pub fn check_rest(dict: &Container, used: &BTreeSet<String>) -> Result<()> {
     }
 }
 
-/// Checksum of the values, in the order of the names.
-pub fn crc32c(dict: &Container) -> u32 {
+/// Checksum (CRC-32C) of the values, in the order of the names.
+pub(super) fn crc32c(dict: &Container) -> u32 {
     let mut tensors: Vec<_> = dict.tensors.iter().collect();
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     tensors.iter().fold(0, |crc, t| match &t.data {

@@ -1,30 +1,23 @@
-//! What the page says of one run.
+//! The section of the page about one run.
 
-use super::Run;
-use super::page::{table, with};
-use crate::all::Summary;
-use crate::attack::{Curve, Norm};
-use crate::calibration::Calibration;
+use super::markup::{estimate, header, note, symbol, table};
+use super::results::RunResults;
+use crate::attack::RobustnessCurve;
+use crate::calibration::{Calibration, Reliability};
 use crate::fid::Fid;
-use crate::ood::Detection;
-use crate::picture;
-use crate::samples::Samples;
+use crate::figures;
+use crate::ood::OodDetection;
+use crate::samples::SampleDiagnostics;
+use crate::summary::Summary;
+use jempp::model::thresholds::ThresholdValues;
 use jempp::run::curves;
 use jempp_formats::plot::escape;
 
-/// Width of the learning curves, in the picture's units.
-const CURVES: f64 = 440.0;
+/// Width of the learning curves, in SVG units.
+const CURVES_WIDTH: f64 = 440.0;
 
-fn note(text: &str) -> String {
-    format!("<p class=\"note\">{}</p>\n", escape(text))
-}
-
-fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|c| (*c).to_owned()).collect()
-}
-
-/// All of it.
-pub(super) fn run(run: &Run) -> String {
+/// The whole section.
+pub(super) fn run(run: &RunResults) -> String {
     let mut out = format!("<h2>{}</h2>\n", escape(&run.name));
     match &run.summary {
         Some(s) => {
@@ -34,65 +27,65 @@ pub(super) fn run(run: &Run) -> String {
         }
         None => {
             out +=
-                "<p class=\"warn\">Not judged yet: <code>jempp-cli eval all --model RUN</code> does it.</p>\n"
+                "<p class=\"warn\">Not evaluated yet. Run <code>jempp-cli eval all --model RUN</code>.</p>\n";
         }
     }
-    if let Some(svg) = curves::svg_of_width(&run.metrics, CURVES) {
+    if let Some(svg) = curves::svg_of_width(&run.metrics, CURVES_WIDTH) {
         out += &format!("<h3>Training</h3>\n<div class=\"curves\">{svg}</div>\n");
     }
-    if let Some(s) = &run.summary {
-        out += &judged(s);
-    }
+    out += &run.summary.as_ref().map(results).unwrap_or_default();
     if !run.pictures.is_empty() {
         out += "<h3>Samples</h3>\n";
         out += &run.summary.as_ref().and_then(|s| s.samples.as_ref()).map(samples).unwrap_or_default();
-        let one = |(uri, caption): &(String, String)| {
-            let text = escape(caption);
-            format!("<figure><img src=\"{uri}\" alt=\"{text}\"><figcaption>{text}</figcaption></figure>\n")
-        };
-        out += &format!(
-            "<div class=\"pictures\">\n{}</div>\n",
-            run.pictures.iter().map(one).collect::<String>()
-        );
+        out += &pictures(&run.pictures);
     }
     out
 }
 
-fn judged(s: &Summary) -> String {
+fn pictures(pictures: &[(String, String)]) -> String {
+    let one = |(uri, caption): &(String, String)| {
+        let text = escape(caption);
+        format!("<figure><img src=\"{uri}\" alt=\"{text}\"><figcaption>{text}</figcaption></figure>\n")
+    };
+    format!("<div class=\"pictures\">\n{}</div>\n", pictures.iter().map(one).collect::<String>())
+}
+
+fn results(s: &Summary) -> String {
     let mut out = calibration(&s.calibration);
     out += &detection(&s.detection);
     for curve in &s.attacks {
         out += &robustness(curve);
     }
-    out += &s.fid.as_ref().map(inception).unwrap_or_default();
-    if let Some(t) = &s.thresholds {
-        out += &format!(
-            "<h3>Deciding</h3>\n<p>Temperature {:.4}. Abstains where no class alone reaches probability {:.4} (α = {}) or \
-             the p-value of log p(x) is below {}.</p>\n{}",
-            t.temperature,
-            t.probability,
-            t.alpha,
-            t.ood_alpha,
-            note(&format!(
-                "Temperature fitted on {} validation images, the probability on {} others, p-values from both; data set {}.",
-                t.fitted_on[0], t.fitted_on[1], t.dataset_crc32c
-            ))
-        );
-    }
-    out
+    out += &s.fid.as_ref().map(fid).unwrap_or_default();
+    out + &s.thresholds.as_ref().map(abstention).unwrap_or_default()
 }
 
-fn inception(f: &Fid) -> String {
-    let score = f.inception_score.map_or("none".to_owned(), |s| format!("{:.3} ± {:.3}", s.mean, s.std));
+fn abstention(t: &ThresholdValues) -> String {
+    format!(
+        "<h3>Abstention</h3>\n<p>Temperature {:.4}. Abstains unless exactly one class reaches the probability {:.4} (α = {}), \
+         or if the p-value of log p(x) is below {}.</p>\n{}",
+        t.temperature,
+        t.probability,
+        t.alpha,
+        t.ood_alpha,
+        note(&format!(
+            "Temperature fitted on {} validation images, probability threshold on {} others, p-values on both; data set {}.",
+            t.fitted_on[0], t.fitted_on[1], t.dataset_crc32c
+        ))
+    )
+}
+
+fn fid(f: &Fid) -> String {
+    let score = f.inception_score.map_or("–".to_owned(), |s| format!("{:.3} ± {:.3}", s.mean, s.std));
     let rows = [vec![format!("{:.3}", f.fid), score, f.n.to_string()]];
-    let head = row(&["FID", "Inception score", "samples"]);
+    let head = header(&["FID", "Inception score", "samples"]);
     format!("<h3>FID and Inception score</h3>\n{}{}", note(&f.lines()), table(&head, &rows))
 }
 
 fn calibration(c: &Calibration) -> String {
-    let head = row(&["", "ECE", "MCE", "NLL", "Brier score"]);
-    let line = |name: String, r: &crate::calibration::Reliability| {
-        vec![name, with(r.ece), format!("{:.4}", r.mce), with(r.nll), with(r.brier)]
+    let head = header(&["", "ECE", "MCE", "NLL", "Brier score"]);
+    let line = |name: String, r: &Reliability| {
+        vec![name, estimate(r.ece), format!("{:.4}", r.mce), estimate(r.nll), estimate(r.brier)]
     };
     let mut rows = vec![line("as trained".into(), &c.plain)];
     rows.extend(c.scaled.as_ref().map(|r| line(format!("temperature {:.4}", r.temperature), r)));
@@ -101,77 +94,79 @@ fn calibration(c: &Calibration) -> String {
         c.protocol.line(),
         c.plain.bins.len(),
         match c.fitted_on {
-            0 => "No validation images, so no temperature.".to_owned(),
+            0 => "No temperature scaling, as there are no validation images.".to_owned(),
             n => format!("Temperature fitted on {n} validation images."),
         }
     );
     format!(
         "<h3>Accuracy and calibration</h3>\n<p>Accuracy {}</p>\n{}{}<div class=\"charts\">{}</div>\n",
-        with(c.accuracy),
+        estimate(c.accuracy),
         note(&how),
         table(&head, &rows),
-        picture::reliability(c).inline()
+        figures::reliability(c).inline()
     )
 }
 
-fn detection(d: &Detection) -> String {
-    let head = row(&["against", "n", "score", "AUROC", "FPR95", "AUPR-in", "AUPR-out"]);
+fn detection(d: &OodDetection) -> String {
+    let head = header(&["OOD set", "n", "score", "AUROC", "FPR95", "AUPR-in", "AUPR-out"]);
     let mut rows = Vec::new();
-    for a in &d.against {
-        for (i, s) in a.scores.iter().enumerate() {
-            let set = a.crc32c.as_ref().map_or(a.set.clone(), |crc| format!("{} ({crc})", a.set));
-            let (set, n) = if i == 0 { (escape(&set), a.n.to_string()) } else { Default::default() };
+    for r in &d.sets {
+        for (i, s) in r.scores.iter().enumerate() {
+            let set = r.crc32c.as_ref().map_or(r.set.clone(), |crc| format!("{} ({crc})", r.set));
+            let (set, n) = if i == 0 { (escape(&set), r.n.to_string()) } else { Default::default() };
             let e = &s.separation;
-            let numbers = [e.auroc, e.fpr95, e.aupr_in, e.aupr_out].map(with);
+            let numbers = [e.auroc, e.fpr95, e.aupr_in, e.aupr_out].map(estimate);
             rows.push([set, n, escape(&s.score)].into_iter().chain(numbers).collect());
         }
     }
     let how = format!(
-        "{}. High scores mean data; intervals by bootstrap over both sets. FPR95 and AUPR depend on which side is positive \
-         and on the sizes: in = data, out = the other set.",
+        "{}. High scores mean in-distribution; bootstrap intervals over both sets. FPR95 and AUPR depend on which set is \
+         positive, AUPR also on the sizes of the sets: in = the data, out = the OOD set.",
         d.protocol.line()
     );
-    let charts: String = d.against.iter().map(|a| picture::histogram(a).inline()).collect();
+    let charts: String = d.sets.iter().map(|r| figures::histogram(r).inline()).collect();
     format!(
-        "<h3>Detection of what is no data</h3>\n{}{}<div class=\"charts\">{charts}</div>\n",
+        "<h3>Out-of-distribution detection</h3>\n{}{}<div class=\"charts\">{charts}</div>\n",
         note(&how),
         table(&head, &rows)
     )
 }
 
-fn robustness(c: &Curve) -> String {
-    let ball = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
-    let head = row(&["ε", "PGD, cross-entropy", "and margin", "noise", "transfer", "all"]);
-    let mut rows = vec![["0".to_owned()].into_iter().chain(std::iter::repeat_n(with(c.clean), 5)).collect()];
+fn robustness(c: &RobustnessCurve) -> String {
+    let head =
+        header(&["ε", "PGD, cross-entropy", "PGD, cross-entropy and margin", "noise", "transfer", "all"]);
+    let clean = std::iter::repeat_n(estimate(c.clean), 5);
+    let mut rows: Vec<Vec<String>> = vec![["0".to_owned()].into_iter().chain(clean).collect()];
     for p in &c.points {
-        let transfer = p.transfer.map_or("–".into(), with);
-        let e = format!("{:.4}", p.epsilon);
-        rows.push(vec![e, with(p.cross_entropy), with(p.white_box), with(p.noise), transfer, with(p.worst)]);
+        let transfer = p.transfer.map_or("–".into(), estimate);
+        let [cross_entropy, white_box, noise, worst] =
+            [p.cross_entropy, p.white_box, p.noise, p.worst].map(estimate);
+        rows.push(vec![format!("{:.4}", p.epsilon), cross_entropy, white_box, noise, transfer, worst]);
     }
-    let step = c.plan.step_size.map_or("in proportion to ε".to_owned(), |s| format!("of {s}"));
-    let from = c.transfer_from.as_ref().map(|t| format!(" Transfer from {t}.")).unwrap_or_default();
+    let step = c.plan.step_size.map_or("proportional to ε".to_owned(), |s| s.to_string());
+    let from = c.transfer_from.as_ref().map(|t| format!(" Transfer attack from {t}.")).unwrap_or_default();
     let how = format!(
-        "{}. {} steps {step}, {} random start(s); ε of pixels in [0, 1]; each image counts as broken from the smallest ε on \
-         that broke it; noise is the worst of 20 draws.{from}",
+        "Accuracy under attack. {}. {} steps of size {step}, {} random starts; ε for pixels in [0, 1]. An image that is broken \
+         at some ε counts as broken at all larger ones. Noise: the worst of 20 draws.{from}",
         c.protocol.line(),
         c.plan.steps,
         c.plan.restarts
     );
+    let sign = |m: &String| format!("<p class=\"warn\">Gradient masking? {}</p>\n", escape(m));
     let signs = match c.masking.as_slice() {
-        [] => "<p>No sign of gradient masking, which is no proof.</p>\n".to_owned(),
-        some => {
-            some.iter().map(|m| format!("<p class=\"warn\">Gradient masking? {}</p>\n", escape(m))).collect()
-        }
+        [] => "<p>No sign of gradient masking, which does not prove its absence.</p>\n".to_owned(),
+        signs => signs.iter().map(sign).collect(),
     };
     format!(
-        "<h3>Robustness, {ball}</h3>\n{}{}{signs}<div class=\"charts\">{}</div>\n",
+        "<h3>Robustness, {}</h3>\n{}{}{signs}<div class=\"charts\">{}</div>\n",
+        symbol(c.plan.norm),
         note(&how),
         table(&head, &rows),
-        picture::robustness(c).inline()
+        figures::robustness(c).inline()
     )
 }
 
-fn samples(s: &Samples) -> String {
+fn samples(s: &SampleDiagnostics) -> String {
     let mut rows = Vec::new();
     let mut add = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     if let Some([density, confidence]) = s.fresh {
@@ -179,25 +174,29 @@ fn samples(s: &Samples) -> String {
     }
     if let Some(b) = &s.buffer {
         add("replay buffer: chains", b.n.to_string());
-        add("values at a face of the box", format!("{:.1} %", 100.0 * b.saturation));
-        add("moved in one more round, RMS", format!("{:.4}", b.displacement));
-        add("mean log p(x) before and after it", format!("{:.2}, {:.2}", b.log_density[0], b.log_density[1]));
+        add("saturation: values within 0.001 of −1 or 1", format!("{:.1} %", 100.0 * b.saturation));
+        add("displacement in one more round, RMS", format!("{:.4}", b.displacement));
+        add(
+            "mean log p(x), before and after it",
+            format!("{:.2}, {:.2}", b.log_density[0], b.log_density[1]),
+        );
         if let Some(a) = &b.ages {
-            add(
-                "age in iterations: mean, median, oldest",
-                format!("{:.0}, {}, {}", a.mean, a.median, a.oldest),
-            );
-            add("rounds gone: mean; never picked", format!("{:.1}; {:.1} %", a.rounds, 100.0 * a.untouched));
+            let age = format!("{:.0}, {}, {}", a.mean, a.median, a.oldest);
+            add("age in iterations: mean, median, maximum", age);
+            add("rounds run, mean; never picked", format!("{:.1}; {:.1} %", a.rounds, 100.0 * a.untouched));
         }
     }
     if let Some(n) = &s.nearest {
-        add("nearest training image, RMS: median, least", format!("{:.4}, {:.4}", n.median, n.least));
-        add("the same of test images", format!("{:.4}, {:.4}", n.median_test, n.least_test));
+        add(
+            "distance to the nearest training image: median, minimum",
+            format!("{:.4}, {:.4}", n.median, n.least),
+        );
+        add("the same for test images", format!("{:.4}, {:.4}", n.median_test, n.least_test));
     }
     let how = format!(
-        "Seed {}, {} outer steps a fresh chain. Distances are root mean squares over values in [−1, 1]; samples much nearer \
-         to training images than test images are would be memorised.",
+        "Seed {}, {} steps per fresh chain. Distances are root mean square differences of values in [−1, 1]. Samples that are \
+         much nearer to training images than test images are would be memorised.",
         s.seed, s.steps
     );
-    note(&how) + &table(&row(&["", ""]), &rows)
+    note(&how) + &table(&header(&["", ""]), &rows)
 }

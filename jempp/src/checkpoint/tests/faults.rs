@@ -99,7 +99,7 @@ impl Disk for Faulty {
     }
 }
 
-fn put_on(disk: &Faulty, root: &Path, step: u64, tag: u64, best: bool) -> crate::Result<PathBuf> {
+fn put_on(disk: &Faulty, root: &Path, step: u64, tag: u64, best: bool) -> Result<PathBuf> {
     let (model, trainer, state) = content(tag);
     save_on(disk, root, &Content::new(step, &model, &trainer, &state).unwrap(), best, 2)
 }

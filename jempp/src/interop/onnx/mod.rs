@@ -1,7 +1,7 @@
 //! Writing a model as an ONNX file: input images, outputs logits and unnormalised log density.
 //!
-//! Invariants: the graph computes what [`Model::scores`] computes; tensors keep their published names and axis orders (images
-//! N×C×H×W, filters O×I×H×W); the batch size is dynamic.
+//! Invariants: the graph computes what [`Model::scores`] computes; tensors keep their published names and axis orders
+//! (images N×C×H×W, filters O×I×H×W); the batch size is dynamic.
 
 mod graph;
 mod messages;
@@ -26,8 +26,8 @@ const DENSITY: &str = "log_density";
 /// How batch norm is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchNorm {
-    /// Folded: the one between a block's convolutions into the first of them, the others into a multiplication and an addition
-    /// per channel, since the shortcut also uses their input.
+    /// Folded: the one between a block's convolutions into the first of them, the others into a multiplication and an
+    /// addition per channel, since the shortcut also uses their input.
     #[default]
     Fold,
     /// Kept as `BatchNormalization` with its four tensors.
@@ -123,8 +123,8 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// Subtracts the largest logit before the exponentials and adds it afterwards, as e¹⁰⁰ overflows and not every runtime does
-    /// so itself.
+    /// Subtracts the largest logit before the exponentials and adds it afterwards, as e¹⁰⁰ overflows and not every
+    /// runtime does so itself.
     fn log_sum_exp(&mut self, logits: &str) {
         let along = |keep| [("axes", Constant::Ints(&[1])), ("keepdims", Constant::Int(keep))];
         let wide = self.b.node("ReduceMax", "largest.wide", &[logits], &along(1));

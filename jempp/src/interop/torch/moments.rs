@@ -1,7 +1,7 @@
 //! Start samples from the published files of class means and covariances.
 //!
-//! A mean file holds a tensor [classes, C·H·W] (or [classes, C, H, W]), a covariance file [classes, C·H·W, C·H·W]. As in
-//! the published code, chains start from draws of N(μ_y, Σ_y + 10⁻⁴ I), clipped to [−1, 1].
+//! A mean file holds a tensor [classes, C·H·W] (or [classes, C, H, W]), a covariance file [classes, C·H·W, C·H·W]. As
+//! in the published code, chains start from draws of N(μ_y, Σ_y + 10⁻⁴ I), clipped to [−1, 1].
 
 use crate::error::{Error, Result};
 use crate::model::StartSamples;

@@ -1,5 +1,5 @@
-//! Writing a model as a checkpoint like the published ones: `{"model_state_dict": …, "replay_buffer": …}` in a zip archive as
-//! `torch.save` writes it, which `torch.load` reads with `weights_only=True`.
+//! Writing a model as a checkpoint like the published ones: `{"model_state_dict": …, "replay_buffer": …}` in a zip
+//! archive as `torch.save` writes it, which `torch.load` reads with `weights_only=True`.
 //!
 //! Invariants: the state dict has every name of the published network, aliases included, so that
 //! `load_state_dict(strict=True)` accepts it; an alias is the same tensor, stored once; equal models give equal bytes.
@@ -22,8 +22,9 @@ const FOLDER: &str = "archive";
 /// Entries of at least this size use 64-bit sizes (zip64).
 const LARGE: usize = u32::MAX as usize / 2;
 
-/// Writes the content of a model file, with its replay buffer if it has one, to `path`, atomically replacing an existing
-/// file. A model without an energy head gets one of zeros, which the published code expects to load but does not use.
+/// Writes the content of a model file, with its replay buffer if it has one, to `path`, atomically replacing an
+/// existing file. A model without an energy head gets one of zeros, which the published code expects to load but does
+/// not use.
 ///
 /// # Errors
 /// [`Error::Format`] when `container` is not a complete model; [`Error::Io`].

@@ -1,6 +1,7 @@
 //! Sampling on small random networks.
 
 use super::*;
+use crate::model::StartSamples;
 
 fn model() -> Model {
     let config = Config::preset("digits").unwrap();
@@ -30,7 +31,7 @@ fn run(model: &Model, o: &SampleOptions<'_>) -> Samples {
 fn fewer_chains_are_the_first_of_more() {
     let m = model();
     let pool: Vec<f32> = run(&m, &SampleOptions { start: Start::Noise, ..options(50) }).images;
-    for start in [Start::Bank, Start::Noise, Start::Pool(&pool)] {
+    for start in [Start::StartSamples, Start::Noise, Start::Pool(&pool)] {
         for labels in [false, true] {
             let of = |n: usize| {
                 let labels = labels.then(|| (0..n as i32).map(|i| i % 10).collect());
@@ -79,21 +80,24 @@ fn one_step_is_the_formula() {
 }
 
 #[test]
-fn films_show_the_chains_from_start_to_end() {
+fn trajectories_show_the_chains_from_start_to_end() {
     let m = model();
     let o = SampleOptions { n: 70, steps: 5, ..options(70) };
-    let mut film = Film::new(2);
-    let s = sample_filmed(&m, &o, Some(&mut film), &mut |_, _| true).unwrap();
+    let mut trajectory = Trajectory::new(2);
+    let s = sample_with_trajectory(&m, &o, Some(&mut trajectory), &mut |_, _| true).unwrap();
     assert_eq!(s, run(&m, &o));
     // At 0, 2, 4 and 5 steps; what happens on the way is what fewer steps end with.
     let ends = [0, 2, 4, 5].map(|steps| run(&m, &SampleOptions { steps, ..o.clone() }).images);
-    assert_eq!(film.frames[0], ends[0]);
-    assert_eq!(film.frames.len(), 4);
-    assert_eq!(film.frames[3], ends[3]);
+    assert_eq!(trajectory.frames[0], ends[0]);
+    assert_eq!(trajectory.frames.len(), 4);
+    assert_eq!(trajectory.frames[3], ends[3]);
     // Noise is numbered by chunk and step, so only the first chunk of a shorter run is alike.
     let chunk = CHUNK * 64;
-    assert_eq!((&film.frames[1][..chunk], &film.frames[2][..chunk]), (&ends[1][..chunk], &ends[2][..chunk]));
-    assert_ne!(film.frames[1], film.frames[2]);
+    assert_eq!(
+        (&trajectory.frames[1][..chunk], &trajectory.frames[2][..chunk]),
+        (&ends[1][..chunk], &ends[2][..chunk])
+    );
+    assert_ne!(trajectory.frames[1], trajectory.frames[2]);
 }
 
 #[test]
@@ -103,7 +107,9 @@ fn wrong_requests_are_refused_and_progress_can_cancel() {
     assert!(said(&SampleOptions { labels: Some(vec![1]), ..options(2) }).contains("1 labels for 2 chains"));
     assert!(said(&SampleOptions { labels: Some(vec![10]), ..options(1) }).contains("class 10"));
     assert!(said(&SampleOptions { start: Start::Images(&[0.0; 5]), ..options(1) }).contains("5 values"));
-    assert!(said(&SampleOptions { start: Start::Pool(&[]), ..options(1) }).contains("no pool"));
+    assert!(
+        said(&SampleOptions { start: Start::Pool(&[]), ..options(1) }).contains("the pool holds 0 values")
+    );
     assert!(said(&SampleOptions { start: Start::Pool(&[f32::NAN; 64]), ..options(1) }).contains("NaN"));
     let mut seen = Vec::new();
     let e = sample(&m, &options(70), &mut |i, n| {

@@ -1,4 +1,4 @@
-//! Metrics against scikit-learn, scipy and the definitions (judge.json), and PGD against foolbox (pgd.safetensors).
+//! Metrics against scikit-learn, SciPy and the definitions (metrics.json), and PGD against foolbox (pgd.safetensors).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::Device;
@@ -8,23 +8,23 @@ use jempp::metrics::{scaled, temperature};
 use jempp::model::{Loss, Model};
 use jempp_eval::attack::Norm;
 use jempp_eval::calibration::mce;
-use jempp_eval::detection::Ranking;
+use jempp_eval::ood::ranking::Ranking;
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 
-/// Of numbers, absolutely.
+/// Of metrics, absolute.
 const METRIC: f64 = 1e-9;
-/// Of temperatures, whose loss is flat at its least, relatively.
+/// Of temperatures, relative; the loss is flat at its minimum.
 const TEMPERATURE: f64 = 1e-6;
-/// Of the loss at that temperature: logits divided by it are rounded to float32.
+/// Of the NLL at that temperature, absolute: scaled logits are rounded to float32.
 const SCALED: f64 = 1e-7;
-/// Of an iterate's values in [−1, 1]; foolbox works in float32 pixels of [0, 1].
+/// Of PGD iterates, absolute, in [−1, 1]; foolbox computes in float32 with pixels in [0, 1].
 const ITERATE: f32 = 4e-7;
-/// Of gradients, relative to the largest of their image; the fixture keeps off the kinks.
+/// Of gradients, relative to the largest component of the image's gradient; the fixture avoids kinks of the network.
 const GRADIENT: f32 = 1e-4;
 
 fn metrics() -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/judge.json");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/metrics.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -80,17 +80,17 @@ fn images(f: &Fixture, name: &str) -> Vec<f32> {
     f.tensor(name).unwrap_or_else(|e| panic!("{e}")).clone().channels_last().f32s()
 }
 
-/// Pixels in [0, 1] as the model takes them.
-fn wide(pixels: Vec<f32>) -> Vec<f32> {
+/// Pixels in [0, 1] scaled to the model's [−1, 1].
+fn scaled_pixels(pixels: Vec<f32>) -> Vec<f32> {
     pixels.into_iter().map(|p| (2.0 * f64::from(p) - 1.0) as f32).collect()
 }
 
-/// foolbox's random start, gradient and next iterate: the gradient is the network's, and the step is ours.
+/// From each iterate of foolbox, our gradient and our step give foolbox's gradient and its next iterate.
 #[test]
 fn steps_are_those_of_foolbox() {
     let f = Fixture::load("pgd.safetensors").unwrap();
     let model = fixture_model();
-    let (x0, labels) = (wide(images(&f, "images")), f.tensor("labels").unwrap().ints());
+    let (x0, labels) = (scaled_pixels(images(&f, "images")), f.tensor("labels").unwrap().ints());
     let px = x0.len() / labels.len();
     for norm in [Norm::Linf, Norm::L2] {
         let name = norm.name();
@@ -98,9 +98,9 @@ fn steps_are_those_of_foolbox() {
         let (epsilon, length) = (2.0 * fact("epsilon"), 2.0 * fact("step"));
         let mut moved = 0.0f64;
         for k in 0..fact("steps") as usize {
-            let [x, next] = [k, k + 1].map(|k| wide(images(&f, &format!("{name}.x.{k}"))));
+            let [x, next] = [k, k + 1].map(|k| scaled_pixels(images(&f, &format!("{name}.x.{k}"))));
             let g = images(&f, &format!("{name}.g.{k}"));
-            // A pixel of [0, 1] is half as long.
+            // With respect to pixels in [0, 1] gradients are twice as large.
             let (_, own) = model.loss_grad(&x, &labels, Loss::CrossEntropy).unwrap();
             for (i, (g, own)) in g.chunks(px).zip(own.chunks(px)).enumerate() {
                 let size = g.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -117,7 +117,7 @@ fn steps_are_those_of_foolbox() {
             let error = ours.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(error <= ITERATE, "{name} {k}: {error}");
         }
-        // The ball's border was met, so that the projection was seen.
+        // An iterate reached the border of the ball, so that the projection was tested.
         assert!(moved > 0.99 * epsilon, "{name}: {moved} of {epsilon}");
     }
 }

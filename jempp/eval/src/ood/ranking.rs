@@ -1,52 +1,54 @@
-//! How well a score tells data from what is none: AUROC, FPR95, AUPR, and bootstrap intervals of all three.
+//! AUROC, FPR95 and AUPR of a score, with bootstrap confidence intervals.
 //!
-//! Invariants: everything is computed from counts of scores in groups of equal ones, so ties count as they should and
-//! a bootstrap replicate is one pass over the groups; a NaN never becomes a number.
+//! Invariants: everything is computed from the number of scores in each group of equal ones, so ties are counted exactly and a
+//! bootstrap replicate costs one pass over the groups; NaN scores are an error.
 
-use super::{Estimate, random};
+use crate::estimate::Estimate;
 use engine::rng::Philox;
 use jempp::streams;
 use jempp::{Error, Result};
+use jempp_data::eval_stream;
 use serde::{Deserialize, Serialize};
 
-/// Replicates of a bootstrap.
-pub const REPLICATES: usize = 1000;
-/// Share of the data that [`Separation::fpr95`] lets through.
-const PASS: f64 = 0.95;
+/// True positive rate of [`Separation::fpr95`].
+const TPR: f64 = 0.95;
 
-/// How well a score that is high on data tells it from other images; all between 0 and 1.
+/// How well a score that is high on in-distribution images separates them from OOD images. All values are in [0, 1].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Separation<T = f64> {
-    /// Probability that an image of the data scores above another one, ties counting ½ (Mann & Whitney, 1947).
+    /// Area under the ROC curve: the probability that an in-distribution image scores above an OOD image, ties counting ½
+    /// (Mann & Whitney, 1947).
     pub auroc: T,
-    /// Share of the other images that pass the highest threshold which at least 95 % of the data pass.
+    /// False positive rate at 95 % true positive rate: the fraction of OOD images at or above the highest threshold that at
+    /// least 95 % of the in-distribution images reach.
     pub fpr95: T,
-    /// Average precision with the data as positives; depends on the ratio of the sizes.
+    /// Average precision with in-distribution images as positives; depends on the ratio of the set sizes.
     pub aupr_in: T,
-    /// Average precision with the other images as positives and the score negated; likewise.
+    /// Average precision with OOD images as positives and the score negated; depends on the ratio of the set sizes.
     pub aupr_out: T,
 }
 
-/// Scores of both sides, ranked.
+/// Ranks of the scores of in-distribution and OOD images.
 #[derive(Clone, Debug)]
 pub struct Ranking {
-    /// The group of each score of the data; groups of equal scores are numbered from the highest.
+    /// Group of each in-distribution score; groups of equal scores are numbered from the highest score down.
     inside: Vec<u32>,
-    /// The same of the other images.
+    /// Group of each OOD score.
     outside: Vec<u32>,
+    /// Number of groups.
     groups: usize,
 }
 
 impl Ranking {
-    /// Ranks scores that are high on data. Infinite ones are ordered like any other.
+    /// Ranks scores that are high on in-distribution images. Infinite scores are ordered like any other.
     ///
     /// # Errors
-    /// [`Error::Data`] when a side is empty or a score is NaN.
+    /// [`Error::Data`] if a set is empty or a score is NaN.
     pub fn new(inside: &[f64], outside: &[f64]) -> Result<Self> {
         if inside.is_empty() || outside.is_empty() {
-            return Err(Error::Data("detection needs scores on both sides".into()));
+            return Err(Error::Data("detection needs scores of both in-distribution and OOD images".into()));
         }
-        for (side, scores) in [("data", inside), ("other", outside)] {
+        for (side, scores) in [("in-distribution", inside), ("OOD", outside)] {
             if let Some(i) = scores.iter().position(|s| s.is_nan()) {
                 return Err(Error::Data(format!("score {i} of the {side} images is NaN")));
             }
@@ -65,7 +67,7 @@ impl Ranking {
         Ok(Self { inside: group, outside, groups })
     }
 
-    /// The four numbers of the scores as they are.
+    /// The metrics, without intervals.
     pub fn separation(&self) -> Separation {
         let [mut p, mut n] = [vec![0; self.groups], vec![0; self.groups]];
         self.inside.iter().for_each(|g| p[*g as usize] += 1);
@@ -73,13 +75,14 @@ impl Ranking {
         separation(&p, &n)
     }
 
-    /// The same with 95 % intervals: percentiles of `replicates` draws of both sides with replacement.
+    /// The metrics with 95 % confidence intervals: percentiles of `replicates` bootstrap replicates, which draw both sets
+    /// with replacement.
     pub fn bootstrap(&self, replicates: usize, seed: u64) -> Separation<Estimate> {
-        let whole = self.separation();
+        let point = self.separation();
         let mut draws: [Vec<f64>; 4] = Default::default();
         let [mut p, mut n] = [vec![0; self.groups], vec![0; self.groups]];
         for r in 0..replicates {
-            let mut rng = Philox::new(seed, streams::EVAL, random::BOOTSTRAP + r as u32);
+            let mut rng = Philox::new(seed, streams::EVAL, eval_stream::BOOTSTRAP + r as u32);
             for (side, counts) in [(&self.inside, &mut p), (&self.outside, &mut n)] {
                 counts.fill(0);
                 for _ in 0..side.len() {
@@ -93,19 +96,19 @@ impl Ranking {
         }
         let [auroc, fpr95, aupr_in, aupr_out] = draws.map(Estimate::percentiles);
         Separation {
-            auroc: auroc(whole.auroc),
-            fpr95: fpr95(whole.fpr95),
-            aupr_in: aupr_in(whole.aupr_in),
-            aupr_out: aupr_out(whole.aupr_out),
+            auroc: auroc(point.auroc),
+            fpr95: fpr95(point.fpr95),
+            aupr_in: aupr_in(point.aupr_in),
+            aupr_out: aupr_out(point.aupr_out),
         }
     }
 }
 
-/// From counts of both sides in each group, the highest scores first. Each side has at least one.
+/// From the numbers of in-distribution and OOD images in each group, highest scores first. Neither set is empty.
 fn separation(inside: &[u32], outside: &[u32]) -> Separation {
     let sum = |v: &[u32]| v.iter().map(|c| u64::from(*c)).sum::<u64>();
     let (all_in, all_out) = (sum(inside), sum(outside));
-    // Twice the pairs in order, so that ties stay whole numbers.
+    // Twice the number of correctly ordered pairs, so that ties count as integers.
     let (mut twice, mut seen_in, mut seen_out) = (0u128, 0u64, 0u64);
     let (mut fpr95, mut aupr_in) = (None, 0.0);
     for (p, n) in inside.iter().zip(outside) {
@@ -115,7 +118,7 @@ fn separation(inside: &[u32], outside: &[u32]) -> Separation {
         if p > 0 {
             aupr_in += p as f64 / all_in as f64 * (seen_in as f64 / (seen_in + seen_out) as f64);
         }
-        if fpr95.is_none() && seen_in as f64 / all_in as f64 >= PASS {
+        if fpr95.is_none() && seen_in as f64 / all_in as f64 >= TPR {
             fpr95 = Some(seen_out as f64 / all_out as f64);
         }
     }

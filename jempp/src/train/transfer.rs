@@ -1,28 +1,28 @@
-//! Taking over another trainer's state, whatever the devices: so that steps of two devices can be compared from the same
-//! start.
+//! Copying weights or a whole state from a model or another training step, between any two devices. Steps on two devices
+//! can so be compared from the same start.
 
-use super::Trainer;
+use super::TrainStep;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::network::{get, set};
 use engine::{DType, bf16};
 
-impl Trainer {
-    /// Takes over the weights and running statistics of a model of the same architecture; averages of weights start from
-    /// them. Optimiser, buffer and counters stay.
+impl TrainStep {
+    /// Copies the weights and running statistics of a model; averages of weights start again from them. Optimiser, replay
+    /// buffer and counters stay as they are.
     ///
     /// # Errors
-    /// [`Error::Data`] if the architecture is another.
-    pub fn take_model(&mut self, model: &Model) -> Result<()> {
+    /// [`Error::Data`] if the model's architecture differs.
+    pub fn load_weights(&mut self, model: &Model) -> Result<()> {
         let (mine, theirs) = (&self.network.config, &model.network().config);
-        // What is used in training only may differ.
+        // Settings that matter in training only may differ.
         let same = crate::config::ModelConfig {
             dropout: mine.dropout,
             bn_momentum: mine.bn_momentum,
             ..theirs.clone()
         };
         if same != *mine {
-            let why = "the model is of another architecture than the trainer";
+            let why = "the model's architecture differs from the trainer's";
             return Err(Error::Data(format!("{why}: {theirs:?}, not {mine:?}")));
         }
         let pairs: Vec<_> = self.network.tensors().zip(model.network().tensors()).collect();
@@ -31,18 +31,18 @@ impl Trainer {
             set(&mut self.state, to, &values)?;
         }
         self.round()?;
-        self.slots.update.start_average(&mut self.state, &self.network)
+        self.slots.update.reset_average(&mut self.state, &self.network)
     }
 
-    /// Takes over all tensors and counters of a trainer of the same configuration.
+    /// Copies all tensors and counters of a training step of the same configuration.
     ///
     /// # Errors
-    /// If the trainers hold different tensors, or a GPU refuses.
-    pub fn adopt(&mut self, other: &Self) -> Result<()> {
+    /// If the two hold different tensors, or a GPU fails.
+    pub fn copy_state(&mut self, other: &Self) -> Result<()> {
         let slots: Vec<_> = other.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
         let mine: Vec<_> = self.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
         if slots != mine {
-            return Err(Error::Internal("the trainers hold different tensors".into()));
+            return Err(Error::Internal("the training steps hold different tensors".into()));
         }
         for (_, slot) in slots {
             match slot.spec.dtype {
@@ -57,12 +57,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// The largest difference of a tensor from another trainer's, relative to the tensor's largest value or `floor`, and
-    /// the tensor's name. Of float32 tensors; all others must be the same.
+    /// The largest difference of a float32 tensor from that of another training step, relative to the tensor's largest
+    /// magnitude or to `floor` if that is larger, and the tensor's name. Tensors of other types are not compared.
     ///
     /// # Errors
-    /// If the trainers hold different tensors, or a GPU refuses.
-    pub fn distance(&self, other: &Self, floor: f32) -> Result<(f32, String)> {
+    /// If the two hold different tensors, or a GPU fails.
+    pub fn max_difference(&self, other: &Self, floor: f32) -> Result<(f32, String)> {
         let mut worst = (0.0, String::new());
         for (name, slot) in self.state.slots().filter(|(_, slot)| slot.spec.dtype == DType::F32) {
             let (mine, theirs) = (self.state.view::<f32>(slot)?, other.state.view::<f32>(slot)?);

@@ -1,15 +1,16 @@
-//! The pictures of a judgement.
+//! Charts of evaluation results.
 
-use crate::attack::{Curve, Norm, Point};
+use crate::attack::{Norm, RobustnessCurve, RobustnessPoint};
 use crate::calibration::{Calibration, Reliability};
-use crate::ood::Against;
+use crate::ood::OodSetResult;
 use jempp_formats::plot::{COLOURS, Chart, Mark, Series};
 
-/// Accuracy over confidence, by bins; with the temperature, if there is one, as a second row of bars' tops.
+/// Reliability diagram: accuracy by bin of confidence as bars, and, if a temperature was fitted, accuracy over mean
+/// confidence after scaling as a line.
 pub fn reliability(c: &Calibration) -> Chart<'static> {
-    let tops = |r: &Reliability| -> Vec<(f64, f64)> {
-        let full = r.bins.iter().filter(|b| b.count > 0);
-        full.map(|b| (b.confidence, b.accuracy)).collect()
+    let points = |r: &Reliability| -> Vec<(f64, f64)> {
+        let filled = r.bins.iter().filter(|b| b.count > 0);
+        filled.map(|b| (b.confidence, b.accuracy)).collect()
     };
     let mut bars: Vec<(f64, f64)> = c.plain.bins.iter().map(|b| (b.lo, b.accuracy)).collect();
     bars.push((1.0, 0.0));
@@ -18,15 +19,15 @@ pub fn reliability(c: &Calibration) -> Chart<'static> {
         Series { mark: Mark::Dashed, ..Series::line("", "#888", vec![(0.0, 0.0), (1.0, 1.0)]) },
     ];
     if let Some(r) = &c.scaled {
-        series.push(Series::line(&format!("at temperature {:.2}", r.temperature), COLOURS[1], tops(r)));
+        series.push(Series::line(&format!("at temperature {:.2}", r.temperature), COLOURS[1], points(r)));
     }
     let ends = Some((0.0, 1.0));
     Chart { title: "Reliability", x: "confidence", y_ends: ends, x_ends: ends, series }
 }
 
-/// The shares of log p(x) of the data and of another set.
-pub fn histogram(a: &Against) -> Chart<'_> {
-    let h = &a.histogram;
+/// Histograms of log p(x) on the data and on one OOD set.
+pub fn histogram(r: &OodSetResult) -> Chart<'_> {
+    let h = &r.histogram;
     let bars = |v: &[f64]| -> Vec<(f64, f64)> {
         let width = (h.high - h.low) / v.len().max(1) as f64;
         let ends = v.iter().chain(&[0.0]).enumerate();
@@ -34,28 +35,28 @@ pub fn histogram(a: &Against) -> Chart<'_> {
     };
     let series = vec![
         Series { mark: Mark::Bars, ..Series::line("data", COLOURS[0], bars(&h.inside)) },
-        Series { mark: Mark::Bars, ..Series::line(&a.set, COLOURS[1], bars(&h.outside)) },
+        Series { mark: Mark::Bars, ..Series::line(&r.set, COLOURS[1], bars(&h.outside)) },
     ];
-    Chart { title: "log p(x), unnormalised: shares", x: "log p(x)", y_ends: None, x_ends: None, series }
+    Chart { title: "Frequency of log p(x), unnormalised", x: "log p(x)", y_ends: None, x_ends: None, series }
 }
 
-/// Accuracy over ε, by attack.
-pub fn robustness(c: &Curve) -> Chart<'static> {
-    let line = |name: &str, i: usize, f: &dyn Fn(&Point) -> Option<f64>| {
+/// Accuracy over ε, one line per attack.
+pub fn robustness(c: &RobustnessCurve) -> Chart<'static> {
+    let line = |name: &str, i: usize, f: &dyn Fn(&RobustnessPoint) -> Option<f64>| {
         let points = c.points.iter().filter_map(|p| Some((p.epsilon, f(p)?)));
         Series::line(name, COLOURS[i], [(0.0, c.clean.value)].into_iter().chain(points).collect())
     };
     let mut series = vec![
         line("noise", 2, &|p| Some(p.noise.value)),
         line("cross-entropy", 0, &|p| Some(p.cross_entropy.value)),
-        line("and margin", 1, &|p| Some(p.white_box.value)),
+        line("cross-entropy and margin", 1, &|p| Some(p.white_box.value)),
     ];
     if c.transfer_from.is_some() {
         series.insert(0, line("transfer", 3, &|p| Some(p.transfer?.value)));
     }
     let (title, x) = match c.plan.norm {
-        Norm::Linf => ("Accuracy under attack, L∞", "ε of pixels in [0, 1]"),
-        Norm::L2 => ("Accuracy under attack, L2", "ε, length over pixels in [0, 1]"),
+        Norm::Linf => ("Accuracy under attack, L∞", "ε, for pixels in [0, 1]"),
+        Norm::L2 => ("Accuracy under attack, L2", "ε, for pixels in [0, 1]"),
     };
     Chart { title, x, y_ends: Some((0.0, 1.0)), x_ends: None, series }
 }

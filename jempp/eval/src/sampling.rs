@@ -1,9 +1,9 @@
-//! Sampling, from a loaded model to arrays, without printing and without command-line types. Moves to the library.
+//! Sampling with settings that override those of training: from a loaded model to arrays.
 
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::sampling::draw::{
-    Film, SampleOptions, Samples, Start, draws_from_data, replay_buffer, sample_filmed,
+    SampleOptions, Samples, Start, Trajectory, draws_from_data, replay_buffer, sample_with_trajectory,
 };
 use jempp::{Error, Result};
 use jempp_formats::npz::{self, Array};
@@ -30,18 +30,18 @@ pub enum ChainStart {
 }
 
 impl ChainStart {
-    /// Its name in result files.
-    pub fn words(self) -> &'static str {
+    /// Its description in result files.
+    pub fn description(self) -> &'static str {
         match self {
-            Self::Informative => "class draws of the model",
+            Self::Informative => "samples of the model's class Gaussians",
             Self::ReplayBuffer => "the replay buffer",
-            Self::Data => "class draws of the training images",
+            Self::Data => "samples of class Gaussians fitted to the training images",
             Self::Noise => "uniform noise",
         }
     }
 
-    /// The images that such a start needs, n×H×W×C; none for one that needs none. `path` is where `model` was loaded
-    /// from; `labels` are the classes of the n chains, if they are conditioned.
+    /// Loads or draws the images that chains start from, N×H×W×C in [−1, 1]; empty for starts that need none. `path` is where
+    /// `model` was loaded from; `labels` are the classes of the n chains, if they are conditioned on classes.
     ///
     /// # Errors
     /// Those of [`replay_buffer`] and [`draws_from_data`].
@@ -58,10 +58,10 @@ impl ChainStart {
         }
     }
 
-    /// The start itself, given [`Self::images`].
+    /// The start, given the images that [`Self::images`] returned.
     pub fn start(self, images: &[f32]) -> Start<'_> {
         match self {
-            Self::Informative => Start::Bank,
+            Self::Informative => Start::StartSamples,
             Self::Noise => Start::Noise,
             Self::ReplayBuffer => Start::Pool(images),
             Self::Data => Start::Images(images),
@@ -87,7 +87,7 @@ pub struct SamplerOverrides {
 }
 
 impl SamplerOverrides {
-    /// The model's configuration (that of the published setting if it carries none) with these settings.
+    /// The model's configuration, or the preset `jempp` if it carries none, with these settings.
     ///
     /// # Errors
     /// [`Error::Config`] for a value out of range; those of [`Model::config`].
@@ -130,6 +130,15 @@ impl Conditioning {
     }
 }
 
+/// Whether frames of the chains are kept, to be shown as an animation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Animation {
+    /// No frames.
+    None,
+    /// A frame after every so many Langevin steps; with `None` at most 51 frames.
+    Every(Option<u32>),
+}
+
 /// What to sample.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleJob<'a> {
@@ -143,16 +152,16 @@ pub struct SampleJob<'a> {
     pub start: ChainStart,
     /// Settings of the sampler.
     pub overrides: SamplerOverrides,
-    /// Whether to keep frames of the chains; if so, Langevin steps between them, or the default.
-    pub animate: Option<Option<u32>>,
+    /// Whether to keep frames of the chains for an animation.
+    pub animate: Animation,
 }
 
-/// Sampled images and how they came about.
+/// Sampled images, and the settings they were sampled with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampled {
     /// Images and their scores.
     pub samples: Samples,
-    /// Frames of the chains, if asked for, each n×H×W×C.
+    /// Frames of the chains, each n×H×W×C; empty if they were not kept.
     pub frames: Vec<Vec<f32>>,
     /// Columns of a grid of the images.
     pub columns: usize,
@@ -169,7 +178,7 @@ impl SampleJob<'_> {
     ///
     /// # Errors
     /// [`Error::Config`] for no images, settings out of range, or too many chains for an animation; those of
-    /// [`sample_filmed`].
+    /// [`sample_with_trajectory`].
     pub fn run(&self, progress: &mut dyn FnMut(u32, u32) -> bool) -> Result<Sampled> {
         let (model, _) = self.model;
         let (labels, columns) = self.conditioning.labels(self.n, model.network().config.classes);
@@ -183,25 +192,25 @@ impl SampleJob<'_> {
         let start = self.start.start(&images);
         let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
         options.steps = self.overrides.steps.unwrap_or(options.steps);
-        let mut film = self.film(n, options.steps)?;
-        let samples = sample_filmed(model, &options, film.as_mut(), progress)?;
-        let frames = film.map(|f| f.frames).unwrap_or_default();
+        let mut trajectory = self.trajectory(n, options.steps)?;
+        let samples = sample_with_trajectory(model, &options, trajectory.as_mut(), progress)?;
+        let frames = trajectory.map(|t| t.frames).unwrap_or_default();
         Ok(Sampled { samples, frames, columns, conditioned, steps: options.steps, seed: options.seed })
     }
 
-    /// What keeps the frames, if they are wanted.
-    fn film(&self, n: usize, steps: u32) -> Result<Option<Film>> {
-        let Some(every) = self.animate else { return Ok(None) };
+    /// Collects the frames, if they are wanted.
+    fn trajectory(&self, n: usize, steps: u32) -> Result<Option<Trajectory>> {
+        let Animation::Every(every) = self.animate else { return Ok(None) };
         if n > MAX_ANIMATED {
             return Err(Error::Config(format!(
                 "{n} chains are too many for an animation; it shows at most {MAX_ANIMATED}"
             )));
         }
-        Ok(Some(Film::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
+        Ok(Some(Trajectory::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
     }
 }
 
-/// Writes images (n×H×W×C, in [−1, 1]), labels, log_density and confidence as a NumPy archive.
+/// Writes `images` (n×H×W×C, in [−1, 1]), `labels`, `log_density` and `confidence` to a NumPy archive.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -1,0 +1,161 @@
+//! The grouped forward pass of a training step, and its losses.
+
+use super::{BatchSizes, Batches, Inputs, Metrics, Recorder};
+use crate::config::Plc;
+use crate::error::Result;
+use crate::network::{BnMode, Heads, Masks, Objective};
+use crate::streams;
+use engine::ops::batch::{ConcatRows, SliceRows};
+use engine::ops::elementwise::{Axpby, Fill, Mul};
+use engine::ops::label::Hits;
+use engine::ops::reduce::SumAll;
+use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::{Spec, Var};
+
+/// The index of each group of images in the train-mode pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Groups {
+    pub(super) data: Option<usize>,
+    pub(super) chain: Option<usize>,
+    pub(super) labelled: usize,
+    pub(super) conditional: Option<usize>,
+}
+
+/// The outputs of the train-mode pass over all groups of images.
+struct GroupedPass {
+    heads: Heads,
+    groups: Groups,
+    /// Images of each group.
+    sizes: Vec<usize>,
+    /// The outputs for data and chains with running statistics, with `train.plc = "eval"`.
+    running: Option<Heads>,
+}
+
+impl GroupedPass {
+    /// The first image of a group.
+    fn start(&self, group: usize) -> usize {
+        self.sizes[..group].iter().sum()
+    }
+}
+
+impl Recorder<'_> {
+    /// Records the forward passes and the update of the running statistics by them.
+    fn grouped_pass(&mut self, sizes: BatchSizes, inputs: &Inputs, batches: Batches) -> Result<GroupedPass> {
+        let eval = self.config.train.plc == Plc::Eval;
+        let (mut images, mut of_group) = (Vec::new(), Vec::new());
+        let mut groups = Groups::default();
+        let mut running = None;
+        if let (Some(x), Some(chains)) = (batches.data, self.slots.chains.clone()) {
+            let q = self.tape.read(chains.chain);
+            if eval {
+                // The published order: the chain steps move the running statistics that this pass then uses.
+                self.fold_steps(&chains)?;
+                let both = self.tape.one(ConcatRows, &[x, q])?;
+                let f = self.network.forward(&mut self.tape, both, &BnMode::Running)?;
+                running = Some(f.heads);
+            } else {
+                (groups.data, groups.chain) = (Some(0), Some(1));
+                images.extend([x, q]);
+                of_group.extend([sizes.data, sizes.data]);
+            }
+        }
+        groups.labelled = images.len();
+        images.push(batches.labelled);
+        of_group.push(sizes.labelled);
+        if let Some(chains) = &self.slots.labelled_chains {
+            groups.conditional = Some(images.len());
+            images.push(self.tape.read(chains.chain));
+            of_group.push(sizes.labelled);
+        }
+        let x = if images.len() == 1 { images[0] } else { self.tape.one(ConcatRows, &images)? };
+        let mode = BnMode::Train(of_group.clone());
+        let seed = self.tape.read(self.slots.seed);
+        let masks = inputs.step.filter(|_| self.network.config.dropout > 0.0);
+        let masks = masks.map(|step| Masks { seed, step, stream: streams::DROPOUT });
+        let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
+        self.fold_pass(&pass, groups, &of_group, eval)?;
+        Ok(GroupedPass { heads: pass.heads, groups, sizes: of_group, running })
+    }
+
+    /// Records the forward passes and the losses.
+    pub(super) fn losses(&mut self, sizes: BatchSizes, inputs: &Inputs, batches: Batches) -> Result<Metrics> {
+        let pass = self.grouped_pass(sizes, inputs, batches)?;
+        let data = self.data_loss(sizes, pass.running.unwrap_or(pass.heads))?;
+        let heads = self.heads(pass.heads, pass.start(pass.groups.labelled), sizes.labelled)?;
+        let lab = heads.logits;
+        let weights = &self.config.train;
+        let each = self.tape.one(SoftmaxCrossEntropy, &[lab, inputs.labels])?;
+        let ce = self.mean(each)?;
+        self.add_loss(weights.p_y_given_x_weight, ce)?;
+        let hits = self.tape.one(Hits, &[lab, inputs.labels])?;
+        let accuracy = self.mean(hits)?;
+        if let (Some(g), Some(labels)) = (pass.groups.conditional, inputs.chain_labels) {
+            let chain = self.heads(pass.heads, pass.start(g), sizes.labelled)?;
+            let f = Objective::Label(labels).record(&mut self.tape, chain)?;
+            let f = self.mean(f)?;
+            self.add_loss(weights.p_x_y_weight, f)?;
+            let f = Objective::Label(inputs.labels).record(&mut self.tape, heads)?;
+            let f = self.mean(f)?;
+            self.add_loss(-weights.p_x_y_weight, f)?;
+        }
+        let loss = match self.loss {
+            Some(l) => l,
+            None => self.tape.one(Fill { spec: Spec::new(&[], self.network.dtype), value: 0.0 }, &[])?,
+        };
+        let (f_data, f_chain) = data.unzip();
+        Ok(Metrics { loss, ce, accuracy, f_data, f_chain })
+    }
+
+    /// Adds the terms of log p(x) and of `train.energy_l2` to the loss. `heads` begin with data and chains; returns the mean
+    /// unnormalised log p(x) of both.
+    fn data_loss(&mut self, sizes: BatchSizes, heads: Heads) -> Result<Option<(Var, Var)>> {
+        if self.slots.chains.is_none() {
+            return Ok(None);
+        }
+        let (w, l2) = (self.config.train.p_x_weight, self.config.train.energy_l2);
+        let mut means = Vec::new();
+        for (i, sign) in [(0, -1.0), (1, 1.0)] {
+            let rows = self.heads(heads, i * sizes.data, sizes.data)?;
+            let f = Objective::LogDensity.record(&mut self.tape, rows)?;
+            let mean = self.mean(f)?;
+            self.add_loss(sign * w, mean)?;
+            if l2 > 0.0 {
+                let squares = self.tape.one(Mul, &[f, f])?;
+                let mean = self.mean(squares)?;
+                self.add_loss(l2, mean)?;
+            }
+            means.push(mean);
+        }
+        Ok(Some((means[0], means[1])))
+    }
+
+    /// `rows` rows of `x` from row `start` on.
+    fn rows(&mut self, x: Var, start: usize, rows: usize) -> Result<Var> {
+        if start == 0 && self.tape.spec(x)?.first() == rows {
+            return Ok(x);
+        }
+        Ok(self.tape.one(SliceRows { start, rows }, &[x])?)
+    }
+
+    /// The outputs of `rows` images from image `start` on.
+    fn heads(&mut self, h: Heads, start: usize, rows: usize) -> Result<Heads> {
+        let logits = self.rows(h.logits, start, rows)?;
+        let density = if h.density == h.logits { logits } else { self.rows(h.density, start, rows)? };
+        Ok(Heads { logits, density })
+    }
+
+    fn mean(&mut self, x: Var) -> Result<Var> {
+        let n = self.tape.spec(x)?.len();
+        Ok(self.tape.one(SumAll { factor: 1.0 / n as f64 }, &[x])?)
+    }
+
+    fn add_loss(&mut self, weight: f64, x: Var) -> Result<()> {
+        if weight != 0.0 {
+            self.loss = Some(match self.loss {
+                None => self.tape.one(Axpby { a: weight, b: 0.0 }, &[x])?,
+                Some(l) => self.tape.one(Axpby { a: 1.0, b: weight }, &[l, x])?,
+            });
+        }
+        Ok(())
+    }
+}

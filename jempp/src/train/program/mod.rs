@@ -1,0 +1,217 @@
+//! The training step as one program: grouped forward pass, losses, gradients, update, running statistics, replay buffer.
+//!
+//! Invariant: running statistics are updated in the order of the published code, although data, chains and labelled images
+//! run as one pass here.
+
+mod losses;
+mod running_stats;
+
+use super::update::UpdateSlots;
+use crate::config::{Config, DataConfig};
+use crate::error::Result;
+use crate::network::Network;
+use crate::sampling::{Accumulator, TrainingImages};
+use crate::streams;
+use engine::ops::augment::Args;
+use engine::ops::batch::Pack;
+use engine::ops::cast::Cast;
+use engine::ops::replay::ScatterRows;
+use engine::rng::Stream;
+use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
+
+/// The slots of the chains of log p(x), or of those of log p(x, y).
+#[derive(Clone, Debug)]
+pub(super) struct ChainSlots {
+    /// The chains, n×H×W×C.
+    pub(super) chain: Slot,
+    /// Batch-norm statistics of the chain steps, one for each batch norm.
+    pub(super) accumulators: Vec<Accumulator>,
+}
+
+/// The slots that the program reads and assigns, beside those of the network.
+#[derive(Clone, Debug)]
+pub(super) struct TrainSlots {
+    /// The state of the optimiser.
+    pub(super) update: UpdateSlots,
+    /// ChainSlots of log p(x), if that is trained.
+    pub(super) chains: Option<ChainSlots>,
+    /// ChainSlots of log p(x, y), if that is trained.
+    pub(super) labelled_chains: Option<ChainSlots>,
+    /// The replay buffer, if the chains are written back there.
+    pub(super) buffer: Option<Slot>,
+    /// Seed words, `i32[2]`.
+    pub(super) seed: Slot,
+}
+
+/// The host inputs of the program; of the images they are the images themselves or rows of the training images.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inputs {
+    /// Images for log p(x), n×H×W×C, or their rows, `i32[n]`.
+    pub(super) data: Option<Var>,
+    /// Labelled images, m×H×W×C, or their rows, `i32[m]`.
+    pub(super) labelled: Var,
+    /// Labels, `i32[m]`.
+    pub(super) labels: Var,
+    /// The iteration, `i32[1]`, if images are given by row or there is dropout.
+    pub(super) step: Option<Var>,
+    /// The labels that the conditional chains followed, `i32[m]`.
+    pub(super) chain_labels: Option<Var>,
+    /// Learning rate, one value.
+    pub(super) lr: Var,
+    /// Buffer rows of the chains, `i32[n]`.
+    pub(super) index: Option<Var>,
+    /// Buffer rows of the conditional chains, `i32[m]`.
+    pub(super) labelled_index: Option<Var>,
+}
+
+/// The images of the two batches on the tape.
+#[derive(Clone, Copy, Debug)]
+struct Batches {
+    data: Option<Var>,
+    labelled: Var,
+}
+
+/// The metrics of an iteration on the tape.
+#[derive(Clone, Copy, Debug)]
+struct Metrics {
+    loss: Var,
+    ce: Var,
+    accuracy: Var,
+    f_data: Option<Var>,
+    f_chain: Option<Var>,
+}
+
+/// The program of a training step for one input mode, planned.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The planned program.
+    pub(super) plan: Plan,
+    /// Its host inputs.
+    pub(super) inputs: Inputs,
+    /// One vector: the loss, mean cross-entropy and accuracy of the labelled images and, where log p(x) is trained, the
+    /// mean unnormalised log p(x) of the data and of the chains.
+    pub(super) metrics: Var,
+    /// Gradients of all parameters, in order, if asked for.
+    pub(super) gradients: Vec<Var>,
+}
+
+/// The batch sizes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchSizes {
+    /// Images for log p(x), and as many chains.
+    pub(super) data: usize,
+    /// Labelled images, and as many chains of log p(x, y).
+    pub(super) labelled: usize,
+}
+
+struct Recorder<'a> {
+    tape: Tape,
+    network: &'a Network,
+    config: &'a Config,
+    slots: &'a TrainSlots,
+    loss: Option<Var>,
+}
+
+/// The augmentation of the images for log p(x) (`of_data`) or of the labelled ones, and its random stream.
+pub(super) fn augmentation(d: &DataConfig, of_data: bool) -> (Args, Stream) {
+    let all = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
+    match of_data {
+        true => (if d.p_x_augment { all } else { Args::default() }, streams::AUGMENT_UNLABELLED),
+        false => (all, streams::AUGMENT_LABELLED),
+    }
+}
+
+impl Program {
+    /// Records and plans the program. With `training` images the host gives rows of these, which are augmented by the
+    /// program; without, it gives the images. With `keep_gradients` the gradients can be read after a run.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(super) fn new(
+        device: &Device,
+        network: &Network,
+        config: &Config,
+        slots: &TrainSlots,
+        (training, sizes): (Option<TrainingImages>, BatchSizes),
+        keep_gradients: bool,
+    ) -> Result<Self> {
+        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None };
+        let inputs = r.inputs(training.is_some(), sizes);
+        let batches = r.batches(training, &inputs)?;
+        let m = r.losses(sizes, &inputs, batches)?;
+        let gradients = r.update(m.loss, inputs.lr)?;
+        r.write_buffer(&inputs)?;
+        let all = [Some(m.loss), Some(m.ce), Some(m.accuracy), m.f_data, m.f_chain];
+        let metrics = r.tape.one(Pack, &all.into_iter().flatten().collect::<Vec<_>>())?;
+        let mut outputs = vec![metrics];
+        if keep_gradients {
+            outputs.extend(&gradients);
+        }
+        let plan = r.tape.plan(device, &outputs)?;
+        Ok(Self { plan, inputs, metrics, gradients })
+    }
+}
+
+impl Recorder<'_> {
+    fn inputs(&mut self, by_row: bool, sizes: BatchSizes) -> Inputs {
+        let (t, n) = (&mut self.tape, self.network);
+        let px = self.slots.chains.is_some();
+        let pxy = self.slots.labelled_chains.is_some();
+        let buffer = self.slots.buffer.is_some();
+        let rows = |k| Spec::i32(&[k]);
+        let images = |k| if by_row { rows(k) } else { n.images(k) };
+        Inputs {
+            data: px.then(|| t.input("x_data", images(sizes.data))),
+            labelled: t.input("x_labelled", images(sizes.labelled)),
+            step: (by_row || n.config.dropout > 0.0).then(|| t.input("step", rows(1))),
+            labels: t.input("labels", rows(sizes.labelled)),
+            chain_labels: pxy.then(|| t.input("chain_labels", rows(sizes.labelled))),
+            lr: t.input("lr", Spec::new(&[], n.dtype)),
+            index: (px && buffer).then(|| t.input("index", rows(sizes.data))),
+            labelled_index: (pxy && buffer).then(|| t.input("labelled_index", rows(sizes.labelled))),
+        }
+    }
+
+    /// The images of the batches: taken from the training images and augmented, or as the host gives them.
+    fn batches(&mut self, training: Option<TrainingImages>, inputs: &Inputs) -> Result<Batches> {
+        let (Some(training), Some(step)) = (training, inputs.step) else {
+            return Ok(Batches { data: inputs.data, labelled: inputs.labelled });
+        };
+        let mut batch = |of_data, rows| {
+            let (args, stream) = augmentation(&self.config.data, of_data);
+            training.batch(&mut self.tape, args, stream, rows, step)
+        };
+        let data = inputs.data.map(|rows| batch(true, rows)).transpose()?;
+        Ok(Batches { data, labelled: batch(false, inputs.labelled)? })
+    }
+
+    /// Records the gradients of all parameters and the optimiser step.
+    fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
+        let network = self.network;
+        let wrt: Vec<Var> = (0..network.parameters.len()).map(|i| network.used(&mut self.tape, i)).collect();
+        let mut gradients = grad(&mut self.tape, loss, &wrt)?;
+        for (p, g) in network.parameters.iter().zip(&mut gradients) {
+            // Gradients of bf16 filters are float32, except for the zeros where the loss does not depend on the filter.
+            if self.tape.spec(*g)? != p.slot.spec {
+                *g = self.tape.one(Cast { to: p.slot.spec.dtype }, &[*g])?;
+            }
+        }
+        self.slots.update.record(&mut self.tape, network, &self.config.train, &gradients, lr)?;
+        Ok(gradients)
+    }
+
+    /// Records the writing of the chains back to the replay buffer.
+    fn write_buffer(&mut self, inputs: &Inputs) -> Result<()> {
+        let Some(buffer) = self.slots.buffer else { return Ok(()) };
+        let pairs =
+            [(inputs.index, &self.slots.chains), (inputs.labelled_index, &self.slots.labelled_chains)];
+        for (index, chains) in pairs {
+            if let (Some(index), Some(chains)) = (index, chains) {
+                let (old, x) = (self.tape.read(buffer), self.tape.read(chains.chain));
+                let new = self.tape.one(ScatterRows, &[old, index, x])?;
+                self.tape.assign(buffer, new)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! The slots that a training step needs beside those of the network.
+
+use super::labelled_size;
+use super::program::{ChainSlots, TrainSlots};
+use super::update::UpdateSlots;
+use crate::config::{Config, Init};
+use crate::error::Result;
+use crate::network::Network;
+use crate::sampling::Accumulator;
+use engine::{Slot, State};
+
+/// Adds the slots of the optimiser, of the chains if log p(x) or log p(x, y) is trained, and with a data set (`data`) of their
+/// replay buffer. `seed` is the slot of the seed words.
+pub(super) fn train_slots(
+    state: &mut State,
+    network: &Network,
+    config: &Config,
+    seed: Slot,
+    data: bool,
+) -> Result<TrainSlots> {
+    let t = &config.train;
+    let update = UpdateSlots::new(state, network, t)?;
+    let mut chains = |name: &str, n: usize, on: bool| -> Result<Option<ChainSlots>> {
+        if !on {
+            return Ok(None);
+        }
+        let chain = state.add(name, network.images(n))?;
+        Ok(Some(ChainSlots { chain, accumulators: Accumulator::all(state, network, name)? }))
+    };
+    let px = t.p_x_weight != 0.0;
+    let pxy = t.p_x_y_weight != 0.0;
+    let unconditional = chains("chain", t.batch_size, px)?;
+    let labelled_chains = chains("chain_y", labelled_size(config), pxy)?;
+    let buffer = ((px || pxy) && data)
+        .then(|| state.add("replay_buffer", network.images(config.sampler.buffer_size)))
+        .transpose()?;
+    let uniform_only = config.sampler.init == Init::Uniform;
+    debug_assert!(data || buffer.is_none() || uniform_only);
+    Ok(TrainSlots { update, chains: unconditional, labelled_chains, buffer, seed })
+}
