@@ -80,7 +80,7 @@ fn round_trip() {
     assert!(npz.i64("logits").unwrap_err().to_string().contains("its type is <f4, but must be integers"));
     let text = npz.f32("scores").unwrap_err().to_string();
     assert!(
-        text.ends_with("a.npz: no member `scores`; it holds `empty`, `images`, `labels`, `logits`"),
+        text.ends_with("a.npz: no member `scores`; it contains `empty`, `images`, `labels`, `logits`"),
         "{text}"
     );
     assert!(write(&path, &[("a", Array::I64(&[2], &[1]))]).is_err());

@@ -79,7 +79,7 @@ fn archives_that_lie_are_refused() {
     let why = refused(&zipped(&[("a/data.pkl", b"}."), ("../../etc/passwd", b"x")]));
     assert!(why.starts_with("entry `../../etc/passwd`: its path leads out"), "{why}");
     assert!(refused(&zipped(&[("/data.pkl", b"}.")])).contains("leads out"));
-    assert!(refused(&zipped(&[("data.pkl", b"}.")])).contains("is in no folder"));
+    assert!(refused(&zipped(&[("data.pkl", b"}.")])).contains("is not in a folder"));
     assert!(refused(&zipped(&[("a/data.pkl", b"}."), ("b/data/0", b"")])).contains("folders `a` and `b`"));
     assert!(refused(&zipped(&[("a/version", b"3")])).contains("there is no entry `a/data.pkl`"));
     assert!(
