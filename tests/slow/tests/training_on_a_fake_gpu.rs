@@ -1,7 +1,7 @@
 //! Training, sampling and inference on a made-up GPU whose device is the CPU, against the CPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../../kernels/tests/fake/mod.rs"]
+#[path = "../../../kernels/tests/fake/mod.rs"]
 mod fake;
 
 use engine::{Debugging, Device, Precision};

@@ -1,8 +1,9 @@
 //! Every op of the registry through its CUDA kernels, on a simulated GPU that runs them on the CPU.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../../engine/tests/cases/mod.rs"]
 mod cases;
-#[path = "../../kernels/tests/fake/mod.rs"]
+#[path = "../../../kernels/tests/fake/mod.rs"]
 mod fake;
 
 use cases::{bits, close, each, record, rounded, spec};
