@@ -1,5 +1,5 @@
 //! 1×1 convolutions and linear layers beside the `gemm` crate, in turn, at the shapes of Wide-ResNets:
-//! `cargo test --release -p jempp-kernels --test gemm_peer -- --ignored --nocapture`.
+//! `cargo test --release -p jempp-kernels-peers --test gemm -- --ignored --nocapture`.
 
 use kernels::cpu::{Cpu, Level, Products};
 use kernels::ops::conv2d::{Add, Conv, ConvShape};

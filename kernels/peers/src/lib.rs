@@ -1,0 +1,1 @@
+//! Nothing but comparisons, in `tests/`: the kernels timed beside other libraries, which only this crate has to build.
