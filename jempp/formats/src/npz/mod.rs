@@ -11,7 +11,6 @@ mod tests;
 
 use crate::error::{Error, Result};
 use crate::pixels::value;
-use crate::stream::{MORE, RATIO};
 use header::{Dtype, Header, Scalar, array_of, member_of};
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
@@ -20,6 +19,9 @@ use zip::ZipArchive;
 
 pub use write::{Array, write};
 
+/// A member may unpack to at most `RATIO` times the archive's length plus `MORE` bytes.
+const RATIO: u64 = 16;
+const MORE: u64 = 1 << 16;
 /// Tolerance for values that rounding has moved out of [−1, 1].
 const SLACK: f32 = 1e-3;
 
