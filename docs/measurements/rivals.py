@@ -5,7 +5,7 @@
     python3 docs/measurements/rivals.py OUT            # three seeds of each with the settings below; prints the table
 
 Needs only the standard library and `jempp-cli` (on the PATH, or named by JEMPP_CLI). All networks are WRN-10-1, see the same
-1,237 training images for as many iterations, and are judged on the same 360 test images; 200 images of the training
+1,237 training images for as many iterations, and are evaluated on the same 360 test images; 200 images of the training
 part are held back, and nothing but them decides on settings. What is finished is not done again.
 """
 import json
@@ -70,7 +70,7 @@ def attacked(run, norm, epsilon, split, out):
     return json.loads(cli("eval", "attack", "-q", "--json", *args))[0]["points"][0]["worst"]["value"]
 
 
-def judge(run, split):
+def evaluate(run, split):
     out = run / f"rivals-{split}"
     c = json.loads(cli("eval", "calibration", "-q", "--json", "--model", run, "--split", split, "--seed", 0, "--out", out))
     d = json.loads(cli("eval", "ood", "-q", "--json", "--no-gradient", "--model", run, "--split", split, "--seed", 0, "--out", out))
@@ -99,7 +99,7 @@ def choose(out):
     tried = [(f"{rival}, {name}", keys) for rival, settings in TRIED.items() for name, keys in settings.items()]
     runs = train_all([(out / f"choose-{name}".replace(", ", "-").replace(" ", "-"), keys, 100) for name, keys in tried])
     table([
-        (name, {k: f"{v:.3f}" for k, v in judge(run, "valid").items()}) for (name, _), run in zip(tried, runs)
+        (name, {k: f"{v:.3f}" for k, v in evaluate(run, "valid").items()}) for (name, _), run in zip(tried, runs)
     ])
 
 
@@ -108,14 +108,14 @@ def compare(out):
     named = lambda rival, seed: out / f"{rival}-{seed}".replace(", ", "-").replace(" ", "-")
     train_all([(named(rival, s), keys, s) for rival, keys in RIVALS.items() for s in SEEDS])
     for rival in RIVALS:
-        each = [judge(named(rival, s), "test") for s in SEEDS]
+        each = [evaluate(named(rival, s), "test") for s in SEEDS]
         # Mean and range over the seeds.
         show = lambda v: f"{statistics.mean(v):.3f} ({min(v):.3f}–{max(v):.3f})"
         rows.append((rival, {k: show([e[k] for e in each]) for k in each[0]}))
     table(rows)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu, wall = (used.ru_utime + used.ru_stime) / 60, (time.time() - start) / 60
-    print(f"\n{len(rows)} × {len(SEEDS)} networks trained and judged in {wall:.1f} min, {cpu:.1f} min of one core")
+    print(f"\n{len(rows)} × {len(SEEDS)} networks trained and evaluated in {wall:.1f} min, {cpu:.1f} min of one core")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ use std::path::PathBuf;
   jempp-cli eval fid -m RUN --inception W --reference results/reference.npz
 
 InceptionV3 weights are not included: pass a state dict of pytorch-fid or torchvision, as safetensors or as torch.save wrote
-it (docs/judging.md says where to get one). With --out, finished parts are kept, and the statistics of the reference images
+it (docs/evaluation.md says where to get one). With --out, finished parts are kept, and the statistics of the reference images
 are written to reference.npz, which --reference reads.")]
 pub struct Fid {
     /// Run folder, checkpoint folder or model file
