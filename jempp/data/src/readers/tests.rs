@@ -60,7 +60,7 @@ fn cifar_10() {
         let loaded = read(name, &[]);
         check(&loaded, [32, 32, 3], 10, [10, 0, 3]);
         assert_eq!((loaded.set.classes(), loaded.set.class_names()[9].as_str()), (10, "class9"));
-        let start = format!("CIFAR-10, {version} version (no published archive (MD5 ");
+        let start = format!("CIFAR-10, {version} version (not a published archive (MD5 ");
         assert!(loaded.kind.starts_with(&start), "{}", loaded.kind);
         assert!(loaded.summary().contains(", 10 classes, 10 + 3 images 32×32×3, decoded in "));
     }
@@ -259,7 +259,7 @@ fn hostile_archives_are_refused_by_name() {
     let m = archive(gzip(&tar_of("a/data_batch_1", b"cos\nsystem\n(S'boo'\ntR.", file)));
     assert!(m.contains("member `a/data_batch_1`: the pickle is a call of os.system"), "{m}");
     let m = archive(gzip(&tar_of("a/data_batch_1", b"(dp0\nh\x07.", file)));
-    assert!(m.contains("pickle, byte 5: object 7"), "{m}");
+    assert!(m.contains("pickle, byte 5: memo entry 7"), "{m}");
     let m = archive(gzip(&tar_of("data_batch_1.bin", &[0; 3074], file)));
     assert!(m.contains("3074 bytes are not whole records of 3073"), "{m}");
     let m = archive(gzip(&tar_of("data_batch_1.bin", &[11; 3073], file)));
