@@ -3,6 +3,9 @@
 //! Matrices are row-major slices. Sums are formed in a fixed order without fused multiply-add, so results are the same on
 //! every CPU.
 //!
+//! Not by a linear algebra crate: of the 2048×2048 matrices that FID has, nalgebra 0.35 took 32 s for the pairs and 17 s for the
+//! eigenvalues where this took 10 s and 2 s (one thread each, on a busy machine), and faer 160 of 845 s of the whole build.
+//!
 //! Sources: Householder's reduction to tridiagonal form and the implicit QL algorithm, Martin, Reinsch and Wilkinson
 //! (1968) and Dubrulle, Martin and Wilkinson (1968), as in EISPACK's `tred1`, `tred2`, `imtql1` and `imtql2`.
 
