@@ -3,6 +3,8 @@
 //!
 //! The levels below are the ones that `ARCHITECTURE.md` draws. A new module must be given its level here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod scan;
 
 use scan::{Source, crates_of, sources};
