@@ -51,7 +51,7 @@ pub struct StepTiming {
     pub planned_bytes: u64,
     /// Bytes of weights, optimiser, statistics, buffer and images.
     pub state_bytes: u64,
-    /// Trained values.
+    /// Number of trainable parameters.
     pub parameters: u64,
     /// Planned floating-point operations of an iteration.
     pub flops: u64,
