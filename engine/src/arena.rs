@@ -20,7 +20,7 @@ impl Arena {
         })
     }
 
-    /// Bytes.
+    /// Its size in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Host(b) => b.len(),

@@ -1,4 +1,4 @@
-//! Sizes in bytes for people.
+//! Human-readable sizes in bytes.
 
 /// Formats a size for messages and tables in the largest binary unit of which there are at least ten: `9000 B`,
 /// `781 KiB`, `3072 MiB`, `12.5 GiB`.

@@ -24,7 +24,7 @@ pub(crate) struct CapturedGraph {
 }
 
 impl CapturedGraph {
-    /// Why plain launches go on, if capturing failed.
+    /// Why programs are still launched kernel by kernel, if capturing failed.
     pub(crate) fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }

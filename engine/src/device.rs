@@ -120,7 +120,7 @@ impl Device {
         }
     }
 
-    /// With factors of convolutions and linear layers rounded as `products` says, on a CPU; a GPU is left unchanged.
+    /// Makes a CPU round the factors of convolutions and linear layers as `products` says; a GPU is left unchanged.
     #[must_use]
     pub fn with_products(self, products: Products) -> Self {
         let Backend::Cpu(cpu) = self.backend else { return self };
@@ -142,8 +142,8 @@ impl Device {
         Ok(Self { backend: Backend::Cuda(Arc::new(gpu)), emulates: false, debug })
     }
 
-    /// As the reference for a GPU that computes in bf16: models record bf16 activations and filters, and the CPU rounds
-    /// them at the same places. Slow; a GPU is left unchanged.
+    /// Makes a CPU the reference for a GPU that computes in bf16: models record bf16 activations and filters, and the CPU
+    /// rounds them at the same places. Slow; a GPU is left unchanged.
     #[must_use]
     pub fn emulating_bf16(self) -> Self {
         Self { emulates: true, ..self }

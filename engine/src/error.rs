@@ -116,7 +116,7 @@ fn list(specs: &[Spec]) -> String {
     specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Turns an allocation that failed for want of memory into an [`Error::OutOfMemory`] that lists the largest
+/// Turns an allocation that failed because memory ran out into an [`Error::OutOfMemory`] that lists the largest
 /// `allocations`; any other result is passed on.
 pub(crate) fn explain_out_of_memory<T>(
     result: Result<T>,

@@ -79,7 +79,7 @@ impl Plan {
     /// Runs a program that assigns no slot; several plans may run on one state at once.
     ///
     /// # Errors
-    /// As [`Plan::run`], or if the program assigns a slot.
+    /// Those of [`Plan::run`]; also if the program assigns a slot.
     pub fn run_shared(&mut self, state: &State, inputs: &[(Var, HostTensor<'_>)]) -> Result<()> {
         if self.program.writes_state {
             return Err(Error::Bind("a program that assigns slots needs the state for itself".into()));
@@ -204,7 +204,7 @@ impl Plan {
     /// A copy of an output of the last run, wherever it lives.
     ///
     /// # Errors
-    /// As [`Plan::read`], or if copying from a GPU fails.
+    /// Those of [`Plan::read`]; also if copying from a GPU fails.
     pub fn fetch<T: Element>(&self, v: Var) -> Result<Vec<T>> {
         let view = self.output::<T>(v)?;
         match &self.arena {
@@ -221,7 +221,7 @@ impl Plan {
     /// An output of one value, float32 or float64, as float64.
     ///
     /// # Errors
-    /// As [`Plan::fetch`].
+    /// Those of [`Plan::fetch`].
     pub fn scalar(&self, v: Var) -> Result<f64> {
         match self.fetch::<f32>(v) {
             Ok(x) => Ok(f64::from(x[0])),
@@ -233,7 +233,7 @@ impl Plan {
     /// [`Plan::finish_readback`]. Does not wait.
     ///
     /// # Errors
-    /// As [`Plan::fetch`].
+    /// Those of [`Plan::fetch`].
     pub fn start_readback<T: Element>(&mut self, v: Var) -> Result<()> {
         let view = self.output::<T>(v)?;
         self.readback.start(v, &self.arena, view)

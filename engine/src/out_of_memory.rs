@@ -1,4 +1,4 @@
-//! Which allocation failed for want of memory, and which tensors take most of it.
+//! Which allocation failed because memory ran out, and which tensors take most of it.
 
 use crate::bytes::format_bytes;
 use crate::spec::Spec;
@@ -40,7 +40,7 @@ pub struct OutOfMemory {
 impl OutOfMemory {
     /// The largest batch size that should fit, given that `batch` did not, if the program's memory is proportional to
     /// the batch size. A quarter of the free memory is left for programs planned later: a chain step takes about that
-    /// much beside a training step. `None` for state, and if not even a batch of one would fit.
+    /// much besides a training step. `None` for state, and if not even a batch of one would fit.
     pub fn batch_that_fits(&self, batch: usize) -> Option<usize> {
         let free = self.free.filter(|_| self.program_bytes > 0)?;
         let fits = (u128::from(free) * 3 * batch as u128 / (u128::from(self.wanted.max(1)) * 4)) as usize;

@@ -3,8 +3,9 @@
 use crate::device::Device;
 use kernels::cpu::peak;
 
-/// Runs `rounds` rounds of independent multiply-adds in registers (float32, or bf16 if the device is set to bf16 products and has the instructions) on all threads of the CPU; returns how many
-/// floating-point operations these were. Does nothing on a GPU.
+/// Runs `rounds` rounds of independent multiply-adds in registers (float32, or bf16 if the device is set to bf16
+/// products and has the instructions) on all threads of the CPU; returns how many floating-point operations these were.
+/// Does nothing on a GPU.
 pub fn multiply_add(device: &Device, rounds: usize) -> u64 {
     device.as_cpu().map_or(0, |cpu| peak::multiply_add(cpu, rounds))
 }

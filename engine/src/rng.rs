@@ -21,7 +21,7 @@ impl Stream {
         Self(number)
     }
 
-    /// Its number.
+    /// The stream's number.
     pub const fn number(self) -> u32 {
         self.0
     }

@@ -33,7 +33,7 @@ impl Sequence {
     /// Runs the parts in order on `state`.
     ///
     /// # Errors
-    /// As [`Plan::run`]; if the parts are for different devices.
+    /// Those of [`Plan::run`]; also if the parts are for different devices.
     pub fn run(&mut self, state: &mut State, parts: &mut [Part<'_>]) -> Result<()> {
         let gpu = parts.first().and_then(|p| p.plan.gpu());
         let address = |g: Option<Arc<Gpu>>| g.map(|g| Arc::as_ptr(&g));

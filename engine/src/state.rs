@@ -159,7 +159,7 @@ impl State {
     /// A slot's content, borrowed where it is in the host's memory, and a copy where it lives on a GPU.
     ///
     /// # Errors
-    /// As [`State::fetch`].
+    /// Those of [`State::fetch`].
     pub fn view<T: Element>(&self, slot: Slot) -> Result<Cow<'_, [T]>> {
         match &self.store {
             Store::Host(_) => self.get(slot).map(Cow::Borrowed),
@@ -170,7 +170,7 @@ impl State {
     /// A slot's content, mutable, in the host's memory.
     ///
     /// # Errors
-    /// As [`State::get`].
+    /// Those of [`State::get`].
     pub fn get_mut<T: Element>(&mut self, slot: Slot) -> Result<&mut [T]> {
         self.check::<T>(slot)?;
         match &mut self.store {
@@ -182,7 +182,7 @@ impl State {
     /// Replaces a slot's content.
     ///
     /// # Errors
-    /// As [`State::fetch`], or if the length differs.
+    /// Those of [`State::fetch`]; also if the length differs.
     pub fn set<T: Element>(&mut self, slot: Slot, data: &[T]) -> Result<()> {
         if data.len() != slot.spec.len() {
             let (name, want) = (self.name(slot), slot.spec.len());
@@ -194,7 +194,7 @@ impl State {
     /// Replaces elements of a slot from `start` on.
     ///
     /// # Errors
-    /// As [`State::fetch`], or if they do not fit.
+    /// Those of [`State::fetch`]; also if they do not fit.
     pub fn set_at<T: Element>(&mut self, slot: Slot, start: usize, data: &[T]) -> Result<()> {
         self.check::<T>(slot)?;
         if start.checked_add(data.len()).is_none_or(|end| end > slot.spec.len()) {

@@ -144,10 +144,10 @@ impl Tape {
         self.record_at(Arc::new(op), inputs, Location::caller())
     }
 
-    /// As [`Tape::record`] for ops with one output.
+    /// Appends an op with one output, like [`Tape::record`], and returns the output.
     ///
     /// # Errors
-    /// As [`Tape::record`].
+    /// Those of [`Tape::record`].
     #[track_caller]
     pub fn one(&mut self, op: impl Op, inputs: &[Var]) -> Result<Var> {
         Ok(self.record_at(Arc::new(op), inputs, Location::caller())?[0])

@@ -11,7 +11,7 @@
 //! Images are float32 N×H×W×C in [−1, 1] everywhere, in one slice.
 //!
 //! Invariants: nothing here prints, exits or panics; every failure is an [`Error`]; every random number is a function of
-//! (seed, stream, step, element), so that a run can be repeated and resumed bit by bit.
+//! (seed, stream, step, element), so that a run can be repeated and resumed bit for bit.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -113,7 +113,7 @@ impl Fixture {
         names
     }
 
-    /// The cases of a stem, `stem.0`, `stem.1` … with their descriptions.
+    /// The cases of an op, `OP.0`, `OP.1` … with their descriptions.
     ///
     /// # Errors
     /// If there is none, or a description is no JSON.

@@ -156,7 +156,7 @@ fn devices() -> Vec<(DType, Device)> {
     all
 }
 
-/// Runs all cases of a stem as `record` records them.
+/// Runs all cases of an op as `record` records them.
 fn each(stem: &str, record: impl Fn(&mut Run<'_>)) {
     let fixture = Fixture::load("ops.safetensors").unwrap();
     let (_, double, single) = TOLERANCES.into_iter().find(|t| t.0 == stem).unwrap();
@@ -346,7 +346,7 @@ fn pyld_steps_as_a_loop_and_collapsed() {
     });
 }
 
-/// A stem that the fixture has and this file does not would go unnoticed.
+/// An op that the fixture has and this file does not would go unnoticed.
 #[test]
 fn every_stem_of_the_fixture_is_here() {
     let fixture = Fixture::load("ops.safetensors").unwrap();

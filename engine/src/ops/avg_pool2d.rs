@@ -11,7 +11,7 @@ use kernels::ops::avg_pool2d;
 use kernels::ops::windows::Windows;
 use std::sync::Arc;
 
-/// The windows of a pooling.
+/// The windows of a pooling op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Rows and columns of a window.

@@ -54,7 +54,7 @@ impl Op for SliceRows {
     }
 }
 
-/// x as rows `start..` of a tensor of `of` rows that is zero elsewhere: the gradient of [`SliceRows`].
+/// Places x at the rows `start..` of a tensor of `of` rows that is zero elsewhere: the gradient of [`SliceRows`].
 #[derive(Clone, Copy, Debug)]
 pub struct EmbedRows {
     /// First row.

@@ -39,7 +39,7 @@ impl Geometry {
     }
 }
 
-/// For CUDA kernels, whose shapes were checked when the op was recorded.
+/// The shape of a convolution for a CUDA kernel; shapes were checked when the op was recorded.
 pub(crate) fn fit(op: &dyn Op, shape: core::result::Result<ConvShape, String>) -> Result<ConvShape> {
     shape.map_err(|_| Error::Unsupported { op: op.name(), why: "its shapes do not fit" })
 }

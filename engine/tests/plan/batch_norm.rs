@@ -1,4 +1,4 @@
-//! Grouped batch norm is what its groups give apart; its fused gradient is what the parts give.
+//! Grouped batch norm equals batch norm of each group alone; its fused gradient equals that of its parts.
 
 use super::{add, close, device, dot, eval, normals};
 use engine::ops::batch::{ConcatRows, SliceRows};
@@ -10,7 +10,7 @@ use engine::{DType, HostTensor, Spec, State, Tape, Var, grad};
 
 const GROUPS: [usize; 3] = [3, 1, 2];
 const SHAPE: [usize; 4] = [6, 5, 3, 7];
-/// Fused against unfused and grouped against apart, in float64.
+/// Tolerance of fused against unfused and of grouped against separate batch norm, in float64.
 const EXACT: f64 = 1e-12;
 
 /// y, mean and variance; `fused`: whether the gradient may be one kernel.
@@ -145,7 +145,7 @@ fn the_fused_gradient_adds_to_other_uses_of_the_image() {
     }
 }
 
-/// Statistics over groups of other sizes than those they are used for: odd, but what is recorded counts.
+/// Statistics over groups of other sizes than those that are normalised: unusual, but computed as recorded.
 #[test]
 fn statistics_of_other_groups_are_not_fused_away() {
     let results: Vec<Vec<Vec<f64>>> = [true, false]

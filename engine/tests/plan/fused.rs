@@ -1,4 +1,4 @@
-//! Fused convolutions are what their parts give, and record no pass that they were made to save.
+//! Fused convolutions equal the composition of their parts, and record none of the passes that they replace.
 
 use super::{close, device, dot, normals};
 use engine::ops::bn_coeffs::BnCoeffs;

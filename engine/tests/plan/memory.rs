@@ -127,7 +127,7 @@ impl Program {
             .collect();
         let binds: Vec<(Var, HostTensor)> =
             self.inputs.iter().zip(&data).map(|((v, _), x)| (*v, HostTensor::F32(x))).collect();
-        // Twice: a run must not depend on what the one before left in memory.
+        // Run twice: a run must not depend on what the previous one left in memory.
         for _ in 0..2 {
             plan.run(&mut State::new(), &binds).unwrap();
         }

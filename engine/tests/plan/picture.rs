@@ -42,7 +42,7 @@ fn text_and_dot_show_every_node_with_flops_and_bytes() {
     assert!(graph.contains(&format!("{:.2} MFLOP, {} KiB", f64::from(flops) / 1e6, bytes / 1024)), "{graph}");
     assert!(graph.starts_with("digraph") && graph.ends_with("}\n"));
     assert!(graph.contains("\"image\" -> n0") && graph.contains("\"slot 0\" -> n0"), "{graph}");
-    // One edge an input of a node.
+    // One edge per input of a node.
     assert_eq!(graph.matches(" -> ").count(), 2 + 1 + 1 + 1 + 2 + 2);
 
     let cost = plan.cost();

@@ -51,7 +51,7 @@ pub struct StepTiming {
     pub planned_bytes: u64,
     /// Bytes of weights, optimiser, statistics, buffer and images.
     pub state_bytes: u64,
-    /// Trained values.
+    /// Number of trainable parameters.
     pub parameters: u64,
     /// Planned floating-point operations of an iteration.
     pub flops: u64,
@@ -61,7 +61,7 @@ pub struct StepTiming {
 /// ignored.
 ///
 /// # Errors
-/// As [`TrainingRun::new`].
+/// Those of [`TrainingRun::new`].
 pub fn synthetic_run(config: &Config, device: &Device) -> Result<TrainingRun> {
     config.validate()?;
     let (m, t) = (&config.model, &config.train);
@@ -116,7 +116,7 @@ pub struct NodeTiming {
 /// itself (on a GPU without CUDA graphs).
 ///
 /// # Errors
-/// As [`train_step`].
+/// Those of [`train_step`].
 pub fn profile(run: &mut TrainingRun, iterations: usize) -> Result<Vec<NodeTiming>> {
     let n = iterations.max(1);
     let device = run.train_step().device().clone();

@@ -84,7 +84,7 @@ impl BenchProgram {
     /// The values of output `i` of the last run, in float32.
     ///
     /// # Errors
-    /// If there is no such input, or it is not float32.
+    /// If there is no such output, or it is not float32.
     pub fn output(&self, i: usize) -> Result<Vec<f32>> {
         let var = self.outputs.get(i).ok_or_else(|| Error::Internal(format!("there is no output {i}")))?;
         Ok(self.plan.fetch(*var)?)

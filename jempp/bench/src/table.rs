@@ -117,7 +117,7 @@ impl Bound {
 }
 
 impl Row {
-    /// As a JSON object.
+    /// Converts it to a JSON object.
     pub fn json(&self) -> Value {
         json!({
             "stem": self.op, "case": self.case, "shape": self.shape, "min_ms": self.min_ms,
@@ -129,7 +129,7 @@ impl Row {
 }
 
 impl Ceiling {
-    /// As a JSON object.
+    /// Converts it to a JSON object.
     pub fn json(&self) -> Value {
         let copies = self.copies.iter().map(|c| json!({ "bytes": c.bytes, "gb_per_s": c.gb_per_s }));
         json!({
@@ -138,7 +138,7 @@ impl Ceiling {
         })
     }
 
-    /// As a line of text.
+    /// Describes it in a line of text.
     pub fn describe(&self) -> String {
         let copies: Vec<String> = self
             .copies

@@ -107,7 +107,7 @@ pub(crate) unsafe fn text<'a>(p: *const c_char, name: &str) -> Outcome<&'a str> 
 /// Copies a path of the caller's: on Unix any bytes, elsewhere UTF-8.
 ///
 /// # Safety
-/// As [`text`].
+/// That of [`text`].
 pub(crate) unsafe fn path(p: *const c_char, name: &str) -> Outcome<PathBuf> {
     if p.is_null() {
         return Err(Fault::argument(format!("{name} is NULL")));
@@ -179,7 +179,7 @@ pub(crate) unsafe fn read<T: Sized32>(p: *const T, name: &str) -> Outcome<T> {
 /// Checks a struct that receives results, and returns its `struct_size`.
 ///
 /// # Safety
-/// As [`read`].
+/// That of [`read`].
 pub(crate) unsafe fn check_size<T: Sized32>(p: *mut T, name: &str) -> Outcome<u32> {
     // SAFETY: as required of the caller.
     let theirs = unsafe { caller_size(p.cast_const(), name)? };

@@ -131,7 +131,7 @@ fn with_split(kept: Kept, origin: Origin, warnings: Vec<String>) -> Loaded {
 /// Loads a data set like [`load_with`] and logs its warnings.
 ///
 /// # Errors
-/// As [`load_with`].
+/// Those of [`load_with`].
 pub fn load(config: &DataConfig, reading: Reading<'_>) -> Result<(Dataset, Split)> {
     let loaded = load_with(config, reading)?;
     for w in &loaded.warnings {

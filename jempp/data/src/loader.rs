@@ -48,9 +48,8 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Restricts the loader to process `rank` of `world` in data-parallel training: it returns the one of its rank of
-    /// each `world` consecutive batches. Together the processes visit the same batches in the same order as a single
-    /// one.
+    /// Restricts the loader to process `rank` of `world` in data-parallel training: of every `world` consecutive batches
+    /// it returns the one of its rank. Together the processes visit the same batches in the same order as a single one.
     ///
     /// # Errors
     /// [`Error::Config`] when there is no such rank, or an epoch has fewer batches than there are processes.

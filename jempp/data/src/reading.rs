@@ -21,7 +21,7 @@ impl Default for Reading<'_> {
 }
 
 impl Reading<'_> {
-    /// As many threads as `device` has, or one per core if it is not a CPU; other fields as by default.
+    /// Uses as many threads as `device` has, or one per core if it is not a CPU; the other fields have their defaults.
     pub fn on(device: &Device) -> Self {
         let threads = device.threads().unwrap_or(0);
         Self { threads, ..Self::default() }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Metadata key of the stamp in a safetensors file.
 const STAMP: &str = "stamp";
 
-/// A folder of finished parts, or none.
+/// A folder of finished parts, or no folder, in which case nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cache {
     folder: Option<PathBuf>,
@@ -41,7 +41,7 @@ impl Cache {
         Ok(Self { folder: Some(folder.to_path_buf()), stamp: stamp.into() })
     }
 
-    /// The same folder, for parts that also depend on `more`.
+    /// A cache in the same folder, for parts that also depend on `more`.
     #[must_use]
     pub(crate) fn with(&self, more: &str) -> Self {
         Self { folder: self.folder.clone(), stamp: format!("{} {more}", self.stamp) }
@@ -68,7 +68,7 @@ impl Cache {
         Ok(kept.value)
     }
 
-    /// As [`Cache::part`], for tensors, which are kept in a safetensors file.
+    /// The part `name` as [`Cache::part`] returns it, but of tensors, which are kept in a safetensors file.
     ///
     /// # Errors
     /// Those of `make`; [`Error::Io`] if the part cannot be written.

@@ -29,8 +29,8 @@ impl Estimate {
         move |value| Self { value, low: low.unwrap_or(value), high: high.unwrap_or(value) }
     }
 
-    /// As [`Estimate::percentiles`], after the replicates are shifted so that their mean is the point estimate; for statistics
-    /// that are not negative and that resampling biases. The lower end is at least 0.
+    /// The percentile bootstrap with bias correction: the replicates are shifted so that their mean is the point
+    /// estimate. For non-negative statistics that resampling biases; the lower end is at least 0.
     pub(crate) fn bias_corrected(replicates: Vec<f64>) -> impl FnOnce(f64) -> Self {
         let mean = replicates.iter().sum::<f64>() / replicates.len().max(1) as f64;
         let uncorrected = Self::percentiles(replicates);

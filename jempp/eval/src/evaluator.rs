@@ -80,7 +80,8 @@ impl<'a> Evaluator<'a> {
     /// images, unless they are the ones evaluated.
     ///
     /// # Errors
-    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] if a logit is not finite or `bins` is 0.
+    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] if a logit is not finite or
+    /// `bins` is 0.
     pub fn calibration(
         &self,
         scores: &SetScores,
@@ -109,7 +110,8 @@ impl<'a> Evaluator<'a> {
     /// of the synthetic sets.
     ///
     /// # Errors
-    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] for a data set without test images, or if a score is NaN.
+    /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] for a data set without test
+    /// images, or if a score is NaN.
     pub fn detection(
         &self,
         scores: &SetScores,

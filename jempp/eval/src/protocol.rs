@@ -29,7 +29,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// For `n` images of a part of the data set, with noise of standard deviation `noise` added to them.
+    /// The conditions for `n` images of a part of the data set, with noise of standard deviation `noise` added to them.
     ///
     /// # Errors
     /// [`jempp::Error::Internal`] if the model's weights cannot be read.

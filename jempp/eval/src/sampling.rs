@@ -135,7 +135,7 @@ impl Conditioning {
 pub enum Animation {
     /// No frames.
     None,
-    /// A frame after every so many Langevin steps; with `None` at most 51 frames.
+    /// The number of Langevin steps from one frame to the next; with `None` at most 51 frames are kept.
     Every(Option<u32>),
 }
 

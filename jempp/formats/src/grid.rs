@@ -38,10 +38,10 @@ pub(crate) fn render_grid(images: &[f32], size: [usize; 3], columns: usize) -> R
     render_cells(&cells, size, columns)
 }
 
-/// As [`render_grid`]; a cell that is `None` stays blank.
+/// Arranges images like [`render_grid`]; a cell that is `None` stays blank.
 ///
 /// # Errors
-/// As [`render_grid`].
+/// Those of [`render_grid`].
 pub(crate) fn render_cells(cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<Picture> {
     let ([h, w, c], pixels) = (size, pixels_of(size));
     let whole = cells.iter().flatten().all(|image| image.len() == pixels);
@@ -90,7 +90,7 @@ pub fn save_grid(path: &Path, images: &[f32], size: [usize; 3], columns: usize) 
 /// Writes a PNG grid like [`save_grid`]; a cell that is `None` stays blank.
 ///
 /// # Errors
-/// As [`save_grid`].
+/// Those of [`save_grid`].
 pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], columns: usize) -> Result<()> {
     write_png(path, &render_cells(cells, size, columns)?)
 }
@@ -98,7 +98,7 @@ pub fn save_cells(path: &Path, cells: &[Option<&[f32]>], size: [usize; 3], colum
 /// Writes one grid per frame, like [`save_grid`], to a GIF that loops forever; the last frame is shown longer.
 ///
 /// # Errors
-/// As [`save_grid`], and if there are no frames.
+/// Those of [`save_grid`]; also if there are no frames.
 pub fn save_animation(path: &Path, frames: &[Vec<f32>], size: [usize; 3], columns: usize) -> Result<()> {
     let fail = |e: String| Error::io(path, io::Error::other(e));
     let mut animation: Option<Animation> = None;

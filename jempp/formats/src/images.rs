@@ -27,7 +27,7 @@ pub fn read_image(path: &Path, size: [usize; 3]) -> Result<Vec<f32>> {
 /// Decodes the content of an image file, as [`read_image`] does. Error messages name it `path`.
 ///
 /// # Errors
-/// As [`read_image`].
+/// Those of [`read_image`].
 pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>> {
     let [h, w, c] = size;
     let wrong = |why: String| Error::Data(format!("{}: {why}", path.display()));

@@ -40,7 +40,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 /// Verifies sizes and checksums of the checkpoint in the folder (or pointer) `path` and returns its step.
 ///
 /// # Errors
-/// As [`load`].
+/// Those of [`load`].
 pub fn verify(path: &Path) -> Result<u64> {
     let (dir, manifest) = open(path)?;
     for name in manifest.files.keys() {

@@ -3,7 +3,7 @@
 use super::Config;
 use crate::error::Error;
 
-/// `error`; where memory ran out while training as `config` says, with a batch size that would fit.
+/// Returns `error`; if memory ran out while training with `config`, it also suggests a batch size that would fit.
 #[must_use]
 pub fn with_advice(error: Error, config: &Config) -> Error {
     let Error::Engine(engine::Error::OutOfMemory(memory)) = error else { return error };

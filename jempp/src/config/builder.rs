@@ -1,4 +1,4 @@
-//! A configuration before the data set is known, which settles image size and classes where no source gives them.
+//! A configuration before the data set is known, which determines image size and classes where no source gives them.
 //!
 //! Invariant: a key that a source names keeps that source's value.
 
@@ -18,11 +18,11 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// As [`Config::from_sources`], except for the checks that depend on the images: [`ConfigBuilder::fit`] and
-    /// [`ConfigBuilder::finish`] make those.
+    /// Merges the sources like [`Config::from_sources`], but without the checks that depend on the images;
+    /// [`ConfigBuilder::fit`] and [`ConfigBuilder::finish`] make those.
     ///
     /// # Errors
-    /// As [`Config::from_sources`].
+    /// Those of [`Config::from_sources`].
     pub fn from_sources(
         default_preset: &str,
         toml: Option<(&str, &str)>,
@@ -31,7 +31,7 @@ impl ConfigBuilder {
         let merged = merge::merge(default_preset, toml, overrides, RETIRED)?;
         retired::warn(&merged.warnings);
         let builder = Self { config: merged.config, given: merged.given };
-        // What would be wrong with any data set is wrong before one is read.
+        // Errors that do not depend on the data set are reported before it is read.
         let mut largest = builder.clone();
         largest.answer([4096, 4096, 3], 2);
         largest.config.validate()?;
@@ -143,14 +143,14 @@ mod tests {
         }
         let one = builder("", &["data.dataset=x"]).unwrap().fit([6, 7, 3], 1).unwrap_err().to_string();
         assert!(one.contains("`x` has one class") && one.contains("data.attribute"), "{one}");
-        // What a source settles stays as it is.
+        // Values that a source gives are kept.
         let whole = Config::preset("digits").unwrap().to_toml().unwrap();
         assert_eq!(fit(&whole, &["data.dataset=x"]), ([8, 8, 1], 10));
     }
 
     #[test]
     fn ranges_wait_for_the_data_where_they_must() {
-        // The border must be smaller than the images, of which the preset says the wrong thing.
+        // The border must be smaller than the images, whose size differs from the preset's.
         let wide = || builder("", &["data.dataset=x", "data.pad=8"]).unwrap();
         assert!(wide().fit([32, 32, 3], 10).is_ok());
         assert!(wide().fit([8, 8, 3], 10).unwrap_err().to_string().contains("`data.pad` = 8"));

@@ -24,7 +24,7 @@ pub fn suggest(name: &str) -> Option<&'static str> {
     let given = name.rsplit_once('.').map_or(name, |(_, leaf)| leaf);
     let cost = |k: &Key| {
         let whole = distance(name, k.name);
-        // A right last part in a wrong section costs a little, so that the section's own keys come first.
+        // A matching last part in another section costs a little, so that the section's own keys come first.
         let by_leaf = distance(given, k.leaf()) + usize::from(name.contains('.'));
         whole.min(by_leaf)
     };
@@ -71,7 +71,7 @@ mod tests {
     }
 
     fn accepts(name: &str, value: impl core::fmt::Display) -> bool {
-        // What other keys must be for this one to be free.
+        // Values of other keys with which no relation constrains this one.
         let others =
             ["train.lr_min=0", "sampler.reinit_freq=0", "sampler.uniform_reinit_freq=0"].map(String::from);
         let overrides = [&others[..], &[format!("{name}={value}")]].concat();

@@ -1,4 +1,4 @@
-//! Laying a TOML document and overrides over a preset, with messages that name what is wrong where.
+//! Merging a TOML document and overrides into a preset, with messages that say what is wrong in which source.
 
 use super::retired::{self, Fate, Retired};
 use super::{Config, keys};
@@ -14,7 +14,7 @@ struct Setting {
     source: String,
 }
 
-/// What the sources say.
+/// The merged sources.
 pub(super) struct Merged {
     /// The configuration, not validated yet.
     pub config: Config,
@@ -118,8 +118,8 @@ fn replace_retired(retired: &[Retired], settings: &mut Vec<Setting>) -> Vec<Stri
     warnings
 }
 
-/// Checks that the key exists and its value is of its kind; turns whole numbers into floating-point ones where those
-/// are due.
+/// Checks that the key exists and its value is of its kind; converts whole numbers to floating-point ones where
+/// the key takes those.
 fn check(s: &mut Setting) -> Result<()> {
     let Some(key) = keys::find(&s.name) else {
         return Err(if keys::is_section(&s.name) {

@@ -1,9 +1,9 @@
-//! The presets: what each changes in the defaults that stand with the keys.
+//! The presets: how each differs from the keys' defaults.
 
 use super::{Adversary, Config, Init, NormKind, Optimizer, Plc};
 use crate::error::{Error, Result};
 
-/// What a preset changes in the defaults.
+/// The changes that a preset makes to the defaults.
 type Change = fn(&mut Config);
 
 /// Each preset's name and its changes.
@@ -37,7 +37,7 @@ fn jempp(_: &mut Config) {}
 
 /// A small network on the built-in 8×8 digits. The published setting diverges there; the noise on data and
 /// chains, the energy term and the uniform restarts are what keeps it stable. Images are not cropped: a shift by one
-/// of eight pixels with a mirrored border makes other characters of them, and costs accuracy, calibration and the
+/// of eight pixels with a mirrored border turns them into other characters, and costs accuracy, calibration and the
 /// looks of the samples (measured: `docs/measurements/digits.md`). With 1,437 training images, 55 epochs are 1,210
 /// iterations.
 fn digits(c: &mut Config) {

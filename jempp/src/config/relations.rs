@@ -1,4 +1,4 @@
-//! The relations between keys that no range of a single key can say.
+//! Constraints that involve several keys, which the range of a single key cannot express.
 
 use super::{Config, EvalBn};
 use jempp_data::config::rows::{Range, check, refuse};

@@ -146,13 +146,13 @@ fn written_toml_is_complete_and_described() {
     let changed = Config { train: TrainConfig { lr: 0.3, ..c.train.clone() }, ..c.clone() };
     assert!(changed.to_toml().unwrap().contains(lr));
     assert_eq!(changed.changes().unwrap(), ["train.lr=0.3"]);
-    // Complete: nothing is left for the other preset's defaults to fill.
+    // The document is complete: no value comes from the other preset.
     let other = text.replace("preset = \"digits\"", "preset = \"jempp\"");
     let back = Config::from_sources("jempp", Some((&other, "x")), &[]).unwrap();
     assert_eq!(Config { preset: "digits".to_string(), ..back }, c);
 }
 
-/// What merging gives with keys renamed and removed that the real table does not have.
+/// The result of merging with a table of renamed and removed keys made for the test.
 fn merged(toml: &str, overrides: &[&str]) -> (Result<Config>, Vec<String>) {
     use retired::Fate::{Gone, Renamed};
     let table = [

@@ -35,7 +35,8 @@ pub struct ClassificationMetrics {
 }
 
 impl ClassificationMetrics {
-    /// From the logits in `scores`, n×`classes`, and n labels; the calibration error is computed over `bins` bins.
+    /// Computes the metrics from the logits in `scores`, n×`classes`, and n labels; the calibration error is computed
+    /// over `bins` bins.
     ///
     /// # Errors
     /// Those of [`LabelledLogits::new`], or if `bins` is 0.
@@ -64,7 +65,8 @@ pub struct OutlierAuroc {
 }
 
 impl OutlierAuroc {
-    /// From scores of in-distribution images and of outliers, under a model of `classes` classes.
+    /// Computes both AUROCs from the scores of in-distribution images and of outliers, under a model of `classes`
+    /// classes.
     ///
     /// # Errors
     /// If either set is empty or a score is not finite.

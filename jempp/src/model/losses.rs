@@ -87,7 +87,7 @@ impl Model {
     /// Logits and log densities of images N×H×W×C in [−1, 1], and the gradient ∂log p(x)/∂x (N×H×W×C), from one pass.
     ///
     /// # Errors
-    /// As [`Model::scores`].
+    /// Those of [`Model::scores`].
     pub fn scores_and_grad(&self, images: &[f32]) -> Result<(Scores, Vec<f32>)> {
         let n = self.check(images)?;
         let px = self.network.pixels();
@@ -108,7 +108,7 @@ impl Model {
     /// Logits, n×classes, and the gradient of each image's loss with respect to the image, n×H×W×C.
     ///
     /// # Errors
-    /// As [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
+    /// Those of [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
     pub fn loss_grad(&self, images: &[f32], labels: &[i32], loss: Loss) -> Result<(Vec<f32>, Vec<f32>)> {
         let n = self.check(images)?;
         let classes = self.network.config.classes;

@@ -107,7 +107,7 @@ impl Model {
     /// Loads a model from the bytes of its file, in any format that [`Model::load`] reads.
     ///
     /// # Errors
-    /// As [`Model::load`].
+    /// Those of [`Model::load`].
     pub fn from_bytes(device: &Device, bytes: Vec<u8>) -> Result<Self> {
         Self::from_source(device, ModelSource::from_bytes(bytes, "the model in memory".as_ref())?)
     }

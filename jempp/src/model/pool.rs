@@ -28,8 +28,9 @@ pub(super) struct Program {
 /// Programs of one caller, by number of images and output.
 pub(super) type Programs = BTreeMap<(usize, Want), Program>;
 
-/// As many sets of programs as calls may compute at once. A call that finds none free waits, which costs no throughput
-/// while the others keep the device busy. A set can be reused after a failed run, as each run overwrites everything.
+/// Sets of programs, one for each call that may compute at the same time. A call that finds none free waits, which
+/// costs no throughput while the others keep the device busy. A set can be reused after a failed run, as each run
+/// overwrites everything.
 #[derive(Debug)]
 pub(super) struct Pool {
     sets: Vec<Mutex<Programs>>,

@@ -74,7 +74,7 @@ impl Model {
     /// Logits, n×classes.
     ///
     /// # Errors
-    /// As [`Model::scores`].
+    /// Those of [`Model::scores`].
     pub fn logits(&self, images: &[f32]) -> Result<Vec<f32>> {
         Ok(self.scores(images)?.logits)
     }
@@ -82,7 +82,7 @@ impl Model {
     /// Unnormalised log p(x), n values.
     ///
     /// # Errors
-    /// As [`Model::scores`].
+    /// Those of [`Model::scores`].
     pub fn log_density(&self, images: &[f32]) -> Result<Vec<f32>> {
         Ok(self.scores(images)?.log_density)
     }
@@ -109,7 +109,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
+    /// Those of [`Model::scores`]; [`Error::Data`] when there is not one label per image, or a label is out of range.
     pub fn input_grad(&self, images: &[f32], labels: Option<&[i32]>) -> Result<Vec<f32>> {
         let n = self.check(images)?;
         if let Some(l) = labels {

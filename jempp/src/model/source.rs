@@ -34,7 +34,7 @@ impl ModelSource<'static> {
     /// Opens a model as [`ModelSource::open`] does; `hints` supply what a published PyTorch checkpoint does not say.
     ///
     /// # Errors
-    /// As [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
+    /// Those of [`ModelSource::open`]; [`Error::Config`] for hints about a safetensors file, which needs none.
     pub(crate) fn open_with(path: &Path, hints: Hints) -> Result<Self> {
         let (path, file) = open_model(path)?;
         Self::new(FileBytes::map(&file, &path)?, &path, hints)

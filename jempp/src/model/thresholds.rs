@@ -1,4 +1,5 @@
-//! When to abstain: conformal thresholds fitted on validation images and stored in the model.
+//! Selective classification, or when to abstain: conformal thresholds fitted on validation images and stored in the
+//! model.
 //!
 //! Invariants: for images exchangeable with the validation images, the prediction set contains the label with
 //! probability at least 1 − α, and the out-of-distribution p-value is at most t with probability at most t (split
@@ -155,7 +156,7 @@ impl Thresholds {
         p
     }
 
-    /// Decides about an image with these logits and this log density.
+    /// Classifies an image with these logits and this log density, or abstains.
     pub fn decide(&self, logits: &[f32], log_density: f32) -> Decision {
         let p = self.probabilities(logits);
         let label = argmax(logits);
@@ -192,10 +193,10 @@ impl Thresholds {
 }
 
 impl Model {
-    /// Decides about images N×H×W×C in [−1, 1]: label, calibrated probability, and whether to abstain.
+    /// Classifies images N×H×W×C in [−1, 1]: label, calibrated probability, and whether to abstain.
     ///
     /// # Errors
-    /// [`Error::Format`] if the model has no thresholds; as [`Model::scores`].
+    /// [`Error::Format`] if the model has no thresholds; those of [`Model::scores`].
     pub fn decide(&self, images: &[f32]) -> Result<Vec<Decision>> {
         let thresholds = self.thresholds().ok_or_else(|| {
             Error::Format(

@@ -223,7 +223,7 @@ impl Network {
     /// Records the forward pass of x, N×H×W×C; with masks, dropout has the rate `model.dropout`.
     ///
     /// # Errors
-    /// As [`Network::forward`].
+    /// Those of [`Network::forward`].
     pub(crate) fn forward_with(
         &self,
         tape: &mut Tape,

@@ -178,7 +178,7 @@ impl Network {
     /// which everything then is, for reference computations, or bf16 (see [`engine::Device::activations`]).
     ///
     /// # Errors
-    /// As [`Network::new`].
+    /// Those of [`Network::new`].
     pub fn with_dtype(state: &mut State, config: &ModelConfig, dtype: DType) -> Result<Self> {
         if config.depth < 10 || !(config.depth - 4).is_multiple_of(6) {
             let depth = config.depth;

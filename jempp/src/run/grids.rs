@@ -10,11 +10,11 @@ use jempp_formats::grid::{save_cells, save_grid};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Chains in a grid of samples, at most.
+/// Largest number of chains in a grid of samples.
 const GRID: usize = 100;
 /// Images per row.
 const COLUMNS: usize = 10;
-/// Classes in the grid by class, at most; more rows would make the image too tall.
+/// Largest number of classes in the grid by class; more rows would make the image too tall.
 const CLASSES: usize = 100;
 
 impl TrainingRun {

@@ -44,7 +44,7 @@ pub struct TrainingRun {
     max_time: Option<Duration>,
 }
 
-/// Limits of a run beside its configuration.
+/// Limits of a run besides its configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Time after which the run ends, evaluated and saved.
@@ -83,7 +83,7 @@ impl TrainingRun {
     /// Prepares a run on the given data set, as [`TrainingRun::new`] does on the one that the configuration names.
     ///
     /// # Errors
-    /// As [`TrainingRun::new`].
+    /// Those of [`TrainingRun::new`].
     pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
         config.validate()?;
         config.check_fit(&set)?;
@@ -116,7 +116,7 @@ impl TrainingRun {
     /// Runs `n` iterations without writing a file and returns the seconds of each.
     ///
     /// # Errors
-    /// As [`TrainStep::launch`].
+    /// Those of [`TrainStep::launch`].
     pub fn time_iterations(&mut self, n: usize) -> Result<Vec<f64>> {
         (0..n)
             .map(|_| {

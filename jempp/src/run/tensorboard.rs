@@ -11,9 +11,9 @@ use jempp_formats::codecs::{Decoder, Format};
 use jempp_formats::tensorboard::EventWriter;
 use std::path::{Path, PathBuf};
 
-/// Images, and chains, whose log p(x) a histogram shows.
+/// Number of images, and of chains, whose log p(x) a histogram shows.
 const SHOWN: usize = 256;
-/// Memory for decoding a PNG that we wrote, beside its pixels.
+/// Memory for decoding a PNG that we wrote, besides its pixels.
 const MOST_MEMORY: u64 = 1 << 20;
 
 /// The event file of a run, if it writes one.
@@ -22,7 +22,7 @@ pub(super) struct EventLog {
 }
 
 impl EventLog {
-    /// Starts a file in `folder/tb` for a run that goes on after iteration `first`, if `wanted`.
+    /// Starts a file in `folder/tb` for a run that continues after iteration `first`, if `wanted`.
     pub(super) fn open(folder: &Path, wanted: bool, first: u64, observer: &mut dyn Observer) -> Self {
         let open = || -> Result<EventWriter> {
             let mut writer = EventWriter::create(&folder.join("tb"))?;

@@ -2,7 +2,7 @@
 //! and scale = 1/(standard deviation + 1e-6) of each channel over the first training batch.
 //!
 //! Invariant: it happens once, before iteration 0, and depends on that iteration's batch alone; so a checkpoint needs no
-//! flag beside the counters.
+//! flag besides the counters.
 
 use super::iteration::{Images, InputMode};
 use super::program::augmentation;

@@ -19,11 +19,11 @@ use engine::{DType, HostTensor, Plan, Spec, Tape, Var, grad};
 #[derive(Debug)]
 pub(super) struct Attacker {
     norm: Norm,
-    /// From rows of the training images and the iteration to augmented images.
+    /// Computes augmented images from rows of the training images and the iteration.
     load: Plan,
     rows: [Var; 2],
     images: Var,
-    /// From images and labels to the gradient of the loss with respect to the images.
+    /// Computes the gradient of the loss with respect to the images, from images and labels.
     input_grad: Plan,
     inputs: [Var; 2],
     gradient: Var,

@@ -44,7 +44,7 @@ pub(super) struct StepBuffers {
     data: Vec<i32>,
     labelled: Vec<i32>,
     labels: Vec<i32>,
-    /// Of the chains of log p(x) and of those of log p(x, y).
+    /// The random choices for the chains of log p(x), and for those of log p(x, y).
     rounds: [RoundPlan; 2],
     metrics: Vec<f32>,
     metrics_f64: Vec<f64>,
@@ -87,7 +87,7 @@ impl TrainStep {
     /// One iteration on images of the data set, augmented as configured in `data`, with the learning rate `lr`.
     ///
     /// # Errors
-    /// As [`TrainStep::launch`].
+    /// Those of [`TrainStep::launch`].
     pub fn step_on(&mut self, batch: &BatchIndices<'_>, lr: f64) -> Result<StepMetrics> {
         self.check_none_in_flight()?;
         self.launch(batch, lr)?;

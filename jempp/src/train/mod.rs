@@ -87,7 +87,7 @@ pub struct Counters {
     pub chain_step: u32,
 }
 
-/// Options of a [`TrainStep`] beside the configuration.
+/// Options of a [`TrainStep`] besides the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Float type of the parameters. With float64, the reference for tests, chains start at [`Batch::chain_start`] only. With
@@ -109,7 +109,7 @@ impl Default for Options {
 /// Size and cost of training, known before it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// Trained values.
+    /// Number of trainable parameters.
     pub parameters: u64,
     /// Bytes of weights, optimiser, statistics, replay buffer and training images.
     pub state_bytes: u64,
@@ -119,7 +119,7 @@ pub struct Footprint {
     pub flops: u64,
 }
 
-/// Images of a labelled batch.
+/// Number of images in a labelled batch.
 fn labelled_size(c: &Config) -> usize {
     if c.train.labelled_batch_size == 0 { c.train.batch_size } else { c.train.labelled_batch_size }
 }

@@ -1,4 +1,4 @@
-//! The slots that a training step needs beside those of the network.
+//! The slots that a training step needs besides those of the network.
 
 use super::labelled_size;
 use super::program::{ChainSlots, TrainSlots};

@@ -1,4 +1,4 @@
-//! Everything that training needs to go on bit by bit, and its form in a checkpoint.
+//! Everything that training needs to continue bit for bit, and its form in a checkpoint.
 //!
 //! Invariant: weights, running statistics, the optimiser's moments, averages, replay buffer, counters and positions in the
 //! data set are restored exactly. Everything else follows from them, so a resumed training ends like an uninterrupted one.
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const RUN_FORMAT: &str = "jempp-state-1";
 /// `format` in the `state.json` of a [`super::Trainer`], whose batches a host program gives.
 const HOST_FORMAT: &str = "jempp-host-1";
-/// Checkpoints that are kept in a folder, beside the best one.
+/// Checkpoints that are kept in a folder, besides the best one.
 const KEEP: usize = 3;
 
 /// The state of a training step between two iterations.

@@ -1,8 +1,8 @@
 //! Training inside a host program, which gives the batches.
 //!
-//! Invariants: a step is a function of the trainer's state and the batch alone, and a trainer that was saved and resumed goes
-//! on bit by bit. A data set, where there is one, serves only the starts of chains and the final statistics of batch norm;
-//! no image of it is trained on unless the host gives it.
+//! Invariants: a step is a function of the trainer's state and the batch alone, and a trainer that was saved and resumed
+//! continues bit for bit. A data set, where there is one, serves only the starts of chains and the final statistics of
+//! batch norm; no image of it is trained on unless the host gives it.
 
 use super::{Batch, CollapseDetector, Options, StepMetrics, TrainState, TrainStep};
 use super::{describe, served_bn, served_model};
@@ -49,8 +49,8 @@ impl Trainer {
     /// `sampler.init = "uniform"` from a replay buffer of noise.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration needs a data set: an average of the weights (`train.ema`) beside batch norm, or a
-    /// schedule in epochs without `train.max_iters`; [`Error::OutOfMemory`].
+    /// [`Error::Config`] if the configuration needs a data set: an average of the weights (`train.ema`) with batch
+    /// norm, or a schedule in epochs without `train.max_iters`; [`Error::OutOfMemory`].
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         Self::build(config, device, None)
     }
@@ -96,7 +96,8 @@ impl Trainer {
         Self::with_data(&config, device, set, split)
     }
 
-    /// A trainer that goes on from the last intact checkpoint in the folder `dir` of [`Trainer::save`] or of a training run.
+    /// A trainer that continues from the last intact checkpoint in the folder `dir` of [`Trainer::save`] or of a
+    /// training run.
     ///
     /// # Errors
     /// [`Error::Data`] if there is no checkpoint, or the data set has changed since; [`Error::Format`] if no checkpoint is

@@ -1,5 +1,5 @@
-//! Copying weights or a whole state from a model or another training step, between any two devices. Steps on two devices
-//! can so be compared from the same start.
+//! Copying weights or a whole state from a model or another training step, between any two devices. This allows
+//! steps on two devices to be compared from the same start.
 
 use super::TrainStep;
 use crate::error::{Error, Result};

@@ -135,7 +135,7 @@ pub(crate) fn rgb(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
 /// Decodes the content of an image file to RGB, as [`rgb`] does. Error messages name it `path`.
 ///
 /// # Errors
-/// As [`rgb`].
+/// Those of [`rgb`].
 pub(crate) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], Vec<u8>)> {
     let image = Header::of(path, bytes)?;
     image.afford(3)?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// A data set to spoil, and a folder for its cache beside it.
+/// A data set to be damaged by the tests, and a folder for its cache beside it.
 struct Place {
     dir: TempDir,
 }
@@ -77,12 +77,12 @@ impl Place {
         load_with(&self.config(), Reading { threads, cache, ..Reading::default() })
     }
 
-    /// Without a cache.
+    /// Loads the data set without a cache.
     fn read(&self) -> Loaded {
         self.load_in(None, 2).unwrap()
     }
 
-    /// With one.
+    /// Loads the data set with a cache.
     fn cached(&self) -> Loaded {
         self.load_in(Some(self.cache()), 2).unwrap()
     }
@@ -143,10 +143,10 @@ fn jpeg_is_close() {
     }
 }
 
-/// Small files whose pixels would be many are refused before there is room for them, alone and together.
+/// Small files that claim many pixels are refused before memory is allocated for them, alone and together.
 #[test]
 fn decompression_bombs_are_refused() {
-    // One small file of 400×400, and many that could be as large by what they hold.
+    // One small file of 400×400 pixels, and many tiny ones that would have to hold as many.
     let place = Place::coloured();
     place.save("train/a/Y.png", &GrayImage::new(400, 400).into());
     for i in 0..30 {
@@ -167,7 +167,7 @@ fn grey_stays_grey_until_there_is_colour() {
     let set = place.read().set;
     assert_eq!(set.size(), [5, 6, 1]);
     assert_eq!(set.image(2).unwrap(), grey(1, 6, 5).as_raw());
-    // Opaque grey with alpha is grey; colour makes RGB of all.
+    // Opaque grey with alpha is grey; one image with colour turns all into RGB.
     place.save("test/a/0.png", &DynamicImage::from(grey(6, 6, 5)).to_luma_alpha8().into());
     assert_eq!(place.read().set, set);
     place.save("test/b/0.png", &RgbaImage::from_pixel(6, 5, Rgba([9, 8, 7, 255])).into());
@@ -292,7 +292,7 @@ fn misplaced_folders_are_named() {
     let m = spoilt(missing("train/a"));
     assert!(m.starts_with("SET/train: has 1 class folders"), "{m}");
     let m = spoilt(|p| p.save("train/c/0.png", &colour(0, 6, 5).into()));
-    // A class without test images is one all the same.
+    // A class without test images still counts.
     assert!(m.is_empty(), "{m}");
     let m = spoilt(|p| p.save("test/c/0.png", &colour(0, 6, 5).into()));
     assert!(m.starts_with("SET/test/c: is a class without training images in SET/train"), "{m}");
@@ -355,7 +355,7 @@ fn unsuitable_files_are_named() {
     assert!(file("train/b/3.png", &bytes(ImageFormat::Jpeg)).is_empty());
 }
 
-/// Every beginning of an image is an error, never an image with a grey rest.
+/// Every truncated image is an error, never an image filled up with grey.
 #[test]
 fn truncated_images_are_refused() {
     let place = Place::coloured();
@@ -369,7 +369,7 @@ fn truncated_images_are_refused() {
             let m = place.message();
             assert!(m.starts_with(&format!("SET/{name}: ")), "{n} of {}: {m}", whole.len());
         }
-        // What follows the end is of no interest.
+        // Bytes after the end are ignored.
         place.put(name, &[&whole[..], b"tail"].concat());
         assert!(place.message().is_empty());
         fs::remove_file(place.path(name)).unwrap();

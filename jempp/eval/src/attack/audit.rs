@@ -4,7 +4,8 @@ use super::curve::RobustnessPoint;
 use crate::estimate::Estimate;
 use jempp::ball::Norm;
 
-/// Fraction of all images that noise or transfer attacks may break and the white-box attack not, before it is a sign.
+/// Images that noise or transfer attacks break but the white-box attack does not are a sign of masking if they are more
+/// than this fraction of all images.
 const MISSED: f64 = 0.01;
 /// L∞ radius (pixels in [0, 1]) within which every image can be turned into uniform grey, so that none should survive.
 const GREY: f64 = 0.5;

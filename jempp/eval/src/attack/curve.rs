@@ -43,7 +43,7 @@ pub struct RobustnessCurve {
 }
 
 impl RobustnessPoint {
-    /// At `epsilon`, from the outcome on all portions of the images.
+    /// The accuracies at `epsilon`, from the outcomes on all portions of the images.
     pub(super) fn new(epsilon: f64, portions: &[Misclassified]) -> Self {
         let n: usize = portions.iter().map(|m| m.white_box.len()).sum();
         let count = |f: &dyn Fn(&Misclassified, usize) -> bool| {

@@ -73,7 +73,7 @@ pub struct LabelledBatch<'a> {
     pub numbers: &'a [u32],
 }
 
-/// PgdOutcome of an attack.
+/// The outcome of an attack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PgdOutcome {
     /// n: whether an iterate of the image was misclassified.

@@ -33,7 +33,7 @@ pub struct FeatureSums {
 }
 
 impl FeatureSums {
-    /// No images yet, of `d` features each.
+    /// Empty sums, for images of `d` features each.
     pub fn new(d: usize) -> Self {
         Self { origin: Vec::new(), n: 0, sum: vec![0.0; d], products: vec![0.0; d * d], rest: Vec::new() }
     }

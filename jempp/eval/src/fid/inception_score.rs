@@ -30,7 +30,7 @@ pub struct InceptionScoreSums {
 }
 
 impl InceptionScoreSums {
-    /// For `n` images, none of which has been added yet.
+    /// Empty sums, for `n` images.
     pub fn new(n: usize, classes: usize) -> Self {
         Self { n, classes, added: 0, splits: vec![(0.0, vec![0.0; classes]); SPLITS] }
     }

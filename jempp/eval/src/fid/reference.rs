@@ -24,7 +24,7 @@ const MEMBERS: [&str; 3] = ["mu", "sigma", "n"];
 /// What samples are compared with.
 #[derive(Clone, Copy, Debug)]
 pub enum ReferenceSource<'a> {
-    /// Images of a part of a data set: so many drawn at random, or all.
+    /// Images of a part of a data set: this number of them, drawn at random, or all.
     Images(&'a EvalData, SplitPart, Option<usize>),
     /// An archive of statistics `mu` and `sigma`, as pytorch-fid and clean-fid write it.
     Statistics(&'a Path),

@@ -75,7 +75,7 @@ pub(super) fn eigenvalues(mut a: Vec<f64>, n: usize) -> Result<Vec<f64>> {
 /// read. Row i of the second result, n×n, is the eigenvector of eigenvalue i.
 ///
 /// # Errors
-/// As [`eigenvalues`].
+/// Those of [`eigenvalues`].
 pub(super) fn eigenvectors(mut a: Vec<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut t = tridiagonalise(&mut a, n);
     let mut vectors = reflections(&a, n, &t.half_norms);

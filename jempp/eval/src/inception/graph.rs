@@ -34,7 +34,7 @@ pub(super) struct Graph<'a> {
 }
 
 impl<'a> Graph<'a> {
-    /// Records nothing yet.
+    /// A recorder that has not recorded anything yet.
     pub fn new(tape: &'a mut Tape, dict: &'a Container, state: &'a mut State, variant: Variant) -> Self {
         Self { tape, dict, state, variant, used: BTreeSet::new() }
     }
@@ -105,7 +105,8 @@ impl<'a> Graph<'a> {
         Ok(self.tape.one(LeakyRelu { leak: 0.0 }, &[y])?)
     }
 
-    /// As [`Graph::layer`], with filters of unequal sides and zero padding that keeps the size of the image.
+    /// Records a layer like [`Graph::layer`], but with filters of unequal sides and zero padding that keeps the size of
+    /// the image.
     fn asymmetric(&mut self, x: Var, name: &str, k: usize, filter: [usize; 2]) -> Result<Var> {
         let [rows, columns] = filter.map(|n| n / 2);
         let x = self.tape.one(Concat { frame: Frame { rows, columns, ..Frame::default() } }, &[x])?;

@@ -67,7 +67,7 @@ impl Inception {
     /// The network with the weights of a state dict, for images that are resized to `side` × `side` pixels, at least 75.
     ///
     /// # Errors
-    /// As [`Inception::open`].
+    /// Those of [`Inception::open`].
     pub fn new(device: &Device, dict: &Container, variant: Option<Variant>, side: usize) -> Result<Self> {
         let device = device.clone().with_products(Products::F32);
         let classes = weights::classes(dict)?;

@@ -21,7 +21,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Of two samples, over the range that holds the central 99 % of both.
+    /// Histograms of two samples, over the range that holds the central 99 % of both.
     pub fn new(inside: &[f64], outside: &[f64]) -> Self {
         let ends = |v: &[f64]| {
             let mut v = v.to_vec();

@@ -104,7 +104,8 @@ impl Ranking {
     }
 }
 
-/// From the numbers of in-distribution and OOD images in each group, highest scores first. Neither set is empty.
+/// The metrics from the numbers of in-distribution and OOD images in each group, highest scores first. Neither set is
+/// empty.
 fn separation(inside: &[u32], outside: &[u32]) -> Separation {
     let sum = |v: &[u32]| v.iter().map(|c| u64::from(*c)).sum::<u64>();
     let (all_in, all_out) = (sum(inside), sum(outside));

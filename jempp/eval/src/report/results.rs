@@ -35,10 +35,10 @@ pub fn read(run: &Path) -> Result<RunResults> {
     read_with(run, &run.join(FOLDER))
 }
 
-/// As [`read`], with the results of `jempp-cli eval all` in another folder, `eval`.
+/// Reads a run like [`read`], with the results of `jempp-cli eval all` in another folder, `eval`.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn read_with(run: &Path, eval: &Path) -> Result<RunResults> {
     let known = ["metrics.jsonl", "config.toml", FOLDER];
     if !known.iter().any(|f| run.join(f).exists()) && !eval.exists() {

@@ -41,7 +41,7 @@ pub(super) struct SampleFigures<'a> {
 }
 
 impl<'a> SampleFigures<'a> {
-    /// For the samples of a model, into the folder `out`.
+    /// Prepares to write samples of a model to the folder `out`.
     pub(super) fn new(model: &'a Model, out: &'a Path, seed: u64) -> Self {
         Self { model, out, seed, pictures: Vec::new() }
     }

@@ -21,7 +21,7 @@ pub struct NearestNeighbours {
 }
 
 impl NearestNeighbours {
-    /// From the neighbours of samples and of test images, as [`nearest_neighbours`] returns them.
+    /// Summarises the neighbours of samples and of test images, as [`nearest_neighbours`] returns them.
     pub(super) fn new(samples: &[Vec<(u32, f64)>], test: &[Vec<(u32, f64)>]) -> Self {
         let sorted = |all: &[Vec<(u32, f64)>]| {
             let mut d: Vec<f64> = all.iter().filter_map(|n| n.first().map(|n| n.1)).collect();
@@ -93,7 +93,7 @@ mod tests {
         let asked = images(&set, &[4, 17]).unwrap();
         let found = nearest_neighbours(&set, &all, &asked, 3, &mut |_, _, _| true).unwrap();
         assert_eq!((found[0][0], found[1][0]), ((4, 0.0), (17, 0.0)));
-        // The same as from all distances, sorted.
+        // Sorting all distances must give the same.
         let rest = images(&set, &all).unwrap();
         let mut d: Vec<f64> = rest
             .chunks(80)

@@ -145,7 +145,7 @@ pub struct Index {
 /// Reads and checks the header of a file of `length` bytes, and leaves `from` at the first value.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn index(from: &mut impl Read, length: u64, source: &Path) -> Result<Index> {
     let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
     let found = Header::read(from, length).map_err(|e| failed(e, source))?;
@@ -165,7 +165,7 @@ fn failed(e: io::Error, source: &Path) -> Error {
 /// Reads the values of a tensor of an [`Index`]; `from` must be at its first value.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn tensor(from: &mut impl Read, name: String, info: TensorInfo, source: &Path) -> Result<Tensor> {
     let failed = |e| failed(e, source);
     let count = info.shape.iter().product();

@@ -87,7 +87,7 @@ impl Container {
     /// The filters `name` in memory order, K×R×S×C.
     ///
     /// # Errors
-    /// As [`Container::f32`], for the shape on disk, K×C×R×S.
+    /// Those of [`Container::f32`], for the shape on disk, K×C×R×S.
     pub fn filters(&self, name: &str, krsc: [usize; 4]) -> Result<Vec<f32>> {
         let [k, r, s, c] = krsc;
         filters_to_memory([k, c, r, s], self.f32(name, &[k, c, r, s])?)
@@ -96,7 +96,7 @@ impl Container {
     /// The images `name` in memory order, N×H×W×C.
     ///
     /// # Errors
-    /// As [`Container::f32`], for the shape on disk, N×C×H×W.
+    /// Those of [`Container::f32`], for the shape on disk, N×C×H×W.
     pub fn images(&self, name: &str, nhwc: [usize; 4]) -> Result<Vec<f32>> {
         let [n, h, w, c] = nhwc;
         images_to_memory([n, c, h, w], self.f32(name, &[n, c, h, w])?)

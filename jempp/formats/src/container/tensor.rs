@@ -154,7 +154,7 @@ impl Container {
     /// The int32 values of `name`, whose shape must be `shape`.
     ///
     /// # Errors
-    /// As [`Container::f32`].
+    /// Those of [`Container::f32`].
     pub fn i32(&self, name: &str, shape: &[usize]) -> Result<&[i32]> {
         self.typed(name, shape, "int32", |d| if let TensorData::I32(v) = d { Some(v) } else { None })
     }
@@ -162,7 +162,7 @@ impl Container {
     /// The uint8 values of `name`, whose shape must be `shape`.
     ///
     /// # Errors
-    /// As [`Container::f32`].
+    /// Those of [`Container::f32`].
     pub fn u8(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
         self.typed(name, shape, "uint8", |d| if let TensorData::U8(v) = d { Some(v) } else { None })
     }
@@ -170,7 +170,7 @@ impl Container {
     /// The int64 values of `name`, whose shape must be `shape`.
     ///
     /// # Errors
-    /// As [`Container::f32`].
+    /// Those of [`Container::f32`].
     pub fn i64(&self, name: &str, shape: &[usize]) -> Result<&[i64]> {
         self.typed(name, shape, "int64", |d| if let TensorData::I64(v) = d { Some(v) } else { None })
     }

@@ -1,4 +1,4 @@
-//! Safetensors files: the same as the `safetensors` crate's, and hostile ones.
+//! Safetensors files: agreement with the `safetensors` crate, and hostile files.
 
 use super::*;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn content(tag: u64) -> (Container, Container) {
     (model, more)
 }
 
-/// A file of this header and so many bytes of values.
+/// A file with this header and this number of bytes of values.
 fn file(header: &str, values: usize) -> Vec<u8> {
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend(header.bytes());
@@ -172,7 +172,7 @@ fn headers_of_a_wrong_length_are_refused() {
     assert!(refused(&file(&long, 0)).len() < 300);
 }
 
-/// What one byte of a valid file becomes: small changes reach further into the reader than random bytes.
+/// The replacement of one byte of a valid file: small changes reach further into the reader than random bytes.
 fn mutated(mut bytes: Vec<u8>, changes: &[(usize, u8)]) -> Vec<u8> {
     const LIKELY: &[u8] = b"0123456789-[]{},:\" \\eE.";
     for (at, to) in changes {
@@ -202,7 +202,7 @@ fn no_single_changed_byte_of_a_header_panics() {
     }
 }
 
-/// What is read here, the crate reads too.
+/// Files that this reader accepts, the crate accepts too.
 fn agrees_with_the_crate(bytes: &[u8]) {
     if let Ok(c) = read(bytes) {
         assert_eq!(SafeTensors::deserialize(bytes).unwrap().len(), c.tensors.len());
@@ -222,7 +222,7 @@ proptest! {
     fn no_mutation_panics(changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..6), fix: bool) {
         let mut bytes = mutated(content(3).1.to_bytes().unwrap(), &changes);
         if fix && bytes.len() > 136 {
-            // Keeps the header's length right, so that the rest of it is looked at.
+            // Keeps the header's length right, so that the rest of the header is parsed.
             let values = 96 + 16;
             let size = (bytes.len() - values - 8) as u64;
             bytes[..8].copy_from_slice(&size.to_le_bytes());

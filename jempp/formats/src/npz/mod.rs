@@ -58,7 +58,7 @@ pub fn read_images(path: &Path) -> Result<Images> {
 /// Reads the members `images` and, if present, `labels` of an open archive, as [`read_images`] does.
 ///
 /// # Errors
-/// As [`read_images`].
+/// Those of [`read_images`].
 pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
     let (shape, values) = npz.read("images", "float32, float64 or uint8", |d| match d.scalar {
         Scalar::U8 => Some(|b, _| value(b[0])),
@@ -141,7 +141,7 @@ impl<R: Read + Seek> Npz<R> {
     /// Shape and values, last index fastest, of a float32 or float64 array, as float64.
     ///
     /// # Errors
-    /// As [`Npz::f32`].
+    /// Those of [`Npz::f32`].
     pub fn f64(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
         self.read(name, "float32 or float64", |d| match d.scalar {
             Scalar::F32 => Some(|b, big| f64::from(f32::from_le_bytes(little(b, big)))),

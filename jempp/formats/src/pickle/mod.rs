@@ -42,11 +42,11 @@ impl<'a> Pickle<'a> {
         Self::read_short(bytes, usize::MAX)
     }
 
-    /// As [`Pickle::read`], with a limit of `most` instructions, which bounds the memory that is needed. For pickles
-    /// that consist mostly of long strings.
+    /// Reads a pickle like [`Pickle::read`], with a limit of `most` instructions, which bounds the memory that is needed.
+    /// For pickles that consist mostly of long strings.
     ///
     /// # Errors
-    /// As [`Pickle::read`], and if there are more instructions.
+    /// Those of [`Pickle::read`]; also if there are more instructions.
     pub fn read_short(bytes: &'a [u8], most: usize) -> Result<Self, Fault> {
         let (nodes, root, length) = machine::run(bytes, most)?;
         Ok(Self { nodes, root, length })

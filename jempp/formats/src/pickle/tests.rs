@@ -105,7 +105,7 @@ fn several_in_a_row_and_what_they_contain() {
     assert_eq!((first.root().as_int(), first.length()), (Some(1), 3));
     let second = Pickle::read(&bytes[first.length()..]).unwrap();
     assert_eq!(second.root().as_int(), Some(2));
-    // A list in itself: kept once, looked at as deep as asked.
+    // A list that contains itself is stored once and can be followed to any depth.
     let own = Pickle::read(b"]\x94h\x00a.").unwrap();
     let inner = own.root().as_items().unwrap().get(0).unwrap();
     assert_eq!(inner.as_items().unwrap().len(), 1);

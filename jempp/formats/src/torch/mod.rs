@@ -129,7 +129,7 @@ impl<'a> Saved<'a> {
     /// The tensor `name` that a view describes: float32 if the storage has floating-point values, else int64.
     ///
     /// # Errors
-    /// As [`Saved::raw`].
+    /// Those of [`Saved::raw`].
     pub fn read(&self, name: &str, view: &View) -> Result<Tensor> {
         Ok(tensor::read(name, view, &self.raw(name, view)?))
     }

@@ -1,4 +1,5 @@
-//! Every byte of a checkpoint is flipped and every length cut: it is noticed, and the previous checkpoint is used.
+//! Every byte of a checkpoint is corrupted and every file truncated at every length: this is detected, and the previous
+//! checkpoint is used.
 
 use super::*;
 use std::io::Write;
@@ -34,7 +35,7 @@ fn every_flipped_byte_and_every_cut_is_noticed() {
         };
         for i in 0..good.len() {
             let mut bytes = good.clone();
-            // Another bit from byte to byte: 3 is coprime to 8.
+            // A different bit in each byte: 3 is coprime to 8.
             bytes[i] ^= 1 << (i * 3 % 8);
             noticed(&bytes, format!("{name}, byte {i} flipped"));
             noticed(&good[..i], format!("{name} cut at {i}"));

@@ -1,5 +1,5 @@
-//! Every operation on the disk fails once, and the machine stops before every one: the old checkpoint is there, or
-//! the new one.
+//! Fault injection: every disk operation fails once, and the machine stops before each. Afterwards the old or the new
+//! checkpoint can be loaded.
 
 use super::super::disk::{Disk, System};
 use super::super::save::{Content, save_on};
@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
-/// A disk on which operation `at` fails half done, and those after it too if the machine has stopped.
+/// A disk on which operation `at` fails half done, and all later ones too if the machine has stopped.
 struct Faulty {
     at: usize,
     stops: bool,
@@ -104,7 +104,7 @@ fn put_on(disk: &Faulty, root: &Path, step: u64, tag: u64, best: bool) -> Result
     save_on(disk, root, &Content::new(step, &model, &trainer, &state).unwrap(), best, 2)
 }
 
-/// As [`put`], without waiting for the disk.
+/// Saves like [`put`], without waiting for the disk.
 fn quick(root: &Path, step: u64, tag: u64, best: bool) {
     put_on(&Faulty::new(usize::MAX, false, true), root, step, tag, best).unwrap();
 }
@@ -136,14 +136,14 @@ fn every_fault(step: u64, old: Option<u64>, links: bool, before: impl Fn(&Path))
             }
             if !stops && disk.last_op() != "remove" {
                 assert!(litter(&root).iter().all(|n| litter_before.contains(n)), "{here}");
-                // Nor does a pointer lead to something that is not whole, unless one did before.
+                // No pointer leads to an incomplete checkpoint, unless one did before.
                 let pointers = if litter_before.is_empty() { &["last", "best"][..] } else { &[] };
                 for pointer in pointers {
                     let whole = target(&root.join(pointer)).is_none_or(|dir| load(&dir).is_ok());
                     assert!(whole, "{here}: {pointer}");
                 }
             }
-            // The next save finds its way from there.
+            // The next save succeeds from this state.
             put_on(&Faulty::new(usize::MAX, false, links), &root, step + 1, 10, false).unwrap();
             let (found, warnings) = load_last(&root).unwrap();
             assert_eq!((tag(&found), warnings), (Some(10), vec![]), "{here}");

@@ -10,7 +10,7 @@ use jempp_formats::container::Tensor;
 use serde_json::json;
 use std::fs;
 
-/// A model, a trainer and a state that tell which save they come from.
+/// A model file, a trainer's file and a state, all marked with the save they belong to.
 fn content(tag: u64) -> (Container, Container, serde_json::Value) {
     let weights = (0..54).map(|i| (i as f32).sin() * tag as f32).collect();
     let mut model = Container::new([
@@ -30,7 +30,7 @@ fn put(root: &Path, step: u64, tag: u64, best: bool, keep: usize) -> PathBuf {
     save(root, step, &model, &trainer, &state, best, keep).unwrap()
 }
 
-/// Which save a checkpoint comes from, if every part of it comes from the same.
+/// The save that a checkpoint comes from, if all its parts come from the same one.
 fn tag(found: &Checkpoint) -> Option<u64> {
     let tag = found.state["step"].as_u64()?;
     let same = (found.model.clone(), found.trainer.clone(), found.state.clone()) == content(tag);
@@ -87,7 +87,7 @@ fn the_newest_and_the_best_are_kept() {
     assert_eq!(load(&root.join("best")).unwrap().step, 2);
     put(root, 7, 7, true, 0);
     assert_eq!(names(root), ["best", "last", "step_7"]);
-    // Taken up again from earlier: what lies ahead is neither removed nor mistaken for the newest.
+    // A run resumed at an earlier step: later checkpoints are neither removed nor mistaken for the newest.
     put(root, 3, 3, false, 1);
     assert_eq!(names(root), ["best", "last", "step_3", "step_7"]);
     assert_eq!(load_last(root).unwrap().0.step, 3);
@@ -119,7 +119,7 @@ fn pointers_that_are_files_or_folders_work_and_are_replaced() {
     assert_eq!(resolve_model(root).unwrap(), root.join("step_1").join(MODEL));
     put(root, 2, 2, false, 5);
     assert_eq!(load_last(root).unwrap().0.step, 2);
-    // As after a copy that followed the links.
+    // `last` is a folder, as in a copy that followed the links.
     fs::remove_file(&last).unwrap();
     fs::rename(root.join("step_2"), &last).unwrap();
     let (found, warnings) = load_last(root).unwrap();
@@ -173,7 +173,7 @@ fn nothing_saved_yet_is_told_from_all_is_lost() {
     assert_eq!(e.exit_code(), 3, "{e}");
 }
 
-/// All of the model that `path` stands for.
+/// The whole content of the model file that `path` stands for.
 fn read_model(path: &Path) -> Result<Container> {
     let (path, file) = open_model(path)?;
     LazyReader::new(FileBytes::map(&file, &path)?, &path)?.read_all()
@@ -193,10 +193,10 @@ fn models_are_found_from_where_a_user_stands() {
         assert_eq!(read_model(path).unwrap(), content(2).0);
     }
     assert_eq!(read_model(&root.join("best")).unwrap(), content(1).0);
-    // `last` leads nowhere: the newest that there is.
+    // `last` points to nothing: the newest step is used.
     fs::remove_dir_all(&saved).unwrap();
     assert_eq!(resolve_model(&run).unwrap(), root.join("step_1").join(MODEL));
-    // A model alone needs no manifest; a flipped bit beside one is seen.
+    // A model file on its own needs no manifest; where there is one, a flipped bit is detected.
     let alone = dir.path().join("alone.safetensors");
     fs::copy(root.join("step_1").join(MODEL), &alone).unwrap();
     assert_eq!(read_model(&alone).unwrap(), content(1).0);

@@ -1,5 +1,5 @@
-//! The graph is run here by the definition of each operator, and compared with the model; a script does the same with
-//! onnxruntime (`tests/interop`).
+//! The exported graph, interpreted by the definition of each operator, is compared with the model; a script does the
+//! same with onnxruntime (`tests/interop`).
 
 use super::messages::{Attribute, Extent, Graph, Node};
 use super::*;
@@ -57,7 +57,7 @@ fn conv(n: &Node, (xs, x): &Value, (ws, w): &Value, b: &[f64]) -> Value {
     (vec![count, k, oh, ow], out)
 }
 
-/// x by (channel, value) to the channel's value.
+/// Applies `f(channel, value)` to every value of x.
 fn by_channel((shape, x): &Value, f: impl Fn(usize, f64) -> f64) -> Value {
     let plane: usize = shape[2..].iter().product();
     (shape.clone(), x.iter().enumerate().map(|(i, v)| f(i / plane % shape[1], *v)).collect())

@@ -137,7 +137,7 @@ pub fn sample(
 /// Samples images as [`sample`] does and records the chains on the way in `trajectory`.
 ///
 /// # Errors
-/// As [`sample`].
+/// Those of [`sample`].
 pub fn sample_with_trajectory(
     model: &Model,
     options: &SampleOptions<'_>,

@@ -108,7 +108,7 @@ fn from_pool(model: &Model, options: &SampleOptions<'_>, pool: &[f32], rng: &mut
 /// in the order `order`; it stops when all classes have as many.
 ///
 /// # Errors
-/// As [`Model::scores`].
+/// Those of [`Model::scores`].
 pub(crate) fn by_predicted_class(
     model: &Model,
     pool: &[f32],
@@ -171,8 +171,8 @@ fn from_start_samples(
     Ok(out)
 }
 
-/// One more sample of a class: μ + n^-½ Σ z (x − μ) + 10⁻²ξ over the n start samples x of it, clipped to [−1, 1]. It has
-/// their mean and covariance.
+/// One more sample of a class: μ + n^-½ Σ z (x − μ) + 10⁻²ξ over the n start samples x of the class, clipped to
+/// [−1, 1]. It has their mean and covariance.
 fn draw_more(
     samples: &StartSamples,
     px: usize,

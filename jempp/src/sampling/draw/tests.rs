@@ -86,12 +86,12 @@ fn trajectories_show_the_chains_from_start_to_end() {
     let mut trajectory = Trajectory::new(2);
     let s = sample_with_trajectory(&m, &o, Some(&mut trajectory), &mut |_, _| true).unwrap();
     assert_eq!(s, run(&m, &o));
-    // At 0, 2, 4 and 5 steps; what happens on the way is what fewer steps end with.
+    // Frames at 0, 2, 4 and 5 steps; each equals the end of a run of that many steps.
     let ends = [0, 2, 4, 5].map(|steps| run(&m, &SampleOptions { steps, ..o.clone() }).images);
     assert_eq!(trajectory.frames[0], ends[0]);
     assert_eq!(trajectory.frames.len(), 4);
     assert_eq!(trajectory.frames[3], ends[3]);
-    // Noise is numbered by chunk and step, so only the first chunk of a shorter run is alike.
+    // Noise is numbered by chunk and step, so only the first chunk agrees with that of a shorter run.
     let chunk = CHUNK * 64;
     assert_eq!(
         (&trajectory.frames[1][..chunk], &trajectory.frames[2][..chunk]),

@@ -28,14 +28,14 @@ pub(super) struct ChainSlots {
     pub(super) accumulators: Vec<Accumulator>,
 }
 
-/// The slots that the program reads and assigns, beside those of the network.
+/// The slots that the program reads and assigns, besides those of the network.
 #[derive(Clone, Debug)]
 pub(super) struct TrainSlots {
     /// The state of the optimiser.
     pub(super) update: UpdateSlots,
-    /// ChainSlots of log p(x), if that is trained.
+    /// The slots of the chains of log p(x), if that is trained.
     pub(super) chains: Option<ChainSlots>,
-    /// ChainSlots of log p(x, y), if that is trained.
+    /// The slots of the chains of log p(x, y), if that is trained.
     pub(super) labelled_chains: Option<ChainSlots>,
     /// The replay buffer, if the chains are written back there.
     pub(super) buffer: Option<Slot>,
@@ -43,7 +43,7 @@ pub(super) struct TrainSlots {
     pub(super) seed: Slot,
 }
 
-/// The host inputs of the program; of the images they are the images themselves or rows of the training images.
+/// The host inputs of the program. Images are given themselves, or as rows of the training images.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inputs {
     /// Images for log p(x), n×H×W×C, or their rows, `i32[n]`.

@@ -25,7 +25,7 @@ pub fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
     to.finish().unwrap().into_inner()
 }
 
-/// `bytes` with the first `from` in it replaced.
+/// `bytes` with the first occurrence of `from` replaced.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = bytes.windows(from.len()).position(|w| w == from).expect("it is there");
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
@@ -119,7 +119,7 @@ fn tensors_that_lie_are_refused() {
         assert!(found.contains(why), "{found}");
     }
     for (from, to, why) in [
-        // The first bias takes more than its storage; another's storage; one that is not there.
+        // The first bias exceeds its storage; uses another tensor's storage; uses a storage that does not exist.
         (
             &b"K\x10tq\x13QK\x00K\x10"[..],
             &b"K\x10tq\x13QK\x01K\x10"[..],
@@ -139,7 +139,7 @@ fn tensors_that_lie_are_refused() {
             "tensor `energy_output.bäs` [1] does not belong to the network",
         ),
         (b"class_output.weight", b"class_outptu.weight", "not a Wide-ResNet of JEM++"),
-        // An alias of something else.
+        // An alias whose values differ from those of its tensor.
         (
             b"f.layer_one.biasq\x19h\x18",
             b"f.layer_one.biasq\x19h\x0f",
