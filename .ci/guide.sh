@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every command of the guide, chapter by chapter, each in a folder of its own, with what a release archive holds.
+# Runs every command of the guide, chapter by chapter, each in its own folder, with the contents of a release archive.
 #   .ci/guide.sh ARCHIVE_FOLDER
 set -euo pipefail
 prefix=$(realpath "$1")

@@ -38,7 +38,7 @@ def check_book(root):
                     pages[path] = Page()
                     pages[path].feed(file.read())
     for path, page in sorted(pages.items()):
-        # The error page's links are relative to the site's root; the page to print repeats all others.
+        # The error page's links are relative to the site's root; the print page repeats all other pages.
         if os.path.basename(path) in ("404.html", "print.html"):
             continue
         for link in page.links:

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs NVIDIA's run-time compiler, which needs neither GPU nor driver, into a folder, and prints what
-# JEMPP_CUDA_PATH has to be. A second call with the same folder installs nothing.
+# Installs NVIDIA's runtime compiler, which needs neither GPU nor driver, into a folder, and prints the value that
+# JEMPP_CUDA_PATH must have. A second call with the same folder installs nothing.
 #
 # usage: JEMPP_CUDA_PATH=$(.ci/nvrtc.sh FOLDER)
 #
-# The versions are pinned: code of a newer compiler may not load on a driver for CUDA 13.0.
+# The versions are pinned: code from a newer compiler may not load on a driver for CUDA 13.0.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -19,7 +19,7 @@ done="$folder/installed"
 
 if [ "$(cat "$done" 2>/dev/null)" != "$packages" ]; then
     python3 -m venv "$folder" >&2
-    # The list of packages is split on purpose.
+    # The list of packages is split into words on purpose.
     # shellcheck disable=SC2086
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check $packages >&2
     echo "$packages" >"$done"

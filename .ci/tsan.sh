@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Threads on one model, and on one trainer, through the C interface, under ThreadSanitizer: no data race may be reported.
-# Builds everything once more (minutes), so it is run by hand: .ci/tsan.sh [CALLS A THREAD]
+# Threads that share one model, and one trainer, through the C interface, under ThreadSanitizer: no data race may be
+# reported.
+# Rebuilds everything (minutes), so it is run by hand: .ci/tsan.sh [CALLS_PER_THREAD]
 #
-# helgrind cannot do this: it knows the locks of pthreads only, and Rust's are the kernel's futexes. The suppressions say what
-# an uninstrumented standard library hides. RUSTC_BOOTSTRAP lets a stable compiler take the flag.
+# helgrind cannot do this: it knows only the locks of pthreads, and Rust's are built on futexes. The suppressions say
+# what the uninstrumented standard library hides. RUSTC_BOOTSTRAP makes a stable compiler accept the flag.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -18,7 +19,7 @@ cc "$program.o" "target/tsan/$target/release/libjempp_capi.a" -Wl,--whole-archiv
 cargo build --release -p jempp-cli
 model=$(mktemp -d)/model
 target/release/jempp-cli train -q --out "$model" train.epochs=1
-# Addresses that are laid out at random may lie where the sanitizer keeps its shadow.
+# With address randomisation, memory may land where the sanitizer keeps its shadow.
 for pool in 1 2; do
     TSAN_OPTIONS="exitcode=66 suppressions=$PWD/.ci/tsan.suppressions" setarch -R "$program" "$model" 8 "${1:-200}" "$pool"
 done

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds a release archive: program, libraries, header, licences, completions, man pages.
 #   packaging/release.sh [FOLDER]      (default: target/release-archive)
-# Writes FOLDER/jempp-VERSION-TARGET/, the same as .tar.gz, and its SHA-256. The paths in it are relative to wherever it is
-# unpacked.
+# Writes FOLDER/jempp-VERSION-TARGET/, the same as a .tar.gz, and its SHA-256. Paths inside the archive are relative, so
+# it may be unpacked anywhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-target/release-archive}
@@ -37,7 +37,7 @@ install -m 644 jempp/capi/cmake/jempp-config.cmake "$dest/lib/cmake/jempp/"
 doc=$dest/share/doc/jempp
 install -m 644 README.md LICENSE-MIT LICENSE-APACHE "$doc/"
 install -m 644 jempp/capi/examples/* "$doc/examples/"
-# What is linked in, and under which licence.
+# The crates that are linked in, and their licences.
 cargo tree --locked -p jempp-cli -p jempp-capi -e normal --prefix none --format '{p}  {l}' \
     | sed -E 's/ \(\*\)$//; s/ \(proc-macro\)//; s# \(/[^)]*\)##' | sort -u >"$doc/DEPENDENCIES.txt"
 

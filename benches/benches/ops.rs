@@ -1,5 +1,5 @@
-//! Criterion over the bench cases of the registry, then the table of the same cases:
-//! `cargo bench -p jempp-benches --bench ops -- [FILTER]`. Takes a minute or two without a filter.
+//! Criterion runs the bench cases of the registry, then the table of the same cases is printed: `cargo bench -p
+//! jempp-benches --bench ops -- [FILTER]`. Takes a minute or two without a filter.
 #![allow(missing_docs)]
 
 use benches::{BenchProgram, Bound, Ceiling, bound, cases, device, render, rows};
@@ -19,7 +19,7 @@ fn ops(c: &mut Criterion, device: &engine::Device, ceiling: &Ceiling) -> benches
             Bound::Compute => Throughput::Elements(cost.flops),
             Bound::Memory => Throughput::BytesDecimal(cost.bytes),
         });
-        // Cases of one name differ in shape.
+        // Several cases of one name differ in shape.
         let id = if case.name.contains('×') { case.name.clone() } else { format!("{} {shape}", case.name) };
         let failed = RefCell::new(None);
         group.bench_function(id, |b| {

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""jempp beside PyTorch on one GPU: runs both, or reads what they wrote, and holds the ratios against the bars.
+"""Compares jempp with PyTorch on one GPU: runs both, or reads what they wrote, and checks the ratios against targets.
 
     cargo build --release --bin gpu-check
-    python benches/peers/gpu_pairs.py                              # runs both; needs a GPU and PyTorch for it
+    python benches/peers/gpu_pairs.py                              # runs both; needs a GPU, and PyTorch with CUDA
     python benches/peers/gpu_pairs.py --ours gpu.json --torch torch.json
 
-Bars: twice as fast as eager, 1.3 times as fast as the better of torch.compile and captured graphs, at most 0.7 of the
-less memory of these, and half of the bf16 products that the device can (cuBLAS, 8192²). The exit code is 1 where one is
-missed, 2 where there is nothing to compare.
+Targets: twice as fast as eager, 1.3 times as fast as the faster of torch.compile and captured graphs, at most 0.7 times
+the smaller memory of these two, and half of the device's peak rate of bf16 products (cuBLAS, 8192²). The exit code is 1
+if a target is missed, 2 if there is nothing to compare.
 """
 import argparse
 import json
@@ -18,12 +18,12 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 EAGER, COMPILED, MEMORY, PEAK = 2.0, 1.3, 0.7, 0.5
-# From what a bar speaks of to what there is until programs can do it.
+# The targets are for bf16; the others stand in where bf16 was not measured.
 PRECISIONS = ["bf16", "tf32", "f32"]
 
 
 def run(a):
-    """Both in turn, so that neither finds the other's memory taken."""
+    """Runs both one after the other, so that neither finds memory taken by the other."""
     if not a.ours:
         a.ours = pathlib.Path(tempfile.mkdtemp()) / "gpu.json"
         command = [str(HERE.parents[1] / "target/release/gpu-check"), "--no-sanitizer", "--json", str(a.ours)]

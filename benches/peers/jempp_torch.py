@@ -7,9 +7,9 @@ One iteration is the published one (`alltrain1`): f(x_data) in train mode; chain
 of them restarted; M outer steps with batch norm in train mode, each with N inner steps (--literal) or one
 step of N·α (--collapsed: the same arithmetic, since the first layer is linear); write-back; f(x_q); cross-entropy
 of the labelled batch; one backward pass; SGD with momentum and weight decay. Loading and augmentation are not
-timed: batches lie ready in memory, as do draws for the restarts.
+timed: batches, and samples for the restarts, are ready in memory.
 
-stdout gets one JSON line; without --json a line for people goes before it.
+Prints one JSON line to stdout; without --json, a human-readable line comes first.
 """
 import argparse
 import contextlib
@@ -98,11 +98,12 @@ class Trainer:
 
     def outer_step(self, x):
         g = self.gradient(x)
-        # conv1ᵀ p as autograd does it: conv_transpose2d, the same map, is several times slower on the CPU.
+        # conv1ᵀ p as autograd computes it: conv_transpose2d, mathematically the same, is several times slower on the
+        # CPU.
         with torch.no_grad():
             if not self.a.literal:
                 return (x + (self.a.inner * self.alpha) * g.clamp_(-self.eps, self.eps)).clamp_(-1, 1)
-            weight = self.net.conv1.weight.to(g.dtype)  # bf16: the products, not x
+            weight = self.net.conv1.weight.to(g.dtype)  # bf16 for the products, not for x
             for _ in range(self.a.inner):
                 step = torch.nn.grad.conv2d_input(x.shape, weight, g, padding=1).float()
                 x = (x + self.alpha * step.clamp(-self.eps, self.eps)).clamp_(-1, 1)

@@ -2,18 +2,18 @@
 """Times one JEM++ training iteration in PyTorch on a GPU, eager and compiled. See README.md.
 
     python jempp_torch_gpu.py --json torch.json            # WRN-28-10, WRN-16-4, WRN-28-2, every mode
-    python jempp_torch_gpu.py --device cpu --quick         # a self test anywhere: tiny sizes
+    python jempp_torch_gpu.py --device cpu --quick         # a self-test on any machine: tiny sizes
 
 The iteration is that of jempp_torch.py with the collapsed inner loop, bf16 autocast over float32 weights,
 channels-last. Modes:
   eager    as written
   compile  torch.compile(mode="reduce-overhead"), which uses CUDA graphs by itself
-  graph    eager kernels captured by hand: one graph an outer step, one for the rest
-The compiled modes run the three passes of the loss one after another behind the chains (the published order has the
-data's before them), so that they are one graph: the work is the same. Weights need no gradient while chains move, so
-that compiled code computes none for them.
+  graph    eager kernels captured by hand: one graph per outer step, one for the rest
+The compiled modes run the three passes of the loss one after another after the chains (the published order has the pass
+over the data before them), so that they form one graph: the work is the same. While chains move, gradients of the
+weights are switched off, so that compiled code computes none.
 
-A JSON document: rows of setting, mode, median_s, min_s and bytes of device memory.
+Output is a JSON document: rows of setting, mode, median_s, min_s and bytes of device memory.
 """
 import argparse
 import json
@@ -148,14 +148,14 @@ def measure(a, mode):
     trainer, times = MODES[mode](a), []
     for i in range(a.warmup + a.iters):
         start = time.perf_counter()
-        trainer.iteration(i)  # ends in .item(), which waits
+        trainer.iteration(i)  # ends in .item(), which synchronises
         if cuda:
             torch.cuda.synchronize()
         if i >= a.warmup:
             times.append(time.perf_counter() - start)
     row = {"median_s": statistics.median(times), "min_s": min(times)}
     if cuda:
-        # The allocator keeps what it ever had, so the difference is the peak, workspaces of libraries included.
+        # The allocator never returns memory, so the difference is the peak, workspaces of libraries included.
         row |= {"peak_bytes": before - free_bytes(a), "allocated_bytes": torch.cuda.max_memory_allocated()}
     del trainer
     return row

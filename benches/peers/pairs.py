@@ -1,12 +1,13 @@
-"""Times one JEM++ iteration in jempp and in PyTorch in turn, pair by pair, and prints the ratios.
+"""Times one JEM++ iteration alternately in jempp and in PyTorch, in pairs, and prints the ratios.
 
     python3 -m venv venv && venv/bin/pip install torch numpy
     cargo build --release --bin jempp-cli
     venv/bin/python benches/peers/pairs.py [--pairs 5] [--setting NAME] [--precision bf16] [--literal] [--json]
 
-PyTorch runs in each of its ways (channels-last or not, one thread or as many as we use, with bf16 as autocast); the fastest one
-counts. The inner loop is collapsed on both sides, or with --literal run as published on both. Each side warms up in a process of its own; pairs alternate so that a change of the machine's pace meets both. Beside the
-times: the peak memory of each process, the smallest over the runs of the way that counts.
+PyTorch is tried with every setting (channels-last or not, one thread or as many as jempp uses, bf16 as autocast), and
+the fastest counts. The inner loop is collapsed on both sides, or with --literal run as published on both. Each side
+warms up in a process of its own; runs alternate, so that changes in the machine's speed affect both. Also prints the
+peak memory of each process: the smallest over the runs with the setting that counts.
 """
 import argparse
 import json
@@ -17,7 +18,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-# depth, width, image, batch, chain steps, iterations a run
+# depth, width, image, batch, chain steps, iterations per run
 SETTINGS = {
     "wrn-16-2": (16, 2, (32, 32, 3), 64, 5, 3),
     "wrn-10-1": (10, 1, (32, 32, 3), 64, 5, 5),

@@ -1,4 +1,4 @@
-//! Measurements: criterion over every op of the registry, and the check of a GPU. What they measure with is
+//! Benchmarks: criterion over every op of the registry, and the check of a GPU. The measuring itself is in
 //! [`jempp_bench`].
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -9,7 +9,7 @@ pub mod mutate;
 pub use jempp::{Error, Result};
 pub use jempp_bench::{BenchProgram, Bound, Ceiling, bound, cases, render, rows};
 
-/// The CPU as `JEMPP_SIMD` and `JEMPP_DEBUG` ask for it; 0 threads: one per core.
+/// The CPU device that `JEMPP_SIMD` and `JEMPP_DEBUG` ask for; 0 threads: one per core.
 ///
 /// # Errors
 /// If a variable has an unknown value.

@@ -1,8 +1,8 @@
-//! Mutated files for every parser of files from outside: no panic, memory bounded by the input, errors of the right kind.
+//! Mutated files for every parser of untrusted files: no panic, memory bounded by the input, errors of the right kind.
 //!
-//! Good files (`seeds.rs`) are changed at random: bits, bytes, numbers that lengths are made of, cuts, repeats, splices. What
-//! would end every attempt early (checksums, compression, the lengths of headers) is made right again in half of the
-//! cases. A case is named by parser, seed and number, so that it can be had again.
+//! Valid files (`seeds.rs`) are changed at random: bits, bytes, integers such as lengths, cuts, repeats, splices.
+//! Whatever would end every attempt early (checksums, compression, the lengths of headers) is repaired in half of the
+//! cases. A case is identified by parser, seed and number, so that it can be reproduced.
 
 pub mod probe;
 mod seeds;
@@ -20,19 +20,19 @@ use zip::{ZipArchive, ZipWriter};
 
 pub use seeds::seeds;
 
-/// Bytes of memory that a parser may take for each byte of input, and in any case.
+/// Bytes of memory that a parser may take per byte of input, on top of [`MORE`].
 pub const TIMES: usize = 64;
-/// See [`TIMES`].
+/// Bytes of memory that a parser may take for any input, however small.
 pub const MORE: usize = 1 << 20;
 
-/// What many mutated files did.
+/// Totals over many mutated files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Files parsed.
     pub cases: u64,
-    /// Files in which nothing wrong was found.
+    /// Files accepted as valid.
     pub accepted: u64,
-    /// Largest share of the memory allowed that one took.
+    /// Largest fraction of the allowed memory that one file took.
     pub worst: f64,
 }
 
@@ -44,7 +44,7 @@ pub struct Tally {
 pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &PeakAlloc) -> Result<Tally> {
     let seeds = seeds(parser)?;
     let device = engine::Device::cpu(1);
-    // What is allocated once for all files counts for none of them.
+    // Memory that is allocated once for all files counts for none of them.
     let _ = parser.run(&device, &seeds[0]);
     let mut tally = Tally::default();
     for case in cases {
@@ -61,7 +61,7 @@ pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &Peak
             return Err(Error::Data(why));
         }
         if let Err(e) = &outcome
-            // A value that a configuration cannot have may come from anywhere: the key is named.
+            // An invalid value of a configuration may come from any source: the message names the key, not the file.
             && !(matches!(e.exit_code(), 3 | 6) && (e.to_string().contains(Parser::FILE) || parser == Parser::Toml))
         {
             let why = format!("{}: exit code {}, or the file not named: {e}", name(), e.exit_code());
@@ -74,7 +74,7 @@ pub fn run(parser: Parser, seed: u64, cases: core::ops::Range<u32>, alloc: &Peak
     Ok(tally)
 }
 
-/// Case `case`: a good file, changed.
+/// Case `case`: a valid file, mutated.
 pub fn mutant(seeds: &[Vec<u8>], seed: u64, case: u32) -> Vec<u8> {
     let mut rng = Philox::new(seed, Stream::TEST, case);
     let pick = |rng: &mut Philox| &seeds[rng.below(seeds.len() as u32) as usize];
@@ -113,14 +113,14 @@ pub fn mutant(seeds: &[Vec<u8>], seed: u64, case: u32) -> Vec<u8> {
     bytes
 }
 
-/// One change.
+/// Applies one random change.
 fn change(rng: &mut Philox, bytes: &mut Vec<u8>, other: &[u8]) {
     const NUMBERS: [u32; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x0010_0000];
     let n = bytes.len() as u32;
     if n == 0 {
         return bytes.push(0);
     }
-    // Two thirds of the places near the front or the end, where the lengths are.
+    // Two thirds of the positions are near the front or the end, where the lengths are.
     let near = (n >> rng.below(12)).max(n.min(16));
     let at = match rng.below(3) {
         0 => rng.below(near),
@@ -165,7 +165,7 @@ fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     (packed && GzDecoder::new(bytes).read_to_end(&mut plain).is_ok()).then_some(plain)
 }
 
-/// A zip archive with one of its entries changed, the pickle in half of the cases where there is one.
+/// A zip archive with one of its entries changed: in half of the cases the pickle, if there is one.
 fn zip_anew(bytes: &[u8], case: u32, change: &mut dyn FnMut(&mut Vec<u8>) -> bool) -> Option<Vec<u8>> {
     let mut from = ZipArchive::new(Cursor::new(bytes)).ok()?;
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
@@ -185,7 +185,7 @@ fn zip_anew(bytes: &[u8], case: u32, change: &mut dyn FnMut(&mut Vec<u8>) -> boo
     Some(to.finish().ok()?.into_inner())
 }
 
-/// Makes the checksums of a PNG's chunks right, as far as they can be found.
+/// Repairs the checksums of a PNG's chunks, as far as they can be found.
 fn mend_png(bytes: &mut [u8]) {
     let mut at = 8;
     while let Some(length) = bytes.get(at..at + 4) {
@@ -199,7 +199,7 @@ fn mend_png(bytes: &mut [u8]) {
     }
 }
 
-/// Makes the checksums of a tar archive's headers right, as far as they can be found.
+/// Repairs the checksums of a tar archive's headers, as far as they can be found.
 fn mend_tar(bytes: &mut [u8]) {
     let mut at = 0;
     while let Some(header) = bytes.get_mut(at..at + 512) {

@@ -1,4 +1,4 @@
-//! `gpu-check` on a made-up GPU: every comparison with the CPU passes, and the report has it all.
+//! `gpu-check` on a simulated GPU: every comparison with the CPU passes, and the report is complete.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../kernels/tests/fake/mod.rs"]
@@ -16,7 +16,7 @@ fn every_comparison_passes_on_the_made_up_gpu() {
     };
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gpu-check"));
     fake::environment(&mut command, &folder);
-    // A made-up sanitizer that finds nothing where it is asked to watch the comparisons.
+    // A fake sanitizer that finds nothing when it is asked to watch the comparisons.
     let tools = folder.join("tools");
     fs::create_dir_all(&tools).unwrap();
     let tool = tools.join("compute-sanitizer");
@@ -55,7 +55,7 @@ fn every_comparison_passes_on_the_made_up_gpu() {
     for name in ["conv2d", "conv2d_weight_grad", "bn_leaky_grad", "pyld_step", "sgd"] {
         assert!(nodes.iter().any(|n| n["node"] == name), "{name} is not in {nodes:?}");
     }
-    // Each fused pattern was computed, by two runs where the groups need one each.
+    // Each fused pattern was computed, in two runs where each group needs one of its own.
     let fused: Vec<&Value> = programs.iter().filter(|p| p["group"] == "fusion by cuDNN").collect();
     assert_eq!(fused.len(), 4 * 2 * 2);
     assert!(fused.iter().all(|p| p["data"]["largest_difference"].as_f64().unwrap() < 1e-5), "{fused:?}");

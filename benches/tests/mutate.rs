@@ -1,5 +1,5 @@
-//! A hundred thousand mutated files for every parser of files from outside, and bombs. Alone in this program, since memory is
-//! counted.
+//! A hundred thousand mutated files for every parser of untrusted files, and decompression bombs. Alone in this
+//! program, because memory is counted for the whole process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use benches::mutate::probe::Parser;
@@ -12,7 +12,7 @@ use std::io::Write;
 #[global_allocator]
 static ALLOC: PeakAlloc = PeakAlloc;
 
-/// What `parser` says of `bytes`, for which it must not take more memory than is allowed.
+/// The result of parsing `bytes`, which must not take more memory than is allowed.
 fn bounded(parser: Parser, bytes: &[u8], what: &str) -> jempp::Result<()> {
     let before = ALLOC.current_usage();
     ALLOC.reset_peak_usage();
@@ -22,7 +22,7 @@ fn bounded(parser: Parser, bytes: &[u8], what: &str) -> jempp::Result<()> {
     outcome
 }
 
-/// The same; it must refuse them. Why it does.
+/// The message with which `parser` rejects `bytes`, as it must, within the allowed memory.
 fn refused(parser: Parser, bytes: &[u8], what: &str) -> String {
     let e = bounded(parser, bytes, what).unwrap_err();
     assert!(matches!(e.exit_code(), 3 | 6), "{what}: {e}");
@@ -39,7 +39,7 @@ fn gz_tar(name: &str, data: &[u8]) -> Vec<u8> {
     out.into_inner().unwrap().finish().unwrap()
 }
 
-/// An `.npz` whose `images` are so many zeros.
+/// An `.npz` archive whose `images` are this many zeros.
 fn npz_of_zeros(n: usize) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join(format!("zeros-{}.npz", std::process::id()));
@@ -60,7 +60,7 @@ fn zlib(data: &[u8]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// A PNG of side × side black pixels of so many channels, and a chunk beside them.
+/// A PNG of side × side black pixels, with `beside` as a colour profile unless it is empty.
 fn black_png(side: u32, channels: u32, beside: &[u8]) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8], data: &[u8]| {
@@ -81,7 +81,7 @@ fn black_png(side: u32, channels: u32, beside: &[u8]) -> Vec<u8> {
     png
 }
 
-/// A JPEG that claims another size, and other samples of its first component.
+/// A JPEG whose header claims another size, and other sampling factors of the first component.
 fn claiming(jpeg: &[u8], side: u16, samples: Option<u8>) -> Vec<u8> {
     let mut out = jpeg.to_vec();
     let at = jpeg.windows(2).position(|w| w[0] == 0xff && matches!(w[1], 0xc0 | 0xc2)).unwrap();
@@ -137,7 +137,7 @@ fn parsers_survive_mutated_files_and_bombs() {
     refused(Parser::Npz, &npz_of_zeros(zeros.len()), "zeros in a NumPy archive");
     let pickle = vec![b']'; 1 << 22];
     refused(Parser::Archive, &gz_tar("data_batch_1", &pickle), "lists in gzip");
-    // One instruction again and again: each kind of thing that a pickle can fill memory with.
+    // One instruction over and over: each kind of object that a pickle can fill memory with.
     for unit in [
         &b"]"[..],
         b"(",

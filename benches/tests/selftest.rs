@@ -1,6 +1,6 @@
-//! The device checks that need only the driver and NVRTC, on a made-up GPU.
+//! The device checks that need only the driver and NVRTC, on a simulated GPU.
 //!
-//! A process can load one driver only, so the made-up one is loaded in a child process.
+//! A process can load one driver only, so the simulated one is loaded in a child process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use benches::gpu::selftest::{Outcome, run_without_libraries};
@@ -38,7 +38,7 @@ fn a_made_up_device() {
     }
 }
 
-/// The same with code compiled by the real NVRTC, where there is one.
+/// The kernel as compiled by the real NVRTC, where that is installed.
 #[test]
 fn a_made_up_device_with_the_real_compiler() {
     if work(fake::With::RealCompiler).is_some_and(|text| text.contains(": skipped")) {

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The tables of digits.md: JEM++ on the built-in digits, and the same with one thing changed.
+"""The tables of digits.md: JEM++ on the built-in digits, and variants that change one setting each.
 
     python3 docs/measurements/digits.py OUT
 
-Needs only the standard library and `jempp-cli` (on the PATH, or named by JEMPP_CLI). Two runs at a time, of one thread each:
-results do not depend on threads. What is finished is not done again.
+Needs only the standard library and `jempp-cli` (on the PATH, or named by JEMPP_CLI). Two runs at a time, with one
+thread each: results do not depend on the number of threads. Finished runs are not repeated.
 """
 import json
 import os
@@ -18,7 +18,7 @@ NORMS = [
     "model.norm=instance", "model.norm=layer", "model.norm=act train.lr=0.01", "model.norm=none", "model.dropout=0.1",
     "model.energy_head=true model.norm=layer", "model.energy_head=true",
 ]
-# Title, and a row's name with its seed and keys.
+# Title, and each row's name with its seed and keys.
 TABLES = {
     "JEM++": [(str(s), s, []) for s in range(6)],
     "Crops": [(str(s), s, ["data.pad=1"]) for s in range(3)],
@@ -31,7 +31,7 @@ def train(out, title, name, seed, keys):
     run = Path(out) / "".join(c if c.isalnum() else "-" for c in f"{title} {name}")
     kept = run / "printed.json"
     if not kept.exists():
-        subprocess.run(["rm", "-rf", run], check=True)  # what an interruption left
+        subprocess.run(["rm", "-rf", run], check=True)  # left by an interruption
         command = [CLI, "train", "-q", "--json", "--threads", 1, "--seed", seed, "--out", run, "train.sample_every=0", *keys]
         done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
         kept.write_text(done.stdout)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""JEM++ beside a softmax network and adversarially trained ones of the same size, on the built-in digits.
+"""Compares JEM++ with a softmax network and adversarially trained ones of the same size, on the built-in digits.
 
     python3 docs/measurements/rivals.py choose OUT     # settings, by accuracy and robust accuracy on validation images
     python3 docs/measurements/rivals.py OUT            # three seeds of each with the settings below; prints the table
 
-Needs only the standard library and `jempp-cli` (on the PATH, or named by JEMPP_CLI). All networks are WRN-10-1, see the same
-1,237 training images for as many iterations, and are evaluated on the same 360 test images; 200 images of the training
-part are held back, and nothing but them decides on settings. What is finished is not done again.
+Needs only the standard library and `jempp-cli` (on the PATH, or named by JEMPP_CLI). All networks are WRN-10-1, see the
+same 1,237 training images for as many iterations, and are evaluated on the same 360 test images; 200 images of the
+training part are held back, and settings are chosen on these alone. Finished runs are not repeated.
 """
 import json
 import os
@@ -26,7 +26,7 @@ PLAIN = ["train.p_x_weight=0"]
 
 
 def adversarial(norm, epsilon):
-    # As many gradients of images an iteration as ten Langevin steps take; steps long enough to cross the ball.
+    # As many image gradients per iteration as ten Langevin steps take; steps long enough to cross the ball.
     keys = {"adversary": norm, "adversary_epsilon": epsilon, "adversary_steps": 10, "adversary_step": epsilon / 4}
     return PLAIN + [f"train.{k}={v}" for k, v in keys.items()]
 
@@ -38,7 +38,7 @@ RIVALS = {
     "PGD-trained, L∞": adversarial("linf", 0.1),
     "PGD-trained, L2": adversarial("l2", 0.5),
 }
-# What was tried.
+# The settings that were compared.
 TRIED = {
     "JEM++": {"σ 0.05": ["data.sigma=0.05"], "σ 0.1": [], "σ 0.2": ["data.sigma=0.2"]},
     "softmax": {f"σ {s}": PLAIN + [f"data.sigma={s}"] for s in (0.03, 0.1, 0.2)},
@@ -53,9 +53,9 @@ def cli(*args):
 
 
 def train(run, keys, seed):
-    """Nets this small gain nothing from a second thread, so two are trained at a time."""
+    """Trains on one thread, since networks this small gain nothing from a second; two are trained at a time."""
     if not (run / "result.json").exists():
-        shutil.rmtree(run, ignore_errors=True)  # what an interruption left
+        shutil.rmtree(run, ignore_errors=True)  # left by an interruption
         cli("train", "-q", "--threads", 1, "--seed", seed, "--out", run, *COMMON, *keys)
     return run
 

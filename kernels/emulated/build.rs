@@ -1,7 +1,7 @@
-//! Compiles every kernel file of `kernels/cuda` for the CPU, each in a translation unit of its own.
+//! Compiles every kernel file of `kernels/cuda` for the CPU, each as a translation unit of its own.
 //!
-//! Invariant: a missing C++ compiler, or a system without `ucontext`, is no error: the crate then says why it can run
-//! nothing. A kernel that does not compile is one.
+//! Invariant: a missing C++ compiler, or a system without `ucontext`, is not an error; the crate then says why it
+//! cannot run kernels. A kernel that does not compile is an error.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ fn compile() -> io::Result<()> {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).debug(false).warnings(false);
     build.include(&cuda).include(cuda.join("emulate"));
-    // The kernels' arithmetic is written operation by operation.
+    // The kernels state each operation explicitly, so the compiler must not fuse any.
     build.flag("-ffp-contract=off").flag("-Wall").flag("-Wno-unknown-pragmas").flag("-Wno-unused-function");
     build.file(cuda.join("emulate/emulate.cpp"));
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""ONNX files of jempp-cli convert, run by onnxruntime, against jempp-cli predict.
+"""Compares ONNX files from jempp-cli convert, run by onnxruntime, with jempp-cli predict.
 
     venv/bin/python check_onnx.py ../../target/release/jempp-cli      # numpy, onnx, onnxruntime
 
-Prints a line a comparison and fails if one is off.
+Prints one line per comparison and fails if one differs.
 """
 import pathlib
 import subprocess
@@ -47,7 +47,7 @@ def main(cli):
             onnx.checker.check_model(onnx.load(path), full_check=True)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
             nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-            # All at once, and one.
+            # All images at once, and a single one.
             for k in [len(images), 1]:
                 got = session.run(["logits", "log_density"], {"images": nchw[:k]})
                 for what, a in zip(["logits", "log_density"], got):

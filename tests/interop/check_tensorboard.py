@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Event files of jempp-cli train, read by TensorBoard's own reader, against the run's metrics and pictures.
+"""Compares event files of jempp-cli train, read by TensorBoard's own reader, with the run's metrics and images.
 
     venv/bin/python check_tensorboard.py ../../target/release/jempp-cli      # tensorboard, numpy
 
-Prints what is there and fails if something is missing or off.
+Prints what it finds and fails if something is missing or differs.
 """
 import json
 import pathlib
@@ -61,7 +61,7 @@ def main(cli):
         all_of = board.Histograms(tag)
         whole = all(sum(e.histogram_value.bucket) == e.histogram_value.num > 200 for e in all_of)
         check(f"{tag}: {len(all_of)} histograms of {all_of[-1].histogram_value.num:.0f} values", len(all_of) == 4 and whole)
-    # Taken up again from a checkpoint before the end: the new file voids what the old one said of later steps.
+    # Resumed from a checkpoint before the end: the new file invalidates what the old one holds for later steps.
     (folder / "run" / "result.json").unlink()
     run("train", "-q", "--resume", "run", "train.epochs=5")
     files = sorted((folder / "run" / "tb").iterdir())

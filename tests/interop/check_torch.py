@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Models to PyTorch and back: jempp-cli convert against torch.load, values and logits.
+"""Models to PyTorch and back: compares jempp-cli convert with torch.load, values and logits.
 
     venv/bin/python check_torch.py ../../target/release/jempp-cli      # torch, numpy, safetensors
 
-Prints a line a comparison and fails if one is off.
+Prints one line per comparison and fails if one differs.
 """
 import pathlib
 import subprocess
@@ -48,7 +48,7 @@ def main(cli):
         say(f"{name}: logits of jempp, fixture", relative(torch.tensor(ours["logits"]), logits), TOLERANCE)
         density = relative(torch.tensor(ours["log_density"]), fixture["eval.log_density"])
         say(f"{name}: log p(x) of jempp, fixture", density, TOLERANCE)
-        # Out and back in two ways.
+        # Exported and imported again, in two ways.
         run("convert", FIXTURES / name, f"{name}.safetensors")
         run("convert", f"{name}.safetensors", f"{name}.safetensors.pt")
         run("convert", FIXTURES / name, f"{name}.pt")
@@ -67,7 +67,7 @@ def main(cli):
         mapped = torch.load(folder / f"{name}.pt", weights_only=True, mmap=True)
         same = torch.equal(mapped["replay_buffer"], given["replay_buffer"])
         say(f"{name}.pt: mapped into memory, replay buffer", float(not same), 0.0)
-    # A model of this program's own.
+    # A model trained by jempp-cli.
     run("train", "-q", "--out", "run", "train.max_iters=20")
     run("convert", "run", "run.pt")
     digits = torch.rand(50, 8, 8, 1, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -78,7 +78,7 @@ def main(cli):
         theirs = model(digits.permute(0, 3, 1, 2))
     say("run.pt: logits of PyTorch, jempp", relative(theirs, torch.tensor(np.load(folder / "run.npz")["logits"])), TOLERANCE)
     say("run.pt: replay buffer lacks", float(buffer is None or tuple(buffer.shape) != (1000, 1, 8, 8)), 0.0)
-    # Means and covariances as published: draws, which the factor of the covariance must turn into unit noise.
+    # Means and covariances as published: samples, which the covariance's Cholesky factor must whiten.
     rng = np.random.default_rng(3)
     mean = torch.tensor(rng.uniform(-0.2, 0.2, (10, 64)), dtype=torch.float32)
     a = torch.tensor(rng.normal(0, 0.01, (10, 64, 64)), dtype=torch.float32)
@@ -94,7 +94,7 @@ def main(cli):
     say(f"bank.safetensors: mean of {z.numel()} whitened values", abs(float(z.mean())), 0.025)
     say("bank.safetensors: their variance less 1", abs(float(z.var()) - 1), 0.04)
     run("sample", "-q", "-m", "bank.safetensors", "-o", "s.npz", "--n", "20", "--steps", "1")
-    # Saved anew by PyTorch, read again.
+    # Saved again by PyTorch, and read again.
     torch.save({"model_state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, folder / "again.pt")
     run("convert", "again.pt", "again.safetensors", "--image-size", "8", "8")
     run("predict", "-m", "again.safetensors", "-i", "d.npz", "-o", "again.npz")

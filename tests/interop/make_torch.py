@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the files of torch.save that the tests read, into jempp/tests/torch.
+"""Writes the torch.save files that the tests read, into jempp/tests/torch.
 
     venv/bin/python make_torch.py        # torch; made with 2.15.0
 
-`values.pt` and `values_legacy.pt` hold one dict of tensors in the two forms; entry i of a tensor tells i, so that a test
-knows every value: floats 0.25·i − 1, integers 3·i − 5 (bytes and truth values: i mod 2). `mean.pt` and `cov.pt` are means
-and covariances of two classes of 3 values.
+`values.pt` and `values_legacy.pt` hold one dict of tensors in the two formats; element i of a tensor is a function of
+i, so that a test knows every value: floats 0.25·i − 1, integers 3·i − 5 (bytes and booleans: i mod 2). `mean.pt` and
+`cov.pt` are means and covariances of two classes of 3 values.
 """
 import pathlib
 
@@ -40,7 +40,7 @@ def values():
         "scalar": torch.tensor(7.5),
         "empty": torch.zeros(0, 3),
         "parameter": torch.nn.Parameter(floats(2, 2)),
-        # Views: the storage is saved whole.
+        # Views: the whole storage is saved.
         "transposed": big.t(),
         "rows": big[1:3],
         "column": big[:, 4],

@@ -1,4 +1,4 @@
-"""The network of JEM++ (Yang & Ji, ICCV 2021) with the published names, aliases included, for the checks beside it."""
+"""The network of JEM++ (Yang & Ji, ICCV 2021) with the published names, aliases included, for checks here."""
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class Model(nn.Module):
 
 
 def load(path):
-    """The model and replay buffer of a checkpoint, read as data only and loaded strictly."""
+    """The model and replay buffer of a checkpoint, read with weights_only and loaded strictly."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
     state = saved["model_state_dict"]
     blocks = len({k.split(".")[2] for k in state if k.startswith("f.layer1.")})

@@ -1,7 +1,7 @@
-//! Reading the reference values of `tests/fixtures`.
+//! Reads the reference values of `tests/fixtures`.
 //!
-//! What must hold: a tensor is as it lies in the file (images N×C×H×W, filters K×C×R×S) until
-//! [`Tensor::channels_last`] turns it to the memory layout.
+//! Invariant: a tensor keeps the file's layout (images N×C×H×W, filters K×C×R×S) until [`Tensor::channels_last`]
+//! converts it to the layout in memory.
 
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -10,33 +10,33 @@ use std::path::PathBuf;
 /// Why a fixture could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FixtureError {
-    /// The file.
+    /// The file could not be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The file's content.
+    /// The file's content is invalid.
     #[error("{path}: {detail}")]
     Format {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// What is wrong.
         detail: String,
     },
-    /// A tensor or case that is not there.
+    /// A tensor or case does not exist.
     #[error("the fixture lacks {0}")]
     Missing(String),
 }
 
-/// Reference values in float64; integers are exact in it.
+/// Reference values in float64, which represents the integers exactly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// Lengths of the axes.
+    /// Sizes of the axes.
     pub shape: Vec<usize>,
-    /// Elements, last axis fastest.
+    /// Elements, the last axis varying fastest.
     pub data: Vec<f64>,
 }
 
@@ -54,12 +54,12 @@ impl Tensor {
         Self { shape: vec![n, h, w, c], data }
     }
 
-    /// As int32: labels, indices.
+    /// The values as int32: labels, indices.
     pub fn ints(&self) -> Vec<i32> {
         self.data.iter().map(|v| *v as i32).collect()
     }
 
-    /// As float32.
+    /// The values as float32.
     pub fn f32s(&self) -> Vec<f32> {
         self.data.iter().map(|v| *v as f32).collect()
     }
@@ -77,7 +77,7 @@ impl Fixture {
     /// Reads a file of `tests/fixtures`.
     ///
     /// # Errors
-    /// If it is not there, or is no safetensors file of float32, float64 and int64 tensors.
+    /// If it does not exist, or is not a safetensors file of float32, float64 and int64 tensors.
     pub fn load(name: &str) -> Result<Self, FixtureError> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
         let bytes = std::fs::read(&path).map_err(|source| FixtureError::Io { path: path.clone(), source })?;
@@ -93,10 +93,10 @@ impl Fixture {
         Ok(Self { tensors, meta: header.metadata().clone().unwrap_or_default() })
     }
 
-    /// A tensor as it lies in the file.
+    /// A tensor in the file's layout.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// If no tensor has this name.
     pub fn tensor(&self, name: &str) -> Result<&Tensor, FixtureError> {
         self.tensors.get(name).ok_or_else(|| FixtureError::Missing(name.to_owned()))
     }
@@ -113,10 +113,10 @@ impl Fixture {
         names
     }
 
-    /// The cases of an op, `OP.0`, `OP.1` … with their descriptions.
+    /// The cases of an op, `op.0`, `op.1` … with their descriptions.
     ///
     /// # Errors
-    /// If there is none, or a description is no JSON.
+    /// If there is none, or a description is not valid JSON.
     pub fn cases(&self, stem: &str) -> Result<Vec<(String, serde_json::Value)>, FixtureError> {
         let missing = || FixtureError::Missing(format!("cases of {stem}"));
         let named = (0..).map(|i| format!("{stem}.{i}")).map_while(|n| self.meta.get(&n).map(|t| (n, t)));

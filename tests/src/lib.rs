@@ -1,4 +1,4 @@
-//! Whole-system tests of jempp live in `tests/tests`; this library holds what they share.
+//! The tests of jempp as a whole are in `tests/tests`; this library holds what they share.
 
 mod fixture;
 

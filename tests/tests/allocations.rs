@@ -1,7 +1,7 @@
-//! Nothing is allocated in a steady training iteration on the CPU: the host's picks and draws, sampling, the grouped
-//! pass, the update and the metrics read back all count. Choosing the images (the loaders) is part of it too.
+//! A steady training iteration on the CPU allocates nothing: the host's choice of images and random numbers, sampling,
+//! the grouped pass, the update and reading the metrics all count, and so do the loaders.
 //!
-//! One test, because the counter sees all threads of the process.
+//! One test only, because the counter covers all threads of the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::Device;
@@ -15,7 +15,7 @@ use std::alloc::System;
 #[global_allocator]
 static MEMORY: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Allocations of `n` iterations after `warm` others.
+/// Allocations and allocated bytes of `n` iterations, after `warm` others.
 fn allocations(device: &Device, overrides: &[&str], warm: usize, n: usize) -> (usize, usize) {
     let small = ["sampler.buffer_size=200", "sampler.outer_steps=3", "train.batch_size=16"];
     let all: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
@@ -44,7 +44,7 @@ fn allocations(device: &Device, overrides: &[&str], warm: usize, n: usize) -> (u
 
 #[test]
 fn a_steady_iteration_allocates_nothing() {
-    // The counter counts.
+    // The counter works.
     let region = Region::new(MEMORY);
     drop(std::hint::black_box(vec![1u8; 100]));
     assert!(region.change().bytes_allocated >= 100);

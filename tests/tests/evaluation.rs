@@ -1,4 +1,5 @@
-//! Metrics against scikit-learn, SciPy and the definitions (metrics.json), and PGD against foolbox (pgd.safetensors).
+//! Metrics compared with scikit-learn, SciPy and the definitions (metrics.json), and PGD with foolbox
+//! (pgd.safetensors).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::Device;
@@ -12,15 +13,16 @@ use jempp_eval::ood::ranking::Ranking;
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 
-/// Of metrics, absolute.
+/// Tolerance of metrics, absolute.
 const METRIC: f64 = 1e-9;
-/// Of temperatures, relative; the loss is flat at its minimum.
+/// Tolerance of temperatures, relative; the loss is flat at its minimum.
 const TEMPERATURE: f64 = 1e-6;
-/// Of the NLL at that temperature, absolute: scaled logits are rounded to float32.
+/// Tolerance of the NLL at that temperature, absolute: scaled logits are rounded to float32.
 const SCALED: f64 = 1e-7;
-/// Of PGD iterates, absolute, in [−1, 1]; foolbox computes in float32 with pixels in [0, 1].
+/// Tolerance of PGD iterates, absolute, in [−1, 1]; foolbox computes in float32 with pixels in [0, 1].
 const ITERATE: f32 = 4e-7;
-/// Of gradients, relative to the largest component of the image's gradient; the fixture avoids kinks of the network.
+/// Tolerance of gradients, relative to the largest component of the image's gradient; the fixture avoids the network's
+/// kinks.
 const GRADIENT: f32 = 1e-4;
 
 fn metrics() -> Value {
@@ -85,7 +87,7 @@ fn scaled_pixels(pixels: Vec<f32>) -> Vec<f32> {
     pixels.into_iter().map(|p| (2.0 * f64::from(p) - 1.0) as f32).collect()
 }
 
-/// From each iterate of foolbox, our gradient and our step give foolbox's gradient and its next iterate.
+/// From each of foolbox's iterates, our gradient and our step give foolbox's gradient and its next iterate.
 #[test]
 fn steps_are_those_of_foolbox() {
     let f = Fixture::load("pgd.safetensors").unwrap();
@@ -117,7 +119,7 @@ fn steps_are_those_of_foolbox() {
             let error = ours.iter().zip(&next).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(error <= ITERATE, "{name} {k}: {error}");
         }
-        // An iterate reached the border of the ball, so that the projection was tested.
+        // An iterate reached the boundary of the ball, so the projection was tested.
         assert!(moved > 0.99 * epsilon, "{name}: {moved} of {epsilon}");
     }
 }

@@ -1,5 +1,5 @@
-//! InceptionV3, resizing, FID and Inception score against PyTorch, PIL, NumPy and SciPy (`tests/fixtures/make_inception.py`,
-//! which says what the names mean and computes the same weights and images by the same hash).
+//! InceptionV3, resizing, FID and Inception score compared with PyTorch, PIL, NumPy and SciPy.
+//! `tests/fixtures/make_inception.py` explains the names, and computes the same weights and images from the same hash.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::ops::avg_pool2d::{AvgPool2d, Pool};
@@ -13,8 +13,9 @@ use jempp_formats::container::{Container, Tensor};
 use jempp_tests::Fixture;
 use std::time::Instant;
 
-/// Largest |a − b| over the largest |b|: pooling in float64; resized values of float32; features and logits of float32
-/// networks against float64 (94 convolutions; 2.2e-6 is seen); distances and scores in float64 of features in float32.
+/// Largest |a − b| over the largest |b|: pooling in float64; values resized in float32; features and logits of float32
+/// networks compared with float64 (94 convolutions; 2.2e-6 is observed); distances and scores in float64 of float32
+/// features.
 const POOL: f64 = 1e-14;
 const RESIZED: f64 = 4e-7;
 const NETWORK: f64 = 9e-6;
@@ -56,7 +57,7 @@ fn fixture() -> Fixture {
     Fixture::load("inception.safetensors").unwrap()
 }
 
-/// The state dict of a variant, by the names and shapes that PyTorch gave it.
+/// The state dict of a variant, with PyTorch's names and shapes.
 fn dict(f: &Fixture, variant: &str) -> Container {
     let shapes: std::collections::BTreeMap<String, Vec<usize>> =
         serde_json::from_str(&f.meta[variant]).unwrap();
@@ -119,7 +120,7 @@ fn both_ways_of_resizing_are_those_of_pil_and_pytorch() {
             check(&format!("{name} {h}×{w}"), &wide(&out), &want, RESIZED);
         }
     }
-    // A channel stands for all three.
+    // A grey image gives the same as three equal channels.
     let (mut grey, mut out) = (Vec::new(), Vec::new());
     let one = bytes("grey", 8 * 8);
     let three: Vec<u8> = one.iter().flat_map(|v| [*v; 3]).collect();
@@ -128,7 +129,7 @@ fn both_ways_of_resizing_are_those_of_pil_and_pytorch() {
     assert_eq!(grey, out);
 }
 
-/// Adds what the network leaves out of the logits of the `fid` variant.
+/// Adds the bias that the network omits from the logits of the `fid` variant.
 fn with_bias(logits: &[f32], dict: &Container, variant: Variant, classes: usize) -> Vec<f64> {
     let bias = dict.f32("fc.bias", &[classes]).unwrap();
     let add = |(i, v): (usize, &f32)| {
@@ -183,7 +184,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
         t[i] = weights("fc.weight", &[10, 2048]);
     });
     assert!(e.contains("10 classes") && e.contains("--variant"), "{e}");
-    // What training has besides is left alone.
+    // Tensors that only training uses are ignored.
     let mut tensors = whole.tensors.clone();
     tensors.push(Tensor::f32("AuxLogits.fc.bias", [1], vec![0.0]));
     tensors.push(Tensor::i64("Mixed_5b.branch1x1.bn.num_batches_tracked", [], vec![0]));
@@ -216,7 +217,7 @@ fn distances_and_scores_are_numpys_and_scipys() {
     check("score", &[s.mean, s.std], &f.tensor("score").unwrap().data, STATISTIC);
 }
 
-/// Images a second, to be put beside `make_inception.py --speed`; and the seconds that a distance takes.
+/// Measures images per second, to compare with `make_inception.py --speed`; and the seconds that a distance takes.
 #[test]
 #[ignore = "a measurement"]
 fn speed() {

@@ -1,4 +1,5 @@
-//! What must not matter does not: the number of threads, the batch around an image, the literal inner loop.
+//! Results do not depend on the number of threads, on the other images of a batch, or on whether inner steps are run
+//! one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::Device;
@@ -13,7 +14,7 @@ fn config(overrides: &[&str]) -> Config {
     Config::from_sources("digits", None, &all).unwrap()
 }
 
-/// Bits of every tensor of the state after `n` iterations on `threads` threads.
+/// The bits of every tensor of the state after `n` iterations on `threads` threads.
 fn state_after(n: usize, threads: usize, overrides: &[&str]) -> Vec<(String, u64)> {
     let mut s = TrainingRun::new(&config(overrides), &Device::cpu(threads)).unwrap();
     s.time_iterations(n).unwrap();
@@ -77,7 +78,7 @@ fn the_batch_around_an_image_changes_no_bit() {
     }
 }
 
-/// Several threads share one model; each result is what one thread gets.
+/// Several threads share one model; each gets the result of a single thread.
 #[test]
 fn threads_share_a_model() {
     let mut session = TrainingRun::new(&config(&[]), &Device::cpu(2)).unwrap();

@@ -1,4 +1,5 @@
-//! The norms beside batch norm, and the energy head, against PyTorch values (tests/fixtures/norms.safetensors).
+//! The norms other than batch norm, and the energy head, compared with PyTorch values
+//! (tests/fixtures/norms.safetensors).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::ops::elementwise::Axpby;
@@ -15,8 +16,8 @@ use jempp_tests::{Fixture, Tensor};
 /// Largest error relative to the largest element of a tensor, by float type. The fixture keeps the inputs of all leaky
 /// ReLUs at least 5e-6 away from 0, so that float32 falls on the same side of each kink.
 const TOLERANCE: [(DType, f64); 2] = [(DType::F64, 1e-6), (DType::F32, 1e-4)];
-/// What a gradient that is zero but for rounding is measured against, relative to that of its layer's weight: a
-/// convolution's bias before an instance norm. PyTorch's own float32 shows errors up to 5e-5 of that.
+/// The scale for a gradient that is zero up to rounding, relative to the gradient of its layer's weight: a
+/// convolution's bias before an instance norm. PyTorch's own float32 shows errors of up to 5e-5 of that.
 const ZERO: [(DType, f64); 2] = [(DType::F64, 1e-3), (DType::F32, 1e-2)];
 
 const CASES: [(&str, NormKind, bool); 5] = [
@@ -44,7 +45,7 @@ fn model_config(norm: NormKind, energy_head: bool) -> ModelConfig {
     ModelConfig { depth: 10, widen_factor: 1, image_size: [8, 10, 3], classes: 5, norm, energy_head, ..base }
 }
 
-/// The start of a tensor of the published name: that of the case, or the common one.
+/// The initial value of the tensor with the published name: the case's own if it has one, else the common one.
 fn start(f: &Fixture, case: &str, name: &str) -> Tensor {
     let name = name.strip_prefix("f.").unwrap_or(name);
     let own = format!("{case}.model.{name}");
@@ -70,7 +71,7 @@ fn read(plan: &Plan, v: Var, dtype: DType) -> Vec<f64> {
     }
 }
 
-/// Records and runs everything that the fixture holds of a case; checks it.
+/// Records and runs everything that the fixture holds for a case, and checks it.
 fn check(f: &Fixture, (case, norm, energy): (&str, NormKind, bool), dtype: DType, mode: &BnMode) {
     let device = Device::cpu(2);
     let mut state = State::on(&device);
@@ -129,10 +130,11 @@ fn gradients(f: &Fixture, case: &str, grads: &[(String, Vec<f64>)], dtype: DType
         let whole = format!("{case}.grad.{name}");
         let key = if f.tensor(&whole).is_ok() { whole } else { format!("{case}.grad4.{name}") };
         let want = get(f, &key).data;
-        // ActNorm has no weight of that name.
+        // ActNorm has no weight with that name.
         let weight = p.replace(".bias", ".weight");
         let beside = grads.iter().find(|(q, _)| *q == weight).map_or(0.0, |(_, g)| largest(g));
-        // Of large filters the fixture has the first outputs, which lie first in memory as well.
+        // For large filters the fixture has only the gradients of the first outputs, which come first in memory as
+        // well.
         close(&key, &g[..want.len()], &want, of(ZERO, dtype) * beside, of(TOLERANCE, dtype));
     }
 }
@@ -174,7 +176,7 @@ fn a_training_step_with_the_energy_head_is_that_of_pytorch() {
     }
 }
 
-/// Sets all tensors but those of ActNorm.
+/// Sets all tensors except those of ActNorm.
 fn fill(trainer: &mut TrainStep, values: impl Fn(&str) -> Tensor) {
     let tensors: Vec<_> = trainer.network().tensors().collect();
     for (name, slot) in tensors.iter().filter(|(n, _)| !n.ends_with(".loc") && !n.ends_with(".scale")) {
@@ -186,7 +188,8 @@ fn fill(trainer: &mut TrainStep, values: impl Fn(&str) -> Tensor) {
     }
 }
 
-/// The first step sets loc and scale as PyTorch's first forward pass does, by the images for p(x), and no later one.
+/// The first step sets loc and scale as PyTorch's first forward pass does, from the images for p(x); later steps do
+/// not.
 #[test]
 fn the_first_batch_sets_actnorm() {
     let f = fixture();
@@ -202,7 +205,8 @@ fn the_first_batch_sets_actnorm() {
             let mut trainer = TrainStep::new(&c, &Device::cpu(2), None, options).unwrap();
             let tensors: Vec<_> = trainer.network().tensors().collect();
             fill(&mut trainer, |name| start(&f, "act", name));
-            // The images that count, and others, the wrong way round where p(x) is not trained.
+            // One batch holds the images that initialise ActNorm, the other mirrored ones; the roles swap where p(x) is
+            // not trained.
             let (x_data, x_labelled) = if p_x > 0.0 { (&images, &mirrored) } else { (&mirrored, &images) };
             let chain_start = Some(&mirrored[..]).filter(|_| p_x > 0.0);
             let batch = Batch { x_data, x_labelled, labels: &labels, chain_start };
@@ -231,7 +235,7 @@ fn the_first_batch_sets_actnorm() {
     }
 }
 
-/// In train mode too: that is what sets these norms apart from batch norm.
+/// In train mode, too: these norms, unlike batch norm, treat each image independently.
 #[test]
 fn the_batch_around_an_image_changes_no_bit() {
     let f = fixture();
@@ -265,7 +269,7 @@ fn the_batch_around_an_image_changes_no_bit() {
     }
 }
 
-/// The published files have both heads: a model takes the energy head if it is of that kind, and passes over it if not.
+/// The published files have both heads: a model with an energy head loads it, and a model without one ignores it.
 #[test]
 fn files_with_and_without_the_energy_head_load() {
     let f = fixture();
@@ -288,13 +292,13 @@ fn files_with_and_without_the_energy_head_load() {
     let load = |c: &Container| Model::from_container(&Device::cpu(1), c);
     let file = with.to_container().unwrap();
     assert_eq!(load(&file).unwrap().scores(&images).unwrap(), scores);
-    // The same tensors as a model without the head: as the published files come.
+    // The tensors of the energy model, with the architecture of one without that head, as in the published files.
     let mut published = file.clone();
     published
         .meta
         .insert("architecture".into(), without.to_container().unwrap().meta["architecture"].clone());
     assert_eq!(load(&published).unwrap().scores(&images).unwrap(), without.scores(&images).unwrap());
-    // An architecture of before these keys is one of batch norm.
+    // An architecture saved before these keys existed means batch norm.
     let mut plain = without.to_container().unwrap();
     let mut keys: serde_json::Value = serde_json::from_str(&plain.meta["architecture"]).unwrap();
     for key in ["norm", "dropout", "energy_head"] {
@@ -303,7 +307,7 @@ fn files_with_and_without_the_energy_head_load() {
     plain.meta.insert("architecture".into(), keys.to_string());
     let e = load(&plain).unwrap_err().to_string();
     assert!(e.contains("running_mean"), "{e}");
-    // Without the head's weights a model of that kind is refused.
+    // A model with an energy head is refused if its weights are missing.
     let mut bare = without.to_container().unwrap();
     bare.meta.insert("architecture".into(), file.meta["architecture"].clone());
     let e = load(&bare).unwrap_err().to_string();

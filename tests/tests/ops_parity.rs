@@ -1,5 +1,5 @@
-//! Every op against PyTorch's values in float64 (`tests/fixtures/ops.safetensors`): values and gradients, in float64
-//! by the plain form and in float32 at each SIMD level this machine has.
+//! Every op compared with PyTorch's float64 values (`tests/fixtures/ops.safetensors`): values and gradients, in float64
+//! by the portable code and in float32 at each SIMD level of this machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::ops::adam::{self, Adam};
@@ -23,8 +23,9 @@ use engine::{DType, Debugging, Device, HostTensor, Level, Spec, State, Tape, Var
 use jempp_tests::{Fixture, Tensor};
 use serde_json::Value;
 
-/// Largest |a − b| over the largest |b| of a tensor: stem, float64, float32. The latter is about four times what is
-/// seen; the longest sums err most: convolutions, and batch statistics of a case with mean 100 and deviation 1.
+/// Largest |a − b| over the largest |b| of a tensor: op, float64, float32. The latter is about four times what is
+/// observed; the longest sums have the largest errors: convolutions, and batch statistics of a case with mean 100 and
+/// standard deviation 1.
 const TOLERANCES: [(&str, f64, f64); 12] = [
     ("conv", 1e-13, 6e-6),
     ("bn_train", 1e-13, 6e-6),
@@ -124,7 +125,7 @@ impl Run<'_> {
     }
 }
 
-/// Checks |got − want| against the largest |want|, and returns the largest ratio.
+/// Checks |got − want| relative to the largest |want|, and returns the largest ratio.
 fn close(what: &str, got: &[f64], want: &Tensor, tolerance: f64) -> f64 {
     assert_eq!(got.len(), want.data.len(), "{what}");
     let scale = want.data.iter().fold(f64::MIN_POSITIVE, |m, v| m.max(v.abs()));
@@ -141,7 +142,7 @@ fn close(what: &str, got: &[f64], want: &Tensor, tolerance: f64) -> f64 {
     worst
 }
 
-/// float64, then float32 at each level there is.
+/// float64, then float32 at each SIMD level available.
 fn devices() -> Vec<(DType, Device)> {
     let debug = Debugging { nan: true, validate: true, plan: false };
     let mut all = vec![(DType::F64, Device::cpu_with(2, Level::Avx512, debug))];
@@ -156,7 +157,7 @@ fn devices() -> Vec<(DType, Device)> {
     all
 }
 
-/// Runs all cases of an op as `record` records them.
+/// Runs all cases of an op as recorded by `record`.
 fn each(stem: &str, record: impl Fn(&mut Run<'_>)) {
     let fixture = Fixture::load("ops.safetensors").unwrap();
     let (_, double, single) = TOLERANCES.into_iter().find(|t| t.0 == stem).unwrap();
@@ -309,7 +310,7 @@ fn five_steps_of_adam() {
     });
 }
 
-/// Clip constants of a case, with `inner` steps at once.
+/// The clipping constants of a case, with `inner` steps at once.
 fn pyld_args(r: &Run<'_>, inner: u32) -> PyldStep {
     let args = Args {
         inner,
@@ -331,14 +332,14 @@ fn pyld_steps_as_a_loop_and_collapsed() {
         let spec = r.tape.spec(x0).unwrap();
         let transpose = Conv2dInputGrad { geometry, x: spec };
         let inner = r.size("inner");
-        // As it is written: each inner step asks for its gradient anew.
+        // As published: each inner step computes its gradient anew.
         let mut x = x0;
         for i in 1..=inner {
             let g = r.one(transpose, &[p, w]);
             x = r.one(pyld_args(r, 1), &[x, g]);
             r.result(&format!("x{i}"), x);
         }
-        // All at once, with the one gradient they share.
+        // All inner steps at once, with the one gradient that they share.
         let g = r.one(transpose, &[p, w]);
         let at_once = r.one(pyld_args(r, inner as u32), &[x0, g]);
         r.result("g", g);
@@ -346,7 +347,7 @@ fn pyld_steps_as_a_loop_and_collapsed() {
     });
 }
 
-/// An op that the fixture has and this file does not would go unnoticed.
+/// An op in the fixture that this file does not test would otherwise go unnoticed.
 #[test]
 fn every_stem_of_the_fixture_is_here() {
     let fixture = Fixture::load("ops.safetensors").unwrap();

@@ -1,4 +1,4 @@
-//! Presets on the digits with a small network, and the average of the weights from training to the served model.
+//! Presets on the digits with a small network, and averaged weights from training to the served model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::AtomicBool;
@@ -42,14 +42,14 @@ fn softmax_classifies_the_digits() {
     assert!(r.gap.is_none() && r.grids.is_empty());
 }
 
-/// As published but for the network's size, a smaller buffer and a larger learning rate.
+/// As published, except for the network's size, a smaller buffer and a larger learning rate.
 #[test]
 fn jem_classifies_the_digits_and_its_chains_follow() {
     let (_keep, r) = train("jem", &["train.epochs=10", "train.lr=2e-3", "sampler.buffer_size=1000"]);
     assert!(r.test.classification.accuracy >= 0.9, "{:?}", r.test);
     let [mean, worst] = r.gap.unwrap();
     assert!(mean.abs() < 1.0 && worst < 2.0, "gap {mean}, largest {worst}");
-    // Chains are free to leave the box, and stay near it.
+    // Chains may leave the box, but stay near it.
     let c = checkpoint::load(&r.checkpoint).unwrap();
     let buffer = c.trainer.images("replay_buffer", [1000, 8, 8, 1]).unwrap();
     let most = buffer.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -71,7 +71,7 @@ fn the_average_of_the_weights_is_what_is_served() {
         .map(|(file, name)| file.get(&name).unwrap().data.clone());
         assert!(served == average && served != raw, "{}", p.name);
     }
-    // Batch norm's statistics are those that the averages have.
+    // Batch norm's statistics are recomputed with the averaged weights.
     let config = model.config().unwrap().unwrap();
     let (set, split) = jempp_data::load(&config.data, Reading::default()).unwrap();
     let network = model.network();

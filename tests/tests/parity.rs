@@ -1,4 +1,4 @@
-//! The model and its training step against PyTorch values (tests/fixtures).
+//! The model and its training step compared with PyTorch values (tests/fixtures).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use engine::ops::reduce::SumAll;
@@ -12,7 +12,7 @@ fn load(name: &str) -> Fixture {
     Fixture::load(name).unwrap()
 }
 
-/// A tensor in the memory layout.
+/// A tensor converted to the layout in memory.
 fn get(f: &Fixture, name: &str) -> Tensor {
     f.tensor(name).unwrap().clone().channels_last()
 }
@@ -42,10 +42,10 @@ fn config(f: &Fixture) -> Config {
 
 /// Largest error, relative to the largest element, by float type.
 ///
-/// `kinked` is what float32 is held to where rounding decides on which side of a leaky ReLU's kink a value falls:
-/// in `wrn10_1` some lie within 4e-8 of it, and PyTorch's own float32 is off by 3e-3 (input gradient), 5e-3
-/// (gradients), 2e-3 (weights), 4e-3 (losses of step 3). `zero` scales the floor for biases whose gradient is zero but
-/// for rounding: against 1e-3 of the weight's gradient PyTorch's float32 shows 7e-4 (`wrn10_1_m1`) and 8e-3.
+/// `kinked` is the tolerance for float32 where rounding decides on which side of a leaky ReLU's kink a value falls: in
+/// `wrn10_1` some lie within 4e-8 of it, and PyTorch's own float32 is off by 3e-3 (input gradient), 5e-3 (gradients),
+/// 2e-3 (weights), 4e-3 (losses of step 3). `zero` scales the floor for biases whose gradient is zero up to rounding:
+/// relative to 1e-3 of the weight's gradient, PyTorch's float32 shows 7e-4 (`wrn10_1_m1`) and 8e-3.
 #[derive(Clone, Copy)]
 struct Tolerance {
     all: f64,
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         assert!(error <= tolerance, "{name}: error {error:.2e} above {tolerance:.0e}");
     }
 
-    /// logits, log density and input gradients of x_labelled.
+    /// Logits, log density and input gradients of `x_labelled`.
     fn evaluate(&self, prefix: &str, mode: &BnMode, with_labels: bool) {
         let mut tape = Tape::new();
         let net = self.trainer.network();
@@ -167,8 +167,8 @@ impl<'a> Run<'a> {
         self.close("step1.x_q", &chains, 0.0);
         for (name, got) in self.trainer.gradients().unwrap() {
             let name = fixture_name("step1.grad", &name);
-            // A convolution's bias before a batch norm has a gradient that is zero up to rounding: it is measured
-            // against the gradient of its layer's weight.
+            // A convolution's bias before a batch norm has a gradient that is zero up to rounding: its error is
+            // relative to the gradient of its layer's weight.
             let weight = name.replace(".bias", ".weight");
             let floor = self.tolerance.zero
                 * get(self.fixture, &weight).data.iter().fold(0.0f64, |m, v| m.max(v.abs()));

@@ -1,4 +1,4 @@
-//! A run that is stopped and taken up again ends bit for bit like an unbroken one.
+//! A run that is stopped and resumed ends bit for bit like an uninterrupted one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ fn session(more: &[&str]) -> TrainingRun {
         .unwrap()
 }
 
-/// Asks for a stop once an iteration is done.
+/// Requests a stop once a given iteration is done.
 struct StopAt<'a>(u64, &'a AtomicBool);
 
 impl Observer for StopAt<'_> {
@@ -44,7 +44,7 @@ fn until(session: TrainingRun, folder: &Folder, at: u64) -> Result<Report, Error
     session.run(folder, &mut StopAt(at, &stop), &stop)
 }
 
-/// The files of the last checkpoint, byte for byte; all of the state is in them.
+/// The files of the last checkpoint, byte for byte; they hold the whole state.
 fn last(path: &Path) -> (Vec<u8>, Vec<u8>, serde_json::Value) {
     let dir = path.join("ckpt").join("last");
     let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
@@ -52,7 +52,7 @@ fn last(path: &Path) -> (Vec<u8>, Vec<u8>, serde_json::Value) {
     (read(checkpoint::MODEL), read(checkpoint::TRAINER), state)
 }
 
-/// Runs once whole, and once with a stop after each of the iterations `at`; both must leave the same files.
+/// Runs once without a stop, and once with a stop after each of the iterations `at`; both must leave the same files.
 fn interrupted(more: &[&str], at: &[u64]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let whole = Folder::create(&dir.path().join("whole")).unwrap();
@@ -86,7 +86,7 @@ fn ten_interruptions_change_no_bit() {
     assert!(at.len() >= 8, "{at:?}");
     let (_keep, path) = interrupted(&[], &at);
 
-    // Each iteration is in the metrics once, in order.
+    // Each iteration is in the metrics exactly once, in order.
     let text = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
     let steps: Vec<u64> = text
         .lines()
@@ -98,7 +98,7 @@ fn ten_interruptions_change_no_bit() {
     assert_eq!(steps.last(), Some(&60));
 }
 
-/// With every norm, dropout and the energy head: from the first iteration on, where ActNorm takes its start.
+/// With every norm, dropout and the energy head: from the first iteration on, in which ActNorm is initialised.
 #[test]
 fn a_broken_run_of_any_norm_changes_no_bit() {
     for norm in ["batch", "instance", "layer", "act", "none"] {
@@ -146,7 +146,7 @@ fn finished_and_missing_runs_are_named() {
     assert!(latest_unfinished(dir.path()).is_err(), "a finished run is no unfinished one");
     let e = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap_err();
     assert!(e.to_string().contains("train.epochs") && e.exit_code() == 3, "{e}");
-    // More iterations than before are something to go on with; another network is not.
+    // A finished run can be resumed with more iterations, but not with another network.
     assert!(TrainingRun::resume(&path, &Device::cpu(1), &["train.max_iters=9".to_owned()]).is_ok());
     let wider = ["train.max_iters=9", "model.widen_factor=2"].map(str::to_owned);
     assert_eq!(TrainingRun::resume(&path, &Device::cpu(1), &wider).unwrap_err().exit_code(), 6);
@@ -167,7 +167,7 @@ fn limits_end_a_run_early_and_whole() {
     assert!(timed.checkpoint.is_dir() && timed.test.classification.n == 360);
 }
 
-/// While a process trains into a folder no other may, and after it any may.
+/// While a process trains in a folder no other may; afterwards any may.
 #[test]
 fn a_run_has_one_process() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `gpu-check`: what there is of CUDA on this machine, and whether the device computes what it should.
+//! `gpu-check`: which parts of CUDA this machine has, and whether the device computes correctly.
 //!
 //! What must hold: it runs on a machine that has neither a GPU, nor CUDA, nor Rust, and says so instead of failing.
 
@@ -13,22 +13,22 @@ use kernels::gpu::libraries::Status;
 use kernels::gpu::{LibraryReport, NoCuda, Report};
 use serde_json::{Value, json};
 
-/// Says what there is of CUDA on this machine and checks that the GPU computes what it should.
+/// Reports which parts of CUDA this machine has and checks that the GPU computes correctly.
 ///
-/// Libraries are looked for in the folders that JEMPP_CUDA_PATH names (separated by colons), then on the loader's path, in
-/// CUDA's and the system's usual folders, and in Python environments (VIRTUAL_ENV, CONDA_PREFIX, python3 on PATH).
+/// Libraries are looked for in the folders that JEMPP_CUDA_PATH names (separated by colons), then on the loader's path,
+/// in CUDA's and the system's usual folders, and in Python environments (VIRTUAL_ENV, CONDA_PREFIX, python3 on PATH).
 ///
-/// Exit codes: 0 all is well, or there is no GPU · 1 a check failed · 2 wrong usage · 4 the device asked for is not there or
-/// does not open, or, with --require, there is no GPU or a check was skipped · 7 FILE could not be written
+/// Exit codes: 0 all is well, or there is no GPU · 1 a check failed · 2 wrong usage · 4 the device asked for is not
+/// there or does not open, or, with --require, there is no GPU or a check was skipped · 7 FILE could not be written
 #[derive(clap::Parser)]
 struct Options {
     /// The device to check.
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: usize,
-    /// A GPU must be there and every check made: else the exit code is 4.
+    /// Exit with 4 if there is no GPU or a check was skipped.
     #[arg(long)]
     require: bool,
-    /// Compare only, and time nothing.
+    /// Only compare results; time nothing.
     #[arg(long)]
     no_speed: bool,
     /// Time tiny sizes only: everything runs once, and the times mean nothing.
@@ -85,19 +85,19 @@ fn main() -> ExitCode {
         }
         None => print!("{}", as_text(&report, &found)),
     }
-    // A machine without a GPU is fine; one that has another than was asked for, or that will not open, is not.
+    // A machine without a GPU is fine; one without the GPU that was asked for, or whose GPU does not open, is not.
     let refused = matches!(found.trouble, Some(NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. }));
     ExitCode::from(exit_code(&found.outcomes(), options.require || refused))
 }
 
-/// What came of all checks.
+/// The results of all checks.
 #[derive(Default)]
 struct Found<'a> {
     /// Why there is no device.
     trouble: Option<&'a NoCuda>,
-    /// The libraries' checks.
+    /// The checks of the CUDA libraries.
     records: Vec<Record>,
-    /// The project's own.
+    /// The project's own checks.
     checks: Vec<Check>,
     notes: Vec<String>,
 }
@@ -159,7 +159,7 @@ fn as_text(report: &Report, found: &Found<'_>) -> String {
     text
 }
 
-/// What to say where there is no GPU to check.
+/// The message where there is no GPU to check.
 fn no_gpu(text: &mut String, why: &NoCuda) {
     match why {
         NoCuda::NoSuchDevice { .. } | NoCuda::Open { .. } => {
@@ -170,7 +170,7 @@ fn no_gpu(text: &mut String, why: &NoCuda) {
     line(text, &format!("{}.", why.brief()));
 }
 
-/// Where libraries were looked for, when one was not found.
+/// Where libraries were searched for, if one was not found.
 fn places(text: &mut String, report: &Report) {
     let missing = |library: &LibraryReport| matches!(library.status, Status::Unavailable(_));
     if report.libraries.iter().any(missing) {

@@ -11,15 +11,15 @@ use std::time::Instant;
 static ALLOC: PeakAlloc = PeakAlloc;
 
 /// Feeds mutated files to the parsers of data sets, images, models and configurations: none may panic, take more memory
-/// than 64 times the input and 1 MiB, or fail with another exit code than 3 or 6.
+/// than 64 times the input plus 1 MiB, or fail with an exit code other than 3 or 6.
 ///
 /// Exit codes: 0 ok · 1 a parser failed, and the case is named · 2 wrong usage
 #[derive(clap::Parser)]
 struct Options {
-    /// Which; all of them if none is named.
+    /// The parsers to test; all of them if none is named.
     #[arg(value_parser = parser)]
     parsers: Vec<Parser>,
-    /// Files for each.
+    /// Files per parser.
     #[arg(long, default_value_t = 1_000_000)]
     cases: u32,
     /// Seed of the mutations.

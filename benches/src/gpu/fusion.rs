@@ -1,6 +1,6 @@
-//! Fused patterns of cuDNN's graph API beside a plain convolution and the project's own kernels.
+//! Fused patterns of cuDNN's graph API, timed against a plain convolution and the project's own kernels.
 //!
-//! Both sides compute the same; programs use the winner only once it has been measured.
+//! Both sides compute the same; a program may use the faster one only once it has been measured.
 
 use super::speed::{refused, time};
 use super::whole::fresh;
@@ -18,7 +18,7 @@ use kernels::ops::conv2d::ConvShape;
 use serde_json::{Value, json};
 
 const LEAK: f64 = 0.2;
-/// Plans of cuDNN that are timed; each takes up to a second to compile.
+/// Number of cuDNN's plans that are timed; each takes up to a second to compile.
 const PLANS: usize = 3;
 /// Largest |a − b| / max|b| where both sides may round factors to TF32 (2⁻¹¹, over sums of up to 5,760 products).
 const TOLERANCE: f64 = 5e-3;
@@ -30,7 +30,7 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
         Err(why) => return vec![check("fusion by cuDNN", "opening the device", || Err(why))],
     };
     let Some(gpu) = device.as_gpu() else { return Vec::new() };
-    // Images of a pass, and of each group of it; pixels of a side, and channels.
+    // Images per pass and per group of it; pixels per side, and channels.
     let (batches, shapes) = match size {
         Size::Real => ([(64, 64), (192, 64)], vec![(32, 160), (16, 320), (8, 640)]),
         Size::Small => ([(2, 2), (4, 2)], vec![(5, 6), (3, 16)]),
@@ -48,7 +48,7 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
     all
 }
 
-/// Whether groups of images need a run each: cuDNN's sums and scales are one for all images.
+/// Whether each group of images needs a run of its own: cuDNN's sums and scales are shared by all images of a run.
 fn by_group(pattern: Pattern) -> bool {
     matches!(pattern, Pattern::ConvSums | Pattern::LeakyConv)
 }
@@ -66,7 +66,7 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
         .collect::<Result<Vec<_>>>()?;
     let single = match fused(Float::F32, Some(&inputs))? {
         Ok(single) => single,
-        // That is a finding, and no fault: run-time engines differ by version and device.
+        // This is a result, not a failure: runtime-compiled engines differ by version and device.
         Err(why) => {
             let data = json!({ "pattern": format!("{pattern:?}"), "own_s": own, "none": why, "winner": "own kernels" });
             return Ok(Ok((format!("own kernels: {:.1} µs; cuDNN has none: {why}", own * 1e6), data)));
@@ -98,7 +98,7 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     Ok(Ok((text, data)))
 }
 
-/// The pattern by the project's ops; inputs in the order of the pattern's tensors.
+/// The pattern as the project's ops; inputs in the order of the pattern's tensors.
 fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
     let (x, w, y) = ([s.n, s.h, s.w, s.c], [s.k, s.r, s.s, s.c], [s.n, s.oh(), s.ow(), s.k]);
     let geometry = Geometry { stride: s.stride, pad: s.pad };
@@ -122,7 +122,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
             let c: &[usize] = &[s.c];
             let inputs = [(&x[..], f.clone()), (c, FillWith::Positive), (c, f.clone()), (&w[..], f)];
             Case::new("leaky + conv", &inputs, move |t: &mut Tape, v: &[Var]| {
-                // cuDNN's graph has no means.
+                // cuDNN's pattern subtracts no mean.
                 let zero = t.one(engine::ops::elementwise::Axpby { a: 0.0, b: 0.0 }, &[v[2], v[2]])?;
                 let op = ScaleShiftLeaky { groups: groups.clone(), leak: LEAK };
                 let a = t.one(op, &[v[0], zero, v[1], v[2]])?;
@@ -139,7 +139,7 @@ fn ours(pattern: Pattern, s: ConvShape, group: usize) -> Case {
     }
 }
 
-/// What cuDNN should give for the first run of `part` images.
+/// What cuDNN should return for the first `part` images.
 fn results(program: &BenchProgram, pattern: Pattern, part: ConvShape) -> Result<Vec<Vec<f32>>> {
     let mut out = vec![program.output(0)?];
     let (_, len, _) =
@@ -155,7 +155,7 @@ fn results(program: &BenchProgram, pattern: Pattern, part: ConvShape) -> Result<
     Ok(out)
 }
 
-/// What cuDNN's fastest plan gives and takes.
+/// Results, time and workspace of cuDNN's fastest plan.
 struct Theirs {
     seconds: f64,
     engine: String,
@@ -173,7 +173,7 @@ impl Theirs {
     }
 }
 
-/// `Err` inside: no engine takes the pattern.
+/// The inner `Err`: no engine supports the pattern.
 fn theirs(
     gpu: &Gpu,
     pattern: Pattern,
@@ -197,7 +197,7 @@ fn theirs(
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 gpu.write(&mut buffer, &bytes)?;
             }
-            // Numbers near one in either type.
+            // The bytes of numbers near one in either type.
             None => gpu.write(&mut buffer, &[0x80, 0x3f].repeat(n * t.size() / 2))?,
         }
         Ok(buffer)

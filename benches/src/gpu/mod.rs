@@ -1,6 +1,6 @@
-//! Whether a GPU gives what the CPU gives, and how fast: what `gpu-check` does beyond the libraries' own checks.
+//! Whether a GPU computes what the CPU computes, and how fast: what `gpu-check` does beyond checking the libraries.
 //!
-//! What must hold: a check that fails says so and stops no other; what a device may differ by stands in one table.
+//! Invariant: a failed check is reported and does not stop the others; all tolerances are in one table.
 
 mod fusion;
 mod norm;
@@ -21,23 +21,24 @@ use std::time::Instant;
 
 use selftest::Outcome;
 
-/// What a device may differ by from the CPU.
+/// How far a device may differ from the CPU.
 #[derive(Clone, Copy, Debug)]
 struct Allowed {
     precision: Precision,
-    /// Its name.
+    /// The precision's name in reports.
     name: &'static str,
     /// Largest |a − b| / max|b| of an op's results and gradients.
     op: f64,
     /// Largest difference of a tensor after one training step, relative to its largest value or `floor`.
     step: f32,
-    /// The floor, for biases before a batch norm, whose gradients, zero in exact arithmetic, are rounding only.
+    /// The floor, for biases before a batch norm: their gradients are zero in exact arithmetic, so only rounding is
+    /// left.
     floor: f32,
 }
 
-/// Float32: sums in another order. TF32: factors of products rounded to 2⁻¹¹, which the CPU does not do. bf16: against
-/// the CPU rounding at the same places, where a sum in another order may round to a neighbour, 2⁻⁷ away, and cuDNN
-/// rounds the gradient of filters and what a convolution is added to once more.
+/// Float32: sums in a different order. TF32: the factors of products are rounded to 2⁻¹¹, which the CPU does not do.
+/// bf16: compared with a CPU that rounds in the same places, where a sum in a different order may round to a
+/// neighbouring value, 2⁻⁷ away; and cuDNN rounds filter gradients and the addend of a convolution once more.
 const ALLOWED: [Allowed; 3] = [
     Allowed { precision: Precision::F32, name: "f32", op: 2e-5, step: 2e-4, floor: 0.05 },
     Allowed { precision: Precision::Tf32, name: "tf32", op: 4e-3, step: 0.03, floor: 0.1 },
@@ -47,22 +48,22 @@ const ALLOWED: [Allowed; 3] = [
 /// One check.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// What kind it is.
+    /// The kind of check.
     pub group: &'static str,
     /// What was checked.
     pub name: String,
     /// How it ended.
     pub status: Outcome,
-    /// What was found, as a sentence.
+    /// The finding, as a sentence.
     pub detail: String,
-    /// The same as numbers.
+    /// The finding, as numbers.
     pub data: Value,
-    /// How long it took.
+    /// How long it took, in milliseconds.
     pub ms: f64,
 }
 
 impl Check {
-    /// As JSON.
+    /// The check as a JSON object.
     pub fn json(&self) -> Value {
         json!({
             "group": self.group,
@@ -78,7 +79,7 @@ impl Check {
 /// What a check found: a sentence and its numbers. `Err`: what is wrong.
 type Found = core::result::Result<(String, Value), String>;
 
-/// Makes one check.
+/// Runs one check.
 fn check(group: &'static str, name: impl Into<String>, f: impl FnOnce() -> Result<Found>) -> Check {
     let start = Instant::now();
     let (status, detail, data) = match f() {
@@ -89,7 +90,7 @@ fn check(group: &'static str, name: impl Into<String>, f: impl FnOnce() -> Resul
     Check { group, name: name.into(), status, detail, data, ms: start.elapsed().as_secs_f64() * 1e3 }
 }
 
-/// The same device in every precision: `open` gives it.
+/// The device once per precision, each opened by `open`.
 ///
 /// # Errors
 /// Those of `open`.
@@ -110,20 +111,20 @@ fn allowed(gpu: &Device) -> Option<Allowed> {
     ALLOWED.into_iter().find(|a| a.precision == precision)
 }
 
-/// What sizes to time.
+/// Which sizes to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// Those of real networks.
     Real,
-    /// So small that a made-up device does them in seconds: times mean nothing, but everything runs once.
+    /// So small that a simulated device runs them in seconds: times mean nothing, but everything runs once.
     Small,
 }
 
-/// Everything that is timed: bench cases beside copies on the device, batch norm and fused patterns beside cuDNN's,
-/// whole iterations and what bounds them.
+/// Everything that is timed: bench cases compared with copies on the device, batch norm and fused patterns compared
+/// with cuDNN's, whole iterations and what bounds them.
 ///
-/// Bench cases run in other precisions than float32 where these change them; what is compared with cuDNN, and what
-/// bounds the step, is of the first device.
+/// Bench cases also run in precisions other than float32 where these make a difference; the comparisons with cuDNN, and
+/// the bounds of the iteration, use the first device only.
 pub fn timed(gpus: &[Device], size: Size) -> Vec<Check> {
     let mut checks = Vec::new();
     if size == Size::Real {
@@ -139,7 +140,7 @@ pub fn timed(gpus: &[Device], size: Size) -> Vec<Check> {
     checks
 }
 
-/// The comparisons again under NVIDIA's compute-sanitizer.
+/// Repeats the comparisons under NVIDIA's compute-sanitizer.
 ///
 /// # Errors
 /// A sentence, where the tool is not found.

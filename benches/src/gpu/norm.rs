@@ -1,4 +1,4 @@
-//! cuDNN's batch norm as the reference for the project's, forward and backward, timed beside it.
+//! cuDNN's batch norm as the reference for the project's, forward and backward, both timed.
 
 use super::speed::{refused, time};
 use super::{Check, Found, Size, check, largest};
@@ -16,9 +16,9 @@ use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
 
 const EPS: f64 = 1e-5;
-/// Largest |a − b| / max|b|: float32 sums over up to 65,536 pixels in another order.
+/// Largest |a − b| / max|b|: float32 sums over up to 65,536 pixels in a different order.
 const TOLERANCE: f64 = 1e-4;
-/// Nodes of the gradient of Σ y·dy that are there for the sum only.
+/// Ops that only form the sum Σ y·dy and its gradient; they are left out of the time.
 const SCAFFOLD: [&str; 3] = ["mul", "sum_all", "spread"];
 /// Profiled runs.
 const RUNS: u32 = 20;
@@ -40,7 +40,7 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
     all
 }
 
-/// y, and the gradients of Σ y·dy by x, γ and β.
+/// y, and the gradients of Σ y·dy with respect to x, γ and β.
 fn ours(shape: [usize; 4]) -> Case {
     let c = shape[3];
     let inputs: [(&[usize], FillWith); 4] = [
@@ -102,7 +102,7 @@ fn one(device: &Device, gpu: &Gpu, shape: [usize; 4], mode: Mode) -> Result<Foun
     Ok(Ok((text, data)))
 }
 
-/// y, dx, dγ and dβ by cuDNN, and the seconds of its two passes.
+/// y, dx, dγ and dβ from cuDNN, and the seconds that its two passes take.
 struct Theirs {
     results: [Vec<f32>; 4],
     seconds: [f64; 2],

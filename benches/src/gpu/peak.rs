@@ -1,19 +1,19 @@
-//! The peak rate of a device: products of large matrices.
+//! The peak rate of a device, measured with products of large matrices.
 
 use kernels::gpu::{Float, Gpu, GpuError};
 
 /// Runs between two events.
 const RUNS: u32 = 5;
-/// How often that is measured; the shortest time counts.
+/// Number of measurements; the shortest time counts.
 const TRIES: usize = 5;
 
-/// The peak rate, in floating-point operations per second, of a product of `n × n` matrices by cuBLAS, summed in
-/// float32: of bf16 values, or of float32 values with the products that the device's precision has.
+/// The rate, in floating-point operations per second, at which cuBLAS multiplies `n × n` matrices with sums in float32:
+/// of bf16 values, or of float32 values in the device's precision.
 ///
 /// # Errors
 /// Why cuBLAS cannot be used, or its error; [`GpuError::OutOfMemory`]; [`GpuError::Capturing`].
 pub(super) fn product_rate(gpu: &Gpu, n: usize, float: Float) -> Result<f64, GpuError> {
-    // Bit patterns that are small numbers in either type, and no zeros, which devices multiply at less power.
+    // Bit patterns that are small numbers in either type. No zeros: multiplying them takes less power.
     let pattern: Vec<u32> =
         (0..n * n * float.size() / 4).map(|i| 0x3f80_3f80 ^ (i as u32 % 97) << 16).collect();
     let (a, b) = (gpu.upload(&pattern)?, gpu.upload(&pattern)?);

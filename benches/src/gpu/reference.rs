@@ -2,7 +2,7 @@
 
 use kernels::ops::conv2d::ConvShape;
 
-/// `len` values in (−`bound`, `bound`), a function of `seed` (SplitMix64).
+/// `len` values in (−`bound`, `bound`), determined by `seed` (SplitMix64).
 pub(super) fn uniform(len: usize, bound: f32, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let next = || {
@@ -15,7 +15,7 @@ pub(super) fn uniform(len: usize, bound: f32, seed: u64) -> Vec<f32> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// The columns of [`awkward_rows`]: more than a warp has lanes.
+/// Number of columns of [`awkward_rows`]: more than a warp has lanes.
 pub(super) const AWKWARD_COLS: usize = 40;
 
 /// Rows of infinities, NaN, and values whose exponentials leave float32's range.
@@ -36,7 +36,7 @@ pub(super) fn awkward_rows() -> Vec<f32> {
         (-104.0, -105.0),
         (1e-40, -1e-40),
     ];
-    // The second of each pair occurs once, at another lane in each row.
+    // The second of each pair occurs once, in a different lane in each row.
     let row = |(i, (most, once)): (usize, (f32, f32))| {
         (0..AWKWARD_COLS).map(move |c| if c == (7 * i + 3) % AWKWARD_COLS { once } else { most })
     };

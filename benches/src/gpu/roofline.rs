@@ -1,4 +1,4 @@
-//! What bounds a training iteration: the work of each kind of node against what the device can do at most.
+//! What bounds a training iteration: the work of each kind of node compared with the device's peak rates.
 
 use super::peak::product_rate;
 use super::speed::{COPIED, copy_gb_per_s, refused};
@@ -10,7 +10,7 @@ use engine::{Device, Precision};
 use kernels::gpu::{Float, Gpu};
 use serde_json::{Value, json};
 
-/// Iterations that are profiled, after two that warm up.
+/// Number of profiled iterations, after two of warm-up.
 const ITERATIONS: usize = 3;
 
 pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
@@ -29,7 +29,7 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
             Ok(Ok((format!("{rate:.1} TFLOP/s"), json!({ "tflops": rate, "n": n, "dtype": name }))))
         }));
     }
-    // The largest network is the one that is to be explained.
+    // Only the largest network is analysed.
     if let Some(network) = networks(size).first() {
         for (name, precision) in PRECISIONS {
             let title = format!("{}, {name}", network.name);
@@ -41,7 +41,7 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
     all
 }
 
-/// What the device can do at most.
+/// The device's peak rates, in floating-point operations and in bytes per second.
 struct Peaks {
     flops: f64,
     bytes: f64,
@@ -54,7 +54,7 @@ impl Peaks {
         Ok(Self { flops, bytes: copy_gb_per_s(gpu, bytes)? * 1e9 })
     }
 
-    /// The least seconds that work can take, and what bounds it.
+    /// A lower bound on the seconds that the work takes, and what sets it.
     fn least(&self, s: &Spent) -> (f64, &'static str) {
         let (by_flops, by_bytes) = (s.flops as f64 / self.flops, s.bytes as f64 / self.bytes);
         if by_flops > by_bytes { (by_flops, "products") } else { (by_bytes, "memory") }
@@ -80,7 +80,7 @@ fn one(
     Ok(table(&peaks, whole, nodes))
 }
 
-/// A table by kind of node, the longest first, all of one iteration.
+/// A table by kind of node for one iteration, longest time first.
 fn table(peaks: &Peaks, whole: f64, mut nodes: Vec<(&'static str, Spent)>) -> Found {
     if nodes.is_empty() {
         return Err("no node was timed".to_owned());

@@ -1,4 +1,4 @@
-//! The comparisons again, in a process watched by NVIDIA's compute-sanitizer.
+//! Repeats the comparisons in a process that runs under NVIDIA's compute-sanitizer.
 
 use super::{Check, Found, check};
 use crate::{Error, Result};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TOOL: &str = "compute-sanitizer";
-/// What the tool ends with where it found something.
+/// The tool's exit code if it found something.
 const FOUND: i32 = 99;
 
-/// `Err`: why it could not be made.
+/// `Err`: why it could not be run.
 pub(super) fn check_with(device: &Device) -> Result<Check, String> {
     let missing =
         || format!("{TOOL} was not found on PATH nor in CUDA's folders (CUDA_HOME, /usr/local/cuda*)");
@@ -20,7 +20,7 @@ pub(super) fn check_with(device: &Device) -> Result<Check, String> {
     Ok(check("compute-sanitizer", "memcheck of every comparison", || run(&tool, ordinal)))
 }
 
-/// The tool, on PATH or in CUDA's usual folders.
+/// The tool's path: on PATH, or in CUDA's usual folders.
 fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();

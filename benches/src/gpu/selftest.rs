@@ -1,7 +1,7 @@
 //! Checks that a device computes correctly: the project's own kernel, a captured graph, cuBLAS and cuDNN, each against
 //! plain loops.
 //!
-//! What must hold: a check that cannot be made says why and counts as skipped; no panic leaves this module.
+//! Invariant: a check that cannot be run says why and counts as skipped; no panic leaves this module.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -22,12 +22,12 @@ pub enum Outcome {
     Ok,
     /// They do not, or running it failed.
     Failed,
-    /// It could not be made.
+    /// It could not be run.
     Skipped,
 }
 
 impl Outcome {
-    /// The outcome as one word.
+    /// The outcome in one word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ type Check = fn(&Gpu) -> Checked;
 enum Failure {
     /// The device's work returned an error.
     Error(GpuError),
-    /// It gave wrong values.
+    /// It returned wrong values.
     Values(String),
 }
 
@@ -111,7 +111,7 @@ fn run_one(name: &'static str, check: Check, gpu: Result<&Gpu, &NoCuda>) -> Reco
     Record { name, status, detail, ms: start.elapsed().as_secs_f64() * 1e3 }
 }
 
-/// The largest error of `got`, relative where the value is larger than `scale`; an error when it passes `allowed`.
+/// The largest error of `got`, relative where the value is larger than `scale`; an error if it exceeds `allowed`.
 fn compare(what: &str, got: &[f32], want: &[f64], scale: f64, allowed: f64) -> Result<f64, Failure> {
     if got.len() != want.len() {
         return Err(Failure::Values(format!("{what}: {} values in place of {}", got.len(), want.len())));

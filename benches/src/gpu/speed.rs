@@ -1,4 +1,4 @@
-//! Bench cases on a GPU, as replayed graphs, beside copies on the device.
+//! Bench cases on a GPU, run as replayed graphs, compared with copies on the device.
 
 use super::{Allowed, Check, check};
 use crate::{BenchProgram, Error, Result, cases};
@@ -7,9 +7,9 @@ use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
 use std::time::Instant;
 
-/// Runs between two waits.
+/// Runs between two synchronisations.
 const RUNS: u32 = 50;
-/// Bytes of the copy that bandwidth is measured by: more than any cache holds.
+/// Size in bytes of the copy that measures the bandwidth: more than any cache holds.
 pub(super) const COPIED: usize = 512 << 20;
 
 pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
@@ -57,7 +57,7 @@ pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
     all
 }
 
-/// The shortest of three means of [`RUNS`] runs, in seconds. The first runs compile, choose and capture.
+/// The shortest of three means of [`RUNS`] runs, in seconds. The first runs compile, autotune and capture.
 pub(super) fn time(gpu: &Gpu, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     for _ in 0..3 {
         run()?;
@@ -83,7 +83,7 @@ pub(super) fn refused(error: GpuError) -> Error {
     Error::Engine(error.into())
 }
 
-/// 10⁹ bytes a second that a copy of `bytes` reads and writes.
+/// The bandwidth of a copy of `bytes` bytes, read and written, in 10⁹ bytes per second.
 pub(super) fn copy_gb_per_s(gpu: &Gpu, bytes: usize) -> Result<f64> {
     let (from, to) = (gpu.zeros::<u8>(bytes).map_err(refused)?, gpu.zeros::<u8>(bytes).map_err(refused)?);
     let spans = (gpu.span(&from).map_err(refused)?, gpu.span(&to).map_err(refused)?);

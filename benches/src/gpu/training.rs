@@ -8,10 +8,10 @@ use jempp::train::{Batch, BatchIndices, Options, TrainStep};
 use jempp_data::Dataset;
 use serde_json::json;
 
-/// Steps in float32; in other precisions half as many.
+/// Steps in float32; half as many in other precisions.
 const STEPS: usize = 10;
-/// Largest difference where rounding decides the side of a rectifier, which few steps of float32 may show. In other
-/// precisions many would, so there the rectifier has no kink and no step may.
+/// Largest difference where rounding decides the sign of a rectifier's input, which a few steps in float32 may show. In
+/// other precisions many steps would, so there the rectifier has no kink and no step may show it.
 const JUMP: f32 = 0.1;
 
 pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
@@ -98,7 +98,7 @@ fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
     Ok(Ok(("4 steps, every bit the same".to_owned(), json!({ "steps": 4 }))))
 }
 
-/// Iterations on picked images, replayed as one graph, against plain launches of the same programs.
+/// Iterations on images by index, replayed as one graph, compared with plain launches of the same programs.
 fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
     let mut watched = gpu.clone();
     watched.debug.nan = true;

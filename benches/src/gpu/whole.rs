@@ -1,4 +1,4 @@
-//! Whole JEM++ iterations: how long, how much of the device, how much memory.
+//! Whole JEM++ iterations: time, rate of arithmetic, memory.
 
 use super::{Check, Found, Size, check};
 use crate::{Error, Result};
@@ -8,11 +8,11 @@ use jempp::run::TrainingRun;
 use jempp_bench::{synthetic_run, train_step};
 use serde_json::json;
 
-/// How products are formed: `--precision` of the command line.
+/// The precision of products: `--precision` of the command line.
 pub(super) const PRECISIONS: &[(&str, Precision)] =
     &[("f32", Precision::F32), ("tf32", Precision::Tf32), ("bf16", Precision::Bf16)];
 
-/// A network: its name in reports, depth and widening factor.
+/// A network: name in reports, depth and widening factor.
 pub(super) struct Network {
     pub(super) name: &'static str,
     depth: usize,
@@ -43,13 +43,13 @@ pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
     all
 }
 
-/// The device again, with another precision and nothing on it.
+/// The device opened anew in another precision, with nothing allocated on it.
 pub(super) fn fresh(device: &Device, precision: Precision) -> Result<Device> {
     let ordinal = device.as_gpu().map_or(0, |gpu| gpu.device().ordinal);
     Device::cuda(ordinal, precision, Debugging::default()).map_err(|why| Error::Device(why.to_string()))
 }
 
-/// Batch 64, M = 10, N = 5, CIFAR's sizes; for a made-up device much smaller.
+/// Batch 64, M = 10, N = 5, CIFAR's sizes; much smaller for a simulated device.
 pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<TrainingRun> {
     let mut keys = vec![
         format!("model.depth={}", network.depth),
@@ -75,7 +75,7 @@ fn one(device: &Device, network: &Network, precision: &str, how: Precision, size
     let mut session = session(&device, network, size)?;
     let (warmup, iterations) = if size == Size::Real { (3, 10) } else { (2, 2) };
     let t = train_step(&mut session, warmup, iterations)?;
-    // The pool keeps what programs and libraries ever had, so the difference now is the peak.
+    // The pool keeps all memory that programs and libraries have ever used, so the difference now is the peak.
     let used = before.saturating_sub(free()?);
     let config = session.train_step().config();
     let text = format!(

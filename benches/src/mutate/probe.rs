@@ -1,4 +1,4 @@
-//! The parsers by name, for tests that feed them mutated bytes: of data sets, images, models and configurations.
+//! The parsers by name, for tests that feed them mutated bytes: data sets, images, models and configurations.
 
 use engine::Device;
 use jempp::checkpoint::LazyReader;
@@ -14,12 +14,12 @@ use jempp_formats::torch;
 use std::io::Cursor;
 use std::path::Path;
 
-/// A parser of bytes that are taken for hostile.
+/// A parser of untrusted bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parser {
     /// [`jempp_formats::pickle`], with the arrays in it.
     Pickle,
-    /// A tar archive of CIFAR, packed or not.
+    /// A tar archive of CIFAR, compressed or not.
     Archive,
     /// An IDX file.
     Idx,
@@ -33,26 +33,26 @@ pub enum Parser {
     Lists,
     /// A PNG, as an image of a data set and as one to predict for.
     Png,
-    /// The same of a JPEG.
+    /// A JPEG, as an image of a data set and as one to predict for.
     Jpeg,
     /// A GIF to predict for.
     Gif,
     /// A zip archive of `torch.save`: all tensors in it, and the model.
     Torch,
-    /// The same of the form before PyTorch 1.6.
+    /// A file of `torch.save` in the format before PyTorch 1.6: all tensors in it, and the model.
     Legacy,
-    /// Means or covariances of PyTorch.
+    /// Means or covariances of the classes, saved by PyTorch.
     Moments,
-    /// A safetensors file: all tensors, and the model with what it carries.
+    /// A safetensors file: all tensors, and the model with its metadata.
     Safetensors,
     /// A configuration.
     Toml,
 }
 
 impl Parser {
-    /// What the bytes' file is called in messages.
+    /// The name that messages give to the file of the bytes.
     pub const FILE: &str = "some/file";
-    /// All of them.
+    /// All parsers.
     pub const ALL: [Self; 15] = [
         Self::Pickle,
         Self::Archive,
@@ -71,10 +71,10 @@ impl Parser {
         Self::Toml,
     ];
 
-    /// Parses `bytes`, and drops what comes out; models are put on `device`.
+    /// Parses `bytes` and drops the result; models are placed on `device`.
     ///
     /// # Errors
-    /// Whatever is wrong with them.
+    /// Whatever is wrong with the bytes.
     pub fn run(self, device: &Device, bytes: &[u8]) -> Result<()> {
         let path = Path::new(Self::FILE);
         let place = Place::file(path);
@@ -123,7 +123,7 @@ impl Parser {
 /// Height, width and channels of the images in the tests.
 const SIZE: [usize; 3] = [7, 9, 3];
 
-/// Fine if one of two readings is; an error that is not of the bytes is never hidden.
+/// Succeeds if one of the two readings does; an error that is not about the bytes is never hidden.
 fn either(one: Result<()>, other: impl FnOnce() -> Result<()>) -> Result<()> {
     match (one, other()) {
         (Ok(()), other) if other.as_ref().is_err_and(|e| !matches!(e.exit_code(), 3 | 6)) => other,

@@ -1,4 +1,4 @@
-//! The good files that are changed: small ones of the tests, most made by the formats' own tools.
+//! The valid files that are mutated: small ones from the tests, most of them written by the formats' own tools.
 
 use super::gzip;
 use super::probe::Parser;
@@ -16,12 +16,12 @@ fn read(name: &str) -> Result<Vec<u8>> {
     fs::read(&path).map_err(|e| Error::Data(format!("{}: {e}", path.display())))
 }
 
-/// Files of one folder and ending.
+/// The files of one folder with one extension.
 fn all(folder: &str, names: &[&str], ending: &str) -> Result<Vec<Vec<u8>>> {
     names.iter().map(|n| read(&format!("{folder}/{n}{ending}"))).collect()
 }
 
-/// Good files for a parser.
+/// Valid files for a parser.
 ///
 /// # Errors
 /// If they cannot be read.
@@ -71,7 +71,7 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// Tar archives of CIFAR, packed and not.
+/// Tar archives of CIFAR, compressed and not.
 fn archives() -> Result<Vec<Vec<u8>>> {
     let [train, test, names] = ["train.bin", "test.bin", "fine_label_names.txt"]
         .map(|n| read(&format!("sets/cifar-100-binary/{n}")));
@@ -113,7 +113,7 @@ fn container() -> Result<Vec<u8>> {
     Ok(c.to_bytes()?)
 }
 
-/// A model with all that it can carry.
+/// A model with all the metadata that it can carry.
 fn model() -> Result<Vec<u8>> {
     let config = Config::preset("digits")?;
     let mut model =

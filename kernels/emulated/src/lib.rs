@@ -1,8 +1,8 @@
-//! The project's CUDA kernels on a CPU, for tests: every thread of a block a fiber, a block at a time.
+//! The project's CUDA kernels on a CPU, for tests: every thread of a block is a fiber, and blocks run one at a time.
 //!
-//! What must hold: the kernels are the very files that a GPU gets. Every buffer has guards on both sides, full of NaN,
-//! so that a read outside shows in the result and a write outside is an error. Nothing of the project depends on this
-//! crate.
+//! Invariant: the kernels are compiled from the very files that a GPU gets. Every buffer has guards full of NaN on both
+//! sides, so that a read out of bounds shows in the result and a write out of bounds is an error. No other crate
+//! depends on this one.
 
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_void};
@@ -12,19 +12,19 @@ use std::sync::Mutex;
 
 use bytemuck::Pod;
 
-/// Why nothing can be run here, if so.
+/// Why no kernel can be run here, if so.
 pub fn why_not() -> Option<&'static str> {
     (!cfg!(emulated)).then_some(env!("JEMPP_NOT_EMULATED"))
 }
 
-/// In which order threads and blocks run.
+/// The order in which threads and blocks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// From 0 up, each thread until it waits.
     Ascending,
-    /// From the last down, each warp as far as it comes without the others.
+    /// From the last down, each warp as far as it gets without the others.
     Descending,
-    /// Warp by warp in random order, by a seed.
+    /// Warp by warp in random order, determined by a seed.
     Random(u64),
 }
 
@@ -70,7 +70,7 @@ pub struct Buffer<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// These values.
+    /// A buffer of these values.
     pub fn from(values: &[T]) -> Self {
         let buffer = Self::unwritten(values.len());
         // SAFETY: there is room for as many values, and nothing else refers to the new memory.
@@ -84,7 +84,7 @@ impl<T: Pod> Buffer<T> {
         buffer
     }
 
-    /// `len` values of all bits set: NaN, or −1.
+    /// `len` values with all bits set: NaN, or −1.
     pub fn unwritten(len: usize) -> Self {
         assert!(align_of::<T>() <= 16);
         Self { memory: Memory::new(len * size_of::<T>()), len, element: PhantomData }
@@ -100,7 +100,7 @@ impl<T: Pod> Buffer<T> {
         out
     }
 
-    /// As an argument of a launch.
+    /// The buffer as an argument of a launch.
     pub fn arg(&self) -> Arg<'_> {
         Arg::Memory(&self.memory)
     }
@@ -126,7 +126,7 @@ pub enum Arg<'a> {
 }
 
 impl Arg<'_> {
-    /// Its bits, and how many bytes of them count.
+    /// Its bits, and how many of their bytes count.
     fn bits(&self) -> (u64, u32) {
         match *self {
             Self::Memory(m) => (m.start() as u64, 8),
@@ -200,7 +200,7 @@ fn each(mut f: impl FnMut(&'static str, &'static Kernel)) {
     }
 }
 
-/// Stem and name of every kernel.
+/// File name without extension, and name, of every kernel.
 pub fn kernels() -> Vec<(&'static str, &'static str)> {
     let mut all = Vec::new();
     // SAFETY: the names are strings of the table.
@@ -213,11 +213,11 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// Runs a kernel. `grid` and `block` are x, y, z.
 ///
-/// It trusts the kernel to keep to its buffers, as far as the guards do not find otherwise.
+/// The kernel is trusted to stay within its buffers, except for what the guards detect.
 ///
 /// # Errors
-/// What is wrong: no such kernel, arguments that do not fit, a wait that cannot end, a misaligned access, a write
-/// outside of a buffer.
+/// What is wrong: an unknown kernel, arguments that do not match, a deadlock, a misaligned access, or a write outside a
+/// buffer.
 pub fn launch(
     name: &str,
     grid: [u32; 3],

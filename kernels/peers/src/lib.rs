@@ -1,1 +1,1 @@
-//! Nothing but comparisons, in `tests/`: the kernels timed beside other libraries, which only this crate has to build.
+//! Only comparisons, in `tests/`: the kernels timed against other libraries, which are built for this crate only.

@@ -1,11 +1,11 @@
-//! 1×1 convolutions and linear layers beside the `gemm` crate, in turn, at the shapes of Wide-ResNets:
+//! 1×1 convolutions and linear layers timed alternately with the `gemm` crate, at the shapes of Wide-ResNets:
 //! `cargo test --release -p jempp-kernels-peers --test gemm -- --ignored --nocapture`.
 
 use kernels::cpu::{Cpu, Level, Products};
 use kernels::ops::conv2d::{Add, Conv, ConvShape};
 use std::time::Instant;
 
-/// Least seconds of some runs.
+/// The shortest time of several runs, in seconds.
 fn least(mut run: impl FnMut()) -> f64 {
     let time = |run: &mut dyn FnMut()| {
         let start = Instant::now();
@@ -24,7 +24,7 @@ fn gemm_crate(cpu: &Cpu, (m, c, k): (usize, usize, usize), x: &[f32], w: &[f32],
         n => gemm::Parallelism::Rayon(n),
     };
     let (row_y, row_x, row_w) = (k as isize, c as isize, c as isize);
-    // SAFETY: the strides stay in matrices of the sizes that were just checked; the result overlaps neither factor.
+    // SAFETY: the strides stay within matrices of the sizes just checked; the result overlaps neither factor.
     unsafe {
         gemm::gemm(
             m,

@@ -1,1 +1,1 @@
-//! Nothing but tests, in `tests/`: those that take minutes, so that `cargo test` does not.
+//! Only tests, in `tests/`: those that take minutes, so that `cargo test` does not.

@@ -1,4 +1,4 @@
-//! Training from end to end: three seeds of JEM++ on the digits, evaluated as in the paper.
+//! Training from end to end: JEM++ on the digits with three seeds, evaluated as in the paper.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use core::sync::atomic::AtomicBool;
@@ -18,8 +18,8 @@ fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
     (dir, report)
 }
 
-/// Fraction of the replay buffer that `classifier` predicts with a confidence above 0.9, and the number of chains that it
-/// predicts for each class.
+/// Fraction of the replay buffer that `classifier` predicts with a confidence above 0.9, and the number of chains that
+/// it predicts for each class.
 fn predicted_chains(report: &Report, classifier: &Model) -> (f64, Vec<usize>) {
     let c = checkpoint::load(&report.checkpoint).unwrap();
     let buffer = c.trainer.images("replay_buffer", [1000, 8, 8, 1]).unwrap();

@@ -14,9 +14,9 @@ use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";
 
-/// Largest |a − b| / max|b| between the CPU and a GPU, by precision and element type: sums are formed in another order, and
-/// exp and log are other functions; in bf16 the last bit (2⁻⁷) may differ, and gradients carry that on. Integers and
-/// bytes must be equal.
+/// Largest |a − b| / max|b| between the CPU and a GPU, by precision and element type: sums are formed in a different
+/// order, and exp and log are different implementations; in bf16 the last bit (2⁻⁷) may differ, and gradients propagate
+/// that. Integers and bytes must be equal.
 const TOLERANCE: [(Precision, DType, f64); 5] = [
     (Precision::F32, DType::F32, 4e-6),
     (Precision::F32, DType::I32, 0.0),
@@ -54,7 +54,7 @@ fn every_case_agrees_with_the_cpu_and_replays_to_the_bit() {
     in_child("cases");
 }
 
-/// With convolutions and matrix products by (simulated) libraries.
+/// With convolutions and matrix products from (simulated) libraries.
 #[test]
 fn every_case_agrees_with_libraries_too() {
     in_child_with("libraries", fake::With::Libraries);
@@ -129,12 +129,13 @@ fn every_case(precision: Precision) {
     println!("largest difference {:.1e} in {}", worst.0, worst.1);
     let without = gpu.as_gpu().unwrap().notes().len();
     let libraries = std::env::var(TASK).is_ok_and(|task| task.starts_with("libraries"));
-    // In bf16 no matrix product goes to cuBLAS.
+    // No bf16 matrix product goes to cuBLAS.
     let missing = if low { 1 } else { 2 };
     assert_eq!(without, if libraries { 0 } else { missing }, "{:?}", gpu.as_gpu().unwrap().notes());
 }
 
-/// s ← 2·s + x, where the old s is an output as well; the graph is replayed, and a second state gets a graph of its own.
+/// s ← 2·s + x, where the old s is an output as well; the graph is replayed, and a second state gets a graph of its
+/// own.
 fn state() {
     let device = gpu();
     let mut state = State::on(&device);
@@ -162,7 +163,7 @@ fn state() {
         assert_eq!(state.fetch::<f32>(slot).unwrap(), want);
     }
     assert_eq!(plan.capture_refused(), None);
-    // Another state of the same slots: the graph of the first may not be replayed on it.
+    // Another state with the same slots: the graph captured for the first must not be replayed on it.
     let mut other = before;
     plan.run(&mut other, &[(x, HostTensor::F32(&ones))]).unwrap();
     assert_eq!(other.fetch::<f32>(slot).unwrap(), [3.0, 5.0, 7.0, 9.0, 11.0]);

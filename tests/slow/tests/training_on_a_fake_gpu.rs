@@ -1,4 +1,5 @@
-//! Training, sampling and inference on a made-up GPU whose device is the CPU, against the CPU.
+//! Training, sampling and inference on a simulated GPU, which runs CUDA kernels on the CPU, compared with the CPU
+//! device.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../../kernels/tests/fake/mod.rs"]
@@ -15,16 +16,17 @@ use std::path::Path;
 const TASK: &str = "JEMPP_TEST_TASK";
 
 /// Largest difference of a tensor after one iteration, relative to its largest value or the floor. The floor is for the
-/// biases before a batch norm: their gradients, zero in exact arithmetic, are rounding only.
+/// biases before a batch norm: their gradients are zero in exact arithmetic, so only rounding is left.
 const STEP: f32 = 5e-5;
-/// As [`STEP`], where a rectifier's input is so near zero that rounding decides its sign, which may happen in one step of
-/// four: the gradients of the weights then jump.
+/// As [`STEP`], where a rectifier's input is so near zero that rounding decides its sign, which may happen in one step
+/// of four: the gradients of the weights then jump.
 const JUMP: f32 = 0.05;
 const FLOOR: f32 = 0.05;
-/// The largest difference after one iteration in bf16, where sums in another order round to another neighbour here and there
-/// and what comes after differs by as much; and of losses, relative to the larger of the loss and 1.
+/// Largest difference of a tensor after one iteration in bf16, where a sum in a different order may round to a
+/// neighbouring value and everything computed from it differs as much; and of losses, relative to the larger of the
+/// loss and 1.
 const STEP_BF16: (f32, f64) = (0.03, 0.01);
-/// As [`FLOOR`], where that rounding is of bf16.
+/// As [`FLOOR`], where the rounding is that of bf16.
 const FLOOR_BF16: f32 = 0.2;
 
 const CONFIG: &[&str] = &[
@@ -112,13 +114,13 @@ fn images(n: usize) -> Vec<f32> {
     (0..n * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect()
 }
 
-/// With log p(x), and with log p(x, y) as well. A rectifier's input within rounding of zero may fall on either side of its kink, so
-/// one of four steps may show a jump; with a slope that hardly changes at zero none may. Without batch norm the rate that
-/// suits it lets a network of six images run away.
+/// With log p(x), and with log p(x, y) as well. Where a rectifier's input is zero up to rounding, it may fall on either
+/// side of the kink, so some steps may show a jump; with a slope that hardly changes at zero none may. Without batch
+/// norm, a usual learning rate makes a network trained on six images diverge.
 fn steps() {
     for (more, least, lr) in [
-        // Minimal filtering on the CPU rounds otherwise than the definition on the device, by 2e-6: enough to bring inputs of a
-        // rectifier to the other side of its kink in every other step. Without a kink all steps must agree.
+        // Winograd convolutions on the CPU differ from the direct ones of the device by rounding, 2e-6: enough to put
+        // inputs of a rectifier on the other side of its kink in every other step. Without a kink all steps must agree.
         (&[][..], 2, 0.1),
         (&["train.p_x_y_weight=1"], 2, 0.1),
         (&["model.leak=0.999"], 4, 0.1),
@@ -157,8 +159,8 @@ fn steps() {
     }
 }
 
-/// A whole iteration from the same state, and the same bits a second time; with a rectifier that has no kink, so that all
-/// steps count.
+/// A whole iteration from the same state, and the same bits when repeated; with a rectifier that has no kink, so that
+/// all steps count.
 fn steps_in_bf16() {
     let low = || Device::cuda(0, Precision::Bf16, Debugging::default()).unwrap();
     for more in [
@@ -184,7 +186,7 @@ fn steps_in_bf16() {
             );
             assert!(off < STEP_BF16.0, "{name} differs by {off:e}");
         }
-        // SGD's copies, written on the device.
+        // The bf16 copies of the weights, which the optimiser writes on the device.
         for p in &gpu.network().parameters {
             let Some(copy) = p.bf16 else { continue };
             let rounded = |v: &f32| engine::bf16::from_f32(*v);
@@ -194,8 +196,8 @@ fn steps_in_bf16() {
     }
 }
 
-/// Iterations on images by index: the first is plain launches, the second is captured, the others replay one graph. All
-/// agree with the CPU's, and bit for bit with plain launches.
+/// Iterations on images by index: the first is plain launches, the second is captured, and the others replay one graph.
+/// All agree with the CPU's, and bit for bit with plain launches.
 fn graph() {
     let more = ["model.leak=0.999", "sampler.noise=0.01", "data.sigma=0.1", "data.flip=true", "data.pad=1"];
     let pick = |i: u32| [0u32, 7, 3, 12, 29, 11].map(|p| (p + i) % 30);
@@ -216,7 +218,7 @@ fn graph() {
         assert_eq!(gpu_.max_difference(&plain, 1e-3).unwrap().0, 0.0, "replayed and plain launches");
         assert_eq!(gpu_.capture_refused(), None);
     }
-    // Two iterations in flight before the metrics of the first are taken.
+    // Two iterations in flight before the metrics of the first are read.
     let data = pick(0);
     let batch = BatchIndices { data: &data, labelled: &data };
     plain.copy_state(&gpu_).unwrap();

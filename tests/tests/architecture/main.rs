@@ -1,5 +1,5 @@
-//! The architecture as a test: imports go one way, between crates and between the modules of a crate; files and functions
-//! stay short; every file is formatted; names that were retired do not come back.
+//! The architecture as a test: imports go one way, between crates and between the modules of a crate; files and
+//! functions stay short; every file is formatted; names that were retired do not come back.
 //!
 //! The levels below are the ones that `ARCHITECTURE.md` draws. A new module must be given its level here.
 
@@ -13,11 +13,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Longest file and longest function, in lines.
+/// Longest allowed file and function, in lines.
 const FILE: usize = 400;
 const FUNCTION: usize = 60;
 
-/// The crates, from the bottom up: each may depend on those above it in this list only.
+/// The crates, lowest level first: each may depend only on those listed before it.
 const CRATES: [(&str, &str); 14] = [
     ("kernels", "jempp-kernels"),
     ("kernels/emulated", "jempp-kernels-emulated"),
@@ -35,7 +35,7 @@ const CRATES: [(&str, &str); 14] = [
     ("tests/slow", "jempp-slow-tests"),
 ];
 
-/// Dependencies that the order alone would allow, and that must not be.
+/// Dependencies that the order alone would allow, but that must not exist.
 const FORBIDDEN: [(&str, &str); 6] = [
     ("jempp-formats", "jempp-engine"),
     ("jempp", "jempp-kernels"),
@@ -45,7 +45,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
     ("jempp-cli", "jempp-kernels"),
 ];
 
-/// The modules of a crate's root, from the bottom up; those of one row may not import each other either.
+/// The modules at a crate's root, lowest level first; modules in one row must not import each other either.
 const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "kernels/src",
@@ -135,14 +135,14 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     ("cli/src", &[&["args"], &["device", "progress"], &["commands"]]),
 ];
 
-/// Modules that are one thing in two files.
+/// Modules that are split into two files.
 const PAIRS: [(&str, &str); 1] = [("op", "tape")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
-/// Fails with all that is wrong, one a line.
+/// Fails with everything that is wrong, one finding per line.
 fn none(what: &str, wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
 }
@@ -246,7 +246,7 @@ fn every_file_is_formatted() {
     none("not formatted", wrong);
 }
 
-/// Names of types, modules and functions that said nothing to a reader of the field, and what took their places.
+/// Retired names of types, modules and functions, and what replaced them.
 const RETIRED: [(&str, &str); 24] = [
     ("Asked", "Readback"),
     ("Shortage", "OutOfMemory"),
@@ -274,7 +274,7 @@ const RETIRED: [(&str, &str); 24] = [
     ("judge::", "jempp_eval::"),
 ];
 
-/// Words of comments and messages that the field does not use so, and what it says.
+/// Words that the field does not use in this sense in comments and messages, and what it says.
 const DIALECT: [(&str, &str); 12] = [
     ("oracle", "reference"),
     ("law", "distribution"),
@@ -294,7 +294,7 @@ const DIALECT: [(&str, &str); 12] = [
 fn retired_names_do_not_come_back() {
     let mut wrong = Vec::new();
     for source in all() {
-        // This test has to name them.
+        // This test has to name them itself.
         if source.path.parent().is_some_and(|p| p.ends_with("tests/architecture")) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Rust sources read as text: what they import, and where functions begin and end.
+//! Rust sources as text: what they import, and where functions begin and end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 /// A source file.
 pub struct Source {
     pub path: PathBuf,
-    /// The folder that modules are counted from.
+    /// The folder at which module paths begin.
     base: PathBuf,
     pub text: String,
 }
 
-/// Names that a crate's root exports, and the module that each comes from.
+/// Names that a crate's root re-exports, and the module that each comes from.
 pub fn exports(root: &Source) -> BTreeMap<String, String> {
     let code = blank(&root.text);
     let mut out = BTreeMap::new();
@@ -48,7 +48,7 @@ pub fn sources(base: &Path) -> Vec<Source> {
     out
 }
 
-/// The sources of a crate: its code, tests, benchmarks and examples, without crates in folders of its folder.
+/// The sources of a crate: its code, tests, benchmarks and examples, without crates nested in its folder.
 pub fn of_crate(folder: &Path) -> Vec<Source> {
     let mut out: Vec<Source> = ["src", "tests", "benches", "examples"]
         .iter()
@@ -63,7 +63,7 @@ pub fn of_crate(folder: &Path) -> Vec<Source> {
     out
 }
 
-/// The crates of this workspace that a manifest depends on, tests and build scripts left out.
+/// The workspace crates that a manifest depends on, without dev-dependencies and build-dependencies.
 pub fn crates_of(manifest: &Path) -> Vec<String> {
     let text = fs::read_to_string(manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
     let mut out = Vec::new();
@@ -93,7 +93,7 @@ pub fn has_word(line: &str, word: &str) -> bool {
 }
 
 impl Source {
-    /// The top-level module that the file belongs to; none for the crate's root.
+    /// The top-level module that the file belongs to; `None` for the crate's root.
     pub fn module(&self) -> Option<String> {
         let inside = self.path.strip_prefix(&self.base).ok()?;
         let first = inside.components().next()?.as_os_str().to_str()?;
@@ -101,18 +101,18 @@ impl Source {
         (!matches!(name, "lib" | "main")).then(|| name.to_owned())
     }
 
-    /// Whether the file holds tests only.
+    /// Whether the file holds only tests.
     pub fn is_test(&self) -> bool {
         let inside = self.path.strip_prefix(&self.base).unwrap_or(&self.path);
         inside.components().any(|c| c.as_os_str().to_str().is_some_and(|c| c == "tests" || c == "tests.rs"))
     }
 
-    /// The code, with comments, strings and characters blanked out.
+    /// The code, with comments, strings and character literals blanked out.
     pub fn code(&self) -> String {
         blank(&self.text)
     }
 
-    /// What the file names directly below `crate::`, with the line; tests at its end left out.
+    /// What the file names directly below `crate::`, with the line; tests at its end are left out.
     pub fn uses(&self) -> Vec<(usize, String)> {
         let code = blank(&self.text);
         let end = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
@@ -152,7 +152,7 @@ impl Source {
     }
 }
 
-/// The parts of a list in braces, up to the brace that closes it.
+/// The items of a list in braces, up to the closing brace.
 fn heads(list: &str) -> Vec<&str> {
     let (mut depth, mut start, mut out) = (0, 0, Vec::new());
     for (i, c) in list.char_indices() {
@@ -173,10 +173,10 @@ fn heads(list: &str) -> Vec<&str> {
     out
 }
 
-/// Lines from the start of a function to the brace that ends it; none for a declaration without a body.
+/// Number of lines from the start of a function to its closing brace; `None` for a declaration without a body.
 fn body(code: &str) -> Option<usize> {
     let mut depth = 0usize;
-    // Brackets of types and constants, in which a semicolon ends nothing.
+    // Inside the brackets of types and constants a semicolon ends nothing.
     let mut brackets = 0isize;
     for (i, c) in code.char_indices() {
         match c {
@@ -196,7 +196,7 @@ fn body(code: &str) -> Option<usize> {
     None
 }
 
-/// The text with comments, strings and characters blanked out, line by line as long as before.
+/// The text with comments, strings and character literals blanked out; each line keeps its length.
 fn blank(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -215,7 +215,7 @@ fn blank(text: &str) -> String {
     out
 }
 
-/// Where the comment, string or character literal that begins at `i` ends; `i` if none does.
+/// Where the comment, string or character literal that starts at `i` ends; `i` if none starts there.
 fn skip(c: &[char], i: usize) -> usize {
     let at = |k: usize| c.get(k).copied().unwrap_or('\0');
     let word = i > 0 && (at(i - 1).is_alphanumeric() || at(i - 1) == '_');
@@ -226,7 +226,7 @@ fn skip(c: &[char], i: usize) -> usize {
         }
         ('r', '"' | '#') if !word => raw(c, i),
         ('"', _) => quoted(c, i, '"'),
-        // A lifetime has no closing quote two or more characters on.
+        // A lifetime has no closing quote two or more characters later.
         ('\'', '\\') => quoted(c, i, '\''),
         ('\'', _) if at(i + 2) == '\'' => i + 3,
         _ => i,

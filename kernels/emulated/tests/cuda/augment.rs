@@ -1,4 +1,4 @@
-//! Crops, mirroring and noise, against the CPU's augmentation itself.
+//! Crops, mirroring and noise, compared with the CPU's augmentation.
 
 use emulated::{Arg, Buffer};
 use half::bf16;

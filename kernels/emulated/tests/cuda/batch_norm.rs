@@ -13,14 +13,15 @@ use crate::{
     skipped, with_extremes,
 };
 
-/// The frame of `rows.cuh`: rows of a tile, and tiles.
+/// The tiling of `rows.cuh`: rows per tile, and number of tiles.
 pub fn tile<E: Element>(c: usize) -> (usize, u32) {
     let packs = if c.is_multiple_of(E::V) { c / E::V } else { c };
     let tiles = packs.div_ceil(256);
     (256 / packs.div_ceil(tiles), tiles as u32)
 }
 
-/// Channels that are packs or none, narrower and wider than a block, and a last tile that is not full.
+/// Channel counts that are a multiple of the vector width and ones that are not, narrower and wider than a block, and a
+/// last tile that is not full.
 fn shapes() -> Vec<Grouped> {
     [
         (vec![3, 1, 2], 35, 16),
@@ -83,10 +84,10 @@ fn check_stats<E: Element>(shape: &Grouped) {
     for chunk_rows in [8 * rows, (8 * rows).div_ceil(3)] {
         let got = every_schedule(|schedule| stats_on(schedule, shape, &x, chunk_rows));
         assert_near(&format!("bn_stats_{} mean", E::S), &got[0], &mean, None, SUM);
-        // Each deviation carries the rounding of a mean of 30.
+        // Each deviation carries the rounding error of a mean near 30.
         assert_near(&format!("bn_stats_{} var", E::S), &got[1], &var, None, 4.0 * SUM);
     }
-    // Chunks that the threads cannot hold are refused, not cut.
+    // A chunk of more rows than the threads can hold gives NaN; it is not truncated.
     if most_rows(shape) > 8 * rows {
         let schedule = Schedule { order: emulated::Order::Ascending, blocks: |n| n };
         assert!(stats_on(schedule, shape, &x, 8 * rows + 1)[0].iter().any(|v| v.is_nan()));
@@ -104,7 +105,7 @@ fn statistics_are_their_twins() {
     }
 }
 
-/// Coefficients of each group and channel.
+/// Coefficients per group and channel.
 struct Coeffs {
     mean: Vec<f32>,
     scale: Vec<f32>,
@@ -287,7 +288,7 @@ fn check_sums<E: Element>(shape: &Grouped) {
         schedule.go_exact("scale_shift_leaky_sums_final", finals(c, groups), 1024, &args);
         vec![dscale.read(), dshift.read()]
     });
-    // No value is so near the kink that float64 puts it on the other side, which would be an error of its own kind.
+    // No value is so near the kink that float64 puts it on the other side, which would be an error of a different kind.
     let (mut a, mut b) = (vec![0.0f64; groups * c], vec![0.0f64; groups * c]);
     let twin = Reduce::new(shape.clone(), f64::from(LEAK));
     let run = |x: &[f64], dy: &[f64], a: &mut [f64], b: &mut [f64]| {

@@ -1,4 +1,4 @@
-//! The direct convolution, its gradients and what they begin with.
+//! The direct convolution, its gradients, and the values that its results are added to.
 
 use emulated::{Arg, Buffer, kernels};
 use half::bf16;
@@ -25,7 +25,7 @@ enum ConvPass {
     WeightGrad,
 }
 
-/// The Rust counterpart, in float64 by the reference implementation.
+/// The CPU counterpart: the reference implementation in float64.
 fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]>) -> Vec<f64> {
     let add = begin.map_or(Add::None, Add::From);
     let cpu = cpu();
@@ -49,7 +49,7 @@ fn twin(pass: ConvPass, s: ConvShape, a: &[f64], b: &[f64], begin: Option<&[f64]
     }
 }
 
-/// One kernel on one shape, from nothing or added to what there is, the result of type `O`.
+/// One kernel on one shape, starting from zero or (`more`) added to the existing output; results of type `O`.
 fn check<E: Element, O: Element>(pass: ConvPass, s: ConvShape, more: bool) {
     let (name, lengths) = match pass {
         ConvPass::Forward => ("conv2d_forward", [s.x_len(), s.w_len(), s.y_len()]),
@@ -74,7 +74,7 @@ fn check<E: Element, O: Element>(pass: ConvPass, s: ConvShape, more: bool) {
     let want = twin(pass, s, &a.f64(), &b.f64(), begin);
     let size = |v: &[f64]| v.iter().map(|v| v.abs()).collect::<Vec<_>>();
     let magnitudes = twin(pass, s, &size(&a.f64()), &size(&b.f64()), begin.map(size).as_deref());
-    // A sum in float32, rounded once. Where no tap meets the image both are exactly nothing.
+    // A sum in float32, rounded once. Where no tap meets the image both are exactly zero.
     let bound = |(m, w): (&f64, &f64)| SUM * m + O::ROUNDING * w.abs();
     let bounds: Vec<f64> = magnitudes.iter().zip(&want).map(bound).collect();
     assert_near(&format!("{name}, {s:?}"), &got[0], &want, Some(&bounds), 1.0);
@@ -91,7 +91,7 @@ fn every<E: Element>() {
     }
 }
 
-/// What a convolution is added to: any of `add` and `bias`, the former perhaps in place.
+/// What a convolution is added to: any of `add` and `bias`, the former possibly in place.
 fn begin<E: Element>(s: ConvShape) {
     let (n, k) = (s.y_len(), s.k);
     let (add, bias) = (Data::<E>::new(&random(n, 1.0, 84)), random(k, 1.0, 85));

@@ -1,4 +1,4 @@
-//! Kernels that take elements one by one, and those that only move them.
+//! Elementwise kernels, and those that only move elements.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
@@ -107,7 +107,7 @@ fn casts_round_to_nearest_even() {
     if skipped() {
         return;
     }
-    // Every upper half with the lower halves around a tie, and NaN of many payloads.
+    // Every upper half with lower halves around a tie, and NaNs with many payloads.
     let lows = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
     let x: Vec<f32> = (0..=0xffffu32)
         .step_by(37)
@@ -124,7 +124,7 @@ fn casts_round_to_nearest_even() {
         vec![floats(&low), back.read()]
     });
     for (i, &v) in x.iter().enumerate() {
-        // NaN too has to be the same NaN.
+        // A NaN must be the same NaN, too.
         assert_eq!(got[0][i].to_bits(), bf16::from_f32(v).to_f32().to_bits(), "{:08x}", v.to_bits());
         assert_eq!(got[1][i].to_bits(), got[0][i].to_bits());
     }

@@ -1,4 +1,4 @@
-//! The emulation itself: it computes what CUDA would, and finds the faults that it is there to find.
+//! The emulation itself: it computes what CUDA would, and detects the faults that it is meant to detect.
 
 use emulated::{Arg, Buffer, Order, kernels, launch};
 
@@ -47,7 +47,7 @@ fn waits_that_cannot_end_are_errors() {
             assert!(why.contains(what), "{why}");
         }
     }
-    // A block that is no whole warp cannot shuffle.
+    // A block that is not a whole number of warps cannot shuffle.
     let why = one_block("divergent_shuffle", 20, Order::Ascending, &[out.arg()]).unwrap_err();
     assert!(why.contains("while other lanes") || why.contains("cannot end"), "{why}");
 }

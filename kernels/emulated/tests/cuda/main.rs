@@ -1,8 +1,8 @@
-//! Every CUDA kernel of the project, run on a CPU, against its Rust counterpart.
+//! Every CUDA kernel of the project, run on the CPU and compared with its Rust counterpart.
 //!
-//! What must hold, of each kernel: the same bits whatever the order of threads and blocks, and, but for kernels that
-//! write parts, whatever the grid; the counterpart's values within the tolerance given here; no access outside of its
-//! buffers. Where no C++ compiler is, each test says that it is skipped.
+//! What must hold for each kernel: the same bits whatever the order of threads and blocks and, except for kernels that
+//! write partial results, whatever the grid; the counterpart's values within the tolerances given here; no access
+//! outside its buffers. Without a C++ compiler each test says that it is skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -23,14 +23,14 @@ use bytemuck::Pod;
 use emulated::{Arg, Buffer, Order, launch, why_not};
 use half::bf16;
 
-/// Sums of float32 against float64, relative to the sum of magnitudes.
+/// Tolerance of float32 sums against float64, relative to the sum of magnitudes.
 const SUM: f64 = 2e-6;
-/// Exponentials and logarithms of float32 against float64, relative to the largest value or 1.
+/// Tolerance of float32 exponentials and logarithms against float64, relative to the largest value or 1.
 const EXP: f64 = 1e-6;
-/// What rounding to bf16 adds, relative: half of 2⁻⁷.
+/// Additional relative error of rounding to bf16: half of 2⁻⁷.
 const BF16: f64 = 0.00391;
 
-/// Whether the test has to be left out; then it has said why.
+/// Whether the test has to be skipped; the reason has then been printed.
 pub fn skipped() -> bool {
     if let Some(why) = why_not() {
         println!("skipped: {why}");
@@ -40,11 +40,11 @@ pub fn skipped() -> bool {
 
 /// A type of activations.
 pub trait Element: Pod + PartialEq + std::fmt::Debug {
-    /// What kernels' names end with.
+    /// The suffix of the kernels' names.
     const S: &'static str;
-    /// Elements of a pack.
+    /// Elements per vector.
     const V: usize;
-    /// What rounding to it adds, relative.
+    /// The relative error of rounding to it.
     const ROUNDING: f64;
     fn of(v: f32) -> Self;
     fn to(self) -> f32;
@@ -103,7 +103,7 @@ pub fn floats<E: Element>(b: &Buffer<E>) -> Vec<f32> {
     b.read().iter().map(|v| v.to()).collect()
 }
 
-/// `n` values in (−`bound`, `bound`), the same for the same `seed` (SplitMix64).
+/// `n` values in (−`bound`, `bound`), determined by `seed` (SplitMix64).
 pub fn random(n: usize, bound: f32, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let next = || {
@@ -124,7 +124,7 @@ pub fn with_extremes(mut v: Vec<f32>) -> Vec<f32> {
     v
 }
 
-/// One way of running: the order of threads, and how many of the blocks in x that a launch would like.
+/// One way of running a kernel: the order of threads, and the number of blocks in x given the number that is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     order: Order,
@@ -132,7 +132,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Launches; a launch that goes wrong fails the test.
+    /// Launches the kernel; a launch that fails, fails the test.
     pub fn go(self, name: &str, grid: [u32; 3], block: u32, args: &[Arg<'_>]) {
         let grid = [(self.blocks)(grid[0]), grid[1], grid[2]];
         launch(name, grid, [block, 1, 1], 0, self.order, args).unwrap();
@@ -143,7 +143,7 @@ impl Schedule {
     }
 }
 
-/// The results of `f`, which must be the same bits for every schedule.
+/// The results of `f`, which must be bit-identical for every schedule.
 pub fn every_schedule(f: impl Fn(Schedule) -> Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     let schedules = [
         Schedule { order: Order::Ascending, blocks: |n| n },

@@ -1,4 +1,4 @@
-//! Pooling, and channels side by side: the twins' bits.
+//! Pooling and concatenation, bit for bit as their CPU counterparts.
 
 use emulated::{Arg, Buffer};
 use kernels::ops::concat::{Frame, Inside};

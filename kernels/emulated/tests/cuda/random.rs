@@ -1,4 +1,4 @@
-//! Philox, uniforms and normals, to the bit; and the step that uses them.
+//! Philox, uniforms and normals, bit for bit; and the Langevin step that uses them.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
@@ -52,7 +52,7 @@ fn draws_are_the_bits_of_the_cpu() {
         draw::<bf16>(Distribution::Uniform, n);
         draw::<bf16>(Distribution::Normal, n);
     }
-    // So many that each operation of the polynomials shows.
+    // Enough values that an error in any operation of the polynomials would show.
     draw::<f32>(Distribution::Normal, 100_003);
 }
 

@@ -1,4 +1,4 @@
-//! Sums over rows, pixels and everything, and their transposes.
+//! Sums over rows, over pixels and over whole tensors, and their transposes.
 
 use emulated::{Arg, Buffer};
 use half::bf16;

@@ -51,7 +51,7 @@ fn check_restart(row: usize, offsets: &[i32], in_place: bool) {
     check_restart_of(row, offsets, *offsets.last().unwrap() as usize, in_place);
 }
 
-/// With as many images as `count`, whatever the offsets say.
+/// With `count` images, whatever the offsets say.
 fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let kind = [1, 0, 2, 1, 1, 2, 1, 0, 1];
     let class = [0, 0, 0, 1, 2, 5, -1, 7, 3];
@@ -86,7 +86,7 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
     let mut want = vec![0.0f32; n * row];
     let data = ByClass { images: &images, offsets, means: &means };
     replay::restart(&cpu(), row, data, Some(&x), &kind, &class, sequence(), &mut want);
-    // What needs no sum over images is the same to the bit.
+    // Whatever needs no sum over images is bit-identical.
     for (i, k) in kind.iter().enumerate() {
         let at = i * row..(i + 1) * row;
         if *k != 1 || !(0..classes as i32).contains(&class[i]) {
@@ -111,13 +111,13 @@ fn fresh_chains_are_their_twins() {
     if skipped() {
         return;
     }
-    // A class of one image, one of more images than are weighted at once, one of none.
+    // A class of one image, one of more images than are weighted at a time, and an empty one.
     check_restart(75, &[0, 1, 1100, 1100, 1106], false);
     check_restart(192, &[0, 37, 40, 2200], true);
     check_restart(300, &[0, 5, 8, 9], false);
 }
 
-/// Before the first image, backwards, past the last one, and past all numbers.
+/// Before the first image, in descending order, past the last one, and out of any range.
 #[test]
 fn offsets_that_are_no_images_give_nan() {
     if skipped() {

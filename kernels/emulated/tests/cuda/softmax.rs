@@ -132,7 +132,7 @@ fn cross_entropy_is_its_twin() {
 fn check_label<E: Element>(rows: usize, cols: usize, values: &[f32]) {
     let x = Data::<E>::new(values);
     let v = random(rows, 2.0, 25);
-    // The largest of each row as its label, but for some.
+    // The label of each row is its largest value, with some exceptions.
     let mut labels: Vec<i32> = (0..rows)
         .map(|r| {
             let row = &x.f32[r * cols..(r + 1) * cols];
@@ -173,7 +173,7 @@ fn labels_are_their_twins() {
         return;
     }
     for (rows, cols) in SIZES {
-        // Few different values, so that the largest stands more than once.
+        // Few distinct values, so that the largest occurs more than once.
         let x: Vec<f32> = random(rows * cols, 3.0, 26).iter().map(|v| v.round()).collect();
         check_label::<f32>(rows, cols, &x);
         check_label::<bf16>(rows, cols, &x);
