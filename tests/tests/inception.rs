@@ -173,7 +173,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     let e = refused(&|t| drop(t.remove(at(t, "Mixed_6b.branch7x7_2.bn.running_var"))));
     assert!(e.contains("no tensor `Mixed_6b.branch7x7_2.bn.running_var`"), "{e}");
     let e = refused(&|t| t.push(Tensor::f32("Mixed_8a.conv.weight", [1], vec![0.0])));
-    assert!(e.contains("`Mixed_8a.conv.weight` is no part"), "{e}");
+    assert!(e.contains("`Mixed_8a.conv.weight` is not part"), "{e}");
     let e = refused(&|t| {
         let i = at(t, "Mixed_6b.branch7x7_2.conv.weight");
         t[i].shape = vec![128, 128, 7, 1];
