@@ -7,7 +7,7 @@ use jempp::{Error, Result};
 
 impl Global {
     /// Why these options contradict each other, if they do: wrong usage.
-    pub fn conflict(&self) -> Option<String> {
+    pub(crate) fn conflict(&self) -> Option<String> {
         let on_cpu = matches!(self.device.as_str(), "auto" | "cpu");
         (self.precision == Precision::Tf32 && on_cpu).then(|| {
             format!(
@@ -23,7 +23,7 @@ impl Global {
     ///
     /// # Errors
     /// [`Error::Device`] for a GPU that is not there, or an unknown device name.
-    pub fn device(&self) -> Result<Device> {
+    pub(crate) fn device(&self) -> Result<Device> {
         if self.device == "auto" && self.verbose > 0 {
             match probe().devices {
                 Ok(found) if !found.is_empty() => {

@@ -21,7 +21,7 @@ fn bar(global: &Global) -> Option<ProgressBar> {
 }
 
 /// Writes a line to standard error, unless `-q` is given.
-pub fn note(global: &Global, text: &str) {
+pub(crate) fn note(global: &Global, text: &str) {
     match (global.quiet, global.log_format) {
         (true, _) => {}
         (false, LogFormat::Json) => eprintln!("{}", serde_json::json!({ "message": text })),
@@ -30,7 +30,7 @@ pub fn note(global: &Global, text: &str) {
 }
 
 /// Shows the progress of a known number of steps on standard error.
-pub struct StepProgress {
+pub(crate) struct StepProgress {
     what: String,
     quiet: bool,
     json: bool,
@@ -41,13 +41,13 @@ pub struct StepProgress {
 
 impl StepProgress {
     /// For steps of the work called `what`.
-    pub fn new(global: &Global, what: impl Into<String>) -> Self {
+    pub(crate) fn new(global: &Global, what: impl Into<String>) -> Self {
         let (json, now) = (global.log_format == LogFormat::Json, Instant::now());
         Self { what: what.into(), quiet: global.quiet, json, bar: bar(global), start: now, last: now }
     }
 
     /// Reports that `done` of `total` steps are done.
-    pub fn step(&mut self, done: u32, total: u32) {
+    pub(crate) fn step(&mut self, done: u32, total: u32) {
         let left = self.start.elapsed().as_secs_f64() / f64::from(done.max(1)) * f64::from(total - done);
         if let Some(bar) = &self.bar {
             bar.set_length(u64::from(total));
@@ -68,19 +68,19 @@ impl StepProgress {
 }
 
 /// Shows the progress of work in several stages, each with its own number of steps.
-pub struct StageProgress<'a> {
+pub(crate) struct StageProgress<'a> {
     global: &'a Global,
     stage: Option<StepProgress>,
 }
 
 impl<'a> StageProgress<'a> {
     /// Before the first stage.
-    pub fn new(global: &'a Global) -> Self {
+    pub(crate) fn new(global: &'a Global) -> Self {
         Self { global, stage: None }
     }
 
     /// Reports that `done` of `total` steps of the stage `what` are done. Always true: work is never cancelled here.
-    pub fn report(&mut self, what: &str, done: usize, total: usize) -> bool {
+    pub(crate) fn report(&mut self, what: &str, done: usize, total: usize) -> bool {
         let same = self.stage.take().filter(|s| s.what == what);
         let mut steps = same.unwrap_or_else(|| StepProgress::new(self.global, what));
         steps.step(done as u32, total as u32);
@@ -90,7 +90,7 @@ impl<'a> StageProgress<'a> {
 }
 
 /// Shows the progress of a training run on standard error and in its `log.txt`.
-pub struct TrainProgress<'a> {
+pub(crate) struct TrainProgress<'a> {
     folder: &'a Folder,
     quiet: bool,
     json: bool,
@@ -101,7 +101,7 @@ pub struct TrainProgress<'a> {
 
 impl<'a> TrainProgress<'a> {
     /// In the form that the global options ask for.
-    pub fn new(global: &Global, folder: &'a Folder) -> Self {
+    pub(crate) fn new(global: &Global, folder: &'a Folder) -> Self {
         let json = global.log_format == LogFormat::Json;
         Self { folder, quiet: global.quiet, json, bar: bar(global), last: Instant::now(), first: true }
     }
@@ -190,7 +190,7 @@ impl Observer for TrainProgress<'_> {
 }
 
 /// Seconds for people.
-pub fn duration(s: f64) -> String {
+pub(crate) fn duration(s: f64) -> String {
     let t = s.max(0.0).round() as u64;
     match t {
         0..60 => format!("{s:.1} s"),

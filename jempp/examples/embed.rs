@@ -5,7 +5,7 @@ use jempp::{Batch, Config, Device, SampleOptions, Trainer, data, sample};
 ///
 /// # Errors
 /// Those of the library.
-pub fn main() -> jempp::Result<()> {
+pub(crate) fn main() -> jempp::Result<()> {
     let device = Device::cpu(0);
     let config = Config::from_sources("digits", None, &["sampler.buffer_size=500".into()])?;
     let (n, classes) = (config.train.batch_size, config.model.classes);

@@ -301,7 +301,7 @@ mod kernels_args {
     use engine::{DType, Device, HostTensor, Spec, State, Tape};
 
     /// The engine's collapsed step on one value in float64.
-    pub fn step(x: f64, g: f64, inner: u32, step_size: f64) -> f64 {
+    pub(crate) fn step(x: f64, g: f64, inner: u32, step_size: f64) -> f64 {
         let mut t = Tape::new();
         let spec = Spec::new(&[1], DType::F64);
         let (xv, gv) = (t.input("x", spec), t.input("g", spec));

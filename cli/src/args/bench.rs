@@ -10,7 +10,7 @@ use std::path::PathBuf;
   jempp-cli bench train-step
   jempp-cli bench sample-step --batch 1 --batch 64
   jempp-cli bench ops conv2d/forward")]
-pub struct Bench {
+pub(crate) struct Bench {
     /// What to measure.
     #[command(subcommand)]
     pub command: BenchCommand,
@@ -18,7 +18,7 @@ pub struct Bench {
 
 /// The measurements.
 #[derive(Debug, Subcommand)]
-pub enum BenchCommand {
+pub(crate) enum BenchCommand {
     /// Time whole training iterations on synthetic images
     TrainStep(TrainStep),
     /// Time one Langevin step at several batch sizes
@@ -41,7 +41,7 @@ pub enum BenchCommand {
 Shapes are those of WRN-16-2, WRN-28-10 and the digits network. Rates are in GFLOP/s where arithmetic is the limit and in
 GB/s where memory is. The limits are measured in the same run with the same number of threads: multiply-adds in registers,
 and copies of the same size.")]
-pub struct Ops {
+pub(crate) struct Ops {
     /// Only cases whose op/case contains this
     #[arg(value_name = "FILTER")]
     pub only: Option<String>,
@@ -66,7 +66,7 @@ pub struct Ops {
 
 A step is one forward pass, the gradient with respect to the images, and the update. Without a file or a preset, the preset
 jempp is used with model.depth=16 and model.widen_factor=2.")]
-pub struct SampleStep {
+pub(crate) struct SampleStep {
     /// Configuration file in TOML
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -102,7 +102,7 @@ pub struct SampleStep {
 
 Without a file or a preset, the preset jempp is used with model.depth=16 and model.widen_factor=2. Images are random noise of
 model.image_size; no data set is read.")]
-pub struct TrainStep {
+pub(crate) struct TrainStep {
     /// Configuration file in TOML
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,

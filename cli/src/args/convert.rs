@@ -25,7 +25,7 @@ A .pt file loads with torch.load(..., weights_only=True). An ONNX graph computes
 Published checkpoints need not be converted: every command that takes a model reads them, as in `sample -m model.pt --start
 buffer`. They hold a replay buffer but no class Gaussians to start chains from (--mean and --cov add them), and running
 statistics of batch norm, which --recalibrate replaces by those of clean training images.")]
-pub struct Convert {
+pub(crate) struct Convert {
     /// Run folder, checkpoint folder or model file (.safetensors, .pt)
     #[arg(value_name = "IN")]
     pub input: PathBuf,
@@ -68,7 +68,7 @@ pub struct Convert {
 
 /// Format of a model file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
+pub(crate) enum FileFormat {
     /// The native format
     Safetensors,
     /// A checkpoint for PyTorch
@@ -79,7 +79,7 @@ pub enum FileFormat {
 
 /// What becomes of batch norm in ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BatchNormForm {
+pub(crate) enum BatchNormForm {
     /// Folded into convolutions where possible, else a scale and a shift
     Fold,
     /// Kept as BatchNormalization nodes
@@ -88,7 +88,7 @@ pub enum BatchNormForm {
 
 /// Norms whose parameters have the same shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NormName {
+pub(crate) enum NormName {
     /// Over each channel of each image
     Instance,
     /// Over each image

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 /// Options of every subcommand.
 #[derive(Args, Debug)]
 #[command(next_help_heading = GLOBAL)]
-pub struct Global {
+pub(crate) struct Global {
     /// auto (the CPU), cpu or cuda:N
     ///
     /// Where to compute. GPU support has so far been tested by emulation only, so auto is the CPU and a GPU must be named. `jempp-cli
@@ -57,7 +57,7 @@ pub struct Global {
 
 /// What networks compute with; sums, statistics, energies, losses and master weights are always float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Precision {
+pub(crate) enum Precision {
     /// Float32.
     F32,
     /// TensorFloat-32 products, on a GPU.
@@ -68,7 +68,7 @@ pub enum Precision {
 
 /// Format of progress and log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people: a progress bar on a terminal, plain lines elsewhere.
     Text,
     /// One JSON object per line, on standard error.

@@ -1,8 +1,8 @@
 //! Headings of groups of options.
 
 /// Heading of the options that every command has.
-pub const GLOBAL: &str = "Global options";
+pub(super) const GLOBAL: &str = "Global options";
 /// Heading of options that choose the model and the images.
-pub const DATA: &str = "Data";
+pub(super) const DATA: &str = "Data";
 /// Heading of options that say what is written where.
-pub const OUTPUT: &str = "Output";
+pub(super) const OUTPUT: &str = "Output";

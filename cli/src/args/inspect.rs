@@ -9,7 +9,7 @@ use std::path::PathBuf;
   jempp-cli inspect runs/train-001                 its last checkpoint
   jempp-cli inspect runs/train-001/ckpt/step_220   another checkpoint
   jempp-cli inspect model.safetensors -v           every tensor, too")]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// Run folder, checkpoint folder or model file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
@@ -23,7 +23,7 @@ pub struct Inspect {
 #[command(after_help = "Examples:
   jempp-cli devices
   JEMPP_CUDA_PATH=/opt/cuda jempp-cli devices   search there first")]
-pub struct Devices {
+pub(crate) struct Devices {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -16,18 +16,18 @@ mod report;
 mod sample;
 mod train;
 
-pub use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
-pub use convert::{BatchNormForm, Convert, FileFormat, NormName};
-pub use eval::{
+pub(crate) use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
+pub(crate) use convert::{BatchNormForm, Convert, FileFormat, NormName};
+pub(crate) use eval::{
     Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, EvalOutput, EvalTarget, Fid,
     InceptionOptions, Ood, ResizeName, SplitName, Thresholds, VariantName,
 };
-pub use global::{Global, LogFormat, Precision};
-pub use inspect::{Devices, Inspect};
-pub use predict::{Format, Predict};
-pub use report::Report;
-pub use sample::{Sample, StartName};
-pub use train::Train;
+pub(crate) use global::{Global, LogFormat, Precision};
+pub(crate) use inspect::{Devices, Inspect};
+pub(crate) use predict::{Format, Predict};
+pub(crate) use report::Report;
+pub(crate) use sample::{Sample, StartName};
+pub(crate) use train::Train;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -54,7 +54,7 @@ Exit codes:
     2  wrong usage                      7  input/output error
     3  invalid configuration or data  130  interrupted (Ctrl-C), after saving
     4  device missing or failed       143  terminated (SIGTERM), after saving")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every subcommand.
     #[command(flatten)]
     pub global: Global,
@@ -65,7 +65,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Train a model; without arguments, on the built-in digits
     Train(Train),
     /// Draw new images from a trained model
@@ -97,7 +97,7 @@ pub enum Command {
   jempp-cli completions bash > ~/.local/share/bash-completion/completions/jempp-cli
   jempp-cli completions zsh > ~/.zfunc/_jempp-cli
   jempp-cli completions fish > ~/.config/fish/completions/jempp-cli.fish")]
-pub struct Completions {
+pub(crate) struct Completions {
     /// Shell to complete for
     #[arg(value_enum)]
     pub shell: Shell,
@@ -107,7 +107,7 @@ pub struct Completions {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli man share/man/man1")]
-pub struct Man {
+pub(crate) struct Man {
     /// An existing folder
     #[arg(value_name = "DIR")]
     pub folder: std::path::PathBuf,

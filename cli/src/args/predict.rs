@@ -17,7 +17,7 @@ use std::path::PathBuf;
 An input .npz holds `images`, N×H×W×C: float32 in [-1, 1] or uint8. An output .npz holds logits, probs, log_density and,
 with --input-grad, input_grad (N×H×W×C), all float32. A model with thresholds (`eval thresholds`) also gives the calibrated
 probability of the predicted label, the p-value of log p(x), and whether to abstain.")]
-pub struct Predict {
+pub(crate) struct Predict {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH")]
     pub model: PathBuf,
@@ -46,7 +46,7 @@ pub struct Predict {
 
 /// Format of predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// NumPy archive
     Npz,
     /// One JSON object per image and line

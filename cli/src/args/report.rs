@@ -14,7 +14,7 @@ use std::path::PathBuf;
   jempp-cli report runs/train-001 --json
 
 The page shows the training curves and the results of `eval all`. It is one self-contained file without scripts.")]
-pub struct Report {
+pub(crate) struct Report {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,

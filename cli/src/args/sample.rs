@@ -22,7 +22,7 @@ const SAMPLING: &str = "Sampling";
 
 The .npz file holds images (n×H×W×C, in [-1, 1]), labels, log_density and confidence, which is p(label|x). The label is the
 class that the chain was conditioned on, or else the predicted one.")]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH")]
     pub model: PathBuf,

@@ -24,7 +24,7 @@ use std::time::Duration;
   jempp-cli train --resume runs/train-001 train.epochs=80
   jempp-cli train --print-config > run.toml            every key, explained
   jempp-cli train --dry-run model.widen_factor=4       cost of a wider one")]
-pub struct Train {
+pub(crate) struct Train {
     /// Configuration file in TOML
     ///
     /// Keys that it leaves out have the values of its preset, by default jempp.

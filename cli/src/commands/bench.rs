@@ -15,7 +15,7 @@ use std::path::Path;
 const SMALL: [&str; 2] = ["model.depth=16", "model.widen_factor=2"];
 
 /// Runs a measurement.
-pub fn run(global: &Global, a: &Bench) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Bench) -> Result<()> {
     match &a.command {
         BenchCommand::TrainStep(a) => time_train_step(global, a),
         BenchCommand::SampleStep(a) => time_sample_step(global, a),

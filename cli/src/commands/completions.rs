@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use jempp::Result;
 
 /// Prints a shell's completion script.
-pub fn run(a: &Completions) -> Result<()> {
+pub(crate) fn run(a: &Completions) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(a.shell, &mut Cli::command(), "jempp-cli", &mut script);
     print(&String::from_utf8_lossy(&script))

@@ -9,7 +9,7 @@ use jempp::model::published::Hints;
 use jempp::{Error, Result};
 
 /// Reads a model and writes it in another format.
-pub fn run(global: &Global, a: &Convert) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Convert) -> Result<()> {
     let format = match a.to {
         Some(FileFormat::Safetensors) => ModelFormat::Safetensors,
         Some(FileFormat::Pt) => ModelFormat::Torch,

@@ -9,7 +9,7 @@ use jempp::{Error, Result};
 use serde_json::{Value, json};
 
 /// Lists the devices, then fails if the `--device` asked for is not among them.
-pub fn run(global: &Global, a: &Devices) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Devices) -> Result<()> {
     let cpu = cpu(&Device::cpu_from_env(global.threads).map_err(Error::Config)?)
         .ok_or_else(|| Error::Internal("the CPU device has no CPU backend".into()))?;
     let report = probe();

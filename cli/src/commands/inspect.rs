@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fmt::Display;
 
 /// Prints what a path contains.
-pub fn run(global: &Global, a: &Inspect) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Inspect) -> Result<()> {
     let i = inspect(&a.path)?;
     let all = global.verbose > 0;
     if !a.json {

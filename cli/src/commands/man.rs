@@ -5,6 +5,6 @@ use clap::CommandFactory;
 use jempp::{Error, Result};
 
 /// Writes a man page for the program and each of its commands.
-pub fn run(a: &Man) -> Result<()> {
+pub(crate) fn run(a: &Man) -> Result<()> {
     clap_mangen::generate_to(Cli::command(), &a.folder).map_err(|e| Error::io(&a.folder, e))
 }

@@ -1,27 +1,27 @@
 //! One file per subcommand.
 
-pub mod bench;
-pub mod completions;
-pub mod convert;
-pub mod devices;
-pub mod eval;
-pub mod inspect;
-pub mod man;
-pub mod predict;
-pub mod report;
-pub mod sample;
-pub mod train;
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod convert;
+pub(crate) mod devices;
+pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod man;
+pub(crate) mod predict;
+pub(crate) mod report;
+pub(crate) mod sample;
+pub(crate) mod train;
 
 use crate::args::Global;
 use jempp::config::{Config, ConfigBuilder};
-pub use jempp::engine::format_bytes as bytes;
+pub(crate) use jempp::engine::format_bytes as bytes;
 use jempp::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
 
 /// The configuration from a file, overrides and `--seed`. Defaults are those of `preset`, or, with a file, of the preset
 /// `jempp`.
-pub fn configuration(
+pub(crate) fn configuration(
     global: &Global,
     preset: &str,
     file: Option<&Path>,
@@ -31,7 +31,7 @@ pub fn configuration(
 }
 
 /// As [`configuration`], before the data set is known: keys that depend on it are still open.
-pub fn builder(
+pub(crate) fn builder(
     global: &Global,
     preset: &str,
     file: Option<&Path>,
@@ -55,7 +55,7 @@ pub fn builder(
 }
 
 /// Refuses an output file that exists, or whose folder does not, before any work is done.
-pub fn check_output(path: &Path) -> Result<()> {
+pub(crate) fn check_output(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() {
         return Err(Error::Exists(path.to_path_buf()));
     }
@@ -68,12 +68,12 @@ pub fn check_output(path: &Path) -> Result<()> {
 }
 
 /// A value as JSON.
-pub fn json(value: &impl serde::Serialize) -> Result<Value> {
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::Internal(e.to_string()))
 }
 
 /// Writes to standard output. A reader that has gone away, as in `… | head`, ends the program quietly.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::Write;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),

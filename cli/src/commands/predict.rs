@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Predicts, and writes the predictions.
-pub fn run(global: &Global, a: &Predict) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Predict) -> Result<()> {
     let format = format(a)?;
     if let Some(path) = &a.output {
         check_output(path)?;

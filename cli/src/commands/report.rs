@@ -7,7 +7,7 @@ use jempp_eval::report::{html, read};
 use jempp_formats::files::write_atomic;
 
 /// Writes the page.
-pub fn run(global: &Global, a: &Report) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Report) -> Result<()> {
     let output = match (&a.output, a.runs.as_slice()) {
         _ if a.json => None,
         (Some(output), _) => {

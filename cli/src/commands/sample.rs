@@ -23,7 +23,7 @@ impl From<StartName> for ChainStart {
 }
 
 /// Samples, and writes the images.
-pub fn run(global: &Global, a: &Sample) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Sample) -> Result<()> {
     for path in a.grid.iter().chain(&a.output).chain(&a.gif) {
         check_output(path)?;
     }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Trains, or prints what training would do.
-pub fn run(global: &Global, a: &Train) -> Result<ExitCode> {
+pub(crate) fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(run) = &a.resume {
         return resume(global, a, run);
     }

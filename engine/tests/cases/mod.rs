@@ -6,17 +6,17 @@ use engine::testing::{Case, CaseInput, CaseProgram, FillWith, case_inputs};
 use engine::{DType, Spec, Var, bf16};
 
 /// A case recorded with gradients if it has any.
-pub fn record(case: &Case, real: DType) -> engine::Result<CaseProgram> {
+pub(crate) fn record(case: &Case, real: DType) -> engine::Result<CaseProgram> {
     CaseProgram::record(case, real, engine::testing::is_differentiable(case))
 }
 
 /// The spec of a value of a program.
-pub fn spec(program: &CaseProgram, v: Var) -> Spec {
+pub(crate) fn spec(program: &CaseProgram, v: Var) -> Spec {
     program.tape.spec(v).unwrap()
 }
 
 /// The inputs with every input of `Case::bf16` rounded to bf16, so that programs of either type begin with the same values.
-pub fn rounded(case: &Case) -> Vec<CaseInput> {
+pub(crate) fn rounded(case: &Case) -> Vec<CaseInput> {
     let mut all = case_inputs(case);
     for i in &case.bf16 {
         if let CaseInput::Real(x) = &mut all[*i] {
@@ -26,11 +26,11 @@ pub fn rounded(case: &Case) -> Vec<CaseInput> {
     all
 }
 
-pub fn only_f32(case: &Case) -> bool {
+pub(crate) fn only_f32(case: &Case) -> bool {
     case.inputs.iter().any(|(_, f)| *f == FillWith::Bytes)
 }
 
-pub fn each(mut f: impl FnMut(&str, &Case)) {
+pub(crate) fn each(mut f: impl FnMut(&str, &Case)) {
     for (op, cases) in registry() {
         assert!(!cases.small.is_empty(), "{op} has no test case");
         cases.small.iter().for_each(|c| f(&format!("{op}: {}", c.name), c));
@@ -38,11 +38,11 @@ pub fn each(mut f: impl FnMut(&str, &Case)) {
 }
 
 /// The bits of all results of a run.
-pub fn bits(results: &[Vec<f64>]) -> Vec<u64> {
+pub(crate) fn bits(results: &[Vec<f64>]) -> Vec<u64> {
     results.iter().flatten().map(|v| v.to_bits()).collect()
 }
 
-pub fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+pub(crate) fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     for (i, (g, w)) in got.iter().zip(want).enumerate() {

@@ -53,7 +53,7 @@ pub(crate) struct Output<T>(*mut T, usize);
 
 impl<T: Number> Output<T> {
     /// An array of exactly `want` elements.
-    pub fn new(p: *mut T, len: usize, want: usize, name: &str) -> Outcome<Self> {
+    pub(crate) fn new(p: *mut T, len: usize, want: usize, name: &str) -> Outcome<Self> {
         if len != want {
             return Err(Fault::argument(format!(
                 "{name} has room for {len} elements, not the {want} needed"
@@ -69,7 +69,7 @@ impl<T: Number> Output<T> {
     ///
     /// # Safety
     /// The pointer passed to [`Output::new`] points to `len` elements, which nothing else accesses now.
-    pub unsafe fn fill(self, values: &[T]) -> Outcome {
+    pub(crate) unsafe fn fill(self, values: &[T]) -> Outcome {
         if values.len() != self.1 {
             let (got, want) = (values.len(), self.1);
             return Err(Fault::new(

@@ -18,7 +18,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// The object behind a handle; a panic later in this call poisons it.
-    pub fn find<H: Handle>(&self, handle: *const H) -> Outcome<Arc<Object<H::Body>>> {
+    pub(crate) fn find<H: Handle>(&self, handle: *const H) -> Outcome<Arc<Object<H::Body>>> {
         let object = find(handle)?;
         self.touched.borrow_mut().push(Arc::clone(&object.poison));
         #[cfg(test)]

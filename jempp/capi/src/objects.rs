@@ -18,12 +18,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub fn new(device: Device, seed: u64) -> Self {
+    pub(crate) fn new(device: Device, seed: u64) -> Self {
         Self { device, seed, in_use: Mutex::new(()) }
     }
 
     /// Reserves the context for one call.
-    pub fn acquire(&self) -> Outcome<MutexGuard<'_, ()>> {
+    pub(crate) fn acquire(&self) -> Outcome<MutexGuard<'_, ()>> {
         match self.in_use.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(e)) => Ok(e.into_inner()),
@@ -61,7 +61,7 @@ fn busy() -> Fault {
 }
 
 impl SharedTrainer {
-    pub fn new(trainer: Trainer) -> Self {
+    pub(crate) fn new(trainer: Trainer) -> Self {
         Self { trainer: Mutex::new(trainer), changing: AtomicBool::new(false) }
     }
 
@@ -75,7 +75,7 @@ impl SharedTrainer {
     }
 
     /// Locks the trainer for a call that changes it; BUSY if any other call uses it.
-    pub fn lock_exclusive(&self) -> Outcome<TrainerGuard<'_>> {
+    pub(crate) fn lock_exclusive(&self) -> Outcome<TrainerGuard<'_>> {
         let trainer = self.try_lock().ok_or_else(busy)?;
         self.changing.store(true, Ordering::Release);
         Ok(TrainerGuard { trainer, changing: Some(&self.changing) })
@@ -83,7 +83,7 @@ impl SharedTrainer {
 
     /// Locks the trainer for a call that does not change it: waits for others of this kind; BUSY if a call is changing
     /// it.
-    pub fn lock_shared(&self) -> Outcome<TrainerGuard<'_>> {
+    pub(crate) fn lock_shared(&self) -> Outcome<TrainerGuard<'_>> {
         loop {
             if let Some(trainer) = self.try_lock() {
                 return Ok(TrainerGuard { trainer, changing: None });

@@ -42,11 +42,11 @@ pub(crate) struct Fault {
 pub(crate) type Outcome<T = ()> = Result<T, Fault>;
 
 impl Fault {
-    pub fn new(status: jempp_status, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: jempp_status, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
 
-    pub fn argument(message: impl Into<String>) -> Self {
+    pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self::new(JEMPP_ERR_INVALID_ARGUMENT, message)
     }
 }

@@ -10,14 +10,14 @@ const M: usize = 397;
 
 /// A generator, seeded like `numpy.random.seed`.
 #[derive(Clone, Debug)]
-pub struct Mt19937 {
+pub(crate) struct Mt19937 {
     state: [u32; N],
     used: usize,
 }
 
 impl Mt19937 {
     /// A generator seeded with `seed`.
-    pub fn new(seed: u32) -> Self {
+    pub(crate) fn new(seed: u32) -> Self {
         let mut state = [0; N];
         let mut s = seed;
         for (i, word) in (0u32..).zip(&mut state) {
@@ -28,7 +28,7 @@ impl Mt19937 {
     }
 
     /// The next 32 bits.
-    pub fn next_u32(&mut self) -> u32 {
+    pub(crate) fn next_u32(&mut self) -> u32 {
         if self.used == N {
             self.refill();
         }
@@ -50,7 +50,7 @@ impl Mt19937 {
     }
 
     /// An integer in `0..=max`, by rejection: words are masked to the bits of `max` and discarded if above it.
-    pub fn up_to(&mut self, max: u32) -> u32 {
+    pub(crate) fn up_to(&mut self, max: u32) -> u32 {
         let mask = u32::MAX.checked_shr(max.leading_zeros()).unwrap_or(0);
         loop {
             let v = self.next_u32() & mask;
@@ -63,7 +63,7 @@ impl Mt19937 {
 }
 
 /// The content of `x` after `numpy.random.seed(seed); x = list(range(n)); numpy.random.shuffle(x)`, for n < 2³².
-pub fn numpy_permutation(seed: u32, n: usize) -> Vec<usize> {
+pub(crate) fn numpy_permutation(seed: u32, n: usize) -> Vec<usize> {
     let mut rng = Mt19937::new(seed);
     let mut x: Vec<usize> = (0..n).collect();
     for i in (1..n).rev() {

@@ -29,7 +29,7 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Number of all images.
-    pub fn total(self) -> usize {
+    pub(crate) fn total(self) -> usize {
         [self.valid, self.test].iter().fold(self.train, |n, m| n.saturating_add(*m))
     }
 }
@@ -61,7 +61,7 @@ pub(super) struct Labelled {
 
 impl Labelled {
     /// Concatenates all; memory is allocated once.
-    pub fn join(all: Vec<Self>) -> Self {
+    pub(crate) fn join(all: Vec<Self>) -> Self {
         if all.len() == 1 {
             return all.into_iter().next().unwrap_or_default();
         }

@@ -27,7 +27,7 @@ impl FileBytes {
     ///
     /// # Errors
     /// [`Error::Format`] when it is not a regular file; [`Error::Io`].
-    pub fn map(file: &File, path: &Path) -> Result<Self> {
+    pub(crate) fn map(file: &File, path: &Path) -> Result<Self> {
         let about = file.metadata().map_err(|e| Error::io(path, e))?;
         if !about.is_file() {
             return Err(damaged(path, "not a file"));
@@ -40,7 +40,7 @@ impl FileBytes {
     }
 
     /// All bytes.
-    pub fn all(&self) -> &[u8] {
+    pub(crate) fn all(&self) -> &[u8] {
         match self {
             Self::Mapped(m) => m,
             Self::Owned(v) => v,

@@ -19,7 +19,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn new(bytes: u64, crc: u32) -> Self {
+    pub(super) fn new(bytes: u64, crc: u32) -> Self {
         Self { bytes, crc32c: format!("{crc:08x}") }
     }
 }
@@ -44,12 +44,12 @@ struct Version {
 }
 
 impl Manifest {
-    pub fn new(step: u64, files: BTreeMap<String, Entry>) -> Self {
+    pub(super) fn new(step: u64, files: BTreeMap<String, Entry>) -> Self {
         Self { format: FORMAT, step, files, crc32c: String::new() }
     }
 
     /// The text of the file, with its checksum.
-    pub fn render(&self) -> Result<String, serde_json::Error> {
+    pub(super) fn render(&self) -> Result<String, serde_json::Error> {
         let mut sealed = Self { crc32c: String::new(), ..self.clone() };
         let bare = serde_json::to_string_pretty(&sealed)?;
         sealed.crc32c = format!("{:08x}", crc32c::crc32c(bare.as_bytes()));
@@ -57,7 +57,7 @@ impl Manifest {
     }
 
     /// Parses the bytes of the file, or says why they are not a valid manifest.
-    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let damaged = |_| "it is damaged".to_string();
         let Version { format } = serde_json::from_slice(bytes).map_err(damaged)?;
         if format != FORMAT {

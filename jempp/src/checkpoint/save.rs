@@ -49,7 +49,7 @@ pub(super) struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    pub fn new(
+    pub(super) fn new(
         step: u64,
         model: &'a Container,
         trainer: &'a Container,

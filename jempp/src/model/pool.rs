@@ -48,7 +48,7 @@ fn lock(gate: &Mutex<()>) -> MutexGuard<'_, ()> {
 
 impl Pool {
     /// A pool of at most `limit` sets, whose programs are compiled when first used.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         let sets = (0..limit.max(1)).map(|_| Mutex::default()).collect();
         Self { sets, gate: Mutex::new(()), returned: Condvar::new() }
     }
@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// Borrows a set for one call, waiting for one if all are in use.
-    pub fn borrow(&self) -> ProgramGuard<'_> {
+    pub(super) fn borrow(&self) -> ProgramGuard<'_> {
         if let Some(programs) = self.free() {
             return ProgramGuard(self, Some(programs));
         }
@@ -78,7 +78,7 @@ impl Pool {
 
 impl ProgramGuard<'_> {
     /// The programs, until the guard is dropped.
-    pub fn programs(&mut self) -> Option<&mut Programs> {
+    pub(super) fn programs(&mut self) -> Option<&mut Programs> {
         self.1.as_deref_mut()
     }
 }

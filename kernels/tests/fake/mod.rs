@@ -46,7 +46,7 @@ fn alias(file: &Path, name: &str) {
 }
 
 /// Builds a driver without kernels into `folder`; false where there is no C++ compiler.
-pub fn driver(folder: &Path, defines: &[&str]) -> bool {
+pub(crate) fn driver(folder: &Path, defines: &[&str]) -> bool {
     let source = kernels_folder().join("tests/fake/driver.cpp");
     let out = folder.join("libcuda.so");
     let built = compile("a driver", defines, &[source], &out, "libcuda.so.1");
@@ -58,7 +58,7 @@ pub fn driver(folder: &Path, defines: &[&str]) -> bool {
 
 /// What comes with the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum With {
+pub(crate) enum With {
     /// Only the driver is fake: NVRTC is the real one, if there is one.
     RealCompiler,
     /// A fake NVRTC.
@@ -69,7 +69,7 @@ pub enum With {
 
 /// A folder with a driver that runs all kernels; kept in `keep` between runs and
 /// built anew when a source has changed. `None`, having said so, where there is no C++ compiler.
-pub fn gpu(keep: &Path, with: With) -> Option<PathBuf> {
+pub(crate) fn gpu(keep: &Path, with: With) -> Option<PathBuf> {
     let compiler = with != With::RealCompiler;
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _mine = ONE_AT_A_TIME.lock();
@@ -177,12 +177,12 @@ fn names(source: &str) -> Vec<String> {
 }
 
 /// Runs test `test` of this program in a child with the fake of `folder`; what it prints.
-pub fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
+pub(crate) fn child(test: &str, variable: &str, task: &str, folder: &Path) -> String {
     child_with(test, variable, task, folder, &[])
 }
 
 /// Like [`child`], with more environment variables.
-pub fn child_with(
+pub(crate) fn child_with(
     test: &str,
     variable: &str,
     task: &str,
@@ -201,7 +201,7 @@ pub fn child_with(
 
 /// Makes a command find the fake of `folder` first. Code cached by the fake compiler must not be loaded on a real
 /// device, so it has a cache of its own.
-pub fn environment(command: &mut Command, folder: &Path) {
+pub(crate) fn environment(command: &mut Command, folder: &Path) {
     let first = |name| {
         let mut path = folder.as_os_str().to_owned();
         if let Some(old) = std::env::var_os(name) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source file.
-pub struct Source {
+pub(crate) struct Source {
     pub path: PathBuf,
     /// The folder at which module paths begin.
     base: PathBuf,
@@ -13,7 +13,7 @@ pub struct Source {
 }
 
 /// Names that a crate's root re-exports, and the module that each comes from.
-pub fn exports(root: &Source) -> BTreeMap<String, String> {
+pub(crate) fn exports(root: &Source) -> BTreeMap<String, String> {
     let code = blank(&root.text);
     let mut out = BTreeMap::new();
     for part in code.split(';') {
@@ -30,7 +30,7 @@ pub fn exports(root: &Source) -> BTreeMap<String, String> {
 }
 
 /// Every `.rs` file below `base`.
-pub fn sources(base: &Path) -> Vec<Source> {
+pub(crate) fn sources(base: &Path) -> Vec<Source> {
     let mut out = Vec::new();
     let mut folders = vec![base.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -49,7 +49,7 @@ pub fn sources(base: &Path) -> Vec<Source> {
 }
 
 /// The sources of a crate: its code, tests, benchmarks and examples, without crates nested in its folder.
-pub fn of_crate(folder: &Path) -> Vec<Source> {
+pub(crate) fn of_crate(folder: &Path) -> Vec<Source> {
     let mut out: Vec<Source> = ["src", "tests", "benches", "examples"]
         .iter()
         .map(|part| folder.join(part))
@@ -64,7 +64,7 @@ pub fn of_crate(folder: &Path) -> Vec<Source> {
 }
 
 /// The workspace crates that a manifest depends on, without dev-dependencies and build-dependencies.
-pub fn crates_of(manifest: &Path) -> Vec<String> {
+pub(crate) fn crates_of(manifest: &Path) -> Vec<String> {
     let text = fs::read_to_string(manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
     let mut out = Vec::new();
     let mut section = "";
@@ -84,7 +84,7 @@ pub fn crates_of(manifest: &Path) -> Vec<String> {
 }
 
 /// Whether `word` stands in `line` with no letter, digit or underscore beside it.
-pub fn has_word(line: &str, word: &str) -> bool {
+pub(crate) fn has_word(line: &str, word: &str) -> bool {
     let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(word).any(|(i, _)| {
         let after = if word.ends_with("::") { None } else { line[i + word.len()..].chars().next() };
@@ -94,7 +94,7 @@ pub fn has_word(line: &str, word: &str) -> bool {
 
 impl Source {
     /// The top-level module that the file belongs to; `None` for the crate's root.
-    pub fn module(&self) -> Option<String> {
+    pub(crate) fn module(&self) -> Option<String> {
         let inside = self.path.strip_prefix(&self.base).ok()?;
         let first = inside.components().next()?.as_os_str().to_str()?;
         let name = first.strip_suffix(".rs").unwrap_or(first);
@@ -102,18 +102,18 @@ impl Source {
     }
 
     /// Whether the file holds only tests.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         let inside = self.path.strip_prefix(&self.base).unwrap_or(&self.path);
         inside.components().any(|c| c.as_os_str().to_str().is_some_and(|c| c == "tests" || c == "tests.rs"))
     }
 
     /// The code, with comments, strings and character literals blanked out.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         blank(&self.text)
     }
 
     /// What the file names directly below `crate::`, with the line; tests at its end are left out.
-    pub fn uses(&self) -> Vec<(usize, String)> {
+    pub(crate) fn uses(&self) -> Vec<(usize, String)> {
         let code = blank(&self.text);
         let end = code.find("#[cfg(test)]\nmod tests {").unwrap_or(code.len());
         let mut out = Vec::new();
@@ -134,7 +134,7 @@ impl Source {
     }
 
     /// Name, first line and number of lines of every function.
-    pub fn functions(&self) -> Vec<(String, usize, usize)> {
+    pub(crate) fn functions(&self) -> Vec<(String, usize, usize)> {
         let code = blank(&self.text);
         let mut out = Vec::new();
         for (at, _) in code.match_indices("fn ") {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
   jempp-cli eval all -m runs/train-001 --inception inception.pth   and FID
 
 Finished parts are kept: started again after an interruption, it continues where it stopped.")]
-pub struct All {
+pub(crate) struct All {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH", help_heading = DATA)]
     pub model: PathBuf,

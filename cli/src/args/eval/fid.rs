@@ -19,7 +19,7 @@ use std::path::PathBuf;
 InceptionV3 weights are not included: pass a state dict of pytorch-fid or torchvision, as safetensors or as torch.save wrote
 it (docs/evaluation.md says where to get one). With --out, finished parts are kept, and the statistics of the reference images
 are written to reference.npz, which --reference reads.")]
-pub struct Fid {
+pub(crate) struct Fid {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH", help_heading = DATA)]
     pub model: PathBuf,
@@ -65,7 +65,7 @@ pub struct Fid {
 /// The feature extractor, and the images that samples are compared with.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "FID")]
-pub struct InceptionOptions {
+pub(crate) struct InceptionOptions {
     /// Network: fid or torchvision [default: detected]
     ///
     /// fid is the network ported from TensorFlow (pytorch-fid, clean-fid), with 1008 classes; torchvision's has 1000.
@@ -89,7 +89,7 @@ pub struct InceptionOptions {
 
 /// Origin of InceptionV3 weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum VariantName {
+pub(crate) enum VariantName {
     /// FID's network, ported from TensorFlow (pytorch-fid, clean-fid)
     Fid,
     /// torchvision's network
@@ -98,7 +98,7 @@ pub enum VariantName {
 
 /// How images are resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ResizeName {
+pub(crate) enum ResizeName {
     /// PIL's bicubic, as in clean-fid
     Pil,
     /// Bilinear with align_corners=False, as in pytorch-fid

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   jempp-cli eval accuracy -m runs/train-001   on the test images of its data set
   jempp-cli eval accuracy -m runs/train-001 --split train --json")]
-pub struct Accuracy {
+pub(crate) struct Accuracy {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH", help_heading = DATA)]
     pub model: PathBuf,
@@ -37,7 +37,7 @@ pub struct Accuracy {
   jempp-cli eval calibration -m runs/train-001 --noise 0.03 --json
 
 The temperature is fitted on the validation images, if the run held some back (data.valid_size).")]
-pub struct Calibration {
+pub(crate) struct Calibration {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
@@ -67,7 +67,7 @@ pub struct Calibration {
 The scores are log p(x), max p(y|x) and −‖∂log p/∂x‖; high scores mean in-distribution. Out-of-distribution images are the
 test images of each --ood-data set, resized if needed, and synthetic sets: shuffled pixels, averages of two images, blurred
 images, uniform and Gaussian noise, constant images.")]
-pub struct Ood {
+pub(crate) struct Ood {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
@@ -103,7 +103,7 @@ pub struct Ood {
 PGD from random starts on the cross-entropy; images that survive are attacked again on the margin (DLR) loss. ε and step
 sizes are in units of pixels in [0, 1]. To detect gradient masking, the results are compared with random noise of the same
 size and, with --transfer-from, with adversarial examples of another model.")]
-pub struct Attack {
+pub(crate) struct Attack {
     /// The model and the images.
     #[command(flatten)]
     pub target: EvalTarget,
@@ -137,7 +137,7 @@ pub struct Attack {
 
 /// Norm that bounds an adversarial perturbation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AttackNorm {
+pub(crate) enum AttackNorm {
     /// Largest change of any pixel
     Linf,
     /// Euclidean length of the perturbation
@@ -155,7 +155,7 @@ pub enum AttackNorm {
 
 Training does this at its end if there are at least 40 validation images (data.valid_size). With thresholds, `predict` also
 gives a calibrated probability, a p-value of log p(x), and whether to abstain.")]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH", help_heading = DATA)]
     pub model: PathBuf,

@@ -5,10 +5,10 @@ mod fid;
 mod metrics;
 mod target;
 
-pub use all::All;
-pub use fid::{Fid, InceptionOptions, ResizeName, VariantName};
-pub use metrics::{Accuracy, Attack, AttackNorm, Calibration, Ood, Thresholds};
-pub use target::{EvalOutput, EvalTarget, SplitName};
+pub(crate) use all::All;
+pub(crate) use fid::{Fid, InceptionOptions, ResizeName, VariantName};
+pub(crate) use metrics::{Accuracy, Attack, AttackNorm, Calibration, Ood, Thresholds};
+pub(crate) use target::{EvalOutput, EvalTarget, SplitName};
 
 use clap::{Args, Subcommand};
 
@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
   jempp-cli eval accuracy -m runs/train-001
   jempp-cli eval all -m runs/train-001   everything, with an HTML report
   jempp-cli eval attack --help           options of one evaluation")]
-pub struct Eval {
+pub(crate) struct Eval {
     /// What to evaluate.
     #[command(subcommand)]
     pub command: EvalCommand,
@@ -26,7 +26,7 @@ pub struct Eval {
 
 /// The evaluations.
 #[derive(Debug, Subcommand)]
-pub enum EvalCommand {
+pub(crate) enum EvalCommand {
     /// Accuracy, ECE, and out-of-distribution AUROC of log p(x)
     Accuracy(Accuracy),
     /// Calibration and proper scores, with temperature scaling

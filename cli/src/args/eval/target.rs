@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SplitName {
+pub(crate) enum SplitName {
     /// Test images
     Test,
     /// Validation images, held back from training
@@ -18,7 +18,7 @@ pub enum SplitName {
 /// The model to evaluate and the images to evaluate it on.
 #[derive(Args, Debug)]
 #[command(next_help_heading = DATA)]
-pub struct EvalTarget {
+pub(crate) struct EvalTarget {
     /// Run folder, checkpoint folder or model file
     #[arg(short, long, value_name = "PATH")]
     pub model: PathBuf,
@@ -36,7 +36,7 @@ pub struct EvalTarget {
 /// Where the numbers go.
 #[derive(Args, Debug)]
 #[command(next_help_heading = OUTPUT)]
-pub struct EvalOutput {
+pub(crate) struct EvalOutput {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

@@ -16,7 +16,7 @@ use jempp_formats::files::write_atomic;
 use std::path::PathBuf;
 
 /// Runs all evaluations and writes the report.
-pub fn run(global: &Global, a: &All) -> Result<()> {
+pub(super) fn run(global: &Global, a: &All) -> Result<()> {
     let out = folder(a)?;
     let plans: Vec<AttackPlan> = [Norm::Linf, Norm::L2]
         .into_iter()

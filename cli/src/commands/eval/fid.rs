@@ -13,7 +13,7 @@ use jempp_formats::files::write_atomic;
 use std::path::Path;
 
 /// Evaluates samples by FID and Inception score.
-pub fn run(global: &Global, a: &Args) -> Result<()> {
+pub(super) fn run(global: &Global, a: &Args) -> Result<()> {
     let model = Model::load(&global.device()?, &a.model)?;
     let options = &a.inception_options;
     let data = match options.reference {
@@ -39,7 +39,7 @@ pub fn run(global: &Global, a: &Args) -> Result<()> {
 }
 
 /// What samples are compared with: the statistics named, or images of a data set.
-pub fn reference<'a>(
+pub(super) fn reference<'a>(
     options: &'a InceptionOptions,
     data: Option<&'a EvalData>,
     part: SplitPart,
@@ -52,7 +52,7 @@ pub fn reference<'a>(
 }
 
 /// The weights, and the settings of the options.
-pub fn inception_file<'a>(weights: &'a Path, options: &InceptionOptions) -> InceptionFile<'a> {
+pub(super) fn inception_file<'a>(weights: &'a Path, options: &InceptionOptions) -> InceptionFile<'a> {
     let variant = options.variant.map(|v| match v {
         VariantName::Fid => Variant::Fid,
         VariantName::Torchvision => Variant::Torchvision,

@@ -47,7 +47,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// `eval calibration`.
-pub fn calibration(global: &Global, a: &Calibration) -> Result<()> {
+pub(super) fn calibration(global: &Global, a: &Calibration) -> Result<()> {
     if a.bins == Some(0) {
         return Err(Error::Config("--bins 0: there must be at least one bin".into()));
     }
@@ -62,7 +62,7 @@ pub fn calibration(global: &Global, a: &Calibration) -> Result<()> {
 }
 
 /// `eval ood`.
-pub fn ood(global: &Global, a: &Ood) -> Result<()> {
+pub(super) fn ood(global: &Global, a: &Ood) -> Result<()> {
     let (model, data) = load(global, &a.target.model, a.target.data.as_deref())?;
     let evaluator = evaluator((&a.target, &a.output), a.noise, &model, &data)?;
     let others = ood_sets(&model, &a.ood_data, global)?;
@@ -77,12 +77,12 @@ pub fn ood(global: &Global, a: &Ood) -> Result<()> {
 }
 
 /// The out-of-distribution data sets named, each with the last part of its path as its name.
-pub fn ood_sets(model: &Model, names: &[String], global: &Global) -> Result<Vec<(String, EvalData)>> {
+pub(super) fn ood_sets(model: &Model, names: &[String], global: &Global) -> Result<Vec<(String, EvalData)>> {
     names.iter().map(|name| EvalData::outliers(model, name, global.seed)).collect()
 }
 
 /// One attack per norm asked for.
-pub fn plans(a: &Attack) -> Result<Vec<AttackPlan>> {
+pub(super) fn plans(a: &Attack) -> Result<Vec<AttackPlan>> {
     let norms: Vec<Norm> = match a.norm.as_slice() {
         [] => vec![Norm::Linf, Norm::L2],
         some => some.iter().map(|n| if *n == AttackNorm::Linf { Norm::Linf } else { Norm::L2 }).collect(),
@@ -109,7 +109,7 @@ pub fn plans(a: &Attack) -> Result<Vec<AttackPlan>> {
 }
 
 /// `eval attack`.
-pub fn attack(global: &Global, a: &Attack) -> Result<()> {
+pub(super) fn attack(global: &Global, a: &Attack) -> Result<()> {
     let plans = plans(a)?;
     let (model, data) = load(global, &a.target.model, a.target.data.as_deref())?;
     let surrogate = a.transfer_from.as_ref().map(|p| Model::load(model.device(), p)).transpose()?;

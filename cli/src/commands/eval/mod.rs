@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Evaluates a model.
-pub fn run(global: &Global, a: &Eval) -> Result<()> {
+pub(crate) fn run(global: &Global, a: &Eval) -> Result<()> {
     match &a.command {
         EvalCommand::Accuracy(a) => accuracy(global, a),
         EvalCommand::Calibration(a) => metrics::calibration(global, a),

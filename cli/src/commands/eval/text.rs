@@ -11,7 +11,7 @@ fn with(e: Estimate) -> String {
 }
 
 /// Calibration errors and proper scores.
-pub fn calibration(c: &Calibration) -> String {
+pub(super) fn calibration(c: &Calibration) -> String {
     let mut out = format!("{}\n\naccuracy           {}\n", c.protocol.line(), with(c.accuracy));
     let table = |r: &Reliability| {
         format!(
@@ -38,7 +38,7 @@ pub fn calibration(c: &Calibration) -> String {
 }
 
 /// Out-of-distribution detection.
-pub fn detection(d: &OodDetection) -> String {
+pub(super) fn detection(d: &OodDetection) -> String {
     let mut out = format!("{}\n\n", d.protocol.line());
     let width = d.sets.iter().map(|a| a.set.chars().count()).max().unwrap_or_default().max(20);
     let title = "OOD set";
@@ -63,7 +63,7 @@ pub fn detection(d: &OodDetection) -> String {
 }
 
 /// FID and Inception score.
-pub fn fid(f: &Fid) -> String {
+pub(super) fn fid(f: &Fid) -> String {
     let score = f.inception_score.map_or("not computed for fewer than 10 images".to_owned(), |s| {
         format!("{:.4} ± {:.4}  (standard deviation over {} splits)", s.mean, s.std, s.splits)
     });
@@ -71,7 +71,7 @@ pub fn fid(f: &Fid) -> String {
 }
 
 /// Accuracy under attack.
-pub fn curve(c: &RobustnessCurve) -> String {
+pub(super) fn curve(c: &RobustnessCurve) -> String {
     let norm = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
     let mut out =
         format!("{}\n\n{norm}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);

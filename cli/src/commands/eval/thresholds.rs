@@ -8,7 +8,7 @@ use jempp::run::thresholds::{fit, store};
 use jempp::{Error, Result};
 
 /// Fits abstention thresholds and stores them in the model.
-pub fn run(global: &Global, a: &Thresholds) -> Result<()> {
+pub(super) fn run(global: &Global, a: &Thresholds) -> Result<()> {
     if let Some(path) = &a.output {
         check_output(path)?;
     } else if !a.model.join("ckpt").is_dir() {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// This crate's folder.
-pub fn here() -> PathBuf {
+pub(crate) fn here() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The path of a program, or `None` after saying that the test is skipped without it. `CC` and `CXX` select other
 /// compilers.
-pub fn tool(name: &str) -> Option<String> {
+pub(crate) fn tool(name: &str) -> Option<String> {
     let variable = match name {
         "cc" => "CC",
         "c++" => "CXX",
@@ -30,7 +30,7 @@ pub fn tool(name: &str) -> Option<String> {
 }
 
 /// Runs a command that must succeed, and returns its standard output.
-pub fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let out = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success(), "{command:?}: {}\n{stdout}{stderr}", out.status);
@@ -39,14 +39,14 @@ pub fn run(command: &mut Command) -> String {
 
 /// The languages that can include the header.
 #[derive(Clone, Copy)]
-pub enum Language {
+pub(crate) enum Language {
     C,
     Cpp,
 }
 
 impl Language {
     /// The compiler, with all warnings as errors.
-    pub fn strict(self) -> Option<Command> {
+    pub(crate) fn strict(self) -> Option<Command> {
         let (name, standard) = match self {
             Self::C => ("cc", "-std=c99"),
             Self::Cpp => ("c++", "-std=c++11"),
@@ -59,10 +59,10 @@ impl Language {
 }
 
 /// A folder with the library's files under the names of an installation.
-pub struct Installed(tempfile::TempDir);
+pub(crate) struct Installed(tempfile::TempDir);
 
 /// Lays out the library like an installation.
-pub fn installed() -> Installed {
+pub(crate) fn installed() -> Installed {
     let dir = tempfile::tempdir().unwrap();
     // The test runs in target/PROFILE/deps, where cargo has built the library.
     let built = std::env::current_exe().unwrap().parent().unwrap().join("libjempp_capi.so");
@@ -74,12 +74,12 @@ pub fn installed() -> Installed {
 
 impl Installed {
     /// The shared library.
-    pub fn library(&self) -> PathBuf {
+    pub(crate) fn library(&self) -> PathBuf {
         self.0.path().join("libjempp.so.1")
     }
 
     /// Compiles and links a program against it.
-    pub fn program(&self, source: &Path) -> Option<PathBuf> {
+    pub(crate) fn program(&self, source: &Path) -> Option<PathBuf> {
         let cpp = source.extension() == Some(OsStr::new("cpp"));
         let mut compiler = if cpp { Language::Cpp } else { Language::C }.strict()?;
         let out = self.0.path().join(source.file_stem().unwrap());
@@ -96,7 +96,7 @@ impl Installed {
 }
 
 /// A folder with `digits.csv` and `model/`, a small model of the digits after two training steps.
-pub fn digits() -> tempfile::TempDir {
+pub(crate) fn digits() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (set, split) = jempp_data::digits::load().unwrap();
     let small =

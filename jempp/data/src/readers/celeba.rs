@@ -26,7 +26,7 @@ const LONGEST: u64 = 1 << 26;
 const TEST_EVERY: usize = 10;
 
 /// The folder of images, if `folder` contains CelebA.
-pub fn find(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn find(folder: &Path) -> Option<PathBuf> {
     IMAGES.iter().map(|n| folder.join(n)).find(|p| p.is_dir())
 }
 
@@ -39,7 +39,7 @@ fn list(root: &Path, name: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`Error::Data`] when the images are missing; [`Error::Io`].
-pub fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work> {
+pub(crate) fn work(root: &Path, mut images: PathBuf, options: &Options) -> Result<Work> {
     // Some archives contain the folder in a folder of the same name.
     if let Some(name) = images.file_name().map(|n| images.join(n)).filter(|p| p.is_dir()) {
         images = name;

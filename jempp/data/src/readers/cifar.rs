@@ -21,7 +21,7 @@ const PIXELS: usize = 32 * 32 * 3;
 
 /// A data set in one of its published versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// CIFAR-100 rather than CIFAR-10.
     hundred: bool,
     python: bool,
@@ -75,7 +75,7 @@ impl Version {
 }
 
 /// The version in a folder, if it contains one.
-pub fn find(folder: &Path) -> Option<Version> {
+pub(crate) fn find(folder: &Path) -> Option<Version> {
     Version::of(|name| folder.join(name).is_file())
 }
 
@@ -83,7 +83,7 @@ pub fn find(folder: &Path) -> Option<Version> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn folder(root: &Path, version: Version, options: &Options) -> Result<Work> {
+pub(crate) fn folder(root: &Path, version: Version, options: &Options) -> Result<Work> {
     let (mut names, test, [fine, coarse]) = version.files();
     names.extend([test, fine, coarse].map(str::to_owned));
     let files: Vec<PathBuf> = names.iter().map(|n| root.join(n)).filter(|p| p.exists()).collect();
@@ -112,7 +112,7 @@ fn root_of(files: &[PathBuf]) -> &Path {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn archive(path: &Path, options: &Options) -> Result<Work> {
+pub(crate) fn archive(path: &Path, options: &Options) -> Result<Work> {
     let stamp = stamp(&[path.to_path_buf()])?;
     let (path, labels) = (path.to_path_buf(), options.labels);
     let read = move || {

@@ -14,13 +14,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The files of a data set: training images, training labels, test images, test labels.
-pub type Files = [PathBuf; 4];
+pub(crate) type Files = [PathBuf; 4];
 
 /// The IDX files in a folder, if there are all four.
 ///
 /// # Errors
 /// [`Error::Data`] when there are files of several data sets; [`Error::Io`].
-pub fn find(folder: &Path) -> Result<Option<Files>> {
+pub(crate) fn find(folder: &Path) -> Result<Option<Files>> {
     let all = names(folder)?;
     let role = |part: &[&str], what: &str, dims: &str| {
         let is = |n: &&String| {
@@ -63,7 +63,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn work(files: Files) -> Result<Work> {
+pub(crate) fn work(files: Files) -> Result<Work> {
     let stamp = stamp(&files)?;
     Ok(Work { stamp, read: Box::new(move |_| read(&files)) })
 }

@@ -3,7 +3,7 @@
 //! Source: the web pages of the data sets' authors, and torchvision.
 
 /// A published file.
-pub struct Known {
+pub(super) struct Known {
     /// The MD5 in hexadecimal.
     pub md5: &'static str,
     /// The name.
@@ -15,7 +15,7 @@ const fn k(md5: &'static str, name: &'static str) -> Known {
 }
 
 /// All known files.
-pub const KNOWN: &[Known] = &[
+pub(super) const KNOWN: &[Known] = &[
     k("c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-binary.tar.gz"),
     k("c58f30108f718f92721af3b95e74349a", "cifar-10-python.tar.gz"),
     k("03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary.tar.gz"),
@@ -34,7 +34,7 @@ pub const KNOWN: &[Known] = &[
 ];
 
 /// Describes, for the user, whether files with these checksums are the published ones.
-pub fn verdict(sums: &[String]) -> String {
+pub(super) fn verdict(sums: &[String]) -> String {
     let names: Vec<Option<&str>> =
         sums.iter().map(|s| KNOWN.iter().find(|k| k.md5 == s).map(|k| k.name)).collect();
     match names.as_slice() {

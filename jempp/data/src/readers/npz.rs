@@ -20,7 +20,7 @@ const TEST_EVERY: usize = 10;
 const MOST: usize = 1 << 16;
 
 /// The files `train.npz` and `test.npz` in a folder, if there are both.
-pub fn find(folder: &Path) -> Option<[PathBuf; 2]> {
+pub(crate) fn find(folder: &Path) -> Option<[PathBuf; 2]> {
     let files = ["train.npz", "test.npz"].map(|f| folder.join(f));
     files.iter().all(|f| f.is_file()).then_some(files)
 }
@@ -29,7 +29,7 @@ pub fn find(folder: &Path) -> Option<[PathBuf; 2]> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn pair(files: [PathBuf; 2]) -> Result<Work> {
+pub(crate) fn pair(files: [PathBuf; 2]) -> Result<Work> {
     let stamp = stamp(&files)?;
     let read = move || {
         let mut parts = Vec::new();
@@ -47,7 +47,7 @@ pub fn pair(files: [PathBuf; 2]) -> Result<Work> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn single(path: &Path) -> Result<Work> {
+pub(crate) fn single(path: &Path) -> Result<Work> {
     let path = path.to_path_buf();
     let stamp = stamp(std::slice::from_ref(&path))?;
     Ok(Work { stamp, read: Box::new(move |_| read(Npz::open(&path)?, &path)) })

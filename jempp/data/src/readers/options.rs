@@ -13,13 +13,13 @@ pub(crate) struct Options {
 
 impl Options {
     /// The options in a configuration.
-    pub fn of(config: &DataConfig) -> Self {
+    pub(crate) fn of(config: &DataConfig) -> Self {
         let (labels, extra, crop) = (config.labels, config.extra, config.crop);
         Self { labels, extra, crop, attribute: config.attribute.clone() }
     }
 
     /// A key that distinguishes cached versions of one data set; empty for the defaults.
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let mut parts = Vec::new();
         if self.labels == LabelKind::Coarse {
             parts.push("coarse labels".to_owned());

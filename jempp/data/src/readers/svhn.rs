@@ -19,7 +19,7 @@ const CLASSES: usize = 10;
 const FILES: [&str; 3] = ["train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"];
 
 /// Whether a folder contains the data set or a part of it.
-pub fn find(folder: &Path) -> bool {
+pub(crate) fn find(folder: &Path) -> bool {
     folder.join(FILES[0]).is_file() || folder.join(FILES[1]).is_file()
 }
 
@@ -27,7 +27,7 @@ pub fn find(folder: &Path) -> bool {
 ///
 /// # Errors
 /// [`Error::Data`] when a file is missing; [`Error::Io`].
-pub fn work(folder: &Path, options: &Options) -> Result<Work> {
+pub(crate) fn work(folder: &Path, options: &Options) -> Result<Work> {
     let [train, test, extra] = FILES.map(|f| folder.join(f));
     let files: Vec<PathBuf> = if options.extra { vec![train, extra, test] } else { vec![train, test] };
     if let Some(gone) = files.iter().find(|f| !f.is_file()) {

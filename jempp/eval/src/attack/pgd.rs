@@ -11,7 +11,7 @@ use jempp::model::{Loss, Model};
 use jempp::streams;
 
 /// A classifier under attack.
-pub trait Victim {
+pub(super) trait Victim {
     /// Number of values of an image, H·W·C.
     fn pixels(&self) -> usize;
     /// Logits, n×classes, of n images.
@@ -40,7 +40,7 @@ impl Victim for Model {
 
 /// Settings of PGD. ε and the step size are in units of pixels in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pgd {
+pub(super) struct Pgd {
     /// Norm of the perturbation.
     pub norm: Norm,
     /// Radius of the ball.
@@ -64,7 +64,7 @@ pub struct Pgd {
 
 /// Images to attack, with their labels.
 #[derive(Clone, Copy, Debug)]
-pub struct LabelledBatch<'a> {
+pub(super) struct LabelledBatch<'a> {
     /// n×H×W×C in [−1, 1].
     pub images: &'a [f32],
     /// n labels.
@@ -75,7 +75,7 @@ pub struct LabelledBatch<'a> {
 
 /// The outcome of an attack.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PgdOutcome {
+pub(super) struct PgdOutcome {
     /// n: whether an iterate of the image was misclassified.
     pub misclassified: Vec<bool>,
     /// n×H×W×C: for each image the iterate with the largest loss, among misclassified ones if there are any.
@@ -85,7 +85,7 @@ pub struct PgdOutcome {
 /// First step of the random stream for restarts; each restart has a block of 2²⁴ images.
 const RESTART: u32 = 16 << 24;
 /// Largest number of restarts: the blocks that the random stream has for them.
-pub const MAX_RESTARTS: u32 = 200;
+pub(super) const MAX_RESTARTS: u32 = 200;
 
 /// The best adversarial examples so far, and their losses.
 struct BestSoFar {
@@ -128,7 +128,7 @@ impl Pgd {
     ///
     /// # Errors
     /// Those of the victim and of `tick`.
-    pub fn run(
+    pub(super) fn run(
         &self,
         victim: &dyn Victim,
         t: &LabelledBatch<'_>,

@@ -35,17 +35,22 @@ pub(super) struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     /// A recorder that has not recorded anything yet.
-    pub fn new(tape: &'a mut Tape, dict: &'a Container, state: &'a mut State, variant: Variant) -> Self {
+    pub(super) fn new(
+        tape: &'a mut Tape,
+        dict: &'a Container,
+        state: &'a mut State,
+        variant: Variant,
+    ) -> Self {
         Self { tape, dict, state, variant, used: BTreeSet::new() }
     }
 
     /// Names of the layers recorded so far.
-    pub fn used(&self) -> &BTreeSet<String> {
+    pub(super) fn used(&self) -> &BTreeSet<String> {
         &self.used
     }
 
     /// Records the whole network on images N×H×W×3 in [−1, 1]. Returns features N×2048 and logits N×classes.
-    pub fn record(&mut self, x: Var) -> Result<[Var; 2]> {
+    pub(super) fn record(&mut self, x: Var) -> Result<[Var; 2]> {
         let x = self.layer(x, "Conv2d_1a_3x3", 32, [3, 3], 2, 0)?;
         let x = self.layer(x, "Conv2d_2a_3x3", 32, [3, 3], 1, 0)?;
         let x = self.layer(x, "Conv2d_2b_3x3", 64, [3, 3], 1, 1)?;

@@ -41,7 +41,7 @@ impl Scalar {
     ];
 
     /// NumPy's type code: kind and width in bytes.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::I8 => "i1",
             Self::U8 => "u1",
@@ -67,7 +67,7 @@ pub(super) struct Dtype {
 
 impl Dtype {
     /// Bytes per value.
-    pub fn bytes(self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         match self.scalar {
             Scalar::I8 | Scalar::U8 => 1,
             Scalar::I16 | Scalar::U16 => 2,
@@ -116,7 +116,7 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads up to the first byte of data.
-    pub fn read(from: &mut impl Read) -> Result<Self, String> {
+    pub(super) fn read(from: &mut impl Read) -> Result<Self, String> {
         let mut exact = |n: usize| {
             let mut bytes = vec![0; n];
             from.read_exact(&mut bytes).map(|()| bytes).map_err(|e| format!("its header cannot be read: {e}"))
@@ -144,7 +144,7 @@ impl Header {
     }
 
     /// Number of values.
-    pub fn count(&self) -> Result<usize, String> {
+    pub(super) fn count(&self) -> Result<usize, String> {
         let count = self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
         count.ok_or_else(|| format!("shape {:?} is too large", self.shape))
     }

@@ -54,14 +54,14 @@ pub(super) struct Nodes<'a>(pub(super) Vec<Vec<Node<'a>>>);
 
 impl<'a> Nodes<'a> {
     /// The constants only.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut first = Vec::with_capacity(CHUNK);
         first.extend([Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Box::default())]);
         Self(vec![first])
     }
 
     /// Adds a node and returns its number; `None` if there are 2³² already.
-    pub fn add(&mut self, node: Node<'a>) -> Option<Id> {
+    pub(super) fn add(&mut self, node: Node<'a>) -> Option<Id> {
         let full = self.0.last().is_none_or(|chunk| chunk.len() == CHUNK);
         if full {
             self.0.push(Vec::with_capacity(CHUNK));
@@ -74,19 +74,19 @@ impl<'a> Nodes<'a> {
     }
 
     /// Node `id`, which exists because numbers come from [`Nodes::add`].
-    pub fn get(&self, id: Id) -> &Node<'a> {
+    pub(super) fn get(&self, id: Id) -> &Node<'a> {
         let i = id as usize;
         self.0.get(i / CHUNK).and_then(|chunk| chunk.get(i % CHUNK)).unwrap_or(&Node::None)
     }
 
     /// Node `id`, to be modified.
-    pub fn get_mut(&mut self, id: Id) -> Option<&mut Node<'a>> {
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Node<'a>> {
         let i = id as usize;
         self.0.get_mut(i / CHUNK)?.get_mut(i % CHUNK)
     }
 
     /// The identifiers of all objects stored outside the pickle, in the order of the file.
-    pub fn persistent(&self) -> impl Iterator<Item = Id> {
+    pub(super) fn persistent(&self) -> impl Iterator<Item = Id> {
         self.0.iter().flatten().filter_map(|n| if let Node::Persistent(id) = n { Some(*id) } else { None })
     }
 }

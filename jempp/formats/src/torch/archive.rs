@@ -13,7 +13,7 @@ use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 /// The entries in the archive's only folder.
-pub struct Archive<'a> {
+pub(super) struct Archive<'a> {
     bytes: &'a [u8],
     /// Name of the folder.
     folder: String,
@@ -30,7 +30,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// [`Error::Format`] naming file and entry.
-    pub fn open(bytes: &'a [u8], source: &Path) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8], source: &Path) -> Result<Self> {
         let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
         let mut zip = ZipArchive::new(Cursor::new(bytes))
             .map_err(|e| wrong(format!("not a whole zip archive ({e}); cut short or damaged")))?;
@@ -68,7 +68,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The name of an entry for messages.
-    pub fn called(&self, name: &str) -> String {
+    pub(super) fn called(&self, name: &str) -> String {
         format!("entry `{}/{}`", shown(&self.folder), shown(name))
     }
 
@@ -76,7 +76,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// A message, if their checksum differs.
-    pub fn get(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
+    pub(super) fn get(&self, name: &str) -> Result<Option<&'a [u8]>, String> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let bytes = self.bytes.get(entry.range.clone()).unwrap_or_default();
         let mut crc = Crc::new();

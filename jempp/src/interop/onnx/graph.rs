@@ -23,7 +23,7 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Adds a node with one output, which has the node's name; returns that name.
-    pub fn node(
+    pub(super) fn node(
         &mut self,
         op: &str,
         name: &str,
@@ -42,13 +42,13 @@ impl Builder {
     }
 
     /// Adds an initializer of float32 `values` in row-major order; returns its name.
-    pub fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
+    pub(super) fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
         let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, dims.iter().map(|d| *d as i64).collect(), FLOAT, raw)
     }
 
     /// Adds an initializer, a list of int64; returns its name.
-    pub fn ints(&mut self, name: &str, values: &[i64]) -> String {
+    pub(super) fn ints(&mut self, name: &str, values: &[i64]) -> String {
         let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.initializer(name, vec![values.len() as i64], INT64, raw)
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The tiling of `rows.cuh`: rows per tile, and number of tiles.
-pub fn tile<E: Element>(c: usize) -> (usize, u32) {
+pub(crate) fn tile<E: Element>(c: usize) -> (usize, u32) {
     let packs = if c.is_multiple_of(E::V) { c / E::V } else { c };
     let tiles = packs.div_ceil(256);
     (256 / packs.div_ceil(tiles), tiles as u32)

@@ -10,17 +10,17 @@ use crate::{
     Data, Element, Schedule, assert_same, blocks, every_schedule, floats, random, skipped, with_extremes,
 };
 
-pub const SEED: [i32; 2] = [-77, 0x1234_5678];
-pub const STEP: i32 = -3;
-pub const OFFSET: u32 = 5;
-pub const STREAM: u32 = 999;
+pub(crate) const SEED: [i32; 2] = [-77, 0x1234_5678];
+pub(crate) const STEP: i32 = -3;
+pub(crate) const OFFSET: u32 = 5;
+pub(crate) const STREAM: u32 = 999;
 
-pub fn sequence() -> RandomSequence {
+pub(crate) fn sequence() -> RandomSequence {
     let step = (STEP as u32).wrapping_add(OFFSET);
     RandomSequence { key: [SEED[0] as u32, SEED[1] as u32], stream: STREAM, step }
 }
 
-pub fn cpu() -> Cpu {
+pub(crate) fn cpu() -> Cpu {
     Cpu::new(1, Level::Avx512)
 }
 

@@ -32,14 +32,14 @@ impl Direct {
     }
 
     /// Elements of workspace that `run` needs.
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(super) fn workspace(&self, cpu: &Cpu) -> usize {
         let kb = block_channels(cpu.simd, self.gather.k);
         self.packed_len(kb)
             + self.gather.k.next_multiple_of(kb)
             + cpu.pool.threads() * self.gather.window_len()
     }
 
-    pub fn run(
+    pub(super) fn run(
         &self,
         cpu: &Cpu,
         ConvInput { x: src, prologue }: ConvInput<'_, f32>,
@@ -183,7 +183,7 @@ pub(super) struct DirectGrad {
 }
 
 impl DirectGrad {
-    pub fn new(shape: ConvShape) -> Self {
+    pub(super) fn new(shape: ConvShape) -> Self {
         let gather = Gather::weight_grad(&shape);
         // A fixed number of partial sums, so that the order of additions never depends on threads: enough to
         // feed many cores, few enough to stay small beside the activations.
@@ -191,11 +191,11 @@ impl DirectGrad {
         Self { shape, gather, shards }
     }
 
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(super) fn workspace(&self, cpu: &Cpu) -> usize {
         self.shards * self.shape.w_len() + cpu.pool.threads() * self.gather.window_len()
     }
 
-    pub fn run(
+    pub(super) fn run(
         &self,
         cpu: &Cpu,
         ConvInput { x, prologue }: ConvInput<'_, f32>,

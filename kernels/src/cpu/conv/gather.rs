@@ -61,13 +61,13 @@ const TILE: usize = 8;
 
 impl Gather {
     /// The forward pass. `in_place`: whether the source may be read without copying, if the shape allows.
-    pub fn forward(s: &ConvShape, in_place: bool) -> Self {
+    pub(super) fn forward(s: &ConvShape, in_place: bool) -> Self {
         let direct = in_place && s.r == 1 && s.s == 1 && s.pad == 0;
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), direct)
     }
 
     /// The windows that the weight gradient reads: those of the forward pass, always copied.
-    pub fn weight_grad(s: &ConvShape) -> Self {
+    pub(super) fn weight_grad(s: &ConvShape) -> Self {
         Self::windows(s, (s.pad, s.pad), (s.oh(), s.ow()), false)
     }
 
@@ -131,7 +131,7 @@ impl Gather {
     }
 
     /// The input gradient of `s`: source is the output gradient, output the input gradient.
-    pub fn input_grad(s: &ConvShape) -> Self {
+    pub(super) fn input_grad(s: &ConvShape) -> Self {
         if s.stride == 1 && s.pad < s.r && s.pad < s.s {
             let flipped = ConvShape { h: s.oh(), w: s.ow(), c: s.k, k: s.c, pad: 0, ..*s };
             let direct = s.r == 1 && s.s == 1;
@@ -217,17 +217,17 @@ impl Gather {
     }
 
     /// Elements of a block's window, with slack for whole-vector loads at its end.
-    pub fn window_len(&self) -> usize {
+    pub(super) fn window_len(&self) -> usize {
         if self.direct { 0 } else { self.images * self.win_h * self.win_w * self.c + 64 }
     }
 
     /// Output elements of a whole block.
-    pub fn block_len(&self) -> usize {
+    pub(super) fn block_len(&self) -> usize {
         if self.images > 1 { self.images * self.out_len } else { self.rows * self.out_row }
     }
 
     /// Block `task` of a batch of `n` images: (first image, images, first row, rows).
-    pub fn block(&self, task: usize, n: usize) -> (usize, usize, usize, usize) {
+    pub(super) fn block(&self, task: usize, n: usize) -> (usize, usize, usize, usize) {
         let per_image = self.out_rows.div_ceil(self.rows);
         let i0 = (task / per_image) * self.images;
         let r0 = (task % per_image) * self.rows;
@@ -235,12 +235,12 @@ impl Gather {
     }
 
     /// Number of blocks of a batch of `n` images.
-    pub fn blocks(&self, n: usize) -> usize {
+    pub(super) fn blocks(&self, n: usize) -> usize {
         n.div_ceil(self.images) * self.out_rows.div_ceil(self.rows)
     }
 
     /// The rows of all images that a block reads; empty if there is no such block.
-    pub fn reads(&self, task: usize, n: usize) -> Range<usize> {
+    pub(super) fn reads(&self, task: usize, n: usize) -> Range<usize> {
         if task >= self.blocks(n) {
             return 0..0;
         }
@@ -256,7 +256,7 @@ impl Gather {
 
     /// Prefetches what block `task` will access: `dst` of the result and the same range of the addend and of the tensor
     /// that the epilogue reads; and the source rows, of `row` elements, that the thread reads next.
-    pub fn prefetch(
+    pub(super) fn prefetch(
         &self,
         (task, threads, n): (usize, usize, usize),
         (src, row): (&[f32], usize),
@@ -272,7 +272,7 @@ impl Gather {
     }
 
     /// Copies the window of a block, normalised if there is a prologue; zeros outside the image.
-    pub fn fill(
+    pub(super) fn fill(
         &self,
         simd: Simd,
         src: &[f32],

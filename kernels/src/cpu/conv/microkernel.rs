@@ -22,7 +22,7 @@ pub(super) enum Residual {
 
 impl Residual {
     /// For a block of outputs that starts at element `at` of the result.
-    pub fn new(add: &Add<'_, f32>, at: usize) -> Self {
+    pub(super) fn new(add: &Add<'_, f32>, at: usize) -> Self {
         match add {
             Add::None => Self::None,
             Add::From(r) => Self::From(r[at..].as_ptr()),

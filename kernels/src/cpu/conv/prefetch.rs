@@ -16,14 +16,14 @@ pub(super) struct Prefetch {
 
 impl Prefetch {
     /// Slices that are to be prefetched in this many steps.
-    pub fn new(slices: [&[f32]; 4], steps: usize) -> Self {
+    pub(super) fn new(slices: [&[f32]; 4], steps: usize) -> Self {
         let lines: usize = slices.iter().map(|s| s.len().div_ceil(LINE)).sum();
         Self { slices: slices.map(|s| Some(s.as_ptr_range())), step: lines.div_ceil(steps) }
     }
 
     /// Prefetches the lines of the next step. A hint: it does not wait.
     #[inline(always)]
-    pub fn fetch(&mut self) {
+    pub(super) fn fetch(&mut self) {
         let mut left = self.step;
         for Range { start, end } in self.slices.iter_mut().flatten() {
             while left > 0 && *start < *end {

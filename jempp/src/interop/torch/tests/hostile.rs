@@ -6,10 +6,10 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// Returns the new content of an entry, given its name and content, or `None` to drop it.
-pub type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
+pub(super) type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
 
 /// Rewrites the archive `bytes`, passing each entry through `change`.
-pub fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
+pub(super) fn rezip(bytes: &[u8], change: Change<'_>) -> Vec<u8> {
     let mut from = ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut to = ZipWriter::new(Cursor::new(Vec::new()));
     for i in 0..from.len() {

@@ -100,7 +100,7 @@ pub(super) struct Bf16WeightGrad(pub DirectGrad);
 
 impl Bf16Conv {
     /// From the tables of the float32 convolution.
-    pub fn new(shape: ConvShape, gather: &Gather, backward: bool) -> Self {
+    pub(super) fn new(shape: ConvShape, gather: &Gather, backward: bool) -> Self {
         Self { shape, gather: paired(gather), backward }
     }
 
@@ -116,13 +116,13 @@ impl Bf16Conv {
     }
 
     /// Elements of workspace that `run` needs.
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(super) fn workspace(&self, cpu: &Cpu) -> usize {
         let kb = block_channels(cpu.simd, self.gather.k);
         let (packed, window, row) = self.sizes(kb);
         packed + self.gather.k.next_multiple_of(kb) + cpu.pool.threads() * (window + row)
     }
 
-    pub fn run(
+    pub(super) fn run(
         &self,
         cpu: &Cpu,
         ConvInput { x: src, prologue }: ConvInput<'_, f32>,
@@ -279,12 +279,19 @@ impl Bf16WeightGrad {
     }
 
     /// Elements of workspace that `run` needs.
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(super) fn workspace(&self, cpu: &Cpu) -> usize {
         let (window, dy, rows) = self.sizes();
         self.shards() * self.0.shape.w_len() + cpu.pool.threads() * (window + dy + rows)
     }
 
-    pub fn run(&self, cpu: &Cpu, x: ConvInput<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+    pub(super) fn run(
+        &self,
+        cpu: &Cpu,
+        x: ConvInput<'_, f32>,
+        dy: &[f32],
+        dw: &mut [f32],
+        workspace: &mut [f32],
+    ) {
         let (g, s) = (&self.0.gather, &self.0.shape);
         assert_eq!((x.x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
         let shards = self.shards();

@@ -22,7 +22,7 @@ pub(super) struct Block<'a> {
 }
 
 impl Block<'_> {
-    pub fn run(&self, dst: &mut [f32], scratch: &mut [f32]) {
+    pub(super) fn run(&self, dst: &mut [f32], scratch: &mut [f32]) {
         // SAFETY: the instruction set is present, since `simd` was detected.
         unsafe {
             match self.call.cpu.simd.level() {

@@ -39,11 +39,11 @@ const CHUNK: usize = 4096;
 const TILES: (usize, usize) = (16, 32);
 
 impl Winograd {
-    pub fn forward(s: &ConvShape) -> Self {
+    pub(crate) fn forward(s: &ConvShape) -> Self {
         Self::new(s.n, (s.h, s.w, s.c), (s.oh(), s.ow(), s.k), s.pad, false)
     }
 
-    pub fn input_grad(s: &ConvShape) -> Self {
+    pub(crate) fn input_grad(s: &ConvShape) -> Self {
         Self::new(s.n, (s.oh(), s.ow(), s.k), (s.h, s.w, s.c), 2 - s.pad, true)
     }
 
@@ -66,11 +66,11 @@ impl Winograd {
         Self { n, h, w, c, oh, ow, k, pad, backward, images, rows, chunk }
     }
 
-    pub fn block_len(&self) -> usize {
+    pub(crate) fn block_len(&self) -> usize {
         self.images * self.rows * self.ow * self.k
     }
 
-    pub fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.n.div_ceil(self.images) * (self.oh / self.rows)
     }
 
@@ -89,7 +89,7 @@ impl Winograd {
         ]
     }
 
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(crate) fn workspace(&self, cpu: &Cpu) -> usize {
         let lanes = lanes(cpu.simd);
         let bias = self.k.next_multiple_of(2 * lanes);
         if let Some(wide) = ManyChannels::new(self) {
@@ -98,7 +98,7 @@ impl Winograd {
         self.layout(lanes).len() + bias + cpu.pool.threads() * self.scratch(lanes).iter().sum::<usize>()
     }
 
-    pub fn run(
+    pub(crate) fn run(
         &self,
         cpu: &Cpu,
         src: ConvInput<'_, f32>,
@@ -165,12 +165,12 @@ impl Call<'_> {
     }
 
     /// First image of a block and its first row.
-    pub fn first(&self, task: usize) -> (usize, usize) {
+    pub(super) fn first(&self, task: usize) -> (usize, usize) {
         let per_image = self.plan.oh / self.plan.rows;
         (task / per_image * self.plan.images, task % per_image * self.plan.rows)
     }
 
-    pub fn slice(&self, first: usize, len: usize) -> Slice<'_> {
+    pub(super) fn slice(&self, first: usize, len: usize) -> Slice<'_> {
         let (p, room) = (self.plan, len.next_multiple_of(self.layout.lanes));
         let (src, prologue, simd) = (self.src.x, self.src.prologue.as_ref(), self.cpu.simd);
         Slice { src, prologue, simd, h: p.h, w: p.w, c: p.c, first, len, room }
@@ -182,7 +182,7 @@ impl Call<'_> {
     /// # Safety
     /// The instruction set of `V` is present; `products` has these tiles, and `dst` is block `task` of the result.
     #[inline(always)]
-    pub unsafe fn outputs<V: Arithmetic>(
+    pub(super) unsafe fn outputs<V: Arithmetic>(
         &self,
         task: usize,
         rows: Range<usize>,

@@ -15,22 +15,22 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.k.div_ceil(2 * self.lanes)
     }
     /// Vectors of block `b`.
-    pub fn vectors(&self, b: usize) -> usize {
+    pub(super) fn vectors(&self, b: usize) -> usize {
         (self.k - b * 2 * self.lanes).div_ceil(self.lanes).min(2)
     }
     /// Elements of a position, of a block that is this many vectors wide.
-    pub fn position_len(&self, vectors: usize) -> usize {
+    pub(super) fn position_len(&self, vectors: usize) -> usize {
         (self.depth * vectors + 1) * self.lanes
     }
     /// Where block `b` starts.
-    pub fn at(&self, b: usize) -> usize {
+    pub(super) fn at(&self, b: usize) -> usize {
         b * POSITIONS * self.position_len(2)
     }
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let last = self.blocks() - 1;
         self.at(last) + POSITIONS * self.position_len(self.vectors(last))
     }

@@ -28,7 +28,7 @@ const DEPTH: usize = 64;
 
 impl<'a> ManyChannels<'a> {
     /// `None` if the filters are small enough to be transformed all at once. Both ways give the same bits.
-    pub fn new(conv: &'a Winograd) -> Option<Self> {
+    pub(super) fn new(conv: &'a Winograd) -> Option<Self> {
         let tiles = conv.images * conv.rows.div_ceil(OUT) * conv.ow.div_ceil(OUT);
         let blocks = (TILES / tiles).clamp(1, conv.blocks().max(1));
         (conv.c * conv.k > NARROW && tiles <= 2 * TILES).then_some(Self {
@@ -57,11 +57,17 @@ impl<'a> ManyChannels<'a> {
         ]
     }
 
-    pub fn workspace(&self, lanes: usize, threads: usize) -> usize {
+    pub(super) fn workspace(&self, lanes: usize, threads: usize) -> usize {
         self.groups() * self.strides(lanes).1 + threads * self.scratch(lanes).iter().sum::<usize>()
     }
 
-    pub fn run(&self, call: &Call<'_>, dst: &mut [f32], epilogue: Epilogue<'_, f32>, workspace: &mut [f32]) {
+    pub(super) fn run(
+        &self,
+        call: &Call<'_>,
+        dst: &mut [f32],
+        epilogue: Epilogue<'_, f32>,
+        workspace: &mut [f32],
+    ) {
         let (p, cpu, lanes) = (self.conv, call.cpu, call.layout.lanes);
         let (positions, scratch) = workspace.split_at_mut(self.groups() * self.strides(lanes).1);
         let each = scratch.len() / cpu.pool.threads();

@@ -43,7 +43,7 @@ fn block(channels: usize) -> usize {
 }
 
 impl WinogradGrad {
-    pub fn new(shape: ConvShape) -> Self {
+    pub(crate) fn new(shape: ConvShape) -> Self {
         let (cs, ks) = (block(shape.c), block(shape.k));
         let (down, across) = (shape.oh().div_ceil(OUT), shape.ow().div_ceil(OUT));
         let chunk = (CHUNK / (cs + ks)).max(32).div_ceil(across);
@@ -71,11 +71,18 @@ impl WinogradGrad {
         if self.shards > 1 { self.shards * self.shape.w_len() } else { 0 }
     }
 
-    pub fn workspace(&self, cpu: &Cpu) -> usize {
+    pub(crate) fn workspace(&self, cpu: &Cpu) -> usize {
         self.partial_len() + cpu.pool.threads() * self.scratch(lanes(cpu.simd)).iter().sum::<usize>()
     }
 
-    pub fn run(&self, cpu: &Cpu, x: ConvInput<'_, f32>, dy: &[f32], dw: &mut [f32], workspace: &mut [f32]) {
+    pub(crate) fn run(
+        &self,
+        cpu: &Cpu,
+        x: ConvInput<'_, f32>,
+        dy: &[f32],
+        dw: &mut [f32],
+        workspace: &mut [f32],
+    ) {
         let s = &self.shape;
         assert_eq!((x.x.len(), dy.len(), dw.len()), (s.x_len(), s.y_len(), s.w_len()));
         let (partial, scratch) = workspace.split_at_mut(self.partial_len());
