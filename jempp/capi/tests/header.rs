@@ -1,5 +1,5 @@
-//! The header is the one generated from the code, compiles on its own, and declares exactly the symbols that the
-//! library exports.
+//! The header compiles on its own and declares exactly the symbols that the library exports. That it is the one generated
+//! from the code is tested in `tests/slow`, which needs the generator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -17,15 +17,6 @@ fn committed(name: &str, want: &str) {
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(found == want, "{name} differs from the code; update it with JEMPP_BLESS=1 cargo test");
-}
-
-#[test]
-fn the_header_is_made_of_the_code() {
-    let config = cbindgen::Config::from_file(here().join("cbindgen.toml")).unwrap();
-    let bindings = cbindgen::Builder::new().with_crate(here()).with_config(config).generate().unwrap();
-    let mut text = Vec::new();
-    bindings.write(&mut text);
-    committed("include/jempp.h", &String::from_utf8(text).unwrap());
 }
 
 /// The functions that the header declares.
