@@ -74,7 +74,7 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
 /// Tar archives of CIFAR, compressed and not.
 fn archives() -> Result<Vec<Vec<u8>>> {
     let [train, test, names] = ["train.bin", "test.bin", "fine_label_names.txt"]
-        .map(|n| read(&format!("sets/cifar-100-binary/{n}")));
+        .map(|n| read(&format!("data/tests/sets/cifar-100-binary/{n}")));
     let (train, test, names) = (train?, test?, names?);
     let fail = |e: std::io::Error| Error::Data(e.to_string());
     let mut tar = tar::Builder::new(Vec::new());

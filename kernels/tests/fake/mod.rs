@@ -12,9 +12,10 @@ use std::process::Command;
 use std::sync::Mutex;
 
 fn kernels_folder() -> PathBuf {
-    // Of the crate whose test this is: this crate or one beside it.
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if here.ends_with("kernels") { here.to_path_buf() } else { here.join("../kernels") }
+    // Seen from the crate whose test this is: this one, or another of the workspace.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut folders = above.map(|folder| folder.join("kernels"));
+    folders.find(|folder| folder.join("cuda").is_dir()).expect("the folder of the kernels")
 }
 
 /// Runs the C++ compiler; false, having said so, if there is none.
