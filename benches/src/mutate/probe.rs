@@ -3,6 +3,7 @@
 use engine::Device;
 use jempp::checkpoint::LazyReader;
 use jempp::interop::torch as moments;
+use jempp::model::source::ModelSource;
 use jempp::model::{Model, published};
 use jempp::{Config, Error, Result};
 use jempp_data::untrusted;
@@ -109,7 +110,7 @@ impl Parser {
                 if !reader.metadata.contains_key("format") {
                     return Ok(());
                 }
-                let model = Model::from_bytes(device, bytes.to_vec())?;
+                let model = Model::from_source(device, ModelSource::from_bytes(bytes.to_vec(), path)?)?;
                 model.start_samples().map(drop)
             }
             Self::Toml => {

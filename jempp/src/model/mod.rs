@@ -122,7 +122,11 @@ impl Model {
         Self::from_source(device, ModelSource::Whole(Cow::Borrowed(c)))
     }
 
-    fn from_source(device: &Device, source: ModelSource<'_>) -> Result<Self> {
+    /// A model from a file that has been opened; of a lazy reader the start samples are read when they are first needed.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn from_source(device: &Device, source: ModelSource<'_>) -> Result<Self> {
         let config = architecture(&source.header())?;
         // Before memory is allocated for a network, its tensors must be known to exist.
         listing::tensors(&config, |name, shape| source.expect(&name, shape))?;
