@@ -34,9 +34,9 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
     let place = Place::empty();
     place.train("run");
     weights(&place);
-    let settings = ["--resize", "torch", "--inception", "w.safetensors", "--reference-n", "7"];
+    let settings = ["--resize", "torch", "--inception", "w.safetensors", "--reference-n", "3"];
     let all =
-        ["eval", "all", "--model", "run", "--attack-n", "0", "--no-gradient", "-n", "20", "--fid-n", "8"];
+        ["eval", "all", "--model", "run", "--attack-n", "0", "--no-gradient", "-n", "20", "--fid-n", "4"];
     let text = place.run(&[&all[..], &settings].concat()).ok();
     assert!(text.contains("not computed for fewer than 10 images") && text.contains("bilinear"), "{text}");
     let page = std::fs::read_to_string(place.path().join("run/report.html")).unwrap();
@@ -46,23 +46,23 @@ fn samples_of_a_model_and_of_a_file_give_the_same_numbers() {
     let made = || std::fs::metadata(&part).unwrap().modified().unwrap();
     let before = made();
     let eval = ["eval", "fid", "--model", "run", "--json"];
-    let kept = place.run(&[&eval[..], &["-n", "8", "--out", "run/eval"], &settings].concat()).json();
+    let kept = place.run(&[&eval[..], &["-n", "4", "--out", "run/eval"], &settings].concat()).json();
     assert_eq!(made(), before);
     assert!(kept["fid"].as_f64().unwrap() > 0.0, "{kept}");
-    assert_eq!((&kept["n"], &kept["reference"]["n"]), (&8.into(), &7.into()));
+    assert_eq!((&kept["n"], &kept["reference"]["n"]), (&4.into(), &3.into()));
     assert_eq!((&kept["variant"], &kept["resize"]), (&"fid".into(), &"torch".into()));
     assert_eq!((&kept["inception_score"], &kept["reference"]["split"]), (&Value::Null, &"train".into()));
     assert_eq!(kept["warnings"].as_array().unwrap().len(), 2, "{kept}");
     let summary = std::fs::read_to_string(place.path().join("run/eval/summary.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&summary).unwrap()["fid"], kept);
     // The same chains from a file, against the statistics kept.
-    place.run(&["sample", "-q", "--model", "run", "-n", "8", "-o", "s.npz"]).ok();
+    place.run(&["sample", "-q", "--model", "run", "-n", "4", "-o", "s.npz"]).ok();
     let file = ["--samples", "s.npz", "--reference", "run/eval/reference.npz"];
     let again = place.run(&[&eval[..], &settings[..4], &file].concat()).json();
     for key in ["fid", "samples_crc32c"] {
         assert_eq!(again[key], kept[key], "{key}");
     }
-    assert_eq!(again["reference"]["n"], 7);
+    assert_eq!(again["reference"]["n"], 3);
 }
 
 #[test]

@@ -122,3 +122,13 @@ pub(crate) fn digits() -> tempfile::TempDir {
     trainer.save(&dir.path().join("model")).unwrap();
     dir
 }
+
+/// A digit as a PGM file.
+pub(crate) fn picture(dir: &Path) -> PathBuf {
+    let (set, _) = jempp_data::digits::load().unwrap();
+    let mut bytes = b"P5\n8 8\n255\n".to_vec();
+    bytes.extend(set.image(0).unwrap());
+    let path = dir.join("digit.pgm");
+    fs::write(&path, bytes).unwrap();
+    path
+}
