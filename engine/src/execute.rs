@@ -162,7 +162,7 @@ impl Plan {
                 let mut memory = Memory::gpu(gpu.span(arena)?, slots);
                 let (step, kernel) = (&self.program.steps[i], &mut self.kernels[i]);
                 if gpu.profile().is_on() {
-                    let seconds = gpu.seconds(|| run_step(step, kernel, &mut memory))?;
+                    let seconds = gpu.seconds_on_device(|| run_step(step, kernel, &mut memory))?;
                     gpu.profile().add(step.name, seconds, step.cost.flops, step.cost.bytes);
                 } else {
                     run_step(step, kernel, &mut memory)?;

@@ -4,7 +4,7 @@
 
 use super::speed::{refused, time};
 use super::whole::fresh;
-use super::{Check, Found, Size, check, largest};
+use super::{Found, Journal, Size, largest};
 use crate::{BenchProgram, Error, Result};
 use engine::ops::bn_stats::BnStats;
 use engine::ops::conv2d::{Conv2d, Conv2dInputGrad, Geometry};
@@ -23,29 +23,25 @@ const PLANS: usize = 3;
 /// Largest |a − b| / max|b| where both sides may round factors to TF32 (2⁻¹¹, over sums of up to 5,760 products).
 const TOLERANCE: f64 = 5e-3;
 
-pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
+pub(super) fn checks(journal: &mut Journal, device: &Device, size: Size) -> Result<()> {
     // cuDNN's graphs over float32 round products to TF32, so the other side may do so too.
-    let device = match fresh(device, Precision::Tf32) {
-        Ok(device) => device,
-        Err(why) => return vec![check("fusion by cuDNN", "opening the device", || Err(why))],
-    };
-    let Some(gpu) = device.as_gpu() else { return Vec::new() };
+    let device = fresh(device, Precision::Tf32)?;
+    let Some(gpu) = device.as_gpu() else { return Ok(()) };
     // Images per pass and per group of it; pixels per side, and channels.
     let (batches, shapes) = match size {
         Size::Real => ([(64, 64), (192, 64)], vec![(32, 160), (16, 320), (8, 640)]),
         Size::Small => ([(2, 2), (4, 2)], vec![(5, 6), (3, 16)]),
     };
-    let mut all = Vec::new();
     for pattern in PATTERNS {
         for &(pixels, c) in &shapes {
             for (n, group) in batches {
                 let shape = ConvShape { n, h: pixels, w: pixels, c, k: c, r: 3, s: 3, stride: 1, pad: 1 };
                 let name = format!("{pattern:?}, {c}×{pixels}², {} × {group} images", n / group);
-                all.push(check("fusion by cuDNN", name, || one(&device, gpu, pattern, shape, group)));
+                journal.check("fusion by cuDNN", name, || one(&device, gpu, pattern, shape, group))?;
             }
         }
     }
-    all
+    Ok(())
 }
 
 /// Whether each group of images needs a run of its own: cuDNN's sums and scales are shared by all images of a run.
@@ -74,7 +70,7 @@ fn one(device: &Device, gpu: &Gpu, pattern: Pattern, shape: ConvShape, group: us
     };
     let off = single.results.iter().zip(&wanted).map(|(g, w)| largest(g, w)).fold(0.0, f64::max);
     if off.is_nan() || off > TOLERANCE {
-        return Ok(Err(format!("the largest difference is {off:.1e}, allowed {TOLERANCE:.0e}")));
+        return Ok(Err(format!("the largest difference is {off:.1e}, allowed {TOLERANCE:.0e}").into()));
     }
     let half = fused(Float::Bf16, None)?;
     let winner = if single.seconds < own { "cuDNN's graph" } else { "own kernels" };

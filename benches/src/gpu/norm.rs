@@ -1,7 +1,7 @@
 //! cuDNN's batch norm as the reference for the project's, forward and backward, both timed.
 
 use super::speed::{refused, time};
-use super::{Check, Found, Size, check, largest};
+use super::{Found, Journal, Size, largest};
 use crate::{BenchProgram, Result};
 use engine::Device;
 use engine::ops::bn_coeffs::BnCoeffs;
@@ -23,21 +23,20 @@ const SCAFFOLD: [&str; 3] = ["mul", "sum_all", "spread"];
 /// Profiled runs.
 const RUNS: u32 = 20;
 
-pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
-    let Some(gpu) = device.as_gpu() else { return Vec::new() };
+pub(super) fn checks(journal: &mut Journal, device: &Device, size: Size) -> Result<()> {
+    let Some(gpu) = device.as_gpu() else { return Ok(()) };
     let shapes: &[[usize; 4]] = match size {
         Size::Real => &[[64, 32, 32, 160], [64, 16, 16, 320], [64, 8, 8, 640]],
         Size::Small => &[[3, 5, 4, 6], [2, 3, 3, 16]],
     };
-    let mut all = Vec::new();
     for &shape in shapes {
         for mode in [Mode::Persistent, Mode::Spatial] {
             let [n, h, w, c] = shape;
             let name = format!("{n}×{h}×{w}×{c}, cuDNN {mode:?}");
-            all.push(check("batch norm, ours and cuDNN's", name, || one(device, gpu, shape, mode)));
+            journal.check("batch norm, ours and cuDNN's", name, || one(device, gpu, shape, mode))?;
         }
     }
-    all
+    Ok(())
 }
 
 /// y, and the gradients of Σ y·dy with respect to x, γ and β.
@@ -73,7 +72,7 @@ fn one(device: &Device, gpu: &Gpu, shape: [usize; 4], mode: Mode) -> Result<Foun
     for ((got, want), name) in theirs.results.iter().zip(&want).zip(["y", "dx", "dγ", "dβ"]) {
         let off = largest(got, want);
         if off.is_nan() || off > TOLERANCE {
-            return Ok(Err(format!("{name} differs by {off:.1e}, allowed {TOLERANCE:.0e}")));
+            return Ok(Err(format!("{name} differs by {off:.1e}, allowed {TOLERANCE:.0e}").into()));
         }
         worst = worst.max(off);
     }

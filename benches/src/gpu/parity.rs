@@ -1,27 +1,54 @@
 //! Every small case of the registry on both devices: results, gradients, replays.
 
-use super::{Allowed, Check, Found, check, largest};
+use super::{Allowed, Found, Journal, Size, Wrong, largest};
 use crate::Result;
 use engine::ops::elementwise::{Axpby, Mul};
 use engine::ops::reduce::SumAll;
 use engine::ops::registry;
 use engine::rng::{Philox, Stream};
 use engine::testing::{Case, FillWith};
-use engine::{DType, Device, HostTensor, Spec, State, Tape, Var, bf16, grad};
+use engine::{DType, Device, HostTensor, Precision, Spec, State, Tape, Var, bf16, grad};
 use serde_json::json;
 
-pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
-    let cpu = Device::cpu(1);
+/// Ops whose kernels are cuDNN's and cuBLAS's.
+const LIBRARIES: [&str; 2] = ["conv2d", "linear"];
+
+/// The cases that differ in this precision: with bf16 inputs, or those that may round to TF32.
+fn cases(gpu: &Device, allowed: Allowed) -> Vec<(&'static str, Case)> {
     let low = gpu.activations() == DType::BF16;
-    let cases =
-        registry().into_iter().flat_map(|(stem, c)| c.small.into_iter().map(move |case| (stem, case)));
-    cases
-        .filter(|(_, case)| !low || !case.bf16.is_empty())
-        .map(|(stem, case)| {
-            let name = format!("{} {stem}: {}", allowed.name, case.name);
-            check("op, CPU and GPU", name, || one(&case, &cpu, gpu, allowed.op))
-        })
-        .collect()
+    let all = registry().into_iter().flat_map(|(stem, c)| c.small.into_iter().map(move |case| (stem, case)));
+    all.filter(|(stem, case)| match allowed.precision {
+        Precision::Bf16 => low && !case.bf16.is_empty(),
+        Precision::Tf32 => LIBRARIES.contains(stem),
+        Precision::F32 => true,
+    })
+    .collect()
+}
+
+/// With small sizes one case of each op.
+pub(super) fn checks(journal: &mut Journal, gpu: &Device, allowed: Allowed, size: Size) -> Result<()> {
+    let mut cases = cases(gpu, allowed);
+    if size == Size::Small {
+        cases.dedup_by_key(|(stem, _)| *stem);
+    }
+    run(journal, gpu, allowed, cases)
+}
+
+/// One case of each op that runs on a kernel of the project.
+pub(super) fn own_kernels(journal: &mut Journal, gpu: &Device, allowed: Allowed) -> Result<()> {
+    let mut cases = cases(gpu, allowed);
+    cases.retain(|(stem, _)| !LIBRARIES.contains(stem));
+    cases.dedup_by_key(|(stem, _)| *stem);
+    run(journal, gpu, allowed, cases)
+}
+
+fn run(journal: &mut Journal, gpu: &Device, allowed: Allowed, cases: Vec<(&'static str, Case)>) -> Result<()> {
+    let cpu = Device::cpu(1);
+    for (stem, case) in cases {
+        let name = format!("{stem}: {}", case.name);
+        journal.check("op, CPU and GPU", name, || one(&case, &cpu, gpu, allowed.op))?;
+    }
+    Ok(())
 }
 
 fn one(case: &Case, cpu: &Device, gpu: &Device, tolerance: f64) -> Result<Found> {
@@ -36,13 +63,14 @@ fn one(case: &Case, cpu: &Device, gpu: &Device, tolerance: f64) -> Result<Found>
     }
     let bits = |r: &[Vec<f32>]| r.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
     if let Some(i) = (1..got.len()).find(|&i| bits(&got[0]) != bits(&got[i])) {
-        return Ok(Err(format!("run {i}, by a captured graph, differs from the plain run")));
+        return Ok(Err(format!("run {i}, by a captured graph, differs from the plain run").into()));
     }
+    let data = json!({ "results": want.len(), "largest_difference": worst, "tolerance": tolerance });
+    let text = format!("{} results; largest difference {worst:.1e} of {tolerance:.0e} allowed", want.len());
     if worst > tolerance {
-        return Ok(Err(format!("largest difference {worst:.1e}, allowed {tolerance:.0e}")));
+        return Ok(Err(Wrong { text, data }));
     }
-    let text = format!("{} results; largest difference {worst:.1e}; replays the same", want.len());
-    Ok(Ok((text, json!({ "results": want.len(), "largest_difference": worst }))))
+    Ok(Ok((text, data)))
 }
 
 /// The inputs of a case.

@@ -1,44 +1,20 @@
 //! What bounds a training iteration: the work of each kind of node compared with the device's peak rates.
 
-use super::peak::product_rate;
-use super::speed::{COPIED, copy_gb_per_s, refused};
-use super::whole::{Network, PRECISIONS, fresh, networks, session};
-use super::{Check, Found, Size, check};
+use super::peak::{product_rate, sizes};
+use super::speed::{copy_gb_per_s, refused};
+use super::whole::{Network, network, session};
+use super::{Found, Journal, Size, fell_back};
 use crate::Result;
-use engine::Spent;
-use engine::{Device, Precision};
-use kernels::gpu::{Float, Gpu};
+use engine::{Device, Precision, Spent};
+use kernels::gpu::{Float, Gpu, GpuError};
 use serde_json::{Value, json};
 
-/// Number of profiled iterations, after two of warm-up.
+/// Number of profiled iterations, after one that is profiled but not counted.
 const ITERATIONS: usize = 3;
 
-pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
-    let n = if size == Size::Real { 8192 } else { 32 };
-    let bytes = if size == Size::Real { COPIED } else { 1 << 20 };
-    let mut all = Vec::new();
-    for (name, precision, dtype) in [
-        ("float32", Precision::F32, Float::F32),
-        ("TF32", Precision::Tf32, Float::F32),
-        ("bf16", Precision::F32, Float::Bf16),
-    ] {
-        all.push(check("most that the device can", format!("products of {n}², {name}"), || {
-            let device = fresh(device, precision)?;
-            let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
-            let rate = product_rate(gpu, n, dtype).map_err(refused)? / 1e12;
-            Ok(Ok((format!("{rate:.1} TFLOP/s"), json!({ "tflops": rate, "n": n, "dtype": name }))))
-        }));
-    }
-    // Only the largest network is analysed.
-    if let Some(network) = networks(size).first() {
-        for (name, precision) in PRECISIONS {
-            let title = format!("{}, {name}", network.name);
-            all.push(check("what bounds an iteration", title, || {
-                one(device, network, *precision, size, (n, bytes))
-            }));
-        }
-    }
-    all
+pub(super) fn checks(journal: &mut Journal, device: &Device, name: Option<&str>, size: Size) -> Result<()> {
+    let network = network(name, size)?;
+    journal.check("what bounds an iteration", network.name, || one(device, network, size))
 }
 
 /// The device's peak rates, in floating-point operations and in bytes per second.
@@ -61,29 +37,38 @@ impl Peaks {
     }
 }
 
-fn one(
-    device: &Device,
-    network: &Network,
-    precision: Precision,
-    size: Size,
-    sizes: (usize, usize),
-) -> Result<Found> {
-    let device = fresh(device, precision)?;
-    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
-    let peaks = Peaks::measure(gpu, sizes)?;
-    let mut session = session(&device, network, size)?;
+fn one(device: &Device, network: &Network, size: Size) -> Result<Found> {
+    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".into())) };
+    let peaks = Peaks::measure(gpu, sizes(size))?;
+    let mut session = session(device, network, size)?;
+    if let Some(why) = fell_back(gpu) {
+        return Ok(Err(why.into()));
+    }
     let whole = session.time_iterations(2 + ITERATIONS)?.into_iter().skip(2).fold(f64::INFINITY, f64::min);
+    // What the host takes to submit a node is measured too; the first iteration shows how long that is.
+    gpu.profile().begin();
+    let first = session.time_iterations(1);
+    gpu.profile().end();
+    first?;
     gpu.profile().begin();
     let ran = session.time_iterations(ITERATIONS);
     let nodes = gpu.profile().end();
     ran?;
-    Ok(table(&peaks, whole, nodes))
+    // Two events with nothing between them: what each node's time has in it beside its work.
+    let nothing = (0..20).map(|_| gpu.seconds_on_device(|| Ok::<_, GpuError>(())));
+    let mut nothing = nothing.collect::<Result<Vec<f64>, GpuError>>().map_err(refused)?;
+    nothing.sort_by(f64::total_cmp);
+    let title = format!("{}, {:?}", network.name, gpu.precision());
+    Ok(table(&peaks, whole, nothing[nothing.len() / 2], nodes).map(|(text, mut data)| {
+        data["title"] = json!(title);
+        (text, data)
+    }))
 }
 
 /// A table by kind of node for one iteration, longest time first.
-fn table(peaks: &Peaks, whole: f64, mut nodes: Vec<(&'static str, Spent)>) -> Found {
+fn table(peaks: &Peaks, whole: f64, nothing: f64, mut nodes: Vec<(&'static str, Spent)>) -> Found {
     if nodes.is_empty() {
-        return Err("no node was timed".to_owned());
+        return Err("no node was timed".into());
     }
     nodes.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
     let one = ITERATIONS as f64;
@@ -117,10 +102,14 @@ fn table(peaks: &Peaks, whole: f64, mut nodes: Vec<(&'static str, Spent)>) -> Fo
             "least_s": least / one, "measured_s": s.seconds / one,
         }));
     }
-    text +=
-        &format!("\n    all: {:.3} ms at least, {:.3} ms node by node", 1e3 * least_all, 1e3 * measured_all);
+    text += &format!(
+        "\n    all: {:.3} ms at least, {:.3} ms node by node; no work at all measures {:.1} µs",
+        1e3 * least_all,
+        1e3 * measured_all,
+        1e6 * nothing
+    );
     let data = json!({
-        "iteration_s": whole, "least_s": least_all, "nodes_s": measured_all,
+        "iteration_s": whole, "nothing_s": nothing, "least_s": least_all, "nodes_s": measured_all,
         "peak_tflops": peaks.flops / 1e12, "copy_gb_per_s": peaks.bytes / 1e9, "nodes": rows,
     });
     Ok((text, data))
@@ -136,10 +125,10 @@ mod tests {
         let spent = |flops, bytes| Spent { runs: 3, seconds: 12.0, flops, bytes };
         assert_eq!(peaks.least(&spent(300, 10)), (3.0, "products"));
         assert_eq!(peaks.least(&spent(100, 20)), (2.0, "memory"));
-        let (text, data) = table(&peaks, 5.0, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
+        let (text, data) = table(&peaks, 5.0, 1e-6, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
         assert!(text.contains("products") && text.contains("memory"), "{text}");
         assert!((data["least_s"].as_f64().unwrap() - 5.0 / 3.0).abs() < 1e-12);
         assert_eq!(data["nodes"][0]["runs"], 1.0);
-        assert!(table(&peaks, 5.0, Vec::new()).is_err());
+        assert!(table(&peaks, 5.0, 1e-6, Vec::new()).is_err());
     }
 }

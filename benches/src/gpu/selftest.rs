@@ -13,7 +13,7 @@ use kernels::gpu::{Buffer, Float, Gpu, GpuError, NoCuda};
 use kernels::ops::conv2d::ConvShape;
 use kernels::ops::logsumexp::cuda::logsumexp;
 
-use super::reference;
+use super::{Journal, reference};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +85,15 @@ const CHECKS: &[(&str, Check)] = &[
     ("cuDNN: convolution, filter gradient", check_conv_backward_filter),
 ];
 
-/// Runs every check on a device; without one, every check is skipped.
-#[must_use]
-pub fn run(gpu: Result<&Gpu, &NoCuda>) -> Vec<Record> {
-    CHECKS.iter().map(|&(name, check)| run_one(name, check, gpu)).collect()
+/// Runs every check on a device.
+pub(super) fn checks(journal: &mut Journal, gpu: &Gpu) -> crate::Result<()> {
+    for &(name, check) in CHECKS {
+        journal.run("CUDA's libraries", name, || {
+            let record = run_one(name, check, Ok(gpu));
+            (record.status, record.detail, serde_json::Value::Null)
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs the checks that need only the driver and NVRTC: the project's own kernel and the captured graph.

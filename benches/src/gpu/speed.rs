@@ -1,7 +1,9 @@
 //! Bench cases on a GPU, run as replayed graphs, compared with copies on the device.
 
-use super::{Allowed, Check, check};
+use super::peak::sizes;
+use super::{Allowed, Journal, Size};
 use crate::{BenchProgram, Error, Result, cases};
+use engine::testing::Case;
 use engine::{Device, Precision};
 use kernels::gpu::{Gpu, GpuError};
 use serde_json::json;
@@ -12,26 +14,26 @@ const RUNS: u32 = 50;
 /// Size in bytes of the copy that measures the bandwidth: more than any cache holds.
 pub(super) const COPIED: usize = 512 << 20;
 
-pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
-    let Some(gpu) = device.as_gpu() else { return Vec::new() };
-    let mut copy_rate = 0.0;
-    let copy = check("speed", "copy on the device", || {
-        copy_rate = copy_gb_per_s(gpu, COPIED)?;
-        let text = format!("{copy_rate:.0} GB/s, read and written, {} MiB", COPIED >> 20);
-        Ok(Ok((text, json!({ "gb_per_s": copy_rate, "bytes": COPIED }))))
-    });
-    let mut all = vec![copy];
-    let name = allowed.name;
-    for (stem, case) in cases(None) {
-        let differs = match allowed.precision {
-            Precision::F32 => true,
-            Precision::Tf32 => ["conv2d", "linear"].contains(&stem),
-            Precision::Bf16 => !case.bf16.is_empty(),
-        };
-        if !differs {
-            continue;
-        }
-        all.push(check("speed", format!("{name} {stem}: {}", case.name), || {
+/// Ops that have a stage of their own.
+const ELSEWHERE: [&str; 4] = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "fused_conv2d"];
+
+pub(super) fn checks(journal: &mut Journal, device: &Device, allowed: Allowed, size: Size) -> Result<()> {
+    let Some(gpu) = device.as_gpu() else { return Ok(()) };
+    let (_, bytes) = sizes(size);
+    let copy_rate = copy_gb_per_s(gpu, bytes)?;
+    let wanted = |(stem, case): &(&'static str, Case)| match allowed.precision {
+        _ if ELSEWHERE.contains(stem) => false,
+        Precision::F32 => true,
+        Precision::Tf32 => *stem == "linear",
+        Precision::Bf16 => !case.bf16.is_empty(),
+    };
+    let mut cases: Vec<(&'static str, Case)> = cases(None).into_iter().filter(wanted).collect();
+    if size == Size::Small {
+        cases.sort_by_key(|(_, case)| case.inputs.iter().map(|(s, _)| s.iter().product::<usize>()).sum::<usize>());
+        cases.truncate(2);
+    }
+    for (stem, case) in cases {
+        journal.check("our kernels", format!("{stem}: {}", case.name), || {
             let mut program = BenchProgram::new(&case, device)?;
             program.fill()?;
             let seconds = time(gpu, || program.run())?;
@@ -52,9 +54,9 @@ pub(super) fn checks(device: &Device, allowed: Allowed) -> Vec<Check> {
                 "flops": program.cost.flops,
             });
             Ok(Ok((text, data)))
-        }));
+        })?;
     }
-    all
+    Ok(())
 }
 
 /// The shortest of three means of [`RUNS`] runs, in seconds. The first runs compile, autotune and capture.

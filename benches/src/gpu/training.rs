@@ -1,6 +1,6 @@
 //! Training on both devices from the same state, and twice on the GPU from the same seed.
 
-use super::{Allowed, Check, Found, check};
+use super::{Allowed, Found, Journal, Wrong};
 use crate::Result;
 use engine::{DType, Device, Precision};
 use jempp::config::Config;
@@ -14,14 +14,11 @@ const STEPS: usize = 10;
 /// other precisions many steps would, so there the rectifier has no kink and no step may show it.
 const JUMP: f32 = 0.1;
 
-pub(super) fn checks(gpu: &Device, allowed: Allowed) -> Vec<Check> {
-    let precision = allowed.name;
-    let name = format!("{precision} WRN-10-1, 8×8, {} steps each from the CPU's state", count(allowed));
-    vec![
-        check("training", name, || steps(gpu, allowed)),
-        check("training", format!("{precision} the same seed twice"), || twice(gpu, allowed)),
-        check("training", format!("{precision} one graph an iteration"), || graph(gpu, allowed)),
-    ]
+pub(super) fn checks(journal: &mut Journal, gpu: &Device, allowed: Allowed) -> Result<()> {
+    let name = format!("WRN-10-1, 8×8, {} steps each from the CPU's state", count(allowed));
+    journal.check("training", "one graph an iteration", || graph(gpu, allowed))?;
+    journal.check("training", "the same seed twice", || twice(gpu, allowed))?;
+    journal.check("training", name, || steps(gpu, allowed))
 }
 
 fn trainer(device: &Device, allowed: Allowed) -> Result<TrainStep> {
@@ -69,16 +66,17 @@ fn steps(gpu: &Device, allowed: Allowed) -> Result<Found> {
     }
     let near = offs.iter().filter(|o| o.0 < most).count();
     let Some((worst, name, _)) = offs.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else {
-        return Ok(Err("no step was made".to_owned()));
+        return Ok(Err("no step was made".into()));
     };
     let list: Vec<f32> = offs.iter().map(|o| o.0).collect();
     let losses: Vec<f64> = offs.iter().map(|o| o.2).collect();
     let text =
         format!("{near} of {count} steps agree to {most:.0e}; largest difference {worst:.1e} in {name}");
+    let data = json!({ "differences": list, "loss_differences": losses, "tolerance": most, "tensor": name });
     if near + jumps < count || *worst > JUMP {
-        return Ok(Err(text));
+        return Ok(Err(Wrong { text, data }));
     }
-    Ok(Ok((text, json!({ "differences": list, "loss_differences": losses, "tolerance": most }))))
+    Ok(Ok((text, data)))
 }
 
 fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
@@ -93,7 +91,7 @@ fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
     };
     let (off, name) = run()?.max_difference(&run()?, allowed.floor)?;
     if off != 0.0 {
-        return Ok(Err(format!("{name} differs by {off:.1e}")));
+        return Ok(Err(format!("{name} differs by {off:.1e}").into()));
     }
     Ok(Ok(("4 steps, every bit the same".to_owned(), json!({ "steps": 4 }))))
 }
@@ -109,11 +107,11 @@ fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
         let (got, want) = (replayed.step_on(&picks, 0.1)?, plain.step_on(&picks, 0.1)?);
         let (off, name) = replayed.max_difference(&plain, 1e-3)?;
         if off != 0.0 || got != want {
-            return Ok(Err(format!("iteration {i}: {name} differs by {off:.1e} from plain launches")));
+            return Ok(Err(format!("iteration {i}: {name} differs by {off:.1e} from plain launches").into()));
         }
     }
     if let Some(why) = replayed.capture_refused() {
-        return Ok(Err(format!("no graph was captured: {why}")));
+        return Ok(Err(format!("no graph was captured: {why}").into()));
     }
     Ok(Ok(("4 iterations, every bit that of plain launches".to_owned(), json!({ "iterations": 4 }))))
 }

@@ -1,6 +1,7 @@
 //! Whole JEM++ iterations: time, rate of arithmetic, memory.
 
-use super::{Check, Found, Size, check};
+use super::speed::refused;
+use super::{Found, Journal, Size, fell_back};
 use crate::{Error, Result};
 use engine::{Debugging, Device, Precision};
 use jempp::config::{Config, with_advice};
@@ -25,22 +26,22 @@ const NETWORKS: &[Network] = &[
     Network { name: "WRN-28-2", depth: 28, widen: 2 },
 ];
 
-const TINY: &[Network] = &[Network { name: "WRN-10-1, 8×8", depth: 10, widen: 1 }];
+const TINY: &[Network] = &[Network { name: "tiny", depth: 10, widen: 1 }];
 
-/// The networks of a size.
-pub(super) fn networks(size: Size) -> &'static [Network] {
-    if size == Size::Real { NETWORKS } else { TINY }
+/// The network of a name, or the first.
+///
+/// # Errors
+/// If there is none of that name.
+pub(super) fn network(name: Option<&str>, size: Size) -> Result<&'static Network> {
+    let all = if size == Size::Real { NETWORKS } else { TINY };
+    let found = all.iter().find(|n| name.is_none_or(|name| name == n.name));
+    let names: Vec<&str> = all.iter().map(|n| n.name).collect();
+    found.ok_or_else(|| Error::Device(format!("there is no such network; there are {}", names.join(", "))))
 }
 
-pub(super) fn checks(device: &Device, size: Size) -> Vec<Check> {
-    let mut all = Vec::new();
-    for network in networks(size) {
-        for (precision, how) in PRECISIONS {
-            let name = format!("{}, {precision}", network.name);
-            all.push(check("training iteration", name, || one(device, network, precision, *how, size)));
-        }
-    }
-    all
+pub(super) fn checks(journal: &mut Journal, device: &Device, name: Option<&str>, size: Size) -> Result<()> {
+    let network = network(name, size)?;
+    journal.check("training iteration", network.name, || one(device, network, size))
 }
 
 /// The device opened anew in another precision, with nothing allocated on it.
@@ -67,32 +68,42 @@ pub(super) fn session(device: &Device, network: &Network, size: Size) -> Result<
     synthetic_run(&config, device).map_err(|e| with_advice(e, &config))
 }
 
-fn one(device: &Device, network: &Network, precision: &str, how: Precision, size: Size) -> Result<Found> {
-    let device = fresh(device, how)?;
-    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".to_owned())) };
-    let free = || gpu.memory_free().map_err(|e| Error::Engine(e.into()));
-    let before = free()?;
-    let mut session = session(&device, network, size)?;
+fn one(device: &Device, network: &Network, size: Size) -> Result<Found> {
+    let Some(gpu) = device.as_gpu() else { return Ok(Err("this is no GPU".into())) };
+    let peak = || Ok::<_, Error>(gpu.memory_peak().map_err(refused)?.unwrap_or(0));
+    let before = gpu.memory_free().map_err(refused)?;
+    let mut session = session(device, network, size)?;
+    if let Some(why) = fell_back(gpu) {
+        return Ok(Err(why.into()));
+    }
     let (warmup, iterations) = if size == Size::Real { (3, 10) } else { (2, 2) };
-    let t = train_step(&mut session, warmup, iterations)?;
-    // The pool keeps all memory that programs and libraries have ever used, so the difference now is the peak.
-    let used = before.saturating_sub(free()?);
+    session.time_iterations(warmup)?;
+    let with_setup = peak()?;
+    // Without what was used to choose algorithms.
+    gpu.restart_memory_peak().map_err(refused)?;
+    let t = train_step(&mut session, 0, iterations)?;
+    let most = peak()?;
+    let used = before.saturating_sub(gpu.memory_free().map_err(refused)?);
+    let refusal = session.train_step().capture_refused().map(ToString::to_string);
     let config = session.train_step().config();
     let text = format!(
-        "{:.2} ms, {:.1} TFLOP/s, {:.0} images/s, {:.2} GiB at most ({:.2} of state, {:.2} of programs)",
+        "{:.2} ms, {:.1} TFLOP/s, {:.0} images/s, {:.2} GiB at most ({:.2} of state, {:.2} of programs){}",
         t.median_s * 1e3,
         t.gflops / 1e3,
         t.images_per_second,
-        gib(used),
+        gib(most),
         gib(t.state_bytes),
-        gib(t.planned_bytes)
+        gib(t.planned_bytes),
+        refusal.as_ref().map_or(String::new(), |why| format!("; NO CUDA GRAPH: {why}"))
     );
+    let name = PRECISIONS.iter().find(|(_, p)| *p == gpu.precision()).map_or("", |(name, _)| name);
     let data = json!({
-        "network": network.name, "depth": network.depth, "width": network.widen, "precision": precision,
+        "network": network.name, "depth": network.depth, "width": network.widen, "precision": name,
         "batch": config.train.batch_size, "outer": config.sampler.outer_steps, "inner": config.sampler.inner_steps,
         "median_s": t.median_s, "min_s": t.min_s, "tflops": t.gflops / 1e3, "flops": t.flops,
-        "peak_bytes": used, "state_bytes": t.state_bytes, "planned_bytes": t.planned_bytes,
-        "iterations": t.iterations, "choices": gpu.choices().len(),
+        "peak_bytes": most, "peak_bytes_with_setup": with_setup, "device_bytes": used,
+        "state_bytes": t.state_bytes, "planned_bytes": t.planned_bytes,
+        "iterations": t.iterations, "choices": gpu.choices().len(), "capture_refused": refusal,
     });
     Ok(Ok((text, data)))
 }

@@ -101,7 +101,11 @@ impl BenchProgram {
 
 fn repeated<T: Copy>(n: usize, mut draw: impl FnMut() -> T) -> Vec<T> {
     let drawn: Vec<T> = (0..n.min(DRAWN)).map(|_| draw()).collect();
-    drawn.iter().copied().cycle().take(n).collect()
+    let mut values = Vec::with_capacity(n);
+    while values.len() < n {
+        values.extend_from_slice(&drawn[..drawn.len().min(n - values.len())]);
+    }
+    values
 }
 
 /// The bench cases whose `op/name` contains `filter`, with their ops.

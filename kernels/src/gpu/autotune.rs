@@ -73,15 +73,11 @@ pub(super) fn operand(gpu: &Gpu, float: Float, n: usize, seed: u64) -> Result<Bu
     let words = (0..DRAWN.div_ceil(4) as u64)
         .flat_map(|element| philox4x32_10(Counter { element, step: 0, stream: 0 }.words(), key(seed)));
     let drawn: Vec<f32> = words.map(|word| 2.0 * uniform(word) - 1.0).collect();
-    let bytes: Vec<Vec<u8>> = drawn
-        .iter()
-        .map(|&v| match float {
-            Float::F32 => v.to_ne_bytes().to_vec(),
-            Float::Bf16 => bf16::from_f32(v).to_ne_bytes().to_vec(),
-        })
-        .collect();
-    let values: Vec<u8> = bytes.iter().cycle().take(n).flatten().copied().collect();
-    gpu.upload(&values)
+    let bytes: Vec<u8> = match float {
+        Float::F32 => drawn.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        Float::Bf16 => drawn.iter().flat_map(|&v| bf16::from_f32(v).to_ne_bytes()).collect(),
+    };
+    gpu.repeated(&bytes, n * float.size())
 }
 
 impl Gpu {

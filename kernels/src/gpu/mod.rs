@@ -18,6 +18,7 @@
 //! | `disk_cache` | compiled kernels and measured choices, kept between runs |
 //! | [`nvrtc`] | compiling the project's kernels at run time and loading them |
 //! | `launch` | prepared launches with checked arguments |
+//! | `timing` | timing launches without the host's share |
 //! | `autotune` | remembering which algorithm was the fastest |
 //! | [`cublas`] | matrix products |
 //! | [`cudnn`] | convolutions and batch norm |
@@ -40,6 +41,7 @@ mod error;
 pub(crate) mod launch;
 pub mod libraries;
 pub mod nvrtc;
+mod timing;
 
 pub use crate::dtype::Float;
 pub use driver::{Buffer, Device, Gpu, Graph, Kernel, LibraryReport, Precision, Report, Staging};

@@ -9,6 +9,7 @@
 //   -DFAKE_INIT=100   cuInit answers with that error
 //   -DFAKE_KERNELS    with the kernels, which are compiled beside it
 // At run time FAKE_MEMORY is how many bytes the device has free at first.
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -217,7 +218,7 @@ API int cuStreamDestroy_v2(void* stream)
 API int cuStreamSynchronize(void*) { return capturing ? 900 : 0; }
 static std::mutex memory_lock;
 static std::map<void*, size_t> taken;
-static size_t in_use;
+static size_t in_use, most_in_use;
 
 static size_t all_memory()
 {
@@ -239,6 +240,7 @@ API int cuMemAlloc_v2(void** memory, size_t bytes)
     memset(*memory, 0xa5, bytes);
     taken[*memory] = bytes;
     in_use += bytes;
+    most_in_use = std::max(most_in_use, in_use);
     return 0;
 }
 API int cuMemAllocAsync(void** memory, size_t bytes, void*) { return cuMemAlloc_v2(memory, bytes); }
@@ -257,6 +259,28 @@ API int cuMemGetInfo_v2(size_t* free, size_t* total)
     *free = all_memory() - in_use;
     *total = size_t(8) << 30;
     return 0;
+}
+// The one pool has all memory.
+API int cuDeviceGetDefaultMemPool(void** pool, int)
+{
+    *pool = &taken;
+    return 0;
+}
+API int cuMemPoolGetAttribute(void*, int attribute, uint64_t* value)
+{
+    std::lock_guard<std::mutex> mine(memory_lock);
+    *value = attribute == 8 ? most_in_use : in_use;
+    return 0;
+}
+API int cuMemPoolSetAttribute(void*, int attribute, const uint64_t* value)
+{
+    std::lock_guard<std::mutex> mine(memory_lock);
+    // As the driver does: the high mark can only be reset.
+    if (attribute == 8 && *value == 0) {
+        most_in_use = in_use;
+        return 0;
+    }
+    return attribute == 4 ? 0 : 1;
 }
 API int cuMemHostAlloc(void** memory, size_t bytes, unsigned)
 {

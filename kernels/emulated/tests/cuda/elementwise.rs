@@ -182,3 +182,20 @@ fn counters_wrap() {
         assert_eq!(got.iter().map(|v| v.to_bits() as i32).collect::<Vec<_>>(), want);
     }
 }
+
+/// The delay's result says how many rounds it ran.
+#[test]
+fn the_delay_runs_every_round() {
+    if skipped() {
+        return;
+    }
+    let got = every_schedule(|schedule| {
+        let last = Buffer::from(&[6u32]);
+        schedule.go("delay", [1, 1, 1], 1, &[Arg::I32(3), last.arg()]);
+        vec![last.read().iter().map(|v| f32::from_bits(*v)).collect()]
+    });
+    let want = (0..3).fold(7u32, |x, _| (x ^ (x >> 15)).wrapping_mul(0x2c1b_3c6d));
+    for got in got {
+        assert_eq!(got[0].to_bits(), want);
+    }
+}

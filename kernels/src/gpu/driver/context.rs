@@ -15,6 +15,7 @@ use cudarc::driver::{CudaContext, CudaStream};
 use super::attachments::Attachments;
 use super::device::Device;
 use super::graph::Capture;
+use super::pool;
 use crate::gpu::error::{GpuError, NoCuda, words};
 use crate::profile::Profile;
 
@@ -61,6 +62,7 @@ impl Gpu {
         // below and no other, and every buffer is allocated, used and freed on it.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail)?;
+        pool::keep(&context).map_err(fail)?;
         Ok(Self {
             attachments: Attachments::default(),
             profile: Profile::default(),
@@ -124,14 +126,14 @@ impl Gpu {
         &self.device
     }
 
-    /// Free memory, in bytes.
+    /// Free memory, in bytes: what the driver has, and what freed buffers have left in the pool.
     ///
     /// # Errors
     /// A driver error.
     pub fn memory_free(&self) -> Result<u64, GpuError> {
-        let (free, _) =
-            self.context.mem_get_info().map_err(|e| GpuError::driver("asking for free memory", e))?;
-        Ok(free as u64)
+        let fail = |e| GpuError::driver("asking for free memory", e);
+        let (free, _) = self.context.mem_get_info().map_err(fail)?;
+        Ok(free as u64 + self.memory_kept().map_err(fail)?)
     }
 
     /// Waits for all work submitted so far.

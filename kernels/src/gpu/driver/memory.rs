@@ -86,6 +86,29 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// A buffer of `len` values that repeat `values`. Only `values` are copied from the host.
+    ///
+    /// # Errors
+    /// As [`Gpu::zeros`] and [`Gpu::write_at`]; [`GpuError::Shape`] if there are no values to repeat.
+    pub fn repeated<T: Pod>(&self, values: &[T], len: usize) -> Result<Buffer<T>, GpuError> {
+        let buffer = self.zeros::<T>(len)?;
+        if values.is_empty() && len > 0 {
+            return Err(GpuError::shape("repeated", "there are no values to repeat"));
+        }
+        let first = &bytemuck::cast_slice::<T, u8>(values)[..size_of_val(values).min(len * size_of::<T>())];
+        let whole = self.span(&buffer)?;
+        self.send(whole.address, first)?;
+        let mut done = first.len();
+        while done < whole.len() {
+            // What is there already, once more: the repetition stays in step.
+            let more = done.min(whole.len() - done);
+            let part = |at| Span { address: whole.address + at as u64, len: more, life: PhantomData };
+            self.copy(part(0), part(done))?;
+            done += more;
+        }
+        Ok(buffer)
+    }
+
     /// Overwrites a buffer.
     ///
     /// # Errors
@@ -161,13 +184,17 @@ impl Gpu {
     /// [`GpuError::Shape`] when they do not fit; a driver error; [`GpuError::Capturing`].
     pub fn write_at(&self, buffer: &mut Buffer<u8>, offset: usize, bytes: &[u8]) -> Result<(), GpuError> {
         self.not_capturing("copying to the device")?;
-        let address = self.range(buffer, offset, bytes.len())?;
+        self.send(self.range(buffer, offset, bytes.len())?, bytes)
+    }
+
+    /// Copies bytes to an address, which the caller has checked to be in a live buffer with room for them.
+    fn send(&self, address: u64, bytes: &[u8]) -> Result<(), GpuError> {
         if bytes.is_empty() {
             return Ok(());
         }
         let fail = |e| GpuError::driver("copying to the device", e);
         self.bind()?;
-        // SAFETY: the range lies in the buffer, which is alive for this call; the copy is waited for, so that `bytes`
+        // SAFETY: the range lies in a buffer that is alive for this call; the copy is waited for, so that `bytes`
         // outlives it.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream().cu_stream()) }.map_err(fail)?;
         self.stream().synchronize().map_err(fail)

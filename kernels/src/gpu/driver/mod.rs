@@ -8,6 +8,7 @@ mod device;
 mod graph;
 mod kernel;
 mod memory;
+mod pool;
 mod probe;
 mod staging;
 mod timer;
