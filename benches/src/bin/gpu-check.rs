@@ -134,7 +134,12 @@ fn print_needs() -> Result<u8, Trouble> {
     let bytes = std::fs::read(&file).map_err(Trouble::file(&file))?;
     let needs = needs::of(&bytes);
     let glibc = needs.glibc.map_or("none".to_owned(), |(major, minor)| format!("{major}.{minor}"));
-    println!("gpu-check {}, {}, {:.1} MiB", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, bytes.len() as f64 / 1048576.0);
+    println!(
+        "gpu-check {}, {}, {:.1} MiB",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::ARCH,
+        bytes.len() as f64 / 1048576.0
+    );
     println!("GNU C library {glibc} or newer; {}", needs.libraries.join(", "));
     Ok(0)
 }
@@ -143,7 +148,7 @@ fn wanted(options: &Options) -> Wanted {
     Wanted {
         quick: options.quick,
         speed: !options.no_speed,
-        torch: options.torch || options.collect,
+        torch: options.torch || options.collect || options.summary.is_some(),
         sanitizer: options.sanitizer,
     }
 }
@@ -159,8 +164,7 @@ fn print_summary(file: &Path, options: &Options) -> Result<u8, Trouble> {
     // A file that is not there has no lines; here that is a mistake.
     std::fs::metadata(file).map_err(Trouble::file(file))?;
     let lines = journal::read(file).map_err(Trouble::file(file))?;
-    let wanted = Wanted { torch: true, ..wanted(options) };
-    print!("{}", gpu::summary::summary(&lines, &stages::plan(wanted)));
+    print!("{}", gpu::summary::summary(&lines, &jobs(options)));
     Ok(0)
 }
 
@@ -205,7 +209,8 @@ fn verdict(lines: &[journal::Line], jobs: &[Job], require: bool) -> u8 {
     for job in jobs.iter().filter(|job| !runner::is_complete(lines, job)) {
         let checks = journal::checks(lines, &job.to_string());
         // A job that was skipped has no other line than that; anything else that is not complete is a failure.
-        let only_skipped = checks.iter().all(|c| ["ok", "skipped"].contains(&c.text("status"))) && !checks.is_empty();
+        let only_skipped =
+            checks.iter().all(|c| ["ok", "skipped"].contains(&c.text("status"))) && !checks.is_empty();
         (failed, skipped) = (failed || !only_skipped, skipped || only_skipped);
     }
     match () {
@@ -224,7 +229,9 @@ fn one_stage(stage: Stage, options: &Options) -> Result<u8, Trouble> {
     let fault = options.fault.iter().find(|(name, _)| name == stage.name()).map(|(_, fault)| *fault);
     let opened = Journal::open(&file, &job.to_string(), options.since, fault);
     let mut journal = opened.map_err(Trouble::file(&file))?;
-    if stage == Stage::Probe && let Some(code) = probe(options, &mut journal).map_err(Trouble::file(&file))? {
+    if stage == Stage::Probe
+        && let Some(code) = probe(options, &mut journal).map_err(Trouble::file(&file))?
+    {
         return Ok(code);
     }
     if stage == Stage::Sanitizer {

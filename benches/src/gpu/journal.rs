@@ -64,7 +64,8 @@ pub fn read(file: &Path) -> io::Result<Vec<Line>> {
 pub fn checks<'a>(lines: &'a [Line], job: &str) -> Vec<&'a Line> {
     let mut order: Vec<&Line> = Vec::new();
     for line in lines.iter().filter(|l| l.is("started", job) || l.is("check", job)) {
-        let same = |l: &&mut &Line| l.text("group") == line.text("group") && l.text("name") == line.text("name");
+        let same =
+            |l: &&mut &Line| l.text("group") == line.text("group") && l.text("name") == line.text("name");
         match order.iter_mut().find(same) {
             Some(last) => *last = line,
             None => order.push(line),
@@ -199,7 +200,12 @@ impl Journal {
     ///
     /// # Errors
     /// If the file cannot be written: then there is no point in going on.
-    pub fn check(&mut self, group: &str, name: impl Into<String>, f: impl FnOnce() -> Result<Found>) -> Result<()> {
+    pub fn check(
+        &mut self,
+        group: &str,
+        name: impl Into<String>,
+        f: impl FnOnce() -> Result<Found>,
+    ) -> Result<()> {
         self.run(group, name, || match f() {
             Ok(Ok((detail, data))) => (Outcome::Ok, detail, data),
             Ok(Err(Wrong { text, data })) => (Outcome::Failed, text, data),

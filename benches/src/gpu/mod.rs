@@ -53,7 +53,7 @@ const ALLOWED: [Allowed; 3] = [
 ];
 
 /// What a check found: a sentence and its numbers.
-pub type Found = core::result::Result<(String, Value), Wrong>;
+pub type Found = Result<(String, Value), Wrong>;
 
 /// What is wrong, as a sentence, and what was measured all the same.
 #[derive(Clone, Debug)]

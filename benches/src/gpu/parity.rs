@@ -42,7 +42,12 @@ pub(super) fn own_kernels(journal: &mut Journal, gpu: &Device, allowed: Allowed)
     run(journal, gpu, allowed, cases)
 }
 
-fn run(journal: &mut Journal, gpu: &Device, allowed: Allowed, cases: Vec<(&'static str, Case)>) -> Result<()> {
+fn run(
+    journal: &mut Journal,
+    gpu: &Device,
+    allowed: Allowed,
+    cases: Vec<(&'static str, Case)>,
+) -> Result<()> {
     let cpu = Device::cpu(1);
     for (stem, case) in cases {
         let name = format!("{stem}: {}", case.name);

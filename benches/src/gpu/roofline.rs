@@ -125,7 +125,8 @@ mod tests {
         let spent = |flops, bytes| Spent { runs: 3, seconds: 12.0, flops, bytes };
         assert_eq!(peaks.least(&spent(300, 10)), (3.0, "products"));
         assert_eq!(peaks.least(&spent(100, 20)), (2.0, "memory"));
-        let (text, data) = table(&peaks, 5.0, 1e-6, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
+        let (text, data) =
+            table(&peaks, 5.0, 1e-6, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
         assert!(text.contains("products") && text.contains("memory"), "{text}");
         assert!((data["least_s"].as_f64().unwrap() - 5.0 / 3.0).abs() < 1e-12);
         assert_eq!(data["nodes"][0]["runs"], 1.0);

@@ -121,7 +121,11 @@ impl Pass {
                 }
             };
             self.note_end(job, &end)?;
-            let over = matches!(end.code(), Some(0 | 1 | UNUSABLE | NO_GPU)) || job.stage == Stage::Torch;
+            let over = match end.code() {
+                Some(0 | 1 | UNUSABLE | NO_GPU) => true,
+                Some(code) => i32::from(code) == sanitizer::FOUND || job.stage == Stage::Torch,
+                None => job.stage == Stage::Torch,
+            };
             // A process that died before its first check would do so again.
             let progress = journal::read(&self.jsonl)?.len() > before + 1;
             let left = self.budget.map_or(LEAST, |budget| budget.saturating_sub(begun.elapsed()));
@@ -182,10 +186,13 @@ impl Pass {
         if job.stage == Stage::Sanitizer {
             let (status, detail) = match end.code() {
                 Some(0) => (Outcome::Ok, "no error"),
-                Some(code) if i32::from(code) == sanitizer::FOUND => (Outcome::Failed, "errors, see the output"),
+                Some(code) if i32::from(code) == sanitizer::FOUND => {
+                    (Outcome::Failed, "errors, see the output")
+                }
                 _ => return Ok(()),
             };
-            let checked = journal.run("compute-sanitizer", "memcheck", || (status, detail.to_owned(), Value::Null));
+            let checked =
+                journal.run("compute-sanitizer", "memcheck", || (status, detail.to_owned(), Value::Null));
             checked.map_err(io::Error::other)?;
         }
         Ok(())

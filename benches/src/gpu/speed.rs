@@ -3,6 +3,7 @@
 use super::peak::sizes;
 use super::{Allowed, Journal, Size};
 use crate::{BenchProgram, Error, Result, cases};
+use engine::ops::registry;
 use engine::testing::Case;
 use engine::{Device, Precision};
 use kernels::gpu::{Gpu, GpuError};
@@ -27,11 +28,15 @@ pub(super) fn checks(journal: &mut Journal, device: &Device, allowed: Allowed, s
         Precision::Tf32 => *stem == "linear",
         Precision::Bf16 => !case.bf16.is_empty(),
     };
-    let mut cases: Vec<(&'static str, Case)> = cases(None).into_iter().filter(wanted).collect();
-    if size == Size::Small {
-        cases.sort_by_key(|(_, case)| case.inputs.iter().map(|(s, _)| s.iter().product::<usize>()).sum::<usize>());
-        cases.truncate(2);
-    }
+    let cases: Vec<(&'static str, Case)> = match size {
+        Size::Real => cases(None).into_iter().filter(wanted).collect(),
+        // Bench cases are of real sizes.
+        Size::Small => {
+            let all =
+                registry().into_iter().flat_map(|(s, c)| c.small.into_iter().map(move |case| (s, case)));
+            all.filter(wanted).take(2).collect()
+        }
+    };
     for (stem, case) in cases {
         journal.check("our kernels", format!("{stem}: {}", case.name), || {
             let mut program = BenchProgram::new(&case, device)?;

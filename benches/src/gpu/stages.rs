@@ -186,7 +186,9 @@ fn quick() -> Vec<Job> {
 /// If there is none of that name.
 pub fn precision(name: &str) -> Result<Precision> {
     let known = whole::PRECISIONS.iter().find(|(n, _)| *n == name);
-    known.map(|(_, p)| *p).ok_or_else(|| Error::Device(format!("there is no precision {name}: f32, tf32 or bf16")))
+    known
+        .map(|(_, p)| *p)
+        .ok_or_else(|| Error::Device(format!("there is no precision {name}: f32, tf32 or bf16")))
 }
 
 /// Runs the checks of a job on a device in this process. The probe, PyTorch and the sanitizer are not run here.
@@ -195,7 +197,8 @@ pub fn precision(name: &str) -> Result<Precision> {
 /// If the device does not open, or the results cannot be written.
 pub fn run(job: &Job, ordinal: usize, size: Size, journal: &mut Journal) -> Result<()> {
     let how = precision(job.precision.as_deref().unwrap_or("f32"))?;
-    let device = Device::cuda(ordinal, how, Debugging::default()).map_err(|e| Error::Device(e.to_string()))?;
+    let device =
+        Device::cuda(ordinal, how, Debugging::default()).map_err(|e| Error::Device(e.to_string()))?;
     watch(journal, &device);
     let rules: Allowed = allowed(&device).ok_or_else(|| Error::Device("this is no GPU".to_owned()))?;
     match job.stage {

@@ -37,7 +37,7 @@ pub fn summary(lines: &[Line], jobs: &[Job]) -> String {
 macro_rules! say {
     ($out:expr, $($what:tt)*) => {
         // Writing to a string does not fail.
-        let _ = writeln!($out, $($what)*);
+        writeln!($out, $($what)*).unwrap_or_default()
     };
 }
 
@@ -71,10 +71,17 @@ fn machine(out: &mut String, lines: &[Line]) {
     let found = report["libraries"].as_array().into_iter().flatten().filter_map(|library| {
         Some(format!("{} {}", library["name"].as_str()?, library["version"].as_str()?))
     });
-    say!(out, "{}. gpu-check {}.", found.collect::<Vec<_>>().join(", "), report["gpu_check"].as_str().unwrap_or("?"));
+    say!(
+        out,
+        "{}. gpu-check {}.",
+        found.collect::<Vec<_>>().join(", "),
+        report["gpu_check"].as_str().unwrap_or("?")
+    );
     for rate in passed(lines, "most that the device can") {
         match (rate["dtype"].as_str(), rate["gb_per_s"].as_f64()) {
-            (Some(dtype), _) => say!(out, "Products of {}², {dtype}: {:.0} TFLOP/s.", rate["n"], number(&rate["tflops"])),
+            (Some(dtype), _) => {
+                say!(out, "Products of {}², {dtype}: {:.0} TFLOP/s.", rate["n"], number(&rate["tflops"]))
+            }
             (None, Some(gb)) => say!(out, "Copy: {gb:.0} GB/s."),
             _ => {}
         }
@@ -91,26 +98,44 @@ fn iterations(out: &mut String, lines: &[Line]) {
     if ours.is_empty() && torch.is_empty() {
         return;
     }
-    say!(out, "\n## Training iteration\n\n| network | by | precision | ms | TFLOP/s | GiB of buffers |\n|---|---|---|---|---|---|");
+    say!(
+        out,
+        "\n## Training iteration\n\n| network | by | precision | ms | TFLOP/s | GiB of buffers |\n|---|---|---|---|---|---|"
+    );
     let gib = |bytes: &Value| number(bytes) / f64::from(1 << 30);
     for row in &ours {
         let (ms, gib) = (1e3 * number(&row["median_s"]), gib(&row["peak_bytes"]));
         let name = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
         let graph = if row["capture_refused"].is_null() { "" } else { " WITHOUT A GRAPH" };
         let tflops = number(&row["tflops"]);
-        say!(out, "| {} | jempp{graph} | {} | {ms:.2} | {tflops:.0} | {gib:.2} |", name("network"), name("precision"));
+        say!(
+            out,
+            "| {} | jempp{graph} | {} | {ms:.2} | {tflops:.0} | {gib:.2} |",
+            name("network"),
+            name("precision")
+        );
     }
     for row in &torch {
         let bytes = if row["mode"] == "eager" { "allocated_bytes" } else { "reserved_bytes" };
         let (ms, gib) = (1e3 * number(&row["median_s"]), gib(&row[bytes]));
         let name = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
-        say!(out, "| {} | PyTorch {} | {} | {ms:.2} | | {gib:.2} |", name("network"), name("mode"), name("precision"));
+        say!(
+            out,
+            "| {} | PyTorch {} | {} | {ms:.2} | | {gib:.2} |",
+            name("network"),
+            name("mode"),
+            name("precision")
+        );
     }
     let peak = passed(lines, "most that the device can").into_iter().find(|p| p["dtype"] == "bf16");
     for row in ours.iter().filter(|row| row["precision"] == "bf16") {
         for (what, value, target, met) in ratios(row, &torch, peak) {
             let met = if met { "met" } else { "MISSED" };
-            say!(out, "\n{}: {what} {value:.2}, target {target}: {met}.", row["network"].as_str().unwrap_or("?"));
+            say!(
+                out,
+                "\n{}: {what} {value:.2}, target {target}: {met}.",
+                row["network"].as_str().unwrap_or("?")
+            );
         }
     }
 }
@@ -168,11 +193,15 @@ fn profiles(out: &mut String, lines: &[Line]) {
 fn convolutions(out: &mut String, lines: &[Line]) {
     let jobs = ["bf16", "tf32", "f32"].map(|p| format!("convolutions {p}"));
     for job in jobs {
-        let rows: Vec<&Line> = journal::checks(lines, &job).into_iter().filter(|l| l.text("status") == "ok").collect();
+        let rows: Vec<&Line> =
+            journal::checks(lines, &job).into_iter().filter(|l| l.text("status") == "ok").collect();
         if rows.is_empty() {
             continue;
         }
-        say!(out, "\n## {job}: TFLOP/s and engine\n\n| | forward | input gradient | filter gradient |\n|---|---|---|---|");
+        say!(
+            out,
+            "\n## {job}: TFLOP/s and engine\n\n| | forward | input gradient | filter gradient |\n|---|---|---|---|"
+        );
         let mut shapes: Vec<&str> = Vec::new();
         for row in &rows {
             let shape = row.text("name").rsplit_once(", ").map_or("", |(shape, _)| shape);
@@ -195,7 +224,10 @@ fn convolutions(out: &mut String, lines: &[Line]) {
 }
 
 fn comparisons(out: &mut String, lines: &[Line], jobs: &[Job]) {
-    say!(out, "\n## Comparisons\n\n| | ok | not ok | largest difference | of allowed |\n|---|---|---|---|---|");
+    say!(
+        out,
+        "\n## Comparisons\n\n| | ok | not ok | largest difference | of allowed |\n|---|---|---|---|---|"
+    );
     for job in jobs.iter().filter(|job| matches!(job.stage, Stage::Probe | Stage::Parity | Stage::Training)) {
         let found = journal::checks(lines, &job.to_string());
         let ok = found.iter().filter(|l| l.text("status") == "ok").count();
@@ -212,14 +244,16 @@ fn comparisons(out: &mut String, lines: &[Line], jobs: &[Job]) {
 
 fn failures(out: &mut String, lines: &[Line], jobs: &[Job]) {
     let wrong = |l: &&Line| l.text("event") == "check" && l.text("status") != "ok";
-    let found = |job: &Job| journal::checks(lines, &job.to_string()).into_iter().filter(wrong).collect::<Vec<_>>();
+    let found =
+        |job: &Job| journal::checks(lines, &job.to_string()).into_iter().filter(wrong).collect::<Vec<_>>();
     let all: Vec<&Line> = jobs.iter().flat_map(found).collect();
     if all.is_empty() {
         return;
     }
     say!(out, "\n## Failed or skipped: {}\n", all.len());
     for line in all.iter().take(FAILED) {
-        let detail: String = line.text("detail").lines().next().unwrap_or_default().chars().take(200).collect();
+        let detail: String =
+            line.text("detail").lines().next().unwrap_or_default().chars().take(200).collect();
         say!(out, "- {} · {} · {}: {detail}", line.text("job"), line.text("name"), line.text("status"));
     }
     if all.len() > FAILED {
@@ -251,7 +285,8 @@ fn missing(out: &mut String, lines: &[Line], jobs: &[Job]) {
 }
 
 fn notes(out: &mut String, lines: &[Line]) {
-    let mut notes: Vec<&str> = lines.iter().filter(|l| l.text("event") == "note").map(|l| l.text("text")).collect();
+    let mut notes: Vec<&str> =
+        lines.iter().filter(|l| l.text("event") == "note").map(|l| l.text("text")).collect();
     notes.sort_unstable();
     notes.dedup();
     for note in notes {

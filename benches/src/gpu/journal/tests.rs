@@ -15,7 +15,9 @@ fn a_check_that_passed_is_not_run_again_and_one_that_failed_is() {
     let file = scratch("again");
     let mut journal = Journal::open(&file, "a", None, None).unwrap();
     fine(&mut journal, "first");
-    journal.check("g", "second", || Ok(Err(Wrong { text: "off".into(), data: json!({ "by": 0.5 }) }))).unwrap();
+    journal
+        .check("g", "second", || Ok(Err(Wrong { text: "off".into(), data: json!({ "by": 0.5 }) })))
+        .unwrap();
     let lines = read(&file).unwrap();
     let second = checks(&lines, "a")[1];
     assert_eq!((second.text("status"), &second.value["data"]["by"]), ("failed", &json!(0.5)));
@@ -24,7 +26,9 @@ fn a_check_that_passed_is_not_run_again_and_one_that_failed_is() {
         let mut ran = Vec::new();
         let mut journal = Journal::open(&file, "a", since, None).unwrap();
         for name in ["first", "second"] {
-            journal.run("g", name, || (ran.push(name), (Outcome::Failed, String::new(), Value::Null)).1).unwrap();
+            journal
+                .run("g", name, || (ran.push(name), (Outcome::Failed, String::new(), Value::Null)).1)
+                .unwrap();
         }
         ran
     };

@@ -92,12 +92,19 @@ fn a_second_pass_runs_only_what_is_missing() {
     pass.run(&jobs).unwrap();
     let before = journal::read(&pass.jsonl).unwrap();
     // Without its file the script believes that nothing has run yet, and dies again; it is mended here.
-    fs::write(&pass.program, SCRIPT.replace("grep -q", "false").replace("VICTIM", "none").replace("DEATH", "true"))
-        .unwrap();
+    fs::write(
+        &pass.program,
+        SCRIPT.replace("grep -q", "false").replace("VICTIM", "none").replace("DEATH", "true"),
+    )
+    .unwrap();
     pass.run(&jobs).unwrap();
     let lines = journal::read(&pass.jsonl).unwrap();
     assert!(jobs.iter().all(|job| is_complete(&lines, job)));
-    let ran: Vec<&str> = lines[before.len()..].iter().filter(|l| l.text("event") == "finished").map(|l| l.text("job")).collect();
+    let ran: Vec<&str> = lines[before.len()..]
+        .iter()
+        .filter(|l| l.text("event") == "finished")
+        .map(|l| l.text("job"))
+        .collect();
     assert_eq!(ran, ["probe".to_owned(), victim.to_string()]);
     pass.budget = Some(Duration::from_secs(1));
     fs::write(&pass.jsonl, "").unwrap();

@@ -39,7 +39,12 @@ fn ratios_are_of_the_same_setting() {
             check("torch WRN-28-10 compile bf16", "PyTorch", "b", torch("compile", 60.0)),
             check("c", "PyTorch", "c", other),
             check("d", "PyTorch", "d", single),
-            check("peak", "most that the device can", "e", json!({ "dtype": "bf16", "tflops": 800.0, "n": 8192 })),
+            check(
+                "peak",
+                "most that the device can",
+                "e",
+                json!({ "dtype": "bf16", "tflops": 800.0, "n": 8192 }),
+            ),
         ]),
         &[],
     );
