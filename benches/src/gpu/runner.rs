@@ -236,7 +236,7 @@ fn own_group(command: &mut Command) -> &mut Command {
 
 fn kill(child: &mut Child) {
     // The standard library ends one process only, and PyTorch's compiler starts more.
-    let group = format!("kill -KILL -- -{}", child.id());
+    let group = format!("kill -KILL -{}", child.id());
     let _ = Command::new("sh").args(["-c", &group]).status();
     let _ = child.kill();
     let begun = Instant::now();

@@ -59,14 +59,19 @@ fn every_job_may_die_in_every_way_and_the_others_are_complete() {
     // One of each stage.
     jobs.dedup_by_key(|job| job.stage);
     jobs.iter_mut().for_each(|job| job.limit = 1);
-    for death in ["sleep 60", "kill -ABRT $$", "exit 3", "exit 71"] {
+    let hang = "sleep 60 & echo $! >\"$file.pid\"; wait";
+    for death in ["exit 3", hang, "kill -ABRT $$", "exit 71"] {
         for victim in &jobs {
-            // Waiting takes a second each time.
-            if death == "sleep 60" && ![Stage::Probe, Stage::Torch].contains(&victim.stage) {
+            if death != "exit 3" && ![Stage::Probe, Stage::Peak, Stage::Torch].contains(&victim.stage) {
                 continue;
             }
             let pass = pass(&folder, &victim.to_string(), death);
             assert_eq!(pass.run(&jobs).unwrap(), None);
+            if death == hang && cfg!(target_os = "linux") {
+                let pid = fs::read_to_string(folder.join("results.pid")).unwrap();
+                let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+                assert!(!state.contains(") S"), "what it had started is ended too: {state}");
+            }
             let lines = journal::read(&pass.jsonl).unwrap();
             for job in &jobs {
                 assert_eq!(is_complete(&lines, job), job != victim, "{job}, when {victim} meets {death}");
