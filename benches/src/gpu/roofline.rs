@@ -10,7 +10,9 @@ use kernels::gpu::{Float, Gpu, GpuError};
 use serde_json::{Value, json};
 
 /// Number of profiled iterations, after one that is profiled but not counted.
-const ITERATIONS: usize = 3;
+fn iterations(size: Size) -> usize {
+    if size == Size::Small { 1 } else { 3 }
+}
 
 pub(super) fn checks(journal: &mut Journal, device: &Device, name: Option<&str>, size: Size) -> Result<()> {
     let network = network(name, size)?;
@@ -44,14 +46,15 @@ fn one(device: &Device, network: &Network, size: Size) -> Result<Found> {
     if let Some(why) = fell_back(gpu) {
         return Ok(Err(why.into()));
     }
-    let whole = session.time_iterations(2 + ITERATIONS)?.into_iter().skip(2).fold(f64::INFINITY, f64::min);
+    let whole =
+        session.time_iterations(2 + iterations(size))?.into_iter().skip(2).fold(f64::INFINITY, f64::min);
     // What the host takes to submit a node is measured too; the first iteration shows how long that is.
     gpu.profile().begin();
     let first = session.time_iterations(1);
     gpu.profile().end();
     first?;
     gpu.profile().begin();
-    let ran = session.time_iterations(ITERATIONS);
+    let ran = session.time_iterations(iterations(size));
     let nodes = gpu.profile().end();
     ran?;
     // Two events with nothing between them: what each node's time has in it beside its work.
@@ -59,19 +62,25 @@ fn one(device: &Device, network: &Network, size: Size) -> Result<Found> {
     let mut nothing = nothing.collect::<Result<Vec<f64>, GpuError>>().map_err(refused)?;
     nothing.sort_by(f64::total_cmp);
     let title = format!("{}, {:?}", network.name, gpu.precision());
-    Ok(table(&peaks, whole, nothing[nothing.len() / 2], nodes).map(|(text, mut data)| {
-        data["title"] = json!(title);
-        (text, data)
-    }))
+    Ok(table(&peaks, (whole, nothing[nothing.len() / 2]), iterations(size) as f64, nodes).map(
+        |(text, mut data)| {
+            data["title"] = json!(title);
+            (text, data)
+        },
+    ))
 }
 
-/// A table by kind of node for one iteration, longest time first.
-fn table(peaks: &Peaks, whole: f64, nothing: f64, mut nodes: Vec<(&'static str, Spent)>) -> Found {
+/// A table by kind of node for one of `n` iterations, longest time first, beside the times of a whole one and of nothing.
+fn table(
+    peaks: &Peaks,
+    (whole, nothing): (f64, f64),
+    n: f64,
+    mut nodes: Vec<(&'static str, Spent)>,
+) -> Found {
     if nodes.is_empty() {
         return Err("no node was timed".into());
     }
     nodes.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
-    let one = ITERATIONS as f64;
     let mut rows: Vec<Value> = Vec::new();
     let mut text = format!(
         "{:.2} ms an iteration; {:.1} TFLOP/s and {:.0} GB/s at most\n    {:<24} {:>6} {:>10} {:>10} {:>9} {:>9} {:>6}  bound by",
@@ -89,17 +98,17 @@ fn table(peaks: &Peaks, whole: f64, nothing: f64, mut nodes: Vec<(&'static str, 
     let (mut least_all, mut measured_all) = (0.0, 0.0);
     for (name, s) in &nodes {
         let (least, bound) = peaks.least(s);
-        (least_all, measured_all) = (least_all + least / one, measured_all + s.seconds / one);
-        let (runs, gflop, gb) = (s.runs as f64 / one, s.flops as f64 / one / 1e9, s.bytes as f64 / one / 1e9);
+        (least_all, measured_all) = (least_all + least / n, measured_all + s.seconds / n);
+        let (runs, gflop, gb) = (s.runs as f64 / n, s.flops as f64 / n / 1e9, s.bytes as f64 / n / 1e9);
         let percent = 100.0 * least / s.seconds;
         text += &format!(
             "\n    {name:<24} {runs:>6.0} {gflop:>10.2} {gb:>10.3} {:>9.3} {:>9.3} {percent:>6.1}  {bound}",
-            1e3 * least / one,
-            1e3 * s.seconds / one
+            1e3 * least / n,
+            1e3 * s.seconds / n
         );
         rows.push(json!({
             "node": name, "runs": runs, "flops": gflop * 1e9, "bytes": gb * 1e9, "bound": bound,
-            "least_s": least / one, "measured_s": s.seconds / one,
+            "least_s": least / n, "measured_s": s.seconds / n,
         }));
     }
     text += &format!(
@@ -126,10 +135,10 @@ mod tests {
         assert_eq!(peaks.least(&spent(300, 10)), (3.0, "products"));
         assert_eq!(peaks.least(&spent(100, 20)), (2.0, "memory"));
         let (text, data) =
-            table(&peaks, 5.0, 1e-6, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
+            table(&peaks, (5.0, 1e-6), 3.0, vec![("a", spent(300, 10)), ("b", spent(100, 20))]).unwrap();
         assert!(text.contains("products") && text.contains("memory"), "{text}");
         assert!((data["least_s"].as_f64().unwrap() - 5.0 / 3.0).abs() < 1e-12);
         assert_eq!(data["nodes"][0]["runs"], 1.0);
-        assert!(table(&peaks, 5.0, 1e-6, Vec::new()).is_err());
+        assert!(table(&peaks, (5.0, 1e-6), 3.0, Vec::new()).is_err());
     }
 }

@@ -179,7 +179,7 @@ impl Pass {
     fn note_end(&self, job: &Job, end: &End) -> io::Result<()> {
         let mut journal = Journal::open(&self.jsonl, &job.to_string(), None, None)?;
         let words = end.words();
-        if words != "done" {
+        if words != "done" && end.code() != Some(NO_GPU) {
             println!("  {job}: {words}");
         }
         journal.write("ended", json!({ "how": words, "code": end.code() }))?;

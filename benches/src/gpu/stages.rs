@@ -167,7 +167,6 @@ fn quick() -> Vec<Job> {
         job(Parity, "", "", "f32", 300),
         job(Parity, "", "", "tf32", 300),
         job(Training, "", "", "bf16", 300),
-        job(Training, "", "", "f32", 300),
         job(Peak, "", "", "", 300),
         job(Convolutions, "", "", "bf16", 300),
         job(Iteration, tiny, "", "bf16", 300),
@@ -203,7 +202,7 @@ pub fn run(job: &Job, ordinal: usize, size: Size, journal: &mut Journal) -> Resu
     let rules: Allowed = allowed(&device).ok_or_else(|| Error::Device("this is no GPU".to_owned()))?;
     match job.stage {
         Stage::Parity => parity::checks(journal, &device, rules, size)?,
-        Stage::Training => training::checks(journal, &device, rules)?,
+        Stage::Training => training::checks(journal, &device, rules, size)?,
         Stage::Peak => peak::checks(journal, &device, size)?,
         Stage::Convolutions => convolutions::checks(journal, &device, size)?,
         Stage::Iteration => whole::checks(journal, &device, job.network.as_deref(), size)?,

@@ -1,6 +1,6 @@
 //! Training on both devices from the same state, and twice on the GPU from the same seed.
 
-use super::{Allowed, Found, Journal, Wrong};
+use super::{Allowed, Found, Journal, Size, Wrong};
 use crate::Result;
 use engine::{DType, Device, Precision};
 use jempp::config::Config;
@@ -14,24 +14,55 @@ const STEPS: usize = 10;
 /// other precisions many steps would, so there the rectifier has no kink and no step may show it.
 const JUMP: f32 = 0.1;
 
-pub(super) fn checks(journal: &mut Journal, gpu: &Device, allowed: Allowed) -> Result<()> {
-    let name = format!("WRN-10-1, 8×8, {} steps each from the CPU's state", count(allowed));
-    journal.check("training", "one graph an iteration", || graph(gpu, allowed))?;
-    journal.check("training", "the same seed twice", || twice(gpu, allowed))?;
-    journal.check("training", name, || steps(gpu, allowed))
+pub(super) fn checks(journal: &mut Journal, gpu: &Device, allowed: Allowed, size: Size) -> Result<()> {
+    let run = Run { allowed, size };
+    let name = format!("WRN-10-1, 8×8, {} steps each from the CPU's state", run.count());
+    journal.check("training", "one graph an iteration", || graph(gpu, run))?;
+    journal.check("training", "the same seed twice", || twice(gpu, run))?;
+    journal.check("training", name, || steps(gpu, run))
 }
 
-fn trainer(device: &Device, allowed: Allowed) -> Result<TrainStep> {
-    let leak = if allowed.precision == Precision::F32 { "model.leak=0.2" } else { "model.leak=0.999" };
+/// What a run may differ by, and how long it is.
+#[derive(Clone, Copy)]
+struct Run {
+    allowed: Allowed,
+    size: Size,
+}
+
+impl Run {
+    /// Steps compared with the CPU.
+    fn count(self) -> usize {
+        match (self.size, self.allowed.precision) {
+            (Size::Small, _) => 2,
+            (Size::Real, Precision::F32) => STEPS,
+            (Size::Real, _) => STEPS / 2,
+        }
+    }
+
+    /// Iterations that a graph is tried for, the second of which is captured.
+    fn iterations(self) -> usize {
+        if self.size == Size::Small { 3 } else { 4 }
+    }
+
+    /// Images in a batch, and chain steps.
+    fn batch(self) -> (usize, usize) {
+        if self.size == Size::Small { (4, 1) } else { (16, 3) }
+    }
+}
+
+fn trainer(device: &Device, run: Run) -> Result<TrainStep> {
+    let (batch, outer) = run.batch();
+    let leak = if run.allowed.precision == Precision::F32 { "model.leak=0.2" } else { "model.leak=0.999" };
+    let (batch, outer) = (format!("train.batch_size={batch}"), format!("sampler.outer_steps={outer}"));
     let keys = [
         leak,
+        &batch,
+        &outer,
         "model.depth=10",
         "model.widen_factor=1",
         "model.image_size=[8,8,1]",
         "model.classes=2",
-        "train.batch_size=16",
         "sampler.buffer_size=50",
-        "sampler.outer_steps=3",
         "data.pad=0",
     ];
     let config = Config::from_sources("digits", None, &keys.map(str::to_owned))?;
@@ -41,23 +72,21 @@ fn trainer(device: &Device, allowed: Allowed) -> Result<TrainStep> {
     TrainStep::new(&config, device, Some((&set, &train)), Options::default())
 }
 
-fn count(allowed: Allowed) -> usize {
-    if allowed.precision == Precision::F32 { STEPS } else { STEPS / 2 }
+fn batch(run: Run) -> (Vec<f32>, Vec<i32>) {
+    let (n, _) = run.batch();
+    let images = (0..n * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
+    (images, (0..n as i32).map(|i| i % 2).collect())
 }
 
-fn batch() -> (Vec<f32>, Vec<i32>) {
-    let images = (0..16 * 64).map(|i| (i * 29 % 97) as f32 / 48.5 - 1.0).collect();
-    (images, (0..16).map(|i| i % 2).collect())
-}
-
-fn steps(gpu: &Device, allowed: Allowed) -> Result<Found> {
+fn steps(gpu: &Device, run: Run) -> Result<Found> {
+    let allowed = run.allowed;
     let cpu = Device::cpu(1);
     let cpu = if gpu.activations() == DType::BF16 { cpu.emulating_bf16() } else { cpu };
-    let (mut cpu, mut gpu) = (trainer(&cpu, allowed)?, trainer(gpu, allowed)?);
+    let (mut cpu, mut gpu) = (trainer(&cpu, run)?, trainer(gpu, run)?);
     let (most, jumps) = (allowed.step, if allowed.precision == Precision::F32 { 2 } else { 0 });
-    let (x, labels) = batch();
+    let (x, labels) = batch(run);
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
-    let (mut offs, count) = (Vec::new(), count(allowed));
+    let (mut offs, count) = (Vec::new(), run.count());
     for _ in 0..count {
         gpu.copy_state(&cpu)?;
         let (want, got) = (cpu.step(&batch, 0.1)?, gpu.step(&batch, 0.1)?);
@@ -79,30 +108,30 @@ fn steps(gpu: &Device, allowed: Allowed) -> Result<Found> {
     Ok(Ok((text, data)))
 }
 
-fn twice(gpu: &Device, allowed: Allowed) -> Result<Found> {
-    let (x, labels) = batch();
+fn twice(gpu: &Device, run: Run) -> Result<Found> {
+    let (x, labels) = batch(run);
     let batch = Batch { x_data: &x, x_labelled: &x, labels: &labels, chain_start: None };
-    let run = || {
-        let mut t = trainer(gpu, allowed)?;
-        for _ in 0..4 {
+    let trained = || {
+        let mut t = trainer(gpu, run)?;
+        for _ in 0..run.iterations() {
             t.step(&batch, 0.1)?;
         }
         Ok::<_, crate::Error>(t)
     };
-    let (off, name) = run()?.max_difference(&run()?, allowed.floor)?;
+    let (off, name) = trained()?.max_difference(&trained()?, run.allowed.floor)?;
     if off != 0.0 {
         return Ok(Err(format!("{name} differs by {off:.1e}").into()));
     }
-    Ok(Ok(("4 steps, every bit the same".to_owned(), json!({ "steps": 4 }))))
+    Ok(Ok((format!("{} steps, every bit the same", run.iterations()), json!({ "steps": run.iterations() }))))
 }
 
 /// Iterations on images by index, replayed as one graph, compared with plain launches of the same programs.
-fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
+fn graph(gpu: &Device, run: Run) -> Result<Found> {
     let mut watched = gpu.clone();
     watched.debug.nan = true;
-    let (mut replayed, mut plain) = (trainer(gpu, allowed)?, trainer(&watched, allowed)?);
-    for i in 0..4 {
-        let rows: Vec<u32> = (0..16).map(|k| (7 * k + 3 * i) % 40).collect();
+    let (mut replayed, mut plain) = (trainer(gpu, run)?, trainer(&watched, run)?);
+    for i in 0..run.iterations() as u32 {
+        let rows: Vec<u32> = (0..run.batch().0 as u32).map(|k| (7 * k + 3 * i) % 40).collect();
         let picks = BatchIndices { data: &rows, labelled: &rows };
         let (got, want) = (replayed.step_on(&picks, 0.1)?, plain.step_on(&picks, 0.1)?);
         let (off, name) = replayed.max_difference(&plain, 1e-3)?;
@@ -113,5 +142,8 @@ fn graph(gpu: &Device, allowed: Allowed) -> Result<Found> {
     if let Some(why) = replayed.capture_refused() {
         return Ok(Err(format!("no graph was captured: {why}").into()));
     }
-    Ok(Ok(("4 iterations, every bit that of plain launches".to_owned(), json!({ "iterations": 4 }))))
+    Ok(Ok((
+        format!("{} iterations, every bit that of plain launches", run.iterations()),
+        json!({ "iterations": run.iterations() }),
+    )))
 }
