@@ -107,7 +107,8 @@ impl Pass {
         let first = Instant::now();
         for start in 1.. {
             let before = journal::read(&self.jsonl)?.len();
-            let mut time = limit.min((2 * limit).saturating_sub(first.elapsed()));
+            // After a death there is a third more, so that a stage which is only slow does not take the next one's time.
+            let mut time = limit.min((limit * 4 / 3).saturating_sub(first.elapsed()));
             if let Some(budget) = self.budget {
                 time = time.min(budget.saturating_sub(begun.elapsed() + Duration::from_secs(2)));
             }
@@ -129,7 +130,7 @@ impl Pass {
             // A process that died before its first check would do so again.
             let progress = journal::read(&self.jsonl)?.len() > before + 1;
             let left = self.budget.map_or(LEAST, |budget| budget.saturating_sub(begun.elapsed()));
-            let again = left >= LEAST && first.elapsed() < limit.mul_f32(1.5);
+            let again = left >= LEAST && first.elapsed() < limit * 7 / 6;
             if over || !progress || !again || start == STARTS {
                 return Ok(end.code());
             }

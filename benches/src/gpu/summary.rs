@@ -102,7 +102,9 @@ fn iterations(out: &mut String, lines: &[Line]) {
         out,
         "\n## Training iteration\n\n| network | by | precision | ms | TFLOP/s | GiB of buffers |\n|---|---|---|---|---|---|"
     );
-    let gib = |bytes: &Value| number(bytes) / f64::from(1 << 30);
+    let gib = |bytes: &Value| {
+        bytes.as_f64().map_or("—".to_owned(), |bytes| format!("{:.2}", bytes / f64::from(1 << 30)))
+    };
     for row in &ours {
         let (ms, gib) = (1e3 * number(&row["median_s"]), gib(&row["peak_bytes"]));
         let name = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
@@ -110,7 +112,7 @@ fn iterations(out: &mut String, lines: &[Line]) {
         let tflops = number(&row["tflops"]);
         say!(
             out,
-            "| {} | jempp{graph} | {} | {ms:.2} | {tflops:.0} | {gib:.2} |",
+            "| {} | jempp{graph} | {} | {ms:.2} | {tflops:.0} | {gib} |",
             name("network"),
             name("precision")
         );
@@ -121,7 +123,7 @@ fn iterations(out: &mut String, lines: &[Line]) {
         let name = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
         say!(
             out,
-            "| {} | PyTorch {} | {} | {ms:.2} | | {gib:.2} |",
+            "| {} | PyTorch {} | {} | {ms:.2} | | {gib} |",
             name("network"),
             name("mode"),
             name("precision")

@@ -58,10 +58,14 @@ fn every_job_may_die_in_every_way_and_the_others_are_complete() {
     let mut jobs = stages::plan(Wanted { quick: false, speed: true, torch: true, sanitizer: false });
     // One of each stage.
     jobs.dedup_by_key(|job| job.stage);
-    jobs.iter_mut().for_each(|job| job.limit = 1);
+    jobs.iter_mut().for_each(|job| job.limit = 6);
     let hang = "sleep 60 & echo $! >\"$file.pid\"; wait";
     for death in ["exit 3", hang, "kill -ABRT $$", "exit 71"] {
         for victim in &jobs {
+            // Waiting takes the limit each time.
+            if death == hang && victim.stage == Stage::Torch {
+                continue;
+            }
             if death != "exit 3" && ![Stage::Probe, Stage::Peak, Stage::Torch].contains(&victim.stage) {
                 continue;
             }
