@@ -45,7 +45,9 @@ impl Global {
         match name.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(ordinal)) => {
                 let debug = Debugging::from_env().map_err(Error::Config)?;
-                Device::cuda(ordinal, precision, debug).map_err(|why| no_gpu(name, &why))
+                let device = Device::cuda(ordinal, precision, debug).map_err(|why| no_gpu(name, &why))?;
+                jempp::devices::warn_of_notes(&device);
+                Ok(device)
             }
             _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
         }

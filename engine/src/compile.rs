@@ -29,7 +29,7 @@ impl Tape {
         let _turn = device.as_gpu().map(|gpu| gpu.turn());
         let mut roots: Vec<Var> = outputs.to_vec();
         roots.extend(self.slots.iter().filter_map(|u| u.assigned));
-        let mut p = Planner::new(self, &roots);
+        let mut p = Planner::new(self, &roots, device.alignment());
         p.place_slots();
         let prepare_node = |&n: &usize| {
             let (x, y) = p.specs(n);

@@ -7,6 +7,7 @@ pub use kernels::cpu::Products;
 use kernels::cpu::{Cpu, Level};
 pub use kernels::gpu::Precision;
 use kernels::gpu::{Gpu, NoCuda};
+use kernels::memory::{ALIGN, GPU_ALIGN};
 use kernels::profile::Profile;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -199,6 +200,19 @@ impl Device {
     pub fn use_algorithm_choices(&self, choices: BTreeMap<String, String>) {
         if let Some(gpu) = self.as_gpu() {
             gpu.recall(choices);
+        }
+    }
+
+    /// Bytes to which tensors and workspaces of programs are aligned.
+    pub(crate) fn alignment(&self) -> usize {
+        if self.is_gpu() { GPU_ALIGN } else { ALIGN }
+    }
+
+    /// Makes `listener` hear each remark on how a GPU is used at once, such as a library that fails and what is used in
+    /// its place. The first listener stays; nothing on a CPU.
+    pub fn on_note(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        if let Some(gpu) = self.as_gpu() {
+            gpu.on_note(listener);
         }
     }
 

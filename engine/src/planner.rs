@@ -8,7 +8,7 @@ use crate::out_of_memory::{Allocation, largest};
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::{Origin, Tape, Var};
-use kernels::memory::{ALIGN, Space, View};
+use kernels::memory::{Space, View};
 
 /// A piece of the arena that one value or workspace, or several one after the other, live in.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Planner<'a> {
     storages: Vec<Storage>,
     /// How many storages are inputs; these come first.
     inputs: usize,
+    /// Bytes to which storages are aligned.
+    align: usize,
 }
 
 /// The step after all others: of what is kept until the next run.
@@ -47,7 +49,7 @@ const END: usize = usize::MAX;
 
 impl<'a> Planner<'a> {
     /// Liveness analysis: the nodes on which `roots` depend, in recorded order, and the last reader of each value.
-    pub(crate) fn new(tape: &'a Tape, roots: &[Var]) -> Self {
+    pub(crate) fn new(tape: &'a Tape, roots: &[Var], align: usize) -> Self {
         let mut alive = vec![false; tape.values.len()];
         roots.iter().for_each(|v| alive[v.index()] = true);
         let mut order = Vec::new();
@@ -71,6 +73,7 @@ impl<'a> Planner<'a> {
             homes: vec![Home::None; tape.values.len()],
             storages: Vec::new(),
             inputs: 0,
+            align,
         }
     }
 
@@ -124,7 +127,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn storage(&mut self, bytes: usize, first: usize, last: usize) -> usize {
-        self.storages.push(Storage { bytes: bytes.next_multiple_of(ALIGN), first, last, offset: 0 });
+        self.storages.push(Storage { bytes: bytes.next_multiple_of(self.align), first, last, offset: 0 });
         self.storages.len() - 1
     }
 

@@ -6,7 +6,7 @@ use crate::op::Cost;
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::Var;
-use kernels::memory::{ALIGN, Access, Space, View};
+use kernels::memory::{Access, Space, View};
 
 /// One node.
 pub(crate) struct Step {
@@ -55,7 +55,7 @@ pub(crate) struct Program {
 
 impl Program {
     /// End of the last byte of the arena that an input, a node, its workspace or an output touches, rounded up to a
-    /// multiple of [`ALIGN`].
+    /// multiple of the device's alignment.
     pub(crate) fn used_bytes(&self) -> usize {
         let of_steps = self.steps.iter().flat_map(|s| {
             let (inputs, outputs) = (s.inputs.iter().map(|i| &i.1), s.outputs.iter().map(|o| &o.2));
@@ -64,7 +64,8 @@ impl Program {
         let inputs = self.inputs.iter().map(|i| &i.view);
         let all = of_steps.chain(inputs).chain(self.outputs.iter().map(|o| &o.view));
         let in_arena = all.filter(|v| v.space == Space::Arena && v.len > 0);
-        in_arena.map(|v| v.offset + v.len.next_multiple_of(ALIGN)).max().unwrap_or(0)
+        let align = self.device.alignment();
+        in_arena.map(|v| v.offset + v.len.next_multiple_of(align)).max().unwrap_or(0)
     }
 
     pub(crate) fn cost(&self) -> Cost {

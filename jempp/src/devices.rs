@@ -12,6 +12,12 @@ use std::path::Path;
 /// Name of the file in a run folder with the autotuned choices of its GPU (convolution algorithms).
 const CHOICES: &str = "gpu_choices.json";
 
+/// Logs each remark on how a GPU is used as a warning, at once: for example that a library fails, and that something
+/// slower takes its place. Nothing for a CPU.
+pub fn warn_of_notes(device: &Device) {
+    device.on_note(|note| tracing::warn!("{note}"));
+}
+
 /// Saves the device's autotuned choices in a run folder, so that the run can be repeated with the same algorithms. Does
 /// nothing for a CPU, or if there were none.
 ///

@@ -10,6 +10,10 @@ use core::marker::PhantomData;
 /// Bytes to which every tensor is aligned: a cache line and an AVX-512 vector.
 pub const ALIGN: usize = 64;
 
+/// Bytes to which tensors and workspaces on a GPU are aligned, as an allocation there is: kernels of libraries may assume
+/// it.
+pub const GPU_ALIGN: usize = 256;
+
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; ALIGN]);

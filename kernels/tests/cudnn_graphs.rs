@@ -1,15 +1,15 @@
-//! Fused patterns compiled by a real cuDNN for a GPU that is not here, where cuDNN is found; elsewhere it says so.
+//! Convolutions and fused patterns compiled by a real cuDNN for a GPU that is not here, where cuDNN is found; elsewhere it
+//! says so.
 //!
 //! ```text
-//! pip install nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-nvrtc
-//! JEMPP_CUDA_PATH=$SITE/nvidia/cudnn/lib:$SITE/nvidia/cu13/lib cargo test -p jempp-kernels --test cudnn_graphs -- --nocapture
+//! JEMPP_CUDA_PATH=$(.ci/cuda.sh target/cuda) cargo test --release -p jempp-kernels --test cudnn_graphs -- --nocapture
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use kernels::gpu::cudnn_graph::{PATTERNS, Pattern, plans_for};
+use kernels::gpu::cudnn_graph::{ConvPass, ConvSpec, PATTERNS, Pattern, conv_plans_for, plans_for};
 use kernels::gpu::libraries::{Id, Status};
-use kernels::gpu::{Float, GpuError, probe};
+use kernels::gpu::{Float, GpuError, Precision, probe};
 use kernels::ops::conv2d::ConvShape;
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,15 +19,14 @@ use std::time::Instant;
 
 const TASK: &str = "JEMPP_TEST_TASK";
 
-/// An H100 in the form in which cuDNN 9.8 and later write a device (`CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION`).
-const H100: &str = r#"{
+/// An H200 in the form in which cuDNN 9.8 and later write a device (`CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION`).
+const H200: &str = r#"{
     "maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64], "regsPerBlock": 65536,
     "multiProcessorCount": 132, "warpSize": 32, "maxSharedMemoryPerBlock": 49152,
     "maxSharedMemoryPerBlockOptin": 232448, "reservedSharedMemoryPerBlock": 1024, "maxRegistersPerSM": 65536,
-    "maxCtasPerSM": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 9009, "isTccDriver": 0,
-    "supportCoopLaunch": 1, "totalGlobalMem": 85899345920, "smClockRateKHz": 1980000, "memClockRateKHz": 2619000,
-    "l2CacheSize": 52428800, "cudaDeviceId": 0, "deviceName": "NVIDIA H100 80GB HBM3", "deviceVer": 900,
-    "driverVer": 13000
+    "maxCtasPerSM": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 9013, "isTccDriver": 0,
+    "supportCoopLaunch": 1, "totalGlobalMem": 150754820096, "smClockRateKHz": 1980000, "memClockRateKHz": 3201000,
+    "l2CacheSize": 62914560, "cudaDeviceId": 0, "deviceName": "NVIDIA H200", "deviceVer": 900, "driverVer": 13000
 }"#;
 
 fn shape(n: usize, size: usize, c: usize) -> ConvShape {
@@ -99,7 +98,7 @@ fn driver(folder: &Path, cudnn: &Path) -> bool {
 }
 
 #[test]
-fn every_pattern_has_a_plan_for_an_h100() {
+fn every_pattern_has_a_plan_for_an_h200() {
     let Some(cudnn) = cudnn() else { return };
     let folder = std::env::temp_dir().join(format!("jempp-graphs-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -127,7 +126,7 @@ fn in_a_child() {
         for (size, c) in [(32, 160), (16, 320), (8, 640)] {
             for pattern in PATTERNS {
                 let start = Instant::now();
-                let plans = plans_for(H100, pattern, shape(64, size, c), dtype, 0.2, 1);
+                let plans = plans_for(H200, pattern, shape(64, size, c), dtype, 0.2, 1);
                 let seconds = start.elapsed().as_secs_f64();
                 let plans = plans.unwrap_or_else(|why| panic!("{dtype:?} {pattern:?}: {why}"));
                 let (engine, bytes) = plans[0];
@@ -148,5 +147,78 @@ fn what_is_no_device_and_what_does_not_fit_is_refused() {
     let plans = plans_for("{}", Pattern::ConvAdd, shape(2, 8, 16), Float::Bf16, 0.2, 1);
     assert!(matches!(plans, Err(GpuError::Library { library: "cuDNN", .. })), "{plans:?}");
     let large = ConvShape { r: 30, s: 30, ..shape(2, 8, 16) };
-    assert!(plans_for(H100, Pattern::ConvAdd, large, Float::Bf16, 0.2, 1).is_err());
+    assert!(plans_for(H200, Pattern::ConvAdd, large, Float::Bf16, 0.2, 1).is_err());
+}
+
+/// The convolutions of a Wide-ResNet for images of 32 × 32, each once: depth, width.
+fn network(depth: usize, width: usize, n: usize) -> BTreeSet<[usize; 9]> {
+    let conv = |size: usize, c: usize, k: usize, r: usize, stride: usize| {
+        [n, size, size, c, k, r, r, stride, usize::from(r == 3)]
+    };
+    let mut found = BTreeSet::from([conv(32, 3, 16, 3, 1)]);
+    let (mut size, mut c) = (32, 16);
+    for (k, stride) in [(16 * width, 1), (32 * width, 2), (64 * width, 2)] {
+        found.insert(conv(size, c, k, 3, stride));
+        if c != k || stride != 1 {
+            found.insert(conv(size, c, k, 1, stride));
+        }
+        (size, c) = (size / stride, k);
+        found.insert(conv(size, c, c, 3, 1));
+        assert!((depth - 4) % 6 == 0);
+    }
+    found
+}
+
+/// In float32 and bf16 alike every convolution of the networks in use runs by cuDNN: it has an engine that adds in a
+/// fixed order and keeps the precision, whose plan compiles, also from its text alone.
+#[test]
+fn every_convolution_of_the_networks_has_an_engine() {
+    if cudnn().is_none() {
+        return;
+    }
+    let start = Instant::now();
+    let (mut plans, mut by_precision) = (0, Vec::new());
+    let mut shapes = BTreeSet::new();
+    for n in [1, 64, 192] {
+        for (depth, width) in [(28, 10), (16, 4), (28, 2), (10, 1)] {
+            shapes.extend(network(depth, width, n));
+        }
+    }
+    for (precision, float) in
+        [(Precision::F32, Float::F32), (Precision::Tf32, Float::F32), (Precision::Bf16, Float::Bf16)]
+    {
+        let mut engines = BTreeSet::new();
+        let mut most = (0, String::new());
+        for &[n, h, w, c, k, r, s, stride, pad] in &shapes {
+            let shape = ConvShape { n, h, w, c, k, r, s, stride, pad };
+            for (pass, accumulate) in [
+                (ConvPass::Forward, false),
+                (ConvPass::Forward, true),
+                (ConvPass::InputGrad, false),
+                (ConvPass::InputGrad, true),
+                (ConvPass::WeightGrad, false),
+            ] {
+                // Whether something is added does not depend on the batch.
+                if accumulate && n != 64 {
+                    continue;
+                }
+                let spec = ConvSpec { pass, float, shape, accumulate };
+                let found = conv_plans_for(H200, spec, precision, 1);
+                let found = found.unwrap_or_else(|why| panic!("{precision:?}, {spec:?}: {why}"));
+                let first = found.first().unwrap_or_else(|| panic!("{precision:?}, {spec:?}: no engine"));
+                let engine = first.engine.split(',').next().unwrap();
+                engines.insert(format!("{pass:?} {engine}"));
+                if first.workspace >= most.0 {
+                    most = (first.workspace, format!("{spec:?}"));
+                }
+                plans += 1;
+            }
+        }
+        println!("{precision:?}: most workspace {} MiB: {}", most.0 >> 20, most.1);
+        by_precision.push(engines);
+        println!("{precision:?}: {:?}", by_precision.last().unwrap());
+    }
+    println!("{} shapes, {plans} plans, {:.1} s", shapes.len(), start.elapsed().as_secs_f64());
+    // Tensor cores are other engines than those of float32.
+    assert!(by_precision[0] != by_precision[1] && by_precision[0] != by_precision[2]);
 }

@@ -1,4 +1,4 @@
-//! Which algorithm a convolution gets, on a fake GPU with a fake cuDNN: measured once, remembered, stored, recalled.
+//! Which engine a convolution gets, on a fake GPU with a fake cuDNN: measured once, remembered, stored, recalled.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -30,6 +30,12 @@ fn in_children(tasks: &[(&str, &[(&str, &str)])]) {
     let _ = fs::remove_dir_all(&cache);
 }
 
+/// The engines of the fake cuDNN, the fastest first: one that uses tensor cores; one that computes in float32 and needs a
+/// workspace; a slower one.
+const TENSOR_CORES: &str = "engine 14, knobs 2=114";
+const FAST: &str = "engine 12, knobs 2=112";
+const SLOW: &str = "engine 11";
+
 const FLAKY: &[(&str, &str)] = &[("FAKE_CUDNN_FLAKY", "1")];
 
 #[test]
@@ -55,7 +61,7 @@ fn in_a_child() {
         "remember" => remember(),
         "stored" => {
             let chosen = chosen(&open(0).unwrap(), ConvPass::Forward);
-            assert!(chosen.contains("IMPLICIT_PRECOMP_GEMM FMA"), "{chosen}");
+            assert!(chosen.contains(FAST), "{chosen}");
         }
         "flaky" => flaky(),
         "memory" => memory(),
@@ -65,17 +71,18 @@ fn in_a_child() {
 }
 
 fn chosen(gpu: &Gpu, pass: ConvPass) -> String {
-    format!("{:?}", Conv::new(gpu, pass, Float::F32, SHAPE).unwrap())
+    format!("{:?}", Conv::new(gpu, pass, Float::F32, SHAPE, false).unwrap())
+}
+
+fn contains(file: &Path, what: &[u8]) -> bool {
+    fs::read(file).unwrap().windows(what.len()).any(|w| w == what)
 }
 
 /// Files of kept choices; compiled kernels are kept beside them.
 fn kept() -> Vec<PathBuf> {
     let folder = std::env::var("JEMPP_CACHE_DIR").unwrap();
     let all = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let ours = |p: &PathBuf| {
-        let bytes = fs::read(p).unwrap();
-        bytes.windows(6).any(|w| w == b"cuDNN ") || bytes == b"damaged"
-    };
+    let ours = |p: &PathBuf| contains(p, b"cuDNN ") || fs::read(p).unwrap() == b"damaged";
     let mut files: Vec<PathBuf> = all.filter(ours).collect();
     files.sort();
     files
@@ -83,9 +90,9 @@ fn kept() -> Vec<PathBuf> {
 
 fn remember() {
     let gpu = open(0).unwrap();
-    assert_eq!(chosen(&gpu, ConvPass::Forward), "Conv(Forward, cuDNN, IMPLICIT_PRECOMP_GEMM FMA)");
-    assert_eq!(chosen(&gpu, ConvPass::InputGrad), "Conv(InputGrad, cuDNN, 1 FMA)");
-    assert_eq!(chosen(&gpu, ConvPass::WeightGrad), "Conv(WeightGrad, cuDNN, 1 FMA)");
+    for pass in [ConvPass::Forward, ConvPass::InputGrad, ConvPass::WeightGrad] {
+        assert_eq!(chosen(&gpu, pass), format!("Conv({pass:?}, cuDNN, {FAST})"));
+    }
     let choices = gpu.choices();
     assert_eq!(choices.len(), 3, "{choices:?}");
     let (question, answer) = choices.iter().find(|(q, _)| q.contains("Output")).unwrap();
@@ -93,16 +100,47 @@ fn remember() {
         question,
         "cuDNN 9.10.0, Fake of the tests 9.0, F32, F32, Output: 2x12x11x8 by 16x3x3, stride 1, pad 1"
     );
-    assert_eq!(answer, "IMPLICIT_PRECOMP_GEMM FMA");
+    let (engine, seconds) = answer.split_once("; ").unwrap();
+    let seconds: f64 = seconds.strip_suffix(" s").unwrap().parse().unwrap();
+    // The fake says that this engine takes 4 ms, and adds the time that it really takes.
+    assert!(engine == FAST && (4e-3..0.1).contains(&seconds), "{answer}");
     assert_eq!(kept().len(), 3);
+    let listed = gpu.conv_choices();
+    assert_eq!(listed.len(), 3);
+    for choice in &listed {
+        assert_eq!(
+            (choice.engine.as_str(), choice.workspace, choice.precision),
+            (FAST, 4096, Precision::F32)
+        );
+        assert!(choice.spec.shape == SHAPE && choice.tflop_per_s().unwrap() > 0.0, "{choice:?}");
+    }
 
     // A run's own table goes first, where its answer is one that can be taken.
     let other = open(0).unwrap();
-    other.recall([(question.clone(), "IMPLICIT_GEMM FMA".to_owned())]);
-    assert!(chosen(&other, ConvPass::Forward).contains("IMPLICIT_GEMM FMA"));
-    let other = open(0).unwrap();
-    other.recall([(question.clone(), "SOMETHING NEW".to_owned()), ("what?".to_owned(), "that".to_owned())]);
-    assert!(chosen(&other, ConvPass::Forward).contains("IMPLICIT_PRECOMP_GEMM FMA"));
+    other.recall([(question.clone(), SLOW.to_owned())]);
+    assert!(chosen(&other, ConvPass::Forward).contains(SLOW));
+    assert_eq!(other.conv_choices()[0].seconds, None);
+    // Not: an answer of an older version, an engine that is not there, a knob that it does not have, one that is not
+    // allowed in float32, one that adds in any order.
+    for wrong in [
+        "IMPLICIT_PRECOMP_GEMM FMA",
+        "engine 99; 0.000001 s",
+        "engine 12, knobs 2=3",
+        TENSOR_CORES,
+        "engine 13",
+    ] {
+        let other = open(0).unwrap();
+        other.recall([(question.clone(), wrong.to_owned()), ("what?".to_owned(), "that".to_owned())]);
+        assert!(chosen(&other, ConvPass::Forward).contains(FAST), "{wrong}");
+    }
+
+    // What adds to its result is measured as such, and is another question.
+    let adding = open(0).unwrap();
+    Conv::new(&adding, ConvPass::Forward, Float::F32, SHAPE, true).unwrap();
+    let asked = &adding.choices()[0].0;
+    assert_eq!(asked, &format!("{question}, added"));
+    assert!(adding.conv_choices()[0].spec.accumulate && kept().len() == 4);
+    fs::remove_file(kept().into_iter().find(|f| contains(f, b", added")).unwrap()).unwrap();
 
     // Damaged files count as none and are written again.
     let files = kept();
@@ -114,9 +152,14 @@ fn remember() {
     for pass in [ConvPass::Forward, ConvPass::InputGrad, ConvPass::WeightGrad] {
         chosen(&later, pass);
     }
-    assert_eq!(later.choices(), choices);
-    for (file, good) in files.iter().zip(&good) {
-        assert_eq!(&fs::read(file).unwrap(), good, "damage is repaired");
+    let engines = |choices: Vec<(String, String)>| -> Vec<(String, String)> {
+        choices.into_iter().map(|(q, a)| (q, a.split("; ").next().unwrap().to_owned())).collect()
+    };
+    assert_eq!(engines(later.choices()), engines(choices));
+    assert!(good.iter().all(|bytes| bytes.len() > 100));
+    assert_eq!(kept(), files);
+    for file in &files {
+        assert!(contains(file, FAST.as_bytes()), "damage is repaired");
     }
     // Another precision is another question.
     let loose = open(0).unwrap().with_precision(Precision::Tf32);
@@ -127,12 +170,12 @@ fn remember() {
 fn flaky() {
     let gpu = open(0).unwrap().with_precision(Precision::Tf32);
     let fast = chosen(&gpu, ConvPass::Forward);
-    assert!(fast.contains("IMPLICIT_GEMM"), "{fast}");
+    assert!(fast.contains(TENSOR_CORES), "{fast}");
     let notes = gpu.notes();
-    assert!(notes.iter().any(|n| n.contains("WINOGRAD") && n.contains("other bits")), "{notes:?}");
+    assert!(notes.iter().any(|n| n.contains("engine 16") && n.contains("other bits")), "{notes:?}");
     // In float32 it is not even tried.
     let exact = open(0).unwrap();
-    assert!(chosen(&exact, ConvPass::Forward).contains("IMPLICIT_GEMM FMA") && exact.notes().is_empty());
+    assert!(chosen(&exact, ConvPass::Forward).contains(SLOW) && exact.notes().is_empty());
 }
 
 fn memory() {
@@ -147,9 +190,14 @@ fn memory() {
     }
     drop(first);
     assert_eq!(gpu.memory_free().unwrap(), 100_000);
-    // The operands do not fit: the first candidate serves, and nothing is kept of it.
+    // The operands do not fit: the first candidate serves, and nothing is kept of it. A workspace may take an eighth of
+    // what is free.
     let large = ConvShape { n: 64, ..SHAPE };
-    let conv = Conv::new(&gpu, ConvPass::Forward, Float::F32, large).unwrap();
-    assert!(format!("{conv:?}").contains("IMPLICIT_PRECOMP_GEMM FMA"));
+    let conv = Conv::new(&gpu, ConvPass::Forward, Float::F32, large, false).unwrap();
+    assert!(format!("{conv:?}").contains(FAST));
     assert!(kept().is_empty());
+    let most = gpu.zeros::<u8>(70_000).unwrap();
+    let conv = Conv::new(&gpu, ConvPass::InputGrad, Float::F32, large, false).unwrap();
+    assert!(format!("{conv:?}").contains(SLOW), "{conv:?}");
+    drop(most);
 }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use kernels::gpu::cublas::Product;
-use kernels::gpu::cudnn::{ConvPass, Convolution};
+use kernels::gpu::cudnn_graph::{ConvPass, ConvSpec, Convolution};
 use kernels::gpu::nvrtc::Compiler;
 use kernels::gpu::{Buffer, Float, Gpu, GpuError, NoCuda};
 use kernels::ops::conv2d::ConvShape;
@@ -247,10 +247,10 @@ fn each_conv(gpu: &Gpu, pass: ConvPass, want: impl Fn(ConvShape, &[f32], &[f32])
         };
         let (a, b) = (reference::uniform(lengths.0, 1.0, 1), reference::uniform(lengths.1, 1.0, 2));
         let want = want(shape, &a, &b);
-        let conv = Convolution::new(gpu, pass, Float::F32, shape)?;
+        let conv = Convolution::new(gpu, ConvSpec { pass, float: Float::F32, shape, accumulate: false })?;
         let (a, b, out) = (gpu.upload(&a)?, gpu.upload(&b)?, gpu.zeros::<f32>(want.len())?);
         let space = gpu.zeros::<u8>(conv.workspace())?;
-        conv.run(gpu, (gpu.span(&a)?, gpu.span(&b)?), false, gpu.span(&out)?, gpu.span(&space)?)?;
+        conv.run(gpu, (gpu.span(&a)?, gpu.span(&b)?), gpu.span(&out)?, gpu.span(&space)?)?;
         largest = largest.max(compare(&format!("{shape:?}"), &gpu.read(&out)?, &want, 1.0, 2e-5)?);
         if !used.contains(&conv.algorithm()) {
             used.push(conv.algorithm());

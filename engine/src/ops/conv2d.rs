@@ -104,7 +104,7 @@ impl Op for Conv2d {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &x[1]))?;
-        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, float(&x[0]), shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, float(&x[0]), shape, x.len() > 2)?;
         let (bias, residual) = (self.bias, self.residual);
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let b = if bias { Some(io.gpu_input(2)?) } else { None };
@@ -186,7 +186,7 @@ impl Op for Conv2dInputGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&self.x, &x[1]))?;
-        let conv = cuda::Conv::new(gpu, cuda::ConvPass::InputGrad, float(&x[0]), shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::InputGrad, float(&x[0]), shape, x.len() > 2)?;
         let residual = x.len() > 2;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let add = if residual { Some(io.gpu_input(2)?) } else { None };
@@ -240,7 +240,7 @@ impl Op for Conv2dWeightGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &self.w))?;
-        let conv = cuda::Conv::new(gpu, cuda::ConvPass::WeightGrad, float(&x[0]), shape)?;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::WeightGrad, float(&x[0]), shape, false)?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let from = (io.gpu_input(0)?, io.gpu_input(1)?);
             Ok(conv.run(gpu, from, None, None, io.gpu_output(0)?, io.gpu_workspace()?)?)

@@ -63,7 +63,8 @@ impl Op for Linear {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let shape = ConvShape::linear(x[0].first(), x[0].last(), y[0].last());
-        let (conv, bias) = (cuda::Conv::new(gpu, cuda::ConvPass::Forward, Float::F32, shape)?, x.len() > 2);
+        let bias = x.len() > 2;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, Float::F32, shape, bias)?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let b = if bias { Some(io.gpu_input(2)?) } else { None };
             let from = (io.gpu_input(0)?, io.gpu_input(1)?);
@@ -105,7 +106,7 @@ impl Op for LinearInputGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let shape = ConvShape::linear(x[0].first(), y[0].last(), x[0].last());
-        gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::InputGrad, Float::F32, shape)?)
+        gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::InputGrad, Float::F32, shape, false)?)
     }
     fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };
@@ -138,7 +139,7 @@ impl Op for LinearWeightGrad {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = ConvShape::linear(x[0].first(), x[0].last(), x[1].last());
-        gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::WeightGrad, Float::F32, shape)?)
+        gradient(gpu, cuda::Conv::new(gpu, cuda::ConvPass::WeightGrad, Float::F32, shape, false)?)
     }
     fn vjp(&self, t: &mut Tape, node: &Node, u: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(u) = u[0] else { return Ok(Vec::new()) };

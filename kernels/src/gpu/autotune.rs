@@ -13,16 +13,23 @@ use crate::cache_folder::cache_folder;
 use crate::dtype::{Float, bf16};
 use crate::philox::{Counter, key, philox4x32_10, uniform};
 
-/// Candidates that need more bytes of workspace are not considered.
-pub(super) const MAX_WORKSPACE: usize = 256 << 20;
-/// Runs of a candidate between two events.
-const RUNS: u32 = 3;
-/// How often that is measured; the shortest time counts.
+/// Candidates that need more bytes of workspace are never considered.
+pub(super) const MAX_WORKSPACE: usize = 4 << 30;
+/// A new candidate may need this part of the memory that is free.
+const OF_FREE: u64 = 8;
+/// Runs of a candidate in the graph that is timed.
+const RUNS: u32 = 10;
+/// How often that is timed at most; the shortest time counts.
 const TRIES: usize = 3;
+/// Seconds after which it is not timed again.
+const ENOUGH: f64 = 0.02;
+/// A candidate whose second run takes longer than the best one's time by this factor and these seconds, which are for
+/// the launch, is not timed any further.
+const HOPELESS: (f64, f64) = (1.3, 1e-4);
 /// A later candidate must be faster than an earlier one by this factor.
 const CLEARLY: f64 = 0.95;
-/// Random numbers drawn for the data that candidates are timed on; longer data repeat them.
-const DRAWN: usize = 4096;
+/// Random numbers drawn for the data that candidates are timed on; longer data repeat them. A prime, so that rows differ.
+const DRAWN: usize = 4099;
 
 /// The choices made on a device so far: the winning candidate of each question.
 #[derive(Default)]
@@ -51,15 +58,35 @@ pub(super) fn store(question: &str, answer: &str) {
     disk_cache::put(cache_folder().as_deref(), question.as_bytes(), answer.as_bytes());
 }
 
-/// Seconds that [`RUNS`] runs of a candidate take, the shortest of several measurements, after one run to warm up.
-pub(super) fn seconds(gpu: &Gpu, run: impl Fn() -> Result<(), GpuError>) -> Result<f64, GpuError> {
+/// The most bytes of workspace that a new candidate may need.
+pub(super) fn workspace_limit(gpu: &Gpu) -> Result<usize, GpuError> {
+    let part = usize::try_from(gpu.memory_free()? / OF_FREE).unwrap_or(usize::MAX);
+    Ok(part.min(MAX_WORKSPACE))
+}
+
+/// Seconds that one run of a candidate takes, in a captured graph of several, so that no work of the host counts; `None`
+/// if it clearly takes longer than `best`. What cannot be captured is an error, since programs are captured.
+pub(super) fn seconds(
+    gpu: &Gpu,
+    best: f64,
+    run: impl Fn() -> Result<(), GpuError>,
+) -> Result<Option<f64>, GpuError> {
     run()?;
     gpu.synchronize()?;
-    let mut seconds = f64::INFINITY;
-    for _ in 0..TRIES {
-        seconds = seconds.min(gpu.seconds(|| (0..RUNS).try_for_each(|_| run()))?);
+    if gpu.seconds(&run)? > HOPELESS.0 * best + HOPELESS.1 {
+        return Ok(None);
     }
-    Ok(seconds)
+    let graph = gpu.capture(|| (0..RUNS).try_for_each(|_| run()))?;
+    let (mut seconds, mut spent) = (f64::INFINITY, 0.0);
+    for _ in 0..TRIES {
+        let taken = gpu.seconds(|| graph.replay(gpu))?;
+        seconds = seconds.min(taken / f64::from(RUNS));
+        spent += taken;
+        if spent > ENOUGH {
+            break;
+        }
+    }
+    Ok(Some(seconds))
 }
 
 /// The index of the first candidate that no later one clearly beats.

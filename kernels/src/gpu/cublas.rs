@@ -14,9 +14,27 @@ use cudarc::driver::CudaStream;
 use super::driver::{Buffer, Gpu, Precision};
 use super::error::GpuError;
 use super::launch::exact;
-use super::libraries::{Id, libraries};
+use super::libraries::{Id, functions};
 use crate::dtype::Float;
 use crate::memory::Span;
+
+functions! {
+    Id::Cublas;
+    cublasCreate_v2: fn(*mut sys::cublasHandle_t) -> c_int;
+    cublasDestroy_v2: fn(sys::cublasHandle_t) -> c_int;
+    cublasGemmEx: fn(
+        sys::cublasHandle_t, sys::cublasOperation_t, sys::cublasOperation_t, c_int, c_int, c_int, *const c_void,
+        *const c_void, sys::cudaDataType, c_int, *const c_void, sys::cudaDataType, c_int, *const c_void,
+        *mut c_void, sys::cudaDataType, c_int, sys::cublasComputeType_t, sys::cublasGemmAlgo_t,
+    ) -> c_int;
+    cublasSetMathMode: fn(sys::cublasHandle_t, sys::cublasMath_t) -> c_int;
+    cublasSetStream_v2: fn(sys::cublasHandle_t, *mut c_void) -> c_int;
+    cublasSetWorkspace_v2: fn(sys::cublasHandle_t, *mut c_void, usize) -> c_int;
+    cublasSgemm_v2: fn(
+        sys::cublasHandle_t, sys::cublasOperation_t, sys::cublasOperation_t, c_int, c_int, c_int, *const f32,
+        *const f32, c_int, *const f32, c_int, *const f32, *mut f32, c_int,
+    ) -> c_int;
+}
 
 /// Bytes of workspace: what NVIDIA recommends from Hopper on.
 const WORKSPACE: usize = 32 << 20;
@@ -27,6 +45,7 @@ pub(crate) struct Cublas {
     handle: sys::cublasHandle_t,
     stream: Arc<CudaStream>,
     workspace: Buffer<u8>,
+    functions: &'static Functions,
 }
 
 // SAFETY: cuBLAS allows any thread to use a handle, one at a time; it is not `Sync`, so it has one user at a time.
@@ -47,9 +66,9 @@ pub struct Product {
     pub b_transposed: bool,
 }
 
-/// An error for every status but success.
-fn check(doing: &str, code: u32) -> Result<(), GpuError> {
-    match code {
+/// An error for every status but success. A status is an integer, so that one of a later version is an error too.
+fn check(doing: &str, status: c_int) -> Result<(), GpuError> {
+    match status.cast_unsigned() {
         0 => Ok(()),
         code => {
             Err(GpuError::Library { library: "cuBLAS", doing: doing.to_owned(), code, detail: String::new() })
@@ -63,27 +82,27 @@ impl Cublas {
     /// # Errors
     /// Why cuBLAS cannot be used, or its error.
     pub(crate) fn new(gpu: &Gpu) -> Result<Self, GpuError> {
-        libraries().require(Id::Cublas)?;
+        let functions = functions()?;
         gpu.not_capturing("making a cuBLAS handle")?;
         gpu.bind()?;
         let (stream, workspace) = (gpu.stream().clone(), gpu.zeros(WORKSPACE)?);
-        let mut cublas = Self { handle: ptr::null_mut(), stream, workspace };
-        // SAFETY: the symbol is there, and a device is bound to this thread; it writes one handle.
-        check("cublasCreate", unsafe { sys::cublasCreate_v2(&mut cublas.handle) } as u32)?;
+        let mut cublas = Self { handle: ptr::null_mut(), stream, workspace, functions };
+        // SAFETY: a device is bound to this thread; it writes one handle.
+        check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut cublas.handle) })?;
         // SAFETY: the handle is good, and the stream lives as long as `cublas`.
-        check("cublasSetStream", unsafe { sys::cublasSetStream_v2(cublas.handle, gpu.raw_stream().cast()) }
-            as u32)?;
+        check("cublasSetStream", unsafe { (functions.cublasSetStream_v2)(cublas.handle, gpu.raw_stream()) })?;
         let space = gpu.pointer(&cublas.workspace)? as *mut c_void;
         // SAFETY: the handle is good; the workspace has this size and lives as long as `cublas`, or as a graph that was
         // captured with it. Setting the stream resets the workspace, so the workspace is set after it.
-        check("cublasSetWorkspace", unsafe { sys::cublasSetWorkspace_v2(cublas.handle, space, WORKSPACE) }
-            as u32)?;
+        check("cublasSetWorkspace", unsafe {
+            (functions.cublasSetWorkspace_v2)(cublas.handle, space, WORKSPACE)
+        })?;
         let math = match gpu.precision() {
             Precision::F32 | Precision::Bf16 => sys::cublasMath_t::CUBLAS_DEFAULT_MATH,
             Precision::Tf32 => sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
         };
         // SAFETY: the handle is good.
-        check("cublasSetMathMode", unsafe { sys::cublasSetMathMode(cublas.handle, math) } as u32)?;
+        check("cublasSetMathMode", unsafe { (functions.cublasSetMathMode)(cublas.handle, math) })?;
         Ok(cublas)
     }
 
@@ -124,7 +143,7 @@ impl Cublas {
         // SAFETY: the handle is good and on this stream; the spans have the lengths that these sizes require, and live
         // until work after this on the stream frees them; the scalars are read before the call returns.
         let code = unsafe {
-            sys::cublasSgemm_v2(
+            (self.functions.cublasSgemm_v2)(
                 self.handle,
                 form(b_transposed),
                 form(a_transposed),
@@ -141,7 +160,7 @@ impl Cublas {
                 n,
             )
         };
-        check("cublasSgemm", code as u32)
+        check("cublasSgemm", code)
     }
 }
 
@@ -149,7 +168,7 @@ impl Drop for Cublas {
     fn drop(&mut self) {
         if !self.handle.is_null() {
             // SAFETY: made by cublasCreate and destroyed once. It waits for the handle's work.
-            let _ = unsafe { sys::cublasDestroy_v2(self.handle) };
+            let _ = unsafe { (self.functions.cublasDestroy_v2)(self.handle) };
         }
     }
 }
@@ -224,12 +243,12 @@ impl Gpu {
         // work after this on the stream frees them; the scalars are read before the call returns.
         #[rustfmt::skip]
         let code = unsafe {
-            sys::cublasGemmEx(
+            (cublas.functions.cublasGemmEx)(
                 cublas.handle, normal, normal, size, size, size,
                 scalar(&one), factor(b), kind, size, factor(a), kind, size,
                 scalar(&zero), out.address() as *mut c_void, kind, size, compute, algorithm,
             )
         };
-        check("cublasGemmEx", code as u32)
+        check("cublasGemmEx", code)
     }
 }

@@ -14,11 +14,11 @@ pub use crate::cpu::conv::{Add, Conv, ConvInput, ConvWeightGrad, Epilogue, Epilo
 pub mod cuda {
     use super::ConvShape;
     use crate::gpu::cublas::Product;
-    pub use crate::gpu::cudnn::ConvPass;
-    use crate::gpu::cudnn::Convolution;
+    pub use crate::gpu::cudnn_graph::ConvPass;
+    use crate::gpu::cudnn_graph::{ConvSpec, Convolution};
     use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, optional, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
-    use crate::memory::{ALIGN, Span};
+    use crate::memory::{GPU_ALIGN, Span};
     use crate::ops::cast;
 
     enum Algorithm {
@@ -45,31 +45,36 @@ pub mod cuda {
     }
 
     impl Conv {
-        /// Prepares it with the best implementation that this device has.
+        /// Prepares it with the best implementation that this device has. `adds`: whether runs are given something to add,
+        /// a bias or a tensor.
         ///
         /// # Errors
-        /// Errors of compiling and loading the kernel; the error of a library that is present and fails.
-        pub fn new(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
+        /// Errors of compiling and loading the kernel; the error of a library that is present and fails, on a device that
+        /// [requires](Gpu::require_libraries) its libraries.
+        pub fn new(
+            gpu: &Gpu,
+            pass: ConvPass,
+            float: Float,
+            shape: ConvShape,
+            adds: bool,
+        ) -> Result<Self, GpuError> {
             let tried = match product(pass, shape).filter(|_| float == Float::F32) {
                 Some(product) => gpu.cublas().map(|_| Algorithm::Product(product)),
-                None => Convolution::new(gpu, pass, float, shape).map(|c| Algorithm::Cudnn(Box::new(c))),
+                None => {
+                    let spec = ConvSpec { pass, float, shape, accumulate: adds };
+                    Convolution::new(gpu, spec).map(|c| Algorithm::Cudnn(Box::new(c)))
+                }
             };
             let algorithm = match tried {
                 Ok(algorithm) => algorithm,
                 Err(why) => {
-                    let why = match &why {
-                        GpuError::NoCuda(why) => why.brief(),
-                        why => why.to_string(),
-                    };
-                    gpu.note(format!(
-                        "convolutions run on the project's own kernels, which are slower: {why}"
-                    ));
+                    gpu.falls_back("convolutions run on the project's own kernels, which are slower", why)?;
                     direct(gpu, pass, float, shape)?
                 }
             };
             let widen = match &algorithm {
                 Algorithm::Cudnn(conv) if (pass, float) == (ConvPass::WeightGrad, Float::Bf16) => {
-                    let (at, n) = (conv.workspace().next_multiple_of(ALIGN), shape.w_len());
+                    let (at, n) = (conv.workspace().next_multiple_of(GPU_ALIGN), shape.w_len());
                     Some(Widen { cast: cast::cuda::to_f32(gpu, n)?, at, bytes: n * float.size() })
                 }
                 _ => None,
@@ -121,8 +126,12 @@ pub mod cuda {
                     let (a, b) = if self.pass == ConvPass::WeightGrad { (b, a) } else { (a, b) };
                     gpu.cublas()?.product(gpu, *product, (a, b), more, out)
                 }
+                Algorithm::Cudnn(conv) if conv.accumulates() != more => {
+                    let reason = if more { "it was not prepared to add" } else { "there is nothing to add" };
+                    Err(GpuError::shape("conv2d", reason))
+                }
                 Algorithm::Cudnn(conv) => match &self.widen {
-                    None => conv.run(gpu, (a, b), more, out, workspace),
+                    None => conv.run(gpu, (a, b), out, workspace),
                     Some(_) if more => {
                         Err(GpuError::shape("conv2d", "the gradient of bf16 filters cannot be accumulated"))
                     }
@@ -132,7 +141,7 @@ pub mod cuda {
                             part.ok_or_else(|| GpuError::shape("conv2d", "the workspace is too small"))
                         };
                         let low = part(widen.at, widen.bytes)?;
-                        conv.run(gpu, (a, b), false, low, part(0, conv.workspace())?)?;
+                        conv.run(gpu, (a, b), low, part(0, conv.workspace())?)?;
                         widen.cast.run(gpu, &[Some(low), Some(out)])
                     }
                 },

@@ -1,7 +1,9 @@
 // A libcublas.so.13 of plain loops, for the tests of the wrappers over it; it works through the fake driver.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -33,22 +35,46 @@ struct Call {
     float* c;
 };
 
+// out[i] += Σ_l b[l]·a[l·rows + i], in the order of l.
+__attribute__((target_clones("avx512f", "avx2", "default"))) static void
+add_columns(float* __restrict out, const float* b, const float* __restrict a, int columns, int rows)
+{
+    int l = 0;
+    for (; l + 4 <= columns; l += 4, a += 4 * (size_t)rows) {
+        for (int i = 0; i < rows; i++) {
+            out[i] = out[i] + b[l] * a[i] + b[l + 1] * a[rows + i] + b[l + 2] * a[2 * (size_t)rows + i] +
+                     b[l + 3] * a[3 * (size_t)rows + i];
+        }
+    }
+    for (; l < columns; l++, a += rows) {
+        for (int i = 0; i < rows; i++) {
+            out[i] += b[l] * a[i];
+        }
+    }
+}
+
 // By columns, as cuBLAS counts.
 static void work(const void* given)
 {
     Call v;
     memcpy(&v, given, sizeof v);
-    for (int j = 0; j < v.n; j++)
-        for (int i = 0; i < v.m; i++) {
-            float sum = 0.0f;
-            for (int l = 0; l < v.k; l++) {
-                const float a = v.ta ? v.a[l + (size_t)i * v.lda] : v.a[i + (size_t)l * v.lda];
-                const float b = v.tb ? v.b[j + (size_t)l * v.ldb] : v.b[l + (size_t)j * v.ldb];
-                sum += a * b;
-            }
-            float& c = v.c[i + (size_t)j * v.ldc];
-            c = v.alpha * sum + (v.beta == 0.0f ? 0.0f : v.beta * c);
+    // Copies without transposes.
+    std::vector<float> a((size_t)v.m * v.k), b(v.k), out(v.m);
+    for (size_t l = 0; l < (size_t)v.k; l++)
+        for (size_t i = 0; i < (size_t)v.m; i++) {
+            a[l * v.m + i] = v.ta ? v.a[l + i * v.lda] : v.a[i + l * v.lda];
         }
+    for (size_t j = 0; j < (size_t)v.n; j++) {
+        for (size_t l = 0; l < (size_t)v.k; l++) {
+            b[l] = v.tb ? v.b[j + l * v.ldb] : v.b[l + j * v.ldb];
+        }
+        std::fill(out.begin(), out.end(), 0.0f);
+        add_columns(out.data(), b.data(), a.data(), v.k, v.m);
+        float* c = v.c + j * v.ldc;
+        for (int i = 0; i < v.m; i++) {
+            c[i] = v.alpha * out[i] + (v.beta == 0.0f ? 0.0f : v.beta * c[i]);
+        }
+    }
 }
 
 API int cublasSgemm_v2(void*, int ta, int tb, int m, int n, int k, const float* alpha, const float* a, int lda,

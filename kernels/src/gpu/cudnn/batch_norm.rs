@@ -8,9 +8,9 @@ use std::ptr;
 
 use cudarc::cudnn::sys::cudnnBatchNormMode_t as Raw;
 use cudarc::cudnn::sys::cudnnBatchNormOps_t::CUDNN_BATCHNORM_OPS_BN as PLAIN;
-use cudarc::cudnn::sys::{self, cudnnTensorDescriptor_t};
+use cudarc::cudnn::sys::cudnnTensorDescriptor_t;
 
-use super::descriptors::{Descriptor, tensor};
+use super::descriptors::{Tensor, tensor};
 use super::{Cudnn, check};
 use crate::dtype::Float;
 use crate::gpu::driver::Gpu;
@@ -33,8 +33,8 @@ pub struct BatchNorm {
     eps: f64,
     len: usize,
     channels: usize,
-    images: Descriptor<cudnnTensorDescriptor_t>,
-    parameters: Descriptor<cudnnTensorDescriptor_t>,
+    images: Tensor,
+    parameters: Tensor,
     workspace: usize,
     reserve: usize,
 }
@@ -92,12 +92,13 @@ fn space(
     p: cudnnTensorDescriptor_t,
 ) -> Result<(usize, usize), GpuError> {
     let (handle, none, plain) = (cudnn.raw(), ptr::null_mut(), ptr::null_mut());
+    let call = cudnn.functions;
     let (mut forward, mut backward, mut reserve) = (0usize, 0usize, 0usize);
     // Null stands for the tensor that is added before the activation and for the activation: plain batch norm has
     // neither. Each call writes one size.
     // SAFETY: the handle and the descriptors are good; null is allowed where plain batch norm has no descriptor.
     let status = unsafe {
-        sys::cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
+        (call.cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize)(
             handle,
             mode,
             PLAIN,
@@ -112,7 +113,7 @@ fn space(
     check("querying a batch norm's workspace", status)?;
     // SAFETY: as above.
     let status = unsafe {
-        sys::cudnnGetBatchNormalizationBackwardExWorkspaceSize(
+        (call.cudnnGetBatchNormalizationBackwardExWorkspaceSize)(
             handle,
             mode,
             PLAIN,
@@ -129,7 +130,14 @@ fn space(
     check("querying a batch norm gradient's workspace", status)?;
     // SAFETY: as above.
     let status = unsafe {
-        sys::cudnnGetBatchNormalizationTrainingExReserveSpaceSize(handle, mode, PLAIN, plain, x, &mut reserve)
+        (call.cudnnGetBatchNormalizationTrainingExReserveSpaceSize)(
+            handle,
+            mode,
+            PLAIN,
+            plain,
+            x,
+            &mut reserve,
+        )
     };
     check("querying a batch norm's reserve space", status)?;
     Ok((forward.max(backward), reserve))
@@ -147,7 +155,7 @@ impl BatchNorm {
             Mode::Spatial => Raw::CUDNN_BATCHNORM_SPATIAL,
             Mode::Persistent => Raw::CUDNN_BATCHNORM_SPATIAL_PERSISTENT,
         };
-        let (images, parameters) = (tensor(Float::F32, n, h, w, c)?, tensor(Float::F32, 1, 1, 1, c)?);
+        let (images, parameters) = (tensor(Float::F32, [n, h, w, c])?, tensor(Float::F32, [1, 1, 1, c])?);
         let (workspace, reserve) = space(&cudnn, mode, images.raw, parameters.raw)?;
         Ok(Self { mode, eps, len: n * h * w * c, channels: c, images, parameters, workspace, reserve })
     }
@@ -188,12 +196,13 @@ impl BatchNorm {
         self.check(&[at.x, at.y], &[at.gamma, at.beta, at.mean, at.inverse], [space, reserve])?;
         let cudnn = gpu.cudnn()?;
         gpu.bind()?;
+        let call = cudnn.functions;
         let (x, p, null) = (self.images.raw, self.parameters.raw, ptr::null_mut());
         // SAFETY: the handle and the descriptors are good; the spans are of live buffers of the lengths that the
         // descriptors say; null stands for the running statistics, which are not updated, and for the tensors that
         // plain batch norm does not have.
         check("a batch norm", unsafe {
-            sys::cudnnBatchNormalizationForwardTrainingEx(
+            (call.cudnnBatchNormalizationForwardTrainingEx)(
                 cudnn.raw(),
                 self.mode,
                 PLAIN,
@@ -238,10 +247,11 @@ impl BatchNorm {
         self.check(&[at.x, at.y, grad.dy, grad.dx], &channels, [space, reserve])?;
         let cudnn = gpu.cudnn()?;
         gpu.bind()?;
+        let call = cudnn.functions;
         let (x, p) = (self.images.raw, self.parameters.raw);
         // SAFETY: as in `forward`.
         check("a batch norm's gradient", unsafe {
-            sys::cudnnBatchNormalizationBackwardEx(
+            (call.cudnnBatchNormalizationBackwardEx)(
                 cudnn.raw(),
                 self.mode,
                 PLAIN,

@@ -1,30 +1,29 @@
-//! cuDNN: its handle, convolutions and batch norm. Its graph API is in [`super::cudnn_graph`].
+//! cuDNN: its functions, its handle and its batch norm. Convolutions, by its graph API, are in
+//! [`super::cudnn_graph`].
 //!
 //! What must hold: a handle is made at first use and never during a capture; one thread uses it at a time.
 
 pub mod batch_norm;
-mod candidates;
-mod convolution;
 mod descriptors;
-mod tuning;
+mod functions;
 
-use std::ffi::c_char;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cudarc::cudnn::sys::{self, cudnnStatus_t};
+use cudarc::cudnn::sys::cudnnHandle_t;
 use cudarc::driver::CudaStream;
 
 use super::driver::Gpu;
 use super::error::GpuError;
-use super::libraries::{Id, libraries};
-pub use convolution::{ConvPass, Convolution};
+pub(in crate::gpu) use descriptors::data_type;
+pub(in crate::gpu) use functions::{Functions, check, functions};
 
 /// A handle of cuDNN. Not to be used from several threads at once (it is not `Sync`).
 #[derive(Debug)]
 pub(in crate::gpu) struct Cudnn {
-    handle: sys::cudnnHandle_t,
+    handle: cudnnHandle_t,
     stream: Arc<CudaStream>,
+    functions: &'static Functions,
 }
 
 // SAFETY: cuDNN allows any thread to use a handle, one at a time; it is not `Sync`, so it has one user at a time.
@@ -36,19 +35,19 @@ impl Cudnn {
     /// # Errors
     /// Why cuDNN cannot be used, or its error.
     fn new(gpu: &Gpu) -> Result<Self, GpuError> {
-        libraries().require(Id::Cudnn)?;
+        let functions = functions()?;
         gpu.not_capturing("making a cuDNN handle")?;
         gpu.bind()?;
-        let mut cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone() };
-        // SAFETY: the symbol is there, and a device is bound to this thread; it writes one handle.
-        check("cudnnCreate", unsafe { sys::cudnnCreate(&mut cudnn.handle) })?;
+        let mut cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone(), functions };
+        // SAFETY: a device is bound to this thread; it writes one handle.
+        check("cudnnCreate", unsafe { (functions.cudnnCreate)(&mut cudnn.handle) })?;
         // SAFETY: the handle is good, and the stream lives as long as `cudnn`.
-        check("cudnnSetStream", unsafe { sys::cudnnSetStream(cudnn.handle, gpu.raw_stream().cast()) })?;
+        check("cudnnSetStream", unsafe { (functions.cudnnSetStream)(cudnn.handle, gpu.raw_stream()) })?;
         Ok(cudnn)
     }
 
     /// The handle itself, which lives as long as this does.
-    pub(in crate::gpu) fn raw(&self) -> sys::cudnnHandle_t {
+    pub(in crate::gpu) fn raw(&self) -> cudnnHandle_t {
         self.handle
     }
 }
@@ -59,7 +58,7 @@ impl Drop for Cudnn {
             // Its work may still be running. The next call will report an error again.
             let _ = self.stream.synchronize();
             // SAFETY: made by cudnnCreate and destroyed once.
-            let _ = unsafe { sys::cudnnDestroy(self.handle) };
+            let _ = unsafe { (self.functions.cudnnDestroy)(self.handle) };
         }
     }
 }
@@ -78,18 +77,4 @@ impl Gpu {
         let made = handle.get_or_init(|| Cudnn::new(self).map(Mutex::new));
         made.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner)).map_err(Clone::clone)
     }
-}
-
-/// An error for every status but success, with cuDNN's own message.
-pub(in crate::gpu) fn check(doing: &str, status: cudnnStatus_t) -> Result<(), GpuError> {
-    let code = status as u32;
-    if code == 0 {
-        return Ok(());
-    }
-    let mut text = [0u8; 512];
-    // SAFETY: the symbol is there; it writes at most as many bytes as it is told.
-    unsafe { sys::cudnnGetLastErrorString(text.as_mut_ptr().cast::<c_char>(), text.len() - 1) };
-    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
-    let detail = String::from_utf8_lossy(text).trim().to_owned();
-    Err(GpuError::Library { library: "cuDNN", doing: doing.to_owned(), code, detail })
 }

@@ -1,14 +1,15 @@
 //! Building a graph of operations for cuDNN: tensors, convolutions, pointwise operations and reductions.
 //!
-//! What must hold: callers make a graph only after cuDNN has been found.
+//! What must hold: what an operation refers to lives as long as the graph.
 
 use cudarc::cudnn::sys::cudnnBackendAttributeName_t as Name;
 use cudarc::cudnn::sys::cudnnBackendDescriptorType_t as Kind;
 use cudarc::cudnn::sys::{self, cudnnPointwiseMode_t as Mode};
 
-use super::descriptor::{Descriptor, data_type};
+use super::descriptor::Descriptor;
 use crate::conv_shape::ConvShape;
 use crate::dtype::Float;
+use crate::gpu::cudnn::data_type;
 use crate::gpu::error::GpuError;
 
 /// The type that operations compute in.
@@ -55,12 +56,12 @@ impl Builder {
     }
 
     fn raw(&self, tensor: Tensor) -> [sys::cudnnBackendDescriptor_t; 1] {
-        [self.tensors[tensor.0].0]
+        [self.tensors[tensor.0].raw]
     }
 
     fn part(&mut self, descriptor: Descriptor) -> [sys::cudnnBackendDescriptor_t; 1] {
         self.parts.push(descriptor);
-        [self.parts[self.parts.len() - 1].0]
+        [self.parts[self.parts.len() - 1].raw]
     }
 
     fn geometry(&mut self, shape: ConvShape) -> Result<[sys::cudnnBackendDescriptor_t; 1], GpuError> {
@@ -80,8 +81,13 @@ impl Builder {
         Ok(self.part(descriptor))
     }
 
-    /// Adds the convolution y = x ∗ w.
-    pub(super) fn convolution(&mut self, shape: ConvShape, [x, w, y]: [Tensor; 3]) -> Result<(), GpuError> {
+    /// Adds the convolution y = x ∗ w + beta·y.
+    pub(super) fn convolution(
+        &mut self,
+        shape: ConvShape,
+        [x, w, y]: [Tensor; 3],
+        beta: f32,
+    ) -> Result<(), GpuError> {
         let geometry = self.geometry(shape)?;
         let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, &geometry)?
@@ -89,13 +95,18 @@ impl Builder {
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, &self.raw(w))?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, &self.raw(y))?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, &[1.0f32])?
-            .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, &[0.0f32])?;
+            .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, &[beta])?;
         self.operations.push(descriptor.finish("a convolution in a graph")?);
         Ok(())
     }
 
-    /// Adds the gradient of a convolution with respect to its input: dx from dy and w.
-    pub(super) fn input_grad(&mut self, shape: ConvShape, [dy, w, dx]: [Tensor; 3]) -> Result<(), GpuError> {
+    /// Adds the gradient of a convolution with respect to its input: dx from dy and w, plus beta·dx.
+    pub(super) fn input_grad(
+        &mut self,
+        shape: ConvShape,
+        [dy, w, dx]: [Tensor; 3],
+        beta: f32,
+    ) -> Result<(), GpuError> {
         let geometry = self.geometry(shape)?;
         let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR)?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, &geometry)?
@@ -103,8 +114,28 @@ impl Builder {
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, &self.raw(w))?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, &self.raw(dx))?
             .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, &[1.0f32])?
-            .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, &[0.0f32])?;
+            .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, &[beta])?;
         self.operations.push(descriptor.finish("an input gradient in a graph")?);
+        Ok(())
+    }
+
+    /// Adds the gradient of a convolution with respect to its filters: dw from x and dy, plus beta·dw.
+    pub(super) fn weight_grad(
+        &mut self,
+        shape: ConvShape,
+        [x, dy, dw]: [Tensor; 3],
+        beta: f32,
+    ) -> Result<(), GpuError> {
+        let geometry = self.geometry(shape)?;
+        let descriptor =
+            Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR)?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, &geometry)?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, &self.raw(x))?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, &self.raw(dy))?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, &self.raw(dw))?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, &[1.0f32])?
+                .with(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, &[beta])?;
+        self.operations.push(descriptor.finish("a filter gradient in a graph")?);
         Ok(())
     }
 

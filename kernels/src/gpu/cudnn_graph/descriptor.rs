@@ -1,7 +1,7 @@
 //! Descriptors of cuDNN's graph API.
 //!
-//! What must hold: a descriptor is destroyed once, after all that refer to it; callers make one only after cuDNN has
-//! been found.
+//! What must hold: a descriptor is destroyed once, after all that refer to it; what cuDNN writes is read as integers, so
+//! that a value which a later version adds does no harm.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -11,9 +11,11 @@ use cudarc::cudnn::sys::cudnnBackendAttributeName_t as Name;
 use cudarc::cudnn::sys::cudnnBackendAttributeType_t as Type;
 use cudarc::cudnn::sys::cudnnBackendDescriptorType_t as Kind;
 
-use crate::dtype::Float;
-use crate::gpu::cudnn::check;
+use crate::gpu::cudnn::{Functions, check, functions};
 use crate::gpu::error::GpuError;
+
+/// Enumerants that an attribute may list.
+const ENUMERANTS: usize = 32;
 
 /// The Rust types of attributes, with cuDNN's names for them.
 pub(super) trait Attribute: Copy {
@@ -28,6 +30,7 @@ macro_rules! attribute {
     };
 }
 attribute!(
+    i32 => CUDNN_TYPE_INT32,
     i64 => CUDNN_TYPE_INT64,
     f32 => CUDNN_TYPE_FLOAT,
     f64 => CUDNN_TYPE_DOUBLE,
@@ -44,7 +47,10 @@ attribute!(
 );
 
 /// A descriptor of the graph API.
-pub(super) struct Descriptor(pub(super) sys::cudnnBackendDescriptor_t);
+pub(super) struct Descriptor {
+    pub(super) raw: sys::cudnnBackendDescriptor_t,
+    pub(super) cudnn: &'static Functions,
+}
 
 // SAFETY: a descriptor is plain memory of the library; any thread may use it, one at a time.
 unsafe impl Send for Descriptor {}
@@ -52,39 +58,85 @@ unsafe impl Send for Descriptor {}
 impl Drop for Descriptor {
     fn drop(&mut self) {
         // SAFETY: made by cudnnBackendCreateDescriptor and destroyed once.
-        let _ = unsafe { sys::cudnnBackendDestroyDescriptor(self.0) };
+        let _ = unsafe { (self.cudnn.cudnnBackendDestroyDescriptor)(self.raw) };
     }
 }
 
 impl Descriptor {
+    /// An empty descriptor.
+    ///
+    /// # Errors
+    /// Why cuDNN cannot be used, or its error.
     pub(super) fn new(kind: Kind) -> Result<Self, GpuError> {
-        let mut raw = ptr::null_mut();
+        let (cudnn, mut raw) = (functions()?, ptr::null_mut());
         // SAFETY: it writes one descriptor.
-        check("making a descriptor", unsafe { sys::cudnnBackendCreateDescriptor(kind, &mut raw) })?;
-        Ok(Self(raw))
+        check("making a descriptor", unsafe { (cudnn.cudnnBackendCreateDescriptor)(kind, &mut raw) })?;
+        Ok(Self { raw, cudnn })
     }
 
     /// Sets an attribute; the library copies the values.
     pub(super) fn with<T: Attribute>(self, name: Name, values: &[T]) -> Result<Self, GpuError> {
+        self.with_type(name, T::TYPE, values)
+    }
+
+    /// As [`Descriptor::with`], for integers that cuDNN gives a type of its own.
+    pub(super) fn with_type<T: Attribute>(
+        self,
+        name: Name,
+        kind: Type,
+        values: &[T],
+    ) -> Result<Self, GpuError> {
         let (count, from) = (values.len() as i64, values.as_ptr().cast::<c_void>());
         // SAFETY: the descriptor is good, and `values` are as many of this type as the count says.
-        let status = unsafe { sys::cudnnBackendSetAttribute(self.0, name, T::TYPE, count, from) };
+        let status = unsafe { (self.cudnn.cudnnBackendSetAttribute)(self.raw, name, kind, count, from) };
         check(&format!("setting {name:?}"), status).map(|()| self)
     }
 
     /// Finalises it: no attribute can be set any more, and it can be used. `what` is named in the error.
     pub(super) fn finish(self, what: &str) -> Result<Self, GpuError> {
         // SAFETY: the descriptor is good.
-        check(what, unsafe { sys::cudnnBackendFinalize(self.0) }).map(|()| self)
+        check(what, unsafe { (self.cudnn.cudnnBackendFinalize)(self.raw) }).map(|()| self)
+    }
+
+    /// Reads at most `out.len()` values of an attribute into `out`; how many there are.
+    ///
+    /// # Safety
+    /// Values of the type `kind` must have the size of a `T`, and any bytes must be a valid `T`.
+    unsafe fn read<T>(&self, name: Name, kind: Type, out: &mut [T]) -> Result<usize, GpuError> {
+        let (mut count, room) = (0i64, out.len() as i64);
+        let to = out.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the descriptor is good; there is room for as many values as the call is told.
+        let status =
+            unsafe { (self.cudnn.cudnnBackendGetAttribute)(self.raw, name, kind, room, &mut count, to) };
+        check(&format!("reading {name:?}"), status)?;
+        Ok(usize::try_from(count).unwrap_or(0).min(out.len()))
     }
 
     /// Reads an attribute that is a single integer.
     pub(super) fn number(&self, name: Name) -> Result<i64, GpuError> {
-        let (mut count, mut value) = (0i64, 0i64);
-        let to = ptr::from_mut(&mut value).cast::<c_void>();
-        // SAFETY: the descriptor is good; there is room for the one value requested.
-        let status = unsafe { sys::cudnnBackendGetAttribute(self.0, name, i64::TYPE, 1, &mut count, to) };
-        check(&format!("reading {name:?}"), status).map(|()| value)
+        let mut value = [0i64];
+        // SAFETY: an i64 is what the type says.
+        let count = unsafe { self.read(name, i64::TYPE, &mut value) }?;
+        if count == 1 { Ok(value[0]) } else { Err(GpuError::shape("a cuDNN graph", "a number is missing")) }
+    }
+
+    /// Reads an attribute that is a list of cuDNN's enumerants, as their numbers.
+    pub(super) fn enumerants(&self, name: Name, kind: Type) -> Result<Vec<i32>, GpuError> {
+        let mut values = vec![0i32; ENUMERANTS];
+        // SAFETY: cuDNN's enumerations are ints, and callers name one.
+        let count = unsafe { self.read(name, kind, &mut values) }?;
+        values.truncate(count);
+        Ok(values)
+    }
+
+    /// Reads an attribute that is a list of at most `most` descriptors of one kind.
+    pub(super) fn descriptors(&self, name: Name, kind: Kind, most: usize) -> Result<Vec<Self>, GpuError> {
+        let mut all = (0..most).map(|_| Self::new(kind)).collect::<Result<Vec<_>, _>>()?;
+        let mut raw: Vec<_> = all.iter().map(|d| d.raw).collect();
+        // SAFETY: the library fills the descriptors that it is given, in place.
+        let count = unsafe { self.read(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &mut raw) }?;
+        all.truncate(count);
+        Ok(all)
     }
 }
 
@@ -119,16 +171,8 @@ impl Target {
     ) -> Result<Descriptor, GpuError> {
         match (self, handle, properties) {
             (Self::Handle(raw), Some(name), _) => descriptor.with(name, &[*raw]),
-            (Self::Properties(p), _, Some(name)) => descriptor.with(name, &[p.0.0]),
+            (Self::Properties(p), _, Some(name)) => descriptor.with(name, &[p.0.raw]),
             _ => Ok(descriptor),
         }
-    }
-}
-
-/// cuDNN's name of an element type.
-pub(super) fn data_type(float: Float) -> sys::cudnnDataType_t {
-    match float {
-        Float::F32 => sys::cudnnDataType_t::CUDNN_DATA_FLOAT,
-        Float::Bf16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
     }
 }

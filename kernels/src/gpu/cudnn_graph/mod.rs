@@ -1,8 +1,17 @@
-//! cuDNN's graph API: operations on tensors that cuDNN compiles into one or a few kernels.
+//! cuDNN's graph API: operations on tensors that cuDNN compiles into one or a few kernels. Convolutions run by it, and
+//! `gpu-check` measures what it makes of convolutions with their neighbours.
 
 mod builder;
+mod choice;
+mod convolution;
 mod descriptor;
+mod deviceless;
+mod engine;
+mod graph;
 mod patterns;
 mod plan;
 
-pub use patterns::{Fused, PATTERNS, Pattern, plans_for};
+pub use choice::ConvChoice;
+pub use convolution::{ConvPass, ConvSpec, Convolution};
+pub use deviceless::{EnginePlan, conv_plans_for, plans_for};
+pub use patterns::{Fused, PATTERNS, Pattern};

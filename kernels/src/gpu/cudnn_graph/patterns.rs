@@ -3,13 +3,13 @@
 //! What must hold: spans are as long as the pattern says; a run neither allocates on the device nor waits.
 
 use super::builder::Builder;
-use super::descriptor::{Properties, Target};
+use super::descriptor::Target;
 use super::plan::Plans;
 use crate::conv_shape::ConvShape;
 use crate::dtype::Float;
+use crate::gpu::autotune;
 use crate::gpu::driver::Gpu;
 use crate::gpu::error::GpuError;
-use crate::gpu::libraries::{Id, libraries};
 use crate::memory::Span;
 
 /// A group of operations in one graph. Each lists its tensors in order; the last ones are its results.
@@ -64,7 +64,7 @@ impl Pattern {
         if self == Self::ConvSums { 3 } else { 1 }
     }
 
-    fn build(self, s: ConvShape, float: Float, leak: f64) -> Result<Builder, GpuError> {
+    pub(super) fn build(self, s: ConvShape, float: Float, leak: f64) -> Result<Builder, GpuError> {
         match self {
             Self::ConvAdd => conv_add(s, float),
             Self::ConvSums => conv_sums(s, float),
@@ -85,7 +85,7 @@ fn conv_add(s: ConvShape, float: Float) -> Result<Builder, GpuError> {
     let inputs = [g.tensor(x, float, false)?, g.tensor(w, float, false)?];
     let (r, result) = (g.tensor(y, float, false)?, g.tensor(y, float, false)?);
     let y = g.tensor(y, Float::F32, true)?;
-    g.convolution(s, [inputs[0], inputs[1], y])?;
+    g.convolution(s, [inputs[0], inputs[1], y], 0.0)?;
     g.combine(true, [y, r, result])?;
     Ok(g)
 }
@@ -98,7 +98,7 @@ fn conv_sums(s: ConvShape, float: Float) -> Result<Builder, GpuError> {
     let sum = g.tensor(channels, Float::F32, false)?;
     let sum_of_squares = g.tensor(channels, Float::F32, false)?;
     let square = g.tensor(y_dims, Float::F32, true)?;
-    g.convolution(s, [x, w, y])?;
+    g.convolution(s, [x, w, y], 0.0)?;
     g.sum([y, sum])?;
     g.combine(false, [y, y, square])?;
     g.sum([square, sum_of_squares])?;
@@ -118,7 +118,7 @@ fn leaky_conv(s: ConvShape, float: Float, leak: f64) -> Result<Builder, GpuError
     g.combine(false, [x, scale, scaled])?;
     g.combine(true, [scaled, shift, shifted])?;
     g.leaky(leak, [shifted, active])?;
-    g.convolution(s, [active, w, result])?;
+    g.convolution(s, [active, w, result], 0.0)?;
     Ok(g)
 }
 
@@ -128,7 +128,7 @@ fn input_grad_leaky(s: ConvShape, float: Float, leak: f64) -> Result<Builder, Gp
     let (dy, w, z) =
         (g.tensor(y_dims, float, false)?, g.tensor(w_dims, float, false)?, g.tensor(x_dims, float, false)?);
     let (result, dx) = (g.tensor(x_dims, float, false)?, g.tensor(x_dims, Float::F32, true)?);
-    g.input_grad(s, [dy, w, dx])?;
+    g.input_grad(s, [dy, w, dx], 0.0)?;
     g.leaky_grad(leak, [dx, z, result])?;
     Ok(g)
 }
@@ -156,7 +156,8 @@ impl Fused {
         gpu.not_capturing("preparing a cuDNN graph")?;
         let cudnn = gpu.cudnn()?;
         gpu.bind()?;
-        let plans = Plans::compile(pattern.build(shape, float, leak)?, &Target::Handle(cudnn.raw()), most)?;
+        let (target, space) = (Target::Handle(cudnn.raw()), autotune::workspace_limit(gpu)?);
+        let plans = Plans::compile(pattern.build(shape, float, leak)?, &target, (most, space))?;
         let lengths = pattern.tensors(shape, float).iter().map(|(_, n, t)| n * t.size()).collect();
         Ok(Self { lengths, plans })
     }
@@ -209,23 +210,4 @@ impl Fused {
         // and of its lengths.
         unsafe { plan.run(cudnn.raw(), &addresses, workspace.address()) }
     }
-}
-
-/// Compiles plans for a device that need not be present, described by cuDNN's JSON. Returns the engines that support
-/// the pattern, by global index, with the bytes of workspace that each needs.
-///
-/// # Errors
-/// As [`Fused::new`].
-pub fn plans_for(
-    json: &str,
-    pattern: Pattern,
-    shape: ConvShape,
-    float: Float,
-    leak: f64,
-    most: usize,
-) -> Result<Vec<(i64, usize)>, GpuError> {
-    libraries().require(Id::Cudnn)?;
-    let target = Target::Properties(Properties::from_json(json)?);
-    let plans = Plans::compile(pattern.build(shape, float, leak)?, &target, most)?;
-    plans.iter().map(|p| Ok((p.engine()?, p.workspace))).collect()
 }

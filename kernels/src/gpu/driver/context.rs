@@ -8,7 +8,8 @@
 
 use std::any::Any;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
@@ -32,12 +33,17 @@ pub enum Precision {
     Bf16,
 }
 
+/// Who is told each note at once.
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
 /// An open device with a stream of its own.
 pub struct Gpu {
     // Declared before the context, so dropped first: what is attached belongs to it.
     attachments: Attachments,
     profile: Profile,
     notes: Mutex<Vec<String>>,
+    listener: OnceLock<Listener>,
+    strict: AtomicBool,
     precision: Precision,
     device: Device,
     context: Arc<CudaContext>,
@@ -67,6 +73,8 @@ impl Gpu {
             attachments: Attachments::default(),
             profile: Profile::default(),
             notes: Mutex::default(),
+            listener: OnceLock::new(),
+            strict: AtomicBool::new(false),
             precision: Precision::default(),
             device,
             context,
@@ -100,12 +108,40 @@ impl Gpu {
         self.attachments.get()
     }
 
-    /// Records a remark on how this device is used, once.
+    /// Records a remark on how this device is used, once, and tells it to the listener.
     pub(crate) fn note(&self, note: String) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !notes.contains(&note) {
-            notes.push(note);
+        if notes.contains(&note) {
+            return;
         }
+        if let Some(listener) = self.listener.get() {
+            listener(&note);
+        }
+        notes.push(note);
+    }
+
+    /// Makes `listener` hear each later remark at once, before the work goes on. The first listener stays.
+    pub fn on_note(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// From now on, a library that is there and fails is an error, in place of a remark and a slower implementation.
+    pub fn require_libraries(&self) {
+        self.strict.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that something else takes the place of a library's work, which is `what`.
+    ///
+    /// # Errors
+    /// `why`, if the library is there and this device [requires](Self::require_libraries) it.
+    pub(crate) fn falls_back(&self, what: &str, why: GpuError) -> Result<(), GpuError> {
+        let why = match why {
+            GpuError::NoCuda(why) => why.brief(),
+            why if self.strict.load(Ordering::Relaxed) => return Err(why),
+            why => why.to_string(),
+        };
+        self.note(format!("{what}: {why}"));
+        Ok(())
     }
 
     /// Remarks on how this device is used, such as libraries that are missing and what is used in their place.

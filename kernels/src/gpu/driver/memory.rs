@@ -236,6 +236,21 @@ impl Gpu {
         copied.map_err(|e| GpuError::driver("copying on the device", e))
     }
 
+    /// Fills `span` with zero bytes, in the order of the stream; may be captured.
+    ///
+    /// # Errors
+    /// A driver error.
+    pub(crate) fn clear(&self, span: Span<'_>) -> Result<(), GpuError> {
+        if span.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: a span is a checked range of a live buffer of this device.
+        let cleared =
+            unsafe { result::memset_d8_async(span.address, 0, span.len, self.stream().cu_stream()) };
+        cleared.map_err(|e| GpuError::driver("clearing memory on the device", e))
+    }
+
     pub(super) fn range(&self, buffer: &Buffer<u8>, offset: usize, len: usize) -> Result<u64, GpuError> {
         if offset.checked_add(len).is_none_or(|end| end > buffer.len()) {
             return Err(GpuError::shape("copy", format!("{len} bytes at {offset} of {}", buffer.len())));

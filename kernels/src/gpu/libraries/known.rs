@@ -47,7 +47,7 @@ pub const KNOWN: &[Library] = &[
         name: "cuBLAS",
         purpose: "matrix products",
         files: &["libcublas.so.13", "libcublas.so.12"],
-        base_name: Some("cublas"),
+        base_name: None,
         // It is linked against this one.
         companions: &["libcublasLt.so."],
         symbols: symbols::CUBLAS,
@@ -60,7 +60,7 @@ pub const KNOWN: &[Library] = &[
         name: "cuDNN",
         purpose: "convolutions",
         files: &["libcudnn.so.9"],
-        base_name: Some("cudnn"),
+        base_name: None,
         // It loads its sub-libraries itself, from its own folder.
         companions: &[],
         symbols: symbols::CUDNN,

@@ -1,12 +1,17 @@
 //! CUDA's shared libraries: which there are, finding and loading them, their versions.
 //!
 //! What must hold: loading never panics; a library counts as found only when it opens, exports every symbol that this
-//! crate calls and is new enough; the copy that is checked is the one that `cudarc` will open by name.
+//! crate calls and is new enough; the copy that is checked is the one that is used.
+//!
+//! cuDNN and cuBLAS are called through the copy that was opened here ([`functions`]), the driver and NVRTC through
+//! `cudarc`, which opens them by name: then the copy that it opens is the one that is checked. So a process has one
+//! cuBLAS, also where a toolkit is on the loader's path and cuDNN comes with a Python environment.
 //!
 //! A library found by path is opened with `RTLD_GLOBAL`, after the libraries of its folder that it depends on, so that
 //! a later opening by its SONAME gives the same copy. Libraries inside a Python environment therefore work without
 //! `LD_LIBRARY_PATH`.
 
+mod functions;
 mod known;
 mod load;
 mod search;
@@ -18,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use super::error::NoCuda;
+pub(in crate::gpu) use functions::{checked, functions, incomplete};
 pub use known::KNOWN;
 use load::load;
 pub use search::{Folder, PATH_VARIABLE, Search};

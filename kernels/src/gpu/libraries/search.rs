@@ -204,8 +204,9 @@ fn packages(site: &Path) -> Vec<PathBuf> {
     children(&site.join("nvidia"), "").into_iter().map(|package| package.join("lib")).collect()
 }
 
-/// The installation prefixes of the first `python3` and the first `python` on `path`, with and without links resolved;
-/// for pyenv's shims, which are scripts, those of all its versions.
+/// The installation prefixes of the first `python3` and the first `python` on `path`: where they stand, and where each
+/// link on the way to the program leads, as one of them may be in a virtual environment; for pyenv's shims, which are
+/// scripts, those of all its versions.
 fn interpreters(path: &[PathBuf]) -> Vec<PathBuf> {
     let mut prefixes: Vec<PathBuf> = Vec::new();
     for name in ["python3", "python"] {
@@ -214,12 +215,26 @@ fn interpreters(path: &[PathBuf]) -> Vec<PathBuf> {
             prefixes
                 .extend(bin.parent().map(|root| children(&root.join("versions"), "")).unwrap_or_default());
         }
-        prefixes.extend(bin.parent().map(Path::to_path_buf));
-        let resolved = fs::canonicalize(bin.join(name)).ok();
-        prefixes
-            .extend(resolved.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_path_buf));
+        let prefix = |program: &Path| program.parent().and_then(Path::parent).map(Path::to_path_buf);
+        prefixes.extend(links(&bin.join(name)).iter().filter_map(|program| prefix(program)));
     }
     prefixes
+}
+
+/// A file and what its links lead to, one after the other.
+fn links(file: &Path) -> Vec<PathBuf> {
+    /// More than any sensible installation has; links may form a circle.
+    const MOST: usize = 16;
+    let mut found = vec![file.to_path_buf()];
+    while let Some(Ok(target)) = found.last().map(fs::read_link) {
+        let folder = found.last().and_then(|link| link.parent()).unwrap_or(Path::new(""));
+        found.push(folder.join(target));
+        if found.len() > MOST {
+            break;
+        }
+    }
+    found.extend(fs::canonicalize(file));
+    found
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The symbols that each library must export.
 //!
-//! What must hold: every function that the wrappers call through `cudarc` is listed here, since `cudarc` panics if one
-//! is missing. A test opens a device on a driver that has these symbols and no others.
+//! What must hold: every function that the wrappers call is listed here, since `cudarc` panics if one is missing. A test opens a device on a driver that has these symbols and no others.
 
 pub(crate) const DRIVER: &[&str] = &[
     "cuCtxGetCurrent",
@@ -89,28 +88,15 @@ pub(crate) const CUDNN: &[&str] = &[
     "cudnnBackendSetAttribute",
     "cudnnBatchNormalizationBackwardEx",
     "cudnnBatchNormalizationForwardTrainingEx",
-    "cudnnConvolutionBackwardData",
-    "cudnnConvolutionBackwardFilter",
-    "cudnnConvolutionForward",
     "cudnnCreate",
-    "cudnnCreateConvolutionDescriptor",
-    "cudnnCreateFilterDescriptor",
     "cudnnCreateTensorDescriptor",
     "cudnnDestroy",
-    "cudnnDestroyConvolutionDescriptor",
-    "cudnnDestroyFilterDescriptor",
     "cudnnDestroyTensorDescriptor",
     "cudnnGetBatchNormalizationBackwardExWorkspaceSize",
     "cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize",
     "cudnnGetBatchNormalizationTrainingExReserveSpaceSize",
-    "cudnnGetConvolutionBackwardDataWorkspaceSize",
-    "cudnnGetConvolutionBackwardFilterWorkspaceSize",
-    "cudnnGetConvolutionForwardWorkspaceSize",
     "cudnnGetLastErrorString",
     "cudnnGetVersion",
-    "cudnnSetConvolution2dDescriptor",
-    "cudnnSetConvolutionMathType",
-    "cudnnSetFilter4dDescriptor",
     "cudnnSetStream",
     "cudnnSetTensor4dDescriptor",
 ];

@@ -4,7 +4,7 @@
 use super::{input, result};
 use crate::gpu::launch::{Float, Launch};
 use crate::gpu::{Gpu, GpuError};
-use crate::memory::{ALIGN, Span};
+use crate::memory::{GPU_ALIGN, Span};
 use crate::ops::bn_stats::cuda::Stats;
 use crate::ops::conv2d::{ConvShape, cuda::Conv, cuda::ConvPass};
 use crate::ops::scale_shift_leaky::cuda::{Inputs, Reduce, forward};
@@ -36,7 +36,7 @@ impl Copy {
     }
 
     fn end(&self) -> usize {
-        self.bytes.next_multiple_of(ALIGN)
+        self.bytes.next_multiple_of(GPU_ALIGN)
     }
 
     /// Computes the copy and returns it.
@@ -78,7 +78,7 @@ impl Forward {
         stats: Option<&[usize]>,
     ) -> Result<Self, GpuError> {
         let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
-        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape, true)?;
         let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
         Ok(Self { copy, conv, stats: stats.transpose()? })
     }
@@ -133,7 +133,7 @@ impl InputGrad {
     /// # Errors
     /// Errors of compiling and loading kernels, or of a library.
     pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
-        let conv = Conv::new(gpu, ConvPass::InputGrad, Float::F32, shape)?;
+        let conv = Conv::new(gpu, ConvPass::InputGrad, Float::F32, shape, false)?;
         let grouped = input(&shape, norm.groups);
         let reduce = Reduce::new(gpu, Float::F32, &grouped, norm.shared, norm.leak)?;
         Ok(Self { conv, reduce })
@@ -178,7 +178,7 @@ impl WeightGrad {
     /// Errors of compiling and loading kernels, or of a library.
     pub fn new(gpu: &Gpu, shape: ConvShape, norm: NormOptions<'_>) -> Result<Self, GpuError> {
         let copy = Copy::new(gpu, &shape, norm)?;
-        Ok(Self { copy, conv: Conv::new(gpu, ConvPass::WeightGrad, Float::F32, shape)? })
+        Ok(Self { copy, conv: Conv::new(gpu, ConvPass::WeightGrad, Float::F32, shape, false)? })
     }
 
     /// Bytes of workspace.

@@ -75,3 +75,22 @@ fn python_environments_are_found_without_running_python() {
         assert!(names(&search.then).contains(&folder.as_path()), "{}", folder.display());
     }
 }
+
+#[test]
+fn a_link_to_an_environments_python_leads_to_its_packages() {
+    let scratch = Scratch::new("links");
+    let wheel = scratch.folder("venv/lib/python3.12/site-packages/nvidia/cudnn/lib");
+    let (system, venv, bin) =
+        (scratch.folder("usr/bin"), scratch.folder("venv/bin"), scratch.folder("local/bin"));
+    fs::write(system.join("python3.12"), "").unwrap();
+    std::os::unix::fs::symlink(system.join("python3.12"), venv.join("python3")).unwrap();
+    // Relative, as package managers make them.
+    std::os::unix::fs::symlink("../../venv/bin/python3", bin.join("python3")).unwrap();
+    let path = bin.clone().into_os_string();
+    let search = Search::with(|name| (name == "PATH").then(|| path.clone()), &scratch.0);
+    assert!(search.then.iter().any(|f| same_file(&f.path, &wheel)), "{:?}", search.then);
+    // A circle ends.
+    std::os::unix::fs::symlink(bin.join("b"), bin.join("a")).unwrap();
+    std::os::unix::fs::symlink(bin.join("a"), bin.join("b")).unwrap();
+    assert!(links(&bin.join("a")).len() < 20);
+}
