@@ -170,7 +170,7 @@ fn remember() {
 fn flaky() {
     let gpu = open(0).unwrap().with_precision(Precision::Tf32);
     let fast = chosen(&gpu, ConvPass::Forward);
-    assert!(fast.contains(TENSOR_CORES), "{fast}");
+    assert!(fast.contains(TENSOR_CORES), "{fast}, {:?}", gpu.notes());
     let notes = gpu.notes();
     assert!(notes.iter().any(|n| n.contains("engine 16") && n.contains("other bits")), "{notes:?}");
     // In float32 it is not even tried.

@@ -221,27 +221,28 @@ impl Measuring<'_> {
             }
             Err(error) => return Err(error),
         };
+        // What is chosen was once the best so far, so it was checked: an earlier one stands unless it is clearly beaten.
         let (mut timed, mut seconds, mut best) = (Vec::new(), Vec::new(), f64::INFINITY);
         for (engine, plan) in plans {
-            match self.time(&plan, &buffers, best) {
-                Ok(Some(time)) => {
-                    best = best.min(time);
-                    timed.push((engine, plan));
-                    seconds.push(time);
+            let time = match self.time(&plan, &buffers, best) {
+                Ok(Some(time)) => time,
+                Ok(None) => continue,
+                Err(error) => {
+                    refusal = error;
+                    continue;
                 }
-                Ok(None) => {}
-                Err(error) => refusal = error,
+            };
+            if time < best && !self.repeats(&plan, &buffers)? {
+                self.gpu.note(format!("cuDNN's {engine} gives other bits each time and is not used"));
+                continue;
             }
+            best = best.min(time);
+            timed.push((engine, plan));
+            seconds.push(time);
         }
-        while let Some(i) = autotune::fastest(&seconds) {
-            let (engine, plan) = timed.remove(i);
-            let time = seconds.remove(i);
-            if self.repeats(&plan, &buffers)? {
-                return Ok((Answer { engine, seconds: Some(time) }, plan));
-            }
-            self.gpu.note(format!("cuDNN's {engine} gives other bits each time and is not used"));
-        }
-        Err(refusal)
+        let Some(i) = autotune::fastest(&seconds) else { return Err(refusal) };
+        let (engine, plan) = timed.swap_remove(i);
+        Ok((Answer { engine, seconds: Some(seconds[i]) }, plan))
     }
 
     fn operands(&self) -> Result<[Buffer<u8>; 3], GpuError> {

@@ -14,9 +14,6 @@ use cudarc::cudnn::sys::cudnnBackendDescriptorType_t as Kind;
 use crate::gpu::cudnn::{Functions, check, functions};
 use crate::gpu::error::GpuError;
 
-/// Enumerants that an attribute may list.
-const ENUMERANTS: usize = 32;
-
 /// The Rust types of attributes, with cuDNN's names for them.
 pub(super) trait Attribute: Copy {
     const TYPE: Type;
@@ -120,9 +117,9 @@ impl Descriptor {
         if count == 1 { Ok(value[0]) } else { Err(GpuError::shape("a cuDNN graph", "a number is missing")) }
     }
 
-    /// Reads an attribute that is a list of cuDNN's enumerants, as their numbers.
-    pub(super) fn enumerants(&self, name: Name, kind: Type) -> Result<Vec<i32>, GpuError> {
-        let mut values = vec![0i32; ENUMERANTS];
+    /// Reads an attribute that is a list of at most `most` of cuDNN's enumerants, as their numbers.
+    pub(super) fn enumerants(&self, name: Name, kind: Type, most: usize) -> Result<Vec<i32>, GpuError> {
+        let mut values = vec![0i32; most];
         // SAFETY: cuDNN's enumerations are ints, and callers name one.
         let count = unsafe { self.read(name, kind, &mut values) }?;
         values.truncate(count);

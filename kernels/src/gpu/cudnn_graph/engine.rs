@@ -16,6 +16,8 @@ use super::graph::Graph;
 use crate::gpu::driver::Precision;
 use crate::gpu::error::GpuError;
 
+/// Numerical notes that an engine may have.
+const NOTES: usize = 32;
 /// Knobs that an engine may have.
 const KNOBS: usize = 64;
 
@@ -127,7 +129,7 @@ impl Config {
     /// The numerical notes of its engine, by cuDNN's numbers.
     pub(super) fn notes(&self) -> Result<Vec<i32>, GpuError> {
         let (name, kind) = (Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Type::CUDNN_TYPE_NUMERICAL_NOTE);
-        self.engine_descriptor()?.enumerants(name, kind)
+        self.engine_descriptor()?.enumerants(name, kind, NOTES)
     }
 
     /// The global index of its engine among those that support the graph.
@@ -142,7 +144,7 @@ impl Config {
         let knobs = self.descriptor.descriptors(name, kind, KNOBS)?;
         let knob = |of: &Descriptor| {
             let (name, kind) = (Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, Type::CUDNN_TYPE_KNOB_TYPE);
-            let kind = of.enumerants(name, kind)?.first().copied();
+            let kind = of.enumerants(name, kind, 1)?.first().copied();
             let kind = kind.ok_or_else(|| GpuError::shape("a cuDNN graph", "a knob without a type"))?;
             Ok((kind, of.number(Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE)?))
         };
