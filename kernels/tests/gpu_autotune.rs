@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use kernels::gpu::{Float, Gpu, GpuError, Precision, open};
 use kernels::ops::conv2d::ConvShape;
@@ -55,6 +56,11 @@ fn too_little_memory_is_said_and_measures_nothing() {
 }
 
 #[test]
+fn what_cudnn_refuses_is_told_at_once_or_is_an_error() {
+    in_children(&[("refused", &[("FAKE_CUDNN_REFUSES", "1")])]);
+}
+
+#[test]
 fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     match task.as_str() {
@@ -65,6 +71,7 @@ fn in_a_child() {
         }
         "flaky" => flaky(),
         "memory" => memory(),
+        "refused" => refused(),
         _ => panic!("{task}"),
     }
     println!("{task} done");
@@ -200,4 +207,24 @@ fn memory() {
     let conv = Conv::new(&gpu, ConvPass::InputGrad, Float::F32, large, false).unwrap();
     assert!(format!("{conv:?}").contains(SLOW), "{conv:?}");
     drop(most);
+}
+
+fn refused() {
+    let gpu = open(0).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&heard);
+    gpu.on_note(move |note| to.lock().unwrap().push(note.to_owned()));
+    for _ in 0..2 {
+        assert!(chosen(&gpu, ConvPass::Forward).contains("direct"));
+    }
+    // Once, although two convolutions were prepared.
+    let heard = heard.lock().unwrap().clone();
+    assert_eq!(heard, gpu.notes());
+    assert!(heard.len() == 1 && heard[0].contains("cuDNN has no engine"), "{heard:?}");
+    assert!(gpu.conv_choices().is_empty());
+
+    let strict = open(0).unwrap();
+    strict.require_libraries();
+    let error = Conv::new(&strict, ConvPass::Forward, Float::F32, SHAPE, false).unwrap_err();
+    assert!(error.to_string().contains("cuDNN has no engine"), "{error}");
 }

@@ -28,8 +28,9 @@ const ENOUGH: f64 = 0.02;
 const HOPELESS: (f64, f64) = (1.3, 1e-4);
 /// A later candidate must be faster than an earlier one by this factor.
 const CLEARLY: f64 = 0.95;
-/// Random numbers drawn for the data that candidates are timed on; longer data repeat them. A prime, so that rows differ.
-const DRAWN: usize = 4099;
+/// Random numbers drawn for the data that candidates are timed on; longer data repeat them. 4 times a prime, so that rows
+/// differ.
+const DRAWN: usize = 4 * 1031;
 
 /// The choices made on a device so far: the winning candidate of each question.
 #[derive(Default)]

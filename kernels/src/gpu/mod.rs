@@ -3,7 +3,8 @@
 //! What must hold here:
 //! - Only this module uses `cudarc`. Its functions panic when a library or a symbol is missing, so each is called
 //!   through a wrapper that can only be made once [`libraries`] has found the library, a supported version of it and
-//!   every symbol that the wrappers need.
+//!   every symbol that the wrappers need. Of cuBLAS and cuDNN it gives the types only: their functions are looked up in
+//!   the copies that were found, and their statuses are read as integers.
 //! - A machine without a GPU gives an ordinary error, [`NoCuda`], that says what was searched for, where, and how to
 //!   install it.
 //! - Nothing is linked: building needs no CUDA, and the program runs without it.
@@ -21,8 +22,8 @@
 //! | `timing` | timing launches without the host's share |
 //! | `autotune` | remembering which algorithm was the fastest |
 //! | [`cublas`] | matrix products |
-//! | [`cudnn`] | convolutions and batch norm |
-//! | [`cudnn_graph`] | cuDNN's graph API: several operations in one kernel |
+//! | [`cudnn`] | cuDNN's functions, its handle, its batch norm |
+//! | [`cudnn_graph`] | cuDNN's graph API: convolutions, and several operations in one kernel |
 //!
 //! ```
 //! match kernels::gpu::open(0) {

@@ -4,7 +4,7 @@
 //
 // How long an engine takes is made up (fake_spend), so that choices between engines do not depend on this machine's
 // load. With FAKE_CUDNN_FLAKY set, the order of engines 11 and 12 is the other way round, and there is engine 16: the
-// fastest, with other values each time.
+// fastest, with other values each time. With FAKE_CUDNN_REFUSES set there are no engines.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
