@@ -55,8 +55,10 @@ fn device(name: &str, threads: i32, precision: &str) -> Outcome<Device> {
         return Err(Fault::argument(format!("device `{name}`: use auto, cpu or cuda:N, such as cuda:0")));
     };
     let debug = quiet(Debugging::from_env().map_err(Fault::argument)?);
-    Device::cuda(ordinal, precision_mode, debug)
-        .map_err(|why| Fault::new(JEMPP_ERR_DEVICE, format!("device `{name}`: {why}")))
+    let device = Device::cuda(ordinal, precision_mode, debug)
+        .map_err(|why| Fault::new(JEMPP_ERR_DEVICE, format!("device `{name}`: {why}")))?;
+    jempp::devices::warn_of_notes(&device);
+    Ok(device)
 }
 
 /// Fills `options` with the defaults: device "auto", one thread per core, no seed, precision "f32".
