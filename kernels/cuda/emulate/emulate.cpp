@@ -22,12 +22,11 @@ size_t reserved;
 constexpr size_t kStack = 64 * 1024;
 constexpr unsigned kMost = 1024;
 
-enum class State { Ready, AtBarrier, InWarp, Ended };
+enum class State : unsigned char { Ready, AtBarrier, InWarp, Ended };
 
 struct Fiber {
     jmp_buf place;
     bool made;
-    State state;
     dim3 index;
     unsigned number;
 };
@@ -42,6 +41,8 @@ struct Warp {
 };
 
 Fiber fibers[kMost];
+// Apart from the fibers, since barriers go through all of them.
+State states[kMost];
 Warp warps[kMost / 32];
 unsigned char* stacks;
 jmp_buf scheduler;
@@ -57,7 +58,7 @@ bool failed;
 void wait(State state)
 {
     Fiber& me = *running;
-    me.state = state;
+    states[me.number] = state;
     if (_setjmp(me.place) == 0) {
         _longjmp(scheduler, 1);
     }
@@ -116,7 +117,7 @@ void order_of(unsigned* out, unsigned n, int order, uint64_t& random)
 void prepare(unsigned t)
 {
     Fiber& f = fibers[t];
-    f.state = State::Ready;
+    states[t] = State::Ready;
     f.number = t;
     f.index.x = t % block_size.x;
     f.index.y = t / block_size.x % block_size.y;
@@ -127,7 +128,7 @@ void deadlock()
 {
     unsigned count[4] = {0, 0, 0, 0};
     for (unsigned t = 0; t < threads; t++) {
-        count[int(fibers[t].state)]++;
+        count[int(states[t])]++;
     }
     const char* what = "";
     for (unsigned w = 0; w < (threads + 31) / 32; w++) {
@@ -147,10 +148,10 @@ bool run_in_step(unsigned& ended)
 {
     bool moved = false;
     for (unsigned t = 0; t < threads && !failed; t++) {
-        if (fibers[t].state == State::Ready) {
+        if (states[t] == State::Ready) {
             moved = true;
             resume(fibers[t]);
-            ended += fibers[t].state == State::Ended;
+            ended += states[t] == State::Ended;
         }
     }
     return moved;
@@ -169,11 +170,11 @@ bool run_by_warps(int order, uint64_t& random, unsigned& ended)
             again = false;
             order_of(lane_turn, lanes, order, random);
             for (unsigned i = 0; i < lanes && !failed; i++) {
-                Fiber& f = fibers[first + lane_turn[i]];
-                if (f.state == State::Ready) {
+                const unsigned t = first + lane_turn[i];
+                if (states[t] == State::Ready) {
                     again = moved = true;
-                    resume(f);
-                    ended += f.state == State::Ended;
+                    resume(fibers[t]);
+                    ended += states[t] == State::Ended;
                 }
             }
         }
@@ -239,8 +240,8 @@ int barrier(bool value)
         barrier_result = barrier_true;
         at_barrier = barrier_true = 0;
         for (unsigned t = 0; t < threads; t++) {
-            if (fibers[t].state == State::AtBarrier) {
-                fibers[t].state = State::Ready;
+            if (states[t] == State::AtBarrier) {
+                states[t] = State::Ready;
             }
         }
     }
@@ -269,8 +270,8 @@ const uint64_t* exchange(unsigned mask, uint64_t value, const char* what)
         w.round++;
         const unsigned first = running->number / 32 * 32;
         for (unsigned t = first; t < first + 32 && t < threads; t++) {
-            if (fibers[t].state == State::InWarp && (mask >> (t - first) & 1)) {
-                fibers[t].state = State::Ready;
+            if (states[t] == State::InWarp && (mask >> (t - first) & 1)) {
+                states[t] = State::Ready;
             }
         }
     }
