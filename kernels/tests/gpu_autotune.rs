@@ -122,9 +122,14 @@ fn remember() {
         assert!(choice.spec.shape == SHAPE && choice.tflop_per_s().unwrap() > 0.0, "{choice:?}");
     }
 
-    // A run's own table goes first, where its answer is one that can be taken.
+    a_runs_own_table_goes_first(question);
+    damage_is_repaired(&choices);
+}
+
+fn a_runs_own_table_goes_first(question: &str) {
+    // Where its answer is one that can be taken.
     let other = open(0).unwrap();
-    other.recall([(question.clone(), SLOW.to_owned())]);
+    other.recall([(question.to_owned(), SLOW.to_owned())]);
     assert!(chosen(&other, ConvPass::Forward).contains(SLOW));
     assert_eq!(other.conv_choices()[0].seconds, None);
     // Not: an answer of an older version, an engine that is not there, a knob that it does not have, one that is not
@@ -137,7 +142,7 @@ fn remember() {
         "engine 13",
     ] {
         let other = open(0).unwrap();
-        other.recall([(question.clone(), wrong.to_owned()), ("what?".to_owned(), "that".to_owned())]);
+        other.recall([(question.to_owned(), wrong.to_owned()), ("what?".to_owned(), "that".to_owned())]);
         assert!(chosen(&other, ConvPass::Forward).contains(FAST), "{wrong}");
     }
 
@@ -148,10 +153,11 @@ fn remember() {
     assert_eq!(asked, &format!("{question}, added"));
     assert!(adding.conv_choices()[0].spec.accumulate && kept().len() == 4);
     fs::remove_file(kept().into_iter().find(|f| contains(f, b", added")).unwrap()).unwrap();
+}
 
-    // Damaged files count as none and are written again.
+/// Damaged files count as none and are written again.
+fn damage_is_repaired(choices: &[(String, String)]) {
     let files = kept();
-    let good: Vec<Vec<u8>> = files.iter().map(|f| fs::read(f).unwrap()).collect();
     for file in &files {
         fs::write(file, "damaged").unwrap();
     }
@@ -162,8 +168,7 @@ fn remember() {
     let engines = |choices: Vec<(String, String)>| -> Vec<(String, String)> {
         choices.into_iter().map(|(q, a)| (q, a.split("; ").next().unwrap().to_owned())).collect()
     };
-    assert_eq!(engines(later.choices()), engines(choices));
-    assert!(good.iter().all(|bytes| bytes.len() > 100));
+    assert_eq!(engines(later.choices()), engines(choices.to_vec()));
     assert_eq!(kept(), files);
     for file in &files {
         assert!(contains(file, FAST.as_bytes()), "damage is repaired");
