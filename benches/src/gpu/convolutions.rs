@@ -5,7 +5,7 @@ use super::speed::refused;
 use super::{Found, Journal, Size};
 use crate::Result;
 use engine::{Device, Precision};
-use kernels::gpu::cudnn::{ConvPass, Convolution};
+use kernels::gpu::cudnn_graph::{ConvPass, ConvSpec, Convolution};
 use kernels::gpu::{Float, Gpu, GpuError};
 use kernels::ops::conv2d::ConvShape;
 use serde_json::json;
@@ -86,7 +86,7 @@ fn one(gpu: &Gpu, pass: ConvPass, pass_name: &str, shape: ConvShape) -> Result<F
 
 /// What is chosen for a convolution: the only place here that knows how that is done.
 fn choice(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Choice, GpuError> {
-    let conv = Convolution::new(gpu, pass, float, shape)?;
+    let conv = Convolution::new(gpu, ConvSpec { pass, float, shape, accumulate: false })?;
     let (x, w, y) = (shape.x_len(), shape.w_len(), shape.y_len());
     let (a, b, out) = match pass {
         ConvPass::Forward => (x, w, y),
@@ -96,7 +96,7 @@ fn choice(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<C
     let (a, b) = (random(gpu, float, a, 1)?, random(gpu, float, b, 2)?);
     let (out, space) = (gpu.zeros::<u8>(out * float.size())?, gpu.zeros::<u8>(conv.workspace())?);
     let (a, b, out, space) = (gpu.span(&a)?, gpu.span(&b)?, gpu.span(&out)?, gpu.span(&space)?);
-    let run = || conv.run(gpu, (a, b), false, out, space);
+    let run = || conv.run(gpu, (a, b), out, space);
     run()?;
     let mut seconds = f64::INFINITY;
     for _ in 0..TRIES {

@@ -198,6 +198,10 @@ pub fn run(job: &Job, ordinal: usize, size: Size, journal: &mut Journal) -> Resu
     let how = precision(job.precision.as_deref().unwrap_or("f32"))?;
     let device =
         Device::cuda(ordinal, how, Debugging::default()).map_err(|e| Error::Device(e.to_string()))?;
+    // What cuDNN or cuBLAS refuses is a failed check, and no slow one.
+    if let Some(gpu) = device.as_gpu() {
+        gpu.require_libraries();
+    }
     watch(journal, &device);
     let rules: Allowed = allowed(&device).ok_or_else(|| Error::Device("this is no GPU".to_owned()))?;
     match job.stage {

@@ -47,7 +47,12 @@ pub(super) fn checks(journal: &mut Journal, device: &Device, name: Option<&str>,
 /// The device opened anew in another precision, with nothing allocated on it.
 pub(super) fn fresh(device: &Device, precision: Precision) -> Result<Device> {
     let ordinal = device.as_gpu().map_or(0, |gpu| gpu.device().ordinal);
-    Device::cuda(ordinal, precision, Debugging::default()).map_err(|why| Error::Device(why.to_string()))
+    let fresh = Device::cuda(ordinal, precision, Debugging::default());
+    let fresh = fresh.map_err(|why| Error::Device(why.to_string()))?;
+    if let Some(gpu) = fresh.as_gpu() {
+        gpu.require_libraries();
+    }
+    Ok(fresh)
 }
 
 /// Batch 64, M = 10, N = 5, CIFAR's sizes; much smaller for a simulated device.
