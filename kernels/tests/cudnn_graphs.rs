@@ -163,7 +163,7 @@ fn network(depth: usize, width: usize, n: usize) -> BTreeSet<[usize; 9]> {
         }
         (size, c) = (size / stride, k);
         found.insert(conv(size, c, c, 3, 1));
-        assert!((depth - 4) % 6 == 0);
+        assert!((depth - 4).is_multiple_of(6));
     }
     found
 }
