@@ -128,6 +128,54 @@ fn adam_averages_and_the_cosine_go_on_to_the_bit() {
     interrupted(&[&more[..], &["train.max_iters=30", "train.warmup_iters=5"]].concat(), &[1, 4, 17]);
 }
 
+const STAGES: &str = "stage=[{epochs=1, train.p_x_weight=0, train.ema=0.9, train.warmup_iters=0}, \
+                      {epochs=1, train.optimizer=\"adam\", train.lr=1e-3, train.warmup_iters=5, train.batch_size=32}, \
+                      {epochs=2, train.lr=0.02, train.schedule=\"cosine\", data.sigma=0.2}]";
+
+/// Stopped within each stage and at both boundaries, after iterations 22 and 66; a stop takes effect an iteration later.
+#[test]
+fn stages_are_resumed_where_they_stopped_to_the_bit() {
+    let more = [STAGES, "train.max_iters=90"];
+    let (_keep, path) = interrupted(&more, &[9, 21, 40, 65, 80]);
+    let text = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let stages: Vec<_> = lines.iter().filter(|l| l["event"] == "stage").collect();
+    let told: Vec<_> =
+        stages.iter().map(|l| (l["stage"].as_u64().unwrap(), l["after"].as_u64().unwrap())).collect();
+    assert_eq!(told, [(2, 22), (3, 66)]);
+    // Each schedule begins with its stage: a warm-up from 0, then the cosine from its top.
+    let rate =
+        |step: u64| lines.iter().find(|l| l["event"] == "step" && l["step"] == step).unwrap()["lr"].as_f64();
+    assert_eq!((rate(20), rate(30)), (Some(0.1), Some(1e-3)));
+    let third = rate(70).unwrap();
+    assert!(third < 0.02 * 3.0 / 50.0 + 1e-9 || third > 0.019, "{third}");
+}
+
+/// The second stage begins as a run from the first would.
+#[test]
+fn a_stage_begins_with_the_model_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = |path: &Path| {
+        let c = checkpoint::load(&path.join("ckpt/last")).unwrap();
+        let tensors =
+            c.model.tensors.iter().filter(|t| t.name.starts_with("f.") || t.name.starts_with("class"));
+        tensors.map(|t| (t.name.clone(), t.data.clone())).collect::<Vec<_>>()
+    };
+    let first = ["train.p_x_weight=0", "train.ema=0.5", "train.max_iters=22"];
+    let alone = Folder::create(&dir.path().join("alone")).unwrap();
+    session(&first).run(&alone, &mut Silent, &AtomicBool::new(false)).unwrap();
+    // A rate too small to move a weight shows where the second stage began; its running statistics do move.
+    let stages = "stage=[{epochs=1, train.p_x_weight=0, train.ema=0.5}, \
+                  {epochs=1, train.lr=1e-30, train.weight_decay=0}]";
+    let staged = Folder::create(&dir.path().join("staged")).unwrap();
+    let run = session(&[stages, "train.max_iters=25"]);
+    let report = run.run(&staged, &mut Silent, &AtomicBool::new(false)).unwrap();
+    assert_eq!(report.iterations, 25);
+    assert!(weights(staged.path()) == weights(alone.path()));
+    let c = checkpoint::load(&staged.path().join("ckpt/last")).unwrap();
+    assert!(c.trainer.get("replay_buffer").is_some() && c.trainer.get("ema.f.conv1.weight").is_none());
+}
+
 #[test]
 fn finished_and_missing_runs_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,6 +20,7 @@ use std::time::Duration;
   jempp-cli train preset=jem data.dataset=photos       JEM: SGLD, Adam
   jempp-cli train preset=softmax data.dataset=photos   classifier alone
   jempp-cli train train.optimizer=adam train.lr=1e-3 train.ema=0.99
+  jempp-cli train preset=jempp train.from=runs/softmax data.dataset=photos
   jempp-cli train --resume                             the newest unfinished run
   jempp-cli train --resume runs/train-001 train.epochs=80
   jempp-cli train --print-config > run.toml            every key, explained

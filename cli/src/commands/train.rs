@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use jempp::config::{Config, ConfigBuilder, with_advice};
 use jempp::devices::{keep_choices, recall_choices};
 use jempp::run::{Folder, Limits, Observer, Outline, Report, TrainingRun, latest_unfinished};
+use jempp::train::adopt_network;
 use jempp::{Error, Result};
 use jempp_data::{Loaded, Origin, Reading, load_with};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,9 +20,11 @@ pub(crate) fn run(global: &Global, a: &Train) -> Result<ExitCode> {
     if let Some(run) = &a.resume {
         return resume(global, a, run);
     }
-    let builder = builder(global, "digits", a.config.as_deref(), &a.overrides)?;
+    let mut builder = builder(global, "digits", a.config.as_deref(), &a.overrides)?;
+    adopt_network(&mut builder)?;
+    let warm = !builder.config().train.from.is_empty();
     if a.print_config {
-        let config = if builder.is_open() { load(global, builder)?.0 } else { builder.finish()? };
+        let config = if builder.is_open() || warm { load(global, builder)?.0 } else { builder.finish()? };
         print(&config.to_toml()?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -169,6 +172,9 @@ fn summary(r: &Report) -> String {
         out += &format!(
             "gap                {mean:+.3}  mean log p(x), data minus chains, last 200 iterations (largest {worst:.2})\n"
         );
+    }
+    if r.rollbacks > 0 {
+        out += &format!("rollbacks          {}  (see metrics.jsonl)\n", r.rollbacks);
     }
     let (time, run) = (duration(r.training_seconds), r.folder.display());
     out += &format!("trained            {} iterations in {time}\n\nrun folder         {run}\n", r.iterations);

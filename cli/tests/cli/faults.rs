@@ -116,15 +116,26 @@ fn divergence_is_5_with_advice_and_the_last_checkpoint() {
     let place = Place::empty();
     let err = place.run(&[&["train", "-q", "--out", "a", "train.loss_limit=1e-9"], TINY].concat()).fails(5);
     assert!(
-        err.contains("beyond 1.0e-9") && err.contains("What helps") && err.contains("No checkpoint"),
+        err.contains("beyond 1.0e-9; this after 8 rollbacks")
+            && err.contains("What helps")
+            && err.contains("No checkpoint"),
         "{err}"
     );
     // Two iterations per epoch: the first epoch ends with a checkpoint, the second diverges.
     let wild = ["train.batch_size=700", "sampler.outer_steps=1", "sampler.buffer_size=100", "train.lr=1e4"];
     let limits =
         ["train.loss_limit=1e3", "train.checkpoint_every=1", "train.epochs=4", "train.sample_every=0"];
-    let err = place.run(&[&["train", "-q", "--out", "b"][..], &wild, &limits].concat()).fails(5);
+    let stop = ["train", "-q", "train.on_divergence=stop", "--out", "b"];
+    let err = place.run(&[&stop[..], &wild, &limits].concat()).fails(5);
     assert!(err.contains("The last good checkpoint is b/ckpt/step_2"), "{err}");
+    // With rollbacks nothing of what diverged stays.
+    let back = ["train", "train.max_rollbacks=2", "--out", "c"];
+    let err = place.run(&[&back[..], &wild, &limits].concat()).fails(5);
+    assert!(
+        err.contains("warning: ") && err.contains("rollback 2 to iteration 0, learning rate × 0.25"),
+        "{err}"
+    );
+    assert!(err.contains("No checkpoint") && !place.path().join("c/ckpt/step_2").exists(), "{err}");
     assert!(place.run(&["inspect", "b"]).ok().contains("not evaluated yet"));
 }
 

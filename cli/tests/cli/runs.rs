@@ -34,6 +34,23 @@ fn runs_are_numbered_and_keep_what_they_promise() {
 }
 
 #[test]
+fn a_warm_start_takes_the_network_of_the_model() {
+    let place = Place::empty();
+    place.train("run");
+    let start = ["preset=softmax", "data.dataset=digits", "train.from=run"];
+    let shown = place.run(&[&["train", "--print-config"], &start[..]].concat()).ok();
+    for line in ["depth = 10", "widen_factor = 1", "image_size = [8, 8, 1]", "from = \"run\""] {
+        assert!(shown.lines().any(|l| l == line), "{line}: {shown}");
+    }
+    let out = place.run(&[&["train", "--out", "warm"], &start[..], TINY].concat());
+    assert!(out.code == 0 && place.path().join("warm/result.json").exists(), "{}", out.err);
+    let deep = [&["train", "-q", "--out", "deep", "model.depth=16"], &start[..], TINY].concat();
+    let err = place.run(&deep).fails(3);
+    assert!(err.contains("train.from = \"run\"") && err.contains("none in the model"), "{err}");
+    assert!(!place.path().join("deep").exists());
+}
+
+#[test]
 fn inspect_reads_runs_checkpoints_and_files() {
     let place = Place::empty();
     place.train("run");

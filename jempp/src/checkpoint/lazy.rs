@@ -94,6 +94,11 @@ impl LazyReader {
         self.tensors.contains_key(name)
     }
 
+    /// The shape of the tensor `name`, if there is one.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|info| info.shape.clone())
+    }
+
     /// Reads those of the tensors `names` that exist. The container has no metadata.
     ///
     /// # Errors

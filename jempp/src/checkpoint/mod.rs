@@ -37,6 +37,7 @@ pub use load::{load, load_last, load_trainer, verify};
 pub(crate) use lock::FolderLock;
 pub use names::steps;
 pub use resolve::resolve_model;
+pub(crate) use save::remove_after;
 pub use save::save;
 
 /// Name of the model's file in a checkpoint.

@@ -7,7 +7,7 @@
 
 use super::disk::{Disk, System, exists, remove, write_file};
 use super::manifest::Manifest;
-use super::names::{BEST, LAST, dotted, entries, gone, old, part, step_name, steps, target};
+use super::names::{BEST, LAST, dotted, entries, gone, old, part, step_name, step_of, steps, target};
 use super::{MANIFEST, MODEL, STATE, TRAINER};
 use crate::error::{Error, Result};
 use jempp_formats::container::Container;
@@ -38,6 +38,36 @@ pub fn save(
 ) -> Result<PathBuf> {
     let content = Content::new(step, model, trainer, state)?;
     save_on(&System, root, &content, best, keep)
+}
+
+/// Removes the checkpoints of steps after `step` in `root`, and the pointers to them; none if there is no such folder. A caller
+/// that goes back to an earlier state then leaves none that it has abandoned.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn remove_after(root: &Path, step: u64) -> Result<()> {
+    for pointer in [LAST, BEST] {
+        let path = root.join(pointer);
+        let later = |dir: &PathBuf| {
+            let name = dir.file_name().and_then(|n| n.to_str());
+            name.and_then(step_of).is_some_and(|s| s > step)
+        };
+        if target(&path).is_some_and(|dir| later(&dir)) {
+            remove(&System, &path)?;
+        }
+    }
+    steps(root)?
+        .into_iter()
+        .filter(|(s, _)| *s > step)
+        .try_for_each(|(s, dir)| discard(&System, root, s, &dir))
+}
+
+/// Removes the checkpoint of step `s` in the folder `dir`, which is renamed before it is deleted, as a folder named `step_N`
+/// must be complete.
+fn discard(disk: &dyn Disk, root: &Path, s: u64, dir: &Path) -> Result<()> {
+    let leaving = gone(root, &step_name(s));
+    disk.rename(dir, &leaving).map_err(|e| Error::io(dir, e))?;
+    remove(disk, &leaving)
 }
 
 /// A checkpoint ready to be written.
@@ -186,16 +216,13 @@ fn point(disk: &dyn Disk, root: &Path, pointer: &str, name: &str) -> Result<()> 
     moved
 }
 
-/// Removes the steps up to `step` except the newest `keep`. Each folder is renamed before it is deleted, as a folder
-/// named `step_N` must be complete.
+/// Removes the steps up to `step` except the newest `keep`.
 fn prune(disk: &dyn Disk, root: &Path, step: u64, keep: usize) -> Result<()> {
     let best = target(&root.join(BEST));
     let upto: Vec<_> = steps(root)?.into_iter().filter(|(s, _)| *s <= step).collect();
     let spare = upto.len().saturating_sub(keep.max(1));
     for (s, dir) in upto.into_iter().take(spare).filter(|(_, dir)| Some(dir) != best.as_ref()) {
-        let leaving = gone(root, &step_name(s));
-        disk.rename(&dir, &leaving).map_err(|e| Error::io(&dir, e))?;
-        remove(disk, &leaving)?;
+        discard(disk, root, s, &dir)?;
     }
     Ok(())
 }

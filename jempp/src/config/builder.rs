@@ -3,7 +3,7 @@
 //! Invariant: a key that a source names keeps that source's value.
 
 use super::retired::{self, RETIRED};
-use super::{Config, DataConfig, merge};
+use super::{Config, DataConfig, ModelConfig, merge};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -55,6 +55,35 @@ impl ConfigBuilder {
             self.config.seed = seed;
         }
         self
+    }
+
+    /// Gives the keys of the network that no source names the values of the model that training starts from
+    /// (`train.from`): depth, width, norm, leak, energy head and, unless the data set determines them, image size and
+    /// classes.
+    pub fn adopt(&mut self, theirs: &ModelConfig) {
+        let open = |key: &str| !self.given.contains(key);
+        let (t, m) = (&self.config.train, &theirs);
+        let trains_density = t.p_x_weight > 0.0 || t.p_x_y_weight > 0.0;
+        let mine = &mut self.config.model;
+        let mut numbers = [
+            ("model.depth", &mut mine.depth, m.depth),
+            ("model.widen_factor", &mut mine.widen_factor, m.widen_factor),
+            (CLASSES, &mut mine.classes, m.classes),
+        ];
+        numbers.iter_mut().filter(|n| open(n.0)).for_each(|(_, to, from)| **to = *from);
+        if open(IMAGE_SIZE) {
+            mine.image_size = m.image_size;
+        }
+        if open("model.leak") {
+            mine.leak = m.leak;
+        }
+        if open("model.norm") {
+            mine.norm = m.norm;
+        }
+        // Where no log p(x) is trained, an energy head has nothing to do.
+        if open("model.energy_head") && trains_density {
+            mine.energy_head = m.energy_head;
+        }
     }
 
     /// Whether the data set determines the model's image size or classes: it was named or is a path, and at least one

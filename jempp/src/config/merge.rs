@@ -3,7 +3,7 @@
 use super::retired::{self, Fate, Retired};
 use super::{Config, keys};
 use crate::error::{Error, Result};
-use jempp_data::config::rows::describe;
+use jempp_data::config::rows::{Kind, describe};
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
@@ -45,19 +45,34 @@ pub(super) fn merge(
     }
     let preset = settings.iter().rev().find(|s| s.name == "preset").and_then(|s| s.value.as_str());
     let base = Config::preset(preset.unwrap_or(default_preset))?;
-    let mut table = Table::try_from(&base).map_err(|e| Error::Internal(e.to_string()))?;
     let given = settings.iter().map(|s| s.name.clone()).collect();
-    for s in settings {
-        let (section, leaf) = match s.name.split_once('.') {
+    let config = changed(&base, settings.into_iter().map(|s| (s.name, s.value)))?;
+    Ok(Merged { config, given, warnings })
+}
+
+/// `base` with other values of some keys, which have been checked to exist and to be of the keys' kinds.
+pub(super) fn changed(base: &Config, settings: impl IntoIterator<Item = (String, Value)>) -> Result<Config> {
+    let mut table = Table::try_from(base).map_err(|e| Error::Internal(e.to_string()))?;
+    for (name, value) in settings {
+        let (section, leaf) = match name.split_once('.') {
             Some((section, leaf)) => (table.get_mut(section).and_then(Value::as_table_mut), leaf),
-            None => (Some(&mut table), s.name.as_str()),
+            None => (Some(&mut table), name.as_str()),
         };
         if let Some(section) = section {
-            section.insert(leaf.to_string(), s.value);
+            section.insert(leaf.to_string(), value);
         }
     }
-    let config = table.try_into().map_err(|e| Error::Config(format!("{e}")))?;
-    Ok(Merged { config, given, warnings })
+    table.try_into().map_err(|e| Error::Config(format!("{e}")))
+}
+
+/// The keys of `table` with their values, which are of the keys' kinds; messages call the table `source`.
+pub(super) fn settings(table: Table, source: &str) -> Result<Vec<(String, Value)>> {
+    let mut settings = Vec::new();
+    flatten("", table, source, &mut settings)?;
+    let warnings = replace_retired(retired::RETIRED, &mut settings);
+    retired::warn(&warnings);
+    settings.iter_mut().try_for_each(check)?;
+    Ok(settings.into_iter().map(|s| (s.name, s.value)).collect())
 }
 
 /// Lists the leaves of `table` with their dotted names.
@@ -65,6 +80,11 @@ fn flatten(prefix: &str, table: Table, source: &str, out: &mut Vec<Setting>) -> 
     for (k, value) in table {
         let name = if prefix.is_empty() { k } else { format!("{prefix}.{k}") };
         match value {
+            Value::Table(_) if keys::find(&name).is_some_and(|k| k.kind == Kind::Tables) => {
+                return Err(Error::Config(format!(
+                    "{source}: `{name}` is a list of tables; begin each with [[{name}]]"
+                )));
+            }
             Value::Table(t) if keys::find(&name).is_none() => {
                 // An empty section of an unknown name would otherwise pass unseen.
                 if t.is_empty() && !keys::is_section(&name) {

@@ -18,6 +18,7 @@ mod presets;
 mod relations;
 mod retired;
 mod sampler;
+mod stages;
 mod train;
 mod write;
 
@@ -34,7 +35,8 @@ pub use jempp_data::config::{Crop, DataConfig, LabelKind, rows};
 pub use model::{ModelConfig, NormKind};
 pub use presets::PRESETS;
 pub use sampler::{Init, Prior, SamplerConfig};
-pub use train::{Adversary, Optimizer, Plc, Schedule, TrainConfig};
+pub use stages::Stages;
+pub use train::{Adversary, OnDivergence, Optimizer, Plc, Schedule, TrainConfig};
 
 rows::section! {
     /// Everything that a run depends on, beside its data.
@@ -44,6 +46,9 @@ rows::section! {
         seed: u64 = 1, in Range::Whole(0, i64::MAX as u64);
         /// Preset that supplies the values of all keys that are not set.
         preset: String = "jempp".to_string(), kind Kind::Choice(PRESETS);
+        /// Stages of the training, in order, each a table [[stage]] of `epochs` and of the keys that differ in it; empty: one
+        /// stage of train.epochs.
+        stage: Stages = Stages::default();
     }
     sections {
         /// The network.
@@ -106,6 +111,7 @@ impl Config {
     /// # Errors
     /// [`Error::Config`], naming the key, its value and the allowed range.
     pub fn validate(&self) -> Result<()> {
-        self.check_ranges().and_then(|()| relations::check_relations(self)).map_err(Error::Config)
+        self.check_ranges().and_then(|()| relations::check_relations(self)).map_err(Error::Config)?;
+        if self.stage.is_empty() { Ok(()) } else { self.stages().map(|_| ()) }
     }
 }

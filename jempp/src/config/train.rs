@@ -43,6 +43,16 @@ rows::choice! {
 }
 
 rows::choice! {
+    /// What to do when training diverges.
+    pub enum OnDivergence {
+        /// Go back to a good state and on from there, more carefully.
+        Rollback = "rollback",
+        /// End the run.
+        Stop = "stop",
+    }
+}
+
+rows::choice! {
     /// The threat model of adversarial training.
     pub enum Adversary {
         /// No adversarial training.
@@ -65,6 +75,9 @@ rows::section! {
         epochs: usize = 150, in Range::Whole(1, MILLION), unit "epochs";
         /// Maximum number of iterations of the whole run; 0: no limit.
         max_iters: usize = 0, in Range::Whole(0, MAX_ITERATION), unit "iterations";
+        /// Model whose weights the training starts from: a run or checkpoint folder, a .pt or a .safetensors file; empty:
+        /// fresh weights.
+        from: String = String::new(), unit "path";
         /// Optimiser; each behaves as in torch.optim.
         optimizer: Optimizer = Optimizer::Sgd;
         /// Learning rate after the warm-up.
@@ -111,11 +124,17 @@ rows::section! {
         /// trained.
         energy_l2: f64 = 0.0, in Range::NON_NEGATIVE, unit "loss per nat²";
         /// Gap |mean f(data) − mean f(chains)| above which training counts as collapsing; 0: not monitored.
-        collapse_gap: f64 = 1000.0, in Range::NON_NEGATIVE, unit "nats";
-        /// Number of consecutive iterations above collapse_gap that ends the run.
-        collapse_iters: usize = 200, in Range::Whole(1, MAX_ITERATION), unit "iterations";
-        /// Bound on |loss| above which the run ends as diverged.
+        collapse_gap: f64 = 100.0, in Range::NON_NEGATIVE, unit "nats";
+        /// Number of consecutive iterations above collapse_gap that counts as divergence.
+        collapse_iters: usize = 20, in Range::Whole(1, MAX_ITERATION), unit "iterations";
+        /// Bound on |loss| above which training counts as diverged.
         loss_limit: f64 = 1e8, in Range::POSITIVE, unit "nats";
+        /// When training diverges: go back to a good state and on with a lower learning rate, or end the run.
+        on_divergence: OnDivergence = OnDivergence::Rollback;
+        /// Maximum number of rollbacks of a run.
+        max_rollbacks: usize = 8, in Range::Whole(0, 1000), unit "rollbacks";
+        /// Factor by which a rollback multiplies the learning rate and, where chains were saturated, the step size twice.
+        rollback_factor: f64 = 0.5, in Range::Real(Excluded(0.0), Included(1.0)), unit "factor";
         /// Interval between evaluations on the validation and test images.
         eval_every: usize = 1, in Range::Whole(1, MILLION), unit "epochs";
         /// Interval between checkpoints.

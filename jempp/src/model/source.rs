@@ -3,8 +3,11 @@
 //! Invariant: after this, a published PyTorch checkpoint and a safetensors file look alike: tensors by their published
 //! names, metadata by key.
 
+use super::file::architecture;
 use super::published::{self, Hints};
+use super::start_samples::{NAMES, StartSamples};
 use crate::checkpoint::{FileBytes, LazyReader, open_model};
+use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use jempp_formats::container::Container;
 use jempp_formats::torch::is_torch;
@@ -64,8 +67,33 @@ impl ModelSource<'static> {
 }
 
 impl ModelSource<'_> {
+    /// The architecture of the model.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it is missing or impossible, or the file has another format.
+    pub fn architecture(&self) -> Result<ModelConfig> {
+        architecture(&self.header())
+    }
+
+    /// The samples that chains may start from, if the model carries any.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when they are corrupt.
+    pub(crate) fn start_samples(&self) -> Result<Option<StartSamples>> {
+        let ModelConfig { image_size, classes, .. } = self.architecture()?;
+        StartSamples::read(&*self.tensors(&NAMES)?, image_size, classes)
+    }
+
+    /// The shape of the tensor `name`, in the axis order of files; `None` if there is no such tensor.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match self {
+            Self::Lazy(reader) => reader.shape(name),
+            Self::Whole(c) => c.get(name).map(|t| t.shape.clone()),
+        }
+    }
+
     /// A container that has at least the metadata.
-    pub(super) fn header(&self) -> Cow<'_, Container> {
+    pub(crate) fn header(&self) -> Cow<'_, Container> {
         match self {
             Self::Lazy(reader) => Cow::Owned(reader.header()),
             Self::Whole(c) => Cow::Borrowed(c),
@@ -73,7 +101,7 @@ impl ModelSource<'_> {
     }
 
     /// A container that has at least those of the tensors `names` that exist; their floats are finite.
-    pub(super) fn tensors(&self, names: &[&str]) -> Result<Cow<'_, Container>> {
+    pub(crate) fn tensors(&self, names: &[&str]) -> Result<Cow<'_, Container>> {
         match self {
             Self::Lazy(reader) => Ok(Cow::Owned(reader.read(names)?)),
             Self::Whole(c) => {

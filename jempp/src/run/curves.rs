@@ -90,12 +90,52 @@ impl Panel {
         if series.is_empty() {
             return None;
         }
+        series.extend(marks(lines, &series));
         if let Some(level) = self.level {
             let points = vec![(0.0, level), (last, level)];
             series.insert(0, Series { mark: Mark::Dashed, ..Series::line("", "#888", points) });
         }
         Some(Chart { title: self.title, x: "iteration", y_ends: None, x_ends: Some((0.0, last)), series })
     }
+}
+
+/// Vertical lines, as high as the other series, where a stage begins and where a rollback has led to.
+fn marks(lines: &[Value], others: &[Series]) -> Vec<Series> {
+    let heights = others.iter().flat_map(|s| &s.points).map(|p| p.1).filter(|v| v.is_finite());
+    let (low, high) = heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let mut out = Vec::new();
+    for (event, key, colour) in [("stage", "after", "#888"), ("rollback", "to", COLOURS[4])] {
+        for (i, x) in of(lines, event).filter_map(|l| l[key].as_f64()).enumerate() {
+            let name = if i == 0 { event } else { "" };
+            let points = vec![(x, low), (x, high)];
+            out.push(Series { mark: Mark::Dashed, ..Series::line(name, colour, points) });
+        }
+    }
+    out
+}
+
+/// What happened in a run besides training, from the text of a `metrics.jsonl`: stages, rollbacks and how it diverged, one line
+/// each.
+pub fn events(metrics: &str) -> Vec<String> {
+    let line = |text: &str| {
+        let l: Value = serde_json::from_str(text).ok()?;
+        let (number, text) = (|key: &str| l[key].as_u64(), |key: &str| l[key].as_str());
+        Some(match text("event")? {
+            "stage" => format!("Stage {} begins after iteration {}.", number("stage")?, number("after")?),
+            "rollback" => format!(
+                "Rollback {} from iteration {} to {}, learning rate × {}, step size × {}: {}.",
+                number("rollback")?,
+                number("from")?,
+                number("to")?,
+                l["lr_factor"],
+                l["step_factor"],
+                text("reason")?
+            ),
+            "diverged" => format!("Diverged: {}.", text("reason")?),
+            _ => return None,
+        })
+    };
+    metrics.lines().filter_map(line).collect()
 }
 
 /// The step at which an epoch ends: evaluations state their epoch, not their step.
@@ -134,6 +174,22 @@ mod tests {
         lines.insert(4, r#"{"event":"valid","epoch":1,"accuracy":0.75}"#.into());
         lines.push("{torn".into());
         lines.join("\n")
+    }
+
+    #[test]
+    fn events_are_marked_and_told() {
+        let plain = metrics();
+        let more = r#"{"event":"stage","stage":2,"after":40,"epoch":4}
+{"event":"rollback","rollback":1,"from":90,"to":60,"reason":"the loss is NaN","lr_factor":0.5,"step_factor":1.0}"#;
+        let (before, after) = (svg(&plain).unwrap(), svg(&format!("{plain}\n{more}")).unwrap());
+        let dashed = |s: &str| s.matches("stroke-dasharray").count();
+        // Three panels have values: cross-entropy, accuracy, gap.
+        assert_eq!(dashed(&after), dashed(&before) + 2 * 3);
+        assert!(after.contains("> rollback<") && after.contains("> stage<") && !before.contains("rollback"));
+        assert!(events(&plain).is_empty());
+        let told = events(&format!("{plain}\n{more}"));
+        assert_eq!(told[0], "Stage 2 begins after iteration 40.");
+        assert!(told[1].starts_with("Rollback 1 from iteration 90 to 60, learning rate × 0.5"), "{told:?}");
     }
 
     #[test]

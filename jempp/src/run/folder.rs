@@ -1,10 +1,12 @@
 //! The run folder: `config.toml`, `env.json`, `metrics.jsonl`, `tb/`, `samples/`, `plots/`, `ckpt/`, `result.json`.
 
 use super::Report;
+use super::divergence::Position;
 use crate::checkpoint::{self, FolderLock};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::run::curves;
+use crate::train::WarmStart;
 use engine::Device;
 use jempp_data::Dataset;
 use jempp_formats::files::write_atomic;
@@ -65,8 +67,8 @@ impl Folder {
         Ok(Self { path: path.to_path_buf(), _lock: FolderLock::acquire(path)? })
     }
 
-    /// Removes the lines of `metrics.jsonl` after iteration `step`, which a resumed run writes again.
-    pub(super) fn rewind(&self, step: u64) -> Result<()> {
+    /// Removes the lines of `metrics.jsonl` that the state `at` does not have behind it, and that the run writes again.
+    pub(super) fn rewind(&self, at: &Position) -> Result<()> {
         let path = self.path.join("metrics.jsonl");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -75,7 +77,7 @@ impl Folder {
         };
         let not_later = |line: &&str| {
             let value: Value = serde_json::from_str(line).unwrap_or_default();
-            value.get("step").and_then(Value::as_u64).is_none_or(|s| s <= step)
+            !at.is_before(&value)
         };
         let kept: String = text.lines().filter(not_later).flat_map(|l| [l, "\n"]).collect();
         self.write("metrics.jsonl", kept.as_bytes())
@@ -87,11 +89,17 @@ impl Folder {
     }
 
     /// Writes `config.toml` and `env.json`, and creates `samples/`, before the first iteration.
-    pub(super) fn begin(&self, config: &Config, device: &Device, set: &Dataset) -> Result<()> {
+    pub(super) fn begin(
+        &self,
+        config: &Config,
+        device: &Device,
+        set: &Dataset,
+        warm: Option<&WarmStart>,
+    ) -> Result<()> {
         let samples = self.path.join("samples");
         fs::create_dir_all(&samples).map_err(|e| Error::io(&samples, e))?;
         self.write("config.toml", config.to_toml()?.as_bytes())?;
-        let env = json!({
+        let mut env = json!({
             "jempp_version": env!("CARGO_PKG_VERSION"),
             "device": device.to_string(),
             "os": std::env::consts::OS,
@@ -101,6 +109,10 @@ impl Folder {
             "dataset_crc32c": format!("{:08x}", set.crc32c()),
             "command": std::env::args().collect::<Vec<_>>(),
         });
+        if let Some(warm) = warm {
+            let crc32c = format!("{:08x}", warm.crc32c);
+            env["from"] = json!({"path": config.train.from, "step": warm.step, "weights_crc32c": crc32c});
+        }
         self.write_json("env.json", &env)
     }
 
@@ -154,7 +166,7 @@ impl Folder {
             None => "No checkpoint had been saved yet; train.checkpoint_every sets how often.".to_owned(),
         };
         format!(
-            "{kept}\nWhat helps, most first: a lower train.lr; train.energy_l2=0.1; data.sigma=0.1; \
+            "{kept}\nWhat helps, most first: train.on_divergence=\"rollback\", if it is off; a lower train.lr; train.energy_l2=0.1; data.sigma=0.1; \
              sampler.noise=0.01 with sampler.clip_after_noise=true; more sampler.outer_steps; another seed."
         )
     }

@@ -32,7 +32,7 @@ impl TrainingRun {
     /// Writes the grids at the end of a run, `chains_last.png` (random chains) and `chains_by_class.png`, and adds their paths
     /// to `grids`.
     pub(super) fn last_grids(&self, folder: &Folder, model: &Model, grids: &mut Vec<PathBuf>) -> Result<()> {
-        let at = self.chain_grid(folder, self.total.div_ceil(self.per_epoch))?;
+        let at = self.chain_grid(folder, self.epochs_begun())?;
         let last = folder.path().join("samples").join("chains_last.png");
         std::fs::copy(&at, &last).map_err(|e| Error::io(&last, e))?;
         if !grids.contains(&at) {

@@ -4,28 +4,35 @@
 //! ends the run, the results written before are kept.
 
 pub mod curves;
+mod divergence;
+mod epoch;
 mod folder;
 mod grids;
 mod loaders;
 mod report;
 mod resume;
+mod stages;
 mod tensorboard;
 pub mod thresholds;
 
+#[cfg(test)]
+mod tests;
+
 use crate::config::{Config, EvalBn};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, ClassificationMetrics, Evaluation};
+use crate::evaluation::{self, Evaluation};
 use crate::model::Model;
 use crate::model::thresholds::{ALPHA, Thresholds, least};
-use crate::train::{BatchIndices, CollapseDetector, Options, StepMetrics, TrainState, TrainStep};
+use crate::train::{BatchIndices, Guard, Options, StepMetrics, TrainState, TrainStep, WarmStart};
 use crate::train::{describe, served_bn, served_model};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::Device;
 pub use folder::{Folder, last_checkpoint};
-use jempp_data::{Dataset, Loader, Reading, Split};
+use jempp_data::{Cursor, Dataset, Loader, Reading, Split};
 pub use report::{Observer, Outline, Progress, Report, Silent};
 pub use resume::latest_unfinished;
 use serde_json::json;
+use stages::Span;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tensorboard::EventLog;
@@ -39,9 +46,16 @@ pub struct TrainingRun {
     split: Split,
     unlabelled: Loader,
     labelled: Loader,
-    per_epoch: u64,
-    total: u64,
+    /// The stages, and the one that the run is in.
+    spans: Vec<Span>,
+    stage: usize,
     max_time: Option<Duration>,
+    /// The checkpoint that the run was resumed from, until its guard has been restored.
+    resumed: Option<TrainState>,
+    /// What is known of the model that the weights come from (`train.from`).
+    warm: Option<WarmStart>,
+    #[cfg(test)]
+    fault: Option<divergence::Fault>,
 }
 
 /// Limits of a run besides its configuration.
@@ -58,9 +72,9 @@ struct Running<'a> {
     folder: &'a Folder,
     observer: &'a mut dyn Observer,
     events: EventLog,
-    collapse: CollapseDetector,
-    /// Iterations done before it started.
-    first: u64,
+    guard: Guard,
+    /// Iterations that this process has done, some of them undone since.
+    done: u64,
     /// When the last metrics arrived, and the seconds of training up to then.
     last: Instant,
     training: f64,
@@ -73,7 +87,7 @@ impl TrainingRun {
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration is not valid or does not fit the data set; [`Error::Data`] if the data set is
-    /// missing; [`Error::OutOfMemory`].
+    /// missing, or the model that `train.from` names is or does not fit; [`Error::OutOfMemory`].
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
         config.validate()?;
         let (set, split) = jempp_data::load(&config.data, Reading::on(device))?;
@@ -85,16 +99,39 @@ impl TrainingRun {
     /// # Errors
     /// Those of [`TrainingRun::new`].
     pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
+        let mut run = Self::prepare(config, device, set, split)?;
+        let from = &config.train.from;
+        if !from.is_empty() {
+            run.warm = Some(run.step.start_from_path(from)?.0);
+        }
+        Ok(run)
+    }
+
+    /// A run with fresh weights, whatever `train.from` says.
+    fn prepare(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
         config.validate()?;
         config.check_fit(&set)?;
-        let t = &config.train;
-        let [unlabelled, labelled] = loaders::loaders(config, &set, &split)?;
-        let step = TrainStep::new(config, device, Some((&set, &split.train)), Options::default())?;
-        let per_epoch = unlabelled.batches_per_epoch() as u64;
-        let all = per_epoch * t.epochs as u64;
-        let total = if t.max_iters == 0 { all } else { all.min(t.max_iters as u64) };
-        let config = config.clone();
-        Ok(Self { config, step, set, split, unlabelled, labelled, per_epoch, total, max_time: None })
+        let spans = stages::spans(config, &split, None)?;
+        let first = spans.first().map_or(config, |s| &s.config);
+        let [unlabelled, labelled] = loaders::loaders(first, &set, &split)?;
+        let step = TrainStep::new(first, device, Some((&set, &split.train)), Options::default())?;
+        let (config, stage) = (config.clone(), 0);
+        let (max_time, warm, resumed) = (None, None, None);
+        Ok(Self {
+            config,
+            step,
+            set,
+            split,
+            unlabelled,
+            labelled,
+            spans,
+            stage,
+            max_time,
+            warm,
+            resumed,
+            #[cfg(test)]
+            fault: None,
+        })
     }
 
     /// What the run will do, and its size and cost.
@@ -104,7 +141,7 @@ impl TrainingRun {
             images: [self.split.train.len(), self.split.valid.len(), self.split.test.len()],
             device: self.step.device().to_string(),
             footprint: self.step.footprint(),
-            iterations: [self.per_epoch, self.total],
+            iterations: [self.span().per_epoch, self.total()],
         }
     }
 
@@ -128,60 +165,58 @@ impl TrainingRun {
             .collect()
     }
 
-    /// Sets the limits of the run.
+    /// Sets the limits of the run, before it starts.
     pub fn limit(&mut self, limits: &Limits) {
-        if let Some(n) = limits.batches {
-            let epochs = self.total.div_ceil(self.per_epoch);
-            self.per_epoch = self.per_epoch.min(n.max(1));
-            self.total = self.total.min(epochs * self.per_epoch);
+        // The stages have been found valid.
+        if let (Some(n), Ok(spans)) =
+            (limits.batches, stages::spans(&self.config, &self.split, limits.batches))
+        {
+            debug_assert!(n == 0 || spans.len() == self.spans.len());
+            self.spans = spans;
         }
         self.max_time = limits.time;
     }
 
-    /// Trains into `folder`, from the first iteration or from the checkpoint of [`TrainingRun::resume`]. When `stop` becomes
-    /// true the run saves a checkpoint and ends with [`Error::Cancelled`]; at its time limit it ends as a finished run.
+    /// Trains into `folder`, from the first iteration or from the checkpoint of [`TrainingRun::resume`]. When training
+    /// diverges, it goes back to a good state as `train.on_divergence` says. When `stop` becomes true the run saves a
+    /// checkpoint and ends with [`Error::Cancelled`]; at its time limit it ends as a finished run.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if training collapses; [`Error::Cancelled`] if stopped; [`Error::Io`].
+    /// [`Error::Diverged`] if training diverges and does not recover; [`Error::Cancelled`] if stopped; [`Error::Io`].
     pub fn run(mut self, folder: &Folder, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Report> {
-        let first = self.step.counters().iteration;
-        if first == 0 {
-            folder.begin(&self.config, self.step.device(), &self.set)?;
-        }
-        observer.start(&self.outline());
         let began = Instant::now();
-        let events = EventLog::open(folder.path(), self.config.train.tensorboard, first, observer);
-        let collapse = CollapseDetector::new(&self.config.train);
-        let mut running = Running {
-            folder,
-            observer,
-            events,
-            collapse,
-            first,
-            last: began,
-            training: 0.0,
-            told_no_graph: false,
-        };
+        let mut running = self.start(folder, observer)?;
         let mut grids = Vec::new();
         // A GPU starts the next iteration before the host has the metrics of the last one.
         let ahead = usize::from(self.step.device().is_gpu());
-        for done in first + 1..=self.total {
-            self.launch()?;
-            self.take_metrics(&mut running, ahead)?;
-            self.note_missing_graph(&mut running);
-            let stopped = stop.load(Ordering::Relaxed);
-            let epoch_ends = done % self.per_epoch == 0;
-            let late = self.max_time.is_some_and(|limit| began.elapsed() >= limit);
-            if stopped || epoch_ends || late || done == self.total {
-                self.take_metrics(&mut running, 0)?;
+        while self.step.counters().iteration < self.total() {
+            if self.step.counters().iteration == self.span().end {
+                self.next_stage(&mut running)?;
             }
+            self.launch()?;
+            let done = self.step.counters().iteration;
+            #[cfg(test)]
+            self.plant_fault(done)?;
+            let stopped = stop.load(Ordering::Relaxed);
+            let epoch_ends = self.span().epochs_done(done);
+            let late = self.max_time.is_some_and(|limit| began.elapsed() >= limit);
+            let pause = stopped || late || epoch_ends.is_some() || done == self.total();
+            let failure = match pause || running.guard.is_due(done) {
+                true => self.settle(&mut running)?,
+                false => self.take_metrics(&mut running, ahead)?,
+            };
+            if let Some(failure) = failure {
+                self.go_back(&mut running, failure)?;
+                continue;
+            }
+            self.note_missing_graph(&mut running);
             if stopped {
-                let at = self.save(folder, None)?;
+                let at = self.save(&running, None)?;
                 running.observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
                 return Err(Error::Cancelled);
             }
-            if epoch_ends {
-                self.epoch_end(&mut running, done / self.per_epoch, &mut grids)?;
+            if let Some(epoch) = epoch_ends {
+                self.epoch_end(&mut running, epoch, &mut grids)?;
                 running.last = Instant::now();
             }
             if late {
@@ -190,6 +225,38 @@ impl TrainingRun {
             }
         }
         self.finish(running, grids)
+    }
+
+    /// Tells the observer what will be done, and opens the files of the folder.
+    fn start<'a>(&mut self, folder: &'a Folder, observer: &'a mut dyn Observer) -> Result<Running<'a>> {
+        let first = self.step.counters().iteration;
+        if first == 0 {
+            folder.begin(&self.config, self.step.device(), &self.set, self.warm.as_ref())?;
+        }
+        observer.start(&self.outline());
+        for note in self.warm.iter().flat_map(|w| &w.notes) {
+            observer.note(&format!("train.from: {note}"));
+        }
+        let mut guard = Guard::new(&self.step, Some(self.cursors()))?;
+        if let Some(state) = self.resumed.take() {
+            state.restore_guard(&mut guard, &self.step)?;
+        }
+        let events = EventLog::open(folder.path(), self.config.train.tensorboard, first, observer);
+        let (done, training, told_no_graph) = (0, 0.0, false);
+        Ok(Running { folder, observer, events, guard, done, last: Instant::now(), training, told_no_graph })
+    }
+
+    /// Where the loaders stand.
+    fn cursors(&self) -> [Cursor; 2] {
+        [self.unlabelled.cursor(), self.labelled.cursor()]
+    }
+
+    /// Moves the loaders to where they stood.
+    fn restore_cursors(&mut self, cursors: Option<[Cursor; 2]>) -> Result<()> {
+        let [unlabelled, labelled] =
+            cursors.ok_or_else(|| Error::Internal("a state without positions of the loaders".into()))?;
+        self.unlabelled.restore(unlabelled)?;
+        Ok(self.labelled.restore(labelled)?)
     }
 
     /// Tells the observer once if iterations run without a CUDA graph.
@@ -202,37 +269,23 @@ impl TrainingRun {
 
     /// Starts an iteration on the next two batches.
     fn launch(&mut self) -> Result<()> {
-        let lr = self.step.learning_rate(self.per_epoch, self.total);
+        let span = self.span();
+        let lr = self.step.learning_rate(span.per_epoch, span.end - span.start);
         let batch = BatchIndices { data: self.unlabelled.next_batch(), labelled: self.labelled.next_batch() };
         self.step.launch(&batch, lr)
-    }
-
-    /// Takes and records the metrics of all but the last `ahead` iterations that were started.
-    fn take_metrics(&mut self, running: &mut Running<'_>, ahead: usize) -> Result<()> {
-        while self.step.in_flight() > ahead {
-            let metrics = self.step.take_metrics()?;
-            running.training += running.last.elapsed().as_secs_f64();
-            running.last = Instant::now();
-            if let Err(why) = running.collapse.observe(&metrics) {
-                let folder = running.folder;
-                folder.metrics(&json!({"event": "diverged", "step": metrics.step, "reason": why}))?;
-                return Err(Error::Diverged(format!("{why}\n{}", folder.advice())));
-            }
-            self.record_metrics(running, &metrics)?;
-        }
-        Ok(())
     }
 
     /// Writes the metrics of an iteration and tells the observer.
     fn record_metrics(&self, running: &mut Running<'_>, m: &StepMetrics) -> Result<()> {
         let done = m.step;
-        let epoch = (done - 1) / self.per_epoch;
-        let here = (done - running.first) as f64;
+        let epoch = self.span().epoch(done);
+        running.done += 1;
+        let here = running.done as f64;
         let rate = here * self.labelled.batch_size() as f64 / running.training.max(1e-9);
-        let left = running.training / here * (self.total - done) as f64;
-        let iterations = [done, self.total];
-        let every = self.config.train.log_every.max(1) as u64;
-        if done.is_multiple_of(every) || done == self.total || done == 1 {
+        let left = running.training / here * (self.total() - done) as f64;
+        let iterations = [done, self.total()];
+        let every = self.step.config().train.log_every.max(1) as u64;
+        if done.is_multiple_of(every) || done == self.total() || done == 1 {
             let finite = |v: f64| if v.is_finite() { json!(v) } else { json!(null) };
             running.folder.metrics(&json!({
                 "event": "step", "step": done, "epoch": epoch, "loss": m.loss, "ce": m.ce,
@@ -251,51 +304,6 @@ impl TrainingRun {
         Ok(())
     }
 
-    /// Evaluates, draws a grid of chains and saves a checkpoint, each if it is due after this epoch.
-    fn epoch_end(&mut self, run: &mut Running<'_>, epoch: u64, grids: &mut Vec<PathBuf>) -> Result<()> {
-        let (t, step) = (&self.config.train, self.step.counters().iteration);
-        let due = |every: usize| every > 0 && epoch.is_multiple_of(every as u64);
-        let (eval_due, grid_due, save_due) =
-            (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
-        let mut evaluated = None;
-        if eval_due && !self.split.valid.is_empty() {
-            let model = self.model()?;
-            let c = self.classification(&model, &self.split.valid)?;
-            run.folder
-                .metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
-            let text = format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece);
-            run.observer.note(&text);
-            let valid = [("valid/accuracy", c.accuracy), ("valid/ece", c.ece)];
-            run.events.write(run.observer, |w| Ok(w.scalars(step, &valid)?));
-            evaluated = Some(model);
-        }
-        if grid_due && self.config.train.p_x_weight != 0.0 {
-            let grid = self.chain_grid(run.folder, epoch)?;
-            run.events.write(run.observer, |w| tensorboard::picture(w, step, "chains", &grid));
-            grids.push(grid);
-        }
-        // At the end of a run `finish` writes these histograms. Recalibrating statistics for them alone would cost too much
-        // where no chains are trained.
-        let cheap = evaluated.is_some() || self.config.train.p_x_weight != 0.0;
-        if grid_due && cheap && step < self.total {
-            run.events.write(run.observer, |w| {
-                self.densities(w, step, &evaluated.map_or_else(|| self.model(), Ok)?)
-            });
-        }
-        if save_due {
-            self.save(run.folder, None)?;
-        }
-        run.folder.curves()
-    }
-
-    /// Accuracy and calibration on the images `indices`.
-    fn classification(&self, model: &Model, indices: &[u32]) -> Result<ClassificationMetrics> {
-        let mut labels = vec![0; indices.len()];
-        self.set.labels_of(indices, &mut labels)?;
-        let scores = model.scores(&evaluation::images(&self.set, indices)?)?;
-        ClassificationMetrics::new(&scores, self.config.model.classes, &labels, self.config.eval.ece_bins)
-    }
-
     /// A copy of the model as it is now: the weights, or with `train.ema` their average, with the batch-norm statistics that
     /// `eval.bn` names.
     ///
@@ -311,7 +319,11 @@ impl TrainingRun {
     }
 
     /// Saves a checkpoint; the model's metadata get the evaluation, if there is one, and the model its thresholds.
-    fn save(&self, folder: &Folder, evaluated: Option<(&Evaluation, Option<Thresholds>)>) -> Result<PathBuf> {
+    fn save(
+        &self,
+        run: &Running<'_>,
+        evaluated: Option<(&Evaluation, Option<Thresholds>)>,
+    ) -> Result<PathBuf> {
         let mut model = self.model()?;
         describe(&mut model, &self.step, Some(&self.set), self.bn())?;
         if let Some((evaluation, thresholds)) = evaluated {
@@ -319,25 +331,26 @@ impl TrainingRun {
             model.metadata.insert("metrics".into(), text);
             thresholds.into_iter().for_each(|t| model.set_thresholds(t));
         }
-        let cursors = [self.unlabelled.cursor(), self.labelled.cursor()];
-        let state = TrainState::of(&self.step, Some(&self.set), Some(cursors))?;
-        state.save(folder.path(), &model).map_err(|e| match e {
-            Error::Diverged(why) => Error::Diverged(format!("{why}\n{}", folder.advice())),
+        let (cursors, place) = (self.cursors(), (&self.config, self.stage));
+        let state = TrainState::of((&self.step, &run.guard), place, Some(&self.set), Some(cursors))?;
+        state.save(run.folder.path(), &model).map_err(|e| match e {
+            Error::Diverged(why) => Error::Diverged(format!("{why}\n{}", run.folder.advice())),
             other => other,
         })
     }
 
     /// Evaluates the final model, saves it and writes the report.
     fn finish(self, run: Running<'_>, mut grids: Vec<PathBuf>) -> Result<Report> {
-        let Running { folder, observer, mut events, collapse, training, .. } = run;
         let model = self.model()?;
-        let bins = self.config.eval.ece_bins;
+        let config = self.step.config();
+        let bins = config.eval.ece_bins;
         let test = evaluation::evaluate(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let valid = &self.split.valid;
         let fit = || thresholds::fit(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _| true);
         let thresholds = (valid.len() >= least(ALPHA)).then(fit).transpose()?;
-        let checkpoint = self.save(folder, Some((&test, thresholds)))?;
-        if self.config.train.p_x_weight != 0.0 {
+        let checkpoint = self.save(&run, Some((&test, thresholds)))?;
+        let Running { folder, observer, mut events, guard, training, .. } = run;
+        if config.train.p_x_weight != 0.0 {
             self.last_grids(folder, &model, &mut grids)?;
         }
         events.write(observer, |w| self.last_events(w, &model, &test, grids.last()));
@@ -347,7 +360,8 @@ impl TrainingRun {
             training_seconds: training,
             test,
             bn: self.bn(),
-            gap: collapse.gap(),
+            gap: guard.gap(),
+            rollbacks: self.step.recovery().rollbacks,
             grids,
             checkpoint,
         };

@@ -69,6 +69,9 @@ pub struct Report {
     /// Mean and largest magnitude of f(x_data) − f(x_chain), the gap in unnormalised log p(x), over the last 200 iterations;
     /// `None` if log p(x) is not trained.
     pub gap: Option<[f64; 2]>,
+    /// Number of rollbacks after divergence.
+    #[serde(default)]
+    pub rollbacks: u32,
     /// Grids of chains: those of the epochs, then `chains_last.png`, then `chains_by_class.png`.
     pub grids: Vec<PathBuf>,
     /// The last checkpoint.

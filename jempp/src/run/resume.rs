@@ -4,6 +4,7 @@ use super::{Folder, TrainingRun};
 use crate::error::{Error, Result};
 use crate::train::TrainState;
 use engine::Device;
+use jempp_data::Reading;
 use std::path::{Path, PathBuf};
 
 impl TrainingRun {
@@ -20,19 +21,43 @@ impl TrainingRun {
     ) -> Result<(Self, Folder, Vec<String>)> {
         let (state, warnings) = TrainState::load(folder)?;
         let [unlabelled, labelled] = state.cursors()?;
-        let mut run = Self::new(&state.config(overrides)?, device)?;
+        let config = state.config(overrides)?;
+        if config.train.from != state.config(&[])?.train.from {
+            let why = "train.from says where a new run starts; a run that is resumed goes on from its own checkpoint";
+            return Err(Error::Config(why.into()));
+        }
+        let (set, split) = jempp_data::load(&config.data, Reading::on(device))?;
+        // The checkpoint holds the weights: the model that they came from is not needed any more.
+        let mut run = Self::prepare(&config, device, set, split)?;
         state.check_data(&run.set)?;
+        let (rollbacks, stage) = state.progress();
+        run.enter_for_resumption(stage)?;
         state.restore(&mut run.step)?;
         run.check_unfinished()?;
         run.unlabelled.restore(unlabelled)?;
         run.labelled.restore(labelled)?;
         let folder = Folder::open(folder)?;
-        folder.rewind(state.counters.iteration)?;
+        folder.rewind(&run.position(rollbacks))?;
+        run.resumed = Some(state);
         Ok((run, folder, warnings))
     }
 
+    /// Makes this a run in the stage `stage`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration has no such stage.
+    fn enter_for_resumption(&mut self, stage: usize) -> Result<()> {
+        let of = self.spans.len();
+        if stage >= of {
+            let why =
+                format!("the checkpoint is in stage {} of the run, the configuration has {of}", stage + 1);
+            return Err(Error::Config(why));
+        }
+        if stage > 0 { self.enter(stage).map(|_| ()) } else { Ok(()) }
+    }
+
     fn check_unfinished(&self) -> Result<()> {
-        let (done, total) = (self.step.counters().iteration, self.total);
+        let (done, total) = (self.step.counters().iteration, self.total());
         if done < total {
             return Ok(());
         }

@@ -16,6 +16,11 @@ const SHOWN: usize = 256;
 /// Memory for decoding a PNG that we wrote, besides its pixels.
 const MOST_MEMORY: u64 = 1 << 20;
 
+/// Tags of the events of a run: the stage that begins, the number of rollbacks, the learning rate's factor after one.
+pub(super) const STAGE: &str = "run/stage";
+pub(super) const ROLLBACKS: &str = "run/rollbacks";
+pub(super) const LR_FACTOR: &str = "run/rollback_lr_factor";
+
 /// The event file of a run, if it writes one.
 pub(super) struct EventLog {
     writer: Option<EventWriter>,

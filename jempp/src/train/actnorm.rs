@@ -1,8 +1,8 @@
 //! Data-dependent initialisation of ActNorm (Kingma & Dhariwal, 2018, in the form of the published JEM code): loc = −mean
 //! and scale = 1/(standard deviation + 1e-6) of each channel over the first training batch.
 //!
-//! Invariant: it happens once, before iteration 0, and depends on that iteration's batch alone; so a checkpoint needs no
-//! flag besides the counters.
+//! Invariant: it happens once, before iteration 0, and depends on that iteration's batch alone. It does not happen where the
+//! weights are those of a model.
 
 use super::iteration::{Images, InputMode};
 use super::program::augmentation;
@@ -20,7 +20,8 @@ impl TrainStep {
     /// Initialises the ActNorm layers from the images for log p(x), or if that is not trained from the labelled ones, without
     /// dropout. Each layer is initialised on the output of those before, so there are as many forward passes as layers.
     pub(super) fn initialise_actnorm(&mut self, mode: InputMode, images: Images<'_>) -> Result<()> {
-        if self.network.config.norm != NormKind::Act || self.counters.iteration > 0 {
+        let done = self.keep_actnorm || self.counters.iteration > 0;
+        if self.network.config.norm != NormKind::Act || done {
             return Ok(());
         }
         let of_data = self.slots.chains.is_some();

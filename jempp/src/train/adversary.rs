@@ -66,6 +66,7 @@ impl TrainStep {
     /// The attacked images of the labelled batch, m×H×W×C, given by its rows among the training images; `None` without an
     /// attacker.
     pub(super) fn attacked(&mut self, rows: &[i32], labels: &[i32]) -> Result<Option<Vec<f32>>> {
+        let seed = self.noise_seed();
         let Some(a) = &mut self.adversary else { return Ok(None) };
         let (t, px) = (&self.config.train, self.network.pixels());
         let step = [self.counters.iteration as i32];
@@ -77,7 +78,7 @@ impl TrainStep {
         // The noise of the augmentation may leave [−1, 1], in which attacked images stay.
         clean.iter_mut().for_each(|v| *v = v.clamp(-1.0, 1.0));
         let (epsilon, length) = (2.0 * t.adversary_epsilon, 2.0 * t.adversary_step);
-        let mut rng = Philox::new(self.config.seed, streams::ADVERSARY, step[0] as u32);
+        let mut rng = Philox::new(seed, streams::ADVERSARY, step[0] as u32);
         let start = clean.chunks_exact(px).flat_map(|image| a.norm.random(image, epsilon, &mut rng));
         let mut x: Vec<f32> = start.collect();
         for _ in 0..t.adversary_steps {

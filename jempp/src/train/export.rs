@@ -5,7 +5,7 @@ use crate::config::{EvalBn, Init};
 use crate::error::{Error, Result};
 use crate::model::{Model, StartSamples};
 use crate::network::get;
-use crate::sampling::{self, TrainingImages};
+use crate::sampling;
 use crate::streams;
 use engine::Slot;
 use jempp_data::{Dataset, Split};
@@ -35,14 +35,17 @@ pub(crate) fn served_model(step: &TrainStep, data: Option<(&Dataset, &Split)>) -
         let limit = config.eval.recalibration_batches;
         recalibrate::recalibrate(&mut model, set, &split.train, batch, limit)?;
     }
-    let images = step.training_images();
-    let images = images.ok_or_else(|| Error::Internal("a data set without training images".into()))?;
-    model.set_start_samples(start_samples(step, images)?);
+    model.set_start_samples(start_samples(step)?);
     Ok(model)
 }
 
 /// Class means and samples of the informative distribution, for sampling without the data set.
-fn start_samples(step: &TrainStep, images: TrainingImages) -> Result<StartSamples> {
+///
+/// # Errors
+/// If there are no training images, or no memory.
+pub(super) fn start_samples(step: &TrainStep) -> Result<StartSamples> {
+    let images = step.training_images();
+    let images = images.ok_or_else(|| Error::Internal("start samples without training images".into()))?;
     let classes = step.config().model.classes;
     let n = (START_SAMPLES / classes).max(1) * classes;
     let of: Vec<i32> = (0..n).map(|i| (i * classes / n) as i32).collect();

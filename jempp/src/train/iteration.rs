@@ -24,7 +24,7 @@ pub(super) struct InputMode {
 pub(super) struct ModeProgram {
     mode: InputMode,
     pub(super) program: Program,
-    sequence: Sequence,
+    pub(super) sequence: Sequence,
     /// The iteration that last used it.
     pub(super) last_used: u64,
 }
@@ -231,7 +231,7 @@ impl TrainStep {
                 return Err(Error::Data(why.into()));
             }
             let n = chains.chain.spec.first();
-            let (round, seed) = (self.counters.round, self.config.seed);
+            let (round, seed) = (self.counters.round, self.noise_seed());
             let labels = (k == 1).then_some(labels);
             plans[k].redraw(&self.config.sampler, n, seed, round, &self.offsets, labels);
             rounds[k] = [round as i32];

@@ -5,11 +5,15 @@
 
 mod actnorm;
 mod adversary;
-mod collapse;
 mod export;
+mod guard;
+mod health;
+mod init_images;
 mod iteration;
+mod monitor;
 mod program;
 pub mod recalibrate;
+mod recovery;
 mod schedule;
 mod slots;
 mod state;
@@ -17,16 +21,21 @@ mod step;
 mod trainer;
 mod transfer;
 mod update;
+mod warm;
 
 use crate::config::Config;
 use engine::DType;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use collapse::CollapseDetector;
 pub(crate) use export::{describe, served_bn, served_model};
+pub(crate) use guard::{Guard, Rollback};
+pub(crate) use monitor::Failure;
+pub use recovery::Recovery;
 pub(crate) use state::TrainState;
 pub use step::TrainStep;
 pub use trainer::Trainer;
+pub(crate) use warm::WarmStart;
+pub use warm::adopt_network;
 
 /// The batches of one iteration: images are N×H×W×C in [−1, 1].
 #[derive(Clone, Copy, Debug)]

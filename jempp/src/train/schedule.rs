@@ -5,8 +5,15 @@ use crate::config::Schedule;
 
 impl TrainStep {
     /// The learning rate of the next iteration of a run of `total` iterations, `per_epoch` of them per epoch.
+    ///
+    /// Rollbacks lower it.
     pub fn learning_rate(&self, per_epoch: u64, total: u64) -> f64 {
-        let (t, i) = (&self.config.train, self.counters.iteration);
+        let [factor, _] = self.recovery.factors(self.config.train.rollback_factor);
+        factor * self.scheduled_rate(per_epoch, total)
+    }
+
+    fn scheduled_rate(&self, per_epoch: u64, total: u64) -> f64 {
+        let (t, i) = (&self.config.train, self.counters.iteration - self.began);
         let warmup = t.warmup_iters as u64;
         if i < warmup {
             return t.lr * i as f64 / t.warmup_iters as f64;

@@ -3,16 +3,16 @@
 //! Invariant: weights, running statistics, the optimiser's moments, averages, replay buffer, counters and positions in the
 //! data set are restored exactly. Everything else follows from them, so a resumed training ends like an uninterrupted one.
 
-use super::{Counters, TrainStep};
+use super::{Counters, Guard, Recovery, TrainStep};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::{Model, read_tensor, write_tensor};
 use crate::network::get;
 use jempp_data::{Cursor, Dataset};
-use jempp_formats::container::Container;
+use jempp_formats::container::{Container, Tensor};
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// `format` in the `state.json` of a training run, which takes its batches from a data set.
@@ -34,25 +34,56 @@ pub(crate) struct TrainState {
     dataset_crc32c: Option<String>,
     /// Where the loaders of the unlabelled and of the labelled images stand, in a training run.
     cursors: Option<[Cursor; 2]>,
+    /// What rollbacks have changed, and the guard's record, in checkpoints since there are rollbacks.
+    recovery: Recovery,
+    guard: Option<Value>,
+    /// The stage of a run, from 0.
+    stage: usize,
+    /// Whether the weights are those of a model, also before the first iteration.
+    warm: bool,
 }
 
 impl TrainState {
-    /// The state of `step` now. `set` is the data set and `cursors` the positions of the loaders, if there are any.
+    /// The state of `step` and its guard now. `config` is the configuration of all stages and `stage` the one that `step` is
+    /// in; `set` is the data set and `cursors` the positions of the loaders, if there are any.
     ///
     /// # Errors
     /// If the configuration has no TOML form, or a GPU fails.
-    pub(crate) fn of(step: &TrainStep, set: Option<&Dataset>, cursors: Option<[Cursor; 2]>) -> Result<Self> {
+    pub(crate) fn of(
+        (step, guard): (&TrainStep, &Guard),
+        (config, stage): (&Config, usize),
+        set: Option<&Dataset>,
+        cursors: Option<[Cursor; 2]>,
+    ) -> Result<Self> {
         let mut tensors = Vec::new();
         for (name, slot) in step.network().tensors().chain(step.extra_slots()) {
             tensors.push(write_tensor(&name, &slot.spec, &get(step.state(), slot)?)?);
         }
+        let (record, snapshots) = guard.save(step)?;
+        tensors.extend(snapshots);
         Ok(Self {
-            config: step.config().to_toml()?,
+            config: config.to_toml()?,
             counters: step.counters(),
             tensors: Container::new(tensors),
             dataset_crc32c: set.map(crc32c),
             cursors,
+            recovery: step.recovery(),
+            guard: Some(record),
+            stage,
+            warm: step.keep_actnorm,
         })
+    }
+
+    /// Adds tensors that the checkpoint is to hold.
+    pub(super) fn add(&mut self, more: impl IntoIterator<Item = Tensor>) {
+        let mut tensors = core::mem::take(&mut self.tensors.tensors);
+        tensors.extend(more);
+        self.tensors = Container::new(tensors);
+    }
+
+    /// The tensors of the checkpoint.
+    pub(super) fn tensors(&self) -> &Container {
+        &self.tensors
     }
 
     /// Saves the state with the model as a checkpoint in `folder/ckpt`, and deletes all but the last three and the best
@@ -69,7 +100,13 @@ impl TrainState {
             "counters": self.counters,
             "config": self.config,
             "dataset_crc32c": self.dataset_crc32c,
+            "recovery": self.recovery,
+            "guard": self.guard,
+            "stage": self.stage,
         });
+        if self.warm {
+            state["warm"] = json!(true);
+        }
         if let Some([unlabelled, labelled]) = self.cursors {
             state["unlabelled"] = json!(unlabelled);
             state["labelled"] = json!(labelled);
@@ -98,7 +135,17 @@ impl TrainState {
             }
         };
         let (config, counters) = (field(&c, "config")?, field(&c, "counters")?);
-        Ok((Self { config, counters, tensors: c.trainer, dataset_crc32c, cursors }, warnings))
+        // Checkpoints of older versions do not have these.
+        let optional = |name: &str| c.state.get(name).is_some_and(|v| !v.is_null());
+        let recovery = if optional("recovery") { field(&c, "recovery")? } else { Recovery::default() };
+        let guard = if optional("guard") { Some(field(&c, "guard")?) } else { None };
+        let stage = if optional("stage") { field(&c, "stage")? } else { 0 };
+        let warm = c.state.get("warm").and_then(Value::as_bool).unwrap_or(false);
+        let tensors = c.trainer;
+        Ok((
+            Self { config, counters, tensors, dataset_crc32c, cursors, recovery, guard, stage, warm },
+            warnings,
+        ))
     }
 
     /// The configuration, with `overrides` to it.
@@ -149,8 +196,23 @@ impl TrainState {
             let values = read_tensor(&self.tensors, &name, &slot.spec)?;
             step.state_mut().set(slot, &values)?;
         }
+        step.keep_actnorm = self.warm;
         step.round()?;
+        step.set_recovery(self.recovery)?;
         step.set_counters(self.counters)
+    }
+
+    /// Restores the guard of the training step that [`TrainState::restore`] has restored.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when its record or a snapshot is damaged.
+    pub(crate) fn restore_guard(&self, guard: &mut Guard, step: &TrainStep) -> Result<()> {
+        self.guard.as_ref().map_or(Ok(()), |record| guard.restore(step, record, &self.tensors))
+    }
+
+    /// The number of rollbacks before, and the stage that the training is in.
+    pub(crate) fn progress(&self) -> (u32, usize) {
+        (self.recovery.rollbacks, self.stage)
     }
 }
 

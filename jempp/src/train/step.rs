@@ -3,13 +3,14 @@
 //! Invariant: what an iteration depends on lies in the state and the counters; programs hold nothing from one to the next.
 
 use super::adversary::Attacker;
+use super::health::saturation;
 use super::iteration::{InFlight, InputMode, ModeProgram, StepBuffers};
 use super::program::{ChainSlots, TrainSlots};
 use super::slots::train_slots;
-use super::{Counters, Footprint, Options};
-use crate::config::Config;
+use super::{Counters, Footprint, Options, Recovery};
+use crate::config::{Config, Init, SamplerConfig};
 use crate::error::{Error, Result};
-use crate::network::{Network, get};
+use crate::network::{Network, get, set};
 use crate::sampling::{
     InitChains, Langevin, LangevinSpec, TrainingImages, counter_slot, fill_buffer, seed_slot,
 };
@@ -48,6 +49,14 @@ pub struct TrainStep {
     /// The number of the next chain step, `i32[1]`, as the programs count it.
     pub(super) chain_step: Slot,
     pub(super) counters: Counters,
+    /// Whether ActNorm is not initialised from the first batch, because the weights are those of a model.
+    pub(super) keep_actnorm: bool,
+    /// Iterations done when the stage of the run began, from which the schedule counts.
+    pub(super) began: u64,
+    /// What rollbacks have changed.
+    pub(super) recovery: Recovery,
+    /// The fraction of the data's values at a face of the box, if there is a data set.
+    pub(super) data_saturation: Option<f64>,
 }
 
 impl TrainStep {
@@ -89,7 +98,8 @@ impl TrainStep {
             _ => Ok(None),
         };
         let langevin = |chains: &Option<ChainSlots>, conditional| {
-            let program = |c| langevin_of(c, config, device, &network, [seed, chain_step], conditional);
+            let program =
+                |c| langevin_of(c, &config.sampler, device, &network, [seed, chain_step], conditional);
             chains.as_ref().map(program).transpose()
         };
         let mut trainer = Self {
@@ -112,6 +122,10 @@ impl TrainStep {
             options,
             chain_step,
             counters: Counters::default(),
+            keep_actnorm: false,
+            began: 0,
+            recovery: Recovery::default(),
+            data_saturation: data.map(|(set, _)| saturation(set.images())),
         };
         trainer.compile_first()?;
         Ok(trainer)
@@ -172,7 +186,45 @@ impl TrainStep {
     pub fn set_counters(&mut self, c: Counters) -> Result<()> {
         self.state.set(self.chain_step, &[c.chain_step as i32])?;
         self.counters = c;
-        self.slots.update.set_steps_done(&mut self.state, c.iteration)
+        let steps = c.iteration.saturating_sub(self.began);
+        self.slots.update.set_steps_done(&mut self.state, steps)
+    }
+
+    /// Makes this the step of a later stage of a run, which began after iteration `began`: the schedule counts from there, and
+    /// so does Adam.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub(crate) fn begin_stage(&mut self, began: u64) -> Result<()> {
+        self.began = began;
+        self.set_counters(self.counters)
+    }
+
+    /// Clears the accumulated statistics of chain steps, which are zero between iterations.
+    pub(super) fn clear_accumulators(&mut self) -> Result<()> {
+        let chains = [&self.slots.chains, &self.slots.labelled_chains];
+        for a in chains.into_iter().flatten().flat_map(|c| &c.accumulators) {
+            for slot in [a.mean, a.var] {
+                set(&mut self.state, slot, &vec![0.0; slot.spec.len()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether chains would restart from images, but there are none.
+    pub(super) fn lacks_restarts(&self) -> bool {
+        let chains = self.slots.chains.is_some() || self.slots.labelled_chains.is_some();
+        chains && self.training.is_none() && self.config.sampler.init == Init::Informative
+    }
+
+    /// Fills the replay buffer with fresh chains, if there is one.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub(super) fn refill_buffer(&mut self) -> Result<()> {
+        let (Some(buffer), Some(images)) = (self.slots.buffer, self.training) else { return Ok(()) };
+        let (sampler, classes) = (&self.config.sampler, self.config.model.classes);
+        fill_buffer(&self.device, &mut self.state, images, buffer, sampler, classes)
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.
@@ -255,16 +307,16 @@ impl TrainStep {
 }
 
 /// The chain step of `chains`, with the slots of the seed words and of the chain-step counter.
-fn langevin_of(
+pub(super) fn langevin_of(
     chains: &ChainSlots,
-    config: &Config,
+    sampler: &SamplerConfig,
     device: &Device,
     network: &Network,
     [seed, counter]: [Slot; 2],
     conditional: bool,
 ) -> Result<Langevin> {
     let spec = LangevinSpec {
-        sampler: &config.sampler,
+        sampler,
         chain: chains.chain,
         seed,
         counter,

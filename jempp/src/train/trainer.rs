@@ -4,7 +4,10 @@
 //! continues bit for bit. A data set, where there is one, serves only the starts of chains and the final statistics of
 //! batch norm; no image of it is trained on unless the host gives it.
 
-use super::{Batch, CollapseDetector, Options, StepMetrics, TrainState, TrainStep};
+use super::export::start_samples;
+use super::init_images::InitImages;
+use super::warm::adopt_network;
+use super::{Batch, Guard, Options, StepMetrics, TrainState, TrainStep};
 use super::{describe, served_bn, served_model};
 use crate::checkpoint::FolderLock;
 use crate::config::{Config, ConfigBuilder, Init, Schedule};
@@ -37,36 +40,42 @@ use std::path::{Path, PathBuf};
 /// ```
 #[derive(Debug)]
 pub struct Trainer {
-    step: TrainStep,
-    data: Option<(Dataset, Split)>,
+    pub(super) step: TrainStep,
+    pub(super) data: Option<(Dataset, Split)>,
+    /// Without a data set, what chains restart from.
+    pub(super) init: Option<InitImages>,
     /// Iterations per epoch, and of the whole schedule.
     schedule: [u64; 2],
-    collapse: CollapseDetector,
+    pub(super) guard: Guard,
 }
 
 impl Trainer {
-    /// A trainer with fresh weights and without a data set. Chains start where each step says, or with
-    /// `sampler.init = "uniform"` from a replay buffer of noise.
+    /// A trainer without a data set, with fresh weights or those that `train.from` names. Chains start where each step says,
+    /// unless there is a replay buffer: after [`Trainer::set_init_images`], with the start samples of a model
+    /// ([`Trainer::load_model`], `train.from`), or of noise with `sampler.init = "uniform"`.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration needs a data set: an average of the weights (`train.ema`) with batch
-    /// norm, or a schedule in epochs without `train.max_iters`; [`Error::OutOfMemory`].
+    /// norm, or a schedule in epochs without `train.max_iters`; [`Error::Data`] if the model that `train.from` names does
+    /// not fit; [`Error::OutOfMemory`].
     pub fn new(config: &Config, device: &Device) -> Result<Self> {
-        Self::build(config, device, None)
+        Self::build(config, device, None, None)?.started()
     }
 
-    /// A trainer with fresh weights and a data set, from which chains restart and on which the statistics of batch norm are
+    /// A trainer with a data set, with fresh weights or those that `train.from` names. From the data set chains restart and on which the statistics of batch norm are
     /// recalibrated.
     ///
     /// # Errors
-    /// [`Error::Config`] if the data set does not fit the model; [`Error::OutOfMemory`].
+    /// [`Error::Config`] if the data set does not fit the model; [`Error::Data`] if the model that `train.from` names does
+    /// not; [`Error::OutOfMemory`].
     pub fn with_data(config: &Config, device: &Device, set: Dataset, split: Split) -> Result<Self> {
-        Self::build(config, device, Some((set, split)))
+        Self::build(config, device, Some((set, split)), None)?.started()
     }
 
-    /// A trainer with fresh weights from a TOML document (preset `jempp` unless it names another). The data set is loaded if
+    /// A trainer from a TOML document (preset `jempp` unless it names another). The data set is loaded if
     /// the document names `data.dataset`, or for the preset `digits`, whose images are built in. `seed` is used if the
-    /// document has none; 0 stands for the preset's seed.
+    /// document has none; 0 stands for the preset's seed. With `train.from`, keys of the network that the document does not
+    /// give take the values of that model.
     ///
     /// ```
     /// use jempp::{Device, Trainer};
@@ -87,12 +96,17 @@ impl Trainer {
         if seed != 0 {
             builder = builder.default_seed(seed);
         }
+        adopt_network(&mut builder)?;
         if !builder.is_given("data.dataset") && builder.config().preset != "digits" {
             return Self::new(&builder.finish()?, device);
         }
         let (set, split) = jempp_data::load(&builder.data(), Reading::on(device))?;
-        let config =
-            if builder.is_open() { builder.fit(set.size(), set.classes())? } else { builder.finish()? };
+        let warm = !builder.config().train.from.is_empty();
+        let config = if builder.is_open() || warm {
+            builder.fit(set.size(), set.classes())?
+        } else {
+            builder.finish()?
+        };
         Self::with_data(&config, device, set, split)
     }
 
@@ -113,13 +127,26 @@ impl Trainer {
         } else {
             None
         };
-        let mut trainer = Self::build(&config, device, data)?;
+        let init = InitImages::read(&config.model, state.tensors())?;
+        let mut trainer = Self::build(&config, device, data, init)?;
         state.restore(&mut trainer.step)?;
+        trainer.guard = Guard::new(&trainer.step, None)?;
+        state.restore_guard(&mut trainer.guard, &trainer.step)?;
         Ok(trainer)
     }
 
-    fn build(config: &Config, device: &Device, data: Option<(Dataset, Split)>) -> Result<Self> {
+    fn build(
+        config: &Config,
+        device: &Device,
+        data: Option<(Dataset, Split)>,
+        init: Option<InitImages>,
+    ) -> Result<Self> {
         config.validate()?;
+        if !config.stage.is_empty() {
+            let why =
+                "stages are for training runs: a host program makes a trainer for each, with train.from";
+            return Err(Error::Config(why.into()));
+        }
         let t = &config.train;
         let total = if t.max_iters == 0 { u64::MAX } else { t.max_iters as u64 };
         let schedule = match &data {
@@ -133,26 +160,51 @@ impl Trainer {
             }
         };
         // Restarts from noise read no training images, so any will do.
-        let uniform = config.sampler.init == Init::Uniform;
+        let uniform = config.sampler.init == Init::Uniform && init.is_none();
         let placeholder = (data.is_none() && uniform).then(|| black_images(config)).transpose()?;
         let given = data.as_ref().or(placeholder.as_ref()).map(|(set, split)| (set, &split.train[..]));
-        let step = TrainStep::new(config, device, given, Options::default())?;
-        Ok(Self { step, data, schedule, collapse: CollapseDetector::new(t) })
+        let handed = init.as_ref().map(InitImages::data);
+        let given = given.or(handed.as_ref().map(|(set, all)| (*set, &all[..])));
+        let mut step = TrainStep::new(config, device, given, Options::default())?;
+        if let Some(init) = &init {
+            init.apply(&mut step)?;
+        }
+        let guard = Guard::new(&step, None)?;
+        Ok(Self { step, data, init, schedule, guard })
     }
 
     /// One iteration: the chain steps of a sampling round, one pass over data, chains and labelled images, and one update with
     /// the learning rate of the configured schedule.
     ///
+    /// If training diverges, and `train.on_divergence` is `"rollback"`, the trainer goes back to a good state some iterations
+    /// before, lowers learning rate or step size ([`TrainStep::recovery`]), says so in the log, and does the iteration on
+    /// this batch from there: [`StepMetrics::step`] is then less than before.
+    ///
     /// # Errors
     /// [`Error::Data`] for batches of another size than configured, a label out of range, a value that is not finite, or
-    /// missing chain starts; [`Error::Diverged`] if training has collapsed.
+    /// missing chain starts; [`Error::Diverged`] if training diverges and does not recover.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepMetrics> {
         let [per_epoch, total] = self.schedule;
-        let lr = self.step.learning_rate(per_epoch, total);
-        let metrics = self.step.step(batch, lr)?;
-        let advice = "resume from an earlier checkpoint with a lower train.lr or more sampler.outer_steps";
-        self.collapse.observe(&metrics).map_err(|why| Error::Diverged(format!("{why}; {advice}")))?;
-        Ok(metrics)
+        loop {
+            let lr = self.step.learning_rate(per_epoch, total);
+            let metrics = self.step.step(batch, lr)?;
+            let mut failure = self.guard.observe(&self.step, &metrics)?;
+            if failure.is_none() && self.guard.is_due(metrics.step) {
+                failure = self.guard.inspect(&self.step)?;
+            }
+            let Some(failure) = failure else {
+                if self.guard.is_due(metrics.step) {
+                    self.guard.keep(&self.step, None)?;
+                }
+                return Ok(metrics);
+            };
+            let advice = "use a lower train.lr, train.energy_l2 or more sampler.outer_steps";
+            let back = self.guard.go_back(&mut self.step, failure).map_err(|e| match e {
+                Error::Diverged(why) => Error::Diverged(format!("{why}; {advice}")),
+                other => other,
+            })?;
+            tracing::warn!("{back}");
+        }
     }
 
     /// A copy of the model as it is now, which later steps do not change. Batch norm has the statistics that `eval.bn` names,
@@ -163,18 +215,26 @@ impl Trainer {
     pub fn model(&self) -> Result<Model> {
         let data = self.data.as_ref();
         let mut model = served_model(&self.step, data.map(|(set, split)| (set, split)))?;
+        if self.init.is_some() {
+            model.set_start_samples(start_samples(&self.step)?);
+        }
         let bn = served_bn(&self.step, data.is_some());
         describe(&mut model, &self.step, data.map(|(set, _)| set), bn)?;
         Ok(model)
     }
 
-    /// Replaces weights and running statistics by those of a model of the same architecture. Optimiser, replay buffer and
-    /// counters stay as they are.
+    /// Replaces weights and running statistics by those of a model of the same architecture; if it has another number of
+    /// classes, the class head stays as it is, with a warning in the log. Optimiser and counters stay as they are. Chains
+    /// that have nothing to restart from get the start samples that the model carries, and a replay buffer of them.
     ///
     /// # Errors
-    /// [`Error::Data`] if the model's architecture differs.
+    /// [`Error::Data`] if the model's architecture differs, naming tensors and both shapes.
     pub fn load_model(&mut self, model: &Model) -> Result<()> {
-        self.step.load_weights(model)
+        let notes = self.step.load_weights(model)?;
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        self.adopt_samples(model.start_samples()?)?;
+        self.guard = Guard::new(&self.step, None)?;
+        Ok(())
     }
 
     /// Saves a checkpoint in the folder `dir`, which is created if it does not exist, and keeps the last three. Returns the
@@ -209,7 +269,9 @@ impl Trainer {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let _lock = FolderLock::acquire(dir)?;
         let set = self.data.as_ref().map(|(set, _)| set);
-        TrainState::of(&self.step, set, None)?.save(dir, &self.model()?)
+        let mut state = TrainState::of((&self.step, &self.guard), (self.config(), 0), set, None)?;
+        state.add(self.init.iter().flat_map(InitImages::to_tensors));
+        state.save(dir, &self.model()?)
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.

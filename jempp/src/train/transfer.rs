@@ -1,39 +1,14 @@
-//! Copying weights or a whole state from a model or another training step, between any two devices. This allows
-//! steps on two devices to be compared from the same start.
+//! Copying a whole state from another training step, between any two devices, so that steps on two devices can be compared
+//! from the same start.
 
-use super::TrainStep;
+use super::{Recovery, TrainStep};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::REPLAY_BUFFER;
 use crate::network::{get, set};
-use engine::{DType, bf16};
+use engine::{DType, Slot, bf16};
+use std::collections::HashMap;
 
 impl TrainStep {
-    /// Copies the weights and running statistics of a model; averages of weights start again from them. Optimiser, replay
-    /// buffer and counters stay as they are.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if the model's architecture differs.
-    pub fn load_weights(&mut self, model: &Model) -> Result<()> {
-        let (mine, theirs) = (&self.network.config, &model.network().config);
-        // Settings that matter in training only may differ.
-        let same = crate::config::ModelConfig {
-            dropout: mine.dropout,
-            bn_momentum: mine.bn_momentum,
-            ..theirs.clone()
-        };
-        if same != *mine {
-            let why = "the model's architecture differs from the trainer's";
-            return Err(Error::Data(format!("{why}: {theirs:?}, not {mine:?}")));
-        }
-        let pairs: Vec<_> = self.network.tensors().zip(model.network().tensors()).collect();
-        for ((_, to), (_, from)) in pairs {
-            let values = get(model.state(), from)?;
-            set(&mut self.state, to, &values)?;
-        }
-        self.round()?;
-        self.slots.update.reset_average(&mut self.state, &self.network)
-    }
-
     /// Copies all tensors and counters of a training step of the same configuration.
     ///
     /// # Errors
@@ -55,6 +30,40 @@ impl TrainStep {
         }
         self.counters = other.counters;
         Ok(())
+    }
+
+    /// Goes on where the last stage of a run, `last`, has ended: with its counters, its number of rollbacks, and its replay
+    /// buffer if chains were trained there. Weights are loaded separately; optimiser and factors of rollbacks are fresh.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub(crate) fn continue_from(&mut self, last: &Self) -> Result<()> {
+        if let (Some(mine), Some(theirs)) = (self.slots.buffer, last.slots.buffer) {
+            set(&mut self.state, mine, &get(&last.state, theirs)?)?;
+        }
+        self.set_recovery(Recovery { lr_cuts: 0, step_cuts: 0, ..last.recovery })?;
+        self.counters = last.counters;
+        self.begin_stage(last.counters.iteration)
+    }
+
+    /// Copies weights, running statistics, optimiser, averages and counters of a training step of the same network and
+    /// optimiser; the replay buffer stays as it is.
+    ///
+    /// # Errors
+    /// If a GPU fails.
+    pub(super) fn take_over(&mut self, other: &Self) -> Result<()> {
+        let theirs: HashMap<String, Slot> = other.network.tensors().chain(other.extra_slots()).collect();
+        let mine: Vec<_> = self.network.tensors().chain(self.extra_slots()).collect();
+        for (name, slot) in mine.into_iter().filter(|(name, _)| name != REPLAY_BUFFER) {
+            if let Some(from) = theirs.get(&name) {
+                set(&mut self.state, slot, &get(&other.state, *from)?)?;
+            }
+        }
+        self.keep_actnorm = other.keep_actnorm;
+        self.set_recovery(other.recovery)?;
+        self.began = other.began;
+        self.round()?;
+        self.set_counters(other.counters)
     }
 
     /// The largest difference of a float32 tensor from that of another training step, relative to the tensor's largest

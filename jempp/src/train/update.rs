@@ -71,6 +71,14 @@ impl UpdateSlots {
         Ok(())
     }
 
+    /// The running means of the gradients: momentum, or first moments.
+    pub(super) fn gradient_means(&self) -> &[Slot] {
+        match &self.moments {
+            Moments::Sgd { velocity } => velocity,
+            Moments::Adam { first, .. } => first,
+        }
+    }
+
     /// The slots that are saved in a checkpoint, with their names there.
     pub(super) fn named(&self, network: &Network) -> Vec<(String, Slot)> {
         let lists = match &self.moments {

@@ -23,6 +23,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of non-negative integers, of this length if given.
     Counts(Option<usize>),
+    /// A list of tables.
+    Tables,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             (Self::Count, v) => count(v),
             (Self::Text, Value::String(_)) => true,
             (Self::Choice(all), Value::String(v)) => all.contains(&v.as_str()),
+            (Self::Tables, Value::Array(a)) => a.iter().all(Value::is_table),
             (Self::Counts(n), Value::Array(a)) => a.iter().all(count) && n.is_none_or(|n| n == a.len()),
             _ => false,
         };
@@ -60,6 +63,7 @@ impl Kind {
                 format!("one of {}", all.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", "))
             }
             Self::Counts(Some(n)) => format!("a list of {n} whole numbers, 0 or above"),
+            Self::Tables => "a list of tables".to_string(),
             Self::Counts(None) => "a list of whole numbers, 0 or above".to_string(),
         }
     }
@@ -75,6 +79,7 @@ impl Display for Kind {
             Self::Text => f.write_str("text"),
             Self::Choice(all) => write!(f, "one of {}", all.join(", ")),
             Self::Counts(_) => f.write_str("list of whole numbers"),
+            Self::Tables => f.write_str("list of tables"),
         }
     }
 }

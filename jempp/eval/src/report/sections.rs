@@ -33,6 +33,11 @@ pub(super) fn run(run: &RunResults) -> String {
     if let Some(svg) = curves::svg_of_width(&run.metrics, CURVES_WIDTH) {
         out += &format!("<h3>Training</h3>\n<div class=\"curves\">{svg}</div>\n");
     }
+    let events = curves::events(&run.metrics);
+    if !events.is_empty() {
+        let items: String = events.iter().map(|e| format!("<li>{}</li>\n", escape(e))).collect();
+        out += &format!("<ul class=\"events\">\n{items}</ul>\n");
+    }
     out += &run.summary.as_ref().map(results).unwrap_or_default();
     if !run.pictures.is_empty() {
         out += "<h3>Samples</h3>\n";
