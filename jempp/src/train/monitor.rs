@@ -13,6 +13,10 @@ use std::collections::VecDeque;
 const LAST: usize = 200;
 /// Iterations that chains must be saturated for.
 const SATURATED_ITERS: u64 = 20;
+/// Fraction of values at a face of the box from which chains can be saturated, and the mean gap, in nats, from which they are if
+/// they are further out than the data.
+const SATURATED: f64 = 0.25;
+const BEHIND: f64 = 3.0;
 /// Weight of an iteration in the moving averages.
 const RATE: f64 = 0.1;
 /// Cross-entropies, as fractions of that of guessing: learnt below the first, forgotten above the second; the third bounds
@@ -139,7 +143,9 @@ impl Monitor {
             r.updates = r.updates.saturating_add(1);
         }
         let Some([chains, data]) = h.saturation else { return Ok(()) };
-        if chains <= (1.0 + data) / 2.0 {
+        let behind = value(r.gap).is_some_and(|gap| gap > BEHIND);
+        let saturated = chains > (1.0 + data) / 2.0 || (behind && chains > data.max(SATURATED));
+        if !saturated {
             r.saturated_since = None;
             return Ok(());
         }
@@ -283,6 +289,12 @@ mod tests {
         let failure = d.clone().judge(80, &health(1.0, 0.8)).unwrap_err();
         assert!(failure.saturated && failure.reason.contains("80 % of the chains' values"), "{failure:?}");
         d.judge(80, &health(1.0, 0.7)).unwrap();
+        // Fewer count where the gap shows that they no longer follow.
+        let mut behind = d.clone();
+        (0..99).for_each(|_| behind.observe(&step(1.0, 8.0), None).unwrap());
+        (100..120).for_each(|i| behind.judge(i, &health(1.0, 0.55)).unwrap());
+        assert!(behind.clone().judge(120, &health(1.0, 0.55)).unwrap_err().saturated);
+        behind.judge(120, &health(1.0, 0.45)).unwrap();
         d.judge(81, &health(1.0, 0.8)).unwrap();
         let bad = Health { not_finite: Some("`replay_buffer`".into()), ..Health::default() };
         assert!(said(d.judge(82, &bad)).contains("`replay_buffer`"));

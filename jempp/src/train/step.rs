@@ -73,9 +73,7 @@ impl TrainStep {
         options: Options,
     ) -> Result<Self> {
         config.validate()?;
-        if let Some((set, _)) = data {
-            config.check_fit(set)?;
-        }
+        data.map_or(Ok(()), |(set, _)| config.check_fit(set))?;
         let mut state = State::on(device);
         let f32 = options.dtype == DType::F32;
         let activations = if f32 { device.activations() } else { options.dtype };
@@ -93,10 +91,7 @@ impl TrainStep {
             fill_buffer(device, &mut state, images, buffer, &config.sampler, config.model.classes)?;
         }
         let offsets = training.map(|t| state.fetch::<i32>(t.offsets())).transpose()?;
-        let init = |chains: &Option<ChainSlots>| match (chains, slots.buffer, training) {
-            (Some(c), Some(b), Some(t)) => InitChains::new(device, b, c.chain, t).map(Some),
-            _ => Ok(None),
-        };
+        let init = |chains: &Option<ChainSlots>| init_of(device, chains.as_ref(), slots.buffer, training);
         let langevin = |chains: &Option<ChainSlots>, conditional| {
             let program =
                 |c| langevin_of(c, &config.sampler, device, &network, [seed, chain_step], conditional);
@@ -303,6 +298,19 @@ impl TrainStep {
         let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();
         let step = self.programs.first().map(|r| r.program.plan.to_string()).unwrap_or_default();
         format!("Langevin step\n{chain}\nTraining step\n{step}")
+    }
+}
+
+/// The program that starts a sampling round of `chains`, if there is a replay buffer.
+fn init_of(
+    device: &Device,
+    chains: Option<&ChainSlots>,
+    buffer: Option<Slot>,
+    training: Option<TrainingImages>,
+) -> Result<Option<InitChains>> {
+    match (chains, buffer, training) {
+        (Some(c), Some(b), Some(t)) => InitChains::new(device, b, c.chain, t).map(Some),
+        _ => Ok(None),
     }
 }
 
