@@ -519,7 +519,9 @@ jempp_status jempp_sample(const jempp_model *model,
  * that `jempp-cli train --print-config` shows; keys that it does not set have the preset's values (preset "jempp" by
  * default). If it sets data.dataset, or preset = "digits", that data set is loaded: chains restart from its
  * informative initialisation, and the batch norm statistics of models can be recalibrated on it. Otherwise each step
- * needs chain_start, unless sampler.init = "uniform" (restarts from noise). Training uses only the images passed to
+ * needs chain_start until jempp_trainer_set_init_images is called or a model with start samples is loaded, unless
+ * sampler.init = "uniform" (restarts from noise, with which the published settings collapse). train.from = "PATH" starts
+ * from the weights of that model, as jempp_trainer_load_model does. Training uses only the images passed to
  * jempp_trainer_step. out: receives the trainer; free it with jempp_trainer_free. BUSY while another thread uses the
  * context.
  *
@@ -531,15 +533,35 @@ jempp_status jempp_trainer_create(jempp_context *context,
                                   jempp_trainer **out);
 
 /**
- * Copies the weights and running statistics of a model into a trainer. Optimiser state, replay buffer and step count
- * are not changed.
+ * Copies the weights and running statistics of a model into a trainer. Optimiser state and step count are not changed. If
+ * the model has another number of classes, the trainer keeps its own class head, with a warning to the log callback. A
+ * trainer whose chains have nothing to restart from takes the start samples that the model carries, and a replay buffer of
+ * them: steps then need no chain_start.
  *
  * trainer: the trainer; BUSY while another thread uses it. model: a model of the same architecture; not modified.
  *
- * Errors: INVALID_ARGUMENT if the architectures differ.
+ * Errors: INVALID_ARGUMENT if the architectures differ, naming tensors and both shapes; OUT_OF_MEMORY.
  */
 jempp_status jempp_trainer_load_model(jempp_trainer *trainer,
                                       const jempp_model *model);
+
+/**
+ * Gives a trainer without a data set the images that its chains restart from (informative initialisation), and fills its
+ * replay buffer with draws from the normals of the classes: steps then need no chain_start, and models of the trainer carry
+ * start samples. Call it before the first step; later calls fill the buffer anew. Weights, optimiser and step count are not
+ * changed.
+ *
+ * trainer: the trainer; BUSY while another thread uses it. images: n x H x W x C values in [-1, 1]; labels: their n
+ * classes. There must be an image of every class; some hundred of each are better. All count for the class means; 5000
+ * are kept, and saved by jempp_trainer_save.
+ *
+ * Errors: INVALID_ARGUMENT for a value outside [-1, 1], a label out of range, a class without an image, or a trainer that
+ * has a data set, sampler.init = "uniform" or no chains; the trainer is then unchanged. OUT_OF_MEMORY.
+ */
+jempp_status jempp_trainer_set_init_images(jempp_trainer *trainer,
+                                           const float *images,
+                                           const int32_t *labels,
+                                           size_t n);
 
 /**
  * Runs one training step on the given images: samples the chains by SGLD, computes the loss on data, chains and

@@ -164,3 +164,32 @@ fn rollbacks_are_resumed_to_the_bit() {
     assert!(files(&path) == files(&whole));
     assert_eq!(lines(&path, "rollback"), lines(&whole, "rollback"));
 }
+
+/// On a CPU the state is looked at after every iteration, which must not cost a hundredth of it.
+#[test]
+#[ignore = "a measurement"]
+fn looking_at_the_state_is_cheap() {
+    let keys =
+        ["train.max_iters=0", "train.batch_size=64", "sampler.outer_steps=10", "sampler.buffer_size=1000"];
+    let mut run = prepared(&keys);
+    let least = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
+    let iteration = least(run.time_iterations(30).unwrap());
+    let look = || {
+        let start = Instant::now();
+        assert_eq!(run.step.health(false).unwrap().not_finite, None);
+        start.elapsed().as_secs_f64()
+    };
+    let health = least((0..100).map(|_| look()).collect());
+    let start = Instant::now();
+    Guard::new(&run.step, None).unwrap();
+    let snapshot = start.elapsed().as_secs_f64() / 50.0;
+    let share = (health + snapshot) / iteration;
+    eprintln!(
+        "iteration {:.1} ms, look {:.3} ms, snapshot {:.3} ms each: {:.2} %",
+        1e3 * iteration,
+        1e3 * health,
+        1e3 * snapshot,
+        100.0 * share
+    );
+    assert!(share < 0.01, "{share}");
+}
