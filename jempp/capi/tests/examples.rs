@@ -48,7 +48,7 @@ fn train_learns_saves_and_goes_on() {
 }
 
 #[test]
-fn a_trainer_without_data_goes_on_from_a_model_and_images_and_leaks_nothing() {
+fn a_trainer_without_data_goes_on_from_a_model_and_images() {
     let (installed, dir) = (installed(), digits());
     let Some(program) = installed.program(&here().join("tests/c/warm.c")) else { return };
     let (csv, model) = (dir.path().join("digits.csv"), dir.path().join("model"));
@@ -56,8 +56,6 @@ fn a_trainer_without_data_goes_on_from_a_model_and_images_and_leaks_nothing() {
     let words: Vec<&str> = said.split_whitespace().collect();
     assert_eq!(words[..3], ["step", "8", "gap"], "{said}");
     assert!(words[3].parse::<f32>().unwrap().abs() < 10.0, "{said}");
-    let Some(mut memcheck) = memcheck() else { return };
-    run(memcheck.arg(&program).arg(&csv).arg(&model));
 }
 
 #[test]
