@@ -133,7 +133,7 @@ rows::section! {
         on_divergence: OnDivergence = OnDivergence::Rollback;
         /// Maximum number of rollbacks of a run.
         max_rollbacks: usize = 8, in Range::Whole(0, 1000), unit "rollbacks";
-        /// Factor by which a rollback multiplies the learning rate and, where chains were saturated, the step size twice.
+        /// Factor by which a rollback multiplies the learning rate or, where steps were too long, twice the step size.
         rollback_factor: f64 = 0.5, in Range::Real(Excluded(0.0), Included(1.0)), unit "factor";
         /// Interval between evaluations on the validation and test images.
         eval_every: usize = 1, in Range::Whole(1, MILLION), unit "epochs";

@@ -190,7 +190,7 @@ impl Guard {
         self.retries += 1;
         self.failed_at = self.failed_at.max(failure.step);
         recovery.rollbacks += 1;
-        recovery.lr_cuts += 1;
+        recovery.lr_cuts += u32::from(!failure.saturated);
         recovery.step_cuts += match failure.saturated {
             true => 2,
             false => u32::from(self.retries >= STUBBORN),

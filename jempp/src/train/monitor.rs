@@ -66,6 +66,8 @@ pub(crate) struct Monitor {
     loss_limit: f64,
     gap_limit: f64,
     patience: u64,
+    /// Whether nothing bounds how far a chain moves in a step.
+    unbounded: bool,
     /// Cross-entropy of guessing; `None` if the classifier is not trained.
     guessing: Option<f64>,
     record: Record,
@@ -91,6 +93,7 @@ impl Monitor {
             loss_limit: t.loss_limit,
             gap_limit: t.collapse_gap,
             patience: t.collapse_iters.max(1) as u64,
+            unbounded: c.sampler.clip == 0.0,
             guessing: classifies.then(|| (c.model.classes as f64).ln()),
             record: Record::default(),
         }
@@ -144,7 +147,8 @@ impl Monitor {
         }
         let Some([chains, data]) = h.saturation else { return Ok(()) };
         let behind = value(r.gap).is_some_and(|gap| gap > BEHIND);
-        let saturated = chains > (1.0 + data) / 2.0 || (behind && chains > data.max(SATURATED));
+        let out = chains > (1.0 + data) / 2.0;
+        let saturated = out || (behind && (self.unbounded || chains > data.max(SATURATED)));
         if !saturated {
             r.saturated_since = None;
             return Ok(());
@@ -152,10 +156,11 @@ impl Monitor {
         let since = *r.saturated_since.get_or_insert(step);
         if step >= since + SATURATED_ITERS {
             let why = format!(
-                "{:.0} % of the chains' values are at a face of the box at iteration {step}, {:.0} % of the data's: \
-                 the steps are too long for the model",
+                "{:.0} % of the chains' values are at a face of the box at iteration {step}, {:.0} % of the data's, \
+                 and the mean gap is {:.1}: the steps are too long for the model",
                 100.0 * chains,
-                100.0 * data
+                100.0 * data,
+                value(r.gap).unwrap_or(0.0)
             );
             return fail(why, true);
         }
