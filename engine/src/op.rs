@@ -45,6 +45,11 @@ pub trait Op: Any + Debug + Send + Sync {
         x.iter().chain(y).map(|s| s.bytes() as u64).sum()
     }
 
+    /// Whether all its outputs are zero, whatever its inputs are.
+    fn is_zero(&self) -> bool {
+        false
+    }
+
     /// The pairs (output, input) for which the kernel may write the output over the input. For these it must use
     /// [`Io::input_or_place`], which says whether it does.
     fn may_alias(&self) -> &[(usize, usize)] {

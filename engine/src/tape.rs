@@ -179,6 +179,11 @@ impl Tape {
         }
     }
 
+    /// Whether `v` is a tensor of zeros that was recorded as one, such as the gradient of what a loss does not depend on.
+    pub fn is_zero(&self, v: Var) -> bool {
+        self.producer(v).is_some_and(|node| node.op.is_zero())
+    }
+
     /// Number of recorded nodes of the op called `name`.
     pub fn count(&self, name: &str) -> usize {
         self.nodes.iter().filter(|n| n.op.name() == name).count()

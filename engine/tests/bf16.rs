@@ -154,7 +154,7 @@ fn sgd_rounds_its_copy_once() {
         let mut tape = Tape::new();
         let (g, lr) = (tape.input("g", spec), tape.input("lr", Spec::f32(&[])));
         let (w, v) = (tape.read(slots[0]), tape.read(slots[1]));
-        let op = Sgd { momentum: 0.9, weight_decay: 4e-4, copy };
+        let op = Sgd::one(0.9, 4e-4, copy);
         let new = tape.record(op, &[w, v, g, lr]).unwrap();
         assert_eq!(new.len(), 2 + usize::from(copy));
         for (slot, v) in slots.into_iter().chain([third]).zip(&new) {

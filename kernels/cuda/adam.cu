@@ -1,13 +1,14 @@
-// Adam (Kingma & Ba, 2015) with weight decay in the form of PyTorch's `torch.optim.Adam`, step t counted from 1:
+// Adam (Kingma & Ba, 2015) with weight decay in the form of PyTorch's `torch.optim.Adam`, step t counted from 1, of many
+// tensors at once:
 //   d = g + λ·w;  m ← β₁·m + (1 − β₁)·d;  v ← β₂·v + (1 − β₂)·d²
 //   w ← w − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 //
-// What must hold: weights and moments are float32, the gradient is of type S; no fused multiply-add; results do not
-// depend on the grid. Powers of β are formed in float64 by repeated squaring. Learning rate and the number of steps
-// done before this one are in device memory. w_out, m_out, v_out may be w, m, v. `low`, if not null, gets the new
-// weights in bf16.
+// What must hold: all is float32; no fused multiply-add; results do not depend on the grid. Powers of β are formed in
+// float64 by repeated squaring. Learning rate and the number of steps done before this one are in device memory. Of each
+// tensor there are eight addresses: w, m, v, g (null stands for zeros), the new w, m and v, which may be the old ones, and
+// the new w in bf16, if not null.
 //
-// Launch: any grid, block 256, static shared memory only; enough threads for n/4 quads is best.
+// Launch: any grid, block 256, static shared memory only; one block for each tile is best (see each_quad_of_tensors).
 #include "common.cuh"
 
 struct Adam {
@@ -28,40 +29,34 @@ __device__ __forceinline__ double power(double base, unsigned exponent)
     return result;
 }
 
-template <typename T, int V>
-__device__ __forceinline__ void adam_pack(const Adam& a, const float* w, const float* m, const float* v, const T* g,
-                                          float* w_out, float* m_out, float* v_out, bf16* low)
+template <int V> __device__ __forceinline__ void adam_pack(const Adam& a, const unsigned long long* at, long long i)
 {
-    Pack<float, V> weight, first, second;
-    Pack<T, V> grad;
-    Pack<bf16, V> l;
-    weight.load(w);
-    first.load(m);
-    second.load(v);
-    grad.load(g);
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        const float d = grad.get(i) + a.decay * weight.get(i);
-        const float p = a.beta1 * first.get(i) + a.one_minus1 * d;
-        const float q = a.beta2 * second.get(i) + a.one_minus2 * (d * d);
-        const float next = weight.get(i) - a.rate * p / (sqrtf(q) / a.root + a.eps);
-        first.set(i, p);
-        second.set(i, q);
-        weight.set(i, next);
-        l.set(i, next);
+    Pack<float, V> weight, first, second, grad;
+    weight.load((const float*)at[0] + i);
+    first.load((const float*)at[1] + i);
+    second.load((const float*)at[2] + i);
+    const bool given = at[3] != 0;
+    if (given) {
+        grad.load((const float*)at[3] + i);
     }
-    weight.store(w_out);
-    first.store(m_out);
-    second.store(v_out);
-    if (low) {
-        l.store(low);
+    const auto d = [&](int k) { return (given ? grad.get(k) : 0.0f) + a.decay * weight.get(k); };
+    first.make([&](int k) { return a.beta1 * first.get(k) + a.one_minus1 * d(k); });
+    second.make([&](int k) { return a.beta2 * second.get(k) + a.one_minus2 * (d(k) * d(k)); });
+    weight.make([&](int k) {
+        return weight.get(k) - a.rate * first.get(k) / (sqrtf(second.get(k)) / a.root + a.eps);
+    });
+    weight.store((float*)at[4] + i);
+    first.store((float*)at[5] + i);
+    second.store((float*)at[6] + i);
+    if (at[7]) {
+        Pack<bf16, V> low;
+        low.make([&](int k) { return weight.get(k); });
+        low.store((bf16*)at[7] + i);
     }
 }
 
-template <typename T>
-__device__ void adam_body(const float* w, const float* m, const float* v, const T* g, const float* lr, const int* step,
-                          long long n, double beta1, double beta2, float eps, float decay, float* w_out, float* m_out,
-                          float* v_out, bf16* low)
+extern "C" __global__ void adam(const __grid_constant__ Pointers p, const int* first, const long long* sizes, int count,
+                                const float* lr, const int* step, double beta1, double beta2, float eps, float decay)
 {
     JEMPP_SHARED(float, corrected, [2]);
     if (threadIdx.x == 0) {
@@ -72,24 +67,7 @@ __device__ void adam_body(const float* w, const float* m, const float* v, const 
     __syncthreads();
     const Adam a = {(float)beta1, (float)beta2, (float)(1.0 - beta1), (float)(1.0 - beta2), decay, eps,
                     corrected[0], corrected[1]};
-    const auto l = [&](long long i) { return low ? low + i : low; };
-    each_pack<4>(
-        n,
-        [&](long long i) {
-            adam_pack<T, 4>(a, w + i, m + i, v + i, g + i, w_out + i, m_out + i, v_out + i, l(i));
-        },
-        [&](long long i) {
-            adam_pack<T, 1>(a, w + i, m + i, v + i, g + i, w_out + i, m_out + i, v_out + i, l(i));
-        });
+    each_quad_of_tensors(
+        first, sizes, count, [&](int t, long long i) { adam_pack<4>(a, p.at + 8 * t, i); },
+        [&](int t, long long i) { adam_pack<1>(a, p.at + 8 * t, i); });
 }
-
-#define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void adam_##S(const float* w, const float* m, const float* v, const T* g, const float* lr,   \
-                                        const int* step, long long n, double beta1, double beta2, float eps,           \
-                                        float decay, float* w_out, float* m_out, float* v_out, bf16* low)              \
-    {                                                                                                                  \
-        adam_body(w, m, v, g, lr, step, n, beta1, beta2, eps, decay, w_out, m_out, v_out, low);                        \
-    }
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
-#undef KERNELS

@@ -29,10 +29,6 @@ __device__ void parts_body(const T* __restrict__ x, const int* __restrict__ boun
             break;
         }
         Pack<T, V> held[HELD];
-        float sum[V];
-        for (int v = 0; v < V; v++) {
-            sum[v] = 0.0f;
-        }
 #pragma unroll
         for (int i = 0; i < HELD; i++) {
             const long long r = k.first + t.row + i * t.rows;
@@ -40,39 +36,9 @@ __device__ void parts_body(const T* __restrict__ x, const int* __restrict__ boun
                 held[i].load(x + r * c + t.channel);
             }
         }
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            if (t.active && k.first + t.row + i * t.rows < k.end) {
-#pragma unroll
-                for (int v = 0; v < V; v++) {
-                    sum[v] += held[i].get(v);
-                }
-            }
-        }
-        column_sums<V>(t, sum);
-        float mean[V];
-        for (int v = 0; v < V; v++) {
-            mean[v] = sum[v] / (float)(k.end - k.first);
-            sum[v] = 0.0f;
-        }
-#pragma unroll
-        for (int i = 0; i < HELD; i++) {
-            if (t.active && k.first + t.row + i * t.rows < k.end) {
-#pragma unroll
-                for (int v = 0; v < V; v++) {
-                    const float d = held[i].get(v) - mean[v];
-                    sum[v] += d * d;
-                }
-            }
-        }
-        column_sums<V>(t, sum);
-        if (t.active && t.row == 0) {
-            float* out = parts + ((long long)blockIdx.y * chunks + chunk) * 2 * c + t.channel;
-            for (int v = 0; v < V; v++) {
-                out[v] = fits ? mean[v] : JEMPP_NAN;
-                out[c + v] = fits ? sum[v] : JEMPP_NAN;
-            }
-        }
+        float mean[V], m2[V];
+        chunk_moments<V, HELD>(t, k, [&](int i, int v) { return held[i].get(v); }, mean, m2);
+        write_parts<V>(t, chunk, chunks, c, fits, mean, m2, parts);
     }
 }
 
@@ -81,34 +47,11 @@ extern "C" __global__ void bn_stats_final(const float* __restrict__ parts, const
                                           float* __restrict__ var)
 {
     const int channel = blockIdx.x * JEMPP_WARP + threadIdx.x % JEMPP_WARP;
-    const int slice = threadIdx.x / JEMPP_WARP;
     const long long rows = bounds[blockIdx.y + 1] - bounds[blockIdx.y];
-    const int used = (int)((rows + chunk_rows - 1) / chunk_rows);
-    const float* from = parts + (long long)blockIdx.y * chunks * 2 * c + channel;
     const bool inside = channel < c;
-
-    double m = 0.0;
-    if (inside) {
-#pragma unroll 4
-        for (int i = slice; i < used; i += JEMPP_WARP) {
-            const long long left = rows - (long long)i * chunk_rows;
-            m += (double)(left < chunk_rows ? left : chunk_rows) * (double)from[(long long)i * 2 * c];
-        }
-    }
-    m = across_warps(m);
-    m = rows > 0 ? m / (double)rows : 0.0;
-
-    double m2 = 0.0;
-    if (inside) {
-#pragma unroll 4
-        for (int i = slice; i < used; i += JEMPP_WARP) {
-            const long long left = rows - (long long)i * chunk_rows;
-            const double d = (double)from[(long long)i * 2 * c] - m;
-            m2 += (double)from[((long long)i * 2 + 1) * c] + (double)(left < chunk_rows ? left : chunk_rows) * d * d;
-        }
-    }
-    m2 = across_warps(m2);
-    if (inside && slice == 0) {
+    double m, m2;
+    merged_moments(parts + (long long)blockIdx.y * chunks * 2 * c + channel, c, rows, chunk_rows, inside, m, m2);
+    if (inside && threadIdx.x < JEMPP_WARP) {
         mean[(long long)blockIdx.y * c + channel] = (float)m;
         var[(long long)blockIdx.y * c + channel] = (float)(m2 / (double)rows);
     }
@@ -142,10 +85,9 @@ __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mea
         },
         [&](int k, long long to) {
             Pack<T, V> out;
-#pragma unroll
-            for (int v = 0; v < V; v++) {
-                out.set(v, (add ? more[k].get(v) : 0.0f) + (a[v] + b[v] * (in[k].get(v) - m[v])));
-            }
+            out.make([&](int v) {
+                return (add ? more[k].get(v) : 0.0f) + (a[v] + b[v] * (in[k].get(v) - m[v]));
+            });
             out.store(dx + to);
         });
 }

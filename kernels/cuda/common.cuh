@@ -24,6 +24,12 @@
 #define JEMPP_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
 #endif
 
+// Addresses that a kernel for many tensors gets by value, as (const __grid_constant__ Pointers p, …): those of tensor 0,
+// then those of tensor 1, and so on; 0 is a null pointer.
+struct Pointers {
+    unsigned long long at[384];
+};
+
 // ---- bf16: the upper half of a float32 -------------------------------------------------------------------------
 
 struct bf16 {
@@ -54,7 +60,7 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float v)
 // ---- Packs: V neighbouring elements, loaded and stored at once -----------------------------------------------------
 
 // V neighbouring elements as floats, and their layout in memory. V times the element's size is 16 bytes, or 8, or V
-// is 1.
+// is 1. make(f) sets all of them, element i to f(i).
 template <typename T, int V> struct Pack;
 
 template <typename T> struct Pack<T, 1> {
@@ -63,6 +69,7 @@ template <typename T> struct Pack<T, 1> {
     __device__ __forceinline__ void store(T* p) const { *p = raw; }
     __device__ __forceinline__ float get(int) const { return to_float(raw); }
     __device__ __forceinline__ void set(int, float v) { raw = from_float<T>(v); }
+    template <typename F> __device__ __forceinline__ void make(F f) { raw = from_float<T>(f(0)); }
 };
 
 template <> struct Pack<float, 4> {
@@ -79,6 +86,13 @@ template <> struct Pack<float, 4> {
     }
     __device__ __forceinline__ float get(int i) const { return i == 0 ? raw.x : i == 1 ? raw.y : i == 2 ? raw.z : raw.w; }
     __device__ __forceinline__ void set(int i, float v) { (i == 0 ? raw.x : i == 1 ? raw.y : i == 2 ? raw.z : raw.w) = v; }
+    template <typename F> __device__ __forceinline__ void make(F f)
+    {
+        raw.x = f(0);
+        raw.y = f(1);
+        raw.z = f(2);
+        raw.w = f(3);
+    }
 };
 
 // The lower half of a word is the element before the upper half.
@@ -90,6 +104,18 @@ __device__ __forceinline__ float half_of(unsigned word, int upper)
 __device__ __forceinline__ unsigned with_half(unsigned word, int upper, float v)
 {
     return upper ? (word & 0xffffu) | (bf16_bits(v) << 16) : (word & 0xffff0000u) | bf16_bits(v);
+}
+
+// Two neighbours as one word. A device converts both in one instruction, which makes every NaN 0x7fff.
+__device__ __forceinline__ unsigned bf16_pair(float lower, float upper)
+{
+#ifdef JEMPP_EMULATED
+    return bf16_bits(lower) | bf16_bits(upper) << 16;
+#else
+    unsigned pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(upper), "f"(lower));
+    return pair;
+#endif
 }
 
 template <> struct Pack<bf16, 8> {
@@ -113,6 +139,13 @@ template <> struct Pack<bf16, 8> {
         unsigned& word = i < 2 ? raw.x : i < 4 ? raw.y : i < 6 ? raw.z : raw.w;
         word = with_half(word, i & 1, v);
     }
+    template <typename F> __device__ __forceinline__ void make(F f)
+    {
+        raw.x = bf16_pair(f(0), f(1));
+        raw.y = bf16_pair(f(2), f(3));
+        raw.z = bf16_pair(f(4), f(5));
+        raw.w = bf16_pair(f(6), f(7));
+    }
 };
 
 template <> struct Pack<bf16, 4> {
@@ -133,6 +166,11 @@ template <> struct Pack<bf16, 4> {
         unsigned& word = i < 2 ? raw.x : raw.y;
         word = with_half(word, i & 1, v);
     }
+    template <typename F> __device__ __forceinline__ void make(F f)
+    {
+        raw.x = bf16_pair(f(0), f(1));
+        raw.y = bf16_pair(f(2), f(3));
+    }
 };
 
 // Elements of a 16-byte pack.
@@ -143,6 +181,15 @@ template <> struct Wide<float> {
 template <> struct Wide<bf16> {
     enum { V = 8 };
 };
+
+// a·b + c, rounded twice for float32, as on a CPU without fused multiply-adds; rounded once for what is stored in bf16,
+// which keeps far fewer digits than either.
+template <typename T> __device__ __forceinline__ float multiply_add(float a, float b, float c);
+template <> __device__ __forceinline__ float multiply_add<float>(float a, float b, float c) { return a * b + c; }
+template <> __device__ __forceinline__ float multiply_add<bf16>(float a, float b, float c)
+{
+    return __fmaf_rn(a, b, c);
+}
 
 // ---- Loops over all elements -------------------------------------------------------------------------------------
 
@@ -170,6 +217,36 @@ template <int V, typename F, typename G> __device__ __forceinline__ void each_pa
             }
         }
     });
+}
+
+// The same over the elements of many tensors: tensor t of `count` has sizes[t] elements and takes the tiles first[t] to
+// first[t + 1] − 1 of JEMPP_TILE elements each. quad(t, i) is called for elements i to i + 3 of tensor t, single(t, i)
+// for each element of a short last run.
+#define JEMPP_TILE 4096
+template <typename F, typename G>
+__device__ __forceinline__ void each_quad_of_tensors(const int* first, const long long* sizes, int count, F quad,
+                                                     G single)
+{
+    const int tiles = first[count];
+    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        int t = 0;
+        for (int above = count; above - t > 1;) {
+            const int middle = (t + above) / 2;
+            (first[middle] <= tile ? t : above) = middle;
+        }
+        const long long n = sizes[t], begin = (long long)(tile - first[t]) * JEMPP_TILE;
+#pragma unroll 2
+        for (int k = 4 * (int)threadIdx.x; k < JEMPP_TILE; k += 4 * JEMPP_BLOCK) {
+            const long long i = begin + k;
+            if (i + 4 <= n) {
+                quad(t, i);
+            } else {
+                for (long long j = i; j < n; j++) {
+                    single(t, j);
+                }
+            }
+        }
+    }
 }
 
 // ---- Reductions --------------------------------------------------------------------------------------------------

@@ -25,17 +25,23 @@ __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 #define SHAPE int n, int h, int w_, int c, int k, int r, int s, int stride, int pad, int oh, int ow
 #define GIVEN {n, h, w_, c, k, r, s, stride, pad, oh, ow}
 
-// y[row, channel] = add[row, channel] + bias[channel]; null stands for zeros. y may alias add.
-template <typename T>
-__device__ void begin_body(const T* add, const float* __restrict__ bias, long long rows, int k, T* y)
+// y[row, channel] += add[row, channel] + bias[channel]; null stands for zeros.
+template <typename T, int V>
+__device__ void end_body(const T* __restrict__ add, const float* __restrict__ bias, long long rows, int k, T* y)
 {
-    each_run<1>(rows * k, [&](long long i, int) {
-        const float sum = add ? to_float(add[i]) : 0.0f;
-        y[i] = from_float<T>(bias ? sum + bias[i % k] : sum);
+    each_run<1>(rows * k / V, [&](long long i, int) {
+        Pack<T, V> sum, more;
+        sum.load(y + i * V);
+        if (add) {
+            more.load(add + i * V);
+        }
+        const float* b = bias ? bias + i * V % k : 0;
+        sum.make([&](int v) { return sum.get(v) + ((add ? more.get(v) : 0.0f) + (b ? b[v] : 0.0f)); });
+        sum.store(y + i * V);
     });
 }
 
-// y = begin + x ∗ w, where `begin` is what y holds if `more`, else zero.
+// y = x ∗ w, added to what y holds if `more`.
 template <typename T>
 __device__ void forward_body(const Conv& v, const T* __restrict__ x, const T* __restrict__ w, int more, T* y)
 {
@@ -61,7 +67,7 @@ __device__ void forward_body(const Conv& v, const T* __restrict__ x, const T* __
     });
 }
 
-// dx = begin + the gradient with respect to x, from dy and w.
+// dx = the gradient with respect to x, from dy and w.
 template <typename T>
 __device__ void input_grad_body(const Conv& v, const T* __restrict__ dy, const T* __restrict__ w, int more, T* dx)
 {
@@ -87,7 +93,7 @@ __device__ void input_grad_body(const Conv& v, const T* __restrict__ dy, const T
     });
 }
 
-// dw = begin + the gradient with respect to w, from x and dy.
+// dw = the gradient with respect to w, from x and dy.
 template <typename T>
 __device__ void weight_grad_body(const Conv& v, const T* __restrict__ x, const T* __restrict__ dy, int more, float* dw)
 {
@@ -114,9 +120,13 @@ __device__ void weight_grad_body(const Conv& v, const T* __restrict__ x, const T
 }
 
 #define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void conv2d_begin_##S(const T* add, const float* bias, long long rows, int k, T* y)          \
+    extern "C" __global__ void conv2d_end_##S(const T* add, const float* bias, long long rows, int k, T* y)            \
     {                                                                                                                  \
-        begin_body(add, bias, rows, k, y);                                                                             \
+        if (k % Wide<T>::V == 0) {                                                                                     \
+            end_body<T, Wide<T>::V>(add, bias, rows, k, y);                                                            \
+        } else {                                                                                                       \
+            end_body<T, 1>(add, bias, rows, k, y);                                                                     \
+        }                                                                                                              \
     }                                                                                                                  \
     extern "C" __global__ void conv2d_forward_##S(const T* x, const T* w, int more, SHAPE, T* y)                       \
     {                                                                                                                  \

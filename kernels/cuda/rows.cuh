@@ -65,11 +65,23 @@ template <int V> __device__ __forceinline__ void column_sums(const Tile& t, floa
     __syncthreads();
 }
 
-// Loads V coefficients.
+// Loads V coefficients. Where V is not 1 it divides c, so that `from`, the row of a group, begins at 16 bytes.
 template <int V> __device__ __forceinline__ void load_channels(const float* from, int channel, float (&to)[V])
 {
-    for (int i = 0; i < V; i++) {
-        to[i] = from[channel + i];
+    if (V % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < V / 4; i++) {
+            Pack<float, 4> quad;
+            quad.load(from + channel + 4 * i);
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                to[(4 * i + k) % V] = quad.get(k);
+            }
+        }
+    } else {
+        for (int i = 0; i < V; i++) {
+            to[i] = from[channel + i];
+        }
     }
 }
 
@@ -101,12 +113,16 @@ __device__ __forceinline__ void each_pack_below(const Tile& t, long long first, 
     }
 }
 
-// Like the loop above, for all rows of the block's group, distributed over gridDim.x.
+// Like the loop above, for all rows of the block's group, distributed over gridDim.x, from the last row to the first: the
+// pass before has read the same rows in ascending order, and a device's cache holds those that it read last.
 template <typename L, typename U>
 __device__ __forceinline__ void each_pack_of_group(const Tile& t, const int* bounds, int c, L load, U use)
 {
-    const long long first = bounds[blockIdx.y] + (long long)blockIdx.x * t.rows;
-    each_pack_below(t, first, bounds[blockIdx.y + 1], (long long)gridDim.x * t.rows, c, load, use);
+    const long long first = bounds[blockIdx.y], last = bounds[blockIdx.y + 1] - 1LL;
+    const auto mirrored = [&](long long at) { return (first + last) * c + 2 * t.channel - at; };
+    each_pack_below(
+        t, first + (long long)blockIdx.x * t.rows, last + 1, (long long)gridDim.x * t.rows, c,
+        [&](int k, long long at) { load(k, mirrored(at)); }, [&](int k, long long at) { use(k, mirrored(at)); });
 }
 
 // One chunk of a group: rows first..end, at most chunk_rows of them.
@@ -135,4 +151,83 @@ __device__ __forceinline__ double sum_of_parts(const float* from, long long stri
         }
     }
     return across_warps(sum);
+}
+
+// Mean and sum of squared deviations from it over a chunk, for this thread's channels: in two passes over values that
+// the threads hold. value(i, v) is channel v of the row that is i·rows below the thread's first one, i < HELD. All
+// threads of the block call it.
+template <int V, int HELD, typename F>
+__device__ __forceinline__ void chunk_moments(const Tile& t, const Chunk& k, F value, float (&mean)[V], float (&m2)[V])
+{
+    for (int v = 0; v < V; v++) {
+        m2[v] = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        if (t.active && k.first + t.row + i * t.rows < k.end) {
+#pragma unroll
+            for (int v = 0; v < V; v++) {
+                m2[v] += value(i, v);
+            }
+        }
+    }
+    column_sums<V>(t, m2);
+    for (int v = 0; v < V; v++) {
+        mean[v] = m2[v] / (float)(k.end - k.first);
+        m2[v] = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < HELD; i++) {
+        if (t.active && k.first + t.row + i * t.rows < k.end) {
+#pragma unroll
+            for (int v = 0; v < V; v++) {
+                const float d = value(i, v) - mean[v];
+                m2[v] += d * d;
+            }
+        }
+    }
+    column_sums<V>(t, m2);
+}
+
+// Writes what a chunk gave for this thread's channels: a, then b after all channels of a. NaN unless `valid`.
+template <int V>
+__device__ __forceinline__ void write_parts(const Tile& t, int chunk, int chunks, int c, bool valid,
+                                            const float (&a)[V], const float (&b)[V], float* __restrict__ parts)
+{
+    if (t.active && t.row == 0) {
+        float* out = parts + ((long long)blockIdx.y * chunks + chunk) * 2 * c + t.channel;
+        for (int v = 0; v < V; v++) {
+            out[v] = valid ? a[v] : JEMPP_NAN;
+            out[c + v] = valid ? b[v] : JEMPP_NAN;
+        }
+    }
+}
+
+// For a block of 32 × 32 threads, one channel per lane: mean and sum of squared deviations of `rows` rows from those of
+// their chunks, by the formula of Chan, Golub, LeVeque (1979) for many parts at once. Every thread gets its lane's.
+__device__ __forceinline__ void merged_moments(const float* __restrict__ from, int c, long long rows, int chunk_rows,
+                                               bool inside, double& mean, double& m2)
+{
+    const int slice = threadIdx.x / JEMPP_WARP;
+    const int used = (int)((rows + chunk_rows - 1) / chunk_rows);
+    double m = 0.0;
+    if (inside) {
+#pragma unroll 4
+        for (int i = slice; i < used; i += JEMPP_WARP) {
+            const long long left = rows - (long long)i * chunk_rows;
+            m += (double)(left < chunk_rows ? left : chunk_rows) * (double)from[(long long)i * 2 * c];
+        }
+    }
+    m = across_warps(m);
+    mean = rows > 0 ? m / (double)rows : 0.0;
+    double sum = 0.0;
+    if (inside) {
+#pragma unroll 4
+        for (int i = slice; i < used; i += JEMPP_WARP) {
+            const long long left = rows - (long long)i * chunk_rows;
+            const double d = (double)from[(long long)i * 2 * c] - mean;
+            sum += (double)from[((long long)i * 2 + 1) * c] + (double)(left < chunk_rows ? left : chunk_rows) * d * d;
+        }
+    }
+    m2 = across_warps(sum);
 }

@@ -2,13 +2,13 @@
 // of scale_shift_leaky.rs.
 //
 // What must hold: the deviation from the mean is formed first, so that Σ dz·(x − mean) does not cancel; the slope at
-// zero is the leak. Elementwise results do not depend on the grid; sums are formed per chunk of rows in a fixed order
+// zero is the leak. z is formed in the same way everywhere. Elementwise results do not depend on the grid; sums are formed per chunk of rows in a fixed order
 // and added over chunks in float64.
 //
 // Launch: (see rows.cuh)
 //   scale_shift_leaky_S            grid (any, groups, tiles), block 256
 //   scale_shift_leaky_grad_S       as above
-//   scale_shift_leaky_sums_S       grid (chunks, groups, tiles), block 256; chunk_rows is free, 32·rows is good;
+//   scale_shift_leaky_sums_S       grid (chunks, groups, tiles), block 256; chunk_rows is free, a few times rows is good;
 //                                  parts: groups·chunks·2·c floats, chunks = ⌈rows of the largest group / chunk_rows⌉
 //   scale_shift_leaky_sums_final   grid (⌈c/32⌉, groups), block 1024
 // `per_group` is c where mean and scale are [groups, c], and 0 where [c] is common to all groups. Static shared memory only.
@@ -41,11 +41,10 @@ __device__ void forward_body(const T* x, const float* __restrict__ mean, const f
         t, bounds, c, [&](int i, long long from) { in[i].load(x + from); },
         [&](int i, long long to) {
             Pack<T, V> out;
-#pragma unroll
-            for (int v = 0; v < V; v++) {
-                const float z = (in[i].get(v) - k.mean[v]) * k.scale[v] + k.shift[v];
-                out.set(v, z < 0.0f ? z * leak : z);
-            }
+            out.make([&](int v) {
+                const float z = multiply_add<T>(in[i].get(v) - k.mean[v], k.scale[v], k.shift[v]);
+                return z < 0.0f ? z * leak : z;
+            });
             out.store(y + to);
         });
 }
@@ -63,10 +62,15 @@ __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mea
     k.load(t, mean, scale, shift, per_group);
     const float n = (float)(bounds[blockIdx.y + 1] - bounds[blockIdx.y]);
     float a[V], b[V];
-    for (int v = 0; v < V; v++) {
-        const long long j = (long long)blockIdx.y * c + t.channel + v;
-        a[v] = t.active && dmean ? dmean[j] * (1.0f / n) : 0.0f;
-        b[v] = t.active && dvar ? dvar[j] * (2.0f / n) : 0.0f;
+    if (t.active && dmean) {
+        load_channels<V>(dmean + (long long)blockIdx.y * c, t.channel, a);
+        load_channels<V>(dvar + (long long)blockIdx.y * c, t.channel, b);
+        const float one = 1.0f / n, two = 2.0f / n;
+#pragma unroll
+        for (int v = 0; v < V; v++) {
+            a[v] *= one;
+            b[v] *= two;
+        }
     }
     Pack<T, V> in[JEMPP_AHEAD], up[JEMPP_AHEAD], more[JEMPP_AHEAD];
     each_pack_of_group(
@@ -80,15 +84,15 @@ __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mea
         },
         [&](int i, long long to) {
             Pack<T, V> out;
-#pragma unroll
-            for (int v = 0; v < V; v++) {
+            out.make([&](int v) {
                 const float d = in[i].get(v) - k.mean[v];
-                const float z = d * k.scale[v] + k.shift[v];
+                const float z = multiply_add<T>(d, k.scale[v], k.shift[v]);
                 const float g = up[i].get(v);
                 const float dz = z > 0.0f ? g : g * leak;
-                const float local = dz * k.scale[v];
-                out.set(v, (add ? more[i].get(v) : 0.0f) + (dmean ? (local + a[v]) + b[v] * d : local));
-            }
+                const float own = dmean ? multiply_add<T>(b[v], d, multiply_add<T>(dz, k.scale[v], a[v]))
+                                        : dz * k.scale[v];
+                return (add ? more[i].get(v) : 0.0f) + own;
+            });
             out.store(dx + to);
         });
 }
@@ -123,22 +127,16 @@ __device__ void sums_body(const T* __restrict__ x, const T* __restrict__ dy, con
 #pragma unroll
                 for (int v = 0; v < V; v++) {
                     const float d = in[i].get(v) - k.mean[v];
-                    const float z = d * k.scale[v] + k.shift[v];
+                    const float z = multiply_add<T>(d, k.scale[v], k.shift[v]);
                     const float g = up[i].get(v);
                     const float dz = z > 0.0f ? g : g * leak;
-                    dscale[v] += dz * d;
+                    dscale[v] = multiply_add<T>(dz, d, dscale[v]);
                     dshift[v] += dz;
                 }
             });
         column_sums<V>(t, dscale);
         column_sums<V>(t, dshift);
-        if (t.active && t.row == 0) {
-            float* out = parts + ((long long)blockIdx.y * chunks + chunk) * 2 * c + t.channel;
-            for (int v = 0; v < V; v++) {
-                out[v] = dscale[v];
-                out[c + v] = dshift[v];
-            }
-        }
+        write_parts<V>(t, chunk, chunks, c, true, dscale, dshift, parts);
     }
 }
 

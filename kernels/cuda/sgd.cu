@@ -1,54 +1,42 @@
-// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v: the CUDA counterpart of sgd.rs, with the
-// same bits.
+// SGD with momentum and weight decay, d = g + λ·w; v ← μ·v + d; w ← w − lr·v, of many tensors at once: the CUDA
+// counterpart of sgd.rs, with the same bits.
 //
-// What must hold: weights and velocity are float32, the gradient is of type S; no fused multiply-add; results do not
-// depend on the grid. The learning rate is in device memory. `w_out` may be w and `v_out` v. `low`, if not null,
-// gets the new weights in bf16.
+// What must hold: all is float32; no fused multiply-add; results do not depend on the grid. The learning rate is in device
+// memory. Of each tensor there are six addresses: w, v, g (null stands for zeros), the new w, which may be w, the new v,
+// which may be v, and the new w in bf16, if not null.
 //
-// Launch: any grid, block 256, no shared memory; enough threads for n/4 quads is best.
+// Launch: any grid, block 256, no shared memory; one block for each tile is best (see each_quad_of_tensors).
 #include "common.cuh"
 
-template <typename T, int V>
-__device__ __forceinline__ void sgd_pack(const float* w, const float* v, const T* g, float momentum, float decay,
-                                         float lr, float* w_out, float* v_out, bf16* low)
+template <int V>
+__device__ __forceinline__ void sgd_pack(const unsigned long long* at, long long i, float momentum, float decay, float lr)
 {
-    Pack<float, V> weight, velocity;
-    Pack<T, V> grad;
-    Pack<bf16, V> l;
-    weight.load(w);
-    velocity.load(v);
-    grad.load(g);
-#pragma unroll
-    for (int i = 0; i < V; i++) {
-        const float d = grad.get(i) + decay * weight.get(i);
-        const float u = momentum * velocity.get(i) + d;
-        const float next = weight.get(i) - lr * u;
-        velocity.set(i, u);
-        weight.set(i, next);
-        l.set(i, next);
+    Pack<float, V> weight, velocity, grad;
+    weight.load((const float*)at[0] + i);
+    velocity.load((const float*)at[1] + i);
+    if (at[2]) {
+        grad.load((const float*)at[2] + i);
     }
-    weight.store(w_out);
-    velocity.store(v_out);
-    if (low) {
-        l.store(low);
+    const bool given = at[2] != 0;
+    velocity.make([&](int k) {
+        const float d = (given ? grad.get(k) : 0.0f) + decay * weight.get(k);
+        return momentum * velocity.get(k) + d;
+    });
+    weight.make([&](int k) { return weight.get(k) - lr * velocity.get(k); });
+    weight.store((float*)at[3] + i);
+    velocity.store((float*)at[4] + i);
+    if (at[5]) {
+        Pack<bf16, V> low;
+        low.make([&](int k) { return weight.get(k); });
+        low.store((bf16*)at[5] + i);
     }
 }
 
-#define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void sgd_##S(const float* w, const float* v, const T* g, const float* lr, long long n,       \
-                                       float momentum, float decay, float* w_out, float* v_out, bf16* low)             \
-    {                                                                                                                  \
-        const float rate = *lr;                                                                                        \
-        const auto l = [&](long long i) { return low ? low + i : low; };                                               \
-        each_pack<4>(                                                                                                  \
-            n,                                                                                                         \
-            [&](long long i) {                                                                                         \
-                sgd_pack<T, 4>(w + i, v + i, g + i, momentum, decay, rate, w_out + i, v_out + i, l(i));                \
-            },                                                                                                         \
-            [&](long long i) {                                                                                         \
-                sgd_pack<T, 1>(w + i, v + i, g + i, momentum, decay, rate, w_out + i, v_out + i, l(i));                \
-            });                                                                                                        \
-    }
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
-#undef KERNELS
+extern "C" __global__ void sgd(const __grid_constant__ Pointers p, const int* first, const long long* sizes, int count,
+                               const float* lr, float momentum, float decay)
+{
+    const float rate = *lr;
+    each_quad_of_tensors(
+        first, sizes, count, [&](int t, long long i) { sgd_pack<4>(p.at + 6 * t, i, momentum, decay, rate); },
+        [&](int t, long long i) { sgd_pack<1>(p.at + 6 * t, i, momentum, decay, rate); });
+}

@@ -236,7 +236,7 @@ impl<'a> Memory<'a> {
 
     /// The memory of one node, borrowed until the `Io` is dropped.
     pub fn io<'m>(&'m mut self, access: &'m Access) -> Io<'m> {
-        Io { memory: self, access, taken: 0 }
+        Io { memory: self, access, taken: [0; TAKEN / 64] }
     }
 
     fn host_only(&self) -> Result<(), MemoryError> {
@@ -289,12 +289,15 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// Outputs that can be handed out, and the workspace.
+const TAKEN: usize = 1024;
+
 /// What a kernel may access: inputs to read, outputs and a workspace to write.
 pub struct Io<'m> {
     memory: &'m Memory<'m>,
     access: &'m Access,
-    /// Outputs handed out (bit o) and the workspace (bit 63).
-    taken: u64,
+    /// Outputs handed out (bit o) and the workspace (the last bit).
+    taken: [u64; TAKEN / 64],
 }
 
 impl<'m> Io<'m> {
@@ -333,7 +336,7 @@ impl<'m> Io<'m> {
     /// If it was taken or does not exist.
     pub fn output<T: Pod>(&mut self, o: usize) -> Result<&'m mut [T], MemoryError> {
         let v = *self.access.outputs.get(o).ok_or(MemoryError::Access("no such output"))?;
-        self.take(o.min(62), v)
+        self.take(o, v)
     }
 
     /// The workspace as a mutable slice; may be taken once.
@@ -341,7 +344,7 @@ impl<'m> Io<'m> {
     /// # Errors
     /// If it was taken.
     pub fn workspace<T: Pod>(&mut self) -> Result<&'m mut [T], MemoryError> {
-        self.take(63, self.access.workspace)
+        self.take(TAKEN - 1, self.access.workspace)
     }
 
     /// Input `i` on a GPU; an aliased input has the address of its output.
@@ -370,10 +373,13 @@ impl<'m> Io<'m> {
 
     fn take<T: Pod>(&mut self, bit: usize, v: View) -> Result<&'m mut [T], MemoryError> {
         self.memory.host_only()?;
-        if self.taken & (1 << bit) != 0 {
+        let Some(word) = self.taken.get_mut(bit / 64) else {
+            return Err(MemoryError::Access("a node has too many outputs"));
+        };
+        if *word & (1 << (bit % 64)) != 0 {
             return Err(MemoryError::Access("taken twice"));
         }
-        self.taken |= 1 << bit;
+        *word |= 1 << (bit % 64);
         let ptr = self.memory.start(v, true)?;
         // SAFETY: in bounds and aligned; `Access::new` checked that nothing else of this node overlaps it but an
         // alias that `input` refuses; `taken` excludes a second reference; `Memory` is borrowed exclusively.

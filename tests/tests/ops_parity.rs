@@ -266,7 +266,7 @@ fn heads() {
 #[test]
 fn three_steps_of_sgd() {
     each("sgd", |r| {
-        let op = Sgd { momentum: r.number("momentum"), weight_decay: r.number("weight_decay"), copy: false };
+        let op = Sgd::one(r.number("momentum"), r.number("weight_decay"), false);
         let mut w = r.input("w0");
         let spec = r.tape.spec(w).unwrap();
         let mut m = r.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[]);
@@ -289,7 +289,7 @@ fn three_steps_of_sgd() {
 fn five_steps_of_adam() {
     each("adam", |r| {
         let [beta1, beta2, eps, decay] = ["beta1", "beta2", "eps", "weight_decay"].map(|k| r.number(k));
-        let op = Adam { args: adam::Args { beta1, beta2, eps, decay }, copy: false };
+        let op = Adam::one(adam::Args { beta1, beta2, eps, decay }, false);
         let mut w = r.input("w0");
         let spec = r.tape.spec(w).unwrap();
         let mut m = r.one(engine::ops::elementwise::Fill { spec, value: 0.0 }, &[]);

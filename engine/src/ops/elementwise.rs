@@ -67,6 +67,9 @@ impl Op for Fill {
         ensure!(self.spec.dtype.is_real(), "fills f32, f64 or bf16, not {}", self.spec);
         Ok(vec![self.spec])
     }
+    fn is_zero(&self) -> bool {
+        self.value == 0.0
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         let value = self.value;
         real!(self.spec, T => cpu_kernel(cpu, 0, move |_, io| {

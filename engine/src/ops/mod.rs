@@ -7,6 +7,8 @@ pub mod adam;
 pub mod augment;
 pub mod avg_pool2d;
 pub mod batch;
+pub mod batch_norm;
+pub mod bias_offset;
 pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;
@@ -32,6 +34,7 @@ pub mod replay;
 pub mod scale_shift_leaky;
 pub mod sgd;
 pub mod softmax_cross_entropy;
+mod updates;
 
 use crate::case::Cases;
 
@@ -48,6 +51,8 @@ pub fn registry() -> Vec<(&'static str, Cases)> {
         augment,
         avg_pool2d,
         batch,
+        batch_norm,
+        bias_offset,
         bn_coeffs,
         bn_running_update,
         bn_stats,

@@ -1,23 +1,36 @@
-//! SGD with momentum and weight decay.
+//! SGD with momentum and weight decay, of many tensors at once.
 
+pub use super::updates::Updated;
+use super::updates::Updates;
 use crate::case::{Case, Cases, FillWith as F};
-use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
-use crate::spec::{DType, Spec};
+use crate::op::{Op, Prepared, cpu_kernel, cuda_kernel, ensure, real};
+use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
+use kernels::ops::sgd::cuda;
 use std::sync::Arc;
 
-/// New weight and velocity. Inputs: weight, velocity, gradient and learning rate (one value). Outputs: weight and velocity,
-/// and with `copy` the new weight in bf16. Not differentiable.
-#[derive(Clone, Copy, Debug)]
+/// New weights and velocities of any number of tensors. Inputs: of each tensor weight, velocity and, if it has one, the gradient;
+/// then the learning rate (one value). Outputs: of each weight and velocity, and with `copy` the new weight in bf16. Not
+/// differentiable.
+#[derive(Clone, Debug)]
 pub struct Sgd {
-    /// Momentum μ.
-    pub momentum: f64,
-    /// Weight decay λ.
-    pub weight_decay: f64,
-    /// Whether a bf16 copy of the new weight is the third output.
-    pub copy: bool,
+    momentum: f64,
+    weight_decay: f64,
+    updates: Updates,
+}
+
+impl Sgd {
+    /// With momentum μ and weight decay λ, of these tensors.
+    pub fn new(momentum: f64, weight_decay: f64, tensors: Vec<Updated>) -> Self {
+        Self { momentum, weight_decay, updates: Updates::new(tensors, 2) }
+    }
+
+    /// Of one tensor with a gradient.
+    pub fn one(momentum: f64, weight_decay: f64, copy: bool) -> Self {
+        Self::new(momentum, weight_decay, vec![Updated { gradient: true, copy }])
+    }
 }
 
 impl Op for Sgd {
@@ -25,47 +38,66 @@ impl Op for Sgd {
         "sgd"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
-        check_inputs(x, 4..=4, &[])?;
-        ensure!(x[1] == x[0] && x[2] == x[0], "weight, velocity and gradient differ");
-        ensure!(x[3].len() == 1, "the learning rate must be one value, got {}", x[3]);
-        ensure!(!self.copy || x[0].dtype == DType::F32, "the bf16 copy needs f32 weights, not {}", x[0]);
-        Ok([x[0], x[0]].into_iter().chain(self.copy.then(|| x[0].with_dtype(DType::BF16))).collect())
+        let out = self.updates.infer(x, 1, &[])?;
+        let lr = &x[x.len() - 1];
+        ensure!(lr.len() == 1, "the learning rate must be one value, got {lr}");
+        Ok(out)
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
-        6 * x[0].len() as u64
+        6 * self.updates.len(x)
     }
     fn may_alias(&self) -> &[(usize, usize)] {
-        &[(0, 0), (1, 1)]
+        &self.updates.aliases
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
-        let op = *self;
+        let (op, last) = (self.clone(), x.len() - 1);
         real!(x[0], T => cpu_kernel(cpu, 0, move |cpu, io| {
-            let (w, v) = (io.input_or_place::<T>(0, 0)?, io.input_or_place::<T>(1, 1)?);
-            let (g, lr) = (io.input::<T>(2)?, io.input::<T>(3)?[0]);
-            let (w_out, v_out) = (io.output::<T>(0)?, io.output::<T>(1)?);
-            kernels::ops::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
-            if op.copy {
-                // The engine rounds it to bf16.
-                io.output::<T>(2)?.copy_from_slice(w_out);
+            let lr = io.input::<T>(last)?[0];
+            for (t, i, o) in op.updates.places() {
+                let (w, v) = (io.input_or_place::<T>(i, o)?, io.input_or_place::<T>(i + 1, o + 1)?);
+                let g = if t.gradient { Some(io.input::<T>(i + 2)?) } else { None };
+                let (w_out, v_out) = (io.output::<T>(o)?, io.output::<T>(o + 1)?);
+                kernels::ops::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
+                if t.copy {
+                    // The engine rounds it to bf16.
+                    io.output::<T>(o + 2)?.copy_from_slice(w_out);
+                }
             }
             Ok(())
         }))
     }
-    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
-        let step =
-            kernels::ops::sgd::cuda::step(gpu, self.momentum, self.weight_decay, self.copy, x[0].len());
-        cuda_launch(gpu, x, y, step?)
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
+        let (updates, last) = (self.updates.clone(), x.len() - 1);
+        let step = cuda::Step::new(gpu, self.momentum, self.weight_decay, &updates.on_gpu(x))?;
+        cuda_kernel(gpu, 0, move |gpu, io| Ok(step.run(gpu, &updates.spans(io)?, io.gpu_input(last)?)?))
     }
 }
 
 pub(super) fn cases() -> Cases {
-    let op = |copy| Sgd { momentum: 0.9, weight_decay: 4e-4, copy };
-    let go = move |t: &mut Tape, x: &[Var]| t.record(op(false), x);
+    let go = move |t: &mut Tape, x: &[Var]| t.record(Sgd::one(0.9, 4e-4, false), x);
     let case = |name: &str, s: &[usize]| {
         Case::new(name, &[(s, F::Fixed), (s, F::Fixed), (s, F::Fixed), (&[], F::Fixed)], go)
     };
     Cases {
-        small: vec![case("step", &[5, 3, 3, 7])],
+        small: vec![
+            case("step", &[5, 3, 3, 7]),
+            // The second tensor has no gradient.
+            Case::new(
+                "two tensors",
+                &[
+                    (&[5, 3], F::Fixed),
+                    (&[5, 3], F::Fixed),
+                    (&[5, 3], F::Fixed),
+                    (&[4099], F::Fixed),
+                    (&[4099], F::Fixed),
+                    (&[], F::Fixed),
+                ],
+                |t, x| {
+                    let of = |gradient| Updated { gradient, copy: false };
+                    t.record(Sgd::new(0.9, 4e-4, vec![of(true), of(false)]), x)
+                },
+            ),
+        ],
         invalid: vec![Case::new(
             "gradient",
             &[(&[5], F::Fixed), (&[5], F::Fixed), (&[6], F::Fixed), (&[], F::Fixed)],

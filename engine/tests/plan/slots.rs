@@ -181,7 +181,7 @@ fn interpret(tape: &mut Tape, slots: &[Slot], at: &mut [[f64; 3]], choices: &[Ch
             }
             _ => {
                 // Two outputs, either of which may lie over an input.
-                let op = Sgd { momentum: 0.5, weight_decay: 0.0, copy: false };
+                let op = Sgd::one(0.5, 0.0, false);
                 let out = tape.record(op, &[x, y, x, lr]).unwrap();
                 let v: [f64; 3] = both(&|x, y| 0.5 * y + x);
                 let w: [f64; 3] = core::array::from_fn(|i| xv[i] - 0.5 * v[i]);

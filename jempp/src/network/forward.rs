@@ -1,22 +1,14 @@
 //! Recording the forward pass and the log densities on a tape.
 
-use super::{BN_EPS, ConvRef, Network};
-use crate::config::NormKind;
+use super::Network;
+use super::pass::{Next, Pass, Residual};
 use crate::error::Result;
-use engine::ops::bn_coeffs::BnCoeffs;
-use engine::ops::bn_stats::BnStats;
 use engine::ops::cast::Cast;
-use engine::ops::conv2d::{Conv2d, Geometry};
-use engine::ops::dropout::Dropout;
-use engine::ops::elementwise::{Axpby, Fill};
-use engine::ops::fused_conv2d::FusedConv2d;
+use engine::ops::elementwise::Axpby;
 use engine::ops::global_avg_pool::GlobalAvgPool;
 use engine::ops::label::GatherLabel;
-use engine::ops::layer_stats::LayerStats;
-use engine::ops::leaky_relu::LeakyRelu;
 use engine::ops::linear::Linear;
 use engine::ops::logsumexp::LogSumExp;
-use engine::ops::scale_shift_leaky::ScaleShiftLeaky;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
 use engine::rng::Stream;
 use engine::{Tape, Var};
@@ -59,11 +51,13 @@ pub struct Forward {
     pub x: Var,
     /// The outputs.
     pub heads: Heads,
-    /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++). If [`Network::fused`], its
+    /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++); without the bias if biases are
+    /// apart. If [`Network::fused`], its
     /// batch statistics are separate outputs of the same op, and gradients with respect to `first` do not include the
     /// part through them.
     pub first: Var,
-    /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`].
+    /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`]; the means without what [`Network::offsets`]
+    /// says.
     pub stats: Vec<(Var, Var)>,
     /// Input of each normalisation, N×H×W×C.
     pub(crate) normed: Vec<Var>,
@@ -84,130 +78,6 @@ pub enum Objective {
     LogDensity,
     /// log p(x, y): the label's logit, or with an energy head log p(x) + log p(y|x).
     Label(Var),
-}
-
-struct Pass<'a> {
-    network: &'a Network,
-    tape: &'a mut Tape,
-    mode: &'a BnMode,
-    masks: Option<Masks>,
-    stats: Vec<(Var, Var)>,
-    normed: Vec<Var>,
-    /// Output, mean and variance of the last fused convolution that computed statistics.
-    last_stats: Option<[Var; 3]>,
-}
-
-/// Input of a convolution: a tensor, and the normalisation to apply on load, with mean, scale and shift.
-struct ConvInput {
-    x: Var,
-    norm: Option<(ScaleShiftLeaky, [Var; 3])>,
-}
-
-impl From<Var> for ConvInput {
-    fn from(x: Var) -> Self {
-        Self { x, norm: None }
-    }
-}
-
-impl Pass<'_> {
-    fn parameter(&mut self, i: usize) -> Var {
-        self.network.used(self.tape, i)
-    }
-
-    /// Records a convolution. `normalised`: a normalisation takes its output unchanged. If the network is fused, the
-    /// fused op is recorded where there is anything to fuse.
-    fn conv(&mut self, x: ConvInput, c: ConvRef, residual: Option<Var>, normalised: bool) -> Result<Var> {
-        let geometry = Geometry { stride: c.stride, pad: c.pad };
-        let (w, b) = (self.parameter(c.weight), self.parameter(c.bias));
-        let images = self.tape.spec(x.x)?.first();
-        let stats = self.groups(images).filter(|_| normalised && self.network.fused);
-        if x.norm.is_none() && stats.is_none() {
-            let inputs: Vec<Var> = [x.x, w, b].into_iter().chain(residual).collect();
-            let op = Conv2d { geometry, bias: true, residual: residual.is_some() };
-            return Ok(self.tape.one(op, &inputs)?);
-        }
-        let (norm, coefficients) = x.norm.unzip();
-        let inputs = [x.x, w, b].into_iter().chain(coefficients.into_iter().flatten()).chain(residual);
-        let op = FusedConv2d { geometry, norm, residual: residual.is_some(), stats };
-        let out = self.tape.record(op, &inputs.collect::<Vec<_>>())?;
-        self.last_stats = <[Var; 3]>::try_from(&out[..]).ok();
-        Ok(out[0])
-    }
-
-    /// A normalisation as per-channel scale and shift, with the leaky ReLU after it; if the network is fused, it is
-    /// left to the next convolution.
-    fn norm(&mut self, x: Var, i: usize) -> Result<ConvInput> {
-        self.normed.push(x);
-        let leak = self.network.config.leak;
-        let Some(affine) = self.network.affine[i] else {
-            return Ok(self.tape.one(LeakyRelu { leak }, &[x])?.into());
-        };
-        let [first, second] = affine.map(|p| self.parameter(p));
-        let spec = self.tape.spec(x)?;
-        let images = spec.first();
-        let (groups, mean, scale, shift) = if self.network.config.norm == NormKind::Act {
-            let mean = self.tape.one(Axpby { a: -1.0, b: 0.0 }, &[first])?;
-            let shift =
-                self.tape.one(Fill { spec: spec.with_shape(&[spec.last()]).wide(), value: 0.0 }, &[])?;
-            (vec![images], mean, second, shift)
-        } else {
-            let (groups, mean, var) = self.statistics(x, i, images)?;
-            (groups, mean, self.tape.one(BnCoeffs { eps: BN_EPS }, &[var, first])?, second)
-        };
-        let input = ConvInput { x, norm: Some((ScaleShiftLeaky { groups, leak }, [mean, scale, shift])) };
-        if self.network.fused { Ok(input) } else { Ok(self.store(input)?.into()) }
-    }
-
-    /// Records a pending normalisation, so that its result is a tensor.
-    fn store(&mut self, input: ConvInput) -> Result<Var> {
-        let Some((op, [mean, scale, shift])) = input.norm else { return Ok(input.x) };
-        Ok(self.tape.one(op, &[input.x, mean, scale, shift])?)
-    }
-
-    /// The groups of images that share statistics, if normalisations compute statistics of their input.
-    fn groups(&self, images: usize) -> Option<Vec<usize>> {
-        match (self.network.config.norm, self.mode) {
-            (NormKind::None | NormKind::Act, _) | (NormKind::Batch, BnMode::Running) => None,
-            (NormKind::Batch, BnMode::Train(groups)) => Some(groups.clone()),
-            _ => Some(vec![1; images]),
-        }
-    }
-
-    /// The groups, and their mean and biased variance: from the convolution that computed x, if it computed them too.
-    fn statistics(&mut self, x: Var, i: usize, images: usize) -> Result<(Vec<usize>, Var, Var)> {
-        let kind = self.network.config.norm;
-        let Some(groups) = self.groups(images) else {
-            let n = &self.network.norms[i];
-            return Ok((vec![images], self.tape.read(n.mean), self.tape.read(n.var)));
-        };
-        let mut s = match self.last_stats {
-            Some([y, mean, var]) if y == x => vec![mean, var],
-            _ => self.tape.record(BnStats { groups: groups.clone() }, &[x])?,
-        };
-        match kind {
-            NormKind::Batch => self.stats.push((s[0], s[1])),
-            NormKind::Layer => s = self.tape.record(LayerStats, &s)?,
-            _ => (),
-        }
-        Ok((groups, s[0], s[1]))
-    }
-
-    /// The dropout rate of this pass.
-    fn dropout_rate(&self) -> f64 {
-        self.masks.map_or(0.0, |_| self.network.config.dropout)
-    }
-
-    /// Dropout after the first convolution of a block, if the pass has masks.
-    fn dropout(&mut self, x: Var, block: usize) -> Result<Var> {
-        let rate = self.dropout_rate();
-        match self.masks {
-            Some(m) if rate > 0.0 => {
-                let op = Dropout { rate, stream: m.stream, layer: block as u32 };
-                Ok(self.tape.one(op, &[x, m.seed, m.step])?)
-            }
-            _ => Ok(x),
-        }
-    }
 }
 
 impl Network {
@@ -237,22 +107,17 @@ impl Network {
             true => x,
             false => p.tape.one(Cast { to: self.activations }, &[x])?,
         };
-        let first = p.conv(images.into(), self.conv1, None, true)?;
-        let mut x = first;
+        let first = p.conv(images.into(), self.conv1, None, Next::Norm)?;
+        let mut r = Residual { x: first, add: None };
+        let within = if p.dropout_rate() == 0.0 { Next::Norm } else { Next::Dropout };
         for (i, b) in self.blocks.iter().enumerate() {
-            let h = p.norm(x, b.bn1)?;
-            let no_dropout = p.dropout_rate() == 0.0;
-            let h = p.conv(h, b.conv1, None, no_dropout)?;
-            let h = p.dropout(h, i)?;
-            let h = p.norm(h, b.bn2)?;
-            // The input of the shortcut is the block's input before normalisation.
-            let short = match b.shortcut {
-                Some(c) => p.conv(x.into(), c, None, false)?,
-                None => x,
-            };
-            x = p.conv(h, b.conv2, Some(short), true)?;
+            let (h, x) = p.norm(&r, b.bn1)?;
+            let h = p.conv(h, b.conv1, None, within)?;
+            let h = Residual { x: p.dropout(h, i)?, add: None };
+            let (h, _) = p.norm(&h, b.bn2)?;
+            r = p.residual(h, b, x)?;
         }
-        let x = p.norm(x, self.last_bn)?;
+        let (x, _) = p.norm(&r, self.last_bn)?;
         let x = p.store(x)?;
         let x = p.tape.one(GlobalAvgPool, &[x])?;
         let mut head = |(w, b)| {
@@ -288,7 +153,7 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, NormKind};
     use crate::streams;
     use engine::{Device, HostTensor, Spec, State};
 

@@ -7,6 +7,8 @@
 
 mod forward;
 pub(crate) mod listing;
+mod offsets;
+mod pass;
 
 use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
@@ -89,6 +91,10 @@ pub struct Network {
     /// is recorded separately. True by default, except on a GPU, where cuDNN convolves, and in bf16, which rounds
     /// normalised activations.
     pub fused: bool,
+    /// Whether convolutions leave out their biases where only batch norm in train mode follows, which subtracts them
+    /// anyway: then their gradients are zero, and means lack what [`Network::offsets`] says. True by default where
+    /// convolutions are not fused.
+    pub biases_apart: bool,
     pub(crate) conv1: ConvRef,
     pub(crate) blocks: Vec<Block>,
     pub(crate) last_bn: usize,
@@ -212,6 +218,7 @@ impl Network {
             dtype,
             activations,
             fused,
+            biases_apart: !fused,
             conv1,
             blocks,
             last_bn,

@@ -2,13 +2,13 @@
 //!
 //! Invariant: the noise and the masks of dropout are functions of (seed, chain step) only.
 
-use super::{Accumulator, unbias};
+use super::{Accumulator, Folding, unbias};
 use crate::config::SamplerConfig;
 use crate::error::Result;
 use crate::network::{BnMode, Forward, Masks, Network, Objective};
 use crate::streams;
 use arrayvec::ArrayVec;
-use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use engine::ops::bn_running_update::Fold;
 use engine::ops::conv2d::{Conv2dInputGrad, Geometry};
 use engine::ops::counter::Advance;
 use engine::ops::pyld_step::{Args, PyldStep};
@@ -73,21 +73,26 @@ impl Langevin {
             let next = tape.one(Advance { by: 1 }, &[step])?;
             tape.assign(spec.counter, next)?;
         }
-        for (i, ((norm, acc), (mean, var))) in
-            network.norms.iter().zip(spec.accumulate.unwrap_or_default()).zip(&f.stats).enumerate()
-        {
-            let rows = n * f.pixels(&tape, i)?;
-            for (slot, stat, correct) in [(acc.mean, mean, vec![1.0]), (acc.var, var, unbias(&[rows]))] {
-                let momentum = network.config.bn_momentum;
-                let op = BnRunningUpdate { momentum, order: vec![Fold::Group(0)], correct };
-                let old = tape.read(slot);
-                let new = tape.one(op, &[old, *stat])?;
-                tape.assign(slot, new)?;
-            }
-            debug_assert_eq!(norm.mean.spec, acc.mean.spec);
-        }
+        Self::record_statistics(&mut tape, network, spec.accumulate.unwrap_or_default(), &f, n)?;
         let plan = tape.plan(device, &[energy])?;
         Ok(Self { plan, labels, energy })
+    }
+
+    /// Folds the statistics of n chains' batch norms into the accumulators.
+    fn record_statistics(
+        tape: &mut Tape,
+        network: &Network,
+        accumulators: &[Accumulator],
+        f: &Forward,
+        n: usize,
+    ) -> Result<()> {
+        let mut fold = Folding::default();
+        for (i, (acc, (mean, var))) in accumulators.iter().zip(&f.stats).enumerate() {
+            let rows = n * f.pixels(tape, i)?;
+            fold.add(tape, acc.mean, *mean, vec![1.0]);
+            fold.add(tape, acc.var, *var, unbias(&[rows]));
+        }
+        fold.record(tape, network.config.bn_momentum, &[Fold::Group(0)])
     }
 
     /// Records the move: the N inner steps as one op, or with `sampler.literal` one by one.

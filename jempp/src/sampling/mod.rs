@@ -8,6 +8,7 @@
 //! the Langevin noise and the masks of dropout of (seed, chain step).
 
 pub mod draw;
+mod folding;
 mod init;
 mod langevin;
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 use crate::network::Network;
 use engine::ops::noise::seed_words;
 use engine::{Slot, Spec, State};
+pub(crate) use folding::Folding;
 pub(crate) use init::{InitChains, fill_buffer};
 pub use init::{RoundPlan, TrainingImages, fresh};
 pub use langevin::{Langevin, LangevinSpec};

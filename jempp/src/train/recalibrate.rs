@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::network::{BnMode, Network};
 use crate::sampling::unbias;
+use engine::ops::elementwise::Axpby;
+use engine::ops::reduce::SumRows;
 use engine::{Device, HostTensor, State, Tape};
 use jempp_data::{Dataset, plain_batch};
 
@@ -48,7 +50,13 @@ pub fn statistics(
     let mut tape = Tape::new();
     let x = tape.input("x", network.images(batch));
     let f = network.forward(&mut tape, x, &BnMode::Train(vec![batch]))?;
-    let outputs: Vec<_> = f.stats.iter().flat_map(|(m, v)| [*m, *v]).collect();
+    let mut outputs = Vec::new();
+    for ((mean, var), offset) in f.stats.iter().zip(network.offsets(&mut tape, false)?) {
+        // The mean of one group, with what it lacks.
+        let mean = tape.one(SumRows, &[*mean])?;
+        let mean = offset.map_or(Ok(mean), |o| tape.one(Axpby { a: 1.0, b: 1.0 }, &[mean, o]))?;
+        outputs.extend([mean, *var]);
+    }
     let mut plan = tape.plan(device, &outputs)?;
     let mut sums: Vec<Vec<f64>> = vec![Vec::new(); outputs.len()];
     let mut images = vec![0.0; batch * network.pixels()];

@@ -79,6 +79,7 @@ impl TrainStep {
         let activations = if f32 { device.activations() } else { options.dtype };
         let mut network = Network::with_dtype(&mut state, &config.model, activations)?;
         network.fused &= !options.unfused;
+        network.biases_apart |= options.unfused;
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
         let data = data.filter(|_| f32);

@@ -9,7 +9,7 @@ use crate::network::{Network, get, set};
 use engine::ops::adam::{self, Adam};
 use engine::ops::counter::Advance;
 use engine::ops::elementwise::Axpby;
-use engine::ops::sgd::Sgd;
+use engine::ops::sgd::{Sgd, Updated};
 use engine::{Slot, Spec, State, Tape, Var};
 
 /// ε of Adam, PyTorch's default.
@@ -116,34 +116,37 @@ impl UpdateSlots {
         gradients: &[Var],
         lr: Var,
     ) -> Result<()> {
-        let decay = train.weight_decay;
+        let lists = match &self.moments {
+            Moments::Sgd { velocity } => vec![velocity],
+            Moments::Adam { first, second, .. } => vec![first, second],
+        };
+        let (mut tensors, mut inputs) = (Vec::new(), Vec::new());
         for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
-            let (w, copy) = (tape.read(p.slot), p.bf16.is_some());
-            let moved = match &self.moments {
-                Moments::Sgd { velocity } => {
-                    let v = tape.read(velocity[i]);
-                    let op = Sgd { momentum: train.momentum, weight_decay: decay, copy };
-                    let new = tape.record(op, &[w, v, *g, lr])?;
-                    tape.assign(velocity[i], new[1])?;
-                    (new[0], new.get(2).copied())
-                }
-                Moments::Adam { first, second, done } => {
-                    let [m, v, done] = [first[i], second[i], *done].map(|s| tape.read(s));
-                    let (beta1, beta2) = (train.beta1, train.beta2);
-                    let op = Adam { args: adam::Args { beta1, beta2, eps: ADAM_EPS, decay }, copy };
-                    let new = tape.record(op, &[w, m, v, *g, lr, done])?;
-                    tape.assign(first[i], new[1])?;
-                    tape.assign(second[i], new[2])?;
-                    (new[0], new.get(3).copied())
-                }
-            };
-            let (moved, copied) = moved;
-            tape.assign(p.slot, moved)?;
-            if let (Some(low), Some(copied)) = (p.bf16, copied) {
-                tape.assign(low, copied)?;
+            inputs.push(tape.read(p.slot));
+            inputs.extend(lists.iter().map(|slots| tape.read(slots[i])));
+            let gradient = !tape.is_zero(*g);
+            inputs.extend(gradient.then_some(*g));
+            tensors.push(Updated { gradient, copy: p.bf16.is_some() });
+        }
+        inputs.push(lr);
+        let new = match &self.moments {
+            Moments::Sgd { .. } => {
+                tape.record(Sgd::new(train.momentum, train.weight_decay, tensors), &inputs)?
+            }
+            Moments::Adam { done, .. } => {
+                inputs.push(tape.read(*done));
+                let (beta1, beta2, decay) = (train.beta1, train.beta2, train.weight_decay);
+                tape.record(Adam::new(adam::Args { beta1, beta2, eps: ADAM_EPS, decay }, tensors), &inputs)?
+            }
+        };
+        let mut new = new.into_iter();
+        for (i, p) in network.parameters.iter().enumerate() {
+            let slots = [p.slot].into_iter().chain(lists.iter().map(|slots| slots[i])).chain(p.bf16);
+            for (slot, v) in slots.zip(&mut new) {
+                tape.assign(slot, v)?;
             }
             if let Some(a) = self.average.get(i) {
-                let old = tape.read(*a);
+                let (old, moved) = (tape.read(*a), tape.read(p.slot));
                 let new = tape.one(Axpby { a: train.ema, b: 1.0 - train.ema }, &[old, moved])?;
                 tape.assign(*a, new)?;
             }

@@ -104,6 +104,11 @@ impl<T: Pod> Buffer<T> {
     pub fn arg(&self) -> Arg<'_> {
         Arg::Memory(&self.memory)
     }
+
+    /// Its memory, for [`Arg::Pointers`].
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
 }
 
 /// An argument of a kernel.
@@ -123,12 +128,17 @@ pub enum Arg<'a> {
     F32(f32),
     /// `double`.
     F64(f64),
+    /// The addresses of buffers, or null, by value: `Pointers` of `cuda/common.cuh`.
+    Pointers(&'a [Option<&'a Memory>]),
 }
+
+/// Number of addresses in `Pointers`.
+const POINTERS: usize = 384;
 
 impl Arg<'_> {
     /// Its bits, and how many of their bytes count.
-    fn bits(&self) -> (u64, u32) {
-        match *self {
+    fn bits(&self) -> (Vec<u64>, u32) {
+        let (bits, bytes) = match *self {
             Self::Memory(m) => (m.start() as u64, 8),
             Self::Null => (0, 8),
             Self::I32(v) => (u64::from(v as u32), 4),
@@ -136,6 +146,22 @@ impl Arg<'_> {
             Self::I64(v) => (v as u64, 8),
             Self::F32(v) => (u64::from(v.to_bits()), 4),
             Self::F64(v) => (v.to_bits(), 8),
+            Self::Pointers(list) => {
+                assert!(list.len() <= POINTERS);
+                let mut all: Vec<u64> = list.iter().map(|m| m.map_or(0, |m| m.start() as u64)).collect();
+                all.resize(POINTERS, 0);
+                return (all, 8 * POINTERS as u32);
+            }
+        };
+        (vec![bits], bytes)
+    }
+
+    /// The buffers that it names.
+    fn memory(&self) -> Vec<&Memory> {
+        match self {
+            Self::Memory(m) => vec![*m],
+            Self::Pointers(list) => list.iter().flatten().copied().collect(),
+            _ => Vec::new(),
         }
     }
 }
@@ -232,11 +258,11 @@ pub fn launch(
     let kernel = kernel.ok_or_else(|| format!("there is no kernel {name}"))?;
     // SAFETY: the table has one size for each argument.
     let sizes = unsafe { core::slice::from_raw_parts(kernel.sizes, kernel.arguments as usize) };
-    let (mut bits, given): (Vec<u64>, Vec<u32>) = args.iter().map(Arg::bits).unzip();
+    let (mut bits, given): (Vec<Vec<u64>>, Vec<u32>) = args.iter().map(Arg::bits).unzip();
     if sizes != given {
         return Err(format!("{name} takes arguments of {sizes:?} bytes, not {given:?}"));
     }
-    let mut pointers: Vec<*mut c_void> = bits.iter_mut().map(|b| ptr::from_mut(b).cast()).collect();
+    let mut pointers: Vec<*mut c_void> = bits.iter_mut().map(|b| b.as_mut_ptr().cast()).collect();
     let (order, seed) = match order {
         Order::Ascending => (0, 0),
         Order::Descending => (1, 0),
@@ -244,9 +270,7 @@ pub fn launch(
     };
     call(kernel, grid, block, shared, order, seed, &mut pointers)?;
     for (i, arg) in args.iter().enumerate() {
-        if let Arg::Memory(m) = arg
-            && !m.guards_hold()
-        {
+        if !arg.memory().iter().all(|m| m.guards_hold()) {
             return Err(format!("{name} wrote outside of argument {i}"));
         }
     }

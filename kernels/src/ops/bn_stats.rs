@@ -235,19 +235,61 @@ pub fn grad_cpu<T: Real>(
 /// The CUDA kernels: `cuda/bn_stats.cu`.
 pub mod cuda {
     use super::Grouped;
-    use crate::gpu::launch::{Float, Launch, Rows, final_sums, i32, int, kernel, span_of};
+    use crate::gpu::launch::{Float, Launch, Param, Rows, final_sums, i32, int, kernel, span_of};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::Span;
 
     /// Vectors that a thread of the first kernel holds (`HELD`).
     const HELD: usize = 8;
 
+    /// The moments of chunks of rows, which another kernel merges.
+    #[derive(Debug)]
+    pub(crate) struct Parts {
+        /// Spans: x, the parts.
+        pub(crate) launch: Launch,
+        pub(crate) rows: Rows,
+        pub(crate) chunks: i32,
+        pub(crate) chunk_rows: i32,
+        /// Number of parts.
+        pub(crate) len: usize,
+    }
+
+    impl Parts {
+        pub(crate) fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
+            Self::with(gpu, float, shape, HELD, |rows, [c, chunks, chunk_rows], parts| {
+                let params =
+                    vec![float.span_of("x", rows.len()), rows.bounds.clone(), c, chunks, chunk_rows, parts];
+                ("bn_stats", kernel!(float, "bn_stats_parts"), params)
+            })
+        }
+
+        /// With the kernel whose file, name and parameters `kernel` gives, and whose threads hold `held` vectors.
+        pub(crate) fn with(
+            gpu: &Gpu,
+            float: Float,
+            shape: &Grouped,
+            held: usize,
+            kernel: impl Fn(&Rows, [Param; 3], Param) -> (&'static str, &'static str, Vec<Param>),
+        ) -> Result<Self, GpuError> {
+            let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
+            let chunk_rows = held * rows.tiling.rows;
+            let chunks = rows.chunks(chunk_rows);
+            let len = rows.groups * chunks * 2 * rows.c;
+            let [c, count, size] = [rows.c, chunks, chunk_rows].map(|n| int("bn_stats", n));
+            let (c, count, size) = (c?, count?, size?);
+            let (op, name, params) = kernel(&rows, [c, count, size].map(i32), span_of::<f32>("parts", len));
+            // SAFETY: the kernel reads the rows that the bounds name, which are all of its tensors, and writes 2·c parts
+            // for each group and chunk; a chunk has no more rows than the threads of a block hold.
+            let launch = unsafe { Launch::new(gpu, op, name, rows.chunk_blocks(chunks), params)? };
+            Ok(Self { launch, rows, chunks: count, chunk_rows: size, len })
+        }
+    }
+
     /// Mean and biased variance of each group and channel.
     #[derive(Debug)]
     pub struct Stats {
-        parts: Launch,
+        parts: Parts,
         last: Launch,
-        workspace: usize,
     }
 
     impl Stats {
@@ -256,32 +298,14 @@ pub mod cuda {
         /// # Errors
         /// Errors of compiling and loading the kernel.
         pub fn new(gpu: &Gpu, float: Float, shape: &Grouped) -> Result<Self, GpuError> {
-            let rows = Rows::new(gpu, float, &shape.rows_per_group(), shape.c)?;
-            let chunk_rows = HELD * rows.tiling.rows;
-            let chunks = rows.chunks(chunk_rows);
-            let n = rows.groups * chunks * 2 * rows.c;
-            let ints = [rows.c, chunks, chunk_rows].map(|n| int("bn_stats", n).map(i32));
-            let [c, count, size] = ints;
-            let (c, count, size) = (c?, count?, size?);
+            let parts = Parts::new(gpu, float, shape)?;
+            let (rows, stats) = (&parts.rows, parts.rows.stats());
             let params = vec![
-                float.span_of("x", rows.len()),
+                span_of::<f32>("parts", parts.len),
                 rows.bounds.clone(),
-                c.clone(),
-                count.clone(),
-                size.clone(),
-                span_of::<f32>("parts", n),
-            ];
-            let (name, grid) = (kernel!(float, "bn_stats_parts"), rows.chunk_blocks(chunks));
-            // SAFETY: the kernel reads the rows that the bounds name, which are all of x, and writes 2·c parts for each
-            // group and chunk; a chunk has no more rows than the threads of a block hold.
-            let parts = unsafe { Launch::new(gpu, "bn_stats", name, grid, params)? };
-            let stats = rows.stats();
-            let params = vec![
-                span_of::<f32>("parts", n),
-                rows.bounds.clone(),
-                c,
-                count,
-                size,
+                i32(int("bn_stats", rows.c)?),
+                i32(parts.chunks),
+                i32(parts.chunk_rows),
                 span_of::<f32>("mean", stats),
                 span_of::<f32>("var", stats),
             ];
@@ -290,12 +314,12 @@ pub mod cuda {
             let last = unsafe {
                 Launch::new(gpu, "bn_stats", "bn_stats_final", final_sums(rows.c, rows.groups), params)?
             };
-            Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+            Ok(Self { parts, last })
         }
 
         /// Bytes of workspace.
         pub fn workspace(&self) -> usize {
-            self.workspace
+            self.parts.len * size_of::<f32>()
         }
 
         /// Submits one run.
@@ -310,7 +334,7 @@ pub mod cuda {
             var: Span<'_>,
             workspace: Span<'_>,
         ) -> Result<(), GpuError> {
-            self.parts.run(gpu, &[Some(x), Some(workspace)])?;
+            self.parts.launch.run(gpu, &[Some(x), Some(workspace)])?;
             self.last.run(gpu, &[Some(workspace), Some(mean), Some(var)])
         }
     }

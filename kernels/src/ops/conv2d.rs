@@ -40,7 +40,7 @@ pub mod cuda {
     pub struct Conv {
         pass: ConvPass,
         algorithm: Algorithm,
-        begin: Launch,
+        end: Launch,
         widen: Option<Widen>,
     }
 
@@ -79,7 +79,7 @@ pub mod cuda {
                 }
                 _ => None,
             };
-            Ok(Self { pass, algorithm, begin: begin(gpu, pass, float, shape)?, widen })
+            Ok(Self { pass, algorithm, end: end(gpu, pass, float, shape)?, widen })
         }
 
         /// Prepares it with the project's own kernel: the reference for the other implementations.
@@ -87,8 +87,8 @@ pub mod cuda {
         /// # Errors
         /// Errors of compiling and loading the kernel.
         pub fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
-            let (algorithm, begin) = (direct(gpu, pass, float, shape)?, begin(gpu, pass, float, shape)?);
-            Ok(Self { pass, algorithm, begin, widen: None })
+            let (algorithm, end) = (direct(gpu, pass, float, shape)?, end(gpu, pass, float, shape)?);
+            Ok(Self { pass, algorithm, end, widen: None })
         }
 
         /// Bytes of workspace.
@@ -116,11 +116,25 @@ pub mod cuda {
             if bias.is_some() && self.pass != ConvPass::Forward {
                 return Err(GpuError::shape("conv2d", "a gradient has no bias"));
             }
-            let more = bias.is_some() || add.is_some();
-            let in_place = add.is_some_and(|add| add.address() == out.address());
-            if bias.is_some() || (more && !in_place) {
-                self.begin.run(gpu, &[add, bias, Some(out)])?;
+            // What the result lies over is added by the convolution itself, everything else by a pass after it.
+            let more = add.is_some_and(|add| add.address() == out.address());
+            self.convolve(gpu, (a, b), more, out, workspace)?;
+            let add = add.filter(|_| !more);
+            if bias.is_some() || add.is_some() {
+                self.end.run(gpu, &[add, bias, Some(out)])?;
             }
+            Ok(())
+        }
+
+        /// The result alone, or with `more` added to what `out` holds.
+        fn convolve(
+            &self,
+            gpu: &Gpu,
+            (a, b): (Span<'_>, Span<'_>),
+            more: bool,
+            out: Span<'_>,
+            workspace: Span<'_>,
+        ) -> Result<(), GpuError> {
             match &self.algorithm {
                 Algorithm::Product(product) => {
                     let (a, b) = if self.pass == ConvPass::WeightGrad { (b, a) } else { (a, b) };
@@ -181,9 +195,8 @@ pub mod cuda {
         }
     }
 
-    /// Writes what is added to where the result will be. Spans: what to add (optional), the bias (optional), the
-    /// result.
-    fn begin(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
+    /// Adds to the result. Spans: what to add (optional), the bias (optional), the result.
+    fn end(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
         let (n, channels, float) = match pass {
             ConvPass::Forward => (shape.y_len(), shape.k, float),
             ConvPass::InputGrad => (shape.x_len(), shape.c, float),
@@ -192,9 +205,10 @@ pub mod cuda {
         let k = int("conv2d", channels)?;
         let (add, bias) = (float.optional("add", n), optional::<f32>("bias", channels));
         let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.span_of("out", n)];
+        let size = threads(n.div_ceil(float.pack()));
         // SAFETY: the kernel reads n values and as many biases as there are channels, where these are given, and
-        // writes n values.
-        unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_begin"), threads(n), params) }
+        // reads and writes n values.
+        unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_end"), size, params) }
     }
 
     fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Algorithm, GpuError> {

@@ -6,6 +6,8 @@ pub mod adam;
 pub mod augment;
 pub mod avg_pool2d;
 pub mod batch;
+pub mod batch_norm;
+pub mod bias_offset;
 pub mod bn_coeffs;
 pub mod bn_running_update;
 pub mod bn_stats;

@@ -4,23 +4,34 @@
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts2, simd::multiversion};
 
 multiversion! {
-    fn step<T: Real>(g: &[T], lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
-        for ((w, v), &g) in w.iter_mut().zip(v).zip(g) {
-            let d = g + decay * *w;
-            *v = momentum * *v + d;
-            *w = *w - lr * *v;
+    fn step<T: Real>(g: Option<&[T]>, lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
+        match g {
+            Some(g) => {
+                for ((w, v), &g) in w.iter_mut().zip(v).zip(g) {
+                    let d = g + decay * *w;
+                    *v = momentum * *v + d;
+                    *w = *w - lr * *v;
+                }
+            }
+            None => {
+                for (w, v) in w.iter_mut().zip(v) {
+                    *v = momentum * *v + decay * *w;
+                    *w = *w - lr * *v;
+                }
+            }
         }
     }
 }
 
-/// One step: the new weights and velocity. If `w` or `v` is `None`, the output holds the old values.
+/// One step: the new weights and velocity. If `w` or `v` is `None`, the output holds the old values. `g` = `None` stands for
+/// zeros.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
     momentum: f64,
     decay: f64,
     w: Option<&[T]>,
     v: Option<&[T]>,
-    g: &[T],
+    g: Option<&[T]>,
     lr: T,
     w_out: &mut [T],
     v_out: &mut [T],
@@ -28,35 +39,82 @@ pub fn cpu<T: Real>(
     for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w_out, v_out| {
         copy_unless_in_place(w, t * GRAIN, w_out);
         copy_unless_in_place(v, t * GRAIN, v_out);
-        step(cpu.simd, &g[t * GRAIN..], lr, T::of(momentum), T::of(decay), w_out, v_out);
+        let g = g.map(|g| &g[t * GRAIN..]);
+        step(cpu.simd, g, lr, T::of(momentum), T::of(decay), w_out, v_out);
     });
 }
 
-/// The CUDA kernels: `cuda/sgd.cu`.
+/// The CUDA kernel: `cuda/sgd.cu`.
 pub mod cuda {
-    use crate::gpu::launch::{Float, Launch, NULL, PACK, f32, i64, span_of, threads};
+    use crate::gpu::launch::{Float, Launch, NULL, Param, Tensors, f32, span_of};
     use crate::gpu::{Gpu, GpuError};
+    use crate::memory::Span;
 
-    /// One step of n weights. Spans: w, v, g, the learning rate, w', v', and with `copy` w' in bf16; w' may be w and v'
-    /// may be v.
-    ///
-    /// # Errors
-    /// Errors of compiling and loading the kernel.
-    pub fn step(gpu: &Gpu, momentum: f64, decay: f64, copy: bool, n: usize) -> Result<Launch, GpuError> {
-        let params = vec![
-            span_of::<f32>("w", n),
-            span_of::<f32>("v", n),
-            span_of::<f32>("g", n),
-            span_of::<f32>("lr", 1),
-            i64(n),
-            f32(momentum),
-            f32(decay),
-            span_of::<f32>("w'", n),
-            span_of::<f32>("v'", n),
-            if copy { Float::Bf16.span_of("w' in bf16", n) } else { NULL },
-        ];
-        // SAFETY: the kernel reads n weights, velocities and gradients and one rate, and writes n weights and
-        // velocities, and n copies unless that is null.
-        unsafe { Launch::new(gpu, "sgd", "sgd_f32", threads(n.div_ceil(PACK)), params) }
+    /// A tensor that a step updates.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Tensor {
+        /// Its number of weights.
+        pub len: usize,
+        /// Whether there is a gradient; else it is zero.
+        pub gradient: bool,
+        /// Whether a copy in bf16 is wanted.
+        pub copy: bool,
+    }
+
+    /// Addresses of a tensor.
+    const EACH: usize = 6;
+
+    /// A prepared step of many tensors, in as few launches as their addresses fit into.
+    #[derive(Debug)]
+    pub struct Step {
+        /// Each launch, and how many spans it takes besides the learning rate.
+        launches: Vec<(Launch, usize)>,
+    }
+
+    impl Step {
+        /// Prepares a step.
+        ///
+        /// # Errors
+        /// Errors of compiling and loading the kernel.
+        pub fn new(gpu: &Gpu, momentum: f64, decay: f64, tensors: &[Tensor]) -> Result<Self, GpuError> {
+            let launches = tensors.chunks(Tensors::most(EACH)).map(|some| {
+                let sizes: Vec<usize> = some.iter().map(|t| t.len).collect();
+                let Tensors { params, size } = Tensors::new(gpu, &sizes)?;
+                let pointers: Vec<Param> = some.iter().flat_map(addresses).collect();
+                let spans = pointers.iter().filter(|p| matches!(p, Param::Span(..))).count();
+                let mut all = vec![Param::Pointers(pointers)];
+                all.extend(params);
+                all.extend([span_of::<f32>("lr", 1), f32(momentum), f32(decay)]);
+                // SAFETY: the kernel reads the weights, velocities and gradients of each tensor, as many as its size says,
+                // and one rate, and writes as many weights, velocities and copies, all where these are not null.
+                let launch = unsafe { Launch::new(gpu, "sgd", "sgd", size, all)? };
+                Ok((launch, spans))
+            });
+            Ok(Self { launches: launches.collect::<Result<_, GpuError>>()? })
+        }
+
+        /// Submits one run. `spans`: of each tensor w, v, the gradient if there is one, w', v' and the copy if it is wanted;
+        /// w' may be w and v' may be v.
+        ///
+        /// # Errors
+        /// If lengths do not fit; a driver error.
+        pub fn run(&self, gpu: &Gpu, spans: &[Span<'_>], lr: Span<'_>) -> Result<(), GpuError> {
+            let mut rest = spans;
+            for (launch, n) in &self.launches {
+                let (some, more) =
+                    rest.split_at_checked(*n).ok_or_else(|| GpuError::shape("sgd", "spans are missing"))?;
+                let all: Vec<_> = some.iter().copied().chain([lr]).map(Some).collect();
+                launch.run(gpu, &all)?;
+                rest = more;
+            }
+            Ok(())
+        }
+    }
+
+    fn addresses(t: &Tensor) -> [Param; EACH] {
+        let of = |what| span_of::<f32>(what, t.len);
+        let low = Float::Bf16.span_of("w' in bf16", t.len);
+        let optional = |given, param| if given { param } else { NULL };
+        [of("w"), of("v"), optional(t.gradient, of("g")), of("w'"), of("v'"), optional(t.copy, low)]
     }
 }

@@ -5,51 +5,35 @@ use super::{ChainSlots, Recorder};
 use crate::config::Plc;
 use crate::error::Result;
 use crate::network::Forward;
-use crate::sampling::unbias;
-use engine::ops::bn_running_update::{BnRunningUpdate, Fold};
+use crate::sampling::{Accumulator, Folding, unbias};
+use engine::Var;
+use engine::ops::bn_running_update::Fold;
 use engine::ops::elementwise::Fill;
-use engine::{Slot, Var};
 
 impl Recorder<'_> {
     /// Folds the statistics of the steps of `chains` alone into the running statistics.
     pub(super) fn fold_steps(&mut self, chains: &ChainSlots) -> Result<()> {
-        for (norm, acc) in self.network.norms.iter().zip(&chains.accumulators) {
-            for (slot, acc) in [(norm.mean, acc.mean), (norm.var, acc.var)] {
+        let offsets = self.offsets()?;
+        let mut fold = Folding::default();
+        for (i, (norm, acc)) in self.network.norms.iter().zip(&chains.accumulators).enumerate() {
+            for (slot, acc, offset) in [(norm.mean, acc.mean, offsets[i]), (norm.var, acc.var, None)] {
                 let rows = slot.spec.with_shape(&[1, slot.spec.len()]);
                 let none = self.tape.one(Fill { spec: rows, value: 0.0 }, &[])?;
-                self.fold(slot, none, &[self.steps()], vec![1.0], Some(acc))?;
+                fold.add_with(&mut self.tape, slot, none, vec![1.0], Some(acc), offset);
             }
         }
-        Ok(())
+        let order = [self.steps()];
+        fold.record(&mut self.tape, self.network.config.bn_momentum, &order)
+    }
+
+    /// What the means of train-mode passes lack: those of the chain steps and of this program.
+    fn offsets(&mut self) -> Result<Vec<Option<Var>>> {
+        self.network.offsets(&mut self.tape, self.network.config.dropout > 0.0)
     }
 
     /// The accumulated chain steps of a round, as one fold.
     fn steps(&self) -> Fold {
         Fold::Steps(self.config.sampler.outer_steps as u32)
-    }
-
-    /// Folds `stats` and the accumulator `acc` into the running statistics in `slot`, in the given order, and clears the
-    /// accumulator. `correct` makes the variance of each group unbiased.
-    fn fold(
-        &mut self,
-        slot: Slot,
-        stats: Var,
-        order: &[Fold],
-        correct: Vec<f64>,
-        acc: Option<Slot>,
-    ) -> Result<()> {
-        let op =
-            BnRunningUpdate { momentum: self.network.config.bn_momentum, order: order.to_vec(), correct };
-        let old = self.tape.read(slot);
-        let mut inputs = vec![old, stats];
-        inputs.extend(acc.map(|a| self.tape.read(a)));
-        let new = self.tape.one(op, &inputs)?;
-        self.tape.assign(slot, new)?;
-        if let Some(a) = acc {
-            let zero = self.tape.one(Fill { spec: a.spec, value: 0.0 }, &[])?;
-            self.tape.assign(a, zero)?;
-        }
-        Ok(())
     }
 
     /// Folds the statistics of the whole iteration into the running statistics, in the published order: data, the chain
@@ -64,24 +48,34 @@ impl Recorder<'_> {
         };
         let first: Vec<Fold> =
             first.into_iter().chain(group(g.chain)).chain([Fold::Group(g.labelled)]).collect();
-        let chains = if eval { None } else { self.slots.chains.clone() };
+        let chains = if eval { None } else { self.slots.chains.as_ref() };
+        self.fold_all(pass, sizes, &first, chains.map(|c| c.accumulators.clone()))?;
+        if let (Some(q), Some(chains)) = (g.conditional, &self.slots.labelled_chains) {
+            let order = [self.steps(), Fold::Group(q), Fold::Group(g.labelled)];
+            self.fold_all(pass, sizes, &order, Some(chains.accumulators.clone()))?;
+        }
+        Ok(())
+    }
+
+    /// Folds the statistics of a pass, and the accumulators of chain steps, into the running statistics of all norms in the
+    /// given order, and clears the accumulators.
+    fn fold_all(
+        &mut self,
+        pass: &Forward,
+        sizes: &[usize],
+        order: &[Fold],
+        accumulators: Option<Vec<Accumulator>>,
+    ) -> Result<()> {
+        let (mut fold, offsets) = (Folding::default(), self.offsets()?);
         for (i, (mean, var)) in pass.stats.iter().enumerate() {
             let norm = &self.network.norms[i];
             let pixels = pass.pixels(&self.tape, i)?;
             let rows: Vec<usize> = sizes.iter().map(|n| n * pixels).collect();
-            let ones = vec![1.0; sizes.len()];
-            for (slot, stats, correct, of_mean) in
-                [(norm.mean, *mean, ones, true), (norm.var, *var, unbias(&rows), false)]
-            {
-                let pick =
-                    |c: &ChainSlots| if of_mean { c.accumulators[i].mean } else { c.accumulators[i].var };
-                self.fold(slot, stats, &first, correct.clone(), chains.as_ref().map(pick))?;
-                if let (Some(q), Some(chains)) = (g.conditional, self.slots.labelled_chains.clone()) {
-                    let order = [self.steps(), Fold::Group(q), Fold::Group(g.labelled)];
-                    self.fold(slot, stats, &order, correct, Some(pick(&chains)))?;
-                }
-            }
+            let acc = accumulators.as_ref().map(|all| all[i]);
+            let (t, ones) = (&mut self.tape, vec![1.0; sizes.len()]);
+            fold.add_with(t, norm.mean, *mean, ones, acc.map(|a| a.mean), offsets[i]);
+            fold.add_with(t, norm.var, *var, unbias(&rows), acc.map(|a| a.var), None);
         }
-        Ok(())
+        fold.record(&mut self.tape, self.network.config.bn_momentum, order)
     }
 }

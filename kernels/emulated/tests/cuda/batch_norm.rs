@@ -363,38 +363,59 @@ fn running_statistics_are_their_twins() {
     if skipped() {
         return;
     }
-    let (c, momentum) = (300usize, 0.9f64);
+    let momentum = 0.9f64;
     let order = [Fold::Group(0), Fold::Steps(10), Fold::Group(2), Fold::Group(1)];
-    let correct = [1.25, 1.0, 1.01];
-    let (r, s, acc) = (random(c, 1.0, 1), random(3 * c, 1.0, 2), random(c, 1.0, 3));
     let codes = order.map(|f| if let Fold::Group(g) = f { g as i32 } else { -1 });
-    let factors = order.map(|f| match f {
-        Fold::Group(g) => correct[g] as f32,
-        Fold::Steps(m) => (1.0 - momentum).powi(m as i32) as f32,
+    // Channels, factors of groups, whether there is an offset, and whether it is updated in place.
+    let all = [
+        (300usize, [1.25, 1.0, 1.01], false, false),
+        (7, [1.0; 3], true, true),
+        (523, [1.5, 2.0, 1.0], true, false),
+    ];
+    let vectors = all.map(|(c, ..)| [1, 3, 1, 1].map(|rows| random(rows * c, 1.0, (c + rows) as u64)));
+    let factors: Vec<f32> = all
+        .iter()
+        .flat_map(|(_, correct, ..)| {
+            order.map(|f| match f {
+                Fold::Group(g) => correct[g] as f32,
+                Fold::Steps(m) => (1.0 - momentum).powi(m as i32) as f32,
+            })
+        })
+        .collect();
+    let got = every_schedule(|schedule| {
+        let (channels, codes) = (Buffer::from(&all.map(|t| t.0 as i32)), Buffer::from(&codes));
+        let factors = Buffer::from(&factors);
+        let given: Vec<_> = vectors.iter().map(|v| v.each_ref().map(|v| Buffer::from(v))).collect();
+        let other = all.map(|(c, ..)| Buffer::<f32>::unwritten(c));
+        let mut addresses = Vec::new();
+        for (i, (_, _, offset, place)) in all.iter().enumerate() {
+            let [r, s, acc, lacking] = &given[i];
+            addresses.extend([r, s, acc].map(|b| Some(b.memory())));
+            addresses.push(offset.then(|| lacking.memory()));
+            addresses.extend([Some(if *place { r.memory() } else { other[i].memory() }), Some(acc.memory())]);
+        }
+        let args = [
+            Arg::Pointers(&addresses),
+            channels.arg(),
+            codes.arg(),
+            factors.arg(),
+            Arg::I32(4),
+            Arg::F32((1.0 - momentum) as f32),
+            Arg::F32(momentum as f32),
+        ];
+        schedule.go("bn_running_update", [3, all.len() as u32, 1], 256, &args);
+        let of = |(i, t): (usize, &(usize, [f64; 3], bool, bool))| {
+            let out = if t.3 { &given[i][0] } else { &other[i] };
+            [out.read(), given[i][2].read()]
+        };
+        all.iter().enumerate().flat_map(of).collect()
     });
-    for in_place in [false, true] {
-        let got = every_schedule(|schedule| {
-            let (r, s, acc) = (Buffer::from(&r), Buffer::from(&s), Buffer::from(&acc));
-            let (codes, factors) = (Buffer::from(&codes), Buffer::from(&factors));
-            let other = Buffer::<f32>::unwritten(c);
-            let out = if in_place { &r } else { &other };
-            let args = [
-                r.arg(),
-                s.arg(),
-                acc.arg(),
-                codes.arg(),
-                factors.arg(),
-                Arg::I32(4),
-                Arg::I32(c as i32),
-                Arg::F32((1.0 - momentum) as f32),
-                Arg::F32(momentum as f32),
-                out.arg(),
-            ];
-            schedule.go("bn_running_update", [blocks(c), 1, 1], 256, &args);
-            vec![out.read()]
-        });
-        let mut want = vec![0.0; c];
-        bn_running_update::cpu(momentum, &order, &correct, Some(&r), &s, Some(&acc), &mut want);
-        assert_same("bn_running_update", &got[0], &want);
+    for (i, (c, correct, offset, _)) in all.iter().enumerate() {
+        let [r, s, acc, lacking] = &vectors[i];
+        let mut want = vec![0.0; *c];
+        let lacking = offset.then_some(&lacking[..]);
+        bn_running_update::cpu(momentum, &order, correct, Some(r), s, Some(acc), lacking, &mut want);
+        assert_same("bn_running_update", &got[2 * i], &want);
+        assert!(got[2 * i + 1].iter().all(|v| *v == 0.0), "the accumulator is cleared");
     }
 }

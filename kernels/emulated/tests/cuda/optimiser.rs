@@ -1,65 +1,90 @@
-//! SGD and Adam.
+//! SGD and Adam, of several tensors at once.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::ops::adam;
+use kernels::ops::{adam, sgd};
 
 use crate::random::cpu;
-use crate::{
-    Data, Element, Schedule, assert_same, blocks, every_schedule, floats, random, skipped, with_extremes,
-};
+use crate::{Element, assert_same, every_schedule, floats, random, skipped, with_extremes};
 
-fn sgd_on<E: Element>(
-    schedule: Schedule,
-    w: &[f32],
-    v: &[f32],
-    g: &Data<E>,
+/// Elements of a tile (`JEMPP_TILE`).
+const TILE: usize = 4096;
+
+/// A tensor: `state` vectors that are updated, a gradient if it has one, and whether it is updated in place and copied.
+struct Tensor {
+    state: Vec<Vec<f32>>,
+    gradient: Option<Vec<f32>>,
     place: bool,
     low: bool,
-) -> Vec<Vec<f32>> {
-    let n = w.len();
-    let (w, v, g, lr) = (Buffer::from(w), Buffer::from(v), g.buffer(), Buffer::from(&[0.1f32]));
-    let (other_w, other_v) = (Buffer::<f32>::unwritten(n), Buffer::<f32>::unwritten(n));
-    let (w_out, v_out) = if place { (&w, &v) } else { (&other_w, &other_v) };
-    let copy = Buffer::<bf16>::unwritten(n);
-    let args = [
-        w.arg(),
-        v.arg(),
-        g.arg(),
-        lr.arg(),
-        Arg::I64(n as i64),
-        Arg::F32(0.9),
-        Arg::F32(4e-4),
-        w_out.arg(),
-        v_out.arg(),
-        if low { copy.arg() } else { Arg::Null },
-    ];
-    schedule.go(&format!("sgd_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
-    vec![w_out.read(), v_out.read(), floats(&copy)]
 }
 
-fn check_sgd<E: Element>(n: usize, place: bool, low: bool) {
-    let (w, v) = (random(n, 1.0, 31), with_extremes(random(n, 1.0, 32)));
-    let g = Data::<E>::new(&random(n, 1.0, 33));
-    let got = every_schedule(|schedule| sgd_on(schedule, &w, &v, &g, place, low));
-    let (mut new_w, mut new_v) = (vec![0.0f32; n], vec![0.0; n]);
-    let decay = f64::from(4e-4f32);
-    kernels::ops::sgd::cpu(
-        &cpu(),
-        f64::from(0.9f32),
-        decay,
-        Some(&w),
-        Some(&v),
-        &g.f32,
-        0.1,
-        &mut new_w,
-        &mut new_v,
-    );
-    assert_same(&format!("sgd_{} w", E::S), &got[0], &new_w);
-    assert_same(&format!("sgd_{} v", E::S), &got[1], &new_v);
-    if low {
-        let copy: Vec<f32> = new_w.iter().map(|&v| bf16::of(v).to()).collect();
-        assert_same("  its bf16 copy", &got[2], &copy);
+/// Sizes below, at and above a pack, a tile and several tiles.
+fn tensors(state: usize) -> Vec<Tensor> {
+    let all =
+        [(1, true, true), (3, false, false), (4096, true, true), (9001, true, false), (130, false, true)];
+    let tensor = |(i, (n, given, place)): (usize, (usize, bool, bool))| {
+        let of = |k: usize| random(n, 1.0, 100 * i as u64 + k as u64);
+        // Second moments are not negative.
+        let vector = |k| if k < 2 { of(k) } else { of(k).iter().map(|v| v.abs()).collect() };
+        let gradient = given.then(|| with_extremes(of(7)));
+        Tensor { state: (0..state).map(vector).collect(), gradient, place, low: i % 2 == 0 }
+    };
+    all.into_iter().enumerate().map(tensor).collect()
+}
+
+/// Runs kernel `name` with these arguments after those of the tensors; of each tensor its new state and its copy.
+fn run(name: &str, all: &[Tensor], more: &dyn Fn() -> Vec<Buffer<u32>>, values: &[Arg<'_>]) -> Vec<Vec<f32>> {
+    let (mut first, mut tiles) = (vec![0i32], 0);
+    for t in all {
+        tiles += t.state[0].len().div_ceil(TILE) as i32;
+        first.push(tiles);
+    }
+    let sizes: Vec<i64> = all.iter().map(|t| t.state[0].len() as i64).collect();
+    every_schedule(|schedule| {
+        let (first, sizes, shared) = (Buffer::from(&first), Buffer::from(&sizes), more());
+        let old: Vec<Vec<_>> =
+            all.iter().map(|t| t.state.iter().map(|v| Buffer::from(v)).collect()).collect();
+        let grads: Vec<_> = all.iter().map(|t| t.gradient.as_ref().map(|g| Buffer::from(g))).collect();
+        let unwritten = |t: &Tensor| t.state.iter().map(|v| Buffer::<f32>::unwritten(v.len())).collect();
+        let new: Vec<Vec<_>> = all.iter().map(unwritten).collect();
+        let low: Vec<_> = all.iter().map(|t| Buffer::<bf16>::unwritten(t.state[0].len())).collect();
+        let mut addresses = Vec::new();
+        for (i, t) in all.iter().enumerate() {
+            let out = if t.place { &old[i] } else { &new[i] };
+            addresses.extend(old[i].iter().map(|b| Some(b.memory())));
+            addresses.push(grads[i].as_ref().map(Buffer::memory));
+            addresses.extend(out.iter().map(|b| Some(b.memory())));
+            addresses.push(t.low.then(|| low[i].memory()));
+        }
+        let count = Arg::I32(all.len() as i32);
+        let mut args = vec![Arg::Pointers(&addresses), first.arg(), sizes.arg(), count];
+        args.extend(shared.iter().map(Buffer::arg));
+        args.extend(values);
+        schedule.go(name, [tiles as u32, 1, 1], 256, &args);
+        let of = |(i, t): (usize, &Tensor)| {
+            let out = if t.place { &old[i] } else { &new[i] };
+            out.iter().map(Buffer::read).chain([floats(&low[i])]).collect::<Vec<_>>()
+        };
+        all.iter().enumerate().flat_map(of).collect()
+    })
+}
+
+/// Compares with `step`, which updates the state of a tensor.
+fn check(name: &str, all: &[Tensor], got: &[Vec<f32>], step: impl Fn(&mut Vec<Vec<f32>>, Option<&[f32]>)) {
+    let mut got = got.iter();
+    for t in all {
+        let mut state = t.state.clone();
+        step(&mut state, t.gradient.as_deref());
+        for want in &state {
+            assert_same(name, got.next().unwrap(), want);
+        }
+        let copy: Vec<f32> = state[0].iter().map(|&v| bf16::of(v).to()).collect();
+        let low = got.next().unwrap();
+        if t.low {
+            assert_same("  its bf16 copy", low, &copy);
+        } else {
+            assert!(low.iter().all(|v| v.is_nan()));
+        }
     }
 }
 
@@ -68,60 +93,14 @@ fn sgd_is_its_twin() {
     if skipped() {
         return;
     }
-    for n in [1, 3, 1027, 4096] {
-        check_sgd::<f32>(n, false, false);
-        check_sgd::<f32>(n, true, true);
-        check_sgd::<bf16>(n, true, false);
-        check_sgd::<bf16>(n, false, true);
-    }
-}
-
-/// One way to call Adam: constants that float32 holds, the learning rate and the steps done before.
-struct Adam {
-    args: adam::Args,
-    lr: f32,
-    done: i32,
-}
-
-fn check_adam<E: Element>(n: usize, a: &Adam, place: bool) {
-    let (w, m) = (random(n, 1.0, 34), random(n, 1.0, 35));
-    let v: Vec<f32> = random(n, 1.0, 36).iter().map(|v| v.abs()).collect();
-    let g = Data::<E>::new(&with_extremes(random(n, 1.0, 37)));
-    let got = every_schedule(|schedule| {
-        let (w, m, v, g) = (Buffer::from(&w), Buffer::from(&m), Buffer::from(&v), g.buffer());
-        let (lr, done) = (Buffer::from(&[a.lr]), Buffer::from(&[a.done]));
-        let other = [0, 1, 2].map(|_| Buffer::<f32>::unwritten(n));
-        let [w_out, m_out, v_out] = if place { [&w, &m, &v] } else { [&other[0], &other[1], &other[2]] };
-        let copy = Buffer::<bf16>::unwritten(n);
-        let args = [
-            w.arg(),
-            m.arg(),
-            v.arg(),
-            g.arg(),
-            lr.arg(),
-            done.arg(),
-            Arg::I64(n as i64),
-            Arg::F64(a.args.beta1),
-            Arg::F64(a.args.beta2),
-            Arg::F32(a.args.eps as f32),
-            Arg::F32(a.args.decay as f32),
-            w_out.arg(),
-            m_out.arg(),
-            v_out.arg(),
-            if place { copy.arg() } else { Arg::Null },
-        ];
-        schedule.go(&format!("adam_{}", E::S), [blocks(n / 4), 1, 1], 256, &args);
-        vec![w_out.read(), m_out.read(), v_out.read(), floats(&copy)]
+    let all = tensors(2);
+    let lr = || vec![Buffer::from(&[0.1f32.to_bits()])];
+    let got = run("sgd", &all, &lr, &[Arg::F32(0.9), Arg::F32(4e-4)]);
+    check("sgd", &all, &got, |state, g| {
+        let (w, v) = state.split_at_mut(1);
+        let (momentum, decay) = (f64::from(0.9f32), f64::from(4e-4f32));
+        sgd::cpu(&cpu(), momentum, decay, None, None, g, 0.1, &mut w[0], &mut v[0]);
     });
-    let (mut w, mut m, mut v) = (w, m, v);
-    adam::cpu(&cpu(), a.args, [None; 3], &g.f32, a.lr, a.done, [&mut w, &mut m, &mut v]);
-    assert_same(&format!("adam_{} w", E::S), &got[0], &w);
-    assert_same(&format!("adam_{} m", E::S), &got[1], &m);
-    assert_same(&format!("adam_{} v", E::S), &got[2], &v);
-    if place {
-        let copy: Vec<f32> = w.iter().map(|&v| bf16::of(v).to()).collect();
-        assert_same("  its bf16 copy", &got[3], &copy);
-    }
 }
 
 #[test]
@@ -129,10 +108,20 @@ fn adam_is_its_twin() {
     if skipped() {
         return;
     }
-    for (n, done) in [(1, 0), (1027, 0), (515, 9), (130, 100_000)] {
-        let a =
-            Adam { args: adam::Args { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 5e-4 }, lr: 1e-3, done };
-        check_adam::<f32>(n, &a, false);
-        check_adam::<bf16>(n, &a, true);
+    let args = adam::Args { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 5e-4 };
+    for done in [0, 9, 100_000] {
+        let all = tensors(3);
+        let shared = || vec![Buffer::from(&[1e-3f32.to_bits()]), Buffer::from(&[done as u32])];
+        let constants = [
+            Arg::F64(args.beta1),
+            Arg::F64(args.beta2),
+            Arg::F32(args.eps as f32),
+            Arg::F32(args.decay as f32),
+        ];
+        let got = run("adam", &all, &shared, &constants);
+        check("adam", &all, &got, |state, g| {
+            let [w, m, v] = &mut state[..] else { panic!("three vectors") };
+            adam::cpu(&cpu(), args, [None; 3], g, 1e-3, done, [w, m, v]);
+        });
     }
 }

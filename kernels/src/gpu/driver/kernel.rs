@@ -2,14 +2,25 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaFunction, CudaModule, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 
 use super::context::Gpu;
 use crate::gpu::error::GpuError;
 
-/// An argument of a kernel.
+/// Addresses that a kernel for many tensors gets by value (`Pointers` in `cuda/common.cuh`).
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Pointers(pub(crate) [u64; POINTERS]);
+
+/// Number of addresses in [`Pointers`].
+pub(crate) const POINTERS: usize = 384;
+
+// SAFETY: as the kernels' struct of the same name, an array of 64-bit integers.
+unsafe impl DeviceRepr for Pointers {}
+
+/// An argument of a kernel.
+#[derive(Clone, Debug)]
 pub(crate) enum Arg {
     /// The address of a buffer, or 0 for a null pointer.
     Pointer(u64),
@@ -23,6 +34,8 @@ pub(crate) enum Arg {
     F32(f32),
     /// A `double`.
     F64(f64),
+    /// The addresses of many tensors.
+    Pointers(Box<Pointers>),
 }
 
 impl Arg {
@@ -92,6 +105,7 @@ impl Gpu {
                 Arg::U32(value) => launch.arg(value),
                 Arg::F32(value) => launch.arg(value),
                 Arg::F64(value) => launch.arg(value),
+                Arg::Pointers(all) => launch.arg(&**all),
             };
         }
         // SAFETY: the caller guarantees the arguments; the kernel and the context are those of this stream.

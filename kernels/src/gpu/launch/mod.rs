@@ -4,17 +4,19 @@
 //! of any other length, and then neither allocates on the device nor waits, so that it can be captured.
 
 mod rows;
+mod tensors;
 
 use std::sync::Arc;
 
 use bytemuck::Pod;
 use cudarc::driver::LaunchConfig;
 
-use super::driver::{Arg, Buffer, Gpu, Kernel};
+use super::driver::{Arg, Buffer, Gpu, Kernel, POINTERS, Pointers};
 use super::error::GpuError;
 pub(crate) use crate::dtype::Float;
 use crate::memory::Span;
 pub(crate) use rows::Rows;
+pub(crate) use tensors::Tensors;
 
 /// Threads per block in most kernels (`JEMPP_BLOCK`).
 pub(crate) const BLOCK: usize = 256;
@@ -78,6 +80,8 @@ pub(crate) enum Param {
     Value(Arg),
     /// A table of constants on the device.
     Table(Arc<Buffer<u8>>),
+    /// Addresses for which the next spans of a run are given, or which are null, as one argument.
+    Pointers(Vec<Param>),
 }
 
 /// A parameter for a span of exactly `n` values of type `T`.
@@ -158,26 +162,46 @@ impl Launch {
     /// error.
     pub fn run(&self, gpu: &Gpu, spans: &[Option<Span<'_>>]) -> Result<(), GpuError> {
         let mut spans = spans.iter().copied();
-        let mut args = Vec::with_capacity(self.params.len());
-        for param in &self.params {
-            let arg = match param {
-                Param::Value(arg) => *arg,
-                Param::Table(buffer) => Arg::Pointer(gpu.pointer(buffer)?),
-                Param::Span(what, bytes) => self.span(what, *bytes, spans.next().flatten())?,
-                Param::Optional(what, bytes) => match spans.next() {
-                    Some(Some(span)) => self.span(what, *bytes, Some(span))?,
-                    Some(None) => Arg::NULL,
-                    None => return Err(GpuError::shape(self.name, format!("{what} is not given"))),
-                },
-            };
-            args.push(arg);
-        }
+        let args = self.params.iter().map(|param| self.arg(gpu, param, &mut spans));
+        let args = args.collect::<Result<Vec<_>, _>>()?;
         if spans.next().is_some() {
             return Err(GpuError::shape(self.name, "too many spans"));
         }
         // SAFETY: whoever prepared the launch guarantees the parameters, given the lengths just checked; spans and
         // tables are of live buffers.
         unsafe { gpu.launch(&self.kernel, self.size, &args) }
+    }
+
+    /// The argument for a parameter, for which `spans` are taken if it needs any.
+    fn arg<'s>(
+        &self,
+        gpu: &Gpu,
+        param: &Param,
+        spans: &mut impl Iterator<Item = Option<Span<'s>>>,
+    ) -> Result<Arg, GpuError> {
+        Ok(match param {
+            Param::Value(arg) => arg.clone(),
+            Param::Table(buffer) => Arg::Pointer(gpu.pointer(buffer)?),
+            Param::Span(what, bytes) => self.span(what, *bytes, spans.next().flatten())?,
+            Param::Optional(what, bytes) => match spans.next() {
+                Some(Some(span)) => self.span(what, *bytes, Some(span))?,
+                Some(None) => Arg::NULL,
+                None => return Err(GpuError::shape(self.name, format!("{what} is not given"))),
+            },
+            Param::Pointers(list) => {
+                let mut all = Pointers([0; POINTERS]);
+                if list.len() > POINTERS {
+                    return Err(GpuError::shape(self.name, "too many addresses"));
+                }
+                for (at, param) in all.0.iter_mut().zip(list) {
+                    match self.arg(gpu, param, spans)? {
+                        Arg::Pointer(address) => *at = address,
+                        other => return Err(GpuError::shape(self.name, format!("{other:?} is no address"))),
+                    }
+                }
+                Arg::Pointers(Box::new(all))
+            }
+        })
     }
 
     fn span(&self, what: &str, bytes: usize, span: Option<Span<'_>>) -> Result<Arg, GpuError> {

@@ -6,6 +6,9 @@ use crate::gpu::driver::Gpu;
 use crate::gpu::error::GpuError;
 use cudarc::driver::LaunchConfig;
 
+/// Blocks on a multiprocessor at once: kernels over rows take up to 80 registers a thread.
+const RESIDENT: usize = 3;
+
 /// How blocks step through the rows of a matrix of `c` channels: see `cuda/rows.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tiling {
@@ -74,10 +77,11 @@ impl Rows {
         config(chunks.clamp(1, MAX_BLOCKS), self.groups, self.tiling.tiles, BLOCK)
     }
 
-    /// Enough blocks to fill the device, for kernels that distribute rows over a grid of any size.
+    /// As many blocks as run at once, for kernels that distribute rows over a grid of any size: each loads its channels'
+    /// coefficients once, for many rows.
     pub(crate) fn fill_device(&self, gpu: &Gpu) -> LaunchConfig {
         let steps = self.largest.div_ceil(self.tiling.rows).max(1);
-        let full = 16 * gpu.device().multiprocessors as usize;
+        let full = RESIDENT * gpu.device().multiprocessors as usize;
         let most = full.div_ceil(self.groups * self.tiling.tiles).max(1);
         config(steps.min(most), self.groups, self.tiling.tiles, BLOCK)
     }

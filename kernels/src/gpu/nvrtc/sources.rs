@@ -19,7 +19,8 @@ macro_rules! sources {
 
 /// Every kernel source file: name and text.
 pub const SOURCES: &[(&str, &str)] = sources![
-    "adam" "augment" "avg_pool2d" "batch" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "concat" "conv2d" "counter" "delay" "dropout"
+    "adam" "augment" "avg_pool2d" "batch" "batch_norm" "bias_offset" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "concat" "conv2d" "counter" "delay"
+    "dropout"
     "elementwise" "global_avg_pool" "label" "layer_stats" "leaky_relu" "logsumexp" "max_pool2d" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
     "sgd" "softmax_cross_entropy"
 ];

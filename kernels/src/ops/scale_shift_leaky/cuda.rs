@@ -93,12 +93,53 @@ pub fn grad(
     unsafe { Launch::new(gpu, "scale_shift_leaky", name, size, params) }
 }
 
+/// Σ dz·(x − mean) and Σ dz of chunks of rows, which another kernel adds.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Spans: x, dy, mean, scale, shift, the parts.
+    pub(crate) launch: Launch,
+    pub(crate) rows: Rows,
+    pub(crate) chunks: i32,
+    pub(crate) chunk_rows: i32,
+    /// Number of parts.
+    pub(crate) len: usize,
+}
+
+/// Chunks of all groups and tiles together, at most about: three for each multiprocessor of a large device.
+const CHUNKS: usize = 400;
+/// Steps of a chunk, so that coefficients are loaded and sums written seldom, but not so many that sums lose digits.
+const STEPS: core::ops::RangeInclusive<usize> = 4..=32;
+
+impl Parts {
+    pub(crate) fn new(
+        gpu: &Gpu,
+        float: Float,
+        shape: &Grouped,
+        shared: bool,
+        leak: f64,
+    ) -> Result<Self, GpuError> {
+        let g = Given::new(gpu, float, shape, shared)?;
+        let steps = g.rows.total.div_ceil(g.rows.tiling.rows) * g.rows.tiling.tiles;
+        let chunk_rows = g.rows.tiling.rows * steps.div_ceil(CHUNKS).clamp(*STEPS.start(), *STEPS.end());
+        let chunks = g.rows.chunks(chunk_rows);
+        let len = g.rows.groups * chunks * 2 * g.rows.c;
+        let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
+        let mut params = vec![float.span_of("x", g.rows.len()), float.span_of("dy", g.rows.len())];
+        params.extend(g.coefficients());
+        params.extend([g.rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
+        params.extend([i32(count), i32(size), span_of::<f32>("parts", len)]);
+        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), g.rows.chunk_blocks(chunks));
+        // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
+        let launch = unsafe { Launch::new(gpu, "scale_shift_leaky", name, grid, params)? };
+        Ok(Self { launch, rows: g.rows, chunks: count, chunk_rows: size, len })
+    }
+}
+
 /// `dscale[g, c]` = Σ dz·(x − mean) and `dshift[g, c]` = Σ dz.
 #[derive(Debug)]
 pub struct Reduce {
-    parts: Launch,
+    parts: Parts,
     last: Launch,
-    workspace: usize,
 }
 
 /// What [`Reduce::run`] reads.
@@ -118,32 +159,26 @@ impl Reduce {
     /// # Errors
     /// Errors of compiling and loading the kernel.
     pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, shared: bool, leak: f64) -> Result<Self, GpuError> {
-        let g = Given::new(gpu, float, shape, shared)?;
-        let rows = &g.rows;
-        let chunk_rows = 32 * rows.tiling.rows;
-        let chunks = rows.chunks(chunk_rows);
-        let n = rows.groups * chunks * 2 * rows.c;
-        let (count, size) = (int("scale_shift_leaky", chunks)?, int("scale_shift_leaky", chunk_rows)?);
-        let mut params = vec![float.span_of("x", rows.len()), float.span_of("dy", rows.len())];
-        params.extend(g.coefficients());
-        params.extend([rows.bounds.clone(), g.c.clone(), g.per_group.clone(), f32(leak)]);
-        params.extend([i32(count), i32(size), span_of::<f32>("parts", n)]);
-        let (name, grid) = (kernel!(float, "scale_shift_leaky_sums"), rows.chunk_blocks(chunks));
-        let op = "scale_shift_leaky";
-        // SAFETY: as the forward pass; the kernel writes 2·c parts for each group and chunk.
-        let parts = unsafe { Launch::new(gpu, op, name, grid, params)? };
-        let mut params =
-            vec![span_of::<f32>("parts", n), rows.bounds.clone(), g.c.clone(), i32(count), i32(size)];
-        params.extend([span_of::<f32>("dscale", rows.stats()), span_of::<f32>("dshift", rows.stats())]);
-        let grid = final_sums(rows.c, rows.groups);
+        let parts = Parts::new(gpu, float, shape, shared, leak)?;
+        let (rows, stats) = (&parts.rows, parts.rows.stats());
+        let params = vec![
+            span_of::<f32>("parts", parts.len),
+            rows.bounds.clone(),
+            i32(int("scale_shift_leaky", rows.c)?),
+            i32(parts.chunks),
+            i32(parts.chunk_rows),
+            span_of::<f32>("dscale", stats),
+            span_of::<f32>("dshift", stats),
+        ];
+        let (op, grid) = ("scale_shift_leaky", final_sums(rows.c, rows.groups));
         // SAFETY: the kernel reads the parts that the first wrote and writes groups × c sums; the block is 32 × 32.
         let last = unsafe { Launch::new(gpu, op, "scale_shift_leaky_sums_final", grid, params)? };
-        Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+        Ok(Self { parts, last })
     }
 
     /// Bytes of workspace.
     pub fn workspace(&self) -> usize {
-        self.workspace
+        self.parts.len * size_of::<f32>()
     }
 
     /// Submits one run.
@@ -158,7 +193,7 @@ impl Reduce {
         workspace: Span<'_>,
     ) -> Result<(), GpuError> {
         let Inputs { x, dy, mean, scale, shift } = from;
-        self.parts.run(gpu, &[x, dy, mean, scale, shift, workspace].map(Some))?;
+        self.parts.launch.run(gpu, &[x, dy, mean, scale, shift, workspace].map(Some))?;
         self.last.run(gpu, &[workspace, dscale, dshift].map(Some))
     }
 }
