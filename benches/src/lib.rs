@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod gpu;
+pub mod gpu_plan;
 pub mod mutate;
 
 pub use jempp::{Error, Result};

@@ -139,7 +139,7 @@ fn two_stages_die_and_a_second_run_completes_them() {
 fn whole_results(found: &[Value], printed: &str) {
     let profile = of(found, "check", "profile tiny bf16")[0];
     let nodes = profile["data"]["nodes"].as_array().unwrap();
-    for name in ["conv2d", "conv2d_weight_grad", "bn_leaky_grad", "pyld_step", "sgd"] {
+    for name in ["conv2d", "conv2d_weight_grad", "batch_norm_grad", "pyld_step", "sgd"] {
         assert!(nodes.iter().any(|n| n["node"] == name), "{name} is not in {nodes:?}");
     }
     // Each fused pattern was computed, in two runs where each group needs one of its own.

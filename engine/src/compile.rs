@@ -106,6 +106,7 @@ fn steps(p: &Planner<'_>, workspaces: &[usize], sizes: &[usize]) -> Result<Vec<S
             workspace,
             access,
             cost: Cost { flops: node.op.flops(&x, &y), bytes: node.op.bytes(&x, &y) },
+            gpu_work: node.op.gpu_work(&x, &y),
         });
     }
     Ok(steps)

@@ -23,6 +23,31 @@ pub struct Cost {
     pub bytes: u64,
 }
 
+/// What one run of a node asks of a GPU that has cuDNN and cuBLAS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuWork {
+    /// Launches of the project's own kernels.
+    pub launches: u64,
+    /// Bytes that these read and write, pass by pass.
+    pub bytes: u64,
+    /// Of these bytes, those that a second pass reads of the same tensors as the pass before it.
+    pub again: u64,
+    /// Calls of a library.
+    pub calls: u64,
+}
+
+impl GpuWork {
+    /// Kernels of the project alone, which read nothing again.
+    pub fn own(launches: u64, bytes: u64) -> Self {
+        Self { launches, bytes, ..Self::default() }
+    }
+
+    /// One call of a library.
+    pub fn library() -> Self {
+        Self { calls: 1, ..Self::default() }
+    }
+}
+
 /// An operation on tensors. Its constants are fields of the type; its tensors are the inputs with which it is recorded.
 pub trait Op: Any + Debug + Send + Sync {
     /// Its name in errors and in printed plans.
@@ -43,6 +68,12 @@ pub trait Op: Any + Debug + Send + Sync {
     /// of them.
     fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
         x.iter().chain(y).map(|s| s.bytes() as u64).sum()
+    }
+
+    /// What one run asks of a GPU with cuDNN and cuBLAS: one launch over [`Op::bytes`] unless overridden. Tests compare the
+    /// launches with those of a simulated GPU.
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(1, self.bytes(x, y))
     }
 
     /// Whether all its outputs are zero, whatever its inputs are.

@@ -2,7 +2,7 @@
 
 use crate::arena::Arena;
 use crate::capture::CapturedGraph;
-use crate::op::{Cost, Kernel};
+use crate::op::{Cost, GpuWork, Kernel};
 use crate::program::Program;
 use crate::readback::Readback;
 use core::fmt;
@@ -69,6 +69,11 @@ impl Plan {
     /// FLOPs and bytes of one run.
     pub fn cost(&self) -> Cost {
         self.program.cost()
+    }
+
+    /// The nodes in order: op, FLOPs and bytes, and what one run asks of a GPU, whatever the plan's device is.
+    pub fn nodes(&self) -> impl Iterator<Item = (&'static str, Cost, GpuWork)> {
+        self.program.steps.iter().map(|s| (s.name, s.cost, s.gpu_work))
     }
 
     /// Number of nodes that run.

@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::error::Site;
-use crate::op::Cost;
+use crate::op::{Cost, GpuWork};
 use crate::spec::Spec;
 use crate::state::Slot;
 use crate::tape::Var;
@@ -19,6 +19,7 @@ pub(crate) struct Step {
     /// What its kernel may read and write.
     pub access: Access,
     pub cost: Cost,
+    pub gpu_work: GpuWork,
 }
 
 /// An input that the host gives at each run.

@@ -74,8 +74,8 @@ __device__ void grad_body(const T* __restrict__ x, const float* __restrict__ mea
             m[v] = mean[j];
         }
     }
-    Pack<T, V> in[JEMPP_AHEAD], more[JEMPP_AHEAD];
-    each_pack_of_group(
+    Pack<T, V> in[JEMPP_AHEAD_EACH], more[JEMPP_AHEAD_EACH];
+    each_pack_of_group<JEMPP_AHEAD_EACH>(
         t, bounds, c,
         [&](int k, long long from) {
             in[k].load(x + from);

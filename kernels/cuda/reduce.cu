@@ -28,7 +28,7 @@ __device__ void sum_rows_body(const T* __restrict__ x, const int* __restrict__ b
             sum[v] = 0.0f;
         }
         Pack<T, V> in[JEMPP_AHEAD];
-        each_pack_below(
+        each_pack_below<JEMPP_AHEAD>(
             t, r.first, r.end, t.rows, c, [&](int i, long long from) { in[i].load(x + from); },
             [&](int i, long long) {
 #pragma unroll

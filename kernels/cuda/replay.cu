@@ -2,13 +2,14 @@
 //
 // What must hold: of equal indices in a batch the highest position wins, in any order of blocks; an index out of
 // range gathers NaN and writes nothing. Draws are the same bits as on a CPU. The weighted sum over a class's images is
-// formed in 8 fixed slices, so it differs from the CPU's in rounding, but never with the grid.
+// formed in 8 parts of 8 slices each, all fixed, so it differs from the CPU's in rounding, but never with the grid.
 //
 // Launch:
 //   replay_gather_S   grid (any, n), block 256
 //   replay_slots      grid ⌈n/256⌉, block 256: slot[i] = index[i] where row i is the one to write, else −1
 //   replay_scatter_S  grid (any, n), block 256, with the slots
-//   replay_restart    grid (⌈row/128⌉, n), block 256
+//   replay_restart_parts  grid (⌈row/128⌉, n, 8), block 256; parts: 8·n·row floats
+//   replay_restart        grid (⌈row/1024⌉, n), block 256, with the parts
 // Static shared memory only.
 #include "philox.cuh"
 
@@ -62,17 +63,30 @@ KERNELS(bf16, bf16)
 
 // ---- Fresh chains ------------------------------------------------------------------------------------------------
 
-#define QUADS 32                         // quads of pixels a block works on
-#define SLICES (JEMPP_BLOCK / QUADS)     // threads among which a quad's images are divided
-#define WEIGHTS (4 * JEMPP_BLOCK)        // images whose weights are drawn at once
+#define QUADS 32                     // quads of pixels a block works on
+#define SLICES (JEMPP_BLOCK / QUADS) // threads among which a quad's images are divided
+#define WEIGHTS JEMPP_BLOCK          // images whose weights are drawn at once
+#define PARTS 8                      // blocks among which the images of a chain are divided
 
 __device__ __forceinline__ float byte_value(unsigned u) { return (float)u * (2.0f / 255.0f) - 1.0f; }
 
-// μ + n^-½ Σ_j z_j (x_j − μ) + 10⁻²ξ over the images first..end of the class, clipped to ±1, for the block's pixels of
-// one chain. Every thread of the block calls it.
-__device__ __forceinline__ void informative(const unsigned char* __restrict__ images, int first, int end,
-                                            const float* __restrict__ mean, const RandomSequence& sequence,
-                                            unsigned long long base, int row, float* out)
+// Whether class c has images among the `count` images: those from first to end.
+__device__ __forceinline__ bool images_of(int c, const int* __restrict__ offsets, int classes, int count, int& first,
+                                          int& end)
+{
+    if (c < 0 || c >= classes) {
+        return false;
+    }
+    first = offsets[c];
+    end = offsets[c + 1];
+    return first >= 0 && first <= end && end <= count;
+}
+
+// Σ_j z_j (x_j − μ) over one part of the images first..end of the class, for the block's pixels of one chain: every
+// PARTSth run of WEIGHTS images. Every thread of the block calls it.
+__device__ __forceinline__ void weighted_sum(const unsigned char* __restrict__ images, int first, int end,
+                                             const float* __restrict__ mean, const RandomSequence& sequence,
+                                             unsigned long long base, int row, float* __restrict__ out)
 {
     JEMPP_SHARED(float, weight, [WEIGHTS]);
     JEMPP_SHARED(float, sums, [5][SLICES][QUADS]);
@@ -82,12 +96,14 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
     const int n = end - first;
 
     float sum[5] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f}; // four pixels, and the weights
-    for (int start = 0; start < n; start += WEIGHTS) {
+    for (int start = blockIdx.z * WEIGHTS; start < n; start += PARTS * WEIGHTS) {
         __syncthreads();
-        float z[4];
-        normal_quad(sequence, base + (unsigned)(start / 4 + threadIdx.x), z);
-        for (int i = 0; i < 4; i++) {
-            weight[4 * threadIdx.x + i] = z[i];
+        if (threadIdx.x < WEIGHTS / 4) {
+            float z[4];
+            normal_quad(sequence, base + (unsigned)(start / 4 + threadIdx.x), z);
+            for (int i = 0; i < 4; i++) {
+                weight[4 * threadIdx.x + i] = z[i];
+            }
         }
         __syncthreads();
         const int stop = n - start < WEIGHTS ? n - start : WEIGHTS;
@@ -123,17 +139,30 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
                 sum[i] += sums[i][s][lane];
             }
         }
-        const float factor = n > 0 ? 1.0f / sqrtf((float)n) : 0.0f;
-        // The pixel noise follows the image weights, in the upper half of the chain's elements.
-        float xi[4];
-        normal_quad(sequence, base + (1ULL << 31) + (unsigned)(pixel / 4), xi);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (i < count) {
-                const float m = mean[pixel + i];
-                out[pixel + i] = clip(m + factor * (sum[i] - sum[4] * m) + 1e-2f * xi[i], -1.0f, 1.0f);
+                out[pixel + i] = sum[i] - sum[4] * mean[pixel + i];
             }
         }
+    }
+}
+
+// For each chain that restarts from its class the sums over the parts of the class's images: parts[part][chain][row].
+extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
+    replay_restart_parts(const int* __restrict__ kind, const int* __restrict__ cls,
+                         const unsigned char* __restrict__ images, const int* __restrict__ offsets,
+                         const float* __restrict__ means, int count, int classes, const int* __restrict__ seed,
+                         const int* __restrict__ step, unsigned step_offset, unsigned stream, int row,
+                         float* __restrict__ parts)
+{
+    const int chain = blockIdx.y, c = cls[chain];
+    int first, end;
+    if (kind[chain] == 1 && images_of(c, offsets, classes, count, first, end)) {
+        const RandomSequence sequence = sequence_at(seed, step, stream, step_offset);
+        weighted_sum(images, first, end, means + (long long)c * row, sequence,
+                     (unsigned long long)(unsigned)chain << 32, row,
+                     parts + ((long long)blockIdx.z * gridDim.y + chain) * row);
     }
 }
 
@@ -142,39 +171,44 @@ __device__ __forceinline__ void informative(const unsigned char* __restrict__ im
 // sequence. `out` may be x.
 extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
     replay_restart(const float* x, const int* __restrict__ kind, const int* __restrict__ cls,
-                   const unsigned char* __restrict__ images, const int* __restrict__ offsets,
-                   const float* __restrict__ means, int count, int classes, const int* __restrict__ seed,
-                   const int* __restrict__ step, unsigned step_offset, unsigned stream, int row, float* out)
+                   const int* __restrict__ offsets, const float* __restrict__ means, int count, int classes,
+                   const int* __restrict__ seed, const int* __restrict__ step, unsigned step_offset, unsigned stream,
+                   int row, const float* __restrict__ parts, float* out)
 {
-    const int chain = blockIdx.y;
-    const float* from = x + (long long)chain * row;
-    float* to = out + (long long)chain * row;
+    const int chain = blockIdx.y, q = blockIdx.x * JEMPP_BLOCK + threadIdx.x;
+    if (4 * q >= row) {
+        return;
+    }
+    const float* from = x + (long long)chain * row + 4 * q;
+    float* to = out + (long long)chain * row + 4 * q;
+    const int here = row - 4 * q < 4 ? row - 4 * q : 4;
     const unsigned long long base = (unsigned long long)(unsigned)chain << 32;
     const RandomSequence sequence = sequence_at(seed, step, stream, step_offset);
-    const int first = 4 * QUADS * (int)blockIdx.x;
-    const int end = first + 4 * QUADS < row ? first + 4 * QUADS : row;
     if (kind[chain] == 1) {
         const int c = cls[chain];
-        if (c >= 0 && c < classes && offsets[c] >= 0 && offsets[c] <= offsets[c + 1] && offsets[c + 1] <= count) {
-            informative(images, offsets[c], offsets[c + 1], means + (long long)c * row, sequence, base, row, to);
-        } else {
-            for (int i = first + (int)threadIdx.x; i < end; i += JEMPP_BLOCK) {
-                to[i] = JEMPP_NAN;
+        int first = 0, end = 0;
+        const bool there = images_of(c, offsets, classes, count, first, end);
+        const float factor = end > first ? 1.0f / sqrtf((float)(end - first)) : 0.0f;
+        // The pixel noise follows the image weights, in the upper half of the chain's elements.
+        float xi[4];
+        normal_quad(sequence, base + (1ULL << 31) + (unsigned)q, xi);
+        for (int i = 0; i < here; i++) {
+            float sum = 0.0f;
+            for (int part = 0; there && part < PARTS; part++) {
+                sum += parts[((long long)part * gridDim.y + chain) * row + 4 * q + i];
             }
+            const float m = there ? means[(long long)c * row + 4 * q + i] : JEMPP_NAN;
+            const float v = m + factor * sum + 1e-2f * xi[i];
+            to[i] = there ? clip(v, -1.0f, 1.0f) : JEMPP_NAN;
         }
     } else if (kind[chain] == 2) {
-        for (int q = first / 4 + (int)threadIdx.x; 4 * q < end; q += JEMPP_BLOCK) {
-            float u[4];
-            uniform_quad(sequence, base + (unsigned)q, u);
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                if (4 * q + i < end) {
-                    to[4 * q + i] = 2.0f * u[i] - 1.0f;
-                }
-            }
+        float u[4];
+        uniform_quad(sequence, base + (unsigned)q, u);
+        for (int i = 0; i < here; i++) {
+            to[i] = 2.0f * u[i] - 1.0f;
         }
     } else if (from != to) {
-        for (int i = first + (int)threadIdx.x; i < end; i += JEMPP_BLOCK) {
+        for (int i = 0; i < here; i++) {
             to[i] = from[i];
         }
     }
@@ -182,3 +216,4 @@ extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)
 #undef QUADS
 #undef SLICES
 #undef WEIGHTS
+#undef PARTS

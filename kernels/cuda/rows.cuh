@@ -85,27 +85,29 @@ template <int V> __device__ __forceinline__ void load_channels(const float* from
     }
 }
 
-// Rows that a thread loads before it computes with the first, to keep enough memory requests in flight.
+// Rows that a thread loads before it computes with the first, to keep enough memory requests in flight: of one tensor, and
+// of each of several, where more would take so many registers that fewer than three blocks fit.
 #define JEMPP_AHEAD 4
+#define JEMPP_AHEAD_EACH 2
 
 // For this thread's pack of rows first + row, first + row + step, … below end: load(slot, offset of the pack) for up
-// to JEMPP_AHEAD rows, then use(slot, offset) for the same.
-template <typename L, typename U>
+// to AHEAD rows, then use(slot, offset) for the same.
+template <int AHEAD, typename L, typename U>
 __device__ __forceinline__ void each_pack_below(const Tile& t, long long first, long long end, long long step, int c,
                                                 L load, U use)
 {
     if (!t.active) {
         return;
     }
-    for (long long r = first + t.row; r < end; r += JEMPP_AHEAD * step) {
+    for (long long r = first + t.row; r < end; r += AHEAD * step) {
 #pragma unroll
-        for (int k = 0; k < JEMPP_AHEAD; k++) {
+        for (int k = 0; k < AHEAD; k++) {
             if (r + k * step < end) {
                 load(k, (r + k * step) * c + t.channel);
             }
         }
 #pragma unroll
-        for (int k = 0; k < JEMPP_AHEAD; k++) {
+        for (int k = 0; k < AHEAD; k++) {
             if (r + k * step < end) {
                 use(k, (r + k * step) * c + t.channel);
             }
@@ -115,12 +117,12 @@ __device__ __forceinline__ void each_pack_below(const Tile& t, long long first, 
 
 // Like the loop above, for all rows of the block's group, distributed over gridDim.x, from the last row to the first: the
 // pass before has read the same rows in ascending order, and a device's cache holds those that it read last.
-template <typename L, typename U>
+template <int AHEAD, typename L, typename U>
 __device__ __forceinline__ void each_pack_of_group(const Tile& t, const int* bounds, int c, L load, U use)
 {
     const long long first = bounds[blockIdx.y], last = bounds[blockIdx.y + 1] - 1LL;
     const auto mirrored = [&](long long at) { return (first + last) * c + 2 * t.channel - at; };
-    each_pack_below(
+    each_pack_below<AHEAD>(
         t, first + (long long)blockIdx.x * t.rows, last + 1, (long long)gridDim.x * t.rows, c,
         [&](int k, long long at) { load(k, mirrored(at)); }, [&](int k, long long at) { use(k, mirrored(at)); });
 }

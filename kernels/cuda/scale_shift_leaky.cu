@@ -37,7 +37,7 @@ __device__ void forward_body(const T* x, const float* __restrict__ mean, const f
     Coeffs<V> k;
     k.load(t, mean, scale, shift, per_group);
     Pack<T, V> in[JEMPP_AHEAD];
-    each_pack_of_group(
+    each_pack_of_group<JEMPP_AHEAD>(
         t, bounds, c, [&](int i, long long from) { in[i].load(x + from); },
         [&](int i, long long to) {
             Pack<T, V> out;
@@ -72,8 +72,9 @@ __device__ void grad_body(const T* x, const T* dy, const float* __restrict__ mea
             b[v] *= two;
         }
     }
-    Pack<T, V> in[JEMPP_AHEAD], up[JEMPP_AHEAD], more[JEMPP_AHEAD];
-    each_pack_of_group(
+    // Three tensors and five coefficients: one row at a time, so that three blocks fit.
+    Pack<T, V> in[1], up[1], more[1];
+    each_pack_of_group<1>(
         t, bounds, c,
         [&](int i, long long from) {
             in[i].load(x + from);
@@ -116,8 +117,8 @@ __device__ void sums_body(const T* __restrict__ x, const T* __restrict__ dy, con
         for (int v = 0; v < V; v++) {
             dscale[v] = dshift[v] = 0.0f;
         }
-        Pack<T, V> in[JEMPP_AHEAD], up[JEMPP_AHEAD];
-        each_pack_below(
+        Pack<T, V> in[JEMPP_AHEAD_EACH], up[JEMPP_AHEAD_EACH];
+        each_pack_below<JEMPP_AHEAD_EACH>(
             t, r.first, r.end, t.rows, c,
             [&](int i, long long from) {
                 in[i].load(x + from);
@@ -158,7 +159,7 @@ extern "C" __global__ void scale_shift_leaky_sums_final(const float* __restrict_
 }
 
 #define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK, 3)                                                          \
         scale_shift_leaky_##S(const T* x, const float* mean, const float* scale, const float* shift,                   \
                               const int* bounds, int c, int per_group, float leak, T* y)                               \
     {                                                                                                                  \
@@ -168,7 +169,7 @@ extern "C" __global__ void scale_shift_leaky_sums_final(const float* __restrict_
             forward_body<T, 1>(x, mean, scale, shift, bounds, c, per_group, leak, y);                                  \
         }                                                                                                              \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK, 3)                                                          \
         scale_shift_leaky_grad_##S(const T* x, const T* dy, const float* mean, const float* scale, const float* shift, \
                                    const float* dmean, const float* dvar, const T* add, const int* bounds, int c,      \
                                    int per_group, float leak, T* dx)                                                   \
@@ -179,7 +180,7 @@ extern "C" __global__ void scale_shift_leaky_sums_final(const float* __restrict_
             grad_body<T, 1>(x, dy, mean, scale, shift, dmean, dvar, add, bounds, c, per_group, leak, dx);              \
         }                                                                                                              \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK, 3)                                                          \
         scale_shift_leaky_sums_##S(const T* x, const T* dy, const float* mean, const float* scale, const float* shift, \
                                    const int* bounds, int c, int per_group, float leak, int chunks, int chunk_rows,    \
                                    float* parts)                                                                       \

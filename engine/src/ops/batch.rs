@@ -3,8 +3,8 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
-    ensure, float, real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel,
+    cuda_launch, ensure, float, real,
 };
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -105,6 +105,9 @@ impl Op for ConcatRows {
         ensure!(x.iter().all(same), "inputs differ in more than the number of rows");
         Ok(vec![x[0].with_first(x.iter().map(Spec::first).sum())])
     }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(x.len() as u64, self.bytes(x, y))
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let n = x.len();
         real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
@@ -157,6 +160,9 @@ impl Op for Pack {
         check_inputs(x, 1..=usize::MAX, &[])?;
         ensure!(x.iter().all(|s| s.len() == 1), "packs scalars");
         Ok(vec![x[0].with_shape(&[x.len()])])
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(x.len() as u64, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         ConcatRows.cpu(cpu, x, y)

@@ -7,7 +7,7 @@ use super::elementwise::{Axpby, Mul};
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, ensure, float, real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, ensure, float, real,
 };
 use crate::ops::grouped::{grouped, grouped_or_unsupported};
 use crate::spec::Spec;
@@ -62,6 +62,9 @@ impl Op for BatchNorm {
     fn bytes(&self, x: &[Spec], _: &[Spec]) -> u64 {
         // One pass reads y, or reads both summands and writes it; another reads it and writes h.
         (if self.residual { 5 } else { 3 }) * x[0].bytes() as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork { again: x[0].bytes() as u64, ..GpuWork::own(3, self.bytes(x, y)) }
     }
     fn may_alias(&self) -> &[(usize, usize)] {
         if self.residual { &[(4, 0)] } else { &[] }
@@ -170,6 +173,9 @@ impl Op for BatchNormGrad {
     fn bytes(&self, x: &[Spec], _: &[Spec]) -> u64 {
         // One pass reads y and the gradient of h; another reads both again and writes the gradient of y.
         (5 + u64::from(self.add)) * x[0].bytes() as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork { again: 2 * x[0].bytes() as u64, ..GpuWork::own(3, self.bytes(x, y)) }
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = grouped(&x[0], &self.forward.groups) else {

@@ -1,7 +1,7 @@
 //! Running statistics of many tensors at once, updated with the statistics of one pass after another.
 
 use crate::case::{Case, Cases, FillWith as F};
-use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{GpuWork, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
@@ -86,6 +86,10 @@ impl Op for BnRunningUpdate {
     }
     fn may_alias(&self) -> &[(usize, usize)] {
         &self.aliases
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        let tensors = self.tensors.len();
+        GpuWork::own(cuda::launches(tensors) as u64, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (op, steps) = (self.clone(), self.steps());

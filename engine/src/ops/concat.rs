@@ -4,7 +4,8 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure,
+    real,
 };
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -56,6 +57,9 @@ impl Op for Concat {
     }
     fn flops(&self, _: &[Spec], _: &[Spec]) -> u64 {
         0
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(x.len() as u64, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let places = self.places(x);

@@ -4,11 +4,11 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::{Error, Result};
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, ensure, float, real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, ensure, float, real,
 };
 use crate::ops::cast::like;
 use crate::ops::reduce::SumRows;
-use crate::spec::Spec;
+use crate::spec::{DType, Spec};
 use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
@@ -86,6 +86,11 @@ impl Op for Conv2d {
             (true, false) => &[(0, 2)],
             _ => &[],
         }
+    }
+    fn gpu_work(&self, _: &[Spec], y: &[Spec]) -> GpuWork {
+        // What is added in place, as a residual that nothing else reads is, the library adds.
+        let passes = u64::from(self.bias);
+        GpuWork { launches: passes, bytes: 2 * passes * y[0].bytes() as u64, ..GpuWork::library() }
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
@@ -170,6 +175,9 @@ impl Op for Conv2dInputGrad {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 2)]
     }
+    fn gpu_work(&self, _: &[Spec], _: &[Spec]) -> GpuWork {
+        GpuWork::library()
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&self.x, &x[1]) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };
         let (conv, residual) = (Conv::input_grad(cpu.products, shape), x.len() > 2);
@@ -228,6 +236,11 @@ impl Op for Conv2dWeightGrad {
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         self.geometry.shape(&x[0], &self.w).map_or(0, |s| s.flops())
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        // The library's gradient of bf16 filters is widened.
+        let (low, n) = (u64::from(x[0].dtype == DType::BF16), y[0].bytes() as u64);
+        GpuWork { launches: low, bytes: low * (n + n / 2), ..GpuWork::library() }
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = self.geometry.shape(&x[0], &self.w) else { return cpu_kernel(cpu, 0, |_, _| Ok(())) };

@@ -3,8 +3,8 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch, ensure, float,
-    real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
+    ensure, float, real,
 };
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -27,6 +27,10 @@ impl Op for Identity {
     }
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
+    }
+    fn gpu_work(&self, _: &[Spec], _: &[Spec]) -> GpuWork {
+        // At most a copy.
+        GpuWork::default()
     }
     fn cpu(&self, cpu: &Arc<Cpu>, _: &[Spec], _: &[Spec]) -> Prepared {
         cpu_kernel(cpu, 0, |_, io| {

@@ -2,7 +2,9 @@
 
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
-use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real,
+};
 use crate::ops::reduce::SumRows;
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -51,6 +53,10 @@ impl Op for Linear {
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].last() * y[0].len()) as u64
     }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        let passes = u64::from(x.len() > 2);
+        GpuWork { launches: passes, bytes: 2 * passes * y[0].bytes() as u64, ..GpuWork::library() }
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         let conv = Conv::forward(cpu.products, ConvShape::linear(x[0].first(), x[0].last(), y[0].last()));
         let (ws, bias) = (conv.workspace(cpu) * x[0].dtype.size(), x.len() > 2);
@@ -95,6 +101,9 @@ impl Op for LinearInputGrad {
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].last() * y[0].len()) as u64
     }
+    fn gpu_work(&self, _: &[Spec], _: &[Spec]) -> GpuWork {
+        GpuWork::library()
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], y: &[Spec]) -> Prepared {
         let conv = Conv::input_grad(cpu.products, ConvShape::linear(x[0].first(), y[0].last(), x[0].last()));
         let ws = conv.workspace(cpu) * x[0].dtype.size();
@@ -127,6 +136,9 @@ impl Op for LinearWeightGrad {
     }
     fn flops(&self, x: &[Spec], y: &[Spec]) -> u64 {
         2 * (x[0].first() * y[0].len()) as u64
+    }
+    fn gpu_work(&self, _: &[Spec], _: &[Spec]) -> GpuWork {
+        GpuWork::library()
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let grad =

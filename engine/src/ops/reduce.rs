@@ -3,8 +3,8 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
-    ensure, float, real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel,
+    cuda_launch, ensure, float, real,
 };
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -28,6 +28,9 @@ impl Op for SumRows {
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(2, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let sum = reduce::SumRows::new(x[0].rows(), x[0].last());
@@ -104,6 +107,9 @@ impl Op for SumAll {
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         x[0].len() as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(2, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let factor = self.factor;

@@ -2,7 +2,7 @@
 
 use super::noise::{seed_and_step, sequence};
 use crate::case::{Case, Cases, FillWith as F};
-use crate::op::{Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
+use crate::op::{GpuWork, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, cuda_launch, ensure, real};
 use crate::rng::Stream;
 use crate::spec::{DType, Spec};
 use crate::tape::{Tape, Var};
@@ -69,6 +69,9 @@ impl Op for ScatterRows {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(2, self.bytes(x, y))
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let row = x[0].row_len();
         real!(x[0], T => cpu_kernel(cpu, 0, move |_, io| {
@@ -128,6 +131,13 @@ impl Op for Restart {
     fn may_alias(&self) -> &[(usize, usize)] {
         &[(0, 0)]
     }
+    fn bytes(&self, x: &[Spec], y: &[Spec]) -> u64 {
+        // Images and means are read for chains that restart only, and how many do is not known before a run.
+        (x[0].bytes() + y[0].bytes()) as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(2, self.bytes(x, y))
+    }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (row, stream) = (x[0].row_len(), self.stream);
         cpu_kernel(cpu, 0, move |cpu, io| {
@@ -139,7 +149,20 @@ impl Op for Restart {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
         let (chains, data) = ((x[0].first(), x[0].row_len()), (x[3].first(), x[4].len() - 1));
-        cuda_launch(gpu, x, y, replay::cuda::restart(gpu, chains, data, self.stream.number())?)
+        let restart = replay::cuda::Restart::new(gpu, chains, data, self.stream.number())?;
+        cuda_kernel(gpu, restart.workspace(), move |gpu, io| {
+            let from = replay::cuda::From {
+                x: io.gpu_input(0)?,
+                kind: io.gpu_input(1)?,
+                class: io.gpu_input(2)?,
+                images: io.gpu_input(3)?,
+                offsets: io.gpu_input(4)?,
+                means: io.gpu_input(5)?,
+                seed: io.gpu_input(6)?,
+                step: io.gpu_input(7)?,
+            };
+            Ok(restart.run(gpu, from, io.gpu_output(0)?, io.gpu_workspace()?)?)
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{
-    Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch, ensure, float,
-    real,
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
+    ensure, float, real,
 };
 use crate::ops::elementwise::{Axpby, Mul};
 use crate::ops::grouped::{grouped, grouped_or_unsupported};
@@ -213,6 +213,9 @@ impl Op for ScaleShiftLeakyReduce {
     }
     fn flops(&self, x: &[Spec], _: &[Spec]) -> u64 {
         7 * x[0].len() as u64
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        GpuWork::own(2, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let Ok(shape) = grouped(&x[0], &self.forward.groups) else {

@@ -3,7 +3,7 @@
 pub use super::updates::Updated;
 use super::updates::Updates;
 use crate::case::{Case, Cases, FillWith as F};
-use crate::op::{Op, Prepared, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{GpuWork, Op, Prepared, cpu_kernel, cuda_kernel, ensure, real};
 use crate::spec::Spec;
 use crate::tape::{Tape, Var};
 use kernels::cpu::Cpu;
@@ -48,6 +48,10 @@ impl Op for Sgd {
     }
     fn may_alias(&self) -> &[(usize, usize)] {
         &self.updates.aliases
+    }
+    fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
+        let tensors = self.updates.tensors.len();
+        GpuWork::own(cuda::launches(tensors) as u64, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let (op, last) = (self.clone(), x.len() - 1);

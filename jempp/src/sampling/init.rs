@@ -214,6 +214,11 @@ impl InitChains {
         ]
     }
 
+    /// The planned program.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// The planned program, to be run within a sequence.
     pub(crate) fn plan_mut(&mut self) -> &mut Plan {
         &mut self.plan

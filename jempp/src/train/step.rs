@@ -294,6 +294,15 @@ impl TrainStep {
         }
     }
 
+    /// The programs of an iteration, and how often each runs in it; without those of an attack.
+    pub fn programs(&self) -> Vec<(u64, &Plan)> {
+        let m = self.config.sampler.outer_steps as u64;
+        let inits = [&self.init, &self.init_labelled].into_iter().flatten().map(|i| (1, i.plan()));
+        let chains = [&self.langevin, &self.langevin_labelled].into_iter().flatten().map(|l| (m, l.plan()));
+        let step = self.programs.first().map(|r| (1, &r.program.plan));
+        inits.chain(chains).chain(step).collect()
+    }
+
     /// The planned programs as text, for debugging.
     pub fn dump(&self) -> String {
         let chain = self.langevin.as_ref().map(|l| l.plan().to_string()).unwrap_or_default();

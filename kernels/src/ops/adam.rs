@@ -111,6 +111,11 @@ pub mod cuda {
     /// Addresses of a tensor.
     const EACH: usize = 8;
 
+    /// The launches that this many tensors take.
+    pub fn launches(tensors: usize) -> usize {
+        tensors.div_ceil(Tensors::most(EACH))
+    }
+
     /// A prepared step of many tensors, in as few launches as their addresses fit into.
     #[derive(Debug)]
     pub struct Step {

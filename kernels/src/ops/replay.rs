@@ -215,38 +215,91 @@ pub mod cuda {
         }
     }
 
-    /// Chains that restart: see [`super::restart`]; `images` training images in `classes` classes. Spans: x, kind,
-    /// class, images, offsets, means, seed, step, the result, which may be x.
-    ///
-    /// # Errors
-    /// Errors of compiling and loading the kernel.
-    pub fn restart(
-        gpu: &Gpu,
-        (n, row): (usize, usize),
-        (images, classes): (usize, usize),
-        stream: u32,
-    ) -> Result<Launch, GpuError> {
-        let params = vec![
-            span_of::<f32>("x", n * row),
-            span_of::<i32>("kind", n),
-            span_of::<i32>("class", n),
-            span_of::<u8>("images", images * row),
-            span_of::<i32>("offsets", classes + 1),
-            span_of::<f32>("means", classes * row),
-            i32(int("restart", images)?),
-            i32(int("restart", classes)?),
-            span_of::<i32>("seed", 2),
-            span_of::<i32>("step", 1),
-            u32(0),
-            u32(stream),
-            i32(int("restart", row)?),
-            span_of::<f32>("out", n * row),
-        ];
-        if n == 0 || n > 65_535 {
-            return Err(GpuError::shape("restart", format!("{n} chains")));
+    /// Blocks among which the images of a chain are divided (`PARTS`).
+    const PARTS: usize = 8;
+
+    /// Chains that restart: see [`super::restart`].
+    #[derive(Debug)]
+    pub struct Restart {
+        parts: Launch,
+        last: Launch,
+        workspace: usize,
+    }
+
+    /// What [`Restart::run`] reads.
+    #[derive(Clone, Copy, Debug)]
+    #[allow(missing_docs)]
+    pub struct From<'a> {
+        pub x: Span<'a>,
+        pub kind: Span<'a>,
+        pub class: Span<'a>,
+        pub images: Span<'a>,
+        pub offsets: Span<'a>,
+        pub means: Span<'a>,
+        pub seed: Span<'a>,
+        pub step: Span<'a>,
+    }
+
+    impl Restart {
+        /// Prepares it for n chains of `row` values, and `images` training images in `classes` classes.
+        ///
+        /// # Errors
+        /// If there are too many chains; errors of compiling and loading the kernels.
+        pub fn new(
+            gpu: &Gpu,
+            (n, row): (usize, usize),
+            (images, classes): (usize, usize),
+            stream: u32,
+        ) -> Result<Self, GpuError> {
+            if n == 0 || n > 65_535 {
+                return Err(GpuError::shape("restart", format!("{n} chains")));
+            }
+            let (kind, class) = (span_of::<i32>("kind", n), span_of::<i32>("class", n));
+            let (offsets, means) =
+                (span_of::<i32>("offsets", classes + 1), span_of::<f32>("means", classes * row));
+            let counts = [i32(int("restart", images)?), i32(int("restart", classes)?)];
+            let random = [span_of::<i32>("seed", 2), span_of::<i32>("step", 1), u32(0), u32(stream)];
+            let parts = span_of::<f32>("parts", PARTS * n * row);
+            let length = i32(int("restart", row)?);
+            let mut params = vec![kind.clone(), class.clone(), span_of::<u8>("images", images * row)];
+            params.extend([offsets.clone(), means.clone()]);
+            params.extend(counts.iter().chain(&random).cloned());
+            params.extend([length.clone(), parts.clone()]);
+            let mut size = blocks(row.div_ceil(128), n, 256);
+            size.grid_dim.2 = PARTS as u32;
+            // SAFETY: a block works on 128 elements of a chain and stays inside the row. It reads images from offset to
+            // offset of a class, where these lie in order in 0..=images; everything else is of the lengths given.
+            let first = unsafe { Launch::new(gpu, "replay", "replay_restart_parts", size, params)? };
+            let mut params = vec![span_of::<f32>("x", n * row), kind, class, offsets, means];
+            params.extend(counts.into_iter().chain(random));
+            params.extend([length, parts, span_of::<f32>("out", n * row)]);
+            let size = blocks(row.div_ceil(1024), n, 256);
+            // SAFETY: a thread works on four elements of a chain and stays inside the row; it reads the parts that the first
+            // kernel wrote for the same chains.
+            let last = unsafe { Launch::new(gpu, "replay", "replay_restart", size, params)? };
+            Ok(Self { parts: first, last, workspace: PARTS * n * row * size_of::<f32>() })
         }
-        // SAFETY: a block works on 128 elements of a chain and stays inside the row. It reads images from offset to
-        // offset of a class, where these lie in order in 0..=images; everything else is of the lengths given.
-        unsafe { Launch::new(gpu, "replay", "replay_restart", blocks(row.div_ceil(128), n, 256), params) }
+
+        /// Bytes of workspace.
+        pub fn workspace(&self) -> usize {
+            self.workspace
+        }
+
+        /// Submits one run; `out` may be x.
+        ///
+        /// # Errors
+        /// If lengths do not fit; a driver error.
+        pub fn run(
+            &self,
+            gpu: &Gpu,
+            from: From<'_>,
+            out: Span<'_>,
+            workspace: Span<'_>,
+        ) -> Result<(), GpuError> {
+            let From { x, kind, class, images, offsets, means, seed, step } = from;
+            self.parts.run(gpu, &[kind, class, images, offsets, means, seed, step, workspace].map(Some))?;
+            let spans = [x, kind, class, offsets, means, seed, step, workspace, out];
+            self.last.run(gpu, &spans.map(Some))
+        }
     }
 }

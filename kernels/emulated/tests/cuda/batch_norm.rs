@@ -1,16 +1,14 @@
-//! bn_stats, bn_coeffs, bn_running_update and scale_shift_leaky.
+//! bn_stats and scale_shift_leaky. In bf16 they have fused multiply-adds, and so have their counterparts here.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::ops::bn_running_update::Fold;
 use kernels::ops::bn_stats::{self, Grouped, Stats};
 use kernels::ops::scale_shift_leaky::{self, GradArgs, Reduce};
-use kernels::ops::{bn_coeffs, bn_running_update};
 
 use crate::random::cpu;
 use crate::{
-    Data, Element, SUM, Schedule, assert_near, assert_same, blocks, doubles, every_schedule, floats, random,
-    skipped, with_extremes,
+    Data, Element, SUM, Schedule, assert_near, assert_same, doubles, every_schedule, floats, random, skipped,
+    with_extremes,
 };
 
 /// The tiling of `rows.cuh`: rows per tile, and number of tiles.
@@ -22,7 +20,7 @@ pub(crate) fn tile<E: Element>(c: usize) -> (usize, u32) {
 
 /// Channel counts that are a multiple of the vector width and ones that are not, narrower and wider than a block, and a
 /// last tile that is not full.
-fn shapes() -> Vec<Grouped> {
+pub(crate) fn shapes() -> Vec<Grouped> {
     [
         (vec![3, 1, 2], 35, 16),
         (vec![2, 4], 30, 20),
@@ -38,17 +36,17 @@ fn shapes() -> Vec<Grouped> {
     .collect()
 }
 
-fn bounds(shape: &Grouped) -> Vec<i32> {
+pub(crate) fn bounds(shape: &Grouped) -> Vec<i32> {
     let mut at = vec![0];
     (0..shape.groups.len()).for_each(|g| at.push(at[g] + shape.rows(g) as i32));
     at
 }
 
-fn most_rows(shape: &Grouped) -> usize {
+pub(crate) fn most_rows(shape: &Grouped) -> usize {
     (0..shape.groups.len()).map(|g| shape.rows(g)).max().unwrap()
 }
 
-fn finals(c: usize, groups: usize) -> [u32; 3] {
+pub(crate) fn finals(c: usize, groups: usize) -> [u32; 3] {
     [c.div_ceil(32) as u32, groups as u32, 1]
 }
 
@@ -179,6 +177,30 @@ fn gradients_of_statistics_are_their_twins() {
 
 const LEAK: f32 = 0.2;
 
+/// The group of element i.
+fn group_of(shape: &Grouped, i: usize) -> usize {
+    let row = (i / shape.c) as i32;
+    bounds(shape).iter().rposition(|first| *first <= row).unwrap()
+}
+
+/// Element i of the gradient with the fused multiply-adds that bf16 kernels have.
+fn fused_grad(shape: &Grouped, g: &GradArgs<'_, f32>, i: usize) -> f32 {
+    let (group, channel) = (group_of(shape, i), i % shape.c);
+    let at = group * shape.c + channel;
+    let d = g.x[i] - g.mean[at];
+    let z = d.mul_add(g.scale[at], g.shift[channel]);
+    let dz = if z > 0.0 { g.dy[i] } else { g.dy[i] * LEAK };
+    let n = shape.rows(group) as f32;
+    let own = match g.stats {
+        Some((dmean, dvar)) => {
+            let (a, b) = (dmean[at] * (1.0 / n), dvar[at] * (2.0 / n));
+            b.mul_add(d, dz.mul_add(g.scale[at], a))
+        }
+        None => dz * g.scale[at],
+    };
+    g.add.map_or(0.0, |add| add[i]) + own
+}
+
 fn check_forward<E: Element>(shape: &Grouped, per_group: bool) {
     let x = Data::<E>::new(&with_extremes(random(shape.len(), 2.0, 8)));
     let k = Coeffs::new(shape, per_group);
@@ -202,7 +224,25 @@ fn check_forward<E: Element>(shape: &Grouped, per_group: bool) {
         vec![floats(&y)]
     });
     let mut want = vec![0.0; shape.len()];
-    scale_shift_leaky::cpu(&cpu(), shape, f64::from(LEAK), &x.f32, &k.mean, &k.scale, &k.shift, &mut want);
+    if E::ROUNDING > 0.0 {
+        let own = |i: usize| if per_group { group_of(shape, i) * shape.c + i % shape.c } else { i % shape.c };
+        let of = |i: usize| {
+            let z = (x.f32[i] - k.mean[own(i)]).mul_add(k.scale[own(i)], k.shift[i % shape.c]);
+            if z < 0.0 { z * LEAK } else { z }
+        };
+        want = (0..shape.len()).map(of).collect();
+    } else {
+        scale_shift_leaky::cpu(
+            &cpu(),
+            shape,
+            f64::from(LEAK),
+            &x.f32,
+            &k.mean,
+            &k.scale,
+            &k.shift,
+            &mut want,
+        );
+    }
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&name, &got[0], &want);
 }
@@ -248,7 +288,11 @@ fn check_grad<E: Element>(shape: &Grouped, stats: bool, with_add: bool) {
         stats: stats.then_some((&k.dmean, &k.dvar)),
         add: with_add.then_some(&add.f32),
     };
-    scale_shift_leaky::grad_cpu(&cpu(), shape, f64::from(LEAK), &args, &mut want);
+    if E::ROUNDING > 0.0 {
+        want = (0..shape.len()).map(|i| fused_grad(shape, &args, i)).collect();
+    } else {
+        scale_shift_leaky::grad_cpu(&cpu(), shape, f64::from(LEAK), &args, &mut want);
+    }
     let want: Vec<f32> = want.iter().map(|&v| E::of(v).to()).collect();
     assert_same(&name, &got[0], &want);
 }
@@ -327,95 +371,5 @@ fn gradients_of_scale_shift_leaky_are_their_twins() {
         check_grad::<f32>(&shape, false, false);
         check_grad::<bf16>(&shape, true, true);
         check_grad::<bf16>(&shape, true, false);
-    }
-}
-
-#[test]
-fn coefficients_are_their_twins() {
-    if skipped() {
-        return;
-    }
-    let (groups, c, eps) = (3usize, 301usize, 1e-5f32);
-    let mut var: Vec<f32> = random(groups * c, 2.0, 1).iter().map(|v| v.abs()).collect();
-    (var[0], var[1], var[2]) = (0.0, f32::INFINITY, -1.0);
-    let (gamma, dscale) = (random(c, 1.5, 2), random(groups * c, 1.0, 3));
-    let got = every_schedule(|schedule| {
-        let (var, gamma, dscale) = (Buffer::from(&var), Buffer::from(&gamma), Buffer::from(&dscale));
-        let (scale, dvar) = (Buffer::<f32>::unwritten(groups * c), Buffer::<f32>::unwritten(groups * c));
-        let dgamma = Buffer::<f32>::unwritten(c);
-        let (g, n) = (Arg::I32(groups as i32), Arg::I32(c as i32));
-        let args = [var.arg(), gamma.arg(), g, n, Arg::F32(eps), scale.arg()];
-        schedule.go("bn_coeffs", [blocks(groups * c), 1, 1], 256, &args);
-        let args = [var.arg(), gamma.arg(), dscale.arg(), g, n, Arg::F32(eps), dvar.arg(), dgamma.arg()];
-        schedule.go("bn_coeffs_grad", [blocks(c), 1, 1], 256, &args);
-        vec![scale.read(), dvar.read(), dgamma.read()]
-    });
-    let (mut scale, mut dvar, mut dgamma) = (vec![0.0f32; groups * c], vec![0.0; groups * c], vec![0.0; c]);
-    bn_coeffs::cpu(f64::from(eps), &var, &gamma, &mut scale);
-    bn_coeffs::grad_cpu(f64::from(eps), &var, &gamma, &dscale, &mut dvar, &mut dgamma);
-    assert_same("bn_coeffs", &got[0], &scale);
-    assert_same("bn_coeffs_grad dvar", &got[1], &dvar);
-    assert_same("bn_coeffs_grad dgamma", &got[2], &dgamma);
-}
-
-#[test]
-fn running_statistics_are_their_twins() {
-    if skipped() {
-        return;
-    }
-    let momentum = 0.9f64;
-    let order = [Fold::Group(0), Fold::Steps(10), Fold::Group(2), Fold::Group(1)];
-    let codes = order.map(|f| if let Fold::Group(g) = f { g as i32 } else { -1 });
-    // Channels, factors of groups, whether there is an offset, and whether it is updated in place.
-    let all = [
-        (300usize, [1.25, 1.0, 1.01], false, false),
-        (7, [1.0; 3], true, true),
-        (523, [1.5, 2.0, 1.0], true, false),
-    ];
-    let vectors = all.map(|(c, ..)| [1, 3, 1, 1].map(|rows| random(rows * c, 1.0, (c + rows) as u64)));
-    let factors: Vec<f32> = all
-        .iter()
-        .flat_map(|(_, correct, ..)| {
-            order.map(|f| match f {
-                Fold::Group(g) => correct[g] as f32,
-                Fold::Steps(m) => (1.0 - momentum).powi(m as i32) as f32,
-            })
-        })
-        .collect();
-    let got = every_schedule(|schedule| {
-        let (channels, codes) = (Buffer::from(&all.map(|t| t.0 as i32)), Buffer::from(&codes));
-        let factors = Buffer::from(&factors);
-        let given: Vec<_> = vectors.iter().map(|v| v.each_ref().map(|v| Buffer::from(v))).collect();
-        let other = all.map(|(c, ..)| Buffer::<f32>::unwritten(c));
-        let mut addresses = Vec::new();
-        for (i, (_, _, offset, place)) in all.iter().enumerate() {
-            let [r, s, acc, lacking] = &given[i];
-            addresses.extend([r, s, acc].map(|b| Some(b.memory())));
-            addresses.push(offset.then(|| lacking.memory()));
-            addresses.extend([Some(if *place { r.memory() } else { other[i].memory() }), Some(acc.memory())]);
-        }
-        let args = [
-            Arg::Pointers(&addresses),
-            channels.arg(),
-            codes.arg(),
-            factors.arg(),
-            Arg::I32(4),
-            Arg::F32((1.0 - momentum) as f32),
-            Arg::F32(momentum as f32),
-        ];
-        schedule.go("bn_running_update", [3, all.len() as u32, 1], 256, &args);
-        let of = |(i, t): (usize, &(usize, [f64; 3], bool, bool))| {
-            let out = if t.3 { &given[i][0] } else { &other[i] };
-            [out.read(), given[i][2].read()]
-        };
-        all.iter().enumerate().flat_map(of).collect()
-    });
-    for (i, (c, correct, offset, _)) in all.iter().enumerate() {
-        let [r, s, acc, lacking] = &vectors[i];
-        let mut want = vec![0.0; *c];
-        let lacking = offset.then_some(&lacking[..]);
-        bn_running_update::cpu(momentum, &order, correct, Some(r), s, Some(acc), lacking, &mut want);
-        assert_same("bn_running_update", &got[2 * i], &want);
-        assert!(got[2 * i + 1].iter().all(|v| *v == 0.0), "the accumulator is cleared");
     }
 }

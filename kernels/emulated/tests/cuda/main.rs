@@ -18,6 +18,7 @@ mod random;
 mod reduce;
 mod replay;
 mod softmax;
+mod statistics;
 
 use bytemuck::Pod;
 use emulated::{Arg, Buffer, Order, launch, why_not};

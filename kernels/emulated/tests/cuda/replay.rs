@@ -64,23 +64,16 @@ fn check_restart_of(row: usize, offsets: &[i32], count: usize, in_place: bool) {
         let (seed, step, other) =
             (Buffer::from(&SEED), Buffer::from(&[STEP]), Buffer::<f32>::unwritten(n * row));
         let out = if in_place { &x } else { &other };
-        let args = [
-            x.arg(),
-            kind.arg(),
-            class.arg(),
-            images.arg(),
-            offsets.arg(),
-            means.arg(),
-            Arg::I32(count as i32),
-            Arg::I32(classes as i32),
-            seed.arg(),
-            step.arg(),
-            Arg::U32(OFFSET),
-            Arg::U32(STREAM),
-            Arg::I32(row as i32),
-            out.arg(),
-        ];
-        schedule.go_exact("replay_restart", [row.div_ceil(128) as u32, n as u32, 1], 256, &args);
+        let parts = Buffer::<f32>::unwritten(8 * n * row);
+        let counts = [Arg::I32(count as i32), Arg::I32(classes as i32)];
+        let random = [seed.arg(), step.arg(), Arg::U32(OFFSET), Arg::U32(STREAM), Arg::I32(row as i32)];
+        let of = [kind.arg(), class.arg(), images.arg(), offsets.arg(), means.arg()];
+        let args = [&of[..], &counts, &random, &[parts.arg()]].concat();
+        let grid = [row.div_ceil(128) as u32, n as u32, 8];
+        schedule.go_exact("replay_restart_parts", grid, 256, &args);
+        let of = [x.arg(), kind.arg(), class.arg(), offsets.arg(), means.arg()];
+        let args = [&of[..], &counts, &random, &[parts.arg(), out.arg()]].concat();
+        schedule.go_exact("replay_restart", [row.div_ceil(1024) as u32, n as u32, 1], 256, &args);
         vec![out.read()]
     });
     let mut want = vec![0.0f32; n * row];

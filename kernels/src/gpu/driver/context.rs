@@ -8,7 +8,7 @@
 
 use std::any::Any;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
@@ -41,6 +41,7 @@ pub struct Gpu {
     // Declared before the context, so dropped first: what is attached belongs to it.
     attachments: Attachments,
     profile: Profile,
+    launches: AtomicU64,
     notes: Mutex<Vec<String>>,
     listener: OnceLock<Listener>,
     strict: AtomicBool,
@@ -72,6 +73,7 @@ impl Gpu {
         Ok(Self {
             attachments: Attachments::default(),
             profile: Profile::default(),
+            launches: AtomicU64::new(0),
             notes: Mutex::default(),
             listener: OnceLock::new(),
             strict: AtomicBool::new(false),
@@ -106,6 +108,16 @@ impl Gpu {
     /// A value that belongs to this device, one per type: made at its first use and dropped before the context.
     pub(in crate::gpu) fn attached<T: Any + Default + Send + Sync>(&self) -> &T {
         self.attachments.get()
+    }
+
+    /// Launches of the project's own kernels so far, captured ones included; replays of a graph are not counted.
+    #[must_use]
+    pub fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_launch(&self) {
+        self.launches.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records a remark on how this device is used, once, and tells it to the listener.

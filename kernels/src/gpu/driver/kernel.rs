@@ -96,6 +96,7 @@ impl Gpu {
             return Err(GpuError::shape("launch", "the kernel was loaded by another Gpu"));
         }
         self.keep(|| kernel.loaded.clone());
+        self.count_launch();
         let mut launch = self.stream().launch_builder(&kernel.loaded.function);
         for arg in args {
             match arg {
