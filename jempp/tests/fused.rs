@@ -97,8 +97,8 @@ fn iterations_agree_with_unfused_ones() {
 }
 
 /// In the chain step and the training step of three blocks with two shortcuts: everything that can be fused is, and what
-/// cannot is not; unfused, batch norm in train mode is one op. Dropout comes between a convolution and the next statistics; ActNorm has none; without a norm, and
-/// in bf16, which rounds what is normalised, there is nothing.
+/// cannot is not; unfused, batch norm in train mode is one op. Dropout comes between a convolution and the next statistics;
+/// ActNorm has none; without a norm, and in bf16, which rounds what is normalised, there is nothing.
 #[test]
 fn what_can_be_fused_is_and_nothing_else() {
     let counts = |device: &Device, more: &[&str], unfused: bool| {

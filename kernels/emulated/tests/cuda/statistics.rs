@@ -82,7 +82,7 @@ fn check_grad_final(groups: usize, c: usize) {
     });
     let sum = |g: usize, channel: usize, which: usize| {
         let used = rows[g].div_ceil(chunk_rows);
-        (0..used).map(|k| parts[((g * chunks + k) * 2 + which) * c + channel]).sum::<f32>()
+        (0..used).map(|k| parts[((g * chunks + k) * 2 + which) * c + channel]).fold(0.0f32, |sum, v| sum + v)
     };
     let all = |which| (0..groups * c).map(|i| sum(i / c, i % c, which)).collect::<Vec<f32>>();
     let (dscale, dshift) = (all(0), all(1));
