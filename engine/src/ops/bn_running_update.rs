@@ -1,9 +1,11 @@
 //! Running statistics of many tensors at once, updated with the statistics of one pass after another.
 
 use crate::case::{Case, Cases, FillWith as F};
-use crate::op::{GpuWork, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real};
+use crate::op::{
+    GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_kernel, ensure, real,
+};
 use crate::spec::Spec;
-use crate::tape::{Tape, Var};
+use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 pub use kernels::ops::bn_running_update::Fold;
@@ -21,7 +23,8 @@ pub struct Tracked {
 
 /// New running statistics of any number of tensors. Inputs: of each the old ones `r[C]`, the statistics `s[G, C]` of groups,
 /// an accumulator `[C]` if the order has [`Fold::Steps`], and if `offset` what statistics and accumulator lack, `[C]`.
-/// Outputs: of each the new ones and, if there is an accumulator, that set to zero. Not differentiable.
+/// Outputs: of each the new ones and, if there is an accumulator, that set to zero. Running statistics are constants: gradients
+/// stop here.
 #[derive(Clone, Debug)]
 pub struct BnRunningUpdate {
     momentum: f64,
@@ -131,6 +134,15 @@ impl Op for BnRunningUpdate {
             }
             Ok(update.run(gpu, &spans)?)
         })
+    }
+    fn vjp(
+        &self,
+        _: &mut Tape,
+        _: &Node,
+        _: &[Option<Var>],
+        _: &GradRequest,
+    ) -> crate::error::Result<Vec<Grad>> {
+        Ok(Vec::new())
     }
 }
 

@@ -147,7 +147,7 @@ impl Op for Restart {
             Ok(())
         })
     }
-    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> crate::error::Result<Prepared> {
+    fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> crate::error::Result<Prepared> {
         let (chains, data) = ((x[0].first(), x[0].row_len()), (x[3].first(), x[4].len() - 1));
         let restart = replay::cuda::Restart::new(gpu, chains, data, self.stream.number())?;
         cuda_kernel(gpu, restart.workspace(), move |gpu, io| {
