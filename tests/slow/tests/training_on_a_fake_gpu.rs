@@ -76,6 +76,11 @@ fn an_iteration_is_one_graph() {
 }
 
 #[test]
+fn plans_say_how_many_kernels_are_launched() {
+    in_child_with("launches", fake::With::Libraries);
+}
+
+#[test]
 fn a_model_on_the_device_scores_as_on_the_cpu() {
     in_child("model");
 }
@@ -88,6 +93,7 @@ fn in_a_child() {
         "bf16" | "bf16 with libraries" => steps_in_bf16(),
         "twice" => twice(),
         "graph" => graph(),
+        "launches" => launches(),
         "model" => model(),
         _ => panic!("{task}"),
     }
@@ -229,6 +235,29 @@ fn graph() {
     assert!(gpu_.step_on(&batch, 0.1).is_err(), "metrics are taken in order");
     assert_eq!(want, [gpu_.take_metrics().unwrap(), gpu_.take_metrics().unwrap()]);
     assert!(gpu_.take_metrics().is_err());
+}
+
+/// The first iteration is plain launches; those are the ones that plans count.
+fn launches() {
+    for more in
+        [&[][..], &["train.p_x_y_weight=1", "model.dropout=0.2"], &["train.optimizer=adam", "train.plc=eval"]]
+    {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let device = Device::cuda(0, precision, Debugging::default()).unwrap();
+            let mut t = trainer(&device, more);
+            let programs = t.programs();
+            let of = |(times, plan): &(u64, &engine::Plan)| {
+                times * plan.nodes().map(|n| n.2.launches).sum::<u64>()
+            };
+            let said: u64 = programs.iter().map(of).sum();
+            let before = device.as_gpu().unwrap().launches();
+            let rows = [0, 7, 3, 12, 29, 11];
+            t.step_on(&BatchIndices { data: &rows, labelled: &rows }, 0.1).unwrap();
+            let launched = device.as_gpu().unwrap().launches() - before;
+            println!("{more:?}, {precision:?}: {launched} launches");
+            assert_eq!(launched, said, "{more:?}, {precision:?}");
+        }
+    }
 }
 
 /// Programs are captured after their first run; Adam's step count must move in the graph all the same.
