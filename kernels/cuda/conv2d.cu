@@ -25,18 +25,15 @@ __device__ __forceinline__ int source(int in, int tap, const Conv& v, int outs)
 #define SHAPE int n, int h, int w_, int c, int k, int r, int s, int stride, int pad, int oh, int ow
 #define GIVEN {n, h, w_, c, k, r, s, stride, pad, oh, ow}
 
-// y[row, channel] += add[row, channel] + bias[channel]; null stands for zeros.
+// y[row, channel] += bias[channel].
 template <typename T, int V>
-__device__ void end_body(const T* __restrict__ add, const float* __restrict__ bias, long long rows, int k, T* y)
+__device__ void bias_body(const float* __restrict__ bias, long long rows, int k, T* y)
 {
     each_run<1>(rows * k / V, [&](long long i, int) {
-        Pack<T, V> sum, more;
+        const float* b = bias + i * V % k;
+        Pack<T, V> sum;
         sum.load(y + i * V);
-        if (add) {
-            more.load(add + i * V);
-        }
-        const float* b = bias ? bias + i * V % k : 0;
-        sum.make([&](int v) { return sum.get(v) + ((add ? more.get(v) : 0.0f) + (b ? b[v] : 0.0f)); });
+        sum.make([&](int v) { return sum.get(v) + b[v]; });
         sum.store(y + i * V);
     });
 }
@@ -120,12 +117,12 @@ __device__ void weight_grad_body(const Conv& v, const T* __restrict__ x, const T
 }
 
 #define KERNELS(T, S)                                                                                                  \
-    extern "C" __global__ void conv2d_end_##S(const T* add, const float* bias, long long rows, int k, T* y)            \
+    extern "C" __global__ void conv2d_bias_##S(const float* bias, long long rows, int k, T* y)                         \
     {                                                                                                                  \
         if (k % Wide<T>::V == 0) {                                                                                     \
-            end_body<T, Wide<T>::V>(add, bias, rows, k, y);                                                            \
+            bias_body<T, Wide<T>::V>(bias, rows, k, y);                                                                \
         } else {                                                                                                       \
-            end_body<T, 1>(add, bias, rows, k, y);                                                                     \
+            bias_body<T, 1>(bias, rows, k, y);                                                                         \
         }                                                                                                              \
     }                                                                                                                  \
     extern "C" __global__ void conv2d_forward_##S(const T* x, const T* w, int more, SHAPE, T* y)                       \

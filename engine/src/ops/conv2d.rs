@@ -109,7 +109,7 @@ impl Op for Conv2d {
     }
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], _: &[Spec]) -> Result<Prepared> {
         let shape = fit(self, self.geometry.shape(&x[0], &x[1]))?;
-        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, float(&x[0]), shape, x.len() > 2)?;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, float(&x[0]), shape, self.residual)?;
         let (bias, residual) = (self.bias, self.residual);
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let b = if bias { Some(io.gpu_input(2)?) } else { None };

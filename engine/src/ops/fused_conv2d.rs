@@ -108,7 +108,7 @@ impl Op for FusedConv2d {
         let shape = fit(self, self.geometry.shape(&x[0], &x[1]))?;
         let norm = self.norm.as_ref().map(|norm| norm.on_gpu(&x[3]));
         let (normed, stats, residual) = (norm.is_some(), self.stats.is_some(), self.added());
-        let conv = cuda::Forward::new(gpu, shape, norm, self.stats.as_deref())?;
+        let conv = cuda::Forward::new(gpu, shape, norm, self.stats.as_deref(), self.residual)?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let coefficients = match normed {
                 true => Some([io.gpu_input(3)?, io.gpu_input(4)?, io.gpu_input(5)?]),

@@ -70,7 +70,7 @@ impl Op for Linear {
     fn cuda(&self, gpu: &Arc<Gpu>, x: &[Spec], y: &[Spec]) -> Result<Prepared> {
         let shape = ConvShape::linear(x[0].first(), x[0].last(), y[0].last());
         let bias = x.len() > 2;
-        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, Float::F32, shape, bias)?;
+        let conv = cuda::Conv::new(gpu, cuda::ConvPass::Forward, Float::F32, shape, false)?;
         cuda_kernel(gpu, conv.workspace(), move |gpu, io| {
             let b = if bias { Some(io.gpu_input(2)?) } else { None };
             let from = (io.gpu_input(0)?, io.gpu_input(1)?);

@@ -16,7 +16,7 @@ pub mod cuda {
     use crate::gpu::cublas::Product;
     pub use crate::gpu::cudnn_graph::ConvPass;
     use crate::gpu::cudnn_graph::{ConvSpec, Convolution};
-    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, optional, span_of, threads};
+    use crate::gpu::launch::{Float, Launch, i32, i64, int, kernel, span_of, threads};
     use crate::gpu::{Gpu, GpuError};
     use crate::memory::{GPU_ALIGN, Span};
     use crate::ops::cast;
@@ -40,13 +40,14 @@ pub mod cuda {
     pub struct Conv {
         pass: ConvPass,
         algorithm: Algorithm,
-        end: Launch,
+        /// Adds a bias to the result.
+        bias: Launch,
         widen: Option<Widen>,
     }
 
     impl Conv {
-        /// Prepares it with the best implementation that this device has. `adds`: whether runs are given something to add,
-        /// a bias or a tensor.
+        /// Prepares it with the best implementation that this device has. `adds`: whether runs are given a tensor to
+        /// add; a bias may be given to each forward run.
         ///
         /// # Errors
         /// Errors of compiling and loading the kernel; the error of a library that is present and fails, on a device that
@@ -79,7 +80,7 @@ pub mod cuda {
                 }
                 _ => None,
             };
-            Ok(Self { pass, algorithm, end: end(gpu, pass, float, shape)?, widen })
+            Ok(Self { pass, algorithm, bias: bias(gpu, float, shape)?, widen })
         }
 
         /// Prepares it with the project's own kernel: the reference for the other implementations.
@@ -87,8 +88,8 @@ pub mod cuda {
         /// # Errors
         /// Errors of compiling and loading the kernel.
         pub fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Self, GpuError> {
-            let (algorithm, end) = (direct(gpu, pass, float, shape)?, end(gpu, pass, float, shape)?);
-            Ok(Self { pass, algorithm, end, widen: None })
+            let (algorithm, bias) = (direct(gpu, pass, float, shape)?, bias(gpu, float, shape)?);
+            Ok(Self { pass, algorithm, bias, widen: None })
         }
 
         /// Bytes of workspace.
@@ -116,12 +117,13 @@ pub mod cuda {
             if bias.is_some() && self.pass != ConvPass::Forward {
                 return Err(GpuError::shape("conv2d", "a gradient has no bias"));
             }
-            // What the result lies over is added by the convolution itself, everything else by a pass after it.
-            let more = add.is_some_and(|add| add.address() == out.address());
-            self.convolve(gpu, (a, b), more, out, workspace)?;
-            let add = add.filter(|_| !more);
-            if bias.is_some() || add.is_some() {
-                self.end.run(gpu, &[add, bias, Some(out)])?;
+            // A tensor to add is where the result will be, as it is in programs wherever nothing else needs it.
+            if let Some(add) = add.filter(|add| add.address() != out.address()) {
+                gpu.copy(add, out)?;
+            }
+            self.convolve(gpu, (a, b), add.is_some(), out, workspace)?;
+            if bias.is_some() {
+                self.bias.run(gpu, &[bias, Some(out)])?;
             }
             Ok(())
         }
@@ -195,20 +197,18 @@ pub mod cuda {
         }
     }
 
-    /// Adds to the result. Spans: what to add (optional), the bias (optional), the result.
-    fn end(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
-        let (n, channels, float) = match pass {
-            ConvPass::Forward => (shape.y_len(), shape.k, float),
-            ConvPass::InputGrad => (shape.x_len(), shape.c, float),
-            ConvPass::WeightGrad => (shape.w_len(), shape.c, Float::F32),
-        };
-        let k = int("conv2d", channels)?;
-        let (add, bias) = (float.optional("add", n), optional::<f32>("bias", channels));
-        let params = vec![add, bias, i64(n / channels.max(1)), i32(k), float.span_of("out", n)];
+    /// Adds a bias to the result of a forward pass. Spans: the bias, the result.
+    fn bias(gpu: &Gpu, float: Float, shape: ConvShape) -> Result<Launch, GpuError> {
+        let (n, k) = (shape.y_len(), shape.k);
+        let params = vec![
+            span_of::<f32>("bias", k),
+            i64(n / k.max(1)),
+            i32(int("conv2d", k)?),
+            float.span_of("out", n),
+        ];
         let size = threads(n.div_ceil(float.pack()));
-        // SAFETY: the kernel reads n values and as many biases as there are channels, where these are given, and
-        // reads and writes n values.
-        unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_end"), size, params) }
+        // SAFETY: the kernel reads as many biases as there are channels, and reads and writes n values.
+        unsafe { Launch::new(gpu, "conv2d", kernel!(float, "conv2d_bias"), size, params) }
     }
 
     fn direct(gpu: &Gpu, pass: ConvPass, float: Float, shape: ConvShape) -> Result<Algorithm, GpuError> {

@@ -4,7 +4,7 @@
 use super::{Constants, Grouped};
 use crate::gpu::launch::{Float, Launch, f32, final_sums, i32, int, kernel, span_of};
 use crate::gpu::{Gpu, GpuError};
-use crate::memory::{ALIGN, Span};
+use crate::memory::{GPU_ALIGN, Span};
 use crate::ops::{bn_stats, scale_shift_leaky};
 
 /// Vectors of either summand that a thread of the first kernel holds (`HELD`).
@@ -178,8 +178,8 @@ impl Gradient {
 
     /// Bytes of workspace.
     pub fn workspace(&self) -> usize {
-        self.parts_bytes().next_multiple_of(ALIGN)
-            + self.stats_bytes().next_multiple_of(ALIGN)
+        self.parts_bytes().next_multiple_of(GPU_ALIGN)
+            + self.stats_bytes().next_multiple_of(GPU_ALIGN)
             + self.stats_bytes()
     }
 
@@ -199,10 +199,10 @@ impl Gradient {
             let part = workspace.part(at, len);
             part.ok_or_else(|| GpuError::shape("batch_norm", "the workspace is too small"))
         };
-        let (parts_end, stats) = (self.parts_bytes().next_multiple_of(ALIGN), self.stats_bytes());
+        let (parts_end, stats) = (self.parts_bytes().next_multiple_of(GPU_ALIGN), self.stats_bytes());
         let parts = part(0, self.parts_bytes())?;
         let dmean = part(parts_end, stats)?;
-        let dvar = part(parts_end + stats.next_multiple_of(ALIGN), stats)?;
+        let dvar = part(parts_end + stats.next_multiple_of(GPU_ALIGN), stats)?;
         self.parts.launch.run(gpu, &[x, dh, mean, scale, beta, parts].map(Some))?;
         self.last.run(gpu, &[parts, var, scale, gamma, dmean, dvar, dgamma, dbeta].map(Some))?;
         let spans = [x, dh, mean, scale, beta, dmean, dvar].map(Some);

@@ -67,7 +67,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Prepares it for a shape.
+    /// Prepares it for a shape. `adds`: whether runs are given a tensor to add.
     ///
     /// # Errors
     /// Errors of compiling and loading kernels, or of a library.
@@ -76,9 +76,10 @@ impl Forward {
         shape: ConvShape,
         norm: Option<NormOptions<'_>>,
         stats: Option<&[usize]>,
+        adds: bool,
     ) -> Result<Self, GpuError> {
         let copy = norm.map(|norm| Copy::new(gpu, &shape, norm)).transpose()?;
-        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape, true)?;
+        let conv = Conv::new(gpu, ConvPass::Forward, Float::F32, shape, adds)?;
         let stats = stats.map(|groups| Stats::new(gpu, Float::F32, &result(&shape, groups)));
         Ok(Self { copy, conv, stats: stats.transpose()? })
     }
