@@ -89,11 +89,6 @@ pub(crate) fn span_of<T>(what: &'static str, n: usize) -> Param {
     Param::Span(what, n.saturating_mul(size_of::<T>()))
 }
 
-/// A parameter for a span of exactly `n` values of type `T`, or for a null pointer.
-pub(crate) fn optional<T>(what: &'static str, n: usize) -> Param {
-    Param::Optional(what, n.saturating_mul(size_of::<T>()))
-}
-
 /// A `long long` parameter.
 pub(crate) fn i64(n: usize) -> Param {
     Param::Value(Arg::I64(n as i64))
