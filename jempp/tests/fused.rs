@@ -29,6 +29,8 @@ const VARIANTS: &[&[&str]] = &[
     &["model.norm=layer", "model.energy_head=true"],
     &["model.norm=act"],
     &["model.norm=none"],
+    &["train.bn=frozen", "train.energy_loss=bce"],
+    &["train.sam_rho=0.1", "train.clip_grad_norm=1"],
 ];
 
 fn trainer(device: &Device, more: &[&str], options: Options) -> TrainStep {

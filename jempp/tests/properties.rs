@@ -87,6 +87,7 @@ fn a_langevin_step_records_no_weight_gradient_and_follows_its_labels() {
             counter,
             conditional,
             accumulate: None,
+            dropout: false,
             stream: streams::LANGEVIN,
         };
         let mut l = Langevin::new(&device, &network, &spec).unwrap();

@@ -176,6 +176,14 @@ fn a_stage_begins_with_the_model_of_the_one_before() {
     assert!(c.trainer.get("replay_buffer").is_some() && c.trainer.get("ema.f.conv1.weight").is_none());
 }
 
+/// Ramps and turns depend on the iteration; the second pass of ASAM on its chains and masks.
+#[test]
+fn sharpness_aware_minimisation_goes_on_to_the_bit() {
+    let sam = ["train.sam_rho=0.5", "train.sam_every=2", "train.clip_grad_norm=2", "model.dropout=0.1"];
+    let more = ["train.p_x_warmup_iters=15", "train.ema=0.9", "train.max_iters=20", "train.warmup_iters=5"];
+    interrupted(&[&sam[..], &more].concat(), &[1, 4, 11]);
+}
+
 #[test]
 fn finished_and_missing_runs_are_named() {
     let dir = tempfile::tempdir().unwrap();

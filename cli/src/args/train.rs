@@ -62,7 +62,7 @@ pub(crate) struct Train {
     pub json: bool,
     /// Configuration overrides, such as train.lr=0.05 or preset=jempp
     ///
-    /// Presets are digits (the default), jempp, jem, softmax and pgd. `jempp-cli train --print-config` lists all keys.
+    /// Presets are digits (the default), jempp, modern, jem, softmax and pgd. `jempp-cli train --print-config` lists all keys.
     #[arg(value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 }

@@ -20,6 +20,7 @@ pub mod dropout;
 pub mod elementwise;
 pub mod fused_conv2d;
 pub mod global_avg_pool;
+pub mod grad_norm;
 mod grouped;
 pub mod label;
 pub mod layer_stats;
@@ -34,6 +35,7 @@ pub mod replay;
 pub mod scale_shift_leaky;
 pub mod sgd;
 pub mod softmax_cross_entropy;
+pub mod softplus;
 mod updates;
 
 use crate::case::Cases;
@@ -64,6 +66,7 @@ pub fn registry() -> Vec<(&'static str, Cases)> {
         elementwise,
         fused_conv2d,
         global_avg_pool,
+        grad_norm,
         label,
         layer_stats,
         leaky_relu,
@@ -77,5 +80,6 @@ pub fn registry() -> Vec<(&'static str, Cases)> {
         scale_shift_leaky,
         sgd,
         softmax_cross_entropy,
+        softplus,
     ]
 }

@@ -61,6 +61,7 @@ pub fn sample_step(
         counter,
         conditional: false,
         accumulate: None,
+        dropout: false,
         stream: streams::LANGEVIN,
     };
     let mut langevin = Langevin::new(device, &network, &spec)?;

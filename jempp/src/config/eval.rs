@@ -15,7 +15,8 @@ rows::choice! {
 rows::section! {
     /// Evaluation.
     pub struct EvalConfig, "eval." {
-        /// BatchNorm statistics: recomputed over the training set, or the running ones (published code).
+        /// BatchNorm statistics: recomputed over the training set, or the running ones (published code); with
+        /// train.bn = "frozen" always the latter.
         bn: EvalBn = EvalBn::Recalibrated;
         /// Number of batches over which BatchNorm statistics are recomputed; 0: the whole training set.
         recalibration_batches: usize = 0, in Range::Whole(0, u64::MAX), unit "batches of train.batch_size";

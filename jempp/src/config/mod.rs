@@ -36,7 +36,7 @@ pub use model::{ModelConfig, NormKind};
 pub use presets::PRESETS;
 pub use sampler::{Init, Prior, SamplerConfig};
 pub use stages::Stages;
-pub use train::{Adversary, OnDivergence, Optimizer, Plc, Schedule, TrainConfig};
+pub use train::{Adversary, EnergyLoss, OnDivergence, Optimizer, Plc, Schedule, TrainBn, TrainConfig};
 
 rows::section! {
     /// Everything that a run depends on, beside its data.

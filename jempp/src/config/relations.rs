@@ -1,6 +1,6 @@
 //! Constraints that involve several keys, which the range of a single key cannot express.
 
-use super::{Config, EvalBn};
+use super::{Config, EvalBn, NormKind, TrainBn};
 use jempp_data::config::rows::{Range, check, refuse};
 
 /// Checks the relations within each section and between sections.
@@ -18,7 +18,11 @@ pub(super) fn check_relations(c: &Config) -> Result<(), String> {
             "must be false while train.p_x_weight and train.p_x_y_weight are 0: nothing would train the head";
         return refuse("model.energy_head", true, why);
     }
-    if t.ema > 0.0 && c.eval.bn == EvalBn::Running {
+    if t.bn == TrainBn::Frozen && m.norm != NormKind::Batch {
+        let why = "must be \"batch\" unless model.norm is \"batch\": other norms have no running statistics";
+        return refuse("train.bn", t.bn.name(), why);
+    }
+    if t.ema > 0.0 && c.eval.bn == EvalBn::Running && t.bn == TrainBn::Batch {
         let why = "must be 0 while eval.bn is \"running\": running statistics are those of the last weights, not of their \
                    average";
         return refuse("train.ema", t.ema, why);

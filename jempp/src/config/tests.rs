@@ -45,6 +45,20 @@ fn jem_and_softmax_hold_what_they_promise() {
 }
 
 #[test]
+fn noise_on_images_for_p_x_is_that_of_the_others_unless_it_is_given() {
+    let sigma = |overrides: &[&str]| from("", overrides).unwrap().data.sigma_of_p_x();
+    assert_eq!((sigma(&[]), sigma(&["data.sigma=0.3"])), (0.1, 0.3));
+    assert_eq!(sigma(&["data.p_x_augment=false"]), 0.0);
+    for augment in ["data.p_x_augment=false", "data.p_x_augment=true"] {
+        assert_eq!(
+            (sigma(&[augment, "data.p_x_sigma=0"]), sigma(&[augment, "data.p_x_sigma=0.2"])),
+            (0.0, 0.2)
+        );
+    }
+    assert_eq!(Config::preset("modern").unwrap().data.sigma_of_p_x(), 0.0);
+}
+
+#[test]
 fn later_sources_win() {
     let c = from("[train]\nlr = 0.3\nepochs = 7\n", &["train.lr=1", "data.dataset=/a/b.npz"]).unwrap();
     assert_eq!((c.train.lr, c.train.epochs, c.data.dataset.as_str()), (1.0, 7, "/a/b.npz"));
@@ -124,6 +138,10 @@ fn ranges_are_checked() {
         assert!(m.contains(part), "{o}: {m}");
     }
     assert!(message("", &["train.ema=0.9", "eval.bn=running"]).contains("while eval.bn is \"running\""));
+    assert!(from("", &["train.ema=0.9", "eval.bn=running", "train.bn=frozen"]).is_ok());
+    assert!(message("", &["train.bn=frozen", "model.norm=layer"]).contains("`train.bn` = frozen"));
+    assert!(message("", &["train.sam_rho=1", "train.plc=eval"]).contains("`train.sam_rho` = 1"));
+    assert!(message("", &["data.p_x_sigma=-0.5"]).contains("`data.p_x_sigma` = -0.5"));
     assert!(
         message("", &["train.p_x_weight=0", "train.p_y_given_x_weight=0"]).contains("nothing is trained")
     );

@@ -21,6 +21,26 @@ rows::choice! {
 }
 
 rows::choice! {
+    /// Which statistics batch norm uses in training, in all passes and chain steps.
+    pub enum TrainBn {
+        /// Those of each batch; the running statistics follow them.
+        Batch = "batch",
+        /// The running statistics, which stay as they are.
+        Frozen = "frozen",
+    }
+}
+
+rows::choice! {
+    /// How log p(x) of data and chains enters the loss.
+    pub enum EnergyLoss {
+        /// Contrastive divergence: mean f(chains) − mean f(data).
+        Cd = "cd",
+        /// Binary cross-entropy of f as the logit of "data": mean −log σ(f(data)) + mean −log σ(−f(chains)).
+        Bce = "bce",
+    }
+}
+
+rows::choice! {
     /// The optimiser.
     pub enum Optimizer {
         /// Stochastic gradient descent with momentum, as `torch.optim.SGD`.
@@ -90,6 +110,14 @@ rows::section! {
         beta2: f64 = 0.999, in Range::BELOW_ONE, unit "fraction";
         /// Weight decay of all parameters, added to their gradients (L2 regularisation, not decoupled).
         weight_decay: f64 = 4e-4, in Range::NON_NEGATIVE, unit "gradient per unit of weight";
+        /// Bound on the L2 norm of the gradient of all parameters together, to which a longer gradient is scaled down; 0:
+        /// none.
+        clip_grad_norm: f64 = 0.0, in Range::NON_NEGATIVE, unit "nats per unit of weight";
+        /// Radius ρ of adaptive sharpness-aware minimisation (ASAM; SADA-JEM uses 2): the gradient is taken at w +
+        /// ρ·w²·g/‖w·g‖ instead of at w, which costs a second training pass; 0: off.
+        sam_rho: f64 = 0.0, in Range::NON_NEGATIVE, also "0 while train.plc is \"eval\"", unit "fraction of the weights";
+        /// Interval between iterations with ASAM; those between them are ordinary.
+        sam_every: usize = 1, in Range::Whole(1, MAX_ITERATION), unit "iterations";
         /// Length of the linear warm-up of the learning rate from 0.
         warmup_iters: usize = 1000, in Range::Whole(0, MAX_ITERATION), unit "iterations";
         /// Learning-rate schedule after the warm-up: decay at decay_epochs, cosine annealing to lr_min, or constant.
@@ -102,9 +130,15 @@ rows::section! {
         decay_rate: f64 = 0.2, in Range::Real(Excluded(0.0), Included(1.0)), unit "factor";
         /// Decay d of an exponential moving average of the weights, a ← d·a + (1 − d)·w, which evaluation and inference
         /// then use; 0: none.
-        ema: f64 = 0.0, in Range::BELOW_ONE, also "0 while eval.bn is \"running\"", unit "fraction";
+        ema: f64 = 0.0, in Range::BELOW_ONE,
+            also "0 while eval.bn is \"running\" and train.bn \"batch\"", unit "fraction";
         /// Weight of log p(x) in the objective.
         p_x_weight: f64 = 1.0, in Range::NON_NEGATIVE, unit "factor";
+        /// Length of the linear ramp of the weight of log p(x) from 0 to train.p_x_weight.
+        p_x_warmup_iters: usize = 0, in Range::Whole(0, MAX_ITERATION), unit "iterations";
+        /// How log p(x) enters the loss: contrastive divergence, or the cross-entropy between data and chains, whose gradient
+        /// is bounded.
+        energy_loss: EnergyLoss = EnergyLoss::Cd;
         /// Weight of log p(y|x), the negative cross-entropy, in the objective.
         p_y_given_x_weight: f64 = 1.0, in Range::NON_NEGATIVE, unit "factor";
         /// Weight of log p(x, y) in the objective.
@@ -120,6 +154,9 @@ rows::section! {
         adversary_steps: usize = 7, in Range::Whole(1, 10_000), unit "steps";
         /// When log p(x) of the data is computed: before sampling, after it, or after it with running statistics.
         plc: Plc = Plc::Alltrain1;
+        /// Batch-norm statistics of all training passes and chain steps: of each batch, or the running ones, which then stay
+        /// as they are and are also evaluated with (for networks that have been trained before).
+        bn: TrainBn = TrainBn::Batch, also "\"batch\" unless model.norm is \"batch\"";
         /// Weight of an L2 penalty on the energies, mean f(data)² + mean f(chains)² (over images), where log p(x) is
         /// trained.
         energy_l2: f64 = 0.0, in Range::NON_NEGATIVE, unit "loss per nat²";
@@ -160,6 +197,11 @@ impl TrainConfig {
         if !trains_p_x && self.p_y_given_x_weight == 0.0 {
             let why = "must be above 0 when the other two weights are 0: nothing is trained";
             return rows::refuse("train.p_x_weight", 0, why);
+        }
+        if self.sam_rho > 0.0 && self.plc == Plc::Eval {
+            let why =
+                "must be 0 while train.plc is \"eval\": the second pass has no running statistics of its own";
+            return rows::refuse("train.sam_rho", self.sam_rho, why);
         }
         if self.adversary != Adversary::None && trains_p_x {
             let why = "must be \"none\" while train.p_x_weight or train.p_x_y_weight is above 0: JEM and adversarial \

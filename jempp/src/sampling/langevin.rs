@@ -39,6 +39,8 @@ pub struct LangevinSpec<'a> {
     pub conditional: bool,
     /// Where the statistics of train-mode batch norm accumulate; with `None` batch norm uses its running statistics.
     pub accumulate: Option<&'a [Accumulator]>,
+    /// Whether the chains see the network with dropout, as those of training do in the published code.
+    pub dropout: bool,
     /// Random stream of the noise.
     pub stream: Stream,
 }
@@ -54,8 +56,7 @@ impl Langevin {
         let x = tape.read(spec.chain);
         let mode = if spec.accumulate.is_some() { BnMode::Train(vec![n]) } else { BnMode::Running };
         let labels = spec.conditional.then(|| tape.input("labels", Spec::i32(&[n])));
-        // As in the published code, the chains of training see the network in train mode, with dropout.
-        let with_dropout = spec.accumulate.is_some() && network.config.dropout > 0.0;
+        let with_dropout = spec.dropout && network.config.dropout > 0.0;
         let step = (with_dropout || spec.sampler.noise > 0.0).then(|| tape.read(spec.counter));
         let seed = tape.read(spec.seed);
         let masks =

@@ -1,7 +1,7 @@
 //! The trained model as it is evaluated and saved.
 
 use super::{TrainStep, recalibrate};
-use crate::config::{EvalBn, Init};
+use crate::config::{Config, EvalBn, Init, TrainBn};
 use crate::error::{Error, Result};
 use crate::model::{Model, StartSamples};
 use crate::network::get;
@@ -30,7 +30,7 @@ pub(crate) fn served_model(step: &TrainStep, data: Option<(&Dataset, &Split)>) -
         get(step.state(), *slot)
     })?;
     let Some((set, split)) = data else { return Ok(model) };
-    if config.eval.bn == EvalBn::Recalibrated {
+    if evaluated_bn(config) == EvalBn::Recalibrated {
         let batch = config.train.batch_size;
         let limit = config.eval.recalibration_batches;
         recalibrate::recalibrate(&mut model, set, &split.train, batch, limit)?;
@@ -57,9 +57,18 @@ pub(super) fn start_samples(step: &TrainStep) -> Result<StartSamples> {
     Ok(StartSamples { means, draws, classes: of })
 }
 
+/// The batch-norm statistics that a model with a data set is evaluated with: those that `eval.bn` names, or if they were
+/// frozen in training those.
+fn evaluated_bn(config: &Config) -> EvalBn {
+    match config.train.bn {
+        TrainBn::Frozen => EvalBn::Running,
+        TrainBn::Batch => config.eval.bn,
+    }
+}
+
 /// The batch-norm statistics of [`served_model`] with or without a data set; `None` for a network without batch norm.
 pub(crate) fn served_bn(step: &TrainStep, has_data: bool) -> Option<EvalBn> {
-    let bn = if has_data { step.config().eval.bn } else { EvalBn::Running };
+    let bn = if has_data { evaluated_bn(step.config()) } else { EvalBn::Running };
     (!step.network().norms.is_empty()).then_some(bn)
 }
 

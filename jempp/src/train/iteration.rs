@@ -2,7 +2,7 @@
 //!
 //! Invariant: on a GPU nothing waits for the host between the copies of an iteration's inputs and the copy of its metrics.
 
-use super::program::{BatchSizes, Inputs, Program, TrainSlots};
+use super::program::{BatchSizes, Inputs, Program, TrainSlots, Variant};
 use super::{Batch, BatchIndices, StepMetrics, TrainStep, labelled_size};
 use crate::error::{Error, Result};
 use crate::network::set;
@@ -22,7 +22,9 @@ pub(super) struct InputMode {
 /// The compiled program for one input mode, and the sequence whose last part it is.
 #[derive(Debug)]
 pub(super) struct ModeProgram {
-    mode: InputMode,
+    pub(super) mode: InputMode,
+    /// Whether the gradient is taken at the weights that ASAM perturbs.
+    pub(super) sam: bool,
     pub(super) program: Program,
     pub(super) sequence: Sequence,
     /// The iteration that last used it.
@@ -201,9 +203,9 @@ impl TrainStep {
         set(&mut self.state, c.chain, start)
     }
 
-    /// The index of the program for `mode`, which is compiled on first use.
-    pub(super) fn program_for(&mut self, mode: InputMode) -> Result<usize> {
-        if let Some(i) = self.programs.iter().position(|r| r.mode == mode) {
+    /// The index of the program for `mode` with ASAM or without, which is compiled on first use.
+    pub(super) fn program_for(&mut self, mode: InputMode, sam: bool) -> Result<usize> {
+        if let Some(i) = self.programs.iter().position(|r| r.mode == mode && r.sam == sam) {
             return Ok(i);
         }
         let training = self.training.filter(|_| mode.by_row);
@@ -213,10 +215,10 @@ impl TrainStep {
         let buffer = self.slots.buffer.filter(|_| !mode.chains_given);
         let slots = TrainSlots { buffer, ..self.slots.clone() };
         let sizes = BatchSizes { data: self.config.train.batch_size, labelled: labelled_size(&self.config) };
-        let keep = self.options.keep_gradients;
+        let variant = Variant { sam, keep_gradients: self.options.keep_gradients };
         let program =
-            Program::new(&self.device, &self.network, &self.config, &slots, (training, sizes), keep)?;
-        self.programs.push(ModeProgram { mode, program, sequence: Sequence::default(), last_used: 0 });
+            Program::new(&self.device, &self.network, &self.config, &slots, (training, sizes), variant)?;
+        self.programs.push(ModeProgram { mode, sam, program, sequence: Sequence::default(), last_used: 0 });
         Ok(self.programs.len() - 1)
     }
 
@@ -250,14 +252,19 @@ impl TrainStep {
         lr: f64,
     ) -> Result<()> {
         self.initialise_actnorm(mode, images)?;
-        let at = self.program_for(mode)?;
+        let t = &self.config.train;
+        let sam = t.sam_rho > 0.0 && self.counters.iteration.is_multiple_of(t.sam_every as u64);
+        let at = self.program_for(mode, sam)?;
         let rounds = if mode.chains_given { Default::default() } else { self.plan_rounds(labels, plans)? };
         let step = [self.counters.iteration as i32];
-        let (lr64, lr32) = ([lr], [lr as f32]);
-        let rate =
-            if self.options.dtype == DType::F64 { HostTensor::F64(&lr64) } else { HostTensor::F32(&lr32) };
+        let factors = [lr, self.p_x_ramp()];
+        let narrow = factors.map(|v| v as f32);
+        let [rate, ramp] = [0, 1].map(|k| match self.options.dtype {
+            DType::F64 => HostTensor::F64(&factors[k..=k]),
+            _ => HostTensor::F32(&narrow[k..=k]),
+        });
         let ModeProgram { program, sequence, last_used, .. } = &mut self.programs[at];
-        let binds = bind(&program.inputs, images, labels, &step, plans, rate);
+        let binds = bind(&program.inputs, images, labels, &step, plans, [rate, ramp]);
 
         let inits = [&mut self.init, &mut self.init_labelled];
         let inits = inits.map(|i| i.as_mut().filter(|_| !mode.chains_given));
@@ -322,12 +329,13 @@ fn bind<'a>(
     labels: &'a [i32],
     step: &'a [i32; 1],
     plans: &'a [RoundPlan; 2],
-    rate: HostTensor<'a>,
-) -> ArrayVec<(Var, HostTensor<'a>), 8> {
+    [rate, ramp]: [HostTensor<'a>; 2],
+) -> ArrayVec<(Var, HostTensor<'a>), 9> {
     let i = inputs;
     let required = [(i.labelled, images.labelled), (i.labels, HostTensor::I32(labels)), (i.lr, rate)];
     let mut binds = ArrayVec::from_iter(required);
     binds.extend(i.data.map(|v| (v, images.data)));
+    binds.extend(i.p_x_ramp.map(|v| (v, ramp)));
     binds.extend(i.step.map(|v| (v, HostTensor::I32(step))));
     binds.extend(i.chain_labels.map(|v| (v, HostTensor::I32(labels))));
     binds.extend(i.index.map(|v| (v, HostTensor::I32(&plans[0].index))));

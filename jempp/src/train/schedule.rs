@@ -1,4 +1,5 @@
-//! Learning-rate schedules: warm-up, then steps, a cosine or a constant.
+//! Schedules: the learning rate, which is warmed up and then falls by steps, by a cosine or not at all, and the ramp of
+//! the weight of log p(x).
 
 use super::TrainStep;
 use crate::config::Schedule;
@@ -32,5 +33,11 @@ impl TrainStep {
             }
             Schedule::Constant => t.lr,
         }
+    }
+
+    /// The factor of `train.p_x_weight` in the next iteration.
+    pub(super) fn p_x_ramp(&self) -> f64 {
+        let (i, warmup) = (self.counters.iteration - self.began, self.config.train.p_x_warmup_iters as u64);
+        if i < warmup { i as f64 / warmup as f64 } else { 1.0 }
     }
 }

@@ -3,7 +3,7 @@
 use super::labelled_size;
 use super::program::{ChainSlots, TrainSlots};
 use super::update::UpdateSlots;
-use crate::config::{Config, Init};
+use crate::config::{Config, Init, TrainBn};
 use crate::error::Result;
 use crate::network::Network;
 use crate::sampling::Accumulator;
@@ -25,7 +25,11 @@ pub(super) fn train_slots(
             return Ok(None);
         }
         let chain = state.add(name, network.images(n))?;
-        Ok(Some(ChainSlots { chain, accumulators: Accumulator::all(state, network, name)? }))
+        let accumulators = match t.bn {
+            TrainBn::Batch => Accumulator::all(state, network, name)?,
+            TrainBn::Frozen => Vec::new(),
+        };
+        Ok(Some(ChainSlots { chain, accumulators }))
     };
     let px = t.p_x_weight != 0.0;
     let pxy = t.p_x_y_weight != 0.0;

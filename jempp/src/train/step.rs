@@ -8,14 +8,14 @@ use super::iteration::{InFlight, InputMode, ModeProgram, StepBuffers};
 use super::program::{ChainSlots, TrainSlots};
 use super::slots::train_slots;
 use super::{Counters, Footprint, Options, Recovery};
-use crate::config::{Config, Init, SamplerConfig};
+use crate::config::{Config, Init, SamplerConfig, TrainBn};
 use crate::error::{Error, Result};
 use crate::network::{Network, get, set};
 use crate::sampling::{
     InitChains, Langevin, LangevinSpec, TrainingImages, counter_slot, fill_buffer, seed_slot,
 };
 use crate::streams;
-use engine::{DType, Device, Plan, Slot, State};
+use engine::{DType, Device, Slot, State};
 use jempp_data::Dataset;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -127,13 +127,18 @@ impl TrainStep {
         Ok(trainer)
     }
 
-    /// Compiles the programs of the first iteration: those of the attack, and the training program for the mode in which the
-    /// data set is used, if there is one.
+    /// Compiles the programs of the attack, and the training programs, with and without ASAM as configured, for the mode in
+    /// which the data set is used, if there is one.
     fn compile_first(&mut self) -> Result<()> {
         let data = self.training.is_some();
         self.adversary = self.attacker()?;
         let by_row = data && self.adversary.is_none();
-        self.program_for(InputMode { by_row, chains_given: !data })?;
+        let mode = InputMode { by_row, chains_given: !data };
+        let t = &self.config.train;
+        let (sam, plain) = (t.sam_rho > 0.0, t.sam_rho == 0.0 || t.sam_every > 1);
+        for sam in [sam.then_some(true), plain.then_some(false)].into_iter().flatten() {
+            self.program_for(mode, sam)?;
+        }
         Ok(())
     }
 
@@ -282,13 +287,22 @@ impl TrainStep {
         let m = self.config.sampler.outer_steps as u64;
         let plans = [self.langevin.as_ref(), self.langevin_labelled.as_ref()];
         let chain: Vec<_> = plans.into_iter().flatten().map(|l| l.plan()).collect();
-        let step = self.programs.first().map(|r| &r.program.plan);
+        // With `train.sam_every` above 1 two programs take turns: FLOPs are the mean.
+        let mode = self.programs.first().map(|r| r.mode);
+        let steps: Vec<_> = self.programs.iter().filter(|r| Some(r.mode) == mode).collect();
+        let of = |sam| steps.iter().find(|r| r.sam == sam).map(|r| r.program.plan.cost().flops);
+        let step_flops = match (of(true), of(false)) {
+            (Some(sam), Some(plain)) => {
+                plain + sam.saturating_sub(plain) / self.config.train.sam_every as u64
+            }
+            (sam, plain) => sam.or(plain).unwrap_or(0),
+        };
+        let step_bytes: usize = steps.iter().map(|r| r.program.plan.bytes()).sum();
         Footprint {
             parameters: self.network.parameter_count(),
             state_bytes: self.state.bytes() as u64,
-            program_bytes: (step.map_or(0, Plan::bytes) + chain.iter().map(|p| p.bytes()).sum::<usize>())
-                as u64,
-            flops: step.map_or(0, |p| p.cost().flops)
+            program_bytes: (step_bytes + chain.iter().map(|p| p.bytes()).sum::<usize>()) as u64,
+            flops: step_flops
                 + m * chain.iter().map(|p| p.cost().flops).sum::<u64>()
                 + self.adversary.as_ref().map_or(0, |a| a.flops(self.config.train.adversary_steps)),
         }
@@ -339,7 +353,8 @@ pub(super) fn langevin_of(
         seed,
         counter,
         conditional,
-        accumulate: Some(&chains.accumulators),
+        accumulate: (config.train.bn == TrainBn::Batch).then_some(&chains.accumulators[..]),
+        dropout: true,
         stream: streams::LANGEVIN,
     };
     Langevin::new(device, network, &spec)

@@ -10,7 +10,7 @@ use super::warm::adopt_network;
 use super::{Batch, Guard, Options, StepMetrics, TrainState, TrainStep};
 use super::{describe, served_bn, served_model};
 use crate::checkpoint::FolderLock;
-use crate::config::{Config, ConfigBuilder, Init, Schedule};
+use crate::config::{Config, ConfigBuilder, Init, NormKind, Schedule, TrainBn};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use engine::Device;
@@ -309,7 +309,8 @@ fn check_without_data(config: &Config) -> Result<()> {
                 .into(),
         ));
     }
-    if t.ema > 0.0 && config.model.norm == crate::config::NormKind::Batch {
+    let moving = config.model.norm == NormKind::Batch && t.bn == TrainBn::Batch;
+    if t.ema > 0.0 && moving {
         return Err(Error::Config(
             "train.ema needs images for the statistics of the averaged weights: name data.dataset, or set train.ema = 0"
                 .into(),

@@ -104,7 +104,7 @@ impl UpdateSlots {
         }
     }
 
-    /// Records the update of all parameters, of their bf16 copies and of their averages.
+    /// Records the update of all parameters from `weights` along `gradients`, of their bf16 copies and of their averages.
     ///
     /// # Errors
     /// Only if the slots belong to another network.
@@ -113,7 +113,7 @@ impl UpdateSlots {
         tape: &mut Tape,
         network: &Network,
         train: &TrainConfig,
-        gradients: &[Var],
+        (weights, gradients): (&[Var], &[Var]),
         lr: Var,
     ) -> Result<()> {
         let lists = match &self.moments {
@@ -122,7 +122,7 @@ impl UpdateSlots {
         };
         let (mut tensors, mut inputs) = (Vec::new(), Vec::new());
         for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
-            inputs.push(tape.read(p.slot));
+            inputs.push(weights[i]);
             inputs.extend(lists.iter().map(|slots| tape.read(slots[i])));
             let gradient = !tape.is_zero(*g);
             inputs.extend(gradient.then_some(*g));

@@ -4,6 +4,7 @@
 pub mod range;
 pub mod rows;
 
+use core::ops::Bound::{Included, Unbounded};
 use rows::Range;
 
 rows::choice! {
@@ -38,13 +39,17 @@ rows::section! {
         dataset: String = "digits".to_string(), unit "name or path";
         /// Standard deviation of the Gaussian noise added to training images.
         sigma: f64 = 0.03, in Range::NON_NEGATIVE, unit "pixel values in [-1, 1]";
+        /// The same for the images for log p(x), which it may suit to have less; -1: data.sigma, or with
+        /// data.p_x_augment = false none.
+        p_x_sigma: f64 = -1.0, in Range::Real(Included(-1.0), Unbounded), also "-1 or at least 0",
+            unit "pixel values in [-1, 1]";
         /// Number of labelled images per class; 0: all.
         labels_per_class: usize = 0, in Range::Whole(0, i32::MAX as u64), unit "images";
         /// Reflection padding on each side of a training image before the random crop.
         pad: usize = 4, in Range::Whole(0, u64::MAX), also "below the shorter side of model.image_size", unit "pixels";
         /// Flip training images horizontally at random.
         flip: bool = true;
-        /// Augment the images for log p(x) too (crop, flip, noise), as published; otherwise only the labelled ones.
+        /// Augment the images for log p(x) too, as published; otherwise only the labelled ones.
         p_x_augment: bool = true;
         /// Number of training images held out for validation.
         valid_size: usize = 5000, in Range::Whole(0, i32::MAX as u64), unit "images";
@@ -69,6 +74,15 @@ impl DataConfig {
         self.dataset != "digits"
     }
 
+    /// Standard deviation of the noise added to the images for log p(x).
+    pub fn sigma_of_p_x(&self) -> f64 {
+        match self.p_x_augment {
+            _ if self.p_x_sigma >= 0.0 => self.p_x_sigma,
+            true => self.sigma,
+            false => 0.0,
+        }
+    }
+
     /// Checks the constraints that ranges cannot express.
     ///
     /// # Errors
@@ -76,6 +90,13 @@ impl DataConfig {
     pub fn check_relations(&self) -> Result<(), String> {
         if self.dataset.trim().is_empty() {
             return rows::refuse("data.dataset", "\"\"", "must be the name of a data set or a path");
+        }
+        if self.p_x_sigma < 0.0 && self.p_x_sigma != Self::default().p_x_sigma {
+            return rows::refuse(
+                "data.p_x_sigma",
+                self.p_x_sigma,
+                "must be at least 0, or -1 for data.sigma",
+            );
         }
         Ok(())
     }

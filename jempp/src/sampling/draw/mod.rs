@@ -215,6 +215,7 @@ fn run_chunk(
         counter,
         conditional: labels.is_some(),
         accumulate: None,
+        dropout: false,
         stream: streams::SAMPLE,
     };
     let mut langevin = Langevin::new(model.device(), network, &spec)?;

@@ -1,7 +1,7 @@
 //! The grouped forward pass of a training step, and its losses.
 
 use super::{BatchSizes, Batches, Inputs, Metrics, Recorder};
-use crate::config::Plc;
+use crate::config::{EnergyLoss, Plc, TrainBn};
 use crate::error::Result;
 use crate::network::{BnMode, Heads, Masks, Objective};
 use crate::streams;
@@ -10,6 +10,7 @@ use engine::ops::elementwise::{Axpby, Fill, Mul};
 use engine::ops::label::Hits;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
+use engine::ops::softplus::Softplus;
 use engine::{Spec, Var};
 
 /// The index of each group of images in the train-mode pass.
@@ -39,7 +40,7 @@ impl GroupedPass {
 }
 
 impl Recorder<'_> {
-    /// Records the forward passes and the update of the running statistics by them.
+    /// Records the forward passes and, in the first pass of the iteration, the update of the running statistics by them.
     fn grouped_pass(&mut self, sizes: BatchSizes, inputs: &Inputs, batches: Batches) -> Result<GroupedPass> {
         let eval = self.config.train.plc == Plc::Eval;
         let (mut images, mut of_group) = (Vec::new(), Vec::new());
@@ -68,19 +69,25 @@ impl Recorder<'_> {
             of_group.push(sizes.labelled);
         }
         let x = if images.len() == 1 { images[0] } else { self.tape.one(ConcatRows, &images)? };
-        let mode = BnMode::Train(of_group.clone());
+        let mode = match self.config.train.bn {
+            TrainBn::Batch => BnMode::Train(of_group.clone()),
+            TrainBn::Frozen => BnMode::Running,
+        };
         let seed = self.tape.read(self.slots.seed);
         let masks = inputs.step.filter(|_| self.network.config.dropout > 0.0);
         let masks = masks.map(|step| Masks { seed, step, stream: streams::DROPOUT });
         let pass = self.network.forward_with(&mut self.tape, x, &mode, masks)?;
-        self.fold_pass(&pass, groups, &of_group, eval)?;
+        if !self.second {
+            self.fold_pass(&pass, groups, &of_group, eval)?;
+        }
         Ok(GroupedPass { heads: pass.heads, groups, sizes: of_group, running })
     }
 
-    /// Records the forward passes and the losses.
+    /// Records the forward passes and the losses at the current parameters.
     pub(super) fn losses(&mut self, sizes: BatchSizes, inputs: &Inputs, batches: Batches) -> Result<Metrics> {
+        self.loss = None;
         let pass = self.grouped_pass(sizes, inputs, batches)?;
-        let data = self.data_loss(sizes, pass.running.unwrap_or(pass.heads))?;
+        let data = self.data_loss(sizes, pass.running.unwrap_or(pass.heads), inputs.p_x_ramp)?;
         let heads = self.heads(pass.heads, pass.start(pass.groups.labelled), sizes.labelled)?;
         let lab = heads.logits;
         let weights = &self.config.train;
@@ -106,25 +113,45 @@ impl Recorder<'_> {
         Ok(Metrics { loss, ce, accuracy, f_data, f_chain })
     }
 
-    /// Adds the terms of log p(x) and of `train.energy_l2` to the loss. `heads` begin with data and chains; returns the mean
-    /// unnormalised log p(x) of both.
-    fn data_loss(&mut self, sizes: BatchSizes, heads: Heads) -> Result<Option<(Var, Var)>> {
+    /// Adds the terms of log p(x) and of `train.energy_l2` to the loss; `ramp` is a factor of the former. `heads` begin with
+    /// data and chains; returns the mean unnormalised log p(x) of both.
+    fn data_loss(
+        &mut self,
+        sizes: BatchSizes,
+        heads: Heads,
+        ramp: Option<Var>,
+    ) -> Result<Option<(Var, Var)>> {
         if self.slots.chains.is_none() {
             return Ok(None);
         }
-        let (w, l2) = (self.config.train.p_x_weight, self.config.train.energy_l2);
+        let t = &self.config.train;
+        // As in the published code of SADA-JEM, the penalty is not part of the second pass.
+        let l2 = if self.second { 0.0 } else { t.energy_l2 };
         let mut means = Vec::new();
         for (i, sign) in [(0, -1.0), (1, 1.0)] {
             let rows = self.heads(heads, i * sizes.data, sizes.data)?;
             let f = Objective::LogDensity.record(&mut self.tape, rows)?;
             let mean = self.mean(f)?;
-            self.add_loss(sign * w, mean)?;
+            means.push(mean);
+            let (weight, term) = match t.energy_loss {
+                EnergyLoss::Cd => (sign, mean),
+                EnergyLoss::Bce => {
+                    // −log σ(f) of data, −log σ(−f) of chains.
+                    let z = self.tape.one(Axpby { a: sign, b: 0.0 }, &[f])?;
+                    let each = self.tape.one(Softplus, &[z])?;
+                    (1.0, self.mean(each)?)
+                }
+            };
+            let term = match ramp {
+                Some(ramp) => self.tape.one(Mul, &[term, ramp])?,
+                None => term,
+            };
+            self.add_loss(weight * t.p_x_weight, term)?;
             if l2 > 0.0 {
                 let squares = self.tape.one(Mul, &[f, f])?;
                 let mean = self.mean(squares)?;
                 self.add_loss(l2, mean)?;
             }
-            means.push(mean);
         }
         Ok(Some((means[0], means[1])))
     }

@@ -3,6 +3,7 @@
 //! Invariant: running statistics are updated in the order of the published code, although data, chains and labelled images
 //! run as one pass here.
 
+mod joint_norm;
 mod losses;
 mod running_stats;
 
@@ -24,7 +25,7 @@ use engine::{Device, Plan, Slot, Spec, Tape, Var, grad};
 pub(super) struct ChainSlots {
     /// The chains, n×H×W×C.
     pub(super) chain: Slot,
-    /// Batch-norm statistics of the chain steps, one for each batch norm.
+    /// Batch-norm statistics of the chain steps, one for each batch norm; none with `train.bn = "frozen"`.
     pub(super) accumulators: Vec<Accumulator>,
 }
 
@@ -58,6 +59,8 @@ pub(super) struct Inputs {
     pub(super) chain_labels: Option<Var>,
     /// Learning rate, one value.
     pub(super) lr: Var,
+    /// Factor of the weight of log p(x), one value, if that is ramped up.
+    pub(super) p_x_ramp: Option<Var>,
     /// Buffer rows of the chains, `i32[n]`.
     pub(super) index: Option<Var>,
     /// Buffer rows of the conditional chains, `i32[m]`.
@@ -104,26 +107,40 @@ pub(super) struct BatchSizes {
     pub(super) labelled: usize,
 }
 
+/// What else a program does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// Take the gradient at the weights that ASAM perturbs.
+    pub(super) sam: bool,
+    /// Keep the gradients, so that they can be read after a run.
+    pub(super) keep_gradients: bool,
+}
+
 struct Recorder<'a> {
     tape: Tape,
     network: &'a Network,
     config: &'a Config,
     slots: &'a TrainSlots,
     loss: Option<Var>,
+    /// Whether the second pass of an iteration with ASAM is recorded.
+    second: bool,
 }
 
 /// The augmentation of the images for log p(x) (`of_data`) or of the labelled ones, and its random stream.
 pub(super) fn augmentation(d: &DataConfig, of_data: bool) -> (Args, Stream) {
     let all = Args { pad: d.pad, flip: d.flip, sigma: d.sigma as f32 };
     match of_data {
-        true => (if d.p_x_augment { all } else { Args::default() }, streams::AUGMENT_UNLABELLED),
+        true => {
+            let moved = if d.p_x_augment { all } else { Args::default() };
+            (Args { sigma: d.sigma_of_p_x() as f32, ..moved }, streams::AUGMENT_UNLABELLED)
+        }
         false => (all, streams::AUGMENT_LABELLED),
     }
 }
 
 impl Program {
     /// Records and plans the program. With `training` images the host gives rows of these, which are augmented by the
-    /// program; without, it gives the images. With `keep_gradients` the gradients can be read after a run.
+    /// program; without, it gives the images.
     ///
     /// # Errors
     /// If there is no memory.
@@ -133,13 +150,22 @@ impl Program {
         config: &Config,
         slots: &TrainSlots,
         (training, sizes): (Option<TrainingImages>, BatchSizes),
-        keep_gradients: bool,
+        Variant { sam, keep_gradients }: Variant,
     ) -> Result<Self> {
-        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None };
+        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None, second: false };
         let inputs = r.inputs(training.is_some(), sizes);
         let batches = r.batches(training, &inputs)?;
         let m = r.losses(sizes, &inputs, batches)?;
-        let gradients = r.update(m.loss, inputs.lr)?;
+        let weights: Vec<Var> = network.parameters.iter().map(|p| r.tape.read(p.slot)).collect();
+        let mut gradients = r.gradients(m.loss)?;
+        if sam {
+            r.perturb(&weights, &gradients)?;
+            r.second = true;
+            let second = r.losses(sizes, &inputs, batches)?;
+            gradients = r.gradients(second.loss)?;
+        }
+        r.clip(&mut gradients)?;
+        r.slots.update.record(&mut r.tape, network, &config.train, (&weights, &gradients), inputs.lr)?;
         r.write_buffer(&inputs)?;
         let all = [Some(m.loss), Some(m.ce), Some(m.accuracy), m.f_data, m.f_chain];
         let metrics = r.tape.one(Pack, &all.into_iter().flatten().collect::<Vec<_>>())?;
@@ -158,6 +184,7 @@ impl Recorder<'_> {
         let px = self.slots.chains.is_some();
         let pxy = self.slots.labelled_chains.is_some();
         let buffer = self.slots.buffer.is_some();
+        let ramped = px && self.config.train.p_x_warmup_iters > 0;
         let rows = |k| Spec::i32(&[k]);
         let images = |k| if by_row { rows(k) } else { n.images(k) };
         Inputs {
@@ -167,6 +194,7 @@ impl Recorder<'_> {
             labels: t.input("labels", rows(sizes.labelled)),
             chain_labels: pxy.then(|| t.input("chain_labels", rows(sizes.labelled))),
             lr: t.input("lr", Spec::new(&[], n.dtype)),
+            p_x_ramp: ramped.then(|| t.input("p_x_ramp", Spec::new(&[], n.dtype))),
             index: (px && buffer).then(|| t.input("index", rows(sizes.data))),
             labelled_index: (pxy && buffer).then(|| t.input("labelled_index", rows(sizes.labelled))),
         }
@@ -185,8 +213,8 @@ impl Recorder<'_> {
         Ok(Batches { data, labelled: batch(false, inputs.labelled)? })
     }
 
-    /// Records the gradients of all parameters and the optimiser step.
-    fn update(&mut self, loss: Var, lr: Var) -> Result<Vec<Var>> {
+    /// Records the gradients of all parameters.
+    fn gradients(&mut self, loss: Var) -> Result<Vec<Var>> {
         let network = self.network;
         let wrt: Vec<Var> = (0..network.parameters.len()).map(|i| network.used(&mut self.tape, i)).collect();
         let mut gradients = grad(&mut self.tape, loss, &wrt)?;
@@ -196,7 +224,6 @@ impl Recorder<'_> {
                 *g = self.tape.one(Cast { to: p.slot.spec.dtype }, &[*g])?;
             }
         }
-        self.slots.update.record(&mut self.tape, network, &self.config.train, &gradients, lr)?;
         Ok(gradients)
     }
 

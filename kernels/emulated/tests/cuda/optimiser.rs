@@ -1,11 +1,14 @@
-//! SGD and Adam, of several tensors at once.
+//! SGD and Adam, of several tensors at once, and what depends on the joint norm of gradients.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::ops::{adam, sgd};
+use kernels::ops::{adam, grad_norm, sgd};
 
 use crate::random::cpu;
-use crate::{Element, assert_same, every_schedule, floats, random, skipped, with_extremes};
+use crate::{
+    Element, Schedule, assert_near, assert_same, blocks, every_schedule, floats, random, skipped,
+    with_extremes,
+};
 
 /// Elements of a tile (`JEMPP_TILE`).
 const TILE: usize = 4096;
@@ -123,5 +126,56 @@ fn adam_is_its_twin() {
             let [w, m, v] = &mut state[..] else { panic!("three vectors") };
             adam::cpu(&cpu(), args, [None; 3], g, 1e-3, done, [w, m, v]);
         });
+    }
+}
+
+/// Σ g² and Σ (w·g)², then clipping to 3 and ASAM's perturbation with ρ = 2, all by the latter sum.
+fn joint_norm_on(schedule: Schedule, w: &[f32], g: &[f32], place: bool) -> Vec<Vec<f32>> {
+    let (n, chunks) = (w.len(), w.len().div_ceil(8192));
+    let (w, g) = (Buffer::from(w), Buffer::from(g));
+    let (parts, plain) = (Buffer::<f64>::unwritten(chunks), Buffer::<f32>::unwritten(1));
+    let weighted = Buffer::<f32>::unwritten(1);
+    let count = Arg::I64(n as i64);
+    for (weights, out) in [(Arg::Null, &plain), (w.arg(), &weighted)] {
+        let args = [g.arg(), weights, count, parts.arg()];
+        schedule.go("sum_squares_parts", [chunks as u32, 1, 1], 256, &args);
+        let args = [parts.arg(), Arg::I64(chunks as i64), Arg::F64(1.0), out.arg()];
+        schedule.go_exact("sum_all_final", [1, 1, 1], 1024, &args);
+    }
+    let (moved, low) = (Buffer::<f32>::unwritten(n), Buffer::<bf16>::unwritten(n));
+    let (rho, eps) = (Arg::F64(2.0), Arg::F64(1e-12));
+    let copy = if place { low.arg() } else { Arg::Null };
+    let args = [w.arg(), g.arg(), weighted.arg(), rho, eps, count, moved.arg(), copy];
+    schedule.go("sam_perturb", [blocks(n / 4), 1, 1], 256, &args);
+    let other = Buffer::<f32>::unwritten(n);
+    let clipped = if place { &g } else { &other };
+    let args = [g.arg(), weighted.arg(), Arg::F64(3.0), Arg::F64(1e-6), count, clipped.arg()];
+    schedule.go("clip_gradient", [blocks(n / 4), 1, 1], 256, &args);
+    vec![plain.read(), weighted.read(), moved.read(), clipped.read(), floats(&low)]
+}
+
+#[test]
+fn joint_norms_are_their_twins() {
+    if skipped() {
+        return;
+    }
+    for (n, place) in [(1, true), (1027, false), (20_001, true)] {
+        let (w, g) = (random(n, 1.0, 38), random(n, 5.0, 39));
+        let got = every_schedule(|schedule| joint_norm_on(schedule, &w, &g, place));
+        let mut parts = vec![0.0; grad_norm::parts(n)];
+        // The counterpart also adds in float64, in another order.
+        let plain = grad_norm::sum_squares(&cpu(), &g, None, &mut parts);
+        assert_near("sum_squares", &got[0], &[f64::from(plain)], Some(&[f64::from(plain)]), 1e-7);
+        let weighted = grad_norm::sum_squares(&cpu(), &g, Some(&w), &mut parts);
+        assert_near("  weighted", &got[1], &[f64::from(weighted)], Some(&[f64::from(weighted)]), 1e-7);
+        let mut want = vec![0.0; n];
+        grad_norm::perturb(&cpu(), 2.0, &w, &g, got[1][0], &mut want);
+        assert_same("sam_perturb", &got[2], &want);
+        if place {
+            let copy: Vec<f32> = want.iter().map(|&v| bf16::of(v).to()).collect();
+            assert_same("  its bf16 copy", &got[4], &copy);
+        }
+        grad_norm::clip(&cpu(), 3.0, Some(&g), got[1][0], &mut want);
+        assert_same("clip_gradient", &got[3], &want);
     }
 }

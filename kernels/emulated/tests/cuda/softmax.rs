@@ -1,8 +1,8 @@
-//! logsumexp, softmax, cross-entropy and labels.
+//! logsumexp, softmax, cross-entropy, labels and softplus.
 
 use emulated::{Arg, Buffer};
 use half::bf16;
-use kernels::ops::{label, logsumexp, softmax_cross_entropy};
+use kernels::ops::{label, logsumexp, softmax_cross_entropy, softplus};
 
 use crate::{Data, EXP, Element, assert_near, assert_same, blocks, every_schedule, floats, random, skipped};
 
@@ -180,4 +180,29 @@ fn labels_are_their_twins() {
     }
     check_label::<f32>(8, 40, &awkward(8, 40));
     check_label::<f32>(8, 5, &awkward(8, 5));
+}
+
+#[test]
+fn softplus_is_its_twin() {
+    if skipped() {
+        return;
+    }
+    let n = 3001;
+    let mut x = random(n, 20.0, 25);
+    x[..8].copy_from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e30, -1e30, 88.0]);
+    let dy = random(n, 2.0, 26);
+    let got = every_schedule(|schedule| {
+        let (x, dy) = (Buffer::from(&x), Buffer::from(&dy));
+        let (y, dx) = (Buffer::<f32>::unwritten(n), Buffer::<f32>::unwritten(n));
+        let (grid, count) = ([blocks(n), 1, 1], Arg::I64(n as i64));
+        schedule.go("softplus", grid, 256, &[x.arg(), count, y.arg()]);
+        schedule.go("softplus_grad", grid, 256, &[x.arg(), dy.arg(), count, dx.arg()]);
+        vec![y.read(), dx.read()]
+    });
+    let [x, dy] = [&x, &dy].map(|v| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+    let (mut y, mut dx) = (vec![0.0; n], vec![0.0; n]);
+    softplus::cpu(&x, &mut y);
+    softplus::grad_cpu(&x, &dy, &mut dx);
+    assert_near("softplus", &got[0], &y, None, EXP);
+    assert_near("softplus_grad", &got[1], &dx, None, EXP);
 }

@@ -21,8 +21,8 @@ macro_rules! sources {
 pub const SOURCES: &[(&str, &str)] = sources![
     "adam" "augment" "avg_pool2d" "batch" "batch_norm" "bias_offset" "bn_coeffs" "bn_running_update" "bn_stats" "cast" "concat" "conv2d" "counter" "delay"
     "dropout"
-    "elementwise" "global_avg_pool" "label" "layer_stats" "leaky_relu" "logsumexp" "max_pool2d" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
-    "sgd" "softmax_cross_entropy"
+    "elementwise" "global_avg_pool" "grad_norm" "label" "layer_stats" "leaky_relu" "logsumexp" "max_pool2d" "noise" "pyld_step" "reduce" "replay" "scale_shift_leaky"
+    "sgd" "softmax_cross_entropy" "softplus"
 ];
 
 /// The text of a kernel source file, by name (`conv2d.cu`).
