@@ -4,7 +4,7 @@
 
 use engine::{DType, Device};
 use jempp::config::Config;
-use jempp::train::{BatchIndices, Counters, Options, StepMetrics, TrainStep};
+use jempp::train::{BatchIndices, Counters, Options, StepMetrics, TrainStep, Trainer};
 use jempp_data::Dataset;
 
 fn trainer(device: &Device, more: &[&str]) -> TrainStep {
@@ -169,4 +169,27 @@ fn images_for_p_x_have_their_own_noise() {
     assert!(alone.0 == base.0 && alone.1 != base.1);
     let plain = ["data.sigma=0.3", "data.p_x_augment=false"];
     assert_ne!(f(&[&plain[..], &["data.p_x_sigma=0.3"]].concat()).0, f(&plain).0);
+}
+
+/// Frozen statistics are also those of the model that is evaluated, with an average of the weights too; otherwise these
+/// are recalibrated.
+#[test]
+fn models_keep_frozen_statistics() {
+    for (bn, kept) in [("train.bn=frozen", true), ("train.bn=batch", false)] {
+        let keys =
+            ["train.ema=0.5", "train.batch_size=20", "sampler.buffer_size=50", "sampler.outer_steps=1", bn];
+        let config = Config::from_sources("digits", None, &keys.map(str::to_owned)).unwrap();
+        let (set, split) = jempp_data::digits::load().unwrap();
+        let trainer = Trainer::with_data(&config, &Device::cpu(1), set, split).unwrap();
+        let model = trainer.model().unwrap();
+        let named = if kept { "running" } else { "recalibrated" };
+        assert_eq!(model.metadata.get("bn").map(String::as_str), Some(named));
+        let network = trainer.train_step().network();
+        let both = network.norms.iter().zip(&model.network().norms);
+        let same = both.into_iter().all(|(a, b)| {
+            let mine = trainer.train_step().state().fetch::<f32>(a.mean).unwrap();
+            mine == model.state().fetch::<f32>(b.mean).unwrap()
+        });
+        assert_eq!(same, kept, "{bn}");
+    }
 }
