@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tables of modern.md: each switch of later recipes alone against the preset `digits`, and combinations.
+"""Tables that compare each switch of later recipes alone with the preset `digits`, and combinations.
 
     python3 docs/measurements/modern.py OUT
 
