@@ -25,10 +25,8 @@ pub(super) fn train_slots(
             return Ok(None);
         }
         let chain = state.add(name, network.images(n))?;
-        let accumulators = match t.bn {
-            TrainBn::Batch => Accumulator::all(state, network, name)?,
-            TrainBn::Frozen => Vec::new(),
-        };
+        let moving = t.bn == TrainBn::Batch;
+        let accumulators = moving.then(|| Accumulator::all(state, network, name)).transpose()?;
         Ok(Some(ChainSlots { chain, accumulators }))
     };
     let px = t.p_x_weight != 0.0;

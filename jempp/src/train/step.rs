@@ -8,14 +8,14 @@ use super::iteration::{InFlight, InputMode, ModeProgram, StepBuffers};
 use super::program::{ChainSlots, TrainSlots};
 use super::slots::train_slots;
 use super::{Counters, Footprint, Options, Recovery};
-use crate::config::{Config, Init, SamplerConfig, TrainBn};
+use crate::config::{Config, Init, SamplerConfig};
 use crate::error::{Error, Result};
 use crate::network::{Network, get, set};
 use crate::sampling::{
     InitChains, Langevin, LangevinSpec, TrainingImages, counter_slot, fill_buffer, seed_slot,
 };
 use crate::streams;
-use engine::{DType, Device, Slot, State};
+use engine::{DType, Device, Plan, Slot, State};
 use jempp_data::Dataset;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -204,7 +204,7 @@ impl TrainStep {
     /// Clears the accumulated statistics of chain steps, which are zero between iterations.
     pub(super) fn clear_accumulators(&mut self) -> Result<()> {
         let chains = [&self.slots.chains, &self.slots.labelled_chains];
-        for a in chains.into_iter().flatten().flat_map(|c| &c.accumulators) {
+        for a in chains.into_iter().flatten().flat_map(|c| c.accumulators.iter().flatten()) {
             for slot in [a.mean, a.var] {
                 set(&mut self.state, slot, &vec![0.0; slot.spec.len()])?;
             }
@@ -353,7 +353,7 @@ pub(super) fn langevin_of(
         seed,
         counter,
         conditional,
-        accumulate: (config.train.bn == TrainBn::Batch).then_some(&chains.accumulators[..]),
+        accumulate: chains.accumulators.as_deref(),
         dropout: true,
         stream: streams::LANGEVIN,
     };

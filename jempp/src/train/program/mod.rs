@@ -26,7 +26,7 @@ pub(super) struct ChainSlots {
     /// The chains, n×H×W×C.
     pub(super) chain: Slot,
     /// Batch-norm statistics of the chain steps, one for each batch norm; none with `train.bn = "frozen"`.
-    pub(super) accumulators: Vec<Accumulator>,
+    pub(super) accumulators: Option<Vec<Accumulator>>,
 }
 
 /// The slots that the program reads and assigns, besides those of the network.

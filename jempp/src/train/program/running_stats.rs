@@ -15,7 +15,9 @@ impl Recorder<'_> {
     pub(super) fn fold_steps(&mut self, chains: &ChainSlots) -> Result<()> {
         let offsets = self.offsets()?;
         let mut fold = Folding::default();
-        for (i, (norm, acc)) in self.network.norms.iter().zip(&chains.accumulators).enumerate() {
+        for (i, (norm, acc)) in
+            self.network.norms.iter().zip(chains.accumulators.iter().flatten()).enumerate()
+        {
             for (slot, acc, offset) in [(norm.mean, acc.mean, offsets[i]), (norm.var, acc.var, None)] {
                 let rows = slot.spec.with_shape(&[1, slot.spec.len()]);
                 let none = self.tape.one(Fill { spec: rows, value: 0.0 }, &[])?;
@@ -49,10 +51,10 @@ impl Recorder<'_> {
         let first: Vec<Fold> =
             first.into_iter().chain(group(g.chain)).chain([Fold::Group(g.labelled)]).collect();
         let chains = if eval { None } else { self.slots.chains.as_ref() };
-        self.fold_all(pass, sizes, &first, chains.map(|c| c.accumulators.clone()))?;
+        self.fold_all(pass, sizes, &first, chains.and_then(|c| c.accumulators.clone()))?;
         if let (Some(q), Some(chains)) = (g.conditional, &self.slots.labelled_chains) {
             let order = [self.steps(), Fold::Group(q), Fold::Group(g.labelled)];
-            self.fold_all(pass, sizes, &order, Some(chains.accumulators.clone()))?;
+            self.fold_all(pass, sizes, &order, chains.accumulators.clone())?;
         }
         Ok(())
     }
