@@ -275,7 +275,7 @@ fn three_steps_of_sgd() {
             let rate = r.meta["lr"][step - 1].as_f64().unwrap();
             let spec = Spec::new(&[], r.dtype);
             let lr = r.one(engine::ops::elementwise::Fill { spec, value: rate }, &[]);
-            let out = r.tape.record(op, &[w, m, g, lr]).unwrap();
+            let out = r.tape.record(op.clone(), &[w, m, g, lr]).unwrap();
             (w, m) = (out[0], out[1]);
             r.result(&format!("w{step}"), w);
             if r.number("momentum") > 0.0 {
@@ -301,7 +301,7 @@ fn five_steps_of_adam() {
             let rate = r.meta["lr"][step - 1].as_f64().unwrap();
             let spec = Spec::new(&[], r.dtype);
             let lr = r.one(engine::ops::elementwise::Fill { spec, value: rate }, &[]);
-            let out = r.tape.record(op, &[w, m, v, g, lr, done]).unwrap();
+            let out = r.tape.record(op.clone(), &[w, m, v, g, lr, done]).unwrap();
             (w, m, v, done) = (out[0], out[1], out[2], r.one(Advance { by: 1 }, &[done]));
             for (name, var) in [("w", w), ("m", m), ("v", v)] {
                 r.result(&format!("{name}{step}"), var);
