@@ -121,9 +121,14 @@ pub mod cuda {
             if let Some(add) = add.filter(|add| add.address() != out.address()) {
                 gpu.copy(add, out)?;
             }
+            // The bias goes to that first, so that what is rounded last is the whole sum.
+            let (first, last) = if add.is_some() { (bias, None) } else { (None, bias) };
+            if first.is_some() {
+                self.bias.run(gpu, &[first, Some(out)])?;
+            }
             self.convolve(gpu, (a, b), add.is_some(), out, workspace)?;
-            if bias.is_some() {
-                self.bias.run(gpu, &[bias, Some(out)])?;
+            if last.is_some() {
+                self.bias.run(gpu, &[last, Some(out)])?;
             }
             Ok(())
         }
