@@ -91,8 +91,8 @@ fn iterations_take_turns() {
         let as_one: &[&str] = if first % 2 == 0 { &[rho] } else { &[] };
         assert!(run(&[rho, every], first) == run(as_one, first), "iteration {first}");
     }
-    let footprint = |more: &[&str]| trainer(&Device::cpu(1), more).footprint();
-    let [plain, sam, both] = [&[][..], &[rho], &[rho, every]].map(|more| footprint(more));
+    let [plain, sam, both] =
+        [&[][..], &[rho], &[rho, every]].map(|more: &[&str]| trainer(&Device::cpu(1), more).footprint());
     assert_eq!(both.flops, (plain.flops + sam.flops) / 2);
     assert!(both.program_bytes > sam.program_bytes && sam.flops > plain.flops);
 }

@@ -56,7 +56,7 @@ pub struct Forward {
     /// batch statistics are separate outputs of the same op, and gradients with respect to `first` do not include the
     /// part through them.
     pub first: Var,
-    /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`]; the means without what [`Network::offsets`]
+    /// Mean and biased variance [G, C] of each batch norm, in [`BnMode::Train`]; the means without what `Network::offsets`
     /// says.
     pub stats: Vec<(Var, Var)>,
     /// Input of each normalisation, N×H×W×C.

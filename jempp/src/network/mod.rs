@@ -92,7 +92,7 @@ pub struct Network {
     /// normalised activations.
     pub fused: bool,
     /// Whether convolutions leave out their biases where only batch norm in train mode follows, which subtracts them
-    /// anyway: then their gradients are zero, and means lack what [`Network::offsets`] says. True by default where
+    /// anyway: then their gradients are zero, and means lack what is added to them where they are used. True by default where
     /// convolutions are not fused.
     pub biases_apart: bool,
     pub(crate) conv1: ConvRef,

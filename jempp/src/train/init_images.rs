@@ -160,7 +160,7 @@ impl Trainer {
 
     /// Gives a trainer without a data set the images that chains restart from: n×H×W×C in [−1, 1], with their labels, at
     /// least one of each class. Fills the replay buffer with draws from the normals of the classes, so that steps need no
-    /// [`Batch::chain_start`]; from then on the trainer's models carry start samples, too. The class means are those of all
+    /// [`Batch::chain_start`](super::Batch::chain_start); from then on the trainer's models carry start samples, too. The class means are those of all
     /// images; 5,000 of the images are kept, and saved in checkpoints. Weights, optimiser and counters stay as they are.
     ///
     /// ```

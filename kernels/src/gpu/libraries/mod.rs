@@ -3,7 +3,7 @@
 //! What must hold: loading never panics; a library counts as found only when it opens, exports every symbol that this
 //! crate calls and is new enough; the copy that is checked is the one that is used.
 //!
-//! cuDNN and cuBLAS are called through the copy that was opened here ([`functions`]), the driver and NVRTC through
+//! cuDNN and cuBLAS are called through the copy that was opened here (`functions`), the driver and NVRTC through
 //! `cudarc`, which opens them by name: then the copy that it opens is the one that is checked. So a process has one
 //! cuBLAS, also where a toolkit is on the loader's path and cuDNN comes with a Python environment.
 //!
