@@ -139,7 +139,7 @@ impl Pass {
         Ok(None)
     }
 
-    /// The command that runs a job; why there is none.
+    /// The command that runs a job, or the reason why it cannot be run.
     fn command(&self, job: &Job, since: u64) -> Result<Command, String> {
         if job.stage == Stage::Torch {
             return self.torch(job);
