@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use cudarc::cublas::sys;
 use cudarc::driver::CudaStream;
 
-use super::driver::{Buffer, Gpu, Precision};
+use super::driver::{Buffer, Deferred, Gpu, Precision};
 use super::error::GpuError;
 use super::launch::exact;
 use super::libraries::{Id, functions};
@@ -42,14 +42,21 @@ const WORKSPACE: usize = 32 << 20;
 /// A handle of cuBLAS.
 #[derive(Debug)]
 pub(crate) struct Cublas {
+    // Declared before the workspace, so dropped first.
+    raw: Deferred<Raw>,
+    workspace: Buffer<u8>,
+}
+
+/// The handle itself, with the stream that it works on.
+#[derive(Debug)]
+struct Raw {
     handle: sys::cublasHandle_t,
     stream: Arc<CudaStream>,
-    workspace: Buffer<u8>,
     functions: &'static Functions,
 }
 
 // SAFETY: cuBLAS allows any thread to use a handle, one at a time; it is not `Sync`, so it has one user at a time.
-unsafe impl Send for Cublas {}
+unsafe impl Send for Raw {}
 
 /// A row-major product: `out` (rows × cols) is the sum over `inner` of `a` (rows × inner) and `b` (inner × cols).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,23 +93,26 @@ impl Cublas {
         gpu.not_capturing("making a cuBLAS handle")?;
         gpu.bind()?;
         let (stream, workspace) = (gpu.stream().clone(), gpu.zeros(WORKSPACE)?);
-        let mut cublas = Self { handle: ptr::null_mut(), stream, workspace, functions };
+        let raw = Deferred::new(Raw { handle: ptr::null_mut(), stream, functions });
+        let mut cublas = Self { raw, workspace };
         // SAFETY: a device is bound to this thread; it writes one handle.
-        check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut cublas.handle) })?;
+        check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut cublas.raw.handle) })?;
         // SAFETY: the handle is good, and the stream lives as long as `cublas`.
-        check("cublasSetStream", unsafe { (functions.cublasSetStream_v2)(cublas.handle, gpu.raw_stream()) })?;
+        check("cublasSetStream", unsafe {
+            (functions.cublasSetStream_v2)(cublas.raw.handle, gpu.raw_stream())
+        })?;
         let space = gpu.pointer(&cublas.workspace)? as *mut c_void;
         // SAFETY: the handle is good; the workspace has this size and lives as long as `cublas`, or as a graph that was
         // captured with it. Setting the stream resets the workspace, so the workspace is set after it.
         check("cublasSetWorkspace", unsafe {
-            (functions.cublasSetWorkspace_v2)(cublas.handle, space, WORKSPACE)
+            (functions.cublasSetWorkspace_v2)(cublas.raw.handle, space, WORKSPACE)
         })?;
         let math = match gpu.precision() {
             Precision::F32 | Precision::Bf16 => sys::cublasMath_t::CUBLAS_DEFAULT_MATH,
             Precision::Tf32 => sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
         };
         // SAFETY: the handle is good.
-        check("cublasSetMathMode", unsafe { (functions.cublasSetMathMode)(cublas.handle, math) })?;
+        check("cublasSetMathMode", unsafe { (functions.cublasSetMathMode)(cublas.raw.handle, math) })?;
         Ok(cublas)
     }
 
@@ -122,7 +132,7 @@ impl Cublas {
         exact::<f32>("product: first factor", a, rows * inner)?;
         exact::<f32>("product: second factor", b, inner * cols)?;
         exact::<f32>("product: result", out, rows * cols)?;
-        if !Arc::ptr_eq(&self.stream, gpu.stream()) {
+        if !Arc::ptr_eq(&self.raw.stream, gpu.stream()) {
             return Err(GpuError::shape("product", "the handle belongs to another Gpu"));
         }
         let int = |size: usize| {
@@ -143,8 +153,8 @@ impl Cublas {
         // SAFETY: the handle is good and on this stream; the spans have the lengths that these sizes require, and live
         // until work after this on the stream frees them; the scalars are read before the call returns.
         let code = unsafe {
-            (self.functions.cublasSgemm_v2)(
-                self.handle,
+            (self.raw.functions.cublasSgemm_v2)(
+                self.raw.handle,
                 form(b_transposed),
                 form(a_transposed),
                 n,
@@ -164,7 +174,7 @@ impl Cublas {
     }
 }
 
-impl Drop for Cublas {
+impl Drop for Raw {
     fn drop(&mut self) {
         if !self.handle.is_null() {
             // SAFETY: made by cublasCreate and destroyed once. It waits for the handle's work.
@@ -243,8 +253,8 @@ impl Gpu {
         // work after this on the stream frees them; the scalars are read before the call returns.
         #[rustfmt::skip]
         let code = unsafe {
-            (cublas.functions.cublasGemmEx)(
-                cublas.handle, normal, normal, size, size, size,
+            (cublas.raw.functions.cublasGemmEx)(
+                cublas.raw.handle, normal, normal, size, size, size,
                 scalar(&one), factor(b), kind, size, factor(a), kind, size,
                 scalar(&zero), out.address() as *mut c_void, kind, size, compute, algorithm,
             )

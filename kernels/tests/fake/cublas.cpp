@@ -14,8 +14,10 @@ API int cublasCreate_v2(void** handle)
     *handle = new int;
     return 0;
 }
+extern "C" int cuCtxSynchronize();
 API int cublasDestroy_v2(void* handle)
 {
+    cuCtxSynchronize();
     delete (int*)handle;
     return 0;
 }

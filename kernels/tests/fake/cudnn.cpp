@@ -28,8 +28,10 @@ API int cudnnCreate(void** handle)
     *handle = new int;
     return OK;
 }
+extern "C" int cuCtxSynchronize();
 API int cudnnDestroy(void* handle)
 {
+    cuCtxSynchronize();
     delete (int*)handle;
     return OK;
 }

@@ -10,6 +10,7 @@
 //   -DFAKE_KERNELS    with the kernels, which are compiled beside it
 // At run time FAKE_MEMORY is how many bytes the device has free at first.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #define API extern "C" __attribute__((visibility("default")))
@@ -35,8 +37,21 @@ API int cuInit(unsigned) { return FAKE_INIT; }
 using Work = std::function<int()>;
 using Graph = std::vector<Work>;
 
-static bool capturing;
+// One capture at a time, by one thread. A call that is not allowed meanwhile spoils it, whichever thread makes it.
+static std::atomic<bool> capturing, spoiled;
+static std::thread::id capturer;
 static Graph captured;
+
+enum { NOT_IN_CAPTURE = 900, CAPTURE_SPOILED = 901 };
+
+// What waits for the captured stream or frees its memory.
+static int outside_capture()
+{
+    spoiled = spoiled || capturing;
+    return capturing ? NOT_IN_CAPTURE : 0;
+}
+// What the capturing thread may not do, while others may.
+static int not_by_capturer() { return std::this_thread::get_id() == capturer ? outside_capture() : 0; }
 
 static int ask(Work work)
 {
@@ -108,12 +123,18 @@ API int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, 
 API int cuStreamBeginCapture_v2(void*, int)
 {
     capturing = true;
+    spoiled = false;
+    capturer = std::this_thread::get_id();
     captured.clear();
     return 0;
 }
 API int cuStreamEndCapture(void*, void** graph)
 {
     capturing = false;
+    *graph = nullptr;
+    if (spoiled) {
+        return CAPTURE_SPOILED;
+    }
     *graph = new Graph(captured);
     captured.clear();
     return 0;
@@ -155,7 +176,7 @@ API int cuDriverGetVersion(int* version)
 }
 API int cuGetErrorName(int code, const char** name)
 {
-    *name = code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 900 ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : nullptr;
+    *name = code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 900 ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" : code == 901 ? "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" : nullptr;
     return *name ? 0 : 1;
 }
 API int cuGetErrorString(int code, const char** text)
@@ -204,7 +225,7 @@ API int cuCtxSetCurrent(void* now)
     context = now;
     return 0;
 }
-API int cuCtxSynchronize() { return capturing ? 900 : 0; }
+API int cuCtxSynchronize() { return outside_capture(); }
 API int cuStreamCreate(void** stream, unsigned)
 {
     *stream = malloc(1);
@@ -215,7 +236,7 @@ API int cuStreamDestroy_v2(void* stream)
     free(stream);
     return 0;
 }
-API int cuStreamSynchronize(void*) { return capturing ? 900 : 0; }
+API int cuStreamSynchronize(void*) { return outside_capture(); }
 static std::mutex memory_lock;
 static std::map<void*, size_t> taken;
 static size_t in_use, most_in_use;
@@ -252,7 +273,11 @@ API int cuMemFree_v2(void* memory)
     free(memory);
     return 0;
 }
-API int cuMemFreeAsync(void* memory, void*) { return capturing ? 900 : cuMemFree_v2(memory); }
+API int cuMemFreeAsync(void* memory, void*)
+{
+    const int wrong = outside_capture();
+    return wrong ? wrong : cuMemFree_v2(memory);
+}
 API int cuMemGetInfo_v2(size_t* free, size_t* total)
 {
     std::lock_guard<std::mutex> mine(memory_lock);
@@ -289,8 +314,11 @@ API int cuMemHostAlloc(void** memory, size_t bytes, unsigned)
 }
 API int cuMemFreeHost(void* memory)
 {
-    free(memory);
-    return 0;
+    const int wrong = not_by_capturer();
+    if (!wrong) {
+        free(memory);
+    }
+    return wrong;
 }
 
 // Events tell this machine's time and, on top of it, the time that fake libraries say their work takes.
@@ -310,7 +338,7 @@ API int cuEventRecord(void* event, void*)
     *(Clock::time_point*)event = Clock::now() + spent;
     return capturing ? 900 : 0;
 }
-API int cuEventSynchronize(void*) { return 0; }
+API int cuEventSynchronize(void*) { return not_by_capturer(); }
 API int cuEventElapsedTime_v2(float* ms, void* start, void* end)
 {
     *ms = std::chrono::duration<float, std::milli>(*(Clock::time_point*)end - *(Clock::time_point*)start).count();
@@ -353,8 +381,11 @@ API int cuModuleLoadData(void** module, const void* image)
 }
 API int cuModuleUnload(void* module)
 {
-    free(module);
-    return 0;
+    const int wrong = not_by_capturer();
+    if (!wrong) {
+        free(module);
+    }
+    return wrong;
 }
 API int cuModuleGetFunction(void** function, void*, const char* name)
 {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use cudarc::cudnn::sys::cudnnHandle_t;
 use cudarc::driver::CudaStream;
 
-use super::driver::Gpu;
+use super::driver::{Deferred, Gpu};
 use super::error::GpuError;
 pub(in crate::gpu) use descriptors::data_type;
 pub(in crate::gpu) use functions::{Functions, check, functions};
@@ -34,11 +34,12 @@ impl Cudnn {
     ///
     /// # Errors
     /// Why cuDNN cannot be used, or its error.
-    fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu) -> Result<Deferred<Self>, GpuError> {
         let functions = functions()?;
         gpu.not_capturing("making a cuDNN handle")?;
         gpu.bind()?;
-        let mut cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone(), functions };
+        let cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone(), functions };
+        let mut cudnn = Deferred::new(cudnn);
         // SAFETY: a device is bound to this thread; it writes one handle.
         check("cudnnCreate", unsafe { (functions.cudnnCreate)(&mut cudnn.handle) })?;
         // SAFETY: the handle is good, and the stream lives as long as `cudnn`.
@@ -65,11 +66,11 @@ impl Drop for Cudnn {
 
 /// The handle of a device, made at first use.
 #[derive(Default)]
-struct Handle(OnceLock<Result<Mutex<Cudnn>, GpuError>>);
+struct Handle(OnceLock<Result<Mutex<Deferred<Cudnn>>, GpuError>>);
 
 impl Gpu {
     /// The device's cuDNN handle, made at first use, which may not be during a capture.
-    pub(in crate::gpu) fn cudnn(&self) -> Result<MutexGuard<'_, Cudnn>, GpuError> {
+    pub(in crate::gpu) fn cudnn(&self) -> Result<MutexGuard<'_, Deferred<Cudnn>>, GpuError> {
         let handle = &self.attached::<Handle>().0;
         if handle.get().is_none() {
             self.not_capturing("taking the cuDNN handle")?;

@@ -10,7 +10,7 @@ use super::graph::Graph;
 use super::plan::Plan;
 use crate::conv_shape::ConvShape;
 use crate::dtype::Float;
-use crate::gpu::driver::{Gpu, Precision};
+use crate::gpu::driver::{Deferred, Gpu, Precision};
 use crate::gpu::error::GpuError;
 use crate::gpu::launch::exact;
 use crate::memory::Span;
@@ -81,11 +81,16 @@ impl ConvSpec {
     }
 }
 
-/// A convolution with the plan by which it runs.
-pub struct Convolution {
+/// A plan, which may hold code on the device, and its graph.
+struct Compiled {
     // Declared before the graph, so dropped first: it may refer to it.
     plan: Plan,
     _graph: Graph,
+}
+
+/// A convolution with the plan by which it runs.
+pub struct Convolution {
+    compiled: Deferred<Compiled>,
     engine: Engine,
     spec: ConvSpec,
     /// The address of the handle that the plan was made for.
@@ -110,13 +115,14 @@ impl Convolution {
         let target = Target::Handle(cudnn.raw());
         let graph = Graph::new(spec.build()?, &target)?;
         let (engine, plan) = super::choice::choose(gpu, cudnn.raw(), &target, &graph, spec)?;
-        Ok(Self { plan, _graph: graph, engine, spec, handle: cudnn.raw().addr() })
+        let compiled = Deferred::new(Compiled { plan, _graph: graph });
+        Ok(Self { compiled, engine, spec, handle: cudnn.raw().addr() })
     }
 
     /// Bytes of workspace that a run needs.
     #[must_use]
     pub fn workspace(&self) -> usize {
-        self.plan.workspace
+        self.compiled.plan.workspace
     }
 
     /// Its engine, by cuDNN's number, with the values of its knobs.
@@ -147,7 +153,7 @@ impl Convolution {
         float.exact("convolution: first input", a, a_len)?;
         float.exact("convolution: second input", b, b_len)?;
         float.exact("convolution: result", out, out_len)?;
-        exact::<u8>("convolution: workspace", workspace, self.plan.workspace)?;
+        exact::<u8>("convolution: workspace", workspace, self.compiled.plan.workspace)?;
         let cudnn = gpu.cudnn()?;
         if cudnn.raw().addr() != self.handle {
             return Err(GpuError::shape("convolution", "it was prepared for another Gpu"));
@@ -155,6 +161,6 @@ impl Convolution {
         gpu.bind()?;
         let addresses = [a, b, out].map(|span| span.address());
         // SAFETY: the plan was made for this handle; the spans are of live buffers of the graph's lengths.
-        unsafe { self.plan.run(cudnn.raw(), &addresses, workspace.address()) }
+        unsafe { self.compiled.plan.run(cudnn.raw(), &addresses, workspace.address()) }
     }
 }

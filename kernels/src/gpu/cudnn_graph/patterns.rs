@@ -8,7 +8,7 @@ use super::plan::Plans;
 use crate::conv_shape::ConvShape;
 use crate::dtype::Float;
 use crate::gpu::autotune;
-use crate::gpu::driver::Gpu;
+use crate::gpu::driver::{Deferred, Gpu};
 use crate::gpu::error::GpuError;
 use crate::memory::Span;
 
@@ -136,7 +136,7 @@ fn input_grad_leaky(s: ConvShape, float: Float, leak: f64) -> Result<Builder, Gp
 /// A compiled pattern: one plan for each engine that cuDNN proposes.
 pub struct Fused {
     lengths: Vec<usize>,
-    plans: Plans,
+    plans: Deferred<Plans>,
 }
 
 impl Fused {
@@ -158,6 +158,7 @@ impl Fused {
         gpu.bind()?;
         let (target, space) = (Target::Handle(cudnn.raw()), autotune::workspace_limit(gpu)?);
         let plans = Plans::compile(pattern.build(shape, float, leak)?, &target, (most, space))?;
+        let plans = Deferred::new(plans);
         let lengths = pattern.tensors(shape, float).iter().map(|(_, n, t)| n * t.size()).collect();
         Ok(Self { lengths, plans })
     }

@@ -49,7 +49,7 @@ pub struct Gpu {
     device: Device,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    capture: Arc<Capture>,
+    capture: Capture,
     turn: Mutex<()>,
 }
 
@@ -81,7 +81,7 @@ impl Gpu {
             device,
             context,
             stream,
-            capture: Arc::default(),
+            capture: Capture::default(),
             turn: Mutex::default(),
         })
     }
@@ -209,7 +209,7 @@ impl Gpu {
     }
 
     /// The state of stream capture.
-    pub(crate) fn capture_state(&self) -> &Arc<Capture> {
+    pub(super) fn capture_state(&self) -> &Capture {
         &self.capture
     }
 

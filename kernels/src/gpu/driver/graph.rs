@@ -1,7 +1,8 @@
 //! CUDA graphs: launches captured once and replayed together.
 //!
 //! What must hold: a graph keeps every buffer and kernel that its launches use alive; a capture always ends, also when
-//! the captured work fails or panics; memory is neither allocated nor freed during one.
+//! the captured work fails or panics; memory is neither allocated nor freed during one, by
+//! whatever thread (`release`).
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
 use super::context::Gpu;
+use super::release::Capturing;
 use crate::gpu::error::GpuError;
 
 /// What the launches captured so far use.
@@ -17,10 +19,10 @@ type Kept = Vec<Arc<dyn Any + Send + Sync>>;
 
 /// `Some` while a capture is in progress.
 #[derive(Default)]
-pub(crate) struct Capture(Mutex<Option<Kept>>);
+pub(super) struct Capture(Mutex<Option<Kept>>);
 
 impl Capture {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,6 +77,7 @@ impl Gpu {
     /// # Errors
     /// The error of `work`, or a driver error; [`GpuError::Capturing`] when a capture is already in progress.
     pub fn capture(&self, work: impl FnOnce() -> Result<(), GpuError>) -> Result<Graph, GpuError> {
+        let _capturing = Capturing::begin();
         let mut state = self.capture_state().lock();
         if state.is_some() {
             return Err(GpuError::Capturing { op: "capturing" });

@@ -6,6 +6,7 @@ use cudarc::driver::{CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchCon
 use cudarc::nvrtc::Ptx;
 
 use super::context::Gpu;
+use super::release::Deferred;
 use crate::gpu::error::GpuError;
 
 /// Addresses that a kernel for many tensors gets by value (`Pointers` in `cuda/common.cuh`).
@@ -51,11 +52,19 @@ pub struct Kernel {
 
 #[derive(Debug)]
 struct LoadedKernel {
+    // Declared before its module, so dropped first: the module's own reference is the last one.
     function: CudaFunction,
+    module: Arc<Deferred<Module>>,
+}
+
+/// A loaded module: the code of its kernels.
+#[derive(Debug)]
+pub(in crate::gpu) struct Module {
+    code: Arc<CudaModule>,
     stream: Arc<CudaStream>,
 }
 
-impl Drop for LoadedKernel {
+impl Drop for Module {
     fn drop(&mut self) {
         // The code must not be unloaded while a launch of it is running. The next call will report an error again.
         let _ = self.stream.synchronize();
@@ -64,20 +73,25 @@ impl Drop for LoadedKernel {
 
 impl Gpu {
     /// Loads a module from its code, compiled for `target` (such as `sm_90`).
-    pub(in crate::gpu) fn load_module(&self, code: &[u8], target: &str) -> Result<Arc<CudaModule>, GpuError> {
-        let module = self.context().load_module(Ptx::from_binary(code.to_vec()));
-        module.map_err(|e| GpuError::driver(format!("loading a module for {target}"), e))
+    pub(in crate::gpu) fn load_module(
+        &self,
+        code: &[u8],
+        target: &str,
+    ) -> Result<Arc<Deferred<Module>>, GpuError> {
+        let code = self.context().load_module(Ptx::from_binary(code.to_vec()));
+        let code = code.map_err(|e| GpuError::driver(format!("loading a module for {target}"), e))?;
+        Ok(Arc::new(Deferred::new(Module { code, stream: self.stream().clone() })))
     }
 
     /// Finds a kernel in a loaded module.
     pub(in crate::gpu) fn function(
         &self,
-        module: &Arc<CudaModule>,
+        module: &Arc<Deferred<Module>>,
         kernel: &str,
     ) -> Result<Kernel, GpuError> {
-        let function = module.load_function(kernel);
+        let function = module.code.load_function(kernel);
         let function = function.map_err(|e| GpuError::driver(format!("finding the kernel {kernel}"), e))?;
-        Ok(Kernel { loaded: Arc::new(LoadedKernel { function, stream: self.stream().clone() }) })
+        Ok(Kernel { loaded: Arc::new(LoadedKernel { function, module: module.clone() }) })
     }
 
     /// Launches a kernel.
@@ -92,7 +106,7 @@ impl Gpu {
         size: LaunchConfig,
         args: &[Arg],
     ) -> Result<(), GpuError> {
-        if !Arc::ptr_eq(&kernel.loaded.stream, self.stream()) {
+        if !Arc::ptr_eq(&kernel.loaded.module.stream, self.stream()) {
             return Err(GpuError::shape("launch", "the kernel was loaded by another Gpu"));
         }
         self.keep(|| kernel.loaded.clone());

@@ -11,14 +11,13 @@ use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaSlice, DevicePtr, result};
 
 use super::context::Gpu;
-use super::graph::Capture;
+use super::release::Deferred;
 use crate::gpu::error::GpuError;
 use crate::memory::Span;
 
 /// Values of type `T` on a device.
 pub struct Buffer<T> {
-    memory: Arc<CudaSlice<u8>>,
-    capture: Arc<Capture>,
+    memory: Arc<Deferred<CudaSlice<u8>>>,
     len: usize,
     element: PhantomData<T>,
 }
@@ -43,15 +42,6 @@ impl<T> std::fmt::Debug for Buffer<T> {
     }
 }
 
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        // Freeing the memory would become part of the captured graph.
-        if let Some(kept) = self.capture.lock().as_mut() {
-            kept.push(self.memory.clone());
-        }
-    }
-}
-
 impl Gpu {
     /// Allocates a buffer of `len` zeros.
     ///
@@ -68,12 +58,7 @@ impl Gpu {
             }
             _ => GpuError::driver(format!("allocating {bytes} bytes"), e),
         })?;
-        Ok(Buffer {
-            memory: Arc::new(memory),
-            capture: self.capture_state().clone(),
-            len,
-            element: PhantomData,
-        })
+        Ok(Buffer { memory: Arc::new(Deferred::new(memory)), len, element: PhantomData })
     }
 
     /// Allocates a buffer and copies `values` into it.
@@ -166,7 +151,7 @@ impl Gpu {
             return Err(GpuError::shape("buffer", "it belongs to another Gpu"));
         }
         self.keep(|| buffer.memory.clone());
-        Ok(buffer.memory.device_ptr(self.stream()).0)
+        Ok((**buffer.memory).device_ptr(self.stream()).0)
     }
 
     /// All bytes of a buffer, as an argument for launches.

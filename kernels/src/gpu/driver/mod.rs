@@ -10,6 +10,7 @@ mod kernel;
 mod memory;
 mod pool;
 mod probe;
+mod release;
 mod staging;
 mod timer;
 
@@ -17,7 +18,9 @@ pub use context::{Gpu, Precision};
 pub use device::Device;
 pub use graph::Graph;
 pub use kernel::Kernel;
+pub(in crate::gpu) use kernel::Module;
 pub(crate) use kernel::{Arg, POINTERS, Pointers};
 pub use memory::Buffer;
 pub use probe::{LibraryReport, Report, open, probe, probe_with};
+pub(in crate::gpu) use release::Deferred;
 pub use staging::Staging;

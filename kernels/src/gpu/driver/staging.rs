@@ -11,10 +11,14 @@ use cudarc::driver::{CudaStream, DriverError, result};
 
 use super::context::Gpu;
 use super::memory::Buffer;
+use super::release::Deferred;
 use crate::gpu::error::GpuError;
 
 /// A block of page-locked memory, with an event recorded after the last copy.
-pub struct Staging {
+pub struct Staging(Deferred<Pinned>);
+
+/// The block and the event.
+struct Pinned {
     memory: *mut c_void,
     len: usize,
     event: CUevent,
@@ -24,13 +28,13 @@ pub struct Staging {
 }
 
 // SAFETY: the memory and the event belong to this value alone, and CUDA allows any thread to use them.
-unsafe impl Send for Staging {}
+unsafe impl Send for Pinned {}
 // SAFETY: a shared reference gives nothing but the length.
-unsafe impl Sync for Staging {}
+unsafe impl Sync for Pinned {}
 
 impl std::fmt::Debug for Staging {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Staging({} bytes)", self.len)
+        write!(f, "Staging({} bytes)", self.len())
     }
 }
 
@@ -55,7 +59,8 @@ impl Gpu {
         };
         // SAFETY: the driver allocated at least `len` bytes.
         unsafe { std::ptr::write_bytes(memory.cast::<u8>(), 0, len) };
-        Ok(Staging { memory, len, event, pending: false, stream: self.stream().clone() })
+        let stream = self.stream().clone();
+        Ok(Staging(Deferred::new(Pinned { memory, len, event, pending: false, stream })))
     }
 }
 
@@ -63,13 +68,13 @@ impl Staging {
     /// Its length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len
     }
 
     /// Whether its length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.len == 0
     }
 
     /// Lets `fill` write the bytes and starts copying all of them to the start of `buffer`, without waiting for the
@@ -84,20 +89,20 @@ impl Staging {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), GpuError> {
         gpu.not_capturing("copying to the device")?;
-        if self.len > buffer.len() {
-            return Err(GpuError::shape("copy", format!("{} bytes to {}", self.len, buffer.len())));
+        if self.0.len > buffer.len() {
+            return Err(GpuError::shape("copy", format!("{} bytes to {}", self.0.len, buffer.len())));
         }
         let address = gpu.pointer(buffer)?;
         gpu.bind()?;
         fill(self.bytes()?);
-        if self.len == 0 {
+        if self.0.len == 0 {
             return Ok(());
         }
         // SAFETY: the memory holds `len` bytes, written or zeroed.
-        let bytes = unsafe { std::slice::from_raw_parts(self.memory.cast::<u8>(), self.len) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.0.memory.cast::<u8>(), self.0.len) };
         // SAFETY: the buffer has room, as checked; the memory is neither written nor freed before the event
         // recorded after the copy (`bytes`, `drop`).
-        let sent = unsafe { result::memcpy_htod_async(address, bytes, self.stream.cu_stream()) };
+        let sent = unsafe { result::memcpy_htod_async(address, bytes, self.0.stream.cu_stream()) };
         sent.and_then(|()| self.mark()).map_err(|e| GpuError::driver("copying to the device", e))
     }
 
@@ -108,17 +113,17 @@ impl Staging {
     /// As [`Staging::send`].
     pub fn receive(&mut self, gpu: &Gpu, buffer: &Buffer<u8>, offset: usize) -> Result<(), GpuError> {
         gpu.not_capturing("copying from the device")?;
-        let address = gpu.range(buffer, offset, self.len)?;
+        let address = gpu.range(buffer, offset, self.0.len)?;
         gpu.bind()?;
         self.bytes()?;
-        if self.len == 0 {
+        if self.0.len == 0 {
             return Ok(());
         }
         // SAFETY: the memory holds `len` bytes and nobody else has a reference to it.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.memory.cast::<u8>(), self.len) };
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.0.memory.cast::<u8>(), self.0.len) };
         // SAFETY: the range lies in the buffer; the memory is neither read nor freed before the event recorded after
         // the copy.
-        let started = unsafe { result::memcpy_dtoh_async(bytes, address, self.stream.cu_stream()) };
+        let started = unsafe { result::memcpy_dtoh_async(bytes, address, self.0.stream.cu_stream()) };
         started.and_then(|()| self.mark()).map_err(|e| GpuError::driver("copying from the device", e))
     }
 
@@ -127,29 +132,30 @@ impl Staging {
     /// # Errors
     /// A driver error, including errors of that work.
     pub fn bytes(&mut self) -> Result<&mut [u8], GpuError> {
-        if self.pending {
+        if self.0.pending {
             // SAFETY: the event is alive.
-            let waited = unsafe { result::event::synchronize(self.event) };
+            let waited = unsafe { result::event::synchronize(self.0.event) };
             waited.map_err(|e| GpuError::driver("waiting for a copy", e))?;
-            self.pending = false;
+            self.0.pending = false;
         }
         // SAFETY: the memory holds `len` bytes, no copy is in progress, and the reference borrows this value.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.memory.cast::<u8>(), self.len) })
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.0.memory.cast::<u8>(), self.0.len) })
     }
 
     /// Records the event after the copy just submitted.
     fn mark(&mut self) -> Result<(), DriverError> {
-        self.pending = true;
+        self.0.pending = true;
         // SAFETY: event and stream are alive and of one context.
-        unsafe { result::event::record(self.event, self.stream.cu_stream()) }
+        unsafe { result::event::record(self.0.event, self.0.stream.cu_stream()) }
     }
 }
 
-impl Drop for Staging {
+impl Drop for Pinned {
     fn drop(&mut self) {
         // The next call will report an error again. If the wait fails, the memory is leaked rather than freed.
-        let done = self.stream.context().bind_to_thread().is_ok()
-            && (!self.pending || self.stream.synchronize().is_ok());
+        // SAFETY: the event is alive.
+        let waited = |event| unsafe { result::event::synchronize(event) }.is_ok();
+        let done = self.stream.context().bind_to_thread().is_ok() && (!self.pending || waited(self.event));
         // SAFETY: the event was made with this value.
         let _ = unsafe { result::event::destroy(self.event) };
         if done {

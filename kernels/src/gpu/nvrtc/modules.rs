@@ -6,19 +6,17 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::CudaModule;
-
 use super::sources::{HEADERS, source};
 use super::{Compiler, Image, OPTIONS};
 use crate::cache_folder::cache_folder;
 use crate::gpu::disk_cache;
-use crate::gpu::driver::{Gpu, Kernel};
+use crate::gpu::driver::{Deferred, Gpu, Kernel, Module};
 use crate::gpu::error::GpuError;
 
 /// The modules loaded on a device so far, by op.
 #[derive(Default)]
 struct Modules {
-    loaded: Mutex<HashMap<&'static str, Arc<CudaModule>>>,
+    loaded: Mutex<HashMap<&'static str, Arc<Deferred<Module>>>>,
 }
 
 impl Gpu {
