@@ -19,9 +19,9 @@ mkdir -p "$dest"/{bin,include,lib/pkgconfig,lib/cmake/jempp,share/man/man1,share
 
 install -m 755 "$built/jempp-cli" "$dest/bin/"
 strip "$dest/bin/jempp-cli"
-install -m 755 "$built/libjempp_capi.so" "$dest/lib/libjempp.so.1.0.0"
-strip "$dest/lib/libjempp.so.1.0.0"
-ln -s libjempp.so.1.0.0 "$dest/lib/libjempp.so.1"
+install -m 755 "$built/libjempp_capi.so" "$dest/lib/libjempp.so.1.1.0"
+strip "$dest/lib/libjempp.so.1.1.0"
+ln -s libjempp.so.1.1.0 "$dest/lib/libjempp.so.1"
 ln -s libjempp.so.1 "$dest/lib/libjempp.so"
 install -m 644 "$built/libjempp_capi.a" "$dest/lib/libjempp.a"
 strip --strip-debug "$dest/lib/libjempp.a"

@@ -38,6 +38,12 @@
 #define JEMPP_ABI_VERSION 1
 
 /**
+ * Minor version of the ABI of this header: grows with each version that adds functions. A program that uses a function
+ * marked "since 1.N" needs a library with jempp_abi_minor() of at least N.
+ */
+#define JEMPP_ABI_MINOR 1
+
+/**
  * A compute device with its threads. Opaque; see jempp_context_create.
  */
 typedef struct jempp_context jempp_context;
@@ -78,7 +84,8 @@ typedef struct {
      */
     uint64_t seed;
     /**
-     * "f32", or on a GPU "tf32" or "bf16". NULL: "f32".
+     * "f32", "bf16", or on a GPU "tf32". NULL: "f32". On the CPU bf16 rounds the inputs of convolutions and linear layers
+     * where that is faster; without AVX512_BF16 it is slower than f32, which the log callback is told.
      */
     const char *precision;
 } jempp_context_options;
@@ -143,6 +150,32 @@ typedef struct {
      */
     int32_t abstain;
 } jempp_decision;
+
+/**
+ * Accuracy and calibration of a model on labelled images.
+ */
+typedef struct {
+    /**
+     * sizeof(jempp_evaluation), set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * Fraction classified correctly.
+     */
+    double accuracy;
+    /**
+     * Expected calibration error.
+     */
+    double ece;
+    /**
+     * Negative log-likelihood: mean -log p(label), in nats.
+     */
+    double nll;
+    /**
+     * Brier score, from 0 to 2.
+     */
+    double brier;
+} jempp_evaluation;
 
 /**
  * Options of sampling. Initialise with jempp_sample_options_init, then set fields.
@@ -327,6 +360,11 @@ extern "C" {
 uint32_t jempp_abi_version(void);
 
 /**
+ * Minor version of the library's ABI; compare it with JEMPP_ABI_MINOR. Any thread; cannot fail. Since 1.1.
+ */
+uint32_t jempp_abi_minor(void);
+
+/**
  * Version of the library, such as "0.1.0".
  *
  * Returns a static string. Any thread; cannot fail.
@@ -488,6 +526,109 @@ jempp_status jempp_decide(const jempp_model *model,
 void jempp_model_free(jempp_model *model);
 
 /**
+ * Logits and unnormalised log p(x) of many images, from one pass, with progress.
+ *
+ * model: the model. images: n x H x W x C. logits: receives n x classes values, logits_len must be n * classes; or NULL
+ * and 0. log_density: receives n values, log_density_len must be n; or NULL and 0. progress: called on the calling thread
+ * before the first chunk of images and after each, with the number of images done and the total; returning 0 cancels;
+ * NULL for none. It may call functions on const handles. user: passed to it. May be called concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite; CANCELLED by `progress`.
+ */
+jempp_status jempp_scores(const jempp_model *model,
+                          const float *images,
+                          size_t n,
+                          float *logits,
+                          size_t logits_len,
+                          float *log_density,
+                          size_t log_density_len,
+                          int (*progress)(uint32_t done, uint32_t total, void *user),
+                          void *user);
+
+/**
+ * Number of features of a model: see jempp_features.
+ *
+ * model: the model. out: receives the number. May be called concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT.
+ */
+jempp_status jempp_feature_count(const jempp_model *model, uint32_t *out);
+
+/**
+ * Features: the pooled output of the last block, which the logits are a linear function of.
+ *
+ * model: the model. images: n x H x W x C. out: receives n x F values, F from jempp_feature_count; out_len must be
+ * n * F. May be called concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for a wrong length or an image value that is not finite.
+ */
+jempp_status jempp_features(const jempp_model *model,
+                            const float *images,
+                            size_t n,
+                            float *out,
+                            size_t out_len);
+
+/**
+ * Gradient with respect to the images of any function of the logits, given its gradient with respect to the logits (the
+ * vector-Jacobian product of the logits).
+ *
+ * model: the model. images: n x H x W x C. upstream: the gradient with respect to the logits, n x classes values;
+ * upstream_len must be n * classes. out: receives n x H x W x C values; out_len must be n * H * W * C. May be called
+ * concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for a wrong length, or a value that is not finite.
+ */
+jempp_status jempp_logits_vjp(const jempp_model *model,
+                              const float *images,
+                              size_t n,
+                              const float *upstream,
+                              size_t upstream_len,
+                              float *out,
+                              size_t out_len);
+
+/**
+ * Evaluates a model on labelled images: accuracy and calibration.
+ *
+ * model: the model. images: n x H x W x C. labels: their n classes. bins: number of bins of the calibration error; 0: 20.
+ * progress, user: those of jempp_scores. out: receives the metrics; set its struct_size first. May be called
+ * concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT if n is 0, for a label out of range, an image value that is not finite, or a struct_size that
+ * is too small; CANCELLED by `progress`.
+ */
+jempp_status jempp_evaluate(const jempp_model *model,
+                            const float *images,
+                            const int32_t *labels,
+                            size_t n,
+                            uint32_t bins,
+                            int (*progress)(uint32_t done, uint32_t total, void *user),
+                            void *user,
+                            jempp_evaluation *out);
+
+/**
+ * Fits the thresholds of jempp_decide to labelled images, and returns a model of the same weights that carries them;
+ * jempp_model_save keeps them.
+ *
+ * model: the model; not modified. images: n x H x W x C, in random order, which the model was not trained on, from the
+ * distribution that it will meet. labels: their n classes. alpha: error rate of the prediction sets, negative for 0.05;
+ * ood_alpha: fraction of in-distribution images to reject, negative for 0.05; at least 2 / alpha images are needed.
+ * progress, user: those of jempp_scores. out: receives the model; free it with jempp_model_free. May be called
+ * concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for a rate that is not between 0 and 1, too few images, a label out of range, or an image value
+ * that is not finite; CANCELLED by `progress`; OUT_OF_MEMORY.
+ */
+jempp_status jempp_fit_thresholds(const jempp_model *model,
+                                  const float *images,
+                                  const int32_t *labels,
+                                  size_t n,
+                                  double alpha,
+                                  double ood_alpha,
+                                  int (*progress)(uint32_t done, uint32_t total, void *user),
+                                  void *user,
+                                  jempp_model **out);
+
+/**
  * Fills `options` with the defaults: the model's start samples, p(x), step count and sizes as in the model's training,
  * seed 0.
  *
@@ -633,6 +774,27 @@ jempp_status jempp_trainer_resume(jempp_context *context,
  * trainer: NULL or a freed handle does nothing. Any thread; cannot fail.
  */
 void jempp_trainer_free(jempp_trainer *trainer);
+
+/**
+ * Trains a model on a data set, from the first step to the last, as `jempp-cli train` does: writes metrics, samples,
+ * checkpoints and the evaluation into a folder, which jempp_model_load accepts.
+ *
+ * context: the run computes on its device, and takes its seed if the configuration has none. BUSY while another thread
+ * uses the context; it is free again when training begins. config_toml: that of jempp_trainer_create, with a data set; or
+ * NULL to resume the run in `dir`. dir: the folder; must not exist, unless a run is resumed. step: called on the calling
+ * thread after each step with its metrics, valid during the call, and the number of steps in total; returning 0 ends the
+ * run after the step that follows, with a checkpoint from which it may be resumed; NULL for none. It may call functions on
+ * const handles. user: passed to it. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for an invalid configuration, naming the key, a folder that exists, a data set that is not
+ * found or has changed, or a run that has ended; IO; FORMAT if the checkpoints are damaged; DIVERGED; CANCELLED by `step`,
+ * after saving; OUT_OF_MEMORY.
+ */
+jempp_status jempp_train(jempp_context *context,
+                         const char *config_toml,
+                         const char *dir,
+                         int (*step)(const jempp_step_metrics *metrics, uint64_t steps, void *user),
+                         void *user);
 
 /**
  * Number of devices: the CPU, which has index 0, and the GPUs that the driver reports.

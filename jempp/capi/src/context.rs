@@ -6,7 +6,7 @@ use crate::handles::{jempp_context, register, release};
 use crate::objects::Context;
 use crate::status::{Fault, JEMPP_ERR_DEVICE, Outcome, jempp_status};
 use core::ffi::c_char;
-use jempp::engine::{Debugging, Device, Precision};
+use jempp::engine::{Debugging, Device, Precision, Products};
 
 /// Options of a context. Initialise with jempp_context_options_init, then set fields.
 #[repr(C)]
@@ -20,7 +20,8 @@ pub struct jempp_context_options {
     pub threads: i32,
     /// Seed of trainers whose configuration has none; 0: the configuration's default.
     pub seed: u64,
-    /// "f32", or on a GPU "tf32" or "bf16". NULL: "f32".
+    /// "f32", "bf16", or on a GPU "tf32". NULL: "f32". On the CPU bf16 rounds the inputs of convolutions and linear layers
+    /// where that is faster; without AVX512_BF16 it is slower than f32, which the log callback is told.
     pub precision: *const c_char,
 }
 
@@ -41,14 +42,23 @@ fn device(name: &str, threads: i32, precision: &str) -> Outcome<Device> {
     // Plans would be printed to standard error, which belongs to the host program.
     let quiet = |debug: Debugging| Debugging { plan: false, ..debug };
     if let "auto" | "cpu" = name {
-        if precision_mode != Precision::F32 {
+        if precision_mode == Precision::Tf32 {
             let why = format!(
-                "precision `{precision}` needs a GPU; device `{name}` is the CPU, which computes in f32"
+                "precision `{precision}` needs a GPU; device `{name}` is the CPU, which computes in f32 or bf16"
             );
             return Err(Fault::argument(why));
         }
         let mut device = Device::cpu_from_env(threads).map_err(Fault::argument)?;
         device.debug = quiet(device.debug);
+        if precision_mode == Precision::Bf16 {
+            device = device.with_products(Products::Bf16);
+        }
+        if device.emulates_products() {
+            tracing::warn!(
+                "this CPU has no AVX512_BF16, so bf16 products are emulated, slower than precision f32: use f32 unless \
+                 you need bf16 results"
+            );
+        }
         return Ok(device);
     }
     let Some(Ok(ordinal)) = name.strip_prefix("cuda:").map(str::parse) else {

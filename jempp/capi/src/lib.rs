@@ -24,9 +24,15 @@ mod context;
 
 mod model;
 
+mod scores;
+
+mod evaluate;
+
 mod sample;
 
 mod trainer;
+
+mod run;
 
 mod device;
 
@@ -37,10 +43,13 @@ mod tests;
 
 pub use context::*;
 pub use device::*;
+pub use evaluate::*;
 pub use handles::{jempp_context, jempp_model, jempp_trainer};
 pub use log::*;
 pub use model::*;
+pub use run::*;
 pub use sample::*;
+pub use scores::*;
 pub use status::*;
 pub use trainer::*;
 pub use version::*;

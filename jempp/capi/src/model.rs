@@ -223,7 +223,7 @@ pub unsafe extern "C" fn jempp_input_grad(
 ///
 /// # Safety
 /// `images` is NULL or has n images, `out` is NULL or has `out_len` elements.
-unsafe fn infer(
+pub(crate) unsafe fn infer(
     model: *const jempp_model,
     images: *const f32,
     n: usize,

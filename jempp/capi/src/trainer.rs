@@ -183,7 +183,7 @@ pub unsafe extern "C" fn jempp_trainer_step(
     })
 }
 
-fn measured(m: &StepMetrics, struct_size: u32) -> jempp_step_metrics {
+pub(crate) fn measured(m: &StepMetrics, struct_size: u32) -> jempp_step_metrics {
     jempp_step_metrics {
         struct_size,
         step: m.step,

@@ -5,6 +5,7 @@ use super::{Model, Scores};
 use crate::error::{Error, Result};
 use crate::metrics::logsumexp;
 use crate::network::BnMode;
+use core::ops::Range;
 use engine::ops::elementwise::Mul;
 use engine::ops::reduce::SumAll;
 use engine::ops::softmax_cross_entropy::SoftmaxCrossEntropy;
@@ -116,28 +117,53 @@ impl Model {
         if labels.len() != n || !labels.iter().all(known) {
             return Err(Error::Data(format!("needs {n} labels below {classes}")));
         }
+        if loss == Loss::CrossEntropy {
+            return self.logits_and_grad(images, Want::GradLoss, &|range| HostTensor::I32(&labels[range]));
+        }
         // The gradient of the DLR loss needs the logits sorted, which the host does between two passes.
-        let (want, upstream) = match loss {
-            Loss::CrossEntropy => (Want::GradLoss, Vec::new()),
-            Loss::Margin => {
-                let logits = self.logits(images)?;
-                let mut upstream = vec![0.0; logits.len()];
-                for (i, (row, out)) in
-                    logits.chunks_exact(classes).zip(upstream.chunks_exact_mut(classes)).enumerate()
-                {
-                    loss.gradient(row, labels[i] as usize, out);
-                }
-                (Want::GradCotangent, upstream)
-            }
-        };
-        let (mut logits, mut gradient) = (Vec::with_capacity(n * classes), Vec::with_capacity(images.len()));
+        let logits = self.logits(images)?;
+        let mut upstream = vec![0.0; logits.len()];
+        let rows = logits.chunks_exact(classes).zip(upstream.chunks_exact_mut(classes));
+        for ((row, out), label) in rows.zip(labels) {
+            loss.gradient(row, *label as usize, out);
+        }
+        self.logits_vjp(images, &upstream)
+    }
+
+    /// Logits, n×classes, and the vector-Jacobian product of the logits with `upstream`, n×classes: the gradient of
+    /// Σ upstream·logits with respect to the images, n×H×W×C.
+    ///
+    /// # Errors
+    /// Those of [`Model::scores`]; [`Error::Data`] when `upstream` has another length or a value that is not finite.
+    pub fn logits_vjp(&self, images: &[f32], upstream: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let n = self.check(images)?;
+        let classes = self.network.config.classes;
+        if upstream.len() != n * classes {
+            let got = upstream.len();
+            return Err(Error::Data(format!("upstream has {got} values, not {n} × {classes}")));
+        }
+        if let Some(i) = upstream.iter().position(|v| !v.is_finite()) {
+            return Err(Error::Data(format!("upstream holds {} at value {i}", upstream[i])));
+        }
+        self.logits_and_grad(images, Want::GradCotangent, &|range| {
+            HostTensor::F32(&upstream[range.start * classes..range.end * classes])
+        })
+    }
+
+    /// Logits and gradients of a program of [`Model::record_loss`], whose second input is `given` for a range of images.
+    fn logits_and_grad<'a>(
+        &self,
+        images: &'a [f32],
+        want: Want,
+        given: &dyn Fn(Range<usize>) -> HostTensor<'a>,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let px = self.network.pixels();
+        let n = images.len() / px;
+        let (mut logits, mut gradient) =
+            (Vec::with_capacity(n * self.network.config.classes), Vec::with_capacity(images.len()));
         self.chunks(n, want, &mut |p, range| {
-            let px = self.network.pixels();
             let mut inputs = vec![(p.x, HostTensor::F32(&images[range.start * px..range.end * px]))];
-            inputs.extend(p.labels.map(|v| match loss {
-                Loss::CrossEntropy => (v, HostTensor::I32(&labels[range.clone()])),
-                Loss::Margin => (v, HostTensor::F32(&upstream[range.start * classes..range.end * classes])),
-            }));
+            inputs.extend(p.labels.map(|v| (v, given(range))));
             p.plan.run_shared(&self.state, &inputs)?;
             gradient.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             logits.extend(p.plan.fetch::<f32>(p.outputs[1])?);

@@ -232,6 +232,16 @@ impl Model {
         self.thresholds = Some(thresholds);
     }
 
+    /// A model of the same weights with these thresholds, on the same device.
+    ///
+    /// # Errors
+    /// Those of [`Model::to_container`] and [`Model::from_container`].
+    pub fn with_thresholds(&self, thresholds: Thresholds) -> Result<Self> {
+        let mut other = Self::from_container(&self.device, &self.to_container()?)?;
+        other.set_thresholds(thresholds);
+        Ok(other)
+    }
+
     /// The thresholds by which the model abstains, if they have been fitted.
     pub fn thresholds(&self) -> Option<&Thresholds> {
         self.thresholds.as_ref()

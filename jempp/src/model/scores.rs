@@ -55,7 +55,22 @@ impl Model {
     /// # Errors
     /// [`Error::Data`] if the length is not a multiple of an image's, or a value is not finite.
     pub fn scores(&self, images: &[f32]) -> Result<Scores> {
+        self.scores_with(images, &mut |_, _| true)
+    }
+
+    /// The results of [`Model::scores`]. `progress` receives the images done and the images in total, before and after each
+    /// chunk; when it returns false, the work ends.
+    ///
+    /// # Errors
+    /// Those of [`Model::scores`]; [`Error::Cancelled`].
+    pub fn scores_with(
+        &self,
+        images: &[f32],
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Scores> {
         let n = self.check(images)?;
+        let mut report = |done| if progress(done, n) { Ok(()) } else { Err(Error::Cancelled) };
+        report(0)?;
         let classes = self.network.config.classes;
         let mut out = Scores { logits: Vec::with_capacity(n * classes), log_density: Vec::with_capacity(n) };
         self.chunks(n, Want::Scores, &mut |p, range| {
@@ -66,6 +81,24 @@ impl Model {
             )?;
             out.logits.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             out.log_density.extend(p.plan.fetch::<f32>(p.outputs[1])?);
+            report(range.end)
+        })?;
+        Ok(out)
+    }
+
+    /// Features of images N×H×W×C in [−1, 1], n×[`feature_count`](crate::network::Network::feature_count): what the class
+    /// head is a linear function of.
+    ///
+    /// # Errors
+    /// Those of [`Model::scores`].
+    pub fn features(&self, images: &[f32]) -> Result<Vec<f32>> {
+        let n = self.check(images)?;
+        let px = self.network.pixels();
+        let mut out = Vec::with_capacity(n * self.network.feature_count());
+        self.chunks(n, Want::Features, &mut |p, range| {
+            let images = &images[range.start * px..range.end * px];
+            p.plan.run_shared(&self.state, &[(p.x, HostTensor::F32(images))])?;
+            out.extend(p.plan.fetch::<f32>(p.outputs[0])?);
             Ok(())
         })?;
         Ok(out)
@@ -177,6 +210,10 @@ impl Model {
         let mut tape = Tape::new();
         let x = tape.input("images", self.network.images(n));
         let f = self.network.forward(&mut tape, x, &BnMode::Running)?;
+        if want == Want::Features {
+            let outputs = vec![f.features];
+            return Ok(Program { plan: tape.plan(&self.device, &outputs)?, x, labels: None, outputs });
+        }
         let labels = (want == Want::GradLabel).then(|| tape.input("labels", Spec::i32(&[n])));
         let objective = labels.map_or(Objective::LogDensity, Objective::Label).record(&mut tape, f.heads)?;
         let outputs = if want == Want::Scores {

@@ -51,6 +51,8 @@ pub struct Forward {
     pub x: Var,
     /// The outputs.
     pub heads: Heads,
+    /// N×F: the pooled output of the last block, which the heads are linear functions of.
+    pub features: Var,
     /// Output of the first convolution, whose gradient the outer loop of PYLD uses (JEM++); without the bias if biases are
     /// apart. If [`Network::fused`], its
     /// batch statistics are separate outputs of the same op, and gradients with respect to `first` do not include the
@@ -127,7 +129,7 @@ impl Network {
         let logits = head(self.head)?;
         let density = self.energy.map_or(Ok(logits), head)?;
         let (stats, normed) = (p.stats, p.normed);
-        Ok(Forward { x: images, heads: Heads { logits, density }, first, stats, normed })
+        Ok(Forward { x: images, heads: Heads { logits, density }, features: x, first, stats, normed })
     }
 }
 

@@ -286,6 +286,11 @@ impl Network {
         Spec::new(&[n, h, w, c], self.dtype)
     }
 
+    /// Number of features, which the heads are linear functions of: channels of the last block.
+    pub fn feature_count(&self) -> usize {
+        64 * self.config.widen_factor
+    }
+
     /// Number of values of one image, H·W·C.
     pub fn pixels(&self) -> usize {
         self.config.image_size.iter().product()

@@ -46,6 +46,29 @@ pub fn fit(
     Thresholds::fit(&scores, (model.network().config.classes, &labels), alphas, &crc)
 }
 
+/// Fits decision thresholds on n labelled images N×H×W×C in [−1, 1], which the model was not trained on, in random order.
+/// `alphas` are the error rates of the prediction sets and of out-of-distribution detection. `progress` is that of
+/// [`Model::scores_with`].
+///
+/// # Errors
+/// [`Error::Data`] if there is not one label per image, a label is out of range, or there are too few images;
+/// [`Error::Config`] if a rate is outside (0, 1); [`Error::Cancelled`]; the errors of [`Model::scores`].
+pub fn fit_to_images(
+    model: &Model,
+    (images, labels): (&[f32], &[u16]),
+    alphas: [f64; 2],
+    progress: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Thresholds> {
+    let classes = model.network().config.classes;
+    let n = images.len() / model.network().pixels();
+    if labels.len() != n || labels.iter().any(|l| usize::from(*l) >= classes) {
+        return Err(Error::Data(format!("needs {n} labels below {classes}")));
+    }
+    let scores = model.scores_with(images, progress)?;
+    let crc = images.iter().fold(0, |crc, v| crc32c::crc32c_append(crc, &v.to_le_bytes()));
+    Thresholds::fit(&scores, (classes, labels), alphas, &format!("{crc:08x}"))
+}
+
 /// Stores thresholds in the model of a run's last checkpoint, which is rewritten; returns the checkpoint's folder.
 ///
 /// # Errors

@@ -130,6 +130,8 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["handles"],
             &["call"],
             &["context", "device", "log", "model", "sample", "trainer"],
+            &["run", "scores"],
+            &["evaluate"],
         ],
     ),
     ("cli/src", &[&["args"], &["device", "progress"], &["commands"]]),

@@ -165,7 +165,7 @@ fn options_say_how_large_they_are() {
         with(&|o| o.device = c"\xff".as_ptr(), ARGUMENT, "not UTF-8");
         with(&|o| o.device = c"cuda:999".as_ptr(), JEMPP_ERR_DEVICE, "cuda:999");
         with(&|o| o.precision = c"f16".as_ptr(), ARGUMENT, "use f32, tf32 or bf16");
-        with(&|o| o.precision = c"bf16".as_ptr(), ARGUMENT, "needs a GPU");
+        with(&|o| o.precision = c"tf32".as_ptr(), ARGUMENT, "needs a GPU");
         // A newer program's struct: its additional fields must be zero.
         #[repr(C)]
         struct Newer(jempp_context_options, u64);

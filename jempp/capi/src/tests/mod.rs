@@ -1,5 +1,6 @@
 //! Misuse of every function: the right status, a helpful message, and no other effect.
 
+mod additions;
 mod files;
 mod misuse;
 mod panics;
@@ -111,7 +112,7 @@ fn every_status_has_its_name() {
     }
     // SAFETY: as above.
     assert_eq!(unsafe { CStr::from_ptr(jempp_version()) }.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
-    assert_eq!(jempp_abi_version(), JEMPP_ABI_VERSION);
+    assert_eq!((jempp_abi_version(), jempp_abi_minor()), (JEMPP_ABI_VERSION, JEMPP_ABI_MINOR));
 }
 
 #[test]

@@ -53,6 +53,13 @@ AT(jempp_step_metrics, log_density_chain, 28);
 AT(jempp_step_metrics, accuracy, 32);
 AT(jempp_step_metrics, lr, 36);
 
+SIZE(jempp_evaluation, 40);
+AT(jempp_evaluation, struct_size, 0);
+AT(jempp_evaluation, accuracy, 8);
+AT(jempp_evaluation, ece, 16);
+AT(jempp_evaluation, nll, 24);
+AT(jempp_evaluation, brier, 32);
+
 SIZE(jempp_device_info, 160);
 AT(jempp_device_info, struct_size, 0);
 AT(jempp_device_info, ordinal, 4);
@@ -73,3 +80,4 @@ SAME(diverged, JEMPP_ERR_DIVERGED, 7);
 SAME(cancelled, JEMPP_ERR_CANCELLED, 8);
 SAME(internal, JEMPP_ERR_INTERNAL, 9);
 SAME(abi, JEMPP_ABI_VERSION, 1);
+SAME(abi_minor, JEMPP_ABI_MINOR, 1);
