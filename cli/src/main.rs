@@ -3,15 +3,16 @@
 mod args;
 mod commands;
 mod device;
+mod invocation;
 mod progress;
 
 use args::{Cli, Command, Global};
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{CommandFactory, error::ErrorKind};
 use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     let global = &cli.global;
     if let Some(why) = global.conflict() {
         Cli::command().error(ErrorKind::ArgumentConflict, why).exit();
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     log_to_stderr(global);
     let result = match &cli.command {
         Command::Train(a) => return finish(commands::train::run(global, a)),
+        Command::Sweep(a) => return finish(commands::sweep::run(global, a)),
         Command::Sample(a) => commands::sample::run(global, a),
         Command::Predict(a) => commands::predict::run(global, a),
         Command::Eval(a) => commands::eval::run(global, a),

@@ -14,7 +14,9 @@ mod inspect;
 mod predict;
 mod report;
 mod sample;
+mod sweep;
 mod train;
+mod usage;
 
 pub(crate) use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
 pub(crate) use convert::{BatchNormForm, Convert, FileFormat, NormName};
@@ -27,7 +29,9 @@ pub(crate) use inspect::{Devices, Inspect};
 pub(crate) use predict::{Format, Predict};
 pub(crate) use report::Report;
 pub(crate) use sample::{Sample, StartName};
-pub(crate) use train::Train;
+pub(crate) use sweep::Sweep;
+pub(crate) use train::{Seeds, Train};
+pub(crate) use usage::parse;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -68,6 +72,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Train a model; without arguments, on the built-in digits
     Train(Train),
+    /// Train once for each combination of values of some keys
+    Sweep(Sweep),
     /// Draw new images from a trained model
     Sample(Sample),
     /// Classify images: logits, p(y|x), log p(x), input gradients

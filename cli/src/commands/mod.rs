@@ -10,12 +10,15 @@ pub(crate) mod man;
 pub(crate) mod predict;
 pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod series;
+pub(crate) mod sweep;
 pub(crate) mod train;
 
 use crate::args::Global;
 use jempp::config::{Config, ConfigBuilder};
 pub(crate) use jempp::engine::format_bytes as bytes;
 use jempp::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
@@ -37,21 +40,39 @@ pub(crate) fn builder(
     file: Option<&Path>,
     overrides: &[String],
 ) -> Result<ConfigBuilder> {
-    let text = match file {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|e| match e.kind() {
+    Sources::read(preset, file)?.builder(global, overrides)
+}
+
+/// What configurations are built from, besides overrides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Sources {
+    /// The preset where no source names one.
+    preset: String,
+    /// Text and name of a configuration file.
+    file: Option<(String, String)>,
+}
+
+impl Sources {
+    /// Reads the file, if there is one. Defaults are those of `preset`, or, with a file, of the preset `jempp`.
+    pub(crate) fn read(preset: &str, file: Option<&Path>) -> Result<Self> {
+        let Some(path) = file else { return Ok(Self { preset: preset.to_owned(), file: None }) };
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::Config(format!("{}: there is no such file", path.display()))
             }
             std::io::ErrorKind::InvalidData => Error::Config(format!("{}: not UTF-8 text", path.display())),
             _ => Error::io(path, e),
-        })?),
-        None => None,
-    };
-    let name = file.map(|p| p.display().to_string()).unwrap_or_default();
-    let mut all: Vec<String> = overrides.to_vec();
-    all.extend(global.seed.map(|s| format!("seed={s}")));
-    let preset = if file.is_some() { "jempp" } else { preset };
-    ConfigBuilder::from_sources(preset, text.as_deref().map(|t| (t, name.as_str())), &all)
+        })?;
+        Ok(Self { preset: "jempp".to_owned(), file: Some((text, path.display().to_string())) })
+    }
+
+    /// The configuration with overrides and `--seed`, before the data set is known.
+    pub(crate) fn builder(&self, global: &Global, overrides: &[String]) -> Result<ConfigBuilder> {
+        let mut all: Vec<String> = overrides.to_vec();
+        all.extend(global.seed.map(|s| format!("seed={s}")));
+        let file = self.file.as_ref().map(|(text, name)| (text.as_str(), name.as_str()));
+        ConfigBuilder::from_sources(&self.preset, file, &all)
+    }
 }
 
 /// Refuses an output file that exists, or whose folder does not, before any work is done.
@@ -68,7 +89,7 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
 }
 
 /// A value as JSON.
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<Value> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::Internal(e.to_string()))
 }
 

@@ -22,7 +22,7 @@ pub fn reliability(c: &Calibration) -> Chart<'static> {
         series.push(Series::line(&format!("at temperature {:.2}", r.temperature), COLOURS[1], points(r)));
     }
     let ends = Some((0.0, 1.0));
-    Chart { title: "Reliability", x: "confidence", y_ends: ends, x_ends: ends, series }
+    Chart { title: "Reliability", x: "confidence", y: "accuracy", y_ends: ends, x_ends: ends, series }
 }
 
 /// Histograms of log p(x) on the data and on one OOD set.
@@ -37,7 +37,15 @@ pub fn histogram(r: &OodSetResult) -> Chart<'_> {
         Series { mark: Mark::Bars, ..Series::line("data", COLOURS[0], bars(&h.inside)) },
         Series { mark: Mark::Bars, ..Series::line(&r.set, COLOURS[1], bars(&h.outside)) },
     ];
-    Chart { title: "Frequency of log p(x), unnormalised", x: "log p(x)", y_ends: None, x_ends: None, series }
+    let y = "share of the images";
+    Chart {
+        title: "Frequency of log p(x), unnormalised",
+        x: "log p(x)",
+        y,
+        y_ends: None,
+        x_ends: None,
+        series,
+    }
 }
 
 /// Accuracy over ε, one line per attack.
@@ -58,5 +66,5 @@ pub fn robustness(c: &RobustnessCurve) -> Chart<'static> {
         Norm::Linf => ("Accuracy under attack, L∞", "ε, for pixels in [0, 1]"),
         Norm::L2 => ("Accuracy under attack, L2", "ε, for pixels in [0, 1]"),
     };
-    Chart { title, x, y_ends: Some((0.0, 1.0)), x_ends: None, series }
+    Chart { title, x, y: "accuracy", y_ends: Some((0.0, 1.0)), x_ends: None, series }
 }

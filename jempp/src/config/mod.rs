@@ -106,6 +106,14 @@ impl Config {
         write::changes(self)
     }
 
+    /// The values of all keys as TOML, by name, in the order of [`keys::all`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a number has no TOML form; never for a valid configuration.
+    pub fn values(&self) -> Result<Vec<(&'static str, String)>> {
+        write::values(self)
+    }
+
     /// Checks every value and the relations between them.
     ///
     /// # Errors

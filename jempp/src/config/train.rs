@@ -172,8 +172,11 @@ rows::section! {
         max_rollbacks: usize = 8, in Range::Whole(0, 1000), unit "rollbacks";
         /// Factor by which a rollback multiplies the learning rate or, where steps were too long, twice the step size.
         rollback_factor: f64 = 0.5, in Range::Real(Excluded(0.0), Included(1.0)), unit "factor";
-        /// Interval between evaluations on the validation and test images.
+        /// Interval between evaluations on the validation images.
         eval_every: usize = 1, in Range::Whole(1, MILLION), unit "epochs";
+        /// Early stopping: end the run after this many evaluations in a row without a better accuracy on the validation
+        /// images, counted anew in each stage; 0: never. `ckpt/best` is the best checkpoint either way.
+        early_stop_patience: usize = 0, in Range::Whole(0, MILLION), unit "evaluations";
         /// Interval between checkpoints.
         checkpoint_every: usize = 10, in Range::Whole(1, MILLION), unit "epochs";
         /// Interval between image grids of samples; 0: none.

@@ -37,6 +37,12 @@ pub(super) fn changes(config: &Config) -> Result<Vec<String>> {
     Ok(changed.filter_map(|k| Some(format!("{}={}", k.name, value(&now, k)?))).collect())
 }
 
+/// See [`Config::values`].
+pub(super) fn values(config: &Config) -> Result<Vec<(&'static str, String)>> {
+    let table = Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
+    Ok(keys::all().filter_map(|k| Some((k.name, value(&table, k)?.to_string()))).collect())
+}
+
 /// The value of `key` in a whole configuration.
 fn value<'a>(table: &'a Table, key: &Key) -> Option<&'a Value> {
     match key.name.split_once('.') {

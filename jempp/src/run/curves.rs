@@ -16,52 +16,110 @@ type Curve = (&'static str, &'static str, &'static str);
 
 struct Panel {
     title: &'static str,
+    /// The title where values are cut.
+    cut_title: &'static str,
+    /// The label of the y axis.
+    y: &'static str,
     /// Keys of training steps.
     training: &'static [Curve],
     /// A key of evaluations on the validation set, drawn with markers.
     validation: Option<Curve>,
     /// A reference value, drawn as a dashed line.
     level: Option<f64>,
+    /// Magnitude at which values are cut, so that those of a run that diverges do not hide what came before.
+    cut: f64,
 }
 
 const PANELS: &[Panel] = &[
     Panel {
         title: "cross-entropy of the labelled batch",
+        cut_title: "cross-entropy of the labelled batch, cut at 10",
+        y: "nats",
         training: &[("training", COLOURS[0], "ce")],
         validation: None,
         level: None,
+        cut: 10.0,
     },
     Panel {
         title: "accuracy",
+        cut_title: "accuracy",
+        y: "share classified right",
         training: &[("labelled batch", COLOURS[0], "accuracy")],
         validation: Some(("validation", COLOURS[1], "accuracy")),
         level: None,
+        cut: f64::INFINITY,
     },
     Panel {
         title: "mean log p(x), unnormalised",
+        cut_title: "mean log p(x), unnormalised",
+        y: "nats",
         training: &[("data", COLOURS[2], "log_density_data"), ("chains", COLOURS[1], "log_density_chain")],
         validation: None,
         level: None,
+        cut: f64::INFINITY,
     },
     Panel {
         title: "gap: log p of data − log p of chains",
+        cut_title: "gap: log p of data − log p of chains, cut at ±100",
+        y: "nats",
         training: &[("gap", COLOURS[3], "gap")],
         validation: None,
         level: Some(0.0),
+        cut: 100.0,
     },
 ];
 
 /// Draws the curves from the text of a `metrics.jsonl`. `None` while there are fewer than two steps to draw.
 pub fn svg(metrics: &str) -> Option<String> {
-    svg_of_width(metrics, WIDTH)
+    let charts = charts(metrics);
+    (!charts.is_empty()).then(|| stacked(&charts, WIDTH, "Learning curves"))
 }
 
-/// Draws the curves as [`svg`] does, in a picture of this width in SVG units; letters keep their size.
-pub fn svg_of_width(metrics: &str, width: f64) -> Option<String> {
-    let lines: Vec<Value> = metrics.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
-    let last = of(&lines, "step").filter_map(|l| l["step"].as_f64()).fold(0.0, f64::max);
-    let charts: Vec<Chart<'_>> = PANELS.iter().filter_map(|panel| panel.chart(&lines, last)).collect();
-    (!charts.is_empty() && last > 1.0).then(|| stacked(&charts, width, "Learning curves"))
+/// The curves of a run, a chart each. Empty while there are fewer than two steps to draw.
+pub fn charts(metrics: &str) -> Vec<Chart<'static>> {
+    let lines = parse(metrics);
+    let last = last_step(&lines);
+    if last <= 1.0 {
+        return Vec::new();
+    }
+    PANELS.iter().filter_map(|panel| panel.chart(&lines, last)).collect()
+}
+
+/// The curves of several runs over each other: cross-entropy, accuracy (on the validation images, if any run has some) and
+/// gap. Each run is a colour and the text of its `metrics.jsonl`.
+pub fn overlay(runs: &[(&'static str, &str)]) -> Vec<Chart<'static>> {
+    let runs: Vec<(&'static str, Vec<Value>)> = runs.iter().map(|(c, text)| (*c, parse(text))).collect();
+    let last = runs.iter().map(|r| last_step(&r.1)).fold(0.0, f64::max);
+    let validated = runs.iter().any(|r| of(&r.1, "valid").next().is_some());
+    let panels = PANELS.iter().filter(|p| p.training.len() == 1 && last > 1.0);
+    let one = |panel: &Panel| {
+        let from_validation = panel.validation.filter(|_| validated);
+        let series: Vec<Series> = runs
+            .iter()
+            .filter_map(|(colour, lines)| match from_validation {
+                Some((_, _, key)) => {
+                    let points = validation(lines, key);
+                    (!points.is_empty()).then(|| Series::line("", colour, points))
+                }
+                None => {
+                    let points = panel.points(lines, panel.training[0].2, last);
+                    let mark = Mark::Curve;
+                    (points.len() > 1).then(|| Series { mark, ..Series::line("", colour, points) })
+                }
+            })
+            .collect();
+        let title = if from_validation.is_some() { "accuracy on the validation images" } else { panel.title };
+        (!series.is_empty()).then(|| panel.framed(title, series, last))
+    };
+    panels.filter_map(one).collect()
+}
+
+fn parse(metrics: &str) -> Vec<Value> {
+    metrics.lines().filter_map(|l| serde_json::from_str(l).ok()).collect()
+}
+
+fn last_step(lines: &[Value]) -> f64 {
+    of(lines, "step").filter_map(|l| l["step"].as_f64()).fold(0.0, f64::max)
 }
 
 /// The lines of one kind of event.
@@ -69,20 +127,24 @@ fn of<'a>(lines: &'a [Value], event: &'static str) -> impl Iterator<Item = &'a V
     lines.iter().filter(move |l| l["event"] == event)
 }
 
+/// The values of evaluations on the validation images, each at the iteration after which it was made.
+fn validation(lines: &[Value], key: &str) -> Vec<(f64, f64)> {
+    let at = |l: &Value| l["step"].as_f64().or_else(|| Some(end_of_epoch(lines, l["epoch"].as_f64()?)));
+    of(lines, "valid").filter_map(|l| Some((at(l)?, l[key].as_f64()?))).collect()
+}
+
 impl Panel {
     /// The panel over the steps 0 to `last`; `None` if there is nothing to draw.
     fn chart(&self, lines: &[Value], last: f64) -> Option<Chart<'static>> {
         let mut series = Vec::new();
         for (name, colour, key) in self.training {
-            let value = |l: &Value| Some((l["step"].as_f64()?, l[*key].as_f64()?));
-            let points = thinned(&of(lines, "step").filter_map(value).collect::<Vec<_>>(), last);
+            let points = self.points(lines, key, last);
             if points.len() > 1 {
                 series.push(Series { mark: Mark::Curve, ..Series::line(name, colour, points) });
             }
         }
         if let Some((name, colour, key)) = self.validation {
-            let value = |l: &Value| Some((end_of_epoch(lines, l["epoch"].as_f64()?), l[key].as_f64()?));
-            let points: Vec<(f64, f64)> = of(lines, "valid").filter_map(value).collect();
+            let points = validation(lines, key);
             if !points.is_empty() {
                 series.push(Series::line(name, colour, points));
             }
@@ -91,11 +153,28 @@ impl Panel {
             return None;
         }
         series.extend(marks(lines, &series));
+        Some(self.framed(self.title, series, last))
+    }
+
+    /// The values of the key in training steps, thinned.
+    fn points(&self, lines: &[Value], key: &str, last: f64) -> Vec<(f64, f64)> {
+        let value = |l: &Value| Some((l["step"].as_f64()?, l[key].as_f64()?));
+        thinned(&of(lines, "step").filter_map(value).collect::<Vec<_>>(), last)
+    }
+
+    /// The chart of these series, with values beyond the cut cut off.
+    fn framed(&self, title: &'static str, mut series: Vec<Series>, last: f64) -> Chart<'static> {
+        let mut beyond = false;
+        for point in series.iter_mut().flat_map(|s| &mut s.points) {
+            beyond |= point.1.abs() > self.cut;
+            point.1 = point.1.clamp(-self.cut, self.cut);
+        }
         if let Some(level) = self.level {
             let points = vec![(0.0, level), (last, level)];
             series.insert(0, Series { mark: Mark::Dashed, ..Series::line("", "#888", points) });
         }
-        Some(Chart { title: self.title, x: "iteration", y_ends: None, x_ends: Some((0.0, last)), series })
+        let title = if beyond { self.cut_title } else { title };
+        Chart { title, x: "iteration", y: self.y, y_ends: None, x_ends: Some((0.0, last)), series }
     }
 }
 
@@ -114,8 +193,8 @@ fn marks(lines: &[Value], others: &[Series]) -> Vec<Series> {
     out
 }
 
-/// What happened in a run besides training, from the text of a `metrics.jsonl`: stages, rollbacks and how it diverged, one line
-/// each.
+/// What happened in a run besides training, from the text of a `metrics.jsonl`: stages, warnings, rollbacks and how it diverged,
+/// one line each.
 pub fn events(metrics: &str) -> Vec<String> {
     let line = |text: &str| {
         let l: Value = serde_json::from_str(text).ok()?;
@@ -131,14 +210,15 @@ pub fn events(metrics: &str) -> Vec<String> {
                 l["step_factor"],
                 text("reason")?
             ),
-            "diverged" => format!("Diverged: {}.", text("reason")?),
+            "diverged" => format!("Diverged after iteration {}: {}.", number("step")?, text("reason")?),
+            "warning" => format!("Warning: {}.", text("text")?),
             _ => return None,
         })
     };
     metrics.lines().filter_map(line).collect()
 }
 
-/// The step at which an epoch ends: evaluations state their epoch, not their step.
+/// The step at which an epoch ends, for evaluations of versions that did not state theirs.
 fn end_of_epoch(lines: &[Value], epoch: f64) -> f64 {
     let step = |l: &Value| Some((l["epoch"].as_f64()?, l["step"].as_f64()?));
     of(lines, "step").filter_map(step).filter(|(e, _)| *e < epoch).map(|(_, s)| s).fold(0.0, f64::max)
@@ -193,6 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn evaluations_stand_at_their_own_iteration() {
+        let own = r#"{"event":"valid","step":37,"epoch":1,"accuracy":0.7}"#;
+        let lines = parse(&format!("{}\n{own}", metrics()));
+        // The first line is that of an older version: its epoch ended with the last step of epoch 0.
+        assert_eq!(validation(&lines, "accuracy"), [(40.0, 0.75), (37.0, 0.7)]);
+    }
+
+    #[test]
+    fn a_gap_that_runs_away_does_not_hide_the_rest() {
+        let away = r#"{"event":"step","step":110,"epoch":2,"ce":1,"gap":-1e9}"#;
+        let both = [metrics(), format!("{}\n{away}", metrics())].map(|m| charts(&m));
+        let [calm, cut] = both.each_ref().map(|c| c.last().unwrap());
+        assert!(!calm.title.contains("cut") && cut.title.contains("cut at ±100"), "{}", cut.title);
+        let lowest = cut.series.iter().flat_map(|s| &s.points).map(|p| p.1).fold(0.0, f64::min);
+        assert_eq!(lowest, -100.0);
+    }
+
+    #[test]
+    fn runs_are_drawn_over_each_other() {
+        let (a, b) = (metrics(), metrics().replace("0.75", "0.25"));
+        let charts = overlay(&[("red", &a), ("blue", &b)]);
+        let titles: Vec<&str> = charts.iter().map(|c| c.title).collect();
+        assert_eq!(titles.len(), 3, "{titles:?}");
+        assert_eq!(titles[1], "accuracy on the validation images");
+        let colours: Vec<&str> = charts[1].series.iter().map(|s| s.colour).collect();
+        assert_eq!(colours, ["red", "blue"]);
+        assert_eq!(charts[1].series[1].points, [(40.0, 0.25)]);
+        // Without evaluations it is the accuracy of the labelled batch.
+        let plain = metrics().replace("\"valid\"", "\"other\"");
+        assert_eq!(overlay(&[("red", &plain)])[1].title, "accuracy");
+        assert!(overlay(&[("red", "")]).is_empty());
+    }
+
+    #[test]
     fn panels_without_values_are_omitted() {
         let s = svg(&metrics()).unwrap();
         for part in ["cross-entropy", "validation", "gap: log p", "</svg>", "prefers-color-scheme"] {
@@ -210,7 +324,7 @@ mod tests {
             .collect();
         assert_eq!(points.len(), 10);
         assert!(points.windows(2).all(|w| w[1][0] > w[0][0] && w[1][1] > w[0][1]));
-        assert!((points[9][0] - 706.0).abs() < 0.1 && (points[0][0] - 115.6).abs() < 0.1);
+        assert!((points[9][0] - 706.0).abs() < 0.1 && (points[0][0] - 128.2).abs() < 0.1);
         assert_eq!(svg(""), None);
         assert_eq!(svg(metrics().lines().next().unwrap()), None);
     }

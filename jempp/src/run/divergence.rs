@@ -62,7 +62,7 @@ impl TrainingRun {
         self.restore_cursors(back.cursors)?;
         self.forget(run, back.recovery.rollbacks - 1)?;
         if back.to > 0 {
-            self.save(run, None)?;
+            self.save(run, None, false)?;
         }
         self.report(run, &back)
     }
@@ -85,10 +85,13 @@ impl TrainingRun {
     }
 
     /// Removes what the iterations after the state have left in the folder. `rollbacks`: those whose events stay.
-    fn forget(&self, run: &Running<'_>, rollbacks: u32) -> Result<()> {
+    fn forget(&self, run: &mut Running<'_>, rollbacks: u32) -> Result<()> {
         let at = self.position(rollbacks);
         checkpoint::remove_after(&run.folder.path().join("ckpt"), at.step)?;
-        run.folder.rewind(&at)
+        run.folder.rewind(&at)?;
+        // Time that was spent on what is undone has been spent.
+        run.history.rewound(&run.folder.history(self.span().epochs_before)?);
+        Ok(())
     }
 
     /// Where the run stands, after `rollbacks` rollbacks.
@@ -105,7 +108,7 @@ impl TrainingRun {
         let done = self.step.counters().iteration;
         checkpoint::remove_after(&run.folder.path().join("ckpt"), done)?;
         if done > 0 {
-            self.save(run, None)?;
+            self.save(run, None, false)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The end of an epoch: evaluation, a grid of chains, a checkpoint.
 
-use super::{Running, TrainingRun, tensorboard};
+use super::{Best, Running, TrainingRun, tensorboard};
 use crate::error::Result;
 use crate::evaluation::{self, ClassificationMetrics};
 use crate::model::Model;
@@ -19,12 +19,14 @@ impl TrainingRun {
         let due = |every: usize| every > 0 && epoch.is_multiple_of(every as u64);
         let (eval_due, grid_due, save_due) =
             (due(t.eval_every), due(t.sample_every), due(t.checkpoint_every));
-        let mut evaluated = None;
+        let (mut evaluated, mut best) = (None, false);
         if eval_due && !self.split.valid.is_empty() {
             let model = self.model()?;
             let c = self.classification(&model, &self.split.valid)?;
-            run.folder
-                .metrics(&json!({"event": "valid", "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece}))?;
+            run.folder.metrics(&json!({
+                "event": "valid", "step": step, "epoch": epoch, "accuracy": c.accuracy, "ece": c.ece,
+            }))?;
+            best = run.history.evaluated(Best { step, epoch, accuracy: c.accuracy });
             let text = format!("epoch {epoch}: validation accuracy {:.4}, ECE {:.4}", c.accuracy, c.ece);
             run.observer.note(&text);
             let valid = [("valid/accuracy", c.accuracy), ("valid/ece", c.ece)];
@@ -46,10 +48,21 @@ impl TrainingRun {
                 self.densities(w, step, &evaluated.map_or_else(|| self.model(), Ok)?)
             });
         }
-        if save_due {
-            self.save(run, None)?;
+        if save_due || best {
+            self.save(run, None, best)?;
         }
         run.folder.curves()
+    }
+
+    /// Whether `train.early_stop_patience` ends the run here; if it does, the observer is told.
+    pub(super) fn out_of_patience(&self, run: &mut Running<'_>) -> bool {
+        let patience = self.step.config().train.early_stop_patience;
+        let out = patience > 0 && run.history.since_best() >= patience;
+        if out {
+            let (done, why) = (self.step.counters().iteration, run.history.describe_patience());
+            run.observer.note(&format!("early stopping after iteration {done}: {why}"));
+        }
+        out
     }
 
     /// Accuracy and calibration on the images `indices`.

@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::divergence::Position;
+use super::history::History;
 use crate::checkpoint::{self, FolderLock};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -14,6 +15,11 @@ use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Name of the file with metrics and events, one JSON object per line.
+const METRICS: &str = "metrics.jsonl";
+/// Name of the file with the result of a run that has ended.
+const RESULT: &str = "result.json";
 
 /// A run folder, locked against other processes while this value lives.
 #[derive(Debug)]
@@ -69,18 +75,38 @@ impl Folder {
 
     /// Removes the lines of `metrics.jsonl` that the state `at` does not have behind it, and that the run writes again.
     pub(super) fn rewind(&self, at: &Position) -> Result<()> {
-        let path = self.path.join("metrics.jsonl");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::io(&path, e)),
-        };
+        let Some(text) = self.read_metrics()? else { return Ok(()) };
         let not_later = |line: &&str| {
             let value: Value = serde_json::from_str(line).unwrap_or_default();
             !at.is_before(&value)
         };
         let kept: String = text.lines().filter(not_later).flat_map(|l| [l, "\n"]).collect();
-        self.write("metrics.jsonl", kept.as_bytes())
+        self.write(METRICS, kept.as_bytes())
+    }
+
+    /// What the metrics say of the run so far; its present stage began after `epochs_before` epochs.
+    pub(super) fn history(&self, epochs_before: u64) -> Result<History> {
+        let text = self.read_metrics()?.unwrap_or_default();
+        Ok(History::read(&text, epochs_before))
+    }
+
+    /// The text of `metrics.jsonl`, if there is one.
+    fn read_metrics(&self) -> Result<Option<String>> {
+        let path = self.path.join(METRICS);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(&path, e)),
+        }
+    }
+
+    /// Removes `result.json`: a run that is resumed has not ended.
+    pub(super) fn reopen(&self) -> Result<()> {
+        let path = self.path.join(RESULT);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, e)),
+            _ => Ok(()),
+        }
     }
 
     /// The folder's path.
@@ -109,6 +135,9 @@ impl Folder {
             "dataset_crc32c": format!("{:08x}", set.crc32c()),
             "command": std::env::args().collect::<Vec<_>>(),
         });
+        if !set.class_names().is_empty() {
+            env["class_names"] = json!(set.class_names());
+        }
         if let Some(warm) = warm {
             let crc32c = format!("{:08x}", warm.crc32c);
             env["from"] = json!({"path": config.train.from, "step": warm.step, "weights_crc32c": crc32c});
@@ -118,12 +147,12 @@ impl Folder {
 
     /// Appends a line to `metrics.jsonl`.
     pub(super) fn metrics(&self, line: &Value) -> Result<()> {
-        self.append("metrics.jsonl", &line.to_string())
+        self.append(METRICS, &line.to_string())
     }
 
     /// Draws `plots/learning.svg` from `metrics.jsonl` as it is now.
     pub(super) fn curves(&self) -> Result<()> {
-        let metrics = self.path.join("metrics.jsonl");
+        let metrics = self.path.join(METRICS);
         let text = fs::read_to_string(&metrics).map_err(|e| Error::io(&metrics, e))?;
         let Some(picture) = curves::svg(&text) else { return Ok(()) };
         let plots = self.path.join("plots");
@@ -148,7 +177,7 @@ impl Folder {
     /// Writes `result.json`.
     pub(super) fn result(&self, report: &Report) -> Result<()> {
         let value = serde_json::to_value(report).map_err(|e| Error::Internal(e.to_string()))?;
-        self.write_json("result.json", &value)
+        self.write_json(RESULT, &value)
     }
 
     fn write_json(&self, name: &str, value: &Value) -> Result<()> {

@@ -6,36 +6,41 @@
 pub mod curves;
 mod divergence;
 mod epoch;
+mod finish;
 mod folder;
 mod grids;
+mod history;
 mod loaders;
 mod report;
 mod resume;
 mod stages;
+mod status;
 mod tensorboard;
 pub mod thresholds;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
 
 use crate::config::{Config, EvalBn};
 use crate::error::{Error, Result};
-use crate::evaluation::{self, Evaluation};
 use crate::model::Model;
-use crate::model::thresholds::{ALPHA, Thresholds, least};
 use crate::train::{BatchIndices, Guard, Options, StepMetrics, TrainState, TrainStep, WarmStart};
-use crate::train::{describe, served_bn, served_model};
+use crate::train::{served_bn, served_model};
 use core::sync::atomic::{AtomicBool, Ordering};
 use engine::Device;
 pub use folder::{Folder, last_checkpoint};
+pub use history::Best;
+use history::History;
 use jempp_data::{Cursor, Dataset, Loader, Reading, Split};
-pub use report::{Observer, Outline, Progress, Report, Silent};
+pub use report::{Ended, Observer, Outline, Progress, Report, Silent};
 pub use resume::latest_unfinished;
 use serde_json::json;
 use stages::Span;
-use std::path::PathBuf;
+pub use status::{RunStatus, run_status};
 use std::time::{Duration, Instant};
 use tensorboard::EventLog;
+use warnings::GapWatch;
 
 /// A training run that has not started yet.
 #[derive(Debug)]
@@ -73,6 +78,9 @@ struct Running<'a> {
     observer: &'a mut dyn Observer,
     events: EventLog,
     guard: Guard,
+    /// What the folder says of the run so far.
+    history: History,
+    gap_watch: GapWatch,
     /// Iterations that this process has done, some of them undone since.
     done: u64,
     /// When the last metrics arrived, and the seconds of training up to then.
@@ -179,7 +187,8 @@ impl TrainingRun {
 
     /// Trains into `folder`, from the first iteration or from the checkpoint of [`TrainingRun::resume`]. When training
     /// diverges, it goes back to a good state as `train.on_divergence` says. When `stop` becomes true the run saves a
-    /// checkpoint and ends with [`Error::Cancelled`]; at its time limit it ends as a finished run.
+    /// checkpoint and ends with [`Error::Cancelled`]. At its time limit it is evaluated and saved like a complete run, and can
+    /// be resumed; [`Report::ended`] tells them apart.
     ///
     /// # Errors
     /// [`Error::Diverged`] if training diverges and does not recover; [`Error::Cancelled`] if stopped; [`Error::Io`].
@@ -187,11 +196,16 @@ impl TrainingRun {
         let began = Instant::now();
         let mut running = self.start(folder, observer)?;
         let mut grids = Vec::new();
+        let mut ended = Ended::Complete;
         // A GPU starts the next iteration before the host has the metrics of the last one.
         let ahead = usize::from(self.step.device().is_gpu());
         while self.step.counters().iteration < self.total() {
             if self.step.counters().iteration == self.span().end {
                 self.next_stage(&mut running)?;
+            }
+            if self.out_of_patience(&mut running) {
+                ended = Ended::EarlyStopped;
+                break;
             }
             self.launch()?;
             let done = self.step.counters().iteration;
@@ -210,21 +224,23 @@ impl TrainingRun {
                 continue;
             }
             self.note_missing_graph(&mut running);
-            if stopped {
-                let at = self.save(&running, None)?;
-                running.observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
-                return Err(Error::Cancelled);
-            }
+            // Also before a stop: the run that is resumed must know what an uninterrupted one does.
             if let Some(epoch) = epoch_ends {
                 self.epoch_end(&mut running, epoch, &mut grids)?;
                 running.last = Instant::now();
             }
+            if stopped {
+                let at = self.save(&mut running, None, false)?;
+                running.observer.note(&format!("stopped after iteration {done}; saved {}", at.display()));
+                return Err(Error::Cancelled);
+            }
             if late {
                 running.observer.note(&format!("the time limit is reached after iteration {done}"));
+                ended = if done < self.total() { Ended::TimeLimit } else { Ended::Complete };
                 break;
             }
         }
-        self.finish(running, grids)
+        self.finish(running, grids, ended)
     }
 
     /// Tells the observer what will be done, and opens the files of the folder.
@@ -243,7 +259,20 @@ impl TrainingRun {
         }
         let events = EventLog::open(folder.path(), self.config.train.tensorboard, first, observer);
         let (done, training, told_no_graph) = (0, 0.0, false);
-        Ok(Running { folder, observer, events, guard, done, last: Instant::now(), training, told_no_graph })
+        let (history, gap_watch) = (folder.history(self.span().epochs_before)?, GapWatch::default());
+        let last = Instant::now();
+        Ok(Running {
+            folder,
+            observer,
+            events,
+            guard,
+            history,
+            gap_watch,
+            done,
+            last,
+            training,
+            told_no_graph,
+        })
     }
 
     /// Where the loaders stand.
@@ -294,6 +323,7 @@ impl TrainingRun {
             }))?;
             running.events.write(running.observer, |w| tensorboard::iteration(w, m, rate));
         }
+        self.watch_gap(running, m)?;
         running.observer.iteration(&Progress {
             epoch,
             iterations,
@@ -316,57 +346,5 @@ impl TrainingRun {
     /// The batch-norm statistics of the model; `None` for a network without batch norm.
     fn bn(&self) -> Option<EvalBn> {
         served_bn(&self.step, true)
-    }
-
-    /// Saves a checkpoint; the model's metadata get the evaluation, if there is one, and the model its thresholds.
-    fn save(
-        &self,
-        run: &Running<'_>,
-        evaluated: Option<(&Evaluation, Option<Thresholds>)>,
-    ) -> Result<PathBuf> {
-        let mut model = self.model()?;
-        describe(&mut model, &self.step, Some(&self.set), self.bn())?;
-        if let Some((evaluation, thresholds)) = evaluated {
-            let text = serde_json::to_string(evaluation).map_err(|e| Error::Internal(e.to_string()))?;
-            model.metadata.insert("metrics".into(), text);
-            thresholds.into_iter().for_each(|t| model.set_thresholds(t));
-        }
-        let (cursors, place) = (self.cursors(), (&self.config, self.stage));
-        let state = TrainState::of((&self.step, &run.guard), place, Some(&self.set), Some(cursors))?;
-        state.save(run.folder.path(), &model).map_err(|e| match e {
-            Error::Diverged(why) => Error::Diverged(format!("{why}\n{}", run.folder.advice())),
-            other => other,
-        })
-    }
-
-    /// Evaluates the final model, saves it and writes the report.
-    fn finish(self, run: Running<'_>, mut grids: Vec<PathBuf>) -> Result<Report> {
-        let model = self.model()?;
-        let config = self.step.config();
-        let bins = config.eval.ece_bins;
-        let test = evaluation::evaluate(&model, &self.set, &self.split.test, bins, self.config.seed)?;
-        let valid = &self.split.valid;
-        let fit = || thresholds::fit(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _| true);
-        let thresholds = (valid.len() >= least(ALPHA)).then(fit).transpose()?;
-        let checkpoint = self.save(&run, Some((&test, thresholds)))?;
-        let Running { folder, observer, mut events, guard, training, .. } = run;
-        if config.train.p_x_weight != 0.0 {
-            self.last_grids(folder, &model, &mut grids)?;
-        }
-        events.write(observer, |w| self.last_events(w, &model, &test, grids.last()));
-        let report = Report {
-            folder: folder.path().to_path_buf(),
-            iterations: self.step.counters().iteration,
-            training_seconds: training,
-            test,
-            bn: self.bn(),
-            gap: guard.gap(),
-            rollbacks: self.step.recovery().rollbacks,
-            grids,
-            checkpoint,
-        };
-        folder.curves()?;
-        folder.result(&report)?;
-        Ok(report)
     }
 }

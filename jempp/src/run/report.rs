@@ -1,5 +1,6 @@
 //! What a run reports before it starts, on the way, and at its end.
 
+use super::Best;
 use crate::config::EvalBn;
 use crate::evaluation::Evaluation;
 use crate::train::{Footprint, StepMetrics};
@@ -53,14 +54,33 @@ pub struct Progress {
     pub seconds_left: f64,
 }
 
+/// Why a run has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// All its iterations are done.
+    #[default]
+    Complete,
+    /// It has reached its time limit and can be resumed.
+    TimeLimit,
+    /// The validation accuracy has not improved for `train.early_stop_patience` evaluations.
+    EarlyStopped,
+}
+
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The run folder.
     pub folder: PathBuf,
+    /// Why it has ended.
+    #[serde(default)]
+    pub ended: Ended,
     /// Iterations done.
     pub iterations: u64,
-    /// Seconds of training, without evaluation and files.
+    /// Iterations of the whole run, as its configuration has it; 0 in results of older versions.
+    #[serde(default)]
+    pub planned_iterations: u64,
+    /// Seconds of training, without evaluation and files; those of a run that was resumed include what came before.
     pub training_seconds: f64,
     /// The evaluation on the test images.
     pub test: Evaluation,
@@ -69,6 +89,9 @@ pub struct Report {
     /// Mean and largest magnitude of f(x_data) − f(x_chain), the gap in unnormalised log p(x), over the last 200 iterations;
     /// `None` if log p(x) is not trained.
     pub gap: Option<[f64; 2]>,
+    /// The best evaluation on the validation images, if there are any; its checkpoint is `ckpt/best`.
+    #[serde(default)]
+    pub best: Option<Best>,
     /// Number of rollbacks after divergence.
     #[serde(default)]
     pub rollbacks: u32,

@@ -1,6 +1,6 @@
 //! Resuming a run from its last checkpoint.
 
-use super::{Folder, TrainingRun};
+use super::{Ended, Folder, RunStatus, TrainingRun, run_status};
 use crate::error::{Error, Result};
 use crate::train::TrainState;
 use engine::Device;
@@ -38,6 +38,8 @@ impl TrainingRun {
         run.labelled.restore(labelled)?;
         let folder = Folder::open(folder)?;
         folder.rewind(&run.position(rollbacks))?;
+        run.check_patience(&folder)?;
+        folder.reopen()?;
         run.resumed = Some(state);
         Ok((run, folder, warnings))
     }
@@ -54,6 +56,22 @@ impl TrainingRun {
             return Err(Error::Config(why));
         }
         if stage > 0 { self.enter(stage).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// [`Error::Config`] if early stopping has ended the run.
+    fn check_patience(&self, folder: &Folder) -> Result<()> {
+        let patience = self.step.config().train.early_stop_patience;
+        let history = folder.history(self.span().epochs_before)?;
+        let ended = run_status(folder.path());
+        let over = matches!(&ended, RunStatus::Ended(r) if r.ended == Ended::EarlyStopped);
+        if !over || patience == 0 || history.since_best() < patience {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "early stopping has ended the run: {}; a larger train.early_stop_patience would let it go on",
+            history.describe_patience()
+        )))
     }
 
     fn check_unfinished(&self) -> Result<()> {
@@ -75,7 +93,9 @@ impl TrainingRun {
 pub fn latest_unfinished(parent: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(parent).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
     let mut runs: Vec<PathBuf> = entries.unwrap_or_default();
-    runs.retain(|p| p.join("ckpt").is_dir() && !p.join("result.json").exists());
+    // One that has diverged may go on with other settings.
+    let open = |p: &Path| matches!(run_status(p), RunStatus::Unfinished | RunStatus::Diverged(_));
+    runs.retain(|p| p.join("ckpt").is_dir() && open(p));
     runs.sort();
     runs.pop().ok_or_else(|| {
         let parent = parent.display();

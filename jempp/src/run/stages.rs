@@ -7,7 +7,7 @@
 
 use super::{Running, TrainingRun, loaders, tensorboard};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::train::{Guard, Options, TrainStep};
 use jempp_data::{Cursor, Split};
 use serde_json::json;
@@ -40,11 +40,16 @@ impl Span {
 /// The stages of a run, with at most `limit` iterations per epoch; `train.max_iters` cuts the last ones.
 ///
 /// # Errors
-/// [`crate::Error::Config`] if a stage is not valid.
+/// [`crate::Error::Config`] if a stage is not valid, or is to stop early without validation images.
 pub(super) fn spans(config: &Config, split: &Split, limit: Option<u64>) -> Result<Vec<Span>> {
     let (mut all, mut start, mut epochs_before) = (Vec::new(), 0, 0);
     let most = if config.train.max_iters == 0 { u64::MAX } else { config.train.max_iters as u64 };
     for config in config.stages()? {
+        let patience = config.train.early_stop_patience;
+        if patience > 0 && split.valid.is_empty() {
+            let why = "needs validation images, which data.valid_size holds out of the training images";
+            return Err(Error::Config(format!("`train.early_stop_patience` = {patience} {why}")));
+        }
         let per_epoch = (split.train.len() / config.train.batch_size).max(1) as u64;
         let per_epoch = limit.map_or(per_epoch, |n| per_epoch.min(n.max(1)));
         let epochs = config.train.epochs as u64;
@@ -98,6 +103,7 @@ impl TrainingRun {
         self.step.load_weights(&model)?;
         self.step.continue_from(&last)?;
         run.guard = Guard::new(&self.step, Some(self.cursors()))?;
+        run.history.begin_stage();
         let span = self.span();
         run.folder.metrics(&json!({
             "event": "stage", "stage": next + 1, "after": done, "epoch": span.epochs_before,

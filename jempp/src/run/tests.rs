@@ -193,3 +193,125 @@ fn looking_at_the_state_is_cheap() {
     );
     assert!(share < 0.01, "{share}");
 }
+
+/// Overrides for a run of a few epochs with validation images, in which each epoch is evaluated.
+const JUDGED: [&str; 6] = [
+    "train.max_iters=0",
+    "train.batch_size=200",
+    "train.epochs=4",
+    "data.valid_size=200",
+    "train.checkpoint_every=100",
+    "train.warmup_iters=3",
+];
+
+fn epochs_judged(dir: &Path) -> Vec<(u64, u64, f64)> {
+    let of = |l: &serde_json::Value| {
+        (l["step"].as_u64().unwrap(), l["epoch"].as_u64().unwrap(), l["accuracy"].as_f64().unwrap())
+    };
+    lines(dir, "valid").iter().map(of).collect()
+}
+
+#[test]
+fn the_best_checkpoint_is_that_of_the_best_evaluation() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let report = go(prepared(&JUDGED), &path).unwrap();
+    let judged = epochs_judged(&path);
+    assert_eq!(judged.iter().map(|j| (j.0, j.1)).collect::<Vec<_>>(), [(6, 1), (12, 2), (18, 3), (24, 4)]);
+    let best = judged.iter().fold(judged[0], |b, j| if j.2 > b.2 { *j } else { b });
+    let want = Best { step: best.0, epoch: best.1, accuracy: best.2 };
+    assert_eq!((report.best, report.ended, report.planned_iterations), (Some(want), Ended::Complete, 24));
+    let saved = crate::checkpoint::load(&path.join("ckpt/best")).unwrap();
+    assert_eq!(saved.step, best.0);
+    // Without validation images there is none.
+    let none = go(prepared(&["train.max_iters=5"]), &dir.path().join("none")).unwrap();
+    assert_eq!(none.best, None);
+    assert!(!dir.path().join("none/ckpt/best").exists());
+}
+
+#[test]
+fn early_stopping_ends_a_run_that_no_longer_improves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    // With a learning rate of next to nothing the accuracy stays as it is.
+    let still = ["train.lr=1e-12", "train.energy_l2=0", "train.early_stop_patience=2", "train.epochs=9"];
+    let report = go(prepared(&[&JUDGED[..], &still].concat()), &path).unwrap();
+    let judged = epochs_judged(&path);
+    let best = report.best.unwrap();
+    assert_eq!((report.ended, judged.len() as u64), (Ended::EarlyStopped, best.epoch + 2), "{judged:?}");
+    assert!(report.iterations < report.planned_iterations);
+    let again = TrainingRun::resume(&path, &Device::cpu(1), &[]).unwrap_err();
+    assert!(again.exit_code() == 3 && again.to_string().contains("train.early_stop_patience"), "{again}");
+    assert!(path.join("result.json").exists());
+    assert!(latest_unfinished(dir.path()).is_err());
+    let more = ["train.early_stop_patience=3".to_owned()];
+    let (run, folder, _) = TrainingRun::resume(&path, &Device::cpu(1), &more).unwrap();
+    assert!(!path.join("result.json").exists(), "it has not ended");
+    let stop = AtomicBool::new(false);
+    let report = run.run(&folder, &mut StopAt(report.iterations + 1, &stop), &stop).unwrap_err();
+    assert!(matches!(report, Error::Cancelled));
+    // It needs validation images.
+    let keys: Vec<String> = SMALL.iter().chain(&still).map(|s| (*s).to_owned()).collect();
+    let config = Config::from_sources("digits", None, &keys).unwrap();
+    let e = TrainingRun::new(&config, &Device::cpu(1)).unwrap_err().to_string();
+    assert!(e.contains("data.valid_size"), "{e}");
+}
+
+#[test]
+fn a_run_at_its_time_limit_is_evaluated_and_not_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let keys = [&JUDGED[..], &["train.epochs=40"]].concat();
+    let mut run = prepared(&keys);
+    run.limit(&Limits { time: Some(Duration::from_nanos(1)), batches: None });
+    let report = go(run, &path).unwrap();
+    assert_eq!((report.ended, report.iterations, report.planned_iterations), (Ended::TimeLimit, 1, 240));
+    // The picture is named after the epoch that the run is in.
+    assert!(report.grids[0].ends_with("samples/chains_epoch_0001.png"), "{:?}", report.grids);
+    assert_eq!(latest_unfinished(dir.path()).unwrap(), path);
+    let resume = |more: &str| TrainingRun::resume(&path, &Device::cpu(1), &[more.to_owned()]).unwrap();
+    let (mut run, folder, _) = resume("train.max_iters=0");
+    run.limit(&Limits { time: Some(Duration::from_nanos(1)), batches: None });
+    let second = run.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+    drop(folder);
+    assert!(second.training_seconds > report.training_seconds && second.iterations == 2);
+    let (run, folder, _) = resume("train.max_iters=4");
+    let last = run.run(&folder, &mut Silent, &AtomicBool::new(false)).unwrap();
+    assert!(last.training_seconds > second.training_seconds);
+    assert_eq!((last.ended, last.iterations), (Ended::Complete, 4));
+    assert!(latest_unfinished(dir.path()).is_err());
+}
+
+/// Keeps the warnings.
+struct Warnings(Vec<String>);
+
+impl Observer for Warnings {
+    fn warn(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+#[test]
+fn a_large_gap_is_warned_of_long_before_it_counts_as_divergence() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let mut run = prepared(&["train.collapse_gap=100000", "train.lr=1e-12", "train.energy_l2=0"]);
+    // Logits far apart: a steep energy, which the chains climb.
+    run.fault = Some(Fault {
+        at: 5,
+        plant: |s| {
+            let slot = s.network().tensors().find(|(n, _)| n == "class_output.weight").unwrap().1;
+            let steep: Vec<f32> = get(s.state(), slot).unwrap().iter().map(|w| w * 3000.0).collect();
+            set(s.state_mut(), slot, &steep).unwrap();
+        },
+    });
+    let mut seen = Warnings(Vec::new());
+    let result = run.run(&Folder::create(&path).unwrap(), &mut seen, &AtomicBool::new(false));
+    let told = lines(&path, "warning");
+    assert!(
+        told.len() == 1 && seen.0.iter().any(|w| told[0]["text"] == w.as_str()),
+        "{result:?} {seen:?}",
+        seen = seen.0
+    );
+    assert!(told[0]["text"].as_str().unwrap().contains("beyond ±100000 it counts as divergence"), "{told:?}");
+}

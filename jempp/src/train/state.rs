@@ -87,11 +87,11 @@ impl TrainState {
     }
 
     /// Saves the state with the model as a checkpoint in `folder/ckpt`, and deletes all but the last three and the best
-    /// one. The caller holds the folder's lock.
+    /// one, which is this one if `best` is set. The caller holds the folder's lock.
     ///
     /// # Errors
     /// [`Error::Diverged`] if a value is not finite, and then nothing is saved; [`Error::Io`].
-    pub(crate) fn save(&self, folder: &Path, model: &Model) -> Result<PathBuf> {
+    pub(crate) fn save(&self, folder: &Path, model: &Model, best: bool) -> Result<PathBuf> {
         let model = model.to_container()?;
         let finite = model.check_finite().and_then(|()| self.tensors.check_finite());
         finite.map_err(|e| Error::Diverged(format!("nothing was saved: {}", Error::from(e))))?;
@@ -112,7 +112,7 @@ impl TrainState {
             state["labelled"] = json!(labelled);
         }
         let (root, step) = (folder.join("ckpt"), self.counters.iteration);
-        checkpoint::save(&root, step, &model, &self.tensors, &state, false, KEEP)
+        checkpoint::save(&root, step, &model, &self.tensors, &state, best, KEEP)
     }
 
     /// Loads the last intact checkpoint in `folder/ckpt`; also returns warnings about damaged ones that were skipped.

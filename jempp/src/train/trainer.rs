@@ -271,7 +271,7 @@ impl Trainer {
         let set = self.data.as_ref().map(|(set, _)| set);
         let mut state = TrainState::of((&self.step, &self.guard), (self.config(), 0), set, None)?;
         state.add(self.init.iter().flat_map(InitImages::to_tensors));
-        state.save(dir, &self.model()?)
+        state.save(dir, &self.model()?, false)
     }
 
     /// The chains after the last step, n×H×W×C; empty if log p(x) is not trained.

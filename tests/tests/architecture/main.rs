@@ -134,7 +134,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["evaluate"],
         ],
     ),
-    ("cli/src", &[&["args"], &["device", "progress"], &["commands"]]),
+    ("cli/src", &[&["args", "invocation"], &["device", "progress"], &["commands"]]),
 ];
 
 /// Modules that are split into two files.

@@ -1,6 +1,6 @@
 //! Several runs side by side.
 
-use super::markup::{estimate, note, symbol, table};
+use super::markup::{estimate, note, radius, symbol, table};
 use super::results::RunResults;
 use crate::attack::Norm;
 use crate::ood::OodSetResult;
@@ -11,9 +11,13 @@ use jempp_formats::plot::{COLOURS, Chart, Series, escape};
 /// A row of the table: its name, and the cell of each run that has the number.
 type Row<'a> = (String, Box<dyn Fn(&Summary) -> Option<String> + 'a>);
 
-/// A table with a column per run, and charts with a line per run.
+/// The results of `eval all`: a table with a column per run, and charts with a line per run; empty if no run has any.
 pub(super) fn comparison(runs: &[RunResults]) -> String {
+    let runs: Vec<&RunResults> = runs.iter().filter(|r| r.summary.is_some()).collect();
     let summaries: Vec<&Summary> = runs.iter().filter_map(|r| r.summary.as_ref()).collect();
+    if runs.is_empty() {
+        return String::new();
+    }
     let mut rows = general_rows();
     rows.extend(detection_rows(&summaries));
     rows.extend(robustness_rows(&summaries));
@@ -26,13 +30,13 @@ pub(super) fn comparison(runs: &[RunResults]) -> String {
         .map(|(name, f)| [name.clone()].into_iter().chain(runs.iter().map(|r| cell(r, f))).collect())
         .collect();
     format!(
-        "<h2>Side by side</h2>\n{}{}<div class=\"charts\">{}</div>\n",
+        "<h2>Evaluations side by side</h2>\n{}{}<div class=\"charts\">{}</div>\n",
         note(
             "Measurement conditions are in the section of each run. Numbers are comparable only for the same data and number \
              of images."
         ),
         table(&head, &rows),
-        [Norm::Linf, Norm::L2].map(|n| robustness_chart(runs, n)).concat()
+        [Norm::Linf, Norm::L2].map(|n| robustness_chart(&runs, n)).concat()
     )
 }
 
@@ -82,7 +86,7 @@ fn robustness_rows<'a>(summaries: &[&Summary]) -> Vec<Row<'a>> {
                 let curve = s.attacks.iter().find(|c| c.plan.norm == norm)?;
                 curve.points.iter().find(|p| p.epsilon == epsilon).map(|p| estimate(p.worst))
             };
-            rows.push((format!("accuracy, {} ε = {epsilon:.4}", symbol(norm)), Box::new(of)));
+            rows.push((format!("accuracy, {} ε = {}", symbol(norm), radius(norm, epsilon)), Box::new(of)));
         }
     }
     rows
@@ -98,8 +102,8 @@ fn epsilons(all: &[&Summary], norm: Norm) -> Vec<f64> {
 }
 
 /// Accuracy over ε, one line per run; empty if no run was attacked.
-fn robustness_chart(runs: &[RunResults], norm: Norm) -> String {
-    let line = |(i, r): (usize, &RunResults)| {
+fn robustness_chart(runs: &[&RunResults], norm: Norm) -> String {
+    let line = |(i, r): (usize, &&RunResults)| {
         let curve = r.summary.as_ref()?.attacks.iter().find(|c| c.plan.norm == norm)?;
         let points = curve.points.iter().map(|p| (p.epsilon, p.worst.value));
         let points = [(0.0, curve.clean.value)].into_iter().chain(points).collect();
@@ -111,5 +115,5 @@ fn robustness_chart(runs: &[RunResults], norm: Norm) -> String {
     }
     let title = format!("Accuracy under all attacks, {}", symbol(norm));
     let (x, y_ends) = ("ε, for pixels in [0, 1]", Some((0.0, 1.0)));
-    Chart { title: &title, x, y_ends, x_ends: None, series }.inline()
+    Chart { title: &title, x, y: "accuracy", y_ends, x_ends: None, series }.inline()
 }

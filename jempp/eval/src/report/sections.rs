@@ -1,6 +1,7 @@
 //! The section of the page about one run.
 
-use super::markup::{estimate, header, note, symbol, table};
+use super::markup::{estimate, header, note, radius, significant, symbol, table};
+use super::pictures::pictures;
 use super::results::RunResults;
 use crate::attack::RobustnessCurve;
 use crate::calibration::{Calibration, Reliability};
@@ -13,25 +14,17 @@ use jempp::model::thresholds::ThresholdValues;
 use jempp::run::curves;
 use jempp_formats::plot::escape;
 
-/// Width of the learning curves, in SVG units.
-const CURVES_WIDTH: f64 = 440.0;
-
-/// The whole section.
+/// What is said of one run: training, results, pictures.
 pub(super) fn run(run: &RunResults) -> String {
-    let mut out = format!("<h2>{}</h2>\n", escape(&run.name));
-    match &run.summary {
-        Some(s) => {
-            let preset = s.preset.as_deref().map(|p| format!("preset {p}, ")).unwrap_or_default();
-            let step = s.step.map(|s| format!("{s} iterations, ")).unwrap_or_default();
-            out += &note(&format!("{preset}{step}{} parameters; {}", s.parameters, s.protocol.line()));
-        }
-        None => {
-            out +=
-                "<p class=\"warn\">Not evaluated yet. Run <code>jempp-cli eval all --model RUN</code>.</p>\n";
-        }
+    let mut out = String::new();
+    if let Some(s) = &run.summary {
+        let preset = s.preset.as_deref().map(|p| format!("preset {p}, ")).unwrap_or_default();
+        let step = s.step.map(|s| format!("{s} iterations, ")).unwrap_or_default();
+        out += &note(&format!("{preset}{step}{} parameters; {}", s.parameters, s.protocol.line()));
     }
-    if let Some(svg) = curves::svg_of_width(&run.metrics, CURVES_WIDTH) {
-        out += &format!("<h3>Training</h3>\n<div class=\"curves\">{svg}</div>\n");
+    let charts: String = curves::charts(&run.metrics).iter().map(|c| c.inline()).collect();
+    if !charts.is_empty() {
+        out += &format!("<h3>Training</h3>\n<div class=\"charts\">{charts}</div>\n");
     }
     let events = curves::events(&run.metrics);
     if !events.is_empty() {
@@ -39,20 +32,17 @@ pub(super) fn run(run: &RunResults) -> String {
         out += &format!("<ul class=\"events\">\n{items}</ul>\n");
     }
     out += &run.summary.as_ref().map(results).unwrap_or_default();
-    if !run.pictures.is_empty() {
+    if !run.figures.is_empty() {
         out += "<h3>Samples</h3>\n";
         out += &run.summary.as_ref().and_then(|s| s.samples.as_ref()).map(samples).unwrap_or_default();
-        out += &pictures(&run.pictures);
+        out += &pictures(&run.figures);
+    }
+    if run.summary.is_none() {
+        out += &note(
+            "More is in the report after jempp-cli eval all: confidence intervals, reliability, more sets of outliers, attacks, samples.",
+        );
     }
     out
-}
-
-fn pictures(pictures: &[(String, String)]) -> String {
-    let one = |(uri, caption): &(String, String)| {
-        let text = escape(caption);
-        format!("<figure><img src=\"{uri}\" alt=\"{text}\"><figcaption>{text}</figcaption></figure>\n")
-    };
-    format!("<div class=\"pictures\">\n{}</div>\n", pictures.iter().map(one).collect::<String>())
 }
 
 fn results(s: &Summary) -> String {
@@ -67,10 +57,10 @@ fn results(s: &Summary) -> String {
 
 fn abstention(t: &ThresholdValues) -> String {
     format!(
-        "<h3>Abstention</h3>\n<p>Temperature {:.4}. Abstains unless exactly one class reaches the probability {:.4} (α = {}), \
+        "<h3>Abstention</h3>\n<p>Temperature {}. Abstains unless exactly one class reaches the probability {} (α = {}), \
          or if the p-value of log p(x) is below {}.</p>\n{}",
-        t.temperature,
-        t.probability,
+        significant(t.temperature),
+        significant(t.probability),
         t.alpha,
         t.ood_alpha,
         note(&format!(
@@ -81,8 +71,10 @@ fn abstention(t: &ThresholdValues) -> String {
 }
 
 fn fid(f: &Fid) -> String {
-    let score = f.inception_score.map_or("–".to_owned(), |s| format!("{:.3} ± {:.3}", s.mean, s.std));
-    let rows = [vec![format!("{:.3}", f.fid), score, f.n.to_string()]];
+    let score = f
+        .inception_score
+        .map_or("–".to_owned(), |s| format!("{} ± {}", significant(s.mean), significant(s.std)));
+    let rows = [vec![significant(f.fid), score, f.n.to_string()]];
     let head = header(&["FID", "Inception score", "samples"]);
     format!("<h3>FID and Inception score</h3>\n{}{}", note(&f.lines()), table(&head, &rows))
 }
@@ -90,10 +82,10 @@ fn fid(f: &Fid) -> String {
 fn calibration(c: &Calibration) -> String {
     let head = header(&["", "ECE", "MCE", "NLL", "Brier score"]);
     let line = |name: String, r: &Reliability| {
-        vec![name, estimate(r.ece), format!("{:.4}", r.mce), estimate(r.nll), estimate(r.brier)]
+        vec![name, estimate(r.ece), significant(r.mce), estimate(r.nll), estimate(r.brier)]
     };
     let mut rows = vec![line("as trained".into(), &c.plain)];
-    rows.extend(c.scaled.as_ref().map(|r| line(format!("temperature {:.4}", r.temperature), r)));
+    rows.extend(c.scaled.as_ref().map(|r| line(format!("temperature {}", significant(r.temperature)), r)));
     let how = format!(
         "{}. {} bins (lo, hi] of max p(y|x). {}",
         c.protocol.line(),
@@ -138,15 +130,24 @@ fn detection(d: &OodDetection) -> String {
 }
 
 fn robustness(c: &RobustnessCurve) -> String {
-    let head =
-        header(&["ε", "PGD, cross-entropy", "PGD, cross-entropy and margin", "noise", "transfer", "all"]);
-    let clean = std::iter::repeat_n(estimate(c.clean), 5);
-    let mut rows: Vec<Vec<String>> = vec![["0".to_owned()].into_iter().chain(clean).collect()];
+    // Without a model to transfer from there is no such attack, and no column.
+    let transfers = c.transfer_from.is_some();
+    let row =
+        |first: String, transfer: Option<String>, [cross_entropy, white_box, noise, worst]: [String; 4]| {
+            let transfer = transfers.then(|| transfer.unwrap_or_else(|| "–".into()));
+            [first, cross_entropy, white_box, noise]
+                .into_iter()
+                .chain(transfer)
+                .chain([worst])
+                .collect::<Vec<_>>()
+        };
+    let names = ["PGD, cross-entropy", "PGD, cross-entropy and margin", "noise", "all"].map(str::to_owned);
+    let head = row("ε".into(), Some("transfer".into()), names);
+    let clean = estimate(c.clean);
+    let mut rows = vec![row("0".into(), Some(clean.clone()), [(); 4].map(|()| clean.clone()))];
     for p in &c.points {
-        let transfer = p.transfer.map_or("–".into(), estimate);
-        let [cross_entropy, white_box, noise, worst] =
-            [p.cross_entropy, p.white_box, p.noise, p.worst].map(estimate);
-        rows.push(vec![format!("{:.4}", p.epsilon), cross_entropy, white_box, noise, transfer, worst]);
+        let numbers = [p.cross_entropy, p.white_box, p.noise, p.worst].map(estimate);
+        rows.push(row(radius(c.plan.norm, p.epsilon), p.transfer.map(estimate), numbers));
     }
     let step = c.plan.step_size.map_or("proportional to ε".to_owned(), |s| s.to_string());
     let from = c.transfer_from.as_ref().map(|t| format!(" Transfer attack from {t}.")).unwrap_or_default();
@@ -175,16 +176,14 @@ fn samples(s: &SampleDiagnostics) -> String {
     let mut rows = Vec::new();
     let mut add = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     if let Some([density, confidence]) = s.fresh {
-        add("fresh chains: mean log p(x), mean max p(y|x)", format!("{density:.2}, {confidence:.3}"));
+        let values = format!("{}, {}", significant(density), significant(confidence));
+        add("fresh chains: mean log p(x), mean max p(y|x)", values);
     }
     if let Some(b) = &s.buffer {
         add("replay buffer: chains", b.n.to_string());
         add("saturation: values within 0.001 of −1 or 1", format!("{:.1} %", 100.0 * b.saturation));
-        add("displacement in one more round, RMS", format!("{:.4}", b.displacement));
-        add(
-            "mean log p(x), before and after it",
-            format!("{:.2}, {:.2}", b.log_density[0], b.log_density[1]),
-        );
+        add("displacement in one more round, RMS", significant(b.displacement));
+        add("mean log p(x), before and after it", b.log_density.map(significant).join(", "));
         if let Some(a) = &b.ages {
             let age = format!("{:.0}, {}, {}", a.mean, a.median, a.oldest);
             add("age in iterations: mean, median, maximum", age);
@@ -194,9 +193,9 @@ fn samples(s: &SampleDiagnostics) -> String {
     if let Some(n) = &s.nearest {
         add(
             "distance to the nearest training image: median, minimum",
-            format!("{:.4}, {:.4}", n.median, n.least),
+            [n.median, n.least].map(significant).join(", "),
         );
-        add("the same for test images", format!("{:.4}, {:.4}", n.median_test, n.least_test));
+        add("the same for test images", [n.median_test, n.least_test].map(significant).join(", "));
     }
     let how = format!(
         "Seed {}, {} steps per fresh chain. Distances are root mean square differences of values in [−1, 1]. Samples that are \

@@ -59,13 +59,18 @@ impl<'a> SampleFigures<'a> {
     }
 
     fn add(&mut self, file: &str, caption: impl Into<String>) {
-        self.pictures.push(Picture { file: file.to_owned(), caption: caption.into() });
+        self.pictures.push(Picture { file: file.to_owned(), caption: caption.into(), class_rows: 0 });
     }
 
-    fn cells(&mut self, file: &str, cells: &[Option<&[f32]>], caption: &str) -> Result<()> {
-        save_cells(&self.out.join(file), cells, self.size(), COLUMNS)?;
+    /// Adds a picture with a row per class.
+    fn add_by_class(&mut self, file: &str, caption: &str) {
         self.add(file, caption);
-        Ok(())
+        let rows = self.classes().min(MAX_CLASSES);
+        self.pictures.iter_mut().rev().take(1).for_each(|p| p.class_rows = rows);
+    }
+
+    fn cells(&mut self, file: &str, cells: &[Option<&[f32]>]) -> Result<()> {
+        Ok(save_cells(&self.out.join(file), cells, self.size(), COLUMNS)?)
     }
 
     /// Mean and samples of each class Gaussian, from which chains start, if the model has them.
@@ -80,7 +85,9 @@ impl<'a> SampleFigures<'a> {
         }
         let caption =
             "Class means (left) and samples of the class Gaussians, where chains start. One row per class.";
-        self.cells("centres.png", &cells, caption)
+        self.cells("centres.png", &cells)?;
+        self.add_by_class("centres.png", caption);
+        Ok(())
     }
 
     /// A grid of fresh chains of p(x), which are returned, n×H×W×C.
@@ -99,7 +106,7 @@ impl<'a> SampleFigures<'a> {
         let options = SampleOptions { n: labels.len(), labels: Some(labels), ..o.clone() };
         let images = self.sample(&options, "sampling by class", progress)?;
         save_grid(&self.out.join("fresh_by_class.png"), &images, self.size(), COLUMNS)?;
-        self.add("fresh_by_class.png", "Fresh chains of p(x, y), unselected. One row per class.");
+        self.add_by_class("fresh_by_class.png", "Fresh chains of p(x, y), unselected. One row per class.");
         Ok(())
     }
 
@@ -163,7 +170,8 @@ impl<'a> SampleFigures<'a> {
         Philox::new(self.seed, streams::SAMPLE, ORDER).shuffle(&mut order);
         let image = |i: usize| &chains[i * px..(i + 1) * px];
         let any: Vec<Option<&[f32]>> = order.iter().take(100).map(|i| Some(image(*i))).collect();
-        self.cells("buffer.png", &any, "Chains of the replay buffer, in random order.")?;
+        self.cells("buffer.png", &any)?;
+        self.add("buffer.png", "Chains of the replay buffer, in random order.");
         let predicted: Vec<usize> = scores.logits.chunks_exact(self.classes()).map(argmax).collect();
         let (density, confidence) = (log_density(&scores), self.confidences(&scores));
         for (score, values, name) in
@@ -183,7 +191,9 @@ impl<'a> SampleFigures<'a> {
                 let caption = format!(
                     "Selected: the {word} chains of the replay buffer by {score}. One row per predicted class."
                 );
-                self.cells(&format!("{word}_{name}.png"), &cells, &caption)?;
+                let file = format!("{word}_{name}.png");
+                self.cells(&file, &cells)?;
+                self.add_by_class(&file, &caption);
             }
         }
         Ok(())

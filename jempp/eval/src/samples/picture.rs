@@ -9,4 +9,7 @@ pub struct Picture {
     pub file: String,
     /// What it shows, and how its images were selected.
     pub caption: String,
+    /// Number of rows if each is a class, from the first class on; 0 if they are not.
+    #[serde(default)]
+    pub class_rows: usize,
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 /// Sizes in SVG user units, which are about pixels on a phone. `WIDTH` is that of a single chart.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 50.0;
+const LEFT: f64 = 64.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 44.0;
@@ -59,6 +59,8 @@ pub struct Chart<'a> {
     pub title: &'a str,
     /// The label of the x axis.
     pub x: &'a str,
+    /// The label of the y axis, drawn upwards.
+    pub y: &'a str,
     /// Values that the y axis must include, besides all points.
     pub y_ends: Option<(f64, f64)>,
     /// The range of the x axis; `None`: that of the points.
@@ -188,6 +190,12 @@ impl Chart<'_> {
             HEIGHT - 8.0,
             escape(self.x)
         );
+        let (left, middle) = (14.0, (y.from + y.to) / 2.0);
+        let _ = writeln!(
+            out,
+            r#"<text class="a" transform="translate({left:.1} {middle:.1}) rotate(-90)" text-anchor="middle">{}</text>"#,
+            escape(self.y)
+        );
     }
 
     fn legend(&self, out: &mut String) {
@@ -267,6 +275,7 @@ mod tests {
         let chart = Chart {
             title: "a < b",
             x: "ε",
+            y: "share",
             y_ends: Some((0.0, 1.0)),
             x_ends: None,
             series: vec![
@@ -276,9 +285,10 @@ mod tests {
         };
         let svg = chart.svg();
         assert!(svg.contains("a &lt; b") && svg.contains("</svg>") && svg.contains("ε"));
+        assert!(svg.contains(r#"rotate(-90)" text-anchor="middle">share<"#), "{svg}");
         // From the left edge to the middle, and down.
-        assert!(svg.contains(r#"<polyline points="50.0,67.6 218.0,208.4""#), "{svg}");
-        assert!(svg.contains(r#"<rect x="50.0" y="138.0" width="336.0" height="88.0""#), "{svg}");
+        assert!(svg.contains(r#"<polyline points="64.0,67.6 225.0,208.4""#), "{svg}");
+        assert!(svg.contains(r#"<rect x="64.0" y="138.0" width="322.0" height="88.0""#), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 2);
         assert!(!chart.inline().contains("<style>"));
         // An empty chart is valid.

@@ -1,5 +1,7 @@
 //! Progress for people and for programs: a bar on a terminal, plain lines or JSON elsewhere.
 
+mod layout;
+
 use crate::args::{Global, LogFormat};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jempp::run::{Folder, Observer, Outline, Progress};
@@ -14,7 +16,7 @@ fn bar(global: &Global) -> Option<ProgressBar> {
     let plain = global.log_format == LogFormat::Json || global.quiet || !std::io::stderr().is_terminal();
     (!plain).then(|| {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}");
+        let style = ProgressStyle::with_template("{wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar
     })
@@ -52,7 +54,8 @@ impl StepProgress {
         if let Some(bar) = &self.bar {
             bar.set_length(u64::from(total));
             bar.set_position(u64::from(done));
-            bar.set_message(format!("{}  {} left", self.what, duration(left)));
+            let parts = [left_text(left), self.what.clone(), format!("{done}/{total}")];
+            bar.set_message(layout::line([u64::from(done), u64::from(total)], &parts, layout::width()));
             if done == total {
                 bar.finish_and_clear();
             }
@@ -120,18 +123,26 @@ impl<'a> TrainProgress<'a> {
     }
 }
 
-fn summary(p: &Progress) -> String {
+/// The time left, as every progress line says it.
+fn left_text(seconds: f64) -> String {
+    format!("{} left", duration(seconds))
+}
+
+/// What is said of an iteration, what people look for first in front.
+fn parts(p: &Progress) -> Vec<String> {
     let m = &p.metrics;
-    let energy = if m.gap().is_nan() { String::new() } else { format!("  gap {:+.2}", m.gap()) };
-    format!(
-        "epoch {}  loss {:.3}  ce {:.3}{energy}  acc {:.3}  {:.0} images/s  {} left",
-        p.epoch + 1,
-        m.loss,
-        m.ce,
-        m.accuracy,
-        p.images_per_second,
-        duration(p.seconds_left)
-    )
+    let mut parts = vec![left_text(p.seconds_left), format!("acc {:.3}", m.accuracy)];
+    if !m.gap().is_nan() {
+        parts.push(format!("gap {:+.2}", m.gap()));
+    }
+    parts.extend([
+        format!("epoch {}", p.epoch + 1),
+        format!("ce {:.3}", m.ce),
+        format!("loss {:.3}", m.loss),
+        format!("{:.0} images/s", p.images_per_second),
+        format!("{}/{}", p.iterations[0], p.iterations[1]),
+    ]);
+    parts
 }
 
 impl Observer for TrainProgress<'_> {
@@ -155,7 +166,7 @@ impl Observer for TrainProgress<'_> {
         let [done, total] = p.iterations;
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(summary(p));
+            bar.set_message(layout::line(p.iterations, &parts(p), layout::width()));
             if done == total {
                 bar.finish_and_clear();
             }
@@ -175,7 +186,10 @@ impl Observer for TrainProgress<'_> {
                     eprintln!("{line}");
                 }
             } else {
-                self.line(&format!("{done}/{total}  {}", summary(p)));
+                let parts = parts(p);
+                // The position stands in front here, as there is no bar.
+                let shown = parts.split_last().map_or(&parts[..], |(_, shown)| shown);
+                self.line(&format!("{done}/{total}  {}", shown.join("  ")));
             }
         }
     }
