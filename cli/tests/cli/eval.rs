@@ -125,7 +125,7 @@ fn eval_all_writes_one_page_and_keeps_finished_parts() {
     assert!(e.contains("-o FILE.html"), "{e}");
     place.run(&["report", "run", "other", "-o", "both.html"]).ok();
     let both = std::fs::read_to_string(place.path().join("both.html")).unwrap();
-    assert!(both.contains("Side by side") && both.contains("Not evaluated yet"));
+    assert!(both.contains("Evaluations side by side") && both.contains("after jempp-cli eval all"));
     let numbers = place.run(&["report", "run", "other", "--json"]).json();
     assert_eq!((&numbers[0]["summary"], &numbers[1]["summary"]), (&first, &Value::Null));
 }

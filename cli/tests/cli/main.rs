@@ -10,8 +10,11 @@ mod faults;
 mod fid;
 mod folders;
 mod gpu;
+mod next;
 mod runs;
+mod series;
 mod signals;
+mod terminal;
 mod usage;
 
 use assert_cmd::Command;

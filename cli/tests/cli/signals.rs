@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use super::{Place, TINY};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,12 @@ impl Drop for Running {
     }
 }
 
-/// Starts an endless training run, sends it `signal` once it has begun, and returns its exit code.
-fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
+/// Starts an endless training run, sends it `signal` once it has begun, and returns its exit code and its messages.
+fn stopped_by(place: &Place, out: &str, signal: &str) -> (i32, String) {
     let endless = ["train.max_iters=0", "train.epochs=1000000", "train.sample_every=0"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_jempp-cli"));
-    command.current_dir(place.path()).args(["train", "-q", "--out", out]).args(TINY).args(endless);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    command.current_dir(place.path()).args(["train", "--out", out]).args(TINY).args(endless);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut running = Running(child);
     let (start, metrics) = (Instant::now(), place.path().join(out).join("metrics.jsonl"));
     while !std::fs::read_to_string(&metrics).is_ok_and(|t| t.lines().count() > 1) {
@@ -29,14 +30,21 @@ fn stopped_by(place: &Place, out: &str, signal: &str) -> i32 {
     }
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-    running.0.wait().unwrap().code().unwrap_or(-1)
+    let mut messages = String::new();
+    running.0.stderr.take().unwrap().read_to_string(&mut messages).unwrap();
+    (running.0.wait().unwrap().code().unwrap_or(-1), messages)
 }
 
 #[test]
 fn a_stopped_run_is_saved() {
     let place = Place::empty();
     for (out, signal, code) in [("a", "INT", 130), ("b", "TERM", 143)] {
-        assert_eq!(stopped_by(&place, out, signal), code);
+        let (got, messages) = stopped_by(&place, out, signal);
+        assert_eq!(got, code);
+        // It is no error, and the last line is the command to go on with.
+        assert!(!messages.contains("error"), "{messages}");
+        let last = messages.lines().last().unwrap();
+        assert!(last.starts_with("  ") && last.ends_with(&format!("train --resume {out}")), "{messages}");
         let i = place.run(&["inspect", out, "--json"]).json();
         assert!(i["step"].as_u64().unwrap() > 1);
         assert_eq!(i["checkpoint"], format!("{out}/ckpt/step_{}", i["step"]));

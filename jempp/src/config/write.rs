@@ -34,13 +34,22 @@ pub(super) fn changes(config: &Config) -> Result<Vec<String>> {
     let table = |c: &Config| Table::try_from(c).map_err(|e| Error::Config(e.to_string()));
     let (now, base) = (table(config)?, table(&Config::preset(&config.preset)?)?);
     let changed = keys::all().filter(|k| value(&now, k) != value(&base, k));
-    Ok(changed.filter_map(|k| Some(format!("{}={}", k.name, value(&now, k)?))).collect())
+    Ok(changed.filter_map(|k| Some(format!("{}={}", k.name, short(value(&now, k)?)))).collect())
 }
 
 /// See [`Config::values`].
 pub(super) fn values(config: &Config) -> Result<Vec<(&'static str, String)>> {
     let table = Table::try_from(config).map_err(|e| Error::Config(e.to_string()))?;
-    Ok(keys::all().filter_map(|k| Some((k.name, value(&table, k)?.to_string()))).collect())
+    Ok(keys::all().filter_map(|k| Some((k.name, short(value(&table, k)?)))).collect())
+}
+
+/// A value as TOML, numbers without needless zeros: `0.1`, `1e-9`, `2`.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Float(v) if *v != 0.0 && !(1e-4..1e6).contains(&v.abs()) => format!("{v:e}"),
+        Value::Float(v) => v.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// The value of `key` in a whole configuration.

@@ -33,7 +33,7 @@ impl TrainingRun {
         let (rollbacks, stage) = state.progress();
         run.enter_for_resumption(stage)?;
         state.restore(&mut run.step)?;
-        run.check_unfinished()?;
+        run.check_unfinished(folder)?;
         run.unlabelled.restore(unlabelled)?;
         run.labelled.restore(labelled)?;
         let folder = Folder::open(folder)?;
@@ -74,9 +74,12 @@ impl TrainingRun {
         )))
     }
 
-    fn check_unfinished(&self) -> Result<()> {
+    /// # Errors
+    /// [`Error::Config`] if the run in `folder` has done all its iterations and has its result.
+    fn check_unfinished(&self, folder: &Path) -> Result<()> {
         let (done, total) = (self.step.counters().iteration, self.total());
-        if done < total {
+        // One that was interrupted at its very end is evaluated now.
+        if done < total || !matches!(run_status(folder), RunStatus::Ended(_)) {
             return Ok(());
         }
         Err(Error::Config(format!(

@@ -16,7 +16,7 @@ pub enum RunStatus {
     Unfinished,
     /// It has ended: all iterations are done, or early stopping has ended it.
     Ended(Box<Report>),
-    /// It has diverged, for this reason.
+    /// It has diverged: after which iteration, and why.
     Diverged(String),
 }
 
@@ -48,7 +48,7 @@ fn divergence(metrics: &str) -> Option<String> {
     let lines = metrics.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
     let event = lines.filter(|l| l["event"] == "diverged").last()?;
     let (step, reason) = (event["step"].as_u64()?, event["reason"].as_str()?);
-    Some(format!("{reason} (iteration {step})"))
+    Some(format!("after iteration {step}: {reason}"))
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(run_status(&run), RunStatus::Unfinished);
         let line = r#"{"event":"diverged","step":9,"reason":"the loss is NaN"}"#;
         fs::write(run.join("metrics.jsonl"), line).unwrap();
-        assert_eq!(run_status(&run), RunStatus::Diverged("the loss is NaN (iteration 9)".into()));
+        assert_eq!(run_status(&run), RunStatus::Diverged("after iteration 9: the loss is NaN".into()));
         // A damaged result is none.
         fs::write(run.join("metrics.jsonl"), "").unwrap();
         fs::write(run.join("result.json"), "{").unwrap();

@@ -14,8 +14,11 @@ fn digits(v: f64, n: i32) -> String {
     if !v.is_finite() || v == 0.0 {
         return v.to_string();
     }
-    let decimals = (n - 1 - v.abs().log10().floor() as i32).clamp(0, 12) as usize;
-    let text = format!("{v:.decimals$}");
+    let decimals = |v: f64| (n - 1 - v.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    let text = format!("{v:.*}", decimals(v));
+    // Rounding may have made it a digit longer, as 0.9996 to 1.000.
+    let rounded = text.parse().unwrap_or(v);
+    let text = if rounded == 0.0 { text } else { format!("{v:.*}", decimals(rounded)) };
     if text.starts_with('-') && text.trim_matches(['-', '0', '.']).is_empty() {
         return text.trim_start_matches('-').to_owned();
     }
@@ -97,6 +100,8 @@ mod tests {
             (0.000_123_45, "0.000123"),
             (12.345, "12.3"),
             (1234.5, "1234"),
+            (0.9997, "1.00"),
+            (99.96, "100"),
             (-0.1694, "-0.169"),
             (0.0, "0"),
             (1.0, "1.00"),

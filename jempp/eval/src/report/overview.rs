@@ -34,7 +34,7 @@ pub(super) fn one(run: &RunResults) -> String {
 /// What a reader must know before all numbers: that a run has not ended as it should.
 fn outcome(run: &RunResults) -> String {
     let text = match &run.outcome {
-        Outcome::Diverged(why) => format!("<b>Diverged.</b> {}.", escape(why)),
+        Outcome::Diverged(why) => format!("<b>Diverged</b> {}.", escape(why)),
         Outcome::Unfinished => "<b>Unfinished.</b> Training was interrupted, or goes on.".to_owned(),
         Outcome::Ended(Ended::TimeLimit) => {
             "<b>Stopped by its time limit</b>, before its last iteration.".into()
@@ -137,7 +137,7 @@ fn diverged(runs: &[RunResults]) -> String {
     }
 }
 
-/// The five numbers of each setting.
+/// The five numbers of each setting; of a single one also those of each run.
 fn numbers(groups: &[Group<'_>]) -> String {
     let validated = groups.iter().any(|g| g.mean(RunResults::validation).is_some());
     let seeds = groups.iter().any(|g| g.runs.len() > 1);
@@ -159,6 +159,17 @@ fn numbers(groups: &[Group<'_>]) -> String {
         let outcome = escape(&group.outcome());
         row.push(if group.diverged() { format!("<b class=\"bad\">{outcome}</b>") } else { outcome });
         rows.push(row);
+    }
+    if let [group] = groups {
+        rows.extend(group.runs.iter().map(|run| {
+            let cell = |of: fn(&RunResults) -> Option<f64>| of(run).map_or("–".into(), significant);
+            let mut row = vec![escape(&run.name)];
+            row.extend(seeds.then(String::new));
+            row.extend(validated.then(|| cell(RunResults::validation)));
+            row.extend(MEASURES.iter().map(|m| cell(m.of)));
+            row.push(run.outcome.short());
+            row
+        }));
     }
     let about: Vec<String> = MEASURES.iter().map(|m| format!("{}: {}", m.name, m.about)).collect();
     let mut text = format!("On the test images. {}.", about.join("; "));

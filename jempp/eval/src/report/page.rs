@@ -28,6 +28,7 @@ small { color: var(--soft) } code { font-size: .85em }
 .best { color: #2e8b57 } .bad { color: var(--bad) }
 @media (max-width: 600px) { td small { display: block } td:first-child { white-space: normal; min-width: 7rem } }
 .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)) }
+.pairs { grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); max-width: 960px }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; margin: .4rem 0; font-size: .9rem }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); align-items: start }
 .grid { display: flex; max-width: 664px }

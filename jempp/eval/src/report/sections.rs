@@ -24,9 +24,11 @@ pub(super) fn run(run: &RunResults) -> String {
     }
     let charts: String = curves::charts(&run.metrics).iter().map(|c| c.inline()).collect();
     if !charts.is_empty() {
-        out += &format!("<h3>Training</h3>\n<div class=\"charts\">{charts}</div>\n");
+        out += &format!("<h3>Training</h3>\n<div class=\"charts pairs\">{charts}</div>\n");
     }
-    let events = curves::events(&run.metrics);
+    let mut events = curves::events(&run.metrics);
+    // That it has diverged stands at the top.
+    events.retain(|e| !e.starts_with("Diverged"));
     if !events.is_empty() {
         let items: String = events.iter().map(|e| format!("<li>{}</li>\n", escape(e))).collect();
         out += &format!("<ul class=\"events\">\n{items}</ul>\n");
