@@ -1,4 +1,5 @@
 //! The command line of `jempp`: arguments in, messages and exit codes out. The work is done in the library.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod args;
 mod commands;

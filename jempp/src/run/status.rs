@@ -46,7 +46,7 @@ fn result(folder: &Path) -> Option<Report> {
 /// Why a run has diverged, from the text of its `metrics.jsonl`; `None` if it has not, or was resumed since.
 fn divergence(metrics: &str) -> Option<String> {
     let lines = metrics.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
-    let event = lines.filter(|l| l["event"] == "diverged").last()?;
+    let event = lines.rev().find(|l| l["event"] == "diverged")?;
     let (step, reason) = (event["step"].as_u64()?, event["reason"].as_str()?);
     Some(format!("after iteration {step}: {reason}"))
 }
