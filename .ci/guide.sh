@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
 # Runs every command of the guide, chapter by chapter, each in its own folder, with the contents of a release archive.
 #   .ci/guide.sh ARCHIVE_FOLDER
+# The environment is that which docs/guide/README.md tells the reader to set up, and nothing else: its `sh` block runs first.
 set -euo pipefail
-prefix=$(realpath "$1")
+PREFIX=$(realpath "$1")
 JEMPP=$(realpath "$(dirname "$0")/..")
-export JEMPP PATH="$prefix/bin:$PATH" PKG_CONFIG_PATH="$prefix/lib/pkgconfig" LD_LIBRARY_PATH="$prefix/lib"
+block() { sed -n '/^```sh$/,/^```$/{/^```/d;p}' "$1"; }
+prelude=$(block "$JEMPP/docs/guide/README.md")
+[ -n "$prelude" ] || { echo "docs/guide/README.md: no commands that set up the environment" >&2; exit 1; }
 for chapter in "$JEMPP"/docs/guide/*.md; do
-    script=$(sed -n '/^```sh$/,/^```$/{/^```/d;p}' "$chapter")
+    [ "$(basename "$chapter")" != README.md ] || continue
+    script=$(block "$chapter")
     [ -n "$script" ] || continue
     work=$(mktemp -d)
     echo "-- $(basename "$chapter")"
-    if ! (cd "$work" && bash -euo pipefail -c "$script") >"$work/log" 2>&1; then
+    if ! (cd "$work" && env -u PKG_CONFIG_PATH -u LD_LIBRARY_PATH JEMPP="$JEMPP" PREFIX="$PREFIX" PATH=/usr/local/bin:/usr/bin:/bin \
+        bash -euo pipefail -c "$prelude"$'\n'"$script") >"$work/log" 2>&1; then
         cat "$work/log"
         echo "$(basename "$chapter"): a command of the guide failed" >&2
         exit 1

@@ -169,6 +169,34 @@ fn commands_in_the_documentation_parse() {
     assert!(found > 30, "{found}");
 }
 
+#[test]
+fn keys_in_the_documentation_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = vec![root.join("README.md")];
+    documents(&root.join("docs"), &mut files);
+    let (mut found, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for code in text.split('`').skip(1).step_by(2) {
+            let name: String =
+                code.chars().take_while(|c| c.is_ascii_alphanumeric() || "._".contains(*c)).collect();
+            let Some((section, leaf)) = name.split_once('.') else { continue };
+            // Not a file, a module or a call.
+            let file_or_path = ["md", "rs", "toml", "json", "html", "py", "sh"].contains(&leaf)
+                || code[name.len()..].starts_with(['/', '(', ':', '*', '-']);
+            if !jempp::config::keys::is_section(section) || leaf.is_empty() || file_or_path {
+                continue;
+            }
+            found += 1;
+            if jempp::config::keys::find(&name).is_none() {
+                wrong.push(format!("{}: `{name}`", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(found > 100, "{found}");
+}
+
 /// Whether a line shows alternatives or has something left out.
 fn is_pattern(line: &str) -> bool {
     let pipe = line.as_bytes().windows(3).any(|w| w[1] == b'|' && w[0] != b' ' && w[2] != b' ');

@@ -12,6 +12,7 @@ mod folders;
 mod gpu;
 mod next;
 mod runs;
+mod schema;
 mod series;
 mod signals;
 mod terminal;

@@ -55,6 +55,7 @@ impl TrainingRun {
             Err(Error::Diverged(text)) => {
                 run.folder.metrics(&json!({"event": "diverged", "step": at, "reason": why}))?;
                 self.leave_good(run)?;
+                run.folder.curves()?;
                 return Err(Error::Diverged(format!("{text}\n{}", run.folder.advice())));
             }
             Err(other) => return Err(other),
