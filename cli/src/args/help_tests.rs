@@ -13,6 +13,10 @@ const LINES: usize = 40;
 /// Columns of an example, at most, so that it stays on one line of a narrow terminal.
 const EXAMPLE: usize = 83;
 
+/// Endings of file names whose first part may be the name of a section.
+const FILES: [&str; 11] =
+    ["md", "rs", "toml", "json", "html", "py", "sh", "npz", "safetensors", "onnx", "pt"];
+
 /// Every command of the program, with its parents' names in front.
 fn commands() -> Vec<(String, Command)> {
     fn walk(prefix: &str, c: &Command, all: &mut Vec<(String, Command)>) {
@@ -182,8 +186,8 @@ fn keys_in_the_documentation_exist() {
                 code.chars().take_while(|c| c.is_ascii_alphanumeric() || "._".contains(*c)).collect();
             let Some((section, leaf)) = name.split_once('.') else { continue };
             // Not a file, a module or a call.
-            let file_or_path = ["md", "rs", "toml", "json", "html", "py", "sh"].contains(&leaf)
-                || code[name.len()..].starts_with(['/', '(', ':', '*', '-']);
+            let file_or_path =
+                FILES.contains(&leaf) || code[name.len()..].starts_with(['/', '(', ':', '*', '-']);
             if !jempp::config::keys::is_section(section) || leaf.is_empty() || file_or_path {
                 continue;
             }
