@@ -100,6 +100,9 @@ fn eval_all_writes_one_page_and_keeps_finished_parts() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    // Radii as people write them, classes beside the grids, and no column for an attack that there was not.
+    assert!(page.contains("<td>8/255</td>") && page.contains("<li>0</li>") && page.contains("<li>9</li>"));
+    assert!(!page.contains("transfer</th>"));
     // The page fetches nothing: the only address is SVG's namespace.
     let addresses = page.matches("http").count();
     assert!(!page.contains("<script") && addresses == page.matches("http://www.w3.org/2000/svg").count());

@@ -136,13 +136,24 @@ fn split(text: &str) -> Vec<String> {
     parts.into_iter().map(|p| p.trim().to_owned()).collect()
 }
 
-/// Every combination of the values, named after those keys that have several.
-fn jobs(axes: &[Axis]) -> Result<Vec<Job>> {
-    for (i, axis) in axes.iter().enumerate() {
-        if axes[..i].iter().any(|a| a.key == axis.key) {
-            return Err(Error::Config(format!("command line: `{}` is given twice", axis.key)));
+/// Each key once. Of a key that is given more than once, the last value counts, as in a single run.
+fn distinct(axes: &[Axis]) -> Result<Vec<Axis>> {
+    let mut all: Vec<Axis> = Vec::new();
+    for axis in axes {
+        match all.iter_mut().find(|a| a.key == axis.key) {
+            Some(before) if before.values.len() == 1 && axis.values.len() == 1 => *before = axis.clone(),
+            Some(_) => {
+                return Err(Error::Config(format!("command line: `{}` is given twice", axis.key)));
+            }
+            None => all.push(axis.clone()),
         }
     }
+    Ok(all)
+}
+
+/// Every combination of the values, named after those keys that have several.
+fn jobs(axes: &[Axis]) -> Result<Vec<Job>> {
+    let axes = &distinct(axes)?[..];
     let n = axes.iter().try_fold(1usize, |n, a| n.checked_mul(a.values.len())).unwrap_or(usize::MAX);
     if n < 2 {
         let why = "nothing to compare: give a key several values, such as train.lr=0.05,0.1, or --seeds 0..4";
@@ -203,6 +214,9 @@ mod tests {
             ]
         );
         assert_eq!(all[5].overrides, ["train.lr=0.1", "train.epochs=3", "seed=2"]);
+        // The last of several values for all runs counts.
+        let last = of(&["train.epochs=3", "train.lr=1,2", "train.epochs=4"]).unwrap();
+        assert_eq!(last[1].overrides, ["train.epochs=4", "train.lr=2"]);
     }
 
     #[test]

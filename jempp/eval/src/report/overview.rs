@@ -264,3 +264,80 @@ pub fn text_table(runs: &[RunResults]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::read;
+    use std::path::Path;
+
+    /// A run with this learning rate, seed and accuracy; without an accuracy it has diverged.
+    fn run(root: &Path, (lr, seed): (f64, u64), accuracy: Option<f64>) -> RunResults {
+        let folder = root.join(format!("lr{lr}-{seed}"));
+        std::fs::create_dir(&folder).unwrap();
+        let overrides = [format!("train.lr={lr}"), format!("seed={seed}")];
+        let config = Config::from_sources("digits", None, &overrides).unwrap();
+        std::fs::write(folder.join("config.toml"), config.to_toml().unwrap()).unwrap();
+        let line = r#"{"event":"diverged","step":7,"reason":"the loss is NaN"}"#;
+        let metrics = if accuracy.is_some() { "" } else { line };
+        std::fs::write(folder.join("metrics.jsonl"), metrics).unwrap();
+        if let Some(accuracy) = accuracy {
+            let text = format!(
+                r#"{{"folder":"f","iterations":9,"training_seconds":1.5,"bn":null,"gap":[0.1,0.25],"grids":[],"checkpoint":"c",
+                "test":{{"classification":{{"n":4,"accuracy":{accuracy},"ece":0.1,"ece_bins":20,"nll":0.5,"brier":0.2}},
+                "detection":[{{"against":"shuffled pixels","auroc_log_density":0.9,"auroc_max_probability":0.8}}]}}}}"#
+            );
+            std::fs::write(folder.join("result.json"), text).unwrap();
+        }
+        read(&folder).unwrap()
+    }
+
+    #[test]
+    fn settings_have_means_over_their_seeds_and_the_best_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = [
+            run(dir.path(), (0.1, 0), Some(0.75)),
+            run(dir.path(), (0.2, 0), Some(0.5)),
+            run(dir.path(), (0.1, 1), Some(0.25)),
+            run(dir.path(), (0.2, 1), Some(0.75)),
+            run(dir.path(), (0.4, 0), None),
+        ];
+        let page = several(&runs);
+        // (0.75 + 0.25)/2 ± 0.354 and (0.5 + 0.75)/2 ± 0.177; numpy.std with ddof=1.
+        for part in [
+            "5 runs of 3 settings",
+            "<td>0.500 ± 0.35</td>",
+            "<b class=\"best\">0.625 ± 0.18</b>",
+            "<td>lr=0.1</td>",
+            "<b>lr0.4-0</b> diverged",
+            "<b class=\"bad\">diverged</b>",
+            "<td><code>train.lr</code></td><td>0.1</td><td>0.2</td><td>0.4</td>",
+        ] {
+            assert!(page.contains(part), "{part}\n{page}");
+        }
+        // What is equal is not marked, and a key that does not differ is not listed.
+        assert!(page.matches("class=\"best\"").count() == 1 && !page.contains("train.epochs"), "{page}");
+        let text = text_table(&runs);
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows[1].starts_with("lr=0.1") && rows[1].ends_with("2 complete"), "{text}");
+        assert!(rows[2].contains("0.625 ± 0.18 *") && rows[3].contains("diverged"), "{text}");
+    }
+
+    #[test]
+    fn a_run_is_summed_up_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let page = one(&run(dir.path(), (0.05, 3), Some(0.75)));
+        for part in [
+            "A joint energy-based model of digits (8×8×1, 10 classes): WRN-10-1, preset digits, seed 3.",
+            "Trained for 9 iterations in 2 s.",
+            "<dt>accuracy</dt><dd>0.750</dd>",
+            "<dt>gap</dt><dd>0.250</dd>",
+            "<code>train.lr=0.05</code>",
+        ] {
+            assert!(page.contains(part), "{part}\n{page}");
+        }
+        assert!(!page.contains("class=\"warn\""));
+        let page = one(&run(dir.path(), (9.0, 3), None));
+        assert!(page.contains("<b>Diverged</b> after iteration 7: the loss is NaN."), "{page}");
+    }
+}
