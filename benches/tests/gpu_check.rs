@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// Every stage that a quick run has, the number of checks that it has at least, and the group of one.
-const STAGES: [(&str, usize, &str); 14] = [
+const STAGES: [(&str, usize, &str); 16] = [
     ("probe", 6, "CUDA's libraries"),
     ("parity bf16", 10, "op, CPU and GPU"),
     ("parity f32", 25, "op, CPU and GPU"),
@@ -22,10 +22,12 @@ const STAGES: [(&str, usize, &str); 14] = [
     ("peak", 4, "most that the device can"),
     ("convolutions bf16", 6, "convolutions"),
     ("iteration tiny bf16", 1, "training iteration"),
+    ("iteration tiny one-stream bf16", 1, "training iteration"),
+    ("iteration tiny cudnn-norm bf16", 1, "training iteration"),
     ("profile tiny bf16", 1, "what bounds an iteration"),
     ("torch tiny eager bf16", 1, "PyTorch"),
     ("kernels bf16", 2, "our kernels"),
-    ("norm", 4, "batch norm, ours and cuDNN's"),
+    ("norm", 12, "batch norm, ours and cuDNN's"),
     ("fusion", 8, "fusion by cuDNN"),
     ("sanitizer bf16", 10, "compute-sanitizer"),
 ];

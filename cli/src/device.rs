@@ -1,21 +1,25 @@
-//! From `--device`, `--precision` and `--threads` to a device.
+//! From `--device`, `--precision`, `--batch-norm` and `--threads` to a device.
 
-use crate::args::{Global, Precision};
+use crate::args::{BatchNorm, Global, Precision};
 use jempp::engine::gpu::probe;
-use jempp::engine::{self, Debugging, Device, Products};
+use jempp::engine::{self, BatchNormBy, Debugging, Device, Products};
 use jempp::{Error, Result};
 
 impl Global {
     /// Why these options contradict each other, if they do: wrong usage.
     pub(crate) fn conflict(&self) -> Option<String> {
         let on_cpu = matches!(self.device.as_str(), "auto" | "cpu");
-        (self.precision == Precision::Tf32 && on_cpu).then(|| {
-            format!(
-                "--precision tf32 needs a GPU, but --device {} computes on the CPU, in f32 or bf16\n\nName a GPU, such as \
-                 --device cuda:0 (`jempp-cli devices` lists what is available), or drop --precision",
-                self.device
-            )
-        })
+        let (option, computes, drop) = match (self.precision, self.batch_norm) {
+            _ if !on_cpu => return None,
+            (Precision::Tf32, _) => ("--precision tf32", ", in f32 or bf16", "--precision"),
+            (_, BatchNorm::Cudnn) => ("--batch-norm cudnn", "", "--batch-norm"),
+            _ => return None,
+        };
+        Some(format!(
+            "{option} needs a GPU, but --device {} computes on the CPU{computes}\n\nName a GPU, such as --device cuda:0 \
+             (`jempp-cli devices` lists what is available), or drop {drop}",
+            self.device
+        ))
     }
 
     /// The device asked for. `auto` is the CPU: the CUDA backend has been tested by emulation only, so a GPU must be
@@ -46,8 +50,12 @@ impl Global {
             Some(Ok(ordinal)) => {
                 let debug = Debugging::from_env().map_err(Error::Config)?;
                 let device = Device::cuda(ordinal, precision, debug).map_err(|why| no_gpu(name, &why))?;
+                device.set_batch_norm(match self.batch_norm {
+                    BatchNorm::Own => BatchNormBy::Own,
+                    BatchNorm::Cudnn => BatchNormBy::Cudnn,
+                });
                 jempp::devices::warn_of_notes(&device);
-                Ok(device)
+                Ok(device.with_branches(!self.one_stream))
             }
             _ => Err(Error::Device(format!("--device {name}: use auto, cpu or cuda:N, such as cuda:0"))),
         }

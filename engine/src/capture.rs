@@ -14,6 +14,15 @@ pub(crate) struct CaptureKey {
     pub programs: Vec<(u64, usize)>,
 }
 
+/// How kernels are put onto the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Launches {
+    /// To run at once; values may be checked on the way.
+    Plain,
+    /// Into a graph.
+    Captured,
+}
+
 /// A captured graph, or how far it is from being captured.
 #[derive(Debug, Default)]
 pub(crate) struct CapturedGraph {
@@ -33,13 +42,13 @@ impl CapturedGraph {
     /// the second is captured; from then on the graph is replayed as long as the key is the same. Where capture is
     /// refused, or `debugged` programs must be launched node by node, plain launches go on.
     ///
-    /// `launch` puts all kernels onto the stream; its argument says whether values may be checked on the way.
+    /// `launch` puts all kernels onto the stream.
     pub(crate) fn run(
         &mut self,
         gpu: &Gpu,
         key: CaptureKey,
         debugged: bool,
-        mut launch: impl FnMut(bool) -> Result<()>,
+        mut launch: impl FnMut(Launches) -> Result<()>,
     ) -> Result<()> {
         let profiled = gpu.profile().is_on();
         if let Some((captured, graph)) = &self.graph
@@ -49,13 +58,13 @@ impl CapturedGraph {
             return Ok(graph.replay(gpu)?);
         }
         if self.warm.as_ref() != Some(&key) || self.refused.is_some() || profiled || debugged {
-            launch(true)?;
+            launch(Launches::Plain)?;
             self.warm = Some(key);
             return Ok(());
         }
         let mut failed = None;
         let graph = gpu.capture(|| {
-            launch(false).map_err(|e| {
+            launch(Launches::Captured).map_err(|e| {
                 let why = e.to_string();
                 failed = Some(e);
                 GpuError::refused("capturing a program", why)
@@ -68,7 +77,7 @@ impl CapturedGraph {
             }
             Err(e) => {
                 self.refused = Some(failed.map_or_else(|| e.to_string(), |f| f.to_string()));
-                launch(true)?;
+                launch(Launches::Plain)?;
             }
         }
         Ok(())

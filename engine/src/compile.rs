@@ -51,6 +51,7 @@ impl Tape {
             outputs: outputs.iter().map(|&var| output(&p, var)).collect(),
             copies: copies(&p),
             slots: self.slots.iter().map(|u| u.slot).collect(),
+            assigned: self.slots.iter().filter(|u| u.assigned.is_some()).map(|u| u.slot).collect(),
             writes_state: self.slots.iter().any(|u| u.assigned.is_some()),
             live,
         };

@@ -5,7 +5,7 @@ use crate::spec::DType;
 use core::fmt;
 pub use kernels::cpu::Products;
 use kernels::cpu::{Cpu, Level};
-pub use kernels::gpu::Precision;
+pub use kernels::gpu::{BatchNormBy, Precision};
 use kernels::gpu::{Gpu, NoCuda};
 use kernels::memory::{ALIGN, GPU_ALIGN};
 use kernels::profile::Profile;
@@ -78,6 +78,8 @@ pub struct Device {
     backend: Backend,
     /// Whether a CPU rounds activations to bf16, as a GPU that computes in bf16 does.
     emulates: bool,
+    /// Whether programs may run beside each other.
+    branches: bool,
     /// Checks made while running.
     pub debug: Debugging,
 }
@@ -97,7 +99,12 @@ impl Device {
 
     /// The CPU with `threads` threads (0: one per core) and the best instruction set up to `limit`.
     pub fn cpu_with(threads: usize, limit: Level, debug: Debugging) -> Self {
-        Self { backend: Backend::Cpu(Arc::new(Cpu::new(threads, limit))), emulates: false, debug }
+        Self {
+            backend: Backend::Cpu(Arc::new(Cpu::new(threads, limit))),
+            emulates: false,
+            branches: true,
+            debug,
+        }
     }
 
     /// The CPU with the instruction set that `JEMPP_SIMD` names (`portable`, `avx2` or `avx512`; the best one if it is not
@@ -140,7 +147,28 @@ impl Device {
     /// If no usable GPU is found: what was looked for, and where.
     pub fn cuda(ordinal: usize, precision: Precision, debug: Debugging) -> Result<Self, NoCuda> {
         let gpu = kernels::gpu::open(ordinal)?.with_precision(precision);
-        Ok(Self { backend: Backend::Cuda(Arc::new(gpu)), emulates: false, debug })
+        Ok(Self { backend: Backend::Cuda(Arc::new(gpu)), emulates: false, branches: true, debug })
+    }
+
+    /// Chooses whose kernels compute batch norm in train mode on a GPU, in programs planned from now on; nothing on a CPU.
+    pub fn set_batch_norm(&self, by: BatchNormBy) {
+        if let Some(gpu) = self.as_gpu() {
+            gpu.set_batch_norm(by);
+        }
+    }
+
+    /// Whether training records programs that can run beside each other on a GPU, as [`Sequence::run_beside`] does, which it does
+    /// unless this is false; on a CPU only if it is the reference for a GPU.
+    ///
+    /// [`Sequence::run_beside`]: crate::Sequence::run_beside
+    #[must_use]
+    pub fn with_branches(self, branches: bool) -> Self {
+        Self { branches, ..self }
+    }
+
+    /// Whether programs should be recorded so that they can run beside each other.
+    pub fn branches(&self) -> bool {
+        self.branches && (self.is_gpu() || self.emulates)
     }
 
     /// Makes a CPU the reference for a GPU that computes in bf16: models record bf16 activations and filters, and the CPU

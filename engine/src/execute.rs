@@ -1,7 +1,7 @@
 //! Running a plan: copy inputs in, run the kernels in order, copy what could not be written in place.
 
 use crate::arena::Arena;
-use crate::capture::CaptureKey;
+use crate::capture::{CaptureKey, Launches};
 use crate::error::{Error, Result};
 use crate::op::Kernel;
 use crate::plan::Plan;
@@ -111,7 +111,8 @@ impl Plan {
         };
         let mut graph = core::mem::take(&mut self.graph);
         let debugged = self.program.device.debug.nan;
-        let done = graph.run(gpu, key, debugged, |check| self.launch(gpu, &slots, check, state));
+        let done =
+            graph.run(gpu, key, debugged, |how| self.launch(gpu, &slots, how == Launches::Plain, state));
         self.graph = graph;
         done
     }

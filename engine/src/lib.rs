@@ -35,7 +35,7 @@ mod tape;
 pub mod testing;
 
 pub use bytes::format_bytes;
-pub use device::{Debugging, Device, Precision, Products};
+pub use device::{BatchNormBy, Debugging, Device, Precision, Products};
 pub use error::{Error, KernelError, Result, Site};
 pub use execute::HostTensor;
 pub use grad::grad;

@@ -49,6 +49,8 @@ pub(crate) struct Program {
     pub copies: Vec<(View, View)>,
     /// The slots that it reads or assigns.
     pub slots: Vec<Slot>,
+    /// Those of them that it assigns.
+    pub assigned: Vec<Slot>,
     pub writes_state: bool,
     /// Bytes of values alive at each step, workspace included: a lower bound of the arena's size.
     pub live: Vec<usize>,

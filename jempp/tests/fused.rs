@@ -78,7 +78,7 @@ fn iterations_agree_with_unfused_ones() {
                 continue;
             }
             let run = |unfused| {
-                let options = Options { dtype, keep_gradients: true, unfused };
+                let options = Options { dtype, keep_gradients: true, unfused, branches: None };
                 results(&mut trainer(&device, more, options), given)
             };
             let (got, want) = (run(false), run(true));

@@ -10,6 +10,13 @@
 //   batch_norm_final        grid (⌈c/32⌉, groups), block 1024: mean, variance and gamma/√(variance + eps)
 //   batch_norm_grad_final   grid ⌈c/32⌉, block 1024: from the parts of scale_shift_leaky_sums_S the gradients of each
 //                           group's mean and variance, and of gamma and beta
+// Around a library's batch norm, which works group by group and keeps mean and 1/√(variance + eps); its values of one
+// group begin `step` floats after those of the group before:
+//   batch_norm_saved        any grid, block 256: mean, variance and scale of all groups from what the library has kept
+//   batch_norm_kept         any grid, block 256: the other way round
+//   batch_norm_rectified_S  grid (any, groups, tiles), block 256: the gradient of h = leaky(z) with respect to z, which is
+//                           formed from x as in scale_shift_leaky.cu. dz may be dh
+//   batch_norm_add_groups   any grid, block 256: the sums over groups, in order, of the gradients of gamma and beta
 // Static shared memory only.
 #include "rows.cuh"
 
@@ -103,6 +110,78 @@ extern "C" __global__ void batch_norm_grad_final(const float* __restrict__ parts
     }
 }
 
+extern "C" __global__ void batch_norm_saved(const float* __restrict__ means, const float* __restrict__ inverses,
+                                            const float* __restrict__ gamma, int c, int groups, int step, float eps,
+                                            float* __restrict__ mean, float* __restrict__ var,
+                                            float* __restrict__ scale)
+{
+    each_run<1>((long long)groups * c, [&](long long i, int) {
+        const long long from = i / c * step + i % c;
+        const double inverse = (double)inverses[from];
+        const double v = 1.0 / (inverse * inverse) - (double)eps;
+        mean[i] = means[from];
+        // Not fmax, which would hide NaN.
+        var[i] = v < 0.0 ? 0.0f : (float)v;
+        scale[i] = gamma[i % c] * inverses[from];
+    });
+}
+
+extern "C" __global__ void batch_norm_kept(const float* __restrict__ mean, const float* __restrict__ var, int c,
+                                           int groups, int step, float eps, float* __restrict__ means,
+                                           float* __restrict__ inverses)
+{
+    each_run<1>((long long)groups * c, [&](long long i, int) {
+        const long long to = i / c * step + i % c;
+        means[to] = mean[i];
+        inverses[to] = 1.0f / sqrtf(var[i] + eps);
+    });
+}
+
+extern "C" __global__ void batch_norm_add_groups(const float* __restrict__ dgammas, const float* __restrict__ dbetas,
+                                                 int c, int groups, int step, float* __restrict__ dgamma,
+                                                 float* __restrict__ dbeta)
+{
+    each_run<1>(c, [&](long long i, int) {
+        float of_gamma = 0.0f, of_beta = 0.0f;
+        for (int g = 0; g < groups; g++) {
+            of_gamma += dgammas[(long long)g * step + i];
+            of_beta += dbetas[(long long)g * step + i];
+        }
+        dgamma[i] = of_gamma;
+        dbeta[i] = of_beta;
+    });
+}
+
+template <typename T, int V>
+__device__ void rectified_body(const T* x, const T* dh, const float* __restrict__ mean,
+                               const float* __restrict__ scale, const float* __restrict__ beta,
+                               const int* __restrict__ bounds, int c, float leak, T* dz)
+{
+    const Tile t = tile_of<V>(c);
+    float m[V], a[V], b[V];
+    if (t.active) {
+        load_channels<V>(mean + (long long)blockIdx.y * c, t.channel, m);
+        load_channels<V>(scale + (long long)blockIdx.y * c, t.channel, a);
+        load_channels<V>(beta, t.channel, b);
+    }
+    Pack<T, V> in[JEMPP_AHEAD_EACH], up[JEMPP_AHEAD_EACH];
+    each_pack_of_group<JEMPP_AHEAD_EACH>(
+        t, bounds, c,
+        [&](int i, long long from) {
+            in[i].load(x + from);
+            up[i].load(dh + from);
+        },
+        [&](int i, long long to) {
+            Pack<T, V> out;
+            out.make([&](int v) {
+                const float z = multiply_add<T>(in[i].get(v) - m[v], a[v], b[v]);
+                const float g = up[i].get(v);
+                return z > 0.0f ? g : g * leak;
+            });
+            out.store(dz + to);
+        });
+}
+
 #define KERNELS(T, S)                                                                                                  \
     extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK)                                                          \
         batch_norm_sum_parts_##S(const T* x, const T* add, const int* bounds, int c, int chunks, int chunk_rows, T* y, \
@@ -112,6 +191,16 @@ extern "C" __global__ void batch_norm_grad_final(const float* __restrict__ parts
             sum_parts_body<T, Wide<T>::V>(x, add, bounds, c, chunks, chunk_rows, y, parts);                            \
         } else {                                                                                                       \
             sum_parts_body<T, 1>(x, add, bounds, c, chunks, chunk_rows, y, parts);                                     \
+        }                                                                                                              \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(JEMPP_BLOCK, 3)                                                       \
+        batch_norm_rectified_##S(const T* x, const T* dh, const float* mean, const float* scale, const float* beta,    \
+                                 const int* bounds, int c, float leak, T* dz)                                          \
+    {                                                                                                                  \
+        if (c % Wide<T>::V == 0) {                                                                                     \
+            rectified_body<T, Wide<T>::V>(x, dh, mean, scale, beta, bounds, c, leak, dz);                              \
+        } else {                                                                                                       \
+            rectified_body<T, 1>(x, dh, mean, scale, beta, bounds, c, leak, dz);                                       \
         }                                                                                                              \
     }
 KERNELS(float, f32)

@@ -9,6 +9,7 @@
 //   sum_rows_final    grid ⌈c/32⌉, block 1024
 //   sum_all_parts_S   grid (any; best ⌈n/8192⌉), block 256; parts: ⌈n/8192⌉ doubles
 //   sum_all_final     grid 1, block 1024
+//   sum_all_S         grid 1, block 256: both at once, for one chunk
 //   row_dot_S         any grid, block whole warps; best rows/4 blocks of 128
 //   broadcast_rows_S, mul_rows_S, spread_S   any grid, block 256
 // Static shared memory only.
@@ -54,29 +55,38 @@ extern "C" __global__ void sum_rows_final(const float* __restrict__ parts, int c
     }
 }
 
-template <typename T> __device__ void sum_all_body(const T* __restrict__ x, long long n, double* __restrict__ parts)
+// Σ x from element `first` to `end`, by a whole block; the first thread gets it.
+template <typename T> __device__ double sum_of_chunk(const T* __restrict__ x, long long first, long long end)
 {
     JEMPP_SHARED(double, sums, [JEMPP_BLOCK / JEMPP_WARP]);
+    double sum = 0.0;
+    for (long long i = first + threadIdx.x; i < end; i += JEMPP_BLOCK) {
+        sum += (double)to_float(x[i]);
+    }
+    sum = warp_sum(sum);
+    if (threadIdx.x % JEMPP_WARP == 0) {
+        sums[threadIdx.x / JEMPP_WARP] = sum;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < JEMPP_BLOCK / JEMPP_WARP; w++) {
+            sum += sums[w];
+        }
+    }
+    __syncthreads();
+    return sum;
+}
+
+template <typename T> __device__ void sum_all_body(const T* __restrict__ x, long long n, double* __restrict__ parts)
+{
     const long long chunks = (n + SUM_ALL_CHUNK - 1) / SUM_ALL_CHUNK;
     for (long long chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
         const long long first = chunk * SUM_ALL_CHUNK;
         const long long end = first + SUM_ALL_CHUNK < n ? first + SUM_ALL_CHUNK : n;
-        double sum = 0.0;
-        for (long long i = first + threadIdx.x; i < end; i += JEMPP_BLOCK) {
-            sum += (double)to_float(x[i]);
-        }
-        sum = warp_sum(sum);
-        if (threadIdx.x % JEMPP_WARP == 0) {
-            sums[threadIdx.x / JEMPP_WARP] = sum;
-        }
-        __syncthreads();
+        const double sum = sum_of_chunk(x, first, end);
         if (threadIdx.x == 0) {
-            for (int w = 1; w < JEMPP_BLOCK / JEMPP_WARP; w++) {
-                sum += sums[w];
-            }
             parts[chunk] = sum;
         }
-        __syncthreads();
     }
 }
 
@@ -124,6 +134,13 @@ __device__ void row_dot_body(const T* __restrict__ x, const T* __restrict__ y, l
         }                                                                                                              \
     }                                                                                                                  \
     extern "C" __global__ void sum_all_parts_##S(const T* x, long long n, double* parts) { sum_all_body(x, n, parts); } \
+    extern "C" __global__ void sum_all_##S(const T* x, long long n, double factor, float* out)                         \
+    {                                                                                                                  \
+        const double sum = sum_of_chunk(x, 0, n);                                                                      \
+        if (threadIdx.x == 0) {                                                                                        \
+            *out = (float)(factor * sum);                                                                              \
+        }                                                                                                              \
+    }                                                                                                                  \
     extern "C" __global__ void row_dot_##S(const T* x, const T* y, long long rows, long long c, float* out)            \
     {                                                                                                                  \
         row_dot_body(x, y, rows, c, out);                                                                              \

@@ -7,7 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use kernels::gpu::cudnn_graph::{ConvPass, ConvSpec, PATTERNS, Pattern, conv_plans_for, plans_for};
+use kernels::gpu::cudnn_graph::{
+    ConvPass, ConvSpec, NormSpec, PATTERNS, Pattern, conv_plans_for, norm_plan_for, plans_for,
+};
 use kernels::gpu::libraries::{Id, Status};
 use kernels::gpu::{Float, GpuError, Precision, probe};
 use kernels::ops::conv2d::ConvShape;
@@ -98,7 +100,7 @@ fn driver(folder: &Path, cudnn: &Path) -> bool {
 }
 
 #[test]
-fn every_pattern_has_a_plan_for_an_h200() {
+fn every_pattern_and_batch_norm_has_a_plan_for_an_h200() {
     let Some(cudnn) = cudnn() else { return };
     let folder = std::env::temp_dir().join(format!("jempp-graphs-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
@@ -133,6 +135,20 @@ fn in_a_child() {
             println!(
                 "{dtype:?} {c}x{size}x{size} {pattern:?}: engine {engine}, {bytes} B of workspace, {seconds:.1} s"
             );
+        }
+    }
+    for (float, [n, size, c]) in [
+        (Float::Bf16, [64, 32, 16]),
+        (Float::Bf16, [64, 32, 160]),
+        (Float::Bf16, [64, 8, 640]),
+        (Float::F32, [64, 16, 320]),
+    ] {
+        for gradient in [false, true] {
+            // As programs give it: all pixels of an image in one axis.
+            let spec = NormSpec { gradient, float, dims: [n, size * size, 1, c] };
+            let start = Instant::now();
+            let plan = norm_plan_for(H200, spec).unwrap_or_else(|why| panic!("{spec:?}: {why}"));
+            println!("{spec:?}: {plan:?}, {:.1} s", start.elapsed().as_secs_f64());
         }
     }
     println!("plans done");

@@ -1,4 +1,4 @@
-//! What one thread drops while another captures work does not spoil the capture, and is given back afterwards.
+//! Captures beside other threads and on two streams: what one thread drops while another captures work does not spoil the capture, and is given back afterwards.
 //!
 //! On a fake device, in a child process: a process can load one driver only.
 
@@ -11,7 +11,7 @@ use std::thread;
 
 use kernels::gpu::cublas::Product;
 use kernels::gpu::cudnn::batch_norm::{BatchNorm, Mode};
-use kernels::gpu::{Gpu, open};
+use kernels::gpu::{Gpu, GpuError, open};
 use kernels::ops::logsumexp;
 
 #[path = "fake/mod.rs"]
@@ -33,6 +33,7 @@ fn in_a_child() {
         for round in 0..3 {
             drops(round);
         }
+        branches();
         println!("drops done");
     }
 }
@@ -48,6 +49,41 @@ fn used() -> Arc<Gpu> {
     drop(BatchNorm::new(&gpu, [1, 2, 2, 4], 1e-5, Mode::Spatial).unwrap());
     logsumexp::cuda::logsumexp(&gpu, 2, 2).unwrap();
     Arc::new(gpu)
+}
+
+/// Work on the second stream is part of the capture between a fork and a join; what is not joined, or not forked, is refused,
+/// and the next capture works.
+fn branches() {
+    let gpu = open(0).unwrap();
+    let values: Vec<u8> = (0..64).collect();
+    let (from, kept) = (gpu.upload(&values).unwrap(), gpu.zeros::<u8>(64).unwrap());
+    let (a, b) = (gpu.zeros::<u8>(64).unwrap(), gpu.zeros::<u8>(64).unwrap());
+    let copy = |from, to| gpu.copy(gpu.span(from)?, gpu.span(to)?);
+    assert!(matches!(gpu.fork(), Err(GpuError::Shape { .. })), "outside a capture");
+    let unjoined = gpu.capture(|| {
+        gpu.fork()?;
+        gpu.beside(|| copy(&from, &a))
+    });
+    assert!(matches!(unjoined, Err(GpuError::Driver { .. })), "{unjoined:?}");
+    let unforked = gpu.capture(|| gpu.beside(|| copy(&from, &a)));
+    assert!(unforked.is_err(), "{unforked:?}");
+    let graph = gpu.capture(|| {
+        gpu.fork()?;
+        gpu.beside(|| copy(&from, &a))?;
+        copy(&from, &b)?;
+        gpu.join()?;
+        copy(&a, &kept)
+    });
+    let graph = graph.unwrap();
+    // The simulated driver runs the branches in another order each time.
+    for _ in 0..4 {
+        let mut cleared =
+            [gpu.span(&a).unwrap(), gpu.span(&b).unwrap(), gpu.span(&kept).unwrap()].into_iter();
+        let zeros = gpu.zeros::<u8>(64).unwrap();
+        cleared.try_for_each(|span| gpu.copy(gpu.span(&zeros)?, span)).unwrap();
+        graph.replay(&gpu).unwrap();
+        assert_eq!((gpu.read(&kept).unwrap(), gpu.read(&b).unwrap()), (values.clone(), values.clone()));
+    }
 }
 
 fn drops(round: u8) {

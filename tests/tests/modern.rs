@@ -69,7 +69,7 @@ fn check_case(name: &str, unfused: bool) {
     let (start, f) =
         (Fixture::load("wrn10_1_m1.safetensors").unwrap(), Fixture::load("modern.safetensors").unwrap());
     let case: Value = serde_json::from_str(&f.meta[name]).unwrap();
-    let options = Options { dtype: DType::F64, keep_gradients: true, unfused };
+    let options = Options { dtype: DType::F64, keep_gradients: true, unfused, branches: None };
     let mut t = TrainStep::new(&config(&start, &case), &Device::cpu(2), None, options).unwrap();
     let tensors: Vec<_> = t.network().tensors().collect();
     for (name, slot) in &tensors {

@@ -76,6 +76,9 @@ struct Options {
     /// The stage's network.
     #[arg(long, requires = "stage", value_name = "NAME")]
     network: Option<String>,
+    /// How iterations run: with cuDNN's batch norm, or with nothing beside the chain steps.
+    #[arg(long, requires = "stage", value_parser = [stages::CUDNN_NORM, stages::ONE_STREAM])]
+    mode: Option<String>,
     /// Print what FILE says, as Markdown, and run nothing.
     #[arg(long, value_name = "FILE", conflicts_with = "stage")]
     summary: Option<PathBuf>,
@@ -222,8 +225,9 @@ fn verdict(lines: &[journal::Line], jobs: &[Job], require: bool) -> u8 {
 
 /// Runs one stage here. Its exit code tells the process that started it whether another one should go on.
 fn one_stage(stage: Stage, options: &Options) -> Result<u8, Trouble> {
-    let (precision, network) = (options.precision.clone(), options.network.clone());
-    let job = Job { stage, precision, network, mode: None, limit: 0 };
+    let (precision, network, mode) =
+        (options.precision.clone(), options.network.clone(), options.mode.clone());
+    let job = Job { stage, precision, network, mode, limit: 0 };
     let temporary = std::env::temp_dir().join(format!("gpu-check-{}.jsonl", std::process::id()));
     let file = options.jsonl.clone().unwrap_or(temporary);
     let fault = options.fault.iter().find(|(name, _)| name == stage.name()).map(|(_, fault)| *fault);

@@ -14,6 +14,9 @@ struct Options {
     /// Keys of the configuration, as in model.depth=16; the preset jempp is WRN-28-10, batch 64, M = 10.
     #[arg(value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// One pass for all images after the chain steps.
+    #[arg(long)]
+    one_stream: bool,
     /// A measured or assumed rate of a library's calls, as in conv2d=520; may be repeated.
     #[arg(long, value_name = "OP=TFLOPS")]
     tflops: Vec<String>,
@@ -30,7 +33,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let mut rates = Rates::default();
+    let mut rates = Rates { branches: !options.one_stream, ..Rates::default() };
     for text in &options.tflops {
         if let Err(why) = rates.set(text) {
             eprintln!("error: --tflops: {why}");

@@ -1,5 +1,6 @@
 //! Every small case of the registry on both devices: results, gradients, replays.
 
+use super::whole::fresh;
 use super::{Allowed, Found, Journal, Size, Wrong, largest};
 use crate::Result;
 use engine::ops::elementwise::{Axpby, Mul};
@@ -7,7 +8,7 @@ use engine::ops::reduce::SumAll;
 use engine::ops::registry;
 use engine::rng::{Philox, Stream};
 use engine::testing::{Case, FillWith};
-use engine::{DType, Device, HostTensor, Precision, Spec, State, Tape, Var, bf16, grad};
+use engine::{BatchNormBy, DType, Device, HostTensor, Precision, Spec, State, Tape, Var, bf16, grad};
 use serde_json::json;
 
 /// Ops whose kernels are cuDNN's and cuBLAS's.
@@ -42,6 +43,19 @@ pub(super) fn own_kernels(journal: &mut Journal, gpu: &Device, allowed: Allowed)
     run(journal, gpu, allowed, cases)
 }
 
+/// The cases of batch norm in float32 and bf16 by cuDNN, as training has it where that is chosen.
+pub(super) fn cudnn_norm(journal: &mut Journal, gpu: &Device, rules: Allowed) -> Result<()> {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let device = fresh(gpu, precision)?;
+        device.set_batch_norm(BatchNormBy::Cudnn);
+        let allowed = super::allowed(&device).unwrap_or(rules);
+        let mut cases = cases(&device, allowed);
+        cases.retain(|(stem, _)| *stem == "batch_norm");
+        run(journal, &device, allowed, cases)?;
+    }
+    Ok(())
+}
+
 fn run(
     journal: &mut Journal,
     gpu: &Device,
@@ -50,7 +64,11 @@ fn run(
 ) -> Result<()> {
     let cpu = Device::cpu(1);
     for (stem, case) in cases {
-        let name = format!("{stem}: {}", case.name);
+        let by = match gpu.as_gpu().map(|gpu| gpu.batch_norm()) {
+            Some(BatchNormBy::Cudnn) => format!(", cuDNN's, {:?}", allowed.precision),
+            _ => String::new(),
+        };
+        let name = format!("{stem}: {}{by}", case.name);
         journal.check("op, CPU and GPU", name, || one(&case, &cpu, gpu, allowed.op))?;
     }
     Ok(())

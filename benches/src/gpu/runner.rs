@@ -150,7 +150,8 @@ impl Pass {
         };
         command.args(["--stage", job.stage.name()]).args(&self.common);
         command.arg("--jsonl").arg(&self.jsonl).args(["--since", &since.to_string()]);
-        for (name, value) in [("--precision", &job.precision), ("--network", &job.network)] {
+        let values = [("--precision", &job.precision), ("--network", &job.network), ("--mode", &job.mode)];
+        for (name, value) in values {
             command.args(value.iter().flat_map(|value| [name, value.as_str()]));
         }
         for (_, fault) in self.faults.iter().filter(|(stage, _)| stage == job.stage.name()) {

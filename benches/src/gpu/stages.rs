@@ -7,7 +7,7 @@ use super::selftest;
 use super::{Allowed, Journal, Size, allowed};
 use super::{convolutions, fusion, norm, parity, peak, roofline, speed, training, whole};
 use crate::{Error, Result};
-use engine::{Debugging, Device, Precision};
+use engine::{BatchNormBy, Debugging, Device, Precision};
 use std::fmt;
 
 /// A kind of work that runs in a process of its own.
@@ -29,7 +29,7 @@ pub enum Stage {
     Profile,
     /// The project's own kernels against a copy.
     Kernels,
-    /// Batch norm, ours and cuDNN's.
+    /// Batch norm, ours and cuDNN's, and cuDNN's as training has it.
     Norm,
     /// Fused patterns of cuDNN against our kernels.
     Fusion,
@@ -75,7 +75,8 @@ pub struct Job {
     pub precision: Option<String>,
     /// The network, for stages that run one.
     pub network: Option<String>,
-    /// How PyTorch runs: `eager`, `compile` or `graph`.
+    /// How PyTorch runs: `eager`, `compile` or `graph`; of our own iterations `cudnn-norm`, with cuDNN's
+    /// batch norm, or `one-stream`, with nothing beside the chain steps.
     pub mode: Option<String>,
     /// The most seconds.
     pub limit: u64,
@@ -121,6 +122,11 @@ pub fn plan(wanted: Wanted) -> Vec<Job> {
     jobs
 }
 
+/// The mode of iterations in which nothing runs beside the chain steps.
+pub const ONE_STREAM: &str = "one-stream";
+/// The mode of iterations with cuDNN's batch norm.
+pub const CUDNN_NORM: &str = "cudnn-norm";
+
 fn full() -> Vec<Job> {
     use Stage::*;
     let (large, small, middle) = ("WRN-28-10", "WRN-28-2", "WRN-16-4");
@@ -136,6 +142,8 @@ fn full() -> Vec<Job> {
         job(Torch, large, "eager", "bf16", 60),
         job(Torch, large, "compile", "bf16", 130),
         job(Kernels, "", "", "bf16", 40),
+        job(Iteration, large, ONE_STREAM, "bf16", 60),
+        job(Iteration, large, CUDNN_NORM, "bf16", 75),
         job(Iteration, small, "", "bf16", 30),
         job(Iteration, middle, "", "bf16", 30),
         job(Training, "", "", "f32", 30),
@@ -170,6 +178,8 @@ fn quick() -> Vec<Job> {
         job(Peak, "", "", "", 300),
         job(Convolutions, "", "", "bf16", 300),
         job(Iteration, tiny, "", "bf16", 300),
+        job(Iteration, tiny, ONE_STREAM, "bf16", 300),
+        job(Iteration, tiny, CUDNN_NORM, "bf16", 300),
         job(Profile, tiny, "", "bf16", 300),
         job(Torch, tiny, "eager", "bf16", 300),
         job(Kernels, "", "", "bf16", 300),
@@ -202,6 +212,10 @@ pub fn run(job: &Job, ordinal: usize, size: Size, journal: &mut Journal) -> Resu
     if let Some(gpu) = device.as_gpu() {
         gpu.require_libraries();
     }
+    if job.mode.as_deref() == Some(CUDNN_NORM) {
+        device.set_batch_norm(BatchNormBy::Cudnn);
+    }
+    let device = device.with_branches(job.mode.as_deref() != Some(ONE_STREAM));
     watch(journal, &device);
     let rules: Allowed = allowed(&device).ok_or_else(|| Error::Device("this is no GPU".to_owned()))?;
     match job.stage {
@@ -212,7 +226,10 @@ pub fn run(job: &Job, ordinal: usize, size: Size, journal: &mut Journal) -> Resu
         Stage::Iteration => whole::checks(journal, &device, job.network.as_deref(), size)?,
         Stage::Profile => roofline::checks(journal, &device, job.network.as_deref(), size)?,
         Stage::Kernels => speed::checks(journal, &device, rules, size)?,
-        Stage::Norm => norm::checks(journal, &device, size)?,
+        Stage::Norm => {
+            norm::checks(journal, &device, size)?;
+            parity::cudnn_norm(journal, &device, rules)?;
+        }
         Stage::Fusion => fusion::checks(journal, &device, size)?,
         Stage::Sanitizer => parity::own_kernels(journal, &device, rules)?,
         Stage::Probe => match device.as_gpu() {

@@ -109,10 +109,12 @@ fn iterations(out: &mut String, lines: &[Line]) {
         let (ms, gib) = (1e3 * number(&row["median_s"]), gib(&row["peak_bytes"]));
         let name = |key: &str| row[key].as_str().unwrap_or("?").to_owned();
         let graph = if row["capture_refused"].is_null() { "" } else { " WITHOUT A GRAPH" };
+        let one = if row["branches"] == false { ", one stream" } else { "" };
+        let norm = if row["batch_norm"] == "cudnn" { ", cuDNN's batch norm" } else { "" };
         let tflops = number(&row["tflops"]);
         say!(
             out,
-            "| {} | jempp{graph} | {} | {ms:.2} | {tflops:.0} | {gib} |",
+            "| {} | jempp{norm}{one}{graph} | {} | {ms:.2} | {tflops:.0} | {gib} |",
             name("network"),
             name("precision")
         );

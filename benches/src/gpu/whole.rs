@@ -3,7 +3,7 @@
 use super::speed::refused;
 use super::{Found, Journal, Size, fell_back};
 use crate::{Error, Result};
-use engine::{Debugging, Device, Precision};
+use engine::{BatchNormBy, Debugging, Device, Precision};
 use jempp::config::{Config, with_advice};
 use jempp::run::TrainingRun;
 use jempp_bench::{synthetic_run, train_step};
@@ -103,6 +103,8 @@ fn one(device: &Device, network: &Network, size: Size) -> Result<Found> {
     );
     let name = PRECISIONS.iter().find(|(_, p)| *p == gpu.precision()).map_or("", |(name, _)| name);
     let data = json!({
+        "batch_norm": if gpu.batch_norm() == BatchNormBy::Cudnn { "cudnn" } else { "own" },
+        "branches": session.train_step().runs_beside(),
         "network": network.name, "depth": network.depth, "width": network.widen, "precision": name,
         "batch": config.train.batch_size, "outer": config.sampler.outer_steps, "inner": config.sampler.inner_steps,
         "median_s": t.median_s, "min_s": t.min_s, "tflops": t.gflops / 1e3, "flops": t.flops,

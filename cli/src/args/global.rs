@@ -24,6 +24,21 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_enum, default_value_t = Precision::F32, value_name = "PRECISION")]
     #[arg(hide_possible_values = true)]
     pub precision: Precision,
+    /// own or cudnn: whose kernels compute batch norm on a GPU
+    ///
+    /// own reads and writes the activations less often, as it takes the residual sum before it and the leaky ReLU after it
+    /// along; cudnn calls cuDNN's batch norm for each group of images. Results differ by rounding. Only `train` has batch
+    /// norm in train mode; other commands do not depend on it, nor do other norms.
+    #[arg(long, global = true, value_enum, default_value_t = BatchNorm::Own, value_name = "BY")]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
+    pub batch_norm: BatchNorm,
+    /// On a GPU, run nothing beside the chain steps
+    ///
+    /// In training, the pass over data and labelled images does not depend on the chains; in a CUDA graph it runs beside their
+    /// steps on a second stream, which needs memory for another set of gradients. With this option, and where an option of the
+    /// training rules it out, one pass for all images comes after the steps.
+    #[arg(long, global = true, hide_short_help = true)]
+    pub one_stream: bool,
     /// CPU threads; 0 for all cores
     ///
     /// Results do not depend on it.
@@ -64,6 +79,15 @@ pub(crate) enum Precision {
     Tf32,
     /// On the CPU bfloat16 products; on a GPU activations and filters in bfloat16.
     Bf16,
+}
+
+/// Whose kernels compute batch norm in train mode on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BatchNorm {
+    /// The project's own.
+    Own,
+    /// cuDNN's.
+    Cudnn,
 }
 
 /// Format of progress and log messages.

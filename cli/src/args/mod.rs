@@ -24,7 +24,7 @@ pub(crate) use eval::{
     Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, EvalOutput, EvalTarget, Fid,
     InceptionOptions, Ood, ResizeName, SplitName, Thresholds, VariantName,
 };
-pub(crate) use global::{Global, LogFormat, Precision};
+pub(crate) use global::{BatchNorm, Global, LogFormat, Precision};
 pub(crate) use inspect::{Devices, Inspect};
 pub(crate) use predict::{Format, Predict};
 pub(crate) use report::Report;

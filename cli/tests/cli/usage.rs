@@ -48,12 +48,14 @@ fn wrong_usage_is_2_with_a_suggestion() {
 }
 
 #[test]
-fn precisions_of_a_gpu_are_refused_on_the_cpu() {
+fn options_of_a_gpu_are_refused_on_the_cpu() {
     let place = Place::empty();
     for device in ["auto", "cpu"] {
         let err = place.run(&["train", "--precision", "tf32", "--device", device]).fails(2);
         assert!(err.contains("--precision tf32"), "{err}");
         assert!(err.contains("--device cuda:0") && err.contains("jempp-cli devices"), "{err}");
+        let err = place.run(&["train", "--batch-norm", "cudnn", "--device", device]).fails(2);
+        assert!(err.contains("--batch-norm cudnn needs a GPU") && err.contains("--device cuda:0"), "{err}");
     }
     assert!(place.names().is_empty());
     // With a GPU named, the command fails because there is no such GPU.

@@ -31,7 +31,7 @@ impl Adam {
 
     /// Of one tensor with a gradient.
     pub fn one(args: Args, copy: bool) -> Self {
-        Self::new(args, vec![Updated { gradient: true, copy }])
+        Self::new(args, vec![Updated { gradient: true, more: false, copy }])
     }
 }
 
@@ -40,6 +40,7 @@ impl Op for Adam {
         "adam"
     }
     fn infer(&self, x: &[Spec]) -> Result<Vec<Spec>, String> {
+        ensure!(self.updates.tensors.iter().all(|t| !t.more), "a gradient of two terms");
         let at = self.updates.inputs();
         let out = self.updates.infer(x, 2, &[at + 1])?;
         ensure!(x[at].len() == 1, "the learning rate must be one value, got {}", x[at]);

@@ -6,8 +6,9 @@ use crate::op::{
     GpuWork, Grad, GradRequest, Op, Prepared, check_inputs_bf16, cpu_kernel, cuda_kernel, cuda_launch,
     ensure, float, real,
 };
-use crate::spec::Spec;
+use crate::spec::{DType, Spec};
 use crate::tape::{Node, Tape, Var};
+use core::any::Any;
 use kernels::cpu::Cpu;
 use kernels::gpu::Gpu;
 use kernels::ops::elementwise;
@@ -60,6 +61,25 @@ pub struct Fill {
     pub spec: Spec,
     /// Its value.
     pub value: f64,
+}
+
+impl Fill {
+    /// The constant tensor of spec `spec` whose value is `factor` times that of `v`, if `v` is a constant tensor: what a kernel
+    /// would compute, bit for bit.
+    pub(crate) fn scaled(t: &Tape, v: Var, factor: f64, spec: Spec) -> Option<Self> {
+        let value = Self::value_of(t, v)?;
+        let value = match spec.dtype {
+            DType::F64 => value * factor,
+            _ => f64::from(value as f32 * factor as f32),
+        };
+        Some(Self { spec, value })
+    }
+
+    /// The value of all elements of `v`, if `v` is a constant tensor.
+    pub(crate) fn value_of(t: &Tape, v: Var) -> Option<f64> {
+        let op: &dyn Any = &*t.producer(v)?.op;
+        op.downcast_ref::<Self>().map(|fill| fill.value)
+    }
 }
 
 impl Op for Fill {
@@ -136,8 +156,13 @@ impl Op for Axpby {
     }
     fn vjp(&self, t: &mut Tape, _: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
+        let spec = t.spec(dy)?;
         let mut scaled = |i: usize, f: f64| {
-            want.add(i, || if f == 1.0 { Ok(dy) } else { t.one(Self { a: f, b: 0.0 }, &[dy]) })
+            want.add(i, || match Fill::scaled(t, dy, f, spec) {
+                _ if f == 1.0 => Ok(dy),
+                Some(constant) => t.one(constant, &[]),
+                None => t.one(Self { a: f, b: 0.0 }, &[dy]),
+            })
         };
         Ok(vec![scaled(0, self.a)?, scaled(1, self.b)?])
     }

@@ -3,6 +3,7 @@
 use crate::case::{Case, Cases, FillWith as F};
 use crate::error::Result;
 use crate::op::{Grad, GradRequest, Op, Prepared, check_inputs, cpu_kernel, cuda_launch, ensure, real};
+use crate::ops::elementwise::{Axpby, Fill};
 use crate::ops::reduce::MulRows;
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
@@ -46,7 +47,10 @@ impl Op for LogSumExp {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let dx = want.add(0, || {
             let p = t.one(Softmax, &[node.inputs[0]])?;
-            t.one(MulRows, &[p, dy])
+            match Fill::value_of(t, dy) {
+                Some(a) => t.one(Axpby { a, b: 0.0 }, &[p]),
+                None => t.one(MulRows, &[p, dy]),
+            }
         })?;
         Ok(vec![dx])
     }

@@ -6,6 +6,7 @@ use crate::op::{
     GpuWork, Grad, GradRequest, Op, Prepared, check_inputs, check_inputs_bf16, cpu_kernel, cuda_kernel,
     cuda_launch, ensure, float, real,
 };
+use crate::ops::elementwise::Fill;
 use crate::spec::Spec;
 use crate::tape::{Node, Tape, Var};
 use kernels::cpu::Cpu;
@@ -109,7 +110,7 @@ impl Op for SumAll {
         x[0].len() as u64
     }
     fn gpu_work(&self, x: &[Spec], y: &[Spec]) -> GpuWork {
-        GpuWork::own(2, self.bytes(x, y))
+        GpuWork::own(reduce::cuda::launches(x[0].len()) as u64, self.bytes(x, y))
     }
     fn cpu(&self, cpu: &Arc<Cpu>, x: &[Spec], _: &[Spec]) -> Prepared {
         let factor = self.factor;
@@ -127,7 +128,11 @@ impl Op for SumAll {
     fn vjp(&self, t: &mut Tape, node: &Node, dy: &[Option<Var>], want: &GradRequest) -> Result<Vec<Grad>> {
         let Some(dy) = dy[0] else { return Ok(Vec::new()) };
         let (to, factor) = (t.spec(node.inputs[0])?, self.factor);
-        Ok(vec![want.add(0, || t.one(Spread { to, factor }, &[dy]))?])
+        let dx = want.add(0, || match Fill::scaled(t, dy, factor, to) {
+            Some(constant) => t.one(constant, &[]),
+            None => t.one(Spread { to, factor }, &[dy]),
+        })?;
+        Ok(vec![dx])
     }
 }
 

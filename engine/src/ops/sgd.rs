@@ -11,8 +11,8 @@ use kernels::gpu::Gpu;
 use kernels::ops::sgd::cuda;
 use std::sync::Arc;
 
-/// New weights and velocities of any number of tensors. Inputs: of each tensor weight, velocity and, if it has one, the gradient;
-/// then the learning rate (one value). Outputs: of each weight and velocity, and with `copy` the new weight in bf16. Not
+/// New weights and velocities of any number of tensors. Inputs: of each tensor weight, velocity and, if it has
+/// them, the gradient and a second term of it; then the learning rate (one value). Outputs: of each weight and velocity, and with `copy` the new weight in bf16. Not
 /// differentiable.
 #[derive(Clone, Debug)]
 pub struct Sgd {
@@ -29,7 +29,7 @@ impl Sgd {
 
     /// Of one tensor with a gradient.
     pub fn one(momentum: f64, weight_decay: f64, copy: bool) -> Self {
-        Self::new(momentum, weight_decay, vec![Updated { gradient: true, copy }])
+        Self::new(momentum, weight_decay, vec![Updated { gradient: true, more: false, copy }])
     }
 }
 
@@ -60,8 +60,9 @@ impl Op for Sgd {
             for (t, i, o) in op.updates.places() {
                 let (w, v) = (io.input_or_place::<T>(i, o)?, io.input_or_place::<T>(i + 1, o + 1)?);
                 let g = if t.gradient { Some(io.input::<T>(i + 2)?) } else { None };
+                let more = if t.more { Some(io.input::<T>(i + 3)?) } else { None };
                 let (w_out, v_out) = (io.output::<T>(o)?, io.output::<T>(o + 1)?);
-                kernels::ops::sgd::cpu(cpu, op.momentum, op.weight_decay, w, v, g, lr, w_out, v_out);
+                kernels::ops::sgd::cpu(cpu, (op.momentum, op.weight_decay), (w, v), [g, more], lr, (w_out, v_out));
                 if t.copy {
                     // The engine rounds it to bf16.
                     io.output::<T>(o + 2)?.copy_from_slice(w_out);
@@ -97,8 +98,24 @@ pub(super) fn cases() -> Cases {
                     (&[], F::Fixed),
                 ],
                 |t, x| {
-                    let of = |gradient| Updated { gradient, copy: false };
+                    let of = |gradient| Updated { gradient, more: false, copy: false };
                     t.record(Sgd::new(0.9, 4e-4, vec![of(true), of(false)]), x)
+                },
+            ),
+            Case::new(
+                "a gradient of two terms",
+                &[
+                    (&[5, 7], F::Fixed),
+                    (&[5, 7], F::Fixed),
+                    (&[5, 7], F::Fixed),
+                    (&[5, 7], F::Fixed),
+                    (&[], F::Fixed),
+                ],
+                |t, x| {
+                    t.record(
+                        Sgd::new(0.9, 4e-4, vec![Updated { gradient: true, more: true, copy: false }]),
+                        x,
+                    )
                 },
             ),
         ],

@@ -10,8 +10,17 @@ use kernels::ops::sgd::cuda::Tensor;
 pub struct Updated {
     /// Whether there is a gradient; else it is zero.
     pub gradient: bool,
+    /// Whether there is a second term of the gradient, which is added to the first.
+    pub more: bool,
     /// Whether a bf16 copy of the new weight is wanted.
     pub copy: bool,
+}
+
+impl Updated {
+    /// Inputs that are gradients.
+    fn gradients(self) -> usize {
+        usize::from(self.gradient) + usize::from(self.more)
+    }
 }
 
 /// The inputs are those of each tensor, `state` of them (the weight and what else is updated) and the gradient, then others
@@ -35,7 +44,7 @@ impl Updates {
         let state = self.state;
         self.tensors.iter().scan((0, 0), move |(i, o), t| {
             let place = (*t, *i, *o);
-            *i += state + usize::from(t.gradient);
+            *i += state + t.gradients();
             *o += state + usize::from(t.copy);
             Some(place)
         })
@@ -43,7 +52,7 @@ impl Updates {
 
     /// Inputs of tensors.
     pub(super) fn inputs(&self) -> usize {
-        self.tensors.iter().map(|t| self.state + usize::from(t.gradient)).sum()
+        self.tensors.iter().map(|t| self.state + t.gradients()).sum()
     }
 
     /// The outputs from the inputs, of which `ints` are int32 and after those of the tensors.
@@ -52,7 +61,8 @@ impl Updates {
         check_inputs(x, n..=n, ints)?;
         let mut out = Vec::new();
         for (t, i, _) in self.places() {
-            let same = &x[i..i + self.state + usize::from(t.gradient)];
+            ensure!(t.gradient || !t.more, "a second term of a gradient without the first");
+            let same = &x[i..i + self.state + t.gradients()];
             ensure!(same.iter().all(|s| *s == x[i]), "weight, moments and gradient differ: {same:?}");
             ensure!(!t.copy || x[i].dtype == DType::F32, "the bf16 copy needs f32 weights, not {}", x[i]);
             out.extend(vec![x[i]; self.state]);
@@ -71,6 +81,7 @@ impl Updates {
         let of = |(t, i, _): (Updated, usize, usize)| Tensor {
             len: x[i].len(),
             gradient: t.gradient,
+            more: t.more,
             copy: t.copy,
         };
         self.places().map(of).collect()
@@ -80,7 +91,7 @@ impl Updates {
     pub(super) fn spans<'m>(&self, io: &Io<'m>) -> Result<Vec<Span<'m>>, MemoryError> {
         let mut all = Vec::new();
         for (t, i, o) in self.places() {
-            for k in 0..self.state + usize::from(t.gradient) {
+            for k in 0..self.state + t.gradients() {
                 all.push(io.gpu_input(i + k)?);
             }
             for k in 0..self.state + usize::from(t.copy) {

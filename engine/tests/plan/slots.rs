@@ -268,3 +268,35 @@ fn a_sequence_runs_its_parts_in_order_on_the_same_state() {
     let mut parts = [Part { plan: &mut add, inputs: &[], times: 1 }];
     assert!(sequence.run(&mut state, &mut parts).unwrap_err().to_string().contains("input `x`"));
 }
+
+/// A program beside others runs, and may not touch what they change, nor they what it changes.
+#[test]
+fn programs_beside_each_other_must_not_share_what_one_assigns() {
+    let (mut state, s) = state(&[[1.0, 2.0, 3.0], [1.0; 3], [0.0; 3]]);
+    let doubled = |from: Slot, to: Slot| {
+        let mut tape = Tape::new();
+        let old = tape.read(from);
+        let new = twice(&mut tape, old);
+        tape.assign(to, new).unwrap();
+        tape.plan(&device(), &[]).unwrap()
+    };
+    let go = |state: &mut State, side: (Slot, Slot), first: (Slot, Slot), last: (Slot, Slot)| {
+        let [mut side, mut first, mut last] = [side, first, last].map(|(from, to)| doubled(from, to));
+        let part = |plan| Part { plan, inputs: &[], times: 1 };
+        let side = part(&mut side);
+        let mut parts = [part(&mut first), part(&mut last)];
+        Sequence::default().run_beside(state, Some(side), &mut parts)
+    };
+    // The last program may take what the one beside the others has made.
+    go(&mut state, (s[0], s[1]), (s[0], s[2]), (s[1], s[1])).unwrap();
+    assert_eq!(state.get::<f64>(s[1]).unwrap(), [4.0, 8.0, 12.0]);
+    assert_eq!(state.get::<f64>(s[2]).unwrap(), [2.0, 4.0, 6.0]);
+    for (side, first) in
+        [((s[0], s[1]), (s[1], s[2])), ((s[1], s[2]), (s[0], s[1])), ((s[0], s[1]), (s[0], s[1]))]
+    {
+        match go(&mut state, side, first, (s[1], s[1])) {
+            Err(Error::Bind(why)) => assert!(why.contains("beside each other"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -264,7 +264,8 @@ impl TrainStep {
             _ => HostTensor::F32(&narrow[k..=k]),
         });
         let ModeProgram { program, sequence, last_used, .. } = &mut self.programs[at];
-        let binds = bind(&program.inputs, images, labels, &step, plans, [rate, ramp]);
+        let bound = |inputs| bind(inputs, images, labels, &step, plans, [rate, ramp]);
+        let (binds, ahead_binds) = (bound(&program.inputs), program.ahead.as_ref().map(|a| bound(&a.inputs)));
 
         let inits = [&mut self.init, &mut self.init_labelled];
         let inits = inits.map(|i| i.as_mut().filter(|_| !mode.chains_given));
@@ -284,8 +285,10 @@ impl TrainStep {
                 self.counters.chain_step = self.counters.chain_step.wrapping_add(times as u32);
             }
         }
+        let ahead = program.ahead.as_mut().zip(ahead_binds.as_ref());
+        let ahead = ahead.map(|(a, inputs)| Part { plan: &mut a.plan, inputs, times: 1 });
         parts.push(Part { plan: &mut program.plan, inputs: &binds, times: 1 });
-        sequence.run(&mut self.state, &mut parts)?;
+        sequence.run_beside(&mut self.state, ahead, &mut parts)?;
         drop(parts);
         match self.options.dtype {
             DType::F64 => program.plan.start_readback::<f64>(program.metrics)?,

@@ -107,11 +107,14 @@ pub struct Options {
     /// Whether every op is recorded by itself, as on a GPU: the reference for fused convolutions
     /// ([`crate::network::Network::fused`]).
     pub unfused: bool,
+    /// Whether data and labelled images have a program of their own, which on a GPU runs beside the chain steps, where the
+    /// configuration allows it; `None`: as the device says ([`engine::Device::branches`]).
+    pub branches: Option<bool>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dtype: DType::F32, keep_gradients: false, unfused: false }
+        Self { dtype: DType::F32, keep_gradients: false, unfused: false, branches: None }
     }
 }
 

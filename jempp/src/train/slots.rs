@@ -1,6 +1,7 @@
 //! The slots that a training step needs besides those of the network.
 
 use super::labelled_size;
+use super::program::ahead::AheadSlots;
 use super::program::{ChainSlots, TrainSlots};
 use super::update::UpdateSlots;
 use crate::config::{Config, Init, TrainBn};
@@ -9,14 +10,14 @@ use crate::network::Network;
 use crate::sampling::Accumulator;
 use engine::{Slot, State};
 
-/// Adds the slots of the optimiser, of the chains if log p(x) or log p(x, y) is trained, and with a data set (`data`) of their
-/// replay buffer. `seed` is the slot of the seed words.
+/// Adds the slots of the optimiser, of the chains if log p(x) or log p(x, y) is trained, with a data set (`data`) of their replay
+/// buffer, and if data and labelled images have a program of their own (`ahead`), of what that hands on. `seed` is the slot of
+/// the seed words.
 pub(super) fn train_slots(
     state: &mut State,
     network: &Network,
     config: &Config,
-    seed: Slot,
-    data: bool,
+    (seed, data, ahead): (Slot, bool, bool),
 ) -> Result<TrainSlots> {
     let t = &config.train;
     let update = UpdateSlots::new(state, network, t)?;
@@ -38,5 +39,8 @@ pub(super) fn train_slots(
         .transpose()?;
     let uniform_only = config.sampler.init == Init::Uniform;
     debug_assert!(data || buffer.is_none() || uniform_only);
-    Ok(TrainSlots { update, chains: unconditional, labelled_chains, buffer, seed })
+    // Last, so that all other slots are the same with them and without.
+    let moving = t.bn == TrainBn::Batch;
+    let ahead = ahead.then(|| AheadSlots::new(state, network, moving)).transpose()?;
+    Ok(TrainSlots { update, chains: unconditional, labelled_chains, buffer, seed, ahead })
 }

@@ -5,6 +5,7 @@
 use super::adversary::Attacker;
 use super::health::saturation;
 use super::iteration::{InFlight, InputMode, ModeProgram, StepBuffers};
+use super::program::ahead::divides;
 use super::program::{ChainSlots, TrainSlots};
 use super::slots::train_slots;
 use super::{Counters, Footprint, Options, Recovery};
@@ -83,11 +84,11 @@ impl TrainStep {
         network.initialise(&mut state, config.seed)?;
         let seed = seed_slot(&mut state, config.seed)?;
         let data = data.filter(|_| f32);
-        let training =
-            data.map(|(set, train)| TrainingImages::new(&mut state, set, train, seed)).transpose()?;
-        let (training, rows) = training.unzip();
+        let images = data.map(|(set, train)| TrainingImages::new(&mut state, set, train, seed));
+        let (training, rows) = images.transpose()?.unzip();
         let chain_step = counter_slot(&mut state, 0)?;
-        let slots = train_slots(&mut state, &network, config, seed, training.is_some())?;
+        let ahead = divides(config, device, &options);
+        let slots = train_slots(&mut state, &network, config, (seed, training.is_some(), ahead))?;
         if let (Some(buffer), Some(images)) = (slots.buffer, training) {
             fill_buffer(device, &mut state, images, buffer, &config.sampler, config.model.classes)?;
         }
@@ -290,14 +291,14 @@ impl TrainStep {
         // With `train.sam_every` above 1 two programs take turns: FLOPs are the mean.
         let mode = self.programs.first().map(|r| r.mode);
         let steps: Vec<_> = self.programs.iter().filter(|r| Some(r.mode) == mode).collect();
-        let of = |sam| steps.iter().find(|r| r.sam == sam).map(|r| r.program.plan.cost().flops);
+        let of = |sam| steps.iter().find(|r| r.sam == sam).map(|r| r.program.flops());
         let step_flops = match (of(true), of(false)) {
             (Some(sam), Some(plain)) => {
                 plain + sam.saturating_sub(plain) / self.config.train.sam_every as u64
             }
             (sam, plain) => sam.or(plain).unwrap_or(0),
         };
-        let step_bytes: usize = steps.iter().map(|r| r.program.plan.bytes()).sum();
+        let step_bytes: usize = steps.iter().map(|r| r.program.bytes()).sum();
         Footprint {
             parameters: self.network.parameter_count(),
             state_bytes: self.state.bytes() as u64,
@@ -308,13 +309,20 @@ impl TrainStep {
         }
     }
 
-    /// The programs of an iteration, and how often each runs in it; without those of an attack.
+    /// The programs of an iteration, and how often each runs in it; without those of an attack. If [`TrainStep::runs_beside`],
+    /// the first runs beside all but the last.
     pub fn programs(&self) -> Vec<(u64, &Plan)> {
         let m = self.config.sampler.outer_steps as u64;
         let inits = [&self.init, &self.init_labelled].into_iter().flatten().map(|i| (1, i.plan()));
         let chains = [&self.langevin, &self.langevin_labelled].into_iter().flatten().map(|l| (m, l.plan()));
-        let step = self.programs.first().map(|r| (1, &r.program.plan));
-        inits.chain(chains).chain(step).collect()
+        let first = self.programs.first().map(|r| &r.program);
+        let ahead = first.and_then(|p| p.ahead.as_ref()).map(|a| (1, &a.plan));
+        ahead.into_iter().chain(inits).chain(chains).chain(first.map(|p| (1, &p.plan))).collect()
+    }
+
+    /// Whether data and labelled images have a program of their own, which on a GPU runs beside the chain steps.
+    pub fn runs_beside(&self) -> bool {
+        self.slots.ahead.is_some()
     }
 
     /// The planned programs as text, for debugging.

@@ -1,6 +1,7 @@
 //! Copying a whole state from another training step, between any two devices, so that steps on two devices can be compared
 //! from the same start.
 
+use super::program::ahead::PREFIX;
 use super::{Recovery, TrainStep};
 use crate::error::{Error, Result};
 use crate::model::REPLAY_BUFFER;
@@ -14,8 +15,7 @@ impl TrainStep {
     /// # Errors
     /// If the two hold different tensors, or a GPU fails.
     pub fn copy_state(&mut self, other: &Self) -> Result<()> {
-        let slots: Vec<_> = other.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
-        let mine: Vec<_> = self.state.slots().map(|(name, slot)| (name.to_owned(), slot)).collect();
+        let (slots, mine) = (other.lasting(), self.lasting());
         if slots != mine {
             return Err(Error::Internal("the training steps hold different tensors".into()));
         }
@@ -30,6 +30,12 @@ impl TrainStep {
         }
         self.counters = other.counters;
         Ok(())
+    }
+
+    /// The slots that last from one iteration to the next, with their names.
+    fn lasting(&self) -> Vec<(String, Slot)> {
+        let all = self.state.slots().filter(|(name, _)| !name.starts_with(PREFIX));
+        all.map(|(name, slot)| (name.to_owned(), slot)).collect()
     }
 
     /// Goes on where the last stage of a run, `last`, has ended: with its counters, its number of rollbacks, and its replay
@@ -73,14 +79,14 @@ impl TrainStep {
     /// If the two hold different tensors, or a GPU fails.
     pub fn max_difference(&self, other: &Self, floor: f32) -> Result<(f32, String)> {
         let mut worst = (0.0, String::new());
-        for (name, slot) in self.state.slots().filter(|(_, slot)| slot.spec.dtype == DType::F32) {
+        for (name, slot) in self.lasting().into_iter().filter(|(_, slot)| slot.spec.dtype == DType::F32) {
             let (mine, theirs) = (self.state.view::<f32>(slot)?, other.state.view::<f32>(slot)?);
             let scale = theirs.iter().fold(floor, |m, v| m.max(v.abs()));
             let off = mine.iter().zip(theirs.iter()).map(|(a, b)| (a - b).abs() / scale);
             // A NaN counts as the largest.
             let off = off.fold(0.0, |m: f32, v| if v.is_nan() { f32::INFINITY } else { m.max(v) });
             if off > worst.0 {
-                worst = (off, name.to_owned());
+                worst = (off, name);
             }
         }
         Ok(worst)

@@ -104,7 +104,8 @@ impl UpdateSlots {
         }
     }
 
-    /// Records the update of all parameters from `weights` along `gradients`, of their bf16 copies and of their averages.
+    /// Records the update of all parameters from `weights` along `gradients`, each with a second term or without, of their bf16
+    /// copies and of their averages.
     ///
     /// # Errors
     /// Only if the slots belong to another network.
@@ -113,7 +114,7 @@ impl UpdateSlots {
         tape: &mut Tape,
         network: &Network,
         train: &TrainConfig,
-        (weights, gradients): (&[Var], &[Var]),
+        (weights, gradients): (&[Var], &[(Var, Option<Var>)]),
         lr: Var,
     ) -> Result<()> {
         let lists = match &self.moments {
@@ -121,12 +122,13 @@ impl UpdateSlots {
             Moments::Adam { first, second, .. } => vec![first, second],
         };
         let (mut tensors, mut inputs) = (Vec::new(), Vec::new());
-        for (i, (p, g)) in network.parameters.iter().zip(gradients).enumerate() {
+        for (i, (p, (g, more))) in network.parameters.iter().zip(gradients).enumerate() {
             inputs.push(weights[i]);
             inputs.extend(lists.iter().map(|slots| tape.read(slots[i])));
-            let gradient = !tape.is_zero(*g);
-            inputs.extend(gradient.then_some(*g));
-            tensors.push(Updated { gradient, copy: p.bf16.is_some() });
+            let terms: Vec<Var> = Some(*g).filter(|g| !tape.is_zero(*g)).into_iter().chain(*more).collect();
+            let (gradient, more) = (!terms.is_empty(), terms.len() > 1);
+            inputs.extend(terms);
+            tensors.push(Updated { gradient, more, copy: p.bf16.is_some() });
         }
         inputs.push(lr);
         let new = match &self.moments {

@@ -44,7 +44,8 @@ const WORKSPACE: usize = 32 << 20;
 pub(crate) struct Cublas {
     // Declared before the workspace, so dropped first.
     raw: Deferred<Raw>,
-    workspace: Buffer<u8>,
+    /// For the device's stream, and for the second one.
+    workspaces: [Buffer<u8>; 2],
 }
 
 /// The handle itself, with the stream that it works on.
@@ -52,6 +53,8 @@ pub(crate) struct Cublas {
 struct Raw {
     handle: sys::cublasHandle_t,
     stream: Arc<CudaStream>,
+    /// The stream that its work goes to now, and whether that is the second one.
+    on: (*mut c_void, bool),
     functions: &'static Functions,
 }
 
@@ -92,21 +95,12 @@ impl Cublas {
         let functions = functions()?;
         gpu.not_capturing("making a cuBLAS handle")?;
         gpu.bind()?;
-        let (stream, workspace) = (gpu.stream().clone(), gpu.zeros(WORKSPACE)?);
-        let raw = Deferred::new(Raw { handle: ptr::null_mut(), stream, functions });
-        let mut cublas = Self { raw, workspace };
+        let (stream, on) = (gpu.stream().clone(), (ptr::null_mut(), false));
+        let raw = Deferred::new(Raw { handle: ptr::null_mut(), stream, on, functions });
+        let mut cublas = Self { raw, workspaces: [gpu.zeros(WORKSPACE)?, gpu.zeros(WORKSPACE)?] };
         // SAFETY: a device is bound to this thread; it writes one handle.
         check("cublasCreate", unsafe { (functions.cublasCreate_v2)(&mut cublas.raw.handle) })?;
-        // SAFETY: the handle is good, and the stream lives as long as `cublas`.
-        check("cublasSetStream", unsafe {
-            (functions.cublasSetStream_v2)(cublas.raw.handle, gpu.raw_stream())
-        })?;
-        let space = gpu.pointer(&cublas.workspace)? as *mut c_void;
-        // SAFETY: the handle is good; the workspace has this size and lives as long as `cublas`, or as a graph that was
-        // captured with it. Setting the stream resets the workspace, so the workspace is set after it.
-        check("cublasSetWorkspace", unsafe {
-            (functions.cublasSetWorkspace_v2)(cublas.raw.handle, space, WORKSPACE)
-        })?;
+        cublas.follow(gpu)?;
         let math = match gpu.precision() {
             Precision::F32 | Precision::Bf16 => sys::cublasMath_t::CUBLAS_DEFAULT_MATH,
             Precision::Tf32 => sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
@@ -114,6 +108,23 @@ impl Cublas {
         // SAFETY: the handle is good.
         check("cublasSetMathMode", unsafe { (functions.cublasSetMathMode)(cublas.raw.handle, math) })?;
         Ok(cublas)
+    }
+
+    /// Lets its work go to the stream that the device submits to now, with the workspace for that stream.
+    fn follow(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
+        let on = gpu.raw_stream();
+        if on == self.raw.on {
+            return Ok(());
+        }
+        let (functions, handle) = (self.raw.functions, self.raw.handle);
+        // SAFETY: the handle is good, and the device's streams outlive the handle.
+        check("cublasSetStream", unsafe { (functions.cublasSetStream_v2)(handle, on.0) })?;
+        let space = gpu.pointer(&self.workspaces[usize::from(on.1)])? as *mut c_void;
+        // SAFETY: the handle is good; the workspace has this size and lives as long as the handle, or as a graph that was
+        // captured with it. Setting the stream resets the workspace, so the workspace is set after it.
+        check("cublasSetWorkspace", unsafe { (functions.cublasSetWorkspace_v2)(handle, space, WORKSPACE) })?;
+        self.raw.on = on;
+        Ok(())
     }
 
     /// A float32 product; `accumulate` adds it to what `out` holds. May be captured.
@@ -141,7 +152,7 @@ impl Cublas {
         };
         let (m, k, n) = (int(rows)?, int(inner)?, int(cols)?);
         // A capture in progress keeps the workspace alive.
-        gpu.pointer(&self.workspace)?;
+        gpu.pointer(&self.workspaces[usize::from(self.raw.on.1)])?;
         gpu.bind()?;
         let form = |transposed| match transposed {
             true => sys::cublasOperation_t::CUBLAS_OP_T,
@@ -195,7 +206,10 @@ impl Gpu {
             self.not_capturing("taking the cuBLAS handle")?;
         }
         let made = handle.get_or_init(|| Cublas::new(self).map(Mutex::new));
-        made.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner)).map_err(Clone::clone)
+        let made = made.as_ref().map_err(Clone::clone)?;
+        let mut handle = made.lock().unwrap_or_else(PoisonError::into_inner);
+        handle.follow(self)?;
+        Ok(handle)
     }
 
     /// The float32 product `a` · `b`, in the precision of this device; `accumulate` adds it to what `out` holds. May be

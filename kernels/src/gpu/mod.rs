@@ -45,7 +45,9 @@ pub mod nvrtc;
 mod timing;
 
 pub use crate::dtype::Float;
-pub use driver::{Buffer, Device, Gpu, Graph, Kernel, LibraryReport, Precision, Report, Staging};
+pub use driver::{
+    BatchNormBy, Buffer, Device, Gpu, Graph, Kernel, LibraryReport, Precision, Report, Staging,
+};
 pub use driver::{open, probe, probe_with};
 pub use error::{GpuError, NoCuda};
 pub use launch::Launch;

@@ -2,6 +2,7 @@
 //! way. Made of the same parts as the separate ops (`bn_stats`, `bn_coeffs`, `scale_shift_leaky`), with the same results.
 
 pub mod cuda;
+mod library;
 
 use crate::cpu::{Cpu, Real};
 use crate::ops::bn_stats::Stats;

@@ -91,12 +91,17 @@ pub mod cuda {
     /// Elements of a chunk of a whole sum (`SUM_ALL_CHUNK`).
     const CHUNK: usize = 8192;
 
-    /// A sum in two launches, with what lies between them.
+    /// A sum: in two launches, with what lies between them, or in one.
     #[derive(Debug)]
     pub struct Sum {
-        parts: Launch,
-        last: Launch,
+        first: Launch,
+        last: Option<Launch>,
         workspace: usize,
+    }
+
+    /// The launches that a whole sum of n elements takes.
+    pub fn launches(n: usize) -> usize {
+        if n <= CHUNK { 1 } else { 2 }
     }
 
     impl Sum {
@@ -124,7 +129,7 @@ pub mod cuda {
             let params = vec![span_of::<f32>("parts", n), channels, count, span_of::<f32>("out", c)];
             // SAFETY: the kernel reads the parts and writes c sums; the block is 32 × 32.
             let last = unsafe { Launch::new(gpu, "reduce", "sum_rows_final", final_sums(c, 1), params)? };
-            Ok(Self { parts, last, workspace: n * size_of::<f32>() })
+            Ok(Self { first: parts, last: Some(last), workspace: n * size_of::<f32>() })
         }
 
         /// factor · Σ x of n elements.
@@ -132,16 +137,24 @@ pub mod cuda {
         /// # Errors
         /// Errors of compiling and loading the kernel.
         pub fn all(gpu: &Gpu, float: Float, factor: f64, n: usize) -> Result<Self, GpuError> {
+            let scale = Param::Value(Arg::F64(factor));
+            if launches(n) == 1 {
+                let params = vec![float.span_of("x", n), i64(n), scale, span_of::<f32>("out", 1)];
+                // SAFETY: the kernel reads n elements and writes one sum.
+                let only = unsafe {
+                    Launch::new(gpu, "reduce", kernel!(float, "sum_all"), blocks(1, 1, 256), params)?
+                };
+                return Ok(Self { first: only, last: None, workspace: 0 });
+            }
             let chunks = n.div_ceil(CHUNK);
             let params = vec![float.span_of("x", n), i64(n), span_of::<f64>("parts", chunks)];
             let (name, grid) = (kernel!(float, "sum_all_parts"), blocks(chunks.clamp(1, 1 << 16), 1, 256));
             // SAFETY: the kernel reads n elements and writes a part for each chunk.
             let parts = unsafe { Launch::new(gpu, "reduce", name, grid, params)? };
-            let factor = Param::Value(Arg::F64(factor));
-            let params = vec![span_of::<f64>("parts", chunks), i64(chunks), factor, span_of::<f32>("out", 1)];
+            let params = vec![span_of::<f64>("parts", chunks), i64(chunks), scale, span_of::<f32>("out", 1)];
             // SAFETY: the kernel reads the parts and writes one sum; the block is 32 × 32.
             let last = unsafe { Launch::new(gpu, "reduce", "sum_all_final", blocks(1, 1, 1024), params)? };
-            Ok(Self { parts, last, workspace: chunks * size_of::<f64>() })
+            Ok(Self { first: parts, last: Some(last), workspace: chunks * size_of::<f64>() })
         }
 
         /// Bytes of workspace.
@@ -160,8 +173,13 @@ pub mod cuda {
             out: Span<'_>,
             workspace: Span<'_>,
         ) -> Result<(), GpuError> {
-            self.parts.run(gpu, &[Some(x), Some(workspace)])?;
-            self.last.run(gpu, &[Some(workspace), Some(out)])
+            match &self.last {
+                None => self.first.run(gpu, &[Some(x), Some(out)]),
+                Some(last) => {
+                    self.first.run(gpu, &[Some(x), Some(workspace)])?;
+                    last.run(gpu, &[Some(workspace), Some(out)])
+                }
+            }
         }
     }
 

@@ -4,16 +4,23 @@
 use crate::cpu::{Cpu, GRAIN, Real, copy_unless_in_place, for_parts2, simd::multiversion};
 
 multiversion! {
-    fn step<T: Real>(g: Option<&[T]>, lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
+    fn step<T: Real>(g: [Option<&[T]>; 2], lr: T, momentum: T, decay: T, w: &mut [T], v: &mut [T]) {
         match g {
-            Some(g) => {
+            [Some(g), Some(more)] => {
+                for (((w, v), &g), &more) in w.iter_mut().zip(v).zip(g).zip(more) {
+                    let d = (g + more) + decay * *w;
+                    *v = momentum * *v + d;
+                    *w = *w - lr * *v;
+                }
+            }
+            [Some(g), None] | [None, Some(g)] => {
                 for ((w, v), &g) in w.iter_mut().zip(v).zip(g) {
                     let d = g + decay * *w;
                     *v = momentum * *v + d;
                     *w = *w - lr * *v;
                 }
             }
-            None => {
+            [None, None] => {
                 for (w, v) in w.iter_mut().zip(v) {
                     *v = momentum * *v + decay * *w;
                     *w = *w - lr * *v;
@@ -23,23 +30,20 @@ multiversion! {
     }
 }
 
-/// One step: the new weights and velocity. If `w` or `v` is `None`, the output holds the old values. `g` = `None` stands for
-/// zeros.
+/// One step with momentum and decay: the new weights and velocity. If `w` or `v` is `None`, the output holds the old values.
+/// The gradient is the sum of two terms, of which `None` stands for zeros.
 pub fn cpu<T: Real>(
     cpu: &Cpu,
-    momentum: f64,
-    decay: f64,
-    w: Option<&[T]>,
-    v: Option<&[T]>,
-    g: Option<&[T]>,
+    (momentum, decay): (f64, f64),
+    (w, v): (Option<&[T]>, Option<&[T]>),
+    g: [Option<&[T]>; 2],
     lr: T,
-    w_out: &mut [T],
-    v_out: &mut [T],
+    (w_out, v_out): (&mut [T], &mut [T]),
 ) {
     for_parts2(cpu, w_out, GRAIN, v_out, GRAIN, |t, w_out, v_out| {
         copy_unless_in_place(w, t * GRAIN, w_out);
         copy_unless_in_place(v, t * GRAIN, v_out);
-        let g = g.map(|g| &g[t * GRAIN..]);
+        let g = g.map(|g| g.map(|g| &g[t * GRAIN..]));
         step(cpu.simd, g, lr, T::of(momentum), T::of(decay), w_out, v_out);
     });
 }
@@ -57,12 +61,14 @@ pub mod cuda {
         pub len: usize,
         /// Whether there is a gradient; else it is zero.
         pub gradient: bool,
+        /// Whether there is a second term of it.
+        pub more: bool,
         /// Whether a copy in bf16 is wanted.
         pub copy: bool,
     }
 
     /// Addresses of a tensor.
-    const EACH: usize = 6;
+    const EACH: usize = 7;
 
     /// The launches that this many tensors take.
     pub fn launches(tensors: usize) -> usize {
@@ -98,7 +104,7 @@ pub mod cuda {
             Ok(Self { launches: launches.collect::<Result<_, GpuError>>()? })
         }
 
-        /// Submits one run. `spans`: of each tensor w, v, the gradient if there is one, w', v' and the copy if it is wanted;
+        /// Submits one run. `spans`: of each tensor w, v, the terms of the gradient that there are, w', v' and the copy if it is wanted;
         /// w' may be w and v' may be v.
         ///
         /// # Errors
@@ -120,6 +126,7 @@ pub mod cuda {
         let of = |what| span_of::<f32>(what, t.len);
         let low = Float::Bf16.span_of("w' in bf16", t.len);
         let optional = |given, param| if given { param } else { NULL };
-        [of("w"), of("v"), optional(t.gradient, of("g")), of("w'"), of("v'"), optional(t.copy, low)]
+        let (g, more) = (optional(t.gradient, of("g")), optional(t.more, of("more")));
+        [of("w"), of("v"), g, more, of("w'"), of("v'"), optional(t.copy, low)]
     }
 }

@@ -69,7 +69,7 @@ API int cudnnGetBatchNormalizationTrainingExReserveSpaceSize(void*, int, int, vo
     *bytes = NORM_KEPT;
     return OK;
 }
-API int cudnnBatchNormalizationForwardTrainingEx(void*, int mode, int ops, const float* alpha, const float* beta,
+API int cudnnBatchNormalizationForwardTrainingEx(void* handle, int mode, int ops, const float* alpha, const float* beta,
                                                  Tensor* x, const void* xs, Tensor*, const void*, Tensor*, void* y,
                                                  Tensor* p, const void* gamma, const void* shift, double factor,
                                                  void* running, void*, double eps, void* mean, void* inverse, void*,
@@ -81,9 +81,9 @@ API int cudnnBatchNormalizationForwardTrainingEx(void*, int mode, int ops, const
     }
     Norm v = {*x, eps, (const float*)xs, (const float*)gamma, (const float*)shift, nullptr, (float*)y, (float*)mean,
               (float*)inverse, nullptr, nullptr, nullptr};
-    return fake_ask(norm_forward, &v, sizeof v) == 0 ? OK : BAD;
+    return fake_ask(((Handle*)handle)->stream, norm_forward, &v, sizeof v) == 0 ? OK : BAD;
 }
-API int cudnnBatchNormalizationBackwardEx(void*, int mode, int ops, const float* alpha, const float* beta,
+API int cudnnBatchNormalizationBackwardEx(void* handle, int mode, int ops, const float* alpha, const float* beta,
                                           const float* alpha_p, const float* beta_p, Tensor* x, const void* xs,
                                           Tensor*, const void*, Tensor*, const void* dy, Tensor*, void*, Tensor*,
                                           void* dx, Tensor* p, const void* gamma, const void*, void* dgamma,
@@ -96,5 +96,5 @@ API int cudnnBatchNormalizationBackwardEx(void*, int mode, int ops, const float*
     }
     Norm v = {*x, 0.0, (const float*)xs, (const float*)gamma, nullptr, (const float*)dy, nullptr, (float*)mean,
               (float*)inverse, (float*)dx, (float*)dgamma, (float*)dbeta};
-    return fake_ask(norm_backward, &v, sizeof v) == 0 ? OK : BAD;
+    return fake_ask(((Handle*)handle)->stream, norm_backward, &v, sizeof v) == 0 ? OK : BAD;
 }

@@ -7,18 +7,24 @@
 
 #define API extern "C" __attribute__((visibility("default")))
 
-extern "C" int fake_ask(void (*work)(const void*), const void* given, size_t bytes);
+extern "C" int fake_ask(void* stream, void (*work)(const void*), const void* given, size_t bytes);
+
+// Setting the stream takes the workspace away.
+struct Handle {
+    void* stream;
+    bool space;
+};
 
 API int cublasCreate_v2(void** handle)
 {
-    *handle = new int;
+    *handle = new Handle{};
     return 0;
 }
 extern "C" int cuCtxSynchronize();
 API int cublasDestroy_v2(void* handle)
 {
     cuCtxSynchronize();
-    delete (int*)handle;
+    delete (Handle*)handle;
     return 0;
 }
 API int cublasGetProperty(int kind, int* value)
@@ -26,9 +32,17 @@ API int cublasGetProperty(int kind, int* value)
     *value = kind == 0 ? 13 : 0;
     return 0;
 }
-API int cublasSetStream_v2(void*, void*) { return 0; }
+API int cublasSetStream_v2(void* handle, void* stream)
+{
+    *(Handle*)handle = {stream, false};
+    return 0;
+}
 API int cublasSetMathMode(void*, int) { return 0; }
-API int cublasSetWorkspace_v2(void*, void* space, size_t bytes) { return space && bytes ? 0 : 7; }
+API int cublasSetWorkspace_v2(void* handle, void* space, size_t bytes)
+{
+    ((Handle*)handle)->space = space && bytes;
+    return space && bytes ? 0 : 7;
+}
 
 struct Call {
     int ta, tb, m, n, k, lda, ldb, ldc;
@@ -79,14 +93,14 @@ static void work(const void* given)
     }
 }
 
-API int cublasSgemm_v2(void*, int ta, int tb, int m, int n, int k, const float* alpha, const float* a, int lda,
+API int cublasSgemm_v2(void* handle, int ta, int tb, int m, int n, int k, const float* alpha, const float* a, int lda,
                        const float* b, int ldb, const float* beta, float* c, int ldc)
 {
-    if (m <= 0 || n <= 0 || k <= 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) {
+    if (!((Handle*)handle)->space || m <= 0 || n <= 0 || k <= 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) {
         return 7;
     }
     const Call call = {ta, tb, m, n, k, lda, ldb, ldc, *alpha, *beta, a, b, c};
-    return fake_ask(work, &call, sizeof call);
+    return fake_ask(((Handle*)handle)->stream, work, &call, sizeof call);
 }
 
 // Square products without transposes, as the peak is measured by. bf16 is type 14, float32 0.
@@ -123,12 +137,12 @@ static void square(const void* given)
         }
 }
 
-API int cublasGemmEx(void*, int ta, int tb, int m, int n, int k, const void*, const void* a, int at, int lda,
+API int cublasGemmEx(void* handle, int ta, int tb, int m, int n, int k, const void*, const void* a, int at, int lda,
                      const void* b, int bt, int ldb, const void*, void* c, int ct, int ldc, int, int)
 {
     if (ta || tb || m != n || n != k || lda != m || ldb != m || ldc != m || at != bt || bt != ct || (at && at != 14)) {
         return 7;
     }
     const Square call = {n, at, a, b, c};
-    return fake_ask(square, &call, sizeof call);
+    return fake_ask(((Handle*)handle)->stream, square, &call, sizeof call);
 }

@@ -13,7 +13,7 @@
 
 #define API extern "C" __attribute__((visibility("default")))
 
-extern "C" int fake_ask(void (*work)(const void*), const void* given, size_t bytes);
+extern "C" int fake_ask(void* stream, void (*work)(const void*), const void* given, size_t bytes);
 extern "C" void fake_spend(double seconds);
 
 struct Tensor {
@@ -21,21 +21,29 @@ struct Tensor {
 };
 enum { OK = 0, BAD = 2000, MISALIGNED = 2003, UNSUPPORTED = 3000 };
 
+struct Handle {
+    void* stream;
+};
+
 API size_t cudnnGetVersion() { return 91000; }
 API void cudnnGetLastErrorString(char* text, size_t size) { strncpy(text, "said by the tests", size); }
 API int cudnnCreate(void** handle)
 {
-    *handle = new int;
+    *handle = new Handle{};
     return OK;
 }
 extern "C" int cuCtxSynchronize();
 API int cudnnDestroy(void* handle)
 {
     cuCtxSynchronize();
-    delete (int*)handle;
+    delete (Handle*)handle;
     return OK;
 }
-API int cudnnSetStream(void*, void*) { return OK; }
+API int cudnnSetStream(void* handle, void* stream)
+{
+    ((Handle*)handle)->stream = stream;
+    return OK;
+}
 
 API int cudnnCreateTensorDescriptor(Tensor** d)
 {

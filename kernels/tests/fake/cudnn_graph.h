@@ -34,7 +34,7 @@ static size_t attribute_size(int type)
 {
     switch (type) {
     case 0: case 3: case 5: case 6: case 15: return 8;
-    case 1: case 4: case 7: case 8: case 9: case 14: case 18: return 4;
+    case 1: case 4: case 7: case 8: case 9: case 14: case 18: case 27: case 28: return 4;
     case 2: case 24: return 1;
     }
     return 0;
@@ -150,6 +150,8 @@ API int cudnnBackendFinalize(Node* d)
         {5, {400, 401}}, {7, {600, 601}}, {10, {700, 701, 702, 703, 704, 705}}, {11, {712, 713, 714, 715, 716, 717}},
         {12, {706, 707, 708, 709, 710, 711}}, {13, {750}}, {15, {800, 801}}, {16, {1000, 1001, 1003}},
         {17, {900, 901, 902, 903, 906}}, {21, {1600, 1601}}, {22, {1610, 1611, 1612}},
+        {29, {2000, 2001, 2002, 2003, 2004, 2005, 2006, 2007, 2013}},
+        {30, {2100, 2101, 2102, 2103, 2104, 2105, 2107, 2108, 2109}},
     };
     const auto found = needed.find(d->kind);
     if (found == needed.end()) {
@@ -268,6 +270,8 @@ struct Operation {
     float alpha, beta;
     View x, b, y; // what is read, what else is read, what is written
     bool with_b;
+    View more[5]; // of batch norm
+    float eps;
 };
 
 template <typename F> static void each(const View& v, F f)
@@ -309,9 +313,60 @@ static void convolve(const Operation& o)
     write(o.y, out, o.alpha, o.beta);
 }
 
+// Batch norm in training mode: y, mean and 1/√(variance + eps) from x, scale and bias.
+static void batch_norm(const Operation& o)
+{
+    const View &x = o.x, &y = o.y, &mean = o.more[0], &inverse = o.more[1], &scale = o.b, &bias = o.more[2];
+    const int64_t c = x.dims[1];
+    const double rows = (double)(x.count() / c);
+    std::vector<double> sum(c), squares(c);
+    each(x, [&](int64_t n, int64_t k, int64_t h, int64_t w) { sum[k] += x.get(n, k, h, w) / rows; });
+    each(x, [&](int64_t n, int64_t k, int64_t h, int64_t w) {
+        const double d = x.get(n, k, h, w) - sum[k];
+        squares[k] += d * d / rows;
+    });
+    for (int64_t k = 0; k < c; k++) {
+        squares[k] = 1.0 / __builtin_sqrt(squares[k] + o.eps);
+        mean.put(0, k, 0, 0, (float)sum[k]);
+        inverse.put(0, k, 0, 0, (float)squares[k]);
+    }
+    each(x, [&](int64_t n, int64_t k, int64_t h, int64_t w) {
+        const double hat = (x.get(n, k, h, w) - sum[k]) * squares[k];
+        y.put(n, k, h, w, (float)(hat * scale.get(0, k, 0, 0) + bias.get(0, k, 0, 0)));
+    });
+}
+
+// Its gradients: dx, dscale and dbias from x and dy.
+static void batch_norm_grad(const Operation& o)
+{
+    const View &x = o.x, &dy = o.b, &dx = o.y, &mean = o.more[0], &inverse = o.more[1], &scale = o.more[2];
+    const int64_t c = x.dims[1];
+    const double rows = (double)(x.count() / c);
+    std::vector<double> sum(c), dot(c);
+    auto hat = [&](int64_t n, int64_t k, int64_t h, int64_t w) {
+        return ((double)x.get(n, k, h, w) - mean.get(0, k, 0, 0)) * inverse.get(0, k, 0, 0);
+    };
+    each(x, [&](int64_t n, int64_t k, int64_t h, int64_t w) {
+        sum[k] += dy.get(n, k, h, w);
+        dot[k] += dy.get(n, k, h, w) * hat(n, k, h, w);
+    });
+    each(x, [&](int64_t n, int64_t k, int64_t h, int64_t w) {
+        const double g = dy.get(n, k, h, w) - sum[k] / rows - hat(n, k, h, w) * dot[k] / rows;
+        dx.put(n, k, h, w, (float)(g * scale.get(0, k, 0, 0) * inverse.get(0, k, 0, 0)));
+    });
+    for (int64_t k = 0; k < c; k++) {
+        o.more[3].put(0, k, 0, 0, (float)dot[k]);
+        o.more[4].put(0, k, 0, 0, (float)sum[k]);
+    }
+}
+
 static void run_one(const Operation& o)
 {
-    if (o.kind >= 10 && o.kind <= 12) {
+    if (o.kind == 29) {
+        batch_norm(o);
+    } else if (o.kind == 30) {
+        batch_norm_grad(o);
+    } else if (o.kind >= 10 && o.kind <= 12) {
         convolve(o);
     } else if (o.kind == 13) {
         each(o.y, [&](int64_t n, int64_t c, int64_t h, int64_t w) {
@@ -341,7 +396,7 @@ struct Run {
     int engine;
 };
 
-API int cudnnBackendExecute(void*, Node* plan, Node* pack)
+API int cudnnBackendExecute(void* handle, Node* plan, Node* pack)
 {
     const auto ids = pack->all<int64_t>(1000);
     const auto pointers = pack->all<char*>(1001);
@@ -399,6 +454,29 @@ API int cudnnBackendExecute(void*, Node* plan, Node* pack)
             op.x = view(o->one<Node*>(back ? 757 : 751));
             op.b = op.with_b ? view(o->one<Node*>(back ? 751 : 752)) : View{};
             op.y = view(o->one<Node*>(back ? 756 : 753));
+        } else if (o->kind == 29) {
+            // Batch norm (2) in training (1); a number is given by its address on the host, and read now.
+            good = good && o->one<int>(2000) == 2 && o->one<int>(2001) == 1;
+            Node* number = o->one<Node*>(2007);
+            const float* at_host = (const float*)at[number->one<int64_t>(906)];
+            good = good && number->has(908) && number->one<bool>(908) && at_host;
+            op.eps = good ? *at_host : 0.0f;
+            op.x = view(o->one<Node*>(2002));
+            op.more[0] = view(o->one<Node*>(2003));
+            op.more[1] = view(o->one<Node*>(2004));
+            op.b = view(o->one<Node*>(2005));
+            op.more[2] = view(o->one<Node*>(2006));
+            op.y = view(o->one<Node*>(2013));
+        } else if (o->kind == 30) {
+            good = good && o->one<int>(2100) == 2;
+            op.x = view(o->one<Node*>(2101));
+            op.more[0] = view(o->one<Node*>(2102));
+            op.more[1] = view(o->one<Node*>(2103));
+            op.b = view(o->one<Node*>(2104));
+            op.more[2] = view(o->one<Node*>(2105));
+            op.more[3] = view(o->one<Node*>(2107));
+            op.more[4] = view(o->one<Node*>(2108));
+            op.y = view(o->one<Node*>(2109));
         } else {
             op.x = view(o->one<Node*>(1610));
             op.y = view(o->one<Node*>(1611));
@@ -420,6 +498,6 @@ API int cudnnBackendExecute(void*, Node* plan, Node* pack)
             y.store(0, y.load(0) + 1e-3f * ++calls);
         }
     };
-    return fake_ask(work, &run, sizeof run) == 0 ? OK : BAD;
+    return fake_ask(((Handle*)handle)->stream, work, &run, sizeof run) == 0 ? OK : BAD;
 }
 

@@ -19,6 +19,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -35,14 +36,77 @@ API int cuInit(unsigned) { return FAKE_INIT; }
 // ---- Work, done at once or recorded -----------------------------------------------------------------------------
 
 using Work = std::function<int()>;
-using Graph = std::vector<Work>;
+
+// What a capture has of one stream: work, and where it records an event or waits for one.
+struct Item {
+    Work work;
+    void *recorded, *awaited;
+};
+// The streams of a capture: that which began it, then those that wait for its events. A replay does their work in turn, now
+// the first stream's as early as it can, now the last one's, so that what does not wait as it must shows.
+struct Graph {
+    std::vector<std::pair<void*, std::vector<Item>>> streams;
+
+    std::vector<Item>* of(void* stream)
+    {
+        for (auto& s : streams) {
+            if (s.first == stream) {
+                return &s.second;
+            }
+        }
+        return nullptr;
+    }
+    bool has_recorded(void* event) const
+    {
+        for (const auto& s : streams)
+            for (const Item& item : s.second) {
+                if (item.recorded == event) {
+                    return true;
+                }
+            }
+        return false;
+    }
+    int replay() const
+    {
+        static std::atomic<int> replays;
+        const bool backwards = replays++ % 2;
+        std::vector<size_t> next(streams.size());
+        std::set<void*> recorded;
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (size_t i = 0; i < streams.size() && !moved; i++) {
+                const size_t k = backwards ? streams.size() - 1 - i : i;
+                const auto& items = streams[k].second;
+                while (next[k] < items.size() && (!items[next[k]].awaited || recorded.count(items[next[k]].awaited))) {
+                    const Item& item = items[next[k]++];
+                    moved = true;
+                    if (item.recorded) {
+                        recorded.insert(item.recorded);
+                    }
+                    if (const int code = item.work ? item.work() : 0) {
+                        return code;
+                    }
+                    if (!item.work) {
+                        break; // Others may go on now.
+                    }
+                }
+            }
+        }
+        for (size_t k = 0; k < streams.size(); k++) {
+            if (next[k] < streams[k].second.size()) {
+                return 719;
+            }
+        }
+        return 0;
+    }
+};
 
 // One capture at a time, by one thread. A call that is not allowed meanwhile spoils it, whichever thread makes it.
 static std::atomic<bool> capturing, spoiled;
 static std::thread::id capturer;
 static Graph captured;
 
-enum { NOT_IN_CAPTURE = 900, CAPTURE_SPOILED = 901 };
+enum { NOT_IN_CAPTURE = 900, CAPTURE_SPOILED = 901, UNJOINED = 904 };
 
 // What waits for the captured stream or frees its memory.
 static int outside_capture()
@@ -53,20 +117,24 @@ static int outside_capture()
 // What the capturing thread may not do, while others may.
 static int not_by_capturer() { return std::this_thread::get_id() == capturer ? outside_capture() : 0; }
 
-static int ask(Work work)
+static int ask(void* stream, Work work)
 {
-    if (capturing) {
-        captured.push_back(std::move(work));
-        return 0;
+    if (!capturing) {
+        return work();
     }
-    return work();
+    auto* items = captured.of(stream);
+    if (!items) {
+        return std::this_thread::get_id() == capturer ? outside_capture() : work();
+    }
+    items->push_back({std::move(work), nullptr, nullptr});
+    return 0;
 }
 
 // For the fake libraries: work with a copy of what it is given.
-API int fake_ask(void (*work)(const void*), const void* given, size_t bytes)
+API int fake_ask(void* stream, void (*work)(const void*), const void* given, size_t bytes)
 {
     std::vector<char> copy((const char*)given, (const char*)given + bytes);
-    return ask([=] {
+    return ask(stream, [=] {
         work(copy.data());
         return 0;
     });
@@ -90,7 +158,7 @@ static const emulate::Kernel* find(const char* name)
 }
 
 API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                       unsigned shared, void*, void** args, void**)
+                       unsigned shared, void* stream, void** args, void**)
 {
     const auto* kernel = (const emulate::Kernel*)function;
     // As the driver does: the arguments' values are taken now.
@@ -98,7 +166,7 @@ API int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, un
     for (uint32_t i = 0; i < kernel->arguments; i++) {
         values.emplace_back((char*)args[i], (char*)args[i] + kernel->sizes[i]);
     }
-    return ask([=]() mutable {
+    return ask(stream, [=]() mutable {
         std::vector<void*> pointers;
         for (auto& value : values) {
             pointers.push_back(value.data());
@@ -120,12 +188,13 @@ API int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, 
 }
 #endif
 
-API int cuStreamBeginCapture_v2(void*, int)
+API int cuStreamBeginCapture_v2(void* stream, int)
 {
     capturing = true;
     spoiled = false;
     capturer = std::this_thread::get_id();
-    captured.clear();
+    captured = {};
+    captured.streams.push_back({stream, {}});
     return 0;
 }
 API int cuStreamEndCapture(void*, void** graph)
@@ -135,8 +204,18 @@ API int cuStreamEndCapture(void*, void** graph)
     if (spoiled) {
         return CAPTURE_SPOILED;
     }
+    // Each other stream must end with an event that the first one waits for.
+    for (const auto& s : captured.streams) {
+        bool joined = s.first == captured.streams[0].first;
+        for (const Item& item : captured.streams[0].second) {
+            joined = joined || (!s.second.empty() && item.awaited && item.awaited == s.second.back().recorded);
+        }
+        if (!joined) {
+            return UNJOINED;
+        }
+    }
     *graph = new Graph(captured);
-    captured.clear();
+    captured = {};
     return 0;
 }
 API int cuGraphInstantiateWithFlags(void** exec, void* graph, unsigned long long)
@@ -146,12 +225,7 @@ API int cuGraphInstantiateWithFlags(void** exec, void* graph, unsigned long long
 }
 API int cuGraphLaunch(void* exec, void*)
 {
-    for (Work& work : *(Graph*)exec) {
-        if (const int code = work()) {
-            return code;
-        }
-    }
-    return 0;
+    return ((const Graph*)exec)->replay();
 }
 API int cuGraphExecDestroy(void* exec)
 {
@@ -333,10 +407,33 @@ API int cuEventCreate(void** event, unsigned)
     *event = new Clock::time_point();
     return 0;
 }
-API int cuEventRecord(void* event, void*)
+API int cuEventRecord(void* event, void* stream)
 {
+    if (capturing) {
+        auto* items = captured.of(stream);
+        if (!items) {
+            return outside_capture();
+        }
+        items->push_back({nullptr, event, nullptr});
+        return 0;
+    }
     *(Clock::time_point*)event = Clock::now() + spent;
-    return capturing ? 900 : 0;
+    return 0;
+}
+API int cuStreamWaitEvent(void* stream, void* event, unsigned)
+{
+    if (!capturing) {
+        return 0;
+    }
+    // Only events of the capture can be waited for in it; who waits for one becomes part of it.
+    if (!captured.has_recorded(event)) {
+        return outside_capture();
+    }
+    if (!captured.of(stream)) {
+        captured.streams.push_back({stream, {}});
+    }
+    captured.of(stream)->push_back({nullptr, nullptr, event});
+    return 0;
 }
 API int cuEventSynchronize(void*) { return not_by_capturer(); }
 API int cuEventElapsedTime_v2(float* ms, void* start, void* end)
@@ -360,16 +457,16 @@ API int cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, void*)
     return capturing ? 900 : 0;
 }
 // Copies to and from the host are waited for, which is not possible while work is recorded.
-API int cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t bytes, void*)
+API int cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t bytes, void* stream)
 {
-    return ask([=] {
+    return ask(stream, [=] {
         memmove(to, from, bytes);
         return 0;
     });
 }
-API int cuMemsetD8Async(void* to, unsigned char value, size_t bytes, void*)
+API int cuMemsetD8Async(void* to, unsigned char value, size_t bytes, void* stream)
 {
-    return ask([=] {
+    return ask(stream, [=] {
         memset(to, value, bytes);
         return 0;
     });

@@ -9,7 +9,7 @@ mod fake;
 use cases::{bits, close, each, record, rounded, spec};
 use engine::ops::elementwise::{Axpby, Identity};
 use engine::testing::case_inputs;
-use engine::{DType, Debugging, Device, Error, HostTensor, Precision, Spec, State, Tape};
+use engine::{BatchNormBy, DType, Debugging, Device, Error, HostTensor, Precision, Spec, State, Tape};
 use std::path::Path;
 
 const TASK: &str = "JEMPP_TEST_TASK";
@@ -70,6 +70,12 @@ fn every_case_agrees_in_bf16_with_libraries_too() {
     in_child_with("libraries in bf16", fake::With::Libraries);
 }
 
+/// Batch norm by a (simulated) cuDNN, with own kernels around it.
+#[test]
+fn batch_norm_by_cudnn_agrees_too() {
+    in_child_with("cudnn's batch norm", fake::With::Libraries);
+}
+
 #[test]
 fn state_lives_on_the_device() {
     in_child("state");
@@ -91,6 +97,7 @@ fn in_a_child() {
     match task.as_str() {
         "cases" | "libraries" => every_case(Precision::F32),
         "cases in bf16" | "libraries in bf16" => every_case(Precision::Bf16),
+        "cudnn's batch norm" => batch_norm_by_cudnn(),
         "state" => state(),
         "float64" => float64(),
         "memory" => memory(),
@@ -101,18 +108,45 @@ fn in_a_child() {
 
 fn every_case(precision: Precision) {
     let gpu = Device::cuda(0, precision, Debugging::default()).unwrap();
+    let compared = compare(&gpu, precision, |_| true);
+    assert!(compared > 20, "{compared}");
+    let without = gpu.as_gpu().unwrap().notes().len();
+    let libraries = std::env::var(TASK).is_ok_and(|task| task.starts_with("libraries"));
+    // No bf16 matrix product goes to cuBLAS.
+    let missing = if precision == Precision::Bf16 { 1 } else { 2 };
+    assert_eq!(without, if libraries { 0 } else { missing }, "{:?}", gpu.as_gpu().unwrap().notes());
+}
+
+fn batch_norm_by_cudnn() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let gpu = Device::cuda(0, precision, Debugging::default()).unwrap();
+        gpu.set_batch_norm(BatchNormBy::Cudnn);
+        gpu.as_gpu().unwrap().require_libraries();
+        let before = gpu.as_gpu().unwrap().launches();
+        assert_eq!(compare(&gpu, precision, |what| what.starts_with("batch_norm")), 4);
+        let launches = gpu.as_gpu().unwrap().launches() - before;
+        let own = Device::cuda(0, precision, Debugging::default()).unwrap();
+        compare(&own, precision, |what| what.starts_with("batch_norm"));
+        assert_ne!(launches, own.as_gpu().unwrap().launches(), "by the same kernels");
+    }
+}
+
+/// Compares the cases whose names are wanted with the CPU's; returns their number.
+fn compare(gpu: &Device, precision: Precision, wanted: impl Fn(&str) -> bool) -> u32 {
+    let mut compared = 0;
     let (cpu, low) = (Device::cpu(1), precision == Precision::Bf16);
     let mut worst = (0.0f64, String::new());
     each(|what, case| {
-        if low && case.bf16.is_empty() {
+        if low && case.bf16.is_empty() || !wanted(what) {
             return;
         }
+        compared += 1;
         let real = if low { DType::BF16 } else { DType::F32 };
         let program = record(case, real).unwrap();
         let data = if low { rounded(case) } else { case_inputs(case) };
         let want = program.run(&cpu, &data, real).unwrap();
         // A plain run, a captured one, and two replays.
-        let got = program.run_repeatedly(&gpu, &data, real, 4).unwrap();
+        let got = program.run_repeatedly(gpu, &data, real, 4).unwrap();
         for (i, want) in want.iter().enumerate() {
             let dtype = program.outputs.get(i).map_or(DType::F32, |v| spec(&program, *v).dtype);
             close(&format!("{what}, result {i}"), &got[0][i], want, tolerance(precision, dtype));
@@ -127,11 +161,7 @@ fn every_case(precision: Precision) {
         }
     });
     println!("largest difference {:.1e} in {}", worst.0, worst.1);
-    let without = gpu.as_gpu().unwrap().notes().len();
-    let libraries = std::env::var(TASK).is_ok_and(|task| task.starts_with("libraries"));
-    // No bf16 matrix product goes to cuBLAS.
-    let missing = if low { 1 } else { 2 };
-    assert_eq!(without, if libraries { 0 } else { missing }, "{:?}", gpu.as_gpu().unwrap().notes());
+    compared
 }
 
 /// s ← 2·s + x, where the old s is an output as well; the graph is replayed, and a second state gets a graph of its

@@ -5,7 +5,7 @@
 #[path = "../../../kernels/tests/fake/mod.rs"]
 mod fake;
 
-use engine::{Debugging, Device, Precision};
+use engine::{BatchNormBy, Debugging, Device, Precision};
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::train::recalibrate;
@@ -66,6 +66,11 @@ fn steps_in_bf16_with_libraries_do_too() {
 }
 
 #[test]
+fn steps_in_bf16_with_cudnns_batch_norm_do_too() {
+    in_child_with("bf16 with cuDNN's batch norm", fake::With::Libraries);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bits() {
     in_child("twice");
 }
@@ -90,7 +95,8 @@ fn in_a_child() {
     let Ok(task) = std::env::var(TASK) else { return };
     match task.as_str() {
         "steps" => steps(),
-        "bf16" | "bf16 with libraries" => steps_in_bf16(),
+        "bf16" | "bf16 with libraries" => steps_in_bf16(BatchNormBy::Own),
+        "bf16 with cuDNN's batch norm" => steps_in_bf16(BatchNormBy::Cudnn),
         "twice" => twice(),
         "graph" => graph(),
         "launches" => launches(),
@@ -173,8 +179,12 @@ fn steps() {
 
 /// A whole iteration from the same state, and the same bits when repeated; with a rectifier that has no kink, so that
 /// all steps count.
-fn steps_in_bf16() {
-    let low = || Device::cuda(0, Precision::Bf16, Debugging::default()).unwrap();
+fn steps_in_bf16(by: BatchNormBy) {
+    let low = || {
+        let device = Device::cuda(0, Precision::Bf16, Debugging::default()).unwrap();
+        device.set_batch_norm(by);
+        device
+    };
     for more in [
         &["model.leak=0.999"][..],
         &["model.leak=0.999", "train.p_x_y_weight=1", "sampler.literal=true"],
@@ -212,9 +222,18 @@ fn steps_in_bf16() {
 /// Iterations on images by index: the first is plain launches, the second is captured, and the others replay one graph.
 /// All agree with the CPU's, and bit for bit with plain launches.
 fn graph() {
-    let more = ["model.leak=0.999", "sampler.noise=0.01", "data.sigma=0.1", "data.flip=true", "data.pad=1"];
+    // Data and labelled images run beside the chains; the simulated driver takes turns in which of them it runs first.
+    let more = [
+        "model.leak=0.999",
+        "sampler.noise=0.01",
+        "data.sigma=0.1",
+        "data.flip=true",
+        "data.pad=1",
+        "train.plc=alltrain1",
+    ];
     let pick = |i: u32| [0u32, 7, 3, 12, 29, 11].map(|p| (p + i) % 30);
     let (mut cpu, mut gpu_) = (trainer(&Device::cpu(1), &more), trainer(&gpu(), &more));
+    assert!(gpu_.runs_beside() && !cpu.runs_beside());
     let watched = Device::cuda(0, Precision::F32, Debugging { nan: true, ..Debugging::default() }).unwrap();
     let mut plain = trainer(&watched, &more);
     for i in 0..5 {

@@ -3,13 +3,16 @@
 //! Invariant: running statistics are updated in the order of the published code, although data, chains and labelled images
 //! run as one pass here.
 
+pub(super) mod ahead;
 mod joint_norm;
 mod losses;
 mod running_stats;
 
+use self::ahead::{Ahead, AheadSlots};
+use self::losses::Share;
 use super::update::UpdateSlots;
 use crate::config::{Config, DataConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::sampling::{Accumulator, TrainingImages};
 use crate::streams;
@@ -42,6 +45,8 @@ pub(super) struct TrainSlots {
     pub(super) buffer: Option<Slot>,
     /// Seed words, `i32[2]`.
     pub(super) seed: Slot,
+    /// What data and labelled images hand on to the program for the chains, if they have a program of their own.
+    pub(super) ahead: Option<AheadSlots>,
 }
 
 /// The host inputs of the program. Images are given themselves, or as rows of the training images.
@@ -96,6 +101,8 @@ pub(super) struct Program {
     pub(super) metrics: Var,
     /// Gradients of all parameters, in order, if asked for.
     pub(super) gradients: Vec<Var>,
+    /// The program for data and labelled images, if they have one of their own; this one is then for the chains.
+    pub(super) ahead: Option<Ahead>,
 }
 
 /// The batch sizes.
@@ -124,6 +131,7 @@ struct Recorder<'a> {
     loss: Option<Var>,
     /// Whether the second pass of an iteration with ASAM is recorded.
     second: bool,
+    share: Share,
 }
 
 /// The augmentation of the images for log p(x) (`of_data`) or of the labelled ones, and its random stream.
@@ -152,12 +160,24 @@ impl Program {
         (training, sizes): (Option<TrainingImages>, BatchSizes),
         Variant { sam, keep_gradients }: Variant,
     ) -> Result<Self> {
-        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None, second: false };
+        let ahead = slots.ahead.as_ref().map(|to| {
+            let of = (training, sizes);
+            Ok::<_, Error>((Ahead::new(device, network, config, slots, of, to)?, to))
+        });
+        let (ahead, share) =
+            (ahead.transpose()?, if slots.ahead.is_some() { Share::Chains } else { Share::All });
+        let mut r = Recorder { tape: Tape::new(), network, config, slots, loss: None, second: false, share };
         let inputs = r.inputs(training.is_some(), sizes);
         let batches = r.batches(training, &inputs)?;
-        let m = r.losses(sizes, &inputs, batches)?;
+        let (m, loss, more) = match &ahead {
+            Some(((_, has), from)) => Self::chains(&mut r, sizes, &inputs, from, has)?,
+            None => {
+                let m = r.losses(sizes, &inputs, batches)?;
+                (m, m.loss, vec![None; network.parameters.len()])
+            }
+        };
         let weights: Vec<Var> = network.parameters.iter().map(|p| r.tape.read(p.slot)).collect();
-        let mut gradients = r.gradients(m.loss)?;
+        let mut gradients = r.gradients(loss)?;
         if sam {
             r.perturb(&weights, &gradients)?;
             r.second = true;
@@ -165,7 +185,8 @@ impl Program {
             gradients = r.gradients(second.loss)?;
         }
         r.clip(&mut gradients)?;
-        r.slots.update.record(&mut r.tape, network, &config.train, (&weights, &gradients), inputs.lr)?;
+        let terms: Vec<_> = gradients.iter().copied().zip(more).collect();
+        r.slots.update.record(&mut r.tape, network, &config.train, (&weights, &terms), inputs.lr)?;
         r.write_buffer(&inputs)?;
         let all = [Some(m.loss), Some(m.ce), Some(m.accuracy), m.f_data, m.f_chain];
         let metrics = r.tape.one(Pack, &all.into_iter().flatten().collect::<Vec<_>>())?;
@@ -174,7 +195,24 @@ impl Program {
             outputs.extend(&gradients);
         }
         let plan = r.tape.plan(device, &outputs)?;
-        Ok(Self { plan, inputs, metrics, gradients })
+        let ahead = ahead.map(|((ahead, _), _)| ahead);
+        Ok(Self { plan, inputs, metrics, gradients, ahead })
+    }
+}
+
+impl Program {
+    fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.ahead.iter().map(|a| &a.plan).chain([&self.plan])
+    }
+
+    /// Floating-point operations of an iteration's training.
+    pub(super) fn flops(&self) -> u64 {
+        self.plans().map(|plan| plan.cost().flops).sum()
+    }
+
+    /// Bytes of memory that it owns.
+    pub(super) fn bytes(&self) -> usize {
+        self.plans().map(Plan::bytes).sum()
     }
 }
 

@@ -29,12 +29,12 @@ impl Recorder<'_> {
     }
 
     /// What the means of train-mode passes lack: those of the chain steps and of this program.
-    fn offsets(&mut self) -> Result<Vec<Option<Var>>> {
+    pub(super) fn offsets(&mut self) -> Result<Vec<Option<Var>>> {
         self.network.offsets(&mut self.tape, self.network.config.dropout > 0.0)
     }
 
     /// The accumulated chain steps of a round, as one fold.
-    fn steps(&self) -> Fold {
+    pub(super) fn steps(&self) -> Fold {
         Fold::Steps(self.config.sampler.outer_steps as u32)
     }
 
@@ -68,7 +68,20 @@ impl Recorder<'_> {
         order: &[Fold],
         accumulators: Option<Vec<Accumulator>>,
     ) -> Result<()> {
-        let (mut fold, offsets) = (Folding::default(), self.offsets()?);
+        let offsets = self.offsets()?;
+        self.fold_with(pass, sizes, order, accumulators, &offsets)
+    }
+
+    /// As [`Recorder::fold_all`], with what the means lack.
+    pub(super) fn fold_with(
+        &mut self,
+        pass: &Forward,
+        sizes: &[usize],
+        order: &[Fold],
+        accumulators: Option<Vec<Accumulator>>,
+        offsets: &[Option<Var>],
+    ) -> Result<()> {
+        let mut fold = Folding::default();
         for (i, (mean, var)) in pass.stats.iter().enumerate() {
             let norm = &self.network.norms[i];
             let pixels = pass.pixels(&self.tape, i)?;

@@ -12,6 +12,7 @@ mod conv2d;
 mod elementwise;
 mod harness;
 mod layer_norm;
+mod library_norm;
 mod optimiser;
 mod pool;
 mod random;

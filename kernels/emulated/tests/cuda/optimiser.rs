@@ -16,7 +16,8 @@ const TILE: usize = 4096;
 /// A tensor: `state` vectors that are updated, a gradient if it has one, and whether it is updated in place and copied.
 struct Tensor {
     state: Vec<Vec<f32>>,
-    gradient: Option<Vec<f32>>,
+    /// Its terms: one for Adam, two for SGD.
+    gradient: Vec<Option<Vec<f32>>>,
     place: bool,
     low: bool,
 }
@@ -29,7 +30,9 @@ fn tensors(state: usize) -> Vec<Tensor> {
         let of = |k: usize| random(n, 1.0, 100 * i as u64 + k as u64);
         // Second moments are not negative.
         let vector = |k| if k < 2 { of(k) } else { of(k).iter().map(|v| v.abs()).collect() };
-        let gradient = given.then(|| with_extremes(of(7)));
+        let terms = if state == 2 { vec![given, i == 0 || i == 3] } else { vec![given] };
+        let term = |(k, given): (usize, bool)| given.then(|| with_extremes(of(7 + k)));
+        let gradient = terms.into_iter().enumerate().map(term).collect();
         Tensor { state: (0..state).map(vector).collect(), gradient, place, low: i % 2 == 0 }
     };
     all.into_iter().enumerate().map(tensor).collect()
@@ -47,7 +50,8 @@ fn run(name: &str, all: &[Tensor], more: &dyn Fn() -> Vec<Buffer<u32>>, values: 
         let (first, sizes, shared) = (Buffer::from(&first), Buffer::from(&sizes), more());
         let old: Vec<Vec<_>> =
             all.iter().map(|t| t.state.iter().map(|v| Buffer::from(v)).collect()).collect();
-        let grads: Vec<_> = all.iter().map(|t| t.gradient.as_ref().map(|g| Buffer::from(g))).collect();
+        let of = |g: &Option<Vec<f32>>| g.as_ref().map(|g| Buffer::from(g));
+        let grads: Vec<Vec<_>> = all.iter().map(|t| t.gradient.iter().map(of).collect()).collect();
         let unwritten = |t: &Tensor| t.state.iter().map(|v| Buffer::<f32>::unwritten(v.len())).collect();
         let new: Vec<Vec<_>> = all.iter().map(unwritten).collect();
         let low: Vec<_> = all.iter().map(|t| Buffer::<bf16>::unwritten(t.state[0].len())).collect();
@@ -55,7 +59,7 @@ fn run(name: &str, all: &[Tensor], more: &dyn Fn() -> Vec<Buffer<u32>>, values: 
         for (i, t) in all.iter().enumerate() {
             let out = if t.place { &old[i] } else { &new[i] };
             addresses.extend(old[i].iter().map(|b| Some(b.memory())));
-            addresses.push(grads[i].as_ref().map(Buffer::memory));
+            addresses.extend(grads[i].iter().map(|g| g.as_ref().map(Buffer::memory)));
             addresses.extend(out.iter().map(|b| Some(b.memory())));
             addresses.push(t.low.then(|| low[i].memory()));
         }
@@ -73,11 +77,16 @@ fn run(name: &str, all: &[Tensor], more: &dyn Fn() -> Vec<Buffer<u32>>, values: 
 }
 
 /// Compares with `step`, which updates the state of a tensor.
-fn check(name: &str, all: &[Tensor], got: &[Vec<f32>], step: impl Fn(&mut Vec<Vec<f32>>, Option<&[f32]>)) {
+fn check(
+    name: &str,
+    all: &[Tensor],
+    got: &[Vec<f32>],
+    step: impl Fn(&mut Vec<Vec<f32>>, &[Option<Vec<f32>>]),
+) {
     let mut got = got.iter();
     for t in all {
         let mut state = t.state.clone();
-        step(&mut state, t.gradient.as_deref());
+        step(&mut state, &t.gradient);
         for want in &state {
             assert_same(name, got.next().unwrap(), want);
         }
@@ -101,8 +110,9 @@ fn sgd_is_its_twin() {
     let got = run("sgd", &all, &lr, &[Arg::F32(0.9), Arg::F32(4e-4)]);
     check("sgd", &all, &got, |state, g| {
         let (w, v) = state.split_at_mut(1);
-        let (momentum, decay) = (f64::from(0.9f32), f64::from(4e-4f32));
-        sgd::cpu(&cpu(), momentum, decay, None, None, g, 0.1, &mut w[0], &mut v[0]);
+        let constants = (f64::from(0.9f32), f64::from(4e-4f32));
+        let g = [g[0].as_deref(), g[1].as_deref()];
+        sgd::cpu(&cpu(), constants, (None, None), g, 0.1, (&mut w[0], &mut v[0]));
     });
 }
 
@@ -124,7 +134,7 @@ fn adam_is_its_twin() {
         let got = run("adam", &all, &shared, &constants);
         check("adam", &all, &got, |state, g| {
             let [w, m, v] = &mut state[..] else { panic!("three vectors") };
-            adam::cpu(&cpu(), args, [None; 3], g, 1e-3, done, [w, m, v]);
+            adam::cpu(&cpu(), args, [None; 3], g[0].as_deref(), 1e-3, done, [w, m, v]);
         });
     }
 }

@@ -54,8 +54,16 @@ fn check_all<E: Element>(n: usize) {
         schedule.go(&format!("sum_all_parts_{}", E::S), [chunks.max(1) as u32, 1, 1], 256, &args);
         let args = [parts.arg(), Arg::I64(chunks as i64), Arg::F64(-0.25), out.arg()];
         schedule.go_exact("sum_all_final", [1, 1, 1], 1024, &args);
-        vec![out.read()]
+        let once = Buffer::<f32>::unwritten(1);
+        if chunks <= 1 {
+            let args = [x.arg(), Arg::I64(n as i64), Arg::F64(-0.25), once.arg()];
+            schedule.go_exact(&format!("sum_all_{}", E::S), [1, 1, 1], 256, &args);
+        }
+        vec![out.read(), once.read()]
     });
+    if n <= 8192 {
+        assert_same(&format!("sum_all_{} in one launch", E::S), &got[1], &got[0]);
+    }
     // The counterpart also adds in float64, in another order.
     let want: f32 = reduce::sum_all(-0.25, &x.f32);
     assert_near(&format!("sum_all_{}", E::S), &got[0], &[f64::from(want)], None, 1e-7);

@@ -7,6 +7,7 @@ pub mod batch_norm;
 mod descriptors;
 mod functions;
 
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,6 +24,8 @@ pub(in crate::gpu) use functions::{Functions, check, functions};
 pub(in crate::gpu) struct Cudnn {
     handle: cudnnHandle_t,
     stream: Arc<CudaStream>,
+    /// The stream that its work goes to now: that of the device, or the second one.
+    on: *mut c_void,
     functions: &'static Functions,
 }
 
@@ -38,13 +41,25 @@ impl Cudnn {
         let functions = functions()?;
         gpu.not_capturing("making a cuDNN handle")?;
         gpu.bind()?;
-        let cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone(), functions };
+        let on = gpu.raw_stream().0;
+        let cudnn = Self { handle: ptr::null_mut(), stream: gpu.stream().clone(), on, functions };
         let mut cudnn = Deferred::new(cudnn);
         // SAFETY: a device is bound to this thread; it writes one handle.
         check("cudnnCreate", unsafe { (functions.cudnnCreate)(&mut cudnn.handle) })?;
         // SAFETY: the handle is good, and the stream lives as long as `cudnn`.
-        check("cudnnSetStream", unsafe { (functions.cudnnSetStream)(cudnn.handle, gpu.raw_stream()) })?;
+        check("cudnnSetStream", unsafe { (functions.cudnnSetStream)(cudnn.handle, on) })?;
         Ok(cudnn)
+    }
+
+    /// Lets its work go to the stream that the device submits to now.
+    fn follow(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
+        let (on, _) = gpu.raw_stream();
+        if on != self.on {
+            // SAFETY: the handle is good, and the device's streams outlive the handle.
+            check("cudnnSetStream", unsafe { (self.functions.cudnnSetStream)(self.handle, on) })?;
+            self.on = on;
+        }
+        Ok(())
     }
 
     /// The handle itself, which lives as long as this does.
@@ -76,6 +91,9 @@ impl Gpu {
             self.not_capturing("taking the cuDNN handle")?;
         }
         let made = handle.get_or_init(|| Cudnn::new(self).map(Mutex::new));
-        made.as_ref().map(|m| m.lock().unwrap_or_else(PoisonError::into_inner)).map_err(Clone::clone)
+        let made = made.as_ref().map_err(Clone::clone)?;
+        let mut handle = made.lock().unwrap_or_else(PoisonError::into_inner);
+        handle.follow(self)?;
+        Ok(handle)
     }
 }

@@ -55,6 +55,22 @@ impl Builder {
         Ok(Tensor(id))
     }
 
+    /// Adds a float32 number that the host gives with each run, as a tensor of one value.
+    pub(super) fn number(&mut self) -> Result<Tensor, GpuError> {
+        let id = self.tensors.len();
+        let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?
+            .with(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[id as i64])?
+            .with(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, &[data_type(Float::F32)])?
+            .with(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &[1i64; 4])?
+            .with(Name::CUDNN_ATTR_TENSOR_STRIDES, &[1i64; 4])?
+            .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[4i64])?
+            .with(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, &[false])?
+            .with(Name::CUDNN_ATTR_TENSOR_IS_BY_VALUE, &[true])?;
+        self.tensors.push(descriptor.finish("a number of a graph")?);
+        self.in_memory.push(id as i64);
+        Ok(Tensor(id))
+    }
+
     fn raw(&self, tensor: Tensor) -> [sys::cudnnBackendDescriptor_t; 1] {
         [self.tensors[tensor.0].raw]
     }
@@ -205,6 +221,50 @@ impl Builder {
             .with(Name::CUDNN_ATTR_OPERATION_REDUCTION_XDESC, &self.raw(x))?
             .with(Name::CUDNN_ATTR_OPERATION_REDUCTION_YDESC, &self.raw(y))?;
         self.operations.push(descriptor.finish("a reduction in a graph")?);
+        Ok(())
+    }
+
+    /// Adds batch norm in training mode: y = (x − mean)·inverse·scale + bias, mean and inverse = 1/√(variance + epsilon) over
+    /// all but the channels.
+    pub(super) fn batch_norm(
+        &mut self,
+        [x, scale, bias, epsilon]: [Tensor; 4],
+        [y, mean, inverse]: [Tensor; 3],
+    ) -> Result<(), GpuError> {
+        let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR)?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_MODE, &[sys::cudnnBackendNormMode_t::CUDNN_BATCH_NORM])?
+            .with(
+                Name::CUDNN_ATTR_OPERATION_NORM_FWD_PHASE,
+                &[sys::cudnnBackendNormFwdPhase_t::CUDNN_NORM_FWD_TRAINING],
+            )?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, &self.raw(x))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, &self.raw(mean))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, &self.raw(inverse))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, &self.raw(scale))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, &self.raw(bias))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, &self.raw(epsilon))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, &self.raw(y))?;
+        self.operations.push(descriptor.finish("a batch norm in a graph")?);
+        Ok(())
+    }
+
+    /// Adds the gradients of [`Builder::batch_norm`] with respect to x, scale and bias.
+    pub(super) fn batch_norm_grad(
+        &mut self,
+        [x, dy, scale, mean, inverse]: [Tensor; 5],
+        [dx, dscale, dbias]: [Tensor; 3],
+    ) -> Result<(), GpuError> {
+        let descriptor = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_NORM_BACKWARD_DESCRIPTOR)?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_MODE, &[sys::cudnnBackendNormMode_t::CUDNN_BATCH_NORM])?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_XDESC, &self.raw(x))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_MEAN_DESC, &self.raw(mean))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_INV_VARIANCE_DESC, &self.raw(inverse))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_DYDESC, &self.raw(dy))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_SCALE_DESC, &self.raw(scale))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_DSCALE_DESC, &self.raw(dscale))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_DBIAS_DESC, &self.raw(dbias))?
+            .with(Name::CUDNN_ATTR_OPERATION_NORM_BWD_DXDESC, &self.raw(dx))?;
+        self.operations.push(descriptor.finish("a batch norm's gradient in a graph")?);
         Ok(())
     }
 }

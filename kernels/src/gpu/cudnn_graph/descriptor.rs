@@ -40,6 +40,8 @@ attribute!(
     sys::cudnnBackendHeurMode_t => CUDNN_TYPE_HEUR_MODE,
     sys::cudnnPointwiseMode_t => CUDNN_TYPE_POINTWISE_MODE,
     sys::cudnnReduceTensorOp_t => CUDNN_TYPE_REDUCTION_OPERATOR_TYPE,
+    sys::cudnnBackendNormMode_t => CUDNN_TYPE_NORM_MODE,
+    sys::cudnnBackendNormFwdPhase_t => CUDNN_TYPE_NORM_FWD_PHASE,
     sys::cudnnBackendDescriptor_t => CUDNN_TYPE_BACKEND_DESCRIPTOR,
 );
 

@@ -6,6 +6,7 @@ use super::convolution::ConvSpec;
 use super::descriptor::{Properties, Target};
 use super::engine::Config;
 use super::graph::Graph;
+use super::norm::NormSpec;
 use super::patterns::Pattern;
 use super::plan::{Plan, Plans};
 use crate::conv_shape::ConvShape;
@@ -39,6 +40,17 @@ pub fn plans_for(
     let target = Target::Properties(Properties::from_json(json)?);
     let plans = Plans::compile(pattern.build(shape, float, leak)?, &target, (most, MAX_WORKSPACE))?;
     plans.iter().map(|p| Ok((p.engine()?, p.workspace))).collect()
+}
+
+/// Compiles the plan by which a batch norm would run on the device that `json` describes.
+///
+/// # Errors
+/// Why cuDNN cannot be used, or its error.
+pub fn norm_plan_for(json: &str, spec: NormSpec) -> Result<EnginePlan, GpuError> {
+    let target = Target::Properties(Properties::from_json(json)?);
+    let graph = Graph::new(spec.build()?, &target)?;
+    let plan = spec.plan(&target, &graph, MAX_WORKSPACE)?;
+    Ok(EnginePlan { engine: plan.text()?, workspace: plan.workspace })
 }
 
 /// Compiles plans of a convolution for the device that `json` describes, computing in `precision`: the first `most`

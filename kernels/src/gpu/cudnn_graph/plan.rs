@@ -100,6 +100,11 @@ impl Plan {
         self.config.index()
     }
 
+    /// Its engine, with the values of its knobs.
+    pub(super) fn text(&self) -> Result<String, GpuError> {
+        Ok(self.config.engine()?.to_string())
+    }
+
     /// Submits one run.
     ///
     /// # Safety

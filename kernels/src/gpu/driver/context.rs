@@ -1,19 +1,19 @@
-//! An open device with its one stream.
+//! An open device with its stream.
 //!
 //! What must hold:
-//! - All work of a [`Gpu`] goes to its one stream, so it runs in the order of submission, and memory is freed in that
+//! - All work of a [`Gpu`] goes to its stream, or to a second one that forks from it and joins it again (`branch`), so it runs in the order of submission, and memory is freed in that
 //!   order too. `cudarc`'s own event tracking is off, since stream capture requires that.
 //! - A buffer or kernel is used only by the `Gpu` that made it.
 //! - What a captured launch uses lives as long as the [`super::Graph`] that replays it.
 
 use std::any::Any;
-use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream};
 
 use super::attachments::Attachments;
+use super::branch::Branch;
 use super::device::Device;
 use super::graph::Capture;
 use super::pool;
@@ -33,6 +33,17 @@ pub enum Precision {
     Bf16,
 }
 
+/// Whose kernels compute batch norm in train mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BatchNormBy {
+    /// The project's own.
+    #[default]
+    Own,
+    /// cuDNN's, group by group, where the images of each group begin at 16 bytes; the rectifier, and sums before and
+    /// after, are own kernels.
+    Cudnn,
+}
+
 /// Who is told each note at once.
 type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -45,10 +56,12 @@ pub struct Gpu {
     notes: Mutex<Vec<String>>,
     listener: OnceLock<Listener>,
     strict: AtomicBool,
+    cudnn_batch_norm: AtomicBool,
     precision: Precision,
     device: Device,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    branch: Branch,
     capture: Capture,
     turn: Mutex<()>,
 }
@@ -65,10 +78,11 @@ impl Gpu {
         let (ordinal, name) = (device.ordinal, device.name.clone());
         let fail = |error| NoCuda::Open { ordinal, name: name.clone(), reason: words(error) };
         let context = CudaContext::new(ordinal).map_err(fail)?;
-        // SAFETY: event tracking orders work across streams, and there is only one: this context value makes the stream
-        // below and no other, and every buffer is allocated, used and freed on it.
+        // SAFETY: event tracking orders work across streams. Every buffer is allocated and freed on the stream below; the
+        // second one works only between a fork from it and a join, which order the two.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(fail)?;
+        let branch = Branch::new(&context).map_err(fail)?;
         pool::keep(&context).map_err(fail)?;
         Ok(Self {
             attachments: Attachments::default(),
@@ -77,10 +91,12 @@ impl Gpu {
             notes: Mutex::default(),
             listener: OnceLock::new(),
             strict: AtomicBool::new(false),
+            cudnn_batch_norm: AtomicBool::new(false),
             precision: Precision::default(),
             device,
             context,
             stream,
+            branch,
             capture: Capture::default(),
             turn: Mutex::default(),
         })
@@ -91,6 +107,17 @@ impl Gpu {
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
         self
+    }
+
+    /// Chooses whose kernels compute batch norm in programs that are prepared from now on.
+    pub fn set_batch_norm(&self, by: BatchNormBy) {
+        self.cudnn_batch_norm.store(by == BatchNormBy::Cudnn, Ordering::Relaxed);
+    }
+
+    /// Whose kernels compute batch norm.
+    #[must_use]
+    pub fn batch_norm(&self) -> BatchNormBy {
+        if self.cudnn_batch_norm.load(Ordering::Relaxed) { BatchNormBy::Cudnn } else { BatchNormBy::Own }
     }
 
     /// The precision of activations and products.
@@ -193,14 +220,14 @@ impl Gpu {
         self.stream.synchronize().map_err(|e| GpuError::driver("waiting for the device", e))
     }
 
-    /// The stream, as other CUDA libraries take it.
-    pub(crate) fn raw_stream(&self) -> *mut c_void {
-        self.stream.cu_stream().cast()
-    }
-
     /// The context.
     pub(super) fn context(&self) -> &Arc<CudaContext> {
         &self.context
+    }
+
+    /// The second stream.
+    pub(super) fn branch(&self) -> &Branch {
+        &self.branch
     }
 
     /// The stream.

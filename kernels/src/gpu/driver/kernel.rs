@@ -111,7 +111,7 @@ impl Gpu {
         }
         self.keep(|| kernel.loaded.clone());
         self.count_launch();
-        let mut launch = self.stream().launch_builder(&kernel.loaded.function);
+        let mut launch = self.current().launch_builder(&kernel.loaded.function);
         for arg in args {
             match arg {
                 Arg::Pointer(pointer) => launch.arg(pointer),

@@ -216,7 +216,7 @@ impl Gpu {
         self.bind()?;
         // SAFETY: a span is a checked range of a live buffer of this device; both have this length.
         let copied = unsafe {
-            result::memcpy_dtod_async(to.address, from.address, from.len, self.stream().cu_stream())
+            result::memcpy_dtod_async(to.address, from.address, from.len, self.current().cu_stream())
         };
         copied.map_err(|e| GpuError::driver("copying on the device", e))
     }
@@ -232,7 +232,7 @@ impl Gpu {
         self.bind()?;
         // SAFETY: a span is a checked range of a live buffer of this device.
         let cleared =
-            unsafe { result::memset_d8_async(span.address, 0, span.len, self.stream().cu_stream()) };
+            unsafe { result::memset_d8_async(span.address, 0, span.len, self.current().cu_stream()) };
         cleared.map_err(|e| GpuError::driver("clearing memory on the device", e))
     }
 

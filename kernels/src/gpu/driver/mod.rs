@@ -3,6 +3,7 @@
 //! What must hold: this room knows neither cuBLAS, cuDNN nor NVRTC; what they keep on a device is attached to it.
 
 mod attachments;
+mod branch;
 mod context;
 mod device;
 mod graph;
@@ -14,7 +15,7 @@ mod release;
 mod staging;
 mod timer;
 
-pub use context::{Gpu, Precision};
+pub use context::{BatchNormBy, Gpu, Precision};
 pub use device::Device;
 pub use graph::Graph;
 pub use kernel::Kernel;

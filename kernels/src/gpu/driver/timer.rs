@@ -6,7 +6,12 @@ use super::context::Gpu;
 use crate::gpu::error::GpuError;
 
 /// An event, destroyed when dropped.
-struct Event(sys::CUevent);
+pub(super) struct Event(pub(super) sys::CUevent);
+
+// SAFETY: an event belongs to this value alone, and CUDA allows any thread to use it.
+unsafe impl Send for Event {}
+// SAFETY: CUDA allows several threads at once.
+unsafe impl Sync for Event {}
 
 impl Drop for Event {
     fn drop(&mut self) {

@@ -49,6 +49,7 @@ pub(crate) const DRIVER: &[&str] = &[
     "cuStreamDestroy_v2",
     "cuStreamEndCapture",
     "cuStreamSynchronize",
+    "cuStreamWaitEvent",
 ];
 
 pub(crate) const RUNTIME: &[&str] = &["cudaRuntimeGetVersion"];

@@ -1,18 +1,134 @@
-//! The CUDA kernels: `cuda/batch_norm.cu`, with those of `cuda/bn_stats.cu` and `cuda/scale_shift_leaky.cu`. Three launches a
+//! On a GPU: by own kernels, or by cuDNN's where [`Gpu::batch_norm`] says so.
+//!
+//! The own kernels are `cuda/batch_norm.cu`, with those of `cuda/bn_stats.cu` and `cuda/scale_shift_leaky.cu`. Three launches a
 //! direction: parts of the sums, one kernel that finishes them and computes everything per channel, and one pass.
 
-use super::{Constants, Grouped};
+use super::{Constants, Grouped, library};
 use crate::gpu::launch::{Float, Launch, f32, final_sums, i32, int, kernel, span_of};
 use crate::gpu::{Gpu, GpuError};
 use crate::memory::{GPU_ALIGN, Span};
 use crate::ops::{bn_stats, scale_shift_leaky};
 
+/// The prepared forward pass.
+#[derive(Debug)]
+pub struct Forward(ForwardBy);
+
+#[derive(Debug)]
+enum ForwardBy {
+    Own(Box<OwnForward>),
+    Cudnn(Box<library::Forward>),
+}
+
+impl Forward {
+    /// Prepares it for a shape. `residual`: of a sum of two tensors.
+    ///
+    /// # Errors
+    /// Errors of compiling and loading kernels; those of cuDNN on a device that
+    /// [requires](Gpu::require_libraries) its libraries.
+    pub fn new(
+        gpu: &Gpu,
+        float: Float,
+        shape: &Grouped,
+        residual: bool,
+        k: Constants,
+    ) -> Result<Self, GpuError> {
+        if library::takes(gpu, float, shape) {
+            match library::Forward::new(gpu, float, shape, residual, k) {
+                Ok(forward) => return Ok(Self(ForwardBy::Cudnn(Box::new(forward)))),
+                Err(why) => gpu.falls_back(FALLS_BACK, why)?,
+            }
+        }
+        Ok(Self(ForwardBy::Own(Box::new(OwnForward::new(gpu, float, shape, residual, k)?))))
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        match &self.0 {
+            ForwardBy::Own(own) => own.workspace(),
+            ForwardBy::Cudnn(cudnn) => cudnn.workspace(),
+        }
+    }
+
+    /// Submits one run: of x, or with `sum`, a tensor to add and where y = x + add goes (which may be x), of y.
+    ///
+    /// # Errors
+    /// If lengths do not fit, or a sum is given to a pass that was prepared without one; errors of the driver and of cuDNN.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        x: Span<'_>,
+        sum: Option<(Span<'_>, Span<'_>)>,
+        affine: Affine<'_>,
+        out: Outputs<'_>,
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        match &self.0 {
+            ForwardBy::Own(own) => own.run(gpu, x, sum, affine, out, workspace),
+            ForwardBy::Cudnn(cudnn) => cudnn.run(gpu, x, sum, affine, out, workspace),
+        }
+    }
+}
+
+/// The prepared gradient.
+#[derive(Debug)]
+pub struct Gradient(GradientBy);
+
+#[derive(Debug)]
+enum GradientBy {
+    Own(Box<OwnGradient>),
+    Cudnn(Box<library::Gradient>),
+}
+
+impl Gradient {
+    /// Prepares it for a shape.
+    ///
+    /// # Errors
+    /// As [`Forward::new`].
+    pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, k: Constants) -> Result<Self, GpuError> {
+        if library::takes(gpu, float, shape) {
+            match library::Gradient::new(gpu, float, shape, k) {
+                Ok(gradient) => return Ok(Self(GradientBy::Cudnn(Box::new(gradient)))),
+                Err(why) => gpu.falls_back(FALLS_BACK, why)?,
+            }
+        }
+        Ok(Self(GradientBy::Own(Box::new(OwnGradient::new(gpu, float, shape, k)?))))
+    }
+
+    /// Bytes of workspace.
+    pub fn workspace(&self) -> usize {
+        match &self.0 {
+            GradientBy::Own(own) => own.workspace(),
+            GradientBy::Cudnn(cudnn) => cudnn.workspace(),
+        }
+    }
+
+    /// Submits one run: the gradients of x, gamma and beta.
+    ///
+    /// # Errors
+    /// If lengths do not fit; errors of the driver and of cuDNN.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        from: Inputs<'_>,
+        out: [Span<'_>; 3],
+        workspace: Span<'_>,
+    ) -> Result<(), GpuError> {
+        match &self.0 {
+            GradientBy::Own(own) => own.run(gpu, from, out, workspace),
+            GradientBy::Cudnn(cudnn) => cudnn.run(gpu, from, out, workspace),
+        }
+    }
+}
+
+/// What takes the place of cuDNN's batch norm where it fails.
+const FALLS_BACK: &str = "batch norm runs on the project's own kernels, not on cuDNN's";
+
 /// Vectors of either summand that a thread of the first kernel holds (`HELD`).
 const HELD: usize = 4;
 
-/// The prepared forward pass.
+/// The forward pass by own kernels.
 #[derive(Debug)]
-pub struct Forward {
+struct OwnForward {
     parts: bn_stats::cuda::Parts,
     last: Launch,
     normalise: Launch,
@@ -36,18 +152,8 @@ pub struct Outputs<'a> {
     pub scale: Span<'a>,
 }
 
-impl Forward {
-    /// Prepares it for a shape. `residual`: of a sum of two tensors.
-    ///
-    /// # Errors
-    /// Errors of compiling and loading kernels.
-    pub fn new(
-        gpu: &Gpu,
-        float: Float,
-        shape: &Grouped,
-        residual: bool,
-        k: Constants,
-    ) -> Result<Self, GpuError> {
+impl OwnForward {
+    fn new(gpu: &Gpu, float: Float, shape: &Grouped, residual: bool, k: Constants) -> Result<Self, GpuError> {
         let parts = if residual {
             bn_stats::cuda::Parts::with(gpu, float, shape, HELD, |rows, [c, chunks, chunk_rows], parts| {
                 let n = rows.len();
@@ -79,16 +185,11 @@ impl Forward {
         Ok(Self { parts, last, normalise })
     }
 
-    /// Bytes of workspace.
-    pub fn workspace(&self) -> usize {
+    fn workspace(&self) -> usize {
         self.parts.len * size_of::<f32>()
     }
 
-    /// Submits one run: of x, or with `sum`, a tensor to add and where y = x + add goes (which may be x), of y.
-    ///
-    /// # Errors
-    /// If lengths do not fit, or a sum is given to a pass that was prepared without one; a driver error.
-    pub fn run(
+    fn run(
         &self,
         gpu: &Gpu,
         x: Span<'_>,
@@ -113,9 +214,9 @@ impl Forward {
     }
 }
 
-/// The prepared gradient.
+/// The gradient by own kernels.
 #[derive(Debug)]
-pub struct Gradient {
+struct OwnGradient {
     parts: scale_shift_leaky::cuda::Parts,
     last: Launch,
     grad: Launch,
@@ -135,12 +236,8 @@ pub struct Inputs<'a> {
     pub add: Option<Span<'a>>,
 }
 
-impl Gradient {
-    /// Prepares it for a shape.
-    ///
-    /// # Errors
-    /// Errors of compiling and loading kernels.
-    pub fn new(gpu: &Gpu, float: Float, shape: &Grouped, k: Constants) -> Result<Self, GpuError> {
+impl OwnGradient {
+    fn new(gpu: &Gpu, float: Float, shape: &Grouped, k: Constants) -> Result<Self, GpuError> {
         let parts = scale_shift_leaky::cuda::Parts::new(gpu, float, shape, false, k.leak)?;
         let (rows, stats) = (&parts.rows, parts.rows.stats());
         let params = vec![
@@ -176,18 +273,13 @@ impl Gradient {
         self.parts.rows.stats() * size_of::<f32>()
     }
 
-    /// Bytes of workspace.
-    pub fn workspace(&self) -> usize {
+    fn workspace(&self) -> usize {
         self.parts_bytes().next_multiple_of(GPU_ALIGN)
             + self.stats_bytes().next_multiple_of(GPU_ALIGN)
             + self.stats_bytes()
     }
 
-    /// Submits one run: the gradients of x, gamma and beta.
-    ///
-    /// # Errors
-    /// If lengths do not fit; a driver error.
-    pub fn run(
+    fn run(
         &self,
         gpu: &Gpu,
         from: Inputs<'_>,
