@@ -11,7 +11,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from common import FOLDER, cpu_allows, digits, floats, interrupted, model, run
+from common import FOLDER, cpu_allows, floats, interrupted, model, run
 
 import jempp
 

@@ -5,7 +5,7 @@ and which argument decides. An array that is already in the library's form is no
 """
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Optional
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +71,15 @@ def images(x: Any, shape: tuple[int, int, int], layout: Layout = "auto", scale: 
     single = not found.startswith("N")
     if single:
         values = values[np.newaxis]
-    return Images(np.ascontiguousarray(values), single, found)
+    if not values.flags.carray:
+        values = np.ascontiguousarray(values)
+    return Images(values, single, found)
 
 
 def _layout(found: tuple[int, ...], shape: tuple[int, int, int], layout: str, name: str) -> str:
     h, w, c = shape
+    if layout == "auto" and len(found) == 4 and found[1:] == shape != (c, h, w):
+        return "NHWC"  # The rest would say so, too, and takes longer.
     sizes = {"HWC": (h, w, c), "CHW": (c, h, w), **({"HW": (h, w)} if c == 1 else {})}
     fits = [k for k, size in sizes.items() if found == size]
     fits += [f"N{k}" for k, size in sizes.items() if len(found) == len(size) + 1 and found[1:] == size]
@@ -97,7 +101,7 @@ def _scaled(array: npt.NDArray[Any], scale: str, name: str) -> FloatArray:
     if scale not in ("-1..1", "0..1", "0..255", "unchecked"):
         raise ValueError(f"scale is {scale!r}; use -1..1, 0..1, 0..255 or unchecked")
     if array.dtype == np.uint8:
-        return _BYTES[array]
+        return cast(FloatArray, _BYTES[array])
     if array.dtype.kind != "f":
         extent = f", values {array.min()} to {array.max()}" if array.size and array.dtype.kind in "iub" else ""
         raise ValueError(f"{name}: type {array.dtype}{extent}; pass uint8 from 0 to 255, or floating-point values")
@@ -145,4 +149,5 @@ def labels(y: Any, n: int, classes: int, name: str = "y") -> npt.NDArray[np.int3
 
 def to_uint8(values: FloatArray) -> npt.NDArray[np.uint8]:
     """Images in [-1, 1] as bytes, for showing and saving."""
-    return np.clip(np.rint(values * np.float32(127.5) + np.float32(127.5)), 0, 255).astype(np.uint8)
+    bytes_ = np.clip(np.rint(values * np.float32(127.5) + np.float32(127.5)), 0, 255)
+    return cast("npt.NDArray[np.uint8]", bytes_.astype(np.uint8))

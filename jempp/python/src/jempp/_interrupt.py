@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar, cast
 
 from .errors import Cancelled
 
@@ -83,9 +83,9 @@ def run(work: Callable[[Task], T], progress: Optional[Progress] = None) -> T:
             if kind == "progress":
                 task._answers.put(task.ask(*value))
             elif kind == "value":
-                return value
+                return cast(T, value)
             else:
-                return _finish(task, lambda: _throw(value))
+                return _finish(task, lambda: cast(T, _throw(value)))
     except BaseException as e:
         task._cancelled.set()
         task._answers.put(False)

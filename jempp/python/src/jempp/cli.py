@@ -184,7 +184,7 @@ def _line(m: dict[str, Any]) -> None:
 
 def _bar() -> Show:
     """A progress bar of a notebook, which each call updates."""
-    from IPython.display import HTML, display  # type: ignore[import-not-found]
+    from IPython.display import HTML, display
 
     handle = display(HTML(""), display_id=True)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import time
 from typing import Any, Callable, NamedTuple, Optional, cast
@@ -112,7 +113,7 @@ class Model:
     def log_density(self, x: Any, *, layout: Layout = "auto", scale: Scale = "-1..1", progress: Optional[_interrupt.Progress] = None) -> FloatArray:
         """Unnormalised log p(x), n values. `progress` is that of `logits`."""
         given = _arrays.images(x, self._shape, layout, scale)
-        return cast(FloatArray, self._infer("jempp_log_density", given, 1, progress)[..., 0])
+        return self._infer("jempp_log_density", given, 1, progress)[..., 0]
 
     def energy(self, x: Any, *, layout: Layout = "auto", scale: Scale = "-1..1") -> FloatArray:
         """The energy, -log p(x) up to a constant, n values."""
@@ -318,8 +319,11 @@ class Model:
         values, handle = given.values, self._handle
         out = np.empty((len(values), each), np.float32)
 
-        def chunk(a: int, b: int) -> None:
-            _library.call(name, handle.get(), values[a:b].ctypes.data, b - a, out[a:b].ctypes.data, (b - a) * each)
+        source, target, size = values.ctypes.data, out.ctypes.data, 4 * math.prod(self._shape)
+
+        def chunk(a: int, b: int, keep: Any = (values, out)) -> None:
+            # Addresses by arithmetic: a slice and its address take as long as all the rest.
+            _library.call(name, handle.get(), source + a * size, b - a, target + 4 * a * each, (b - a) * each)
 
         self._in_chunks(name, len(values), chunk, progress)
         return cast(FloatArray, out[0]) if given.single else out

@@ -89,7 +89,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """The most probable class of each image."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]  # type: ignore[no-any-return]
+        chosen = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[chosen]  # type: ignore[no-any-return]
 
     def score_samples(self, X: Any) -> npt.NDArray[np.float32]:
         """Unnormalised log p(x), n values."""

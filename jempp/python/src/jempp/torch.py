@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import _arrays
 from .model import Model
 
 Output = Literal["logits", "log_density"]
