@@ -183,7 +183,9 @@ def _listen(dll: ctypes.CDLL) -> None:
     import atexit
     import logging
 
-    logger = logging.getLogger("jempp")
+    from ._log import logger as get
+
+    logger = get()
     levels = {1: logging.ERROR, 2: logging.WARNING}
 
     def log(level: int, message: bytes, _user: object) -> None:

@@ -120,7 +120,9 @@ def _stop(process: Any) -> None:
 def _follow(lines: IO[str], show: Optional[Show], last: "deque[str]") -> None:
     import logging
 
-    logger = logging.getLogger("jempp")
+    from ._log import logger as get
+
+    logger = get()
     for line in lines:
         try:
             said = json.loads(line)
