@@ -2,22 +2,12 @@
 # Builds the Python wheel: package, libjempp and jempp-cli, for any CPython from 3.11 on.
 #   packaging/python.sh [FOLDER]      (default: target/wheels)
 # Prints the wheel's path. Its tag names the lowest glibc that has all symbols which the binaries need, at most 2.35
-# (JEMPP_GLIBC=2.N allows another). A machine with an older glibc gives a wheel for more systems; with ziglang installed
-# (`pip install ziglang`), JEMPP_ZIG=2.28 links against that version wherever it is built.
+# (JEMPP_GLIBC=2.N allows another). A machine with an older glibc gives a wheel for more systems.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-target/wheels}
 python=${PYTHON:-python3}
-zig=()
-if [ -n "${JEMPP_ZIG:-}" ]; then
-    arch=$(uname -m)
-    linker=$PWD/target/zig-linker
-    mkdir -p target
-    printf '#!/bin/sh\nexec "%s" -m ziglang cc -target %s-linux-gnu.%s "$@"\n' "$(command -v "$python")" "$arch" "$JEMPP_ZIG" >"$linker"
-    chmod +x "$linker"
-    zig=(--config "target.$arch-unknown-linux-gnu.linker='$linker'")
-fi
-cargo build --release --locked "${zig[@]}" -p jempp-cli -p jempp-capi >&2
+cargo build --release --locked -p jempp-cli -p jempp-capi >&2
 wheel=$("$python" jempp/python/wheel.py "$out")
 needed=$(sed -E 's/.*manylinux_2_([0-9]+)_.*/\1/' <<<"$wheel")
 allowed=${JEMPP_GLIBC:-2.35}
