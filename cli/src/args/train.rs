@@ -30,7 +30,8 @@ use std::time::Duration;
 pub(crate) struct Train {
     /// Configuration file in TOML
     ///
-    /// Keys that it leaves out have the values of its preset, by default jempp.
+    /// Keys that it leaves out have the values of its preset; a file without a preset has those of jempp. Without a file and
+    /// without a preset on the command line, the preset is digits.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Train with each of several seeds, as 0..4 or 3,5,8

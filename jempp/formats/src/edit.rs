@@ -21,6 +21,12 @@ pub fn distance(a: &str, b: &str) -> usize {
     last[b.len()]
 }
 
+/// The name among `known` that `given` most likely means, if one is near: at most a third of its characters differ.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.into_iter().map(|k| (distance(given, k), k)).min_by_key(|(cost, _)| *cost);
+    best.filter(|(cost, _)| *cost <= 1.max(given.chars().count() / 3)).map(|(_, name)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +38,16 @@ mod tests {
         {
             assert_eq!(distance(a, b), d, "{a} {b}");
             assert_eq!(distance(b, a), d, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn near_names() {
+        let known = ["jempp", "digits", "jem", "softmax"];
+        for (given, meant) in
+            [("jemp", Some("jempp")), ("softmx", Some("softmax")), ("resnet", None), ("", None)]
+        {
+            assert_eq!(nearest(given, known), meant, "{given}");
         }
     }
 }

@@ -19,9 +19,26 @@ pub fn is_section(name: &str) -> bool {
     Config::SECTIONS.iter().any(|s| s.name == name)
 }
 
-/// The key most likely meant by `name`, if any is near: by spelling, or by its last part in another section.
+/// What other programs call some keys.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("learning_rate", "train.lr"),
+    ("max_epochs", "train.epochs"),
+    ("num_epochs", "train.epochs"),
+    ("num_classes", "model.classes"),
+    ("width", "model.widen_factor"),
+    ("optim", "train.optimizer"),
+    ("dataset_path", "data.dataset"),
+    ("n_steps", "sampler.outer_steps"),
+    ("sgld_std", "sampler.noise"),
+];
+
+/// The key most likely meant by `name`, if any is near: by spelling, by its last part in another section, or by
+/// what other programs call it.
 pub fn suggest(name: &str) -> Option<&'static str> {
     let given = name.rsplit_once('.').map_or(name, |(_, leaf)| leaf);
+    if let Some((_, key)) = ELSEWHERE.iter().find(|(other, _)| *other == given) {
+        return Some(key);
+    }
     let cost = |k: &Key| {
         let whole = distance(name, k.name);
         // A matching last part in another section costs a little, so that the section's own keys come first.
@@ -49,10 +66,18 @@ mod tests {
             ("data.batch_size", Some("train.batch_size")),
             ("eval.ecebins", Some("eval.ece_bins")),
             ("sed", Some("seed")),
+            ("train.learning_rate", Some("train.lr")),
             ("train.zzzzzzzz", None),
             ("", None),
         ] {
             assert_eq!(suggest(given), meant, "{given}");
+        }
+    }
+
+    #[test]
+    fn names_of_other_programs_are_no_keys_and_mean_keys() {
+        for (other, key) in ELSEWHERE {
+            assert!(find(key).is_some() && all().all(|k| k.leaf() != *other), "{other}");
         }
     }
 

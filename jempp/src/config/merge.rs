@@ -1,10 +1,11 @@
 //! Merging a TOML document and overrides into a preset, with messages that say what is wrong in which source.
 
 use super::retired::{self, Fate, Retired};
-use super::{Config, keys};
+use super::{Config, PRESETS, keys};
 use crate::error::{Error, Result};
 use jempp_data::config::rows::{Kind, describe};
 use std::collections::BTreeSet;
+use std::path::Path;
 use toml::{Table, Value};
 
 /// A dotted key, its value and the source it came from.
@@ -102,7 +103,14 @@ fn flatten(prefix: &str, table: Table, source: &str, out: &mut Vec<Setting>) -> 
 fn parse_override(retired: &[Retired], text: &str) -> Result<Setting> {
     let source = "command line".to_string();
     let Some((name, raw)) = text.split_once('=') else {
-        return Err(Error::Config(format!("{source}: `{text}` is not of the form key=value")));
+        let meant = if PRESETS.contains(&text) {
+            format!("; did you mean preset={text}?")
+        } else if Path::new(text).exists() {
+            format!("; did you mean data.dataset={text}?")
+        } else {
+            String::new()
+        };
+        return Err(Error::Config(format!("{source}: `{text}` is not of the form key=value{meant}")));
     };
     let (name, raw) = (name.trim().to_string(), raw.trim());
     let text = || Value::String(raw.to_string());

@@ -2,6 +2,7 @@
 
 use super::{Adversary, Config, Init, NormKind, Optimizer, Plc, Schedule};
 use crate::error::{Error, Result};
+use jempp_formats::edit::nearest;
 
 /// The changes that a preset makes to the defaults.
 type Change = fn(&mut Config);
@@ -31,7 +32,9 @@ pub const PRESETS: &[&str] = &{
 pub(super) fn preset(name: &str) -> Result<Config> {
     let Some((name, change)) = ALL.iter().find(|(n, _)| *n == name) else {
         let known = PRESETS.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
-        return Err(Error::Config(format!("unknown preset `{name}`; there are {known}")));
+        let meant = nearest(name, PRESETS.iter().copied()).map(|p| format!("did you mean `{p}`? "));
+        let meant = meant.unwrap_or_default();
+        return Err(Error::Config(format!("unknown preset `{name}`; {meant}there are {known}")));
     };
     let mut config = Config { preset: (*name).to_string(), ..Config::default() };
     change(&mut config);
@@ -128,6 +131,7 @@ mod tests {
             c.validate().unwrap();
         }
         assert_eq!(preset("jempp").unwrap(), Config::default());
+        assert!(preset("softmx").unwrap_err().to_string().contains("did you mean `softmax`?"));
         assert!(preset("nope").unwrap_err().to_string().contains("`jempp`, `digits`"));
     }
 }

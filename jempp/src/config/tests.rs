@@ -83,7 +83,9 @@ fn unknown_keys_come_with_a_suggestion() {
     assert!(message("[optimizer]", &[]).contains("unknown key `optimizer`"));
     assert!(message("", &["train.lr.x=1"]).contains("unknown key"));
     assert!(message("", &["=1"]).contains("unknown key ``"));
-    assert!(message("", &["train.lr"]).contains("not of the form key=value"));
+    assert!(message("", &["train.lr"]).ends_with("not of the form key=value"));
+    assert!(message("", &["softmax"]).ends_with("did you mean preset=softmax?"));
+    assert!(message("", &["src"]).ends_with("did you mean data.dataset=src?"));
 }
 
 #[test]

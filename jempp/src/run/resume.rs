@@ -83,8 +83,7 @@ impl TrainingRun {
             return Ok(());
         }
         Err(Error::Config(format!(
-            "the run has done {done} of {total} iterations: there is nothing to go on with; a larger train.epochs would \
-             give it more"
+            "the run is complete ({done} of {total} iterations); to continue it, set a larger train.epochs"
         )))
     }
 }

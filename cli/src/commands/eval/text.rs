@@ -73,10 +73,11 @@ pub(super) fn fid(f: &Fid) -> String {
 /// Accuracy under attack.
 pub(super) fn curve(c: &RobustnessCurve) -> String {
     let norm = if c.plan.norm == Norm::Linf { "L∞" } else { "L2" };
+    let restarts = if c.plan.restarts == 1 { "restart" } else { "restarts" };
     let mut out =
-        format!("{}\n\n{norm}, {} steps, {} restarts", c.protocol.line(), c.plan.steps, c.plan.restarts);
+        format!("{}\n\n{norm}, {} steps, {} {restarts}", c.protocol.line(), c.plan.steps, c.plan.restarts);
     out += &c.transfer_from.as_ref().map(|t| format!(", transfer attack from {t}")).unwrap_or_default();
-    out += "\nε        cross-entropy  and margin                 noise    transfer  all\n";
+    out += "\nε        cross-entropy  with margin                noise    transfer  all\n";
     out += &format!("0        {:.4}\n", c.clean.value);
     for p in &c.points {
         let transfer = p.transfer.map_or("-".to_owned(), |t| format!("{:.4}", t.value));

@@ -43,7 +43,8 @@ pub(super) fn summary(r: &Report) -> String {
     }
     if let Some([mean, worst]) = r.gap {
         out += &format!(
-            "gap                {mean:+.3}  mean log p(x), data minus chains, last 200 iterations (largest {worst:.2})\n"
+            "gap                {mean:+.3}  mean log p(x), data minus chains, last {} iterations (largest {worst:.2})\n",
+            r.iterations.min(200)
         );
     }
     if let Some(b) = &r.best {

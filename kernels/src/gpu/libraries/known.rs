@@ -21,13 +21,13 @@ pub const KNOWN: &[Library] = &[
     Library {
         id: Id::Runtime,
         name: "CUDA runtime",
-        purpose: "not needed, only reported",
+        purpose: "programs that link it, not this one",
         files: &["libcudart.so.13", "libcudart.so.12"],
         base_name: None,
         companions: &[],
         symbols: symbols::RUNTIME,
         oldest: Version(12, 0, 0),
-        advice: "It is not needed",
+        advice: "Nothing needs to be installed",
     },
     Library {
         id: Id::Nvrtc,
