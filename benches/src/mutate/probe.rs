@@ -12,6 +12,7 @@ use jempp_formats::npz::{Npz, images};
 use jempp_formats::pickle::{Pairs, Pickle, numpy};
 use jempp_formats::place::Place;
 use jempp_formats::torch;
+use jempp_formats::unpack::Unpack;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -36,8 +37,18 @@ pub enum Parser {
     Png,
     /// A JPEG, as an image of a data set and as one to predict for.
     Jpeg,
-    /// A GIF to predict for.
+    /// A GIF, likewise.
     Gif,
+    /// A BMP, likewise.
+    Bmp,
+    /// A WebP, likewise.
+    WebP,
+    /// A TIFF, likewise.
+    Tiff,
+    /// A table of labels of images.
+    Table,
+    /// The two files of a part of STL-10.
+    Stl,
     /// A zip archive of `torch.save`: all tensors in it, and the model.
     Torch,
     /// A file of `torch.save` in the format before PyTorch 1.6: all tensors in it, and the model.
@@ -54,7 +65,7 @@ impl Parser {
     /// The name that messages give to the file of the bytes.
     pub const FILE: &str = "some/file";
     /// All parsers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Pickle,
         Self::Archive,
         Self::Idx,
@@ -65,6 +76,11 @@ impl Parser {
         Self::Png,
         Self::Jpeg,
         Self::Gif,
+        Self::Bmp,
+        Self::WebP,
+        Self::Tiff,
+        Self::Table,
+        Self::Stl,
         Self::Torch,
         Self::Legacy,
         Self::Moments,
@@ -92,13 +108,17 @@ impl Parser {
             Self::Idx => Ok(untrusted::idx_file(path, bytes)?),
             Self::Mat => Ok(untrusted::svhn_file(path, bytes)?),
             Self::Npz => Ok(untrusted::npz_file(path, bytes)?),
-            Self::Inputs => Ok(images(Npz::of(path, Cursor::new(bytes), length)?).map(drop)?),
-            Self::Lists => Ok(untrusted::celeba_lists(path, bytes)?),
-            Self::Png | Self::Jpeg => {
-                let decoded = untrusted::image_file(path, bytes).map_err(Error::from);
-                either(decoded, || Ok(image_of(path, bytes, SIZE).map(drop)?))
+            Self::Inputs => {
+                Ok(images(Npz::of(path, Cursor::new(bytes), length, Unpack::bytes(1 << 16))?, None)
+                    .map(drop)?)
             }
-            Self::Gif => Ok(image_of(path, bytes, SIZE).map(drop)?),
+            Self::Lists => Ok(untrusted::celeba_lists(path, bytes)?),
+            Self::Png | Self::Jpeg | Self::Gif | Self::Bmp | Self::WebP | Self::Tiff => {
+                let decoded = untrusted::image_file(path, bytes).map_err(Error::from);
+                either(decoded, || Ok(image_of(path, bytes, SIZE, None).map(drop)?))
+            }
+            Self::Table => Ok(untrusted::label_table(path, bytes)?),
+            Self::Stl => Ok(untrusted::stl_files(path, bytes)?),
             Self::Torch | Self::Legacy => {
                 let all = torch::tensors(bytes, path).map(drop).map_err(Error::from);
                 either(all, || published::read(bytes, path, published::Hints::default()).map(drop))
@@ -107,7 +127,8 @@ impl Parser {
             Self::Safetensors => {
                 let reader = LazyReader::from_bytes(bytes.to_vec(), path)?;
                 reader.read(&reader.names())?;
-                if !reader.metadata.contains_key("format") {
+                let whole = |name: &&str| name.ends_with("conv1.weight") && reader.names().len() > 9;
+                if !reader.metadata.contains_key("format") && !reader.names().iter().any(whole) {
                     return Ok(());
                 }
                 let model = Model::from_source(device, ModelSource::from_bytes(bytes.to_vec(), path)?)?;

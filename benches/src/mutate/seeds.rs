@@ -48,6 +48,17 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
         Parser::Png => all("formats/tests/pictures", &["grey", "rgb", "palette", "bits", "opaque"], ".png"),
         Parser::Jpeg => all("formats/tests/pictures", &["grey", "full", "half", "progressive"], ".jpg"),
         Parser::Gif => all("formats/tests/pictures", &["palette"], ".gif"),
+        Parser::Bmp => all("formats/tests/pictures", &["rgb", "palette", "bits"], ".bmp"),
+        Parser::WebP => all("formats/tests/pictures", &["lossy", "lossless", "turned"], ".webp"),
+        Parser::Tiff => all("formats/tests/pictures", &["rgb", "lzw", "deflate", "grey16", "turned"], ".tif"),
+        Parser::Table => Ok(vec![
+            b"id,label\n1,frog\n2,cat\n3,\"a, b\"\n".to_vec(),
+            b"val_0.JPEG\tn01443537\t0\t32\t44\t62\nval_1.JPEG\tn01629819\t0\t0\t63\t63\n".to_vec(),
+        ]),
+        Parser::Stl => {
+            let image: Vec<u8> = (0..27_648u32).map(|i| (i * 7 % 251) as u8).collect();
+            Ok(vec![[&image[..], &[3]].concat(), [&image[..], &image, &[1, 10]].concat()])
+        }
         // Whole models are long and slow: one in four.
         Parser::Torch => {
             let values = read("formats/tests/torch/values.pt")?;
@@ -60,7 +71,9 @@ pub fn seeds(parser: Parser) -> Result<Vec<Vec<u8>>> {
         Parser::Moments => all("tests/torch", &["mean", "cov"], ".pt"),
         Parser::Safetensors => {
             let small = container()?;
-            Ok(vec![small.clone(), small.clone(), small, model()?])
+            let mut plain = Container::from_bytes(&model()?, Path::new("model"))?;
+            plain.meta.clear();
+            Ok(vec![small.clone(), small.clone(), small.clone(), small, model()?, plain.to_bytes()?])
         }
         Parser::Toml => {
             let whole = Config::preset("digits")?.to_toml()?.into_bytes();

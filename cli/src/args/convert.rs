@@ -47,6 +47,12 @@ pub(crate) struct Convert {
     #[arg(long, value_enum, default_value_t = BatchNormForm::Fold, value_name = "FORM")]
     #[arg(hide_possible_values = true)]
     pub onnx_bn: BatchNormForm,
+    /// Network class a .pt is for: jempp-yopo, jempp-wrn, jem, sada-jem
+    ///
+    /// The .pt then loads into that class of the published code with strict=True: jempp-yopo and jempp-wrn are JEM++'s with
+    /// `--model yopo` and `--model wrn`. By default the class that IN came from, or jempp-yopo.
+    #[arg(long = "for", value_enum, value_name = "CLASS", hide_possible_values = true)]
+    pub target: Option<NetworkClass>,
     /// Recompute batch norm statistics on this data set
     ///
     /// By name or path; its training images are used.
@@ -84,6 +90,19 @@ pub(crate) enum BatchNormForm {
     Fold,
     /// Kept as BatchNormalization nodes
     Keep,
+}
+
+/// A network class of published code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkClass {
+    /// JEM
+    Jem,
+    /// JEM++ with --model yopo
+    JemppYopo,
+    /// JEM++ with --model wrn
+    JemppWrn,
+    /// SADA-JEM
+    SadaJem,
 }
 
 /// Norms whose parameters have the same shapes.

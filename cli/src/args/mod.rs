@@ -19,14 +19,14 @@ mod train;
 mod usage;
 
 pub(crate) use bench::{Bench, BenchCommand, Ops, SampleStep, TrainStep};
-pub(crate) use convert::{BatchNormForm, Convert, FileFormat, NormName};
+pub(crate) use convert::{BatchNormForm, Convert, FileFormat, NetworkClass, NormName};
 pub(crate) use eval::{
     Accuracy, All, Attack, AttackNorm, Calibration, Eval, EvalCommand, EvalOutput, EvalTarget, Fid,
     InceptionOptions, Ood, ResizeName, SplitName, Thresholds, VariantName,
 };
 pub(crate) use global::{BatchNorm, Global, LogFormat, Precision};
 pub(crate) use inspect::{Devices, Inspect};
-pub(crate) use predict::{Format, Predict};
+pub(crate) use predict::{FloatRange, Format, Predict, Resizing};
 pub(crate) use report::Report;
 pub(crate) use sample::{Sample, StartName};
 pub(crate) use sweep::Sweep;

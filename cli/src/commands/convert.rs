@@ -1,11 +1,11 @@
 //! `jempp-cli convert`.
 
 use super::{bytes, check_output, print};
-use crate::args::{BatchNormForm, Convert, FileFormat, Global, NormName};
+use crate::args::{BatchNormForm, Convert, FileFormat, Global, NetworkClass, NormName};
 use jempp::config::NormKind;
 use jempp::interop::convert::{ModelFormat, add_replay_buffer, add_start_samples, read, recalibrate, write};
 use jempp::interop::onnx::BatchNorm;
-use jempp::model::published::Hints;
+use jempp::model::published::{Hints, Variant};
 use jempp::{Error, Result};
 
 /// Reads a model and writes it in another format.
@@ -50,7 +50,12 @@ pub(crate) fn run(global: &Global, a: &Convert) -> Result<()> {
         BatchNormForm::Fold => BatchNorm::Fold,
         BatchNormForm::Keep => BatchNorm::Keep,
     };
-    write(&model, &a.output, format, bn, &device)?;
+    let variant = a.target.map(|class| match class {
+        NetworkClass::Jem => Variant::Jem,
+        NetworkClass::JemppYopo => Variant::JemppYopo,
+        NetworkClass::JemppWrn | NetworkClass::SadaJem => Variant::JemppWrn,
+    });
+    write(&model, &a.output, format, (bn, variant), &device)?;
     let size = std::fs::metadata(&a.output).map_err(|e| Error::io(&a.output, e))?.len();
     print(&format!("{}  {}\n", a.output.display(), bytes(size)))
 }

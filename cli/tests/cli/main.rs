@@ -10,6 +10,7 @@ mod faults;
 mod fid;
 mod folders;
 mod gpu;
+mod inputs;
 mod next;
 mod runs;
 mod schema;

@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 8] = b"JEMPPIMG";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Offset of the header in bytes.
 const FIXED: usize = 20;
 
@@ -36,6 +36,8 @@ struct Header {
     parts: Parts,
     classes: usize,
     class_names: Vec<String>,
+    /// Warnings for the user about the data set.
+    warnings: Vec<String>,
     /// [`Dataset::crc32c`].
     crc32c: u32,
 }
@@ -49,6 +51,8 @@ pub(super) struct Kept {
     pub parts: Parts,
     /// Description of the data set's format.
     pub kind: String,
+    /// Warnings for the user about the data set.
+    pub warnings: Vec<String>,
 }
 
 /// The result of a cache lookup.
@@ -138,7 +142,12 @@ impl Cache {
         if set.crc32c() != header.crc32c {
             return Err(bad("its images are corrupt"));
         }
-        Ok(Found::Whole(Box::new(Kept { set, parts: header.parts, kind: header.kind })))
+        Ok(Found::Whole(Box::new(Kept {
+            set,
+            parts: header.parts,
+            kind: header.kind,
+            warnings: header.warnings,
+        })))
     }
 
     /// Stores a data set.
@@ -159,6 +168,7 @@ impl Cache {
             parts: kept.parts,
             classes: set.classes(),
             class_names: set.class_names().to_vec(),
+            warnings: kept.warnings.clone(),
             crc32c: set.crc32c(),
         };
         let header = serde_json::to_vec(&header).map_err(|e| Error::Internal(e.to_string()))?;

@@ -2,8 +2,9 @@
 
 use crate::bytes::Bytes;
 use crate::mt19937;
-use crate::resize::bilinear;
+use crate::source::UNLABELLED;
 use jempp_formats::pixels::value;
+use jempp_formats::resize::{Resize, bilinear};
 use jempp_formats::{Error, Result};
 
 /// Labelled images in memory or in a memory-mapped file.
@@ -70,6 +71,11 @@ impl Dataset {
         }
         let (name, class_names) = (name.to_string(), Vec::new());
         Ok(Self { name, height, width, channels, classes, class_names, images, labels, crc32c: crc })
+    }
+
+    /// Whether its images have labels.
+    pub fn is_labelled(&self) -> bool {
+        self.class_names != [UNLABELLED]
     }
 
     /// Sets the names of the classes, which do not affect [`Dataset::crc32c`].
@@ -142,6 +148,9 @@ impl Dataset {
             let (n, m) = (indices.len(), out.len());
             return Err(Error::Data(format!("{n} labels do not fit a batch of {m}")));
         }
+        if !self.is_labelled() {
+            return Err(Error::Data(format!("the images of `{}` have no labels", self.name)));
+        }
         for (i, o) in indices.iter().zip(out) {
             *o = *self.labels.get(*i as usize).ok_or_else(|| self.no_image(*i))?;
         }
@@ -171,9 +180,37 @@ impl Dataset {
                 _ => images.extend(scaled),
             }
         }
-        let mut labels = vec![0; indices.len()];
-        self.labels_of(indices, &mut labels)?;
+        let labels = indices.iter().map(|i| self.labels[*i as usize]).collect();
         Self::new(&self.name, size, self.classes, images, labels)
+    }
+
+    /// The data set with all images scaled.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when they are too large together.
+    pub(crate) fn resized(self, resize: &Resize) -> Result<Self> {
+        let ([h, w], from, c) = (resize.size, [self.height, self.width], self.channels);
+        if from == resize.size {
+            return Ok(self);
+        }
+        let mut images = Vec::new();
+        let all = self.len().checked_mul(h * w * c).filter(|n| images.try_reserve_exact(*n).is_ok());
+        if all.is_none() {
+            return Err(Error::Data(format!("{} images of {h}×{w} do not fit in memory", self.len())));
+        }
+        self.images.chunks_exact(self.pixels()).for_each(|i| images.extend(resize.apply(i, from, c)));
+        let set = Self::new(&self.name, [h, w, c], self.classes, images, self.labels)?;
+        if self.class_names.is_empty() { Ok(set) } else { set.with_class_names(self.class_names) }
+    }
+
+    /// The data set with other numbers and names of the classes: class `i` is `to[i]`, below `classes`. The checksum stays that
+    /// of the data set.
+    pub(crate) fn relabelled(mut self, to: &[u16], classes: usize, names: &[String]) -> Self {
+        for l in &mut self.labels {
+            *l = to.get(usize::from(*l)).copied().unwrap_or_default();
+        }
+        (self.classes, self.class_names) = (classes, names.to_vec());
+        self
     }
 
     /// Checksum (CRC-32C) of sizes, images and labels, which distinguishes data sets of the same name.

@@ -1,9 +1,12 @@
 //! Digests that detect changed files and name cache files.
 
 use jempp_formats::{Error, Result};
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Files of at most this many bytes are read for a digest, which then does not depend on what a file system keeps.
+const CHEAP: u64 = 4 << 20;
 
 /// An incremental 64-bit FNV-1a hash (Fowler, Noll & Vo) of a sequence of strings; stable across versions.
 pub(super) struct Digest(pub u64);
@@ -22,19 +25,53 @@ impl Digest {
     }
 }
 
-/// A digest of the names, sizes and modification times of files.
+/// What a file system says of a file's content: length, time of modification and, where there are such, the file's number and
+/// the time of its last change, which cannot be set. A file that is put in another's place, with the same length and time of
+/// modification, differs in the last two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version([i128; 4]);
+
+impl Version {
+    pub(crate) fn of(path: &Path, about: &Metadata) -> Result<Self> {
+        let modified = nanoseconds(about.modified().map_err(|e| Error::io(path, e))?);
+        #[cfg(unix)]
+        let [number, changed] = {
+            use std::os::unix::fs::MetadataExt;
+            let changed = i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec());
+            [i128::from(about.ino()), changed]
+        };
+        #[cfg(not(unix))]
+        let [number, changed] = [0; 2];
+        Ok(Self([i128::from(about.len()), modified, number, changed]))
+    }
+
+    /// Adds it to a digest.
+    pub(crate) fn add_to(self, digest: &mut Digest) {
+        self.0.iter().for_each(|v| digest.add(&v.to_le_bytes()));
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> i128 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(d) => d.as_nanos() as i128,
+        Err(e) => -(e.duration().as_nanos() as i128),
+    }
+}
+
+/// A digest of the names and versions of a few files, and of the content of short ones.
 ///
 /// # Errors
-/// [`Error::Io`] if the metadata of one cannot be read.
+/// [`Error::Io`] if one cannot be read.
 pub(crate) fn stamp(files: &[PathBuf]) -> Result<u64> {
     let mut digest = Digest::new();
     for path in files {
         let about = fs::metadata(path).map_err(|e| Error::io(path, e))?;
-        let modified = about.modified().map_err(|e| Error::io(path, e))?;
-        let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         digest.add(path.file_name().unwrap_or_default().as_encoded_bytes());
-        digest.add(&about.len().to_le_bytes());
-        digest.add(&since.as_nanos().to_le_bytes());
+        Version::of(path, &about)?.add_to(&mut digest);
+        if about.len() <= CHEAP {
+            let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+            digest.add(&crc32c::crc32c(&bytes).to_le_bytes());
+        }
     }
     Ok(digest.0)
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`load()`] and [`load_with`] read the data set that [`config::DataConfig`], the `data` section of the configuration,
 //!   names, with the options in [`Reading`]; [`digits`] is built in;
-//! - [`Dataset`] and [`Split`] are the result; [`first_per_class`] and [`plain_batch`] select from them;
+//! - [`Dataset`] and [`Split`] are the result; [`first_per_class`], [`balanced`] and [`plain_batch`] select from them;
 //! - [`Loader`] yields shuffled batches of indices;
 //! - [`synthetic`] generates out-of-distribution images from a data set;
 //! - [`streams`] numbers the random streams of the workspace;
@@ -16,6 +16,7 @@
 
 mod bytes;
 mod cache;
+mod classes;
 pub mod config;
 mod dataset;
 mod digest;
@@ -27,7 +28,6 @@ mod loader;
 mod mt19937;
 mod readers;
 mod reading;
-mod resize;
 mod source;
 mod spread;
 pub mod streams;
@@ -35,9 +35,10 @@ pub mod synthetic;
 pub mod untrusted;
 
 pub use bytes::Bytes;
+pub use classes::ClassMatch;
 pub use dataset::{Dataset, Split, plain_batch};
 pub use jempp_formats::pixels::value;
 pub use jempp_formats::{Error, Result};
 pub use load::{Loaded, Origin, load, load_with};
-pub use loader::{Cursor, Loader, first_per_class};
+pub use loader::{Cursor, Loader, balanced, first_per_class};
 pub use reading::Reading;

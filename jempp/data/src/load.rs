@@ -3,14 +3,17 @@
 //! Invariant: the result depends on the configuration and the files only, never on threads or the cache.
 
 use crate::cache::{Cache, Found, Kept};
+use crate::classes::listed;
 use crate::config::DataConfig;
 use crate::dataset::{Dataset, Split, hold_back};
 use crate::digits;
+use crate::mt19937;
 use crate::readers;
 use crate::readers::options::Options;
 use crate::reading::Reading;
-use jempp_formats::Result;
-use std::path::Path;
+use jempp_formats::files::expand_home;
+use jempp_formats::{Error, Result};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Where the images of a data set came from.
@@ -37,6 +40,12 @@ pub struct Loaded {
     pub origin: Origin,
     /// Loading time in seconds.
     pub seconds: f64,
+    /// The number of images held out for validation: `data.valid_size`, or less where that is a default.
+    pub valid_size: usize,
+    /// The folder that a relative path was found in; empty for others.
+    pub base: String,
+    /// Whether the data set has parts of its own; otherwise the test images are a random tenth.
+    pub has_parts: bool,
     /// Warnings for the user.
     pub warnings: Vec<String>,
 }
@@ -50,15 +59,25 @@ impl Loaded {
             Origin::Files => "decoded",
             Origin::Cache => "read from cache",
         };
-        let ([h, w, c], pool) = (set.size(), split.train.len() + split.valid.len());
-        let (name, classes, test) = (set.name(), set.classes(), split.test.len());
-        let seconds = self.seconds;
-        let kind = &self.kind;
+        let [h, w, c] = set.size();
+        let (name, kind, seconds) = (set.name(), &self.kind, self.seconds);
+        let [train, valid, test] = [&split.train, &split.valid, &split.test].map(Vec::len);
+        let classes = match set.is_labelled() {
+            true => format!("{} classes", set.classes()),
+            false => "no labels".into(),
+        };
+        let parts = [(train, "training"), (valid, "validation"), (test, "test")];
+        let parts: Vec<String> =
+            parts.iter().filter(|(n, _)| *n > 0).map(|(n, part)| format!("{n} {part}")).collect();
         format!(
-            "data {name}: {kind}, {classes} classes, {pool} + {test} images {h}×{w}×{c}, {how} in {seconds:.1} s"
+            "data {name}: {kind}, {classes}, {} images {h}×{w}×{c}, {how} in {seconds:.1} s",
+            parts.join(" + ")
         )
     }
 }
+
+/// Without test images of its own, one in this many images of a data set is held out for test.
+const TEST_EVERY: usize = 10;
 
 /// Loads the data set that `config` names, split into training, validation and test images.
 ///
@@ -76,28 +95,103 @@ pub fn load_with(config: &DataConfig, mut reading: Reading<'_>) -> Result<Loaded
     } else {
         let (set, split) = digits::load()?;
         let (kind, origin) = ("built in".into(), Origin::BuiltIn);
-        Loaded { set, kind, split, origin, seconds: 0.0, warnings: Vec::new() }
+        Loaded { has_parts: true, ..with(set, split, kind, origin) }
     };
-    let split = &mut loaded.split;
-    if split.valid.is_empty() {
-        (split.valid, split.train) = hold_back(&split.train, config.valid_size)?;
+    if loaded.split.test.is_empty() {
+        hold_out_test(&mut loaded);
     }
+    let Loaded { split, set, warnings, valid_size, .. } = &mut loaded;
+    if split.valid.is_empty() && !split.train.is_empty() {
+        let (n, mut size) = (split.train.len(), config.valid_size);
+        if reading.default_valid_size && size > n / 10 {
+            size = n / 10;
+            warnings.push(format!(
+                "data.valid_size is {size}, a tenth of the {n} training images, instead of the preset's {}",
+                config.valid_size
+            ));
+        }
+        (split.valid, split.train) = hold_back(&split.train, size)?;
+        *valid_size = size;
+    }
+    warnings.extend(missing_classes(set, split));
     loaded.seconds = start.elapsed().as_secs_f64();
     Ok(loaded)
 }
 
+/// Holds a random selection of the training images out for test, always the same.
+fn hold_out_test(loaded: &mut Loaded) {
+    let all = loaded.split.train.clone();
+    let test = all.len().div_ceil(TEST_EVERY).min(all.len().saturating_sub(1));
+    let order = mt19937::numpy_permutation(1234, all.len());
+    let (train, held) = order.split_at(all.len() - test);
+    let sorted = |part: &[usize]| {
+        let mut part: Vec<u32> = part.iter().map(|i| all[*i]).collect();
+        part.sort_unstable();
+        part
+    };
+    (loaded.split.train, loaded.split.test) = (sorted(train), sorted(held));
+    loaded.has_parts = false;
+    let name = loaded.set.name();
+    loaded.warnings.push(format!(
+        "{name} has no test images: a fixed random selection of {test} of its images is held out for test"
+    ));
+}
+
+/// The warning that there are classes without training images, if there are training images.
+fn missing_classes(set: &Dataset, split: &Split) -> Option<String> {
+    let mut seen = vec![split.train.is_empty(); set.classes()];
+    for i in &split.train {
+        seen[usize::from(set.labels()[*i as usize])] = true;
+    }
+    let name = |i: usize| set.class_names().get(i).cloned().unwrap_or_else(|| i.to_string());
+    let missing: Vec<String> = (0..seen.len()).filter(|i| !seen[*i]).map(name).collect();
+    let shown = listed(&missing.iter().map(String::as_str).collect::<Vec<_>>());
+    let of = set.classes();
+    (!missing.is_empty()).then(|| {
+        format!("{} of the {of} classes have no training images and cannot be learnt: {shown}", missing.len())
+    })
+}
+
+/// The place of the data set: relative paths are looked for in `data.base` first, then in the working directory. Returns the
+/// path, and the folder that a relative one was found in.
+fn locate(config: &DataConfig) -> Result<(PathBuf, String)> {
+    let named = expand_home(Path::new(&config.dataset));
+    if named.is_absolute() {
+        return Ok((named, String::new()));
+    }
+    let here = || std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
+    let base = Path::new(&config.base);
+    let inside = base.join(&named);
+    match (config.base.is_empty(), inside.exists(), named.exists()) {
+        (false, true, _) => Ok((inside, config.base.clone())),
+        (false, false, false) => Err(Error::Data(format!(
+            "data set \"{}\": it is neither in {}, where it was, nor in {}; name it with data.dataset or --data",
+            config.dataset,
+            config.base,
+            here()
+        ))),
+        _ => Ok((named, here())),
+    }
+}
+
 /// Loads the data set at a path, from the cache if possible.
 fn from_path(config: &DataConfig, reading: &mut Reading<'_>) -> Result<Loaded> {
-    let (name, root) = (&config.dataset, Path::new(&config.dataset));
+    let (root, base) = locate(config)?;
+    // In messages the home folder has its own name.
+    let name =
+        if config.dataset.starts_with('~') { root.display().to_string() } else { config.dataset.clone() };
+    let name = name.as_str();
     let options = Options::of(config);
-    let work = readers::find(root, &options, reading.threads)?;
+    let work = readers::find(&root, &options, reading.threads)?;
     let cache =
-        reading.cache.as_deref().map(|f| Cache::new(f, root, &options.key(), work.stamp)).transpose()?;
+        reading.cache.as_deref().map(|f| Cache::new(f, &root, &options.key(), work.stamp)).transpose()?;
     let mut warnings = Vec::new();
     if let Some(cache) = &cache {
         let file = cache.file.display();
         match cache.read(name) {
-            Found::Whole(kept) => return Ok(with_split(*kept, Origin::Cache, warnings)),
+            Found::Whole(kept) => {
+                return Ok(Loaded { base, ..with_split(*kept, Origin::Cache) });
+            }
             Found::Nothing => {}
             Found::Stale => {
                 warnings
@@ -109,23 +203,32 @@ fn from_path(config: &DataConfig, reading: &mut Reading<'_>) -> Result<Loaded> {
         }
     }
     let source = (work.read)(reading)?;
-    warnings.extend(source.warnings);
     let mut set = Dataset::new(name, source.size, source.classes, source.images, source.labels)?;
     if !source.class_names.is_empty() {
         set = set.with_class_names(source.class_names)?;
     }
-    let kept = Kept { set, parts: source.parts, kind: source.kind };
+    if let Some(resize) = &options.resize {
+        set = set.resized(resize)?;
+    }
+    let kept = Kept { set, parts: source.parts, kind: source.kind, warnings: source.warnings };
     if let Some(Err(e)) = cache.map(|c| c.write(&kept)) {
         warnings.push(format!("the decoded images could not be cached: {e}; set JEMPP_CACHE_DIR"));
     }
-    Ok(with_split(kept, Origin::Files, warnings))
+    let mut loaded = with_split(kept, Origin::Files);
+    warnings.append(&mut loaded.warnings);
+    Ok(Loaded { base, warnings, ..loaded })
 }
 
-fn with_split(kept: Kept, origin: Origin, warnings: Vec<String>) -> Loaded {
+fn with(set: Dataset, split: Split, kind: String, origin: Origin) -> Loaded {
+    let (base, warnings) = (String::new(), Vec::new());
+    Loaded { set, kind, split, origin, seconds: 0.0, valid_size: 0, base, has_parts: true, warnings }
+}
+
+fn with_split(kept: Kept, origin: Origin) -> Loaded {
     let p = kept.parts;
     let (a, b, c) = (p.train as u32, (p.train + p.valid) as u32, p.total() as u32);
     let split = Split { train: (0..a).collect(), valid: (a..b).collect(), test: (b..c).collect() };
-    Loaded { set: kept.set, kind: kept.kind, split, origin, seconds: 0.0, warnings }
+    Loaded { warnings: kept.warnings, ..with(kept.set, split, kept.kind, origin) }
 }
 
 /// Loads a data set like [`load_with`] and logs its warnings.

@@ -132,6 +132,24 @@ pub fn first_per_class(set: &Dataset, images: &[u32], k: usize) -> Result<Vec<u3
     Ok(out)
 }
 
+/// `images` with those of smaller classes repeated, in turn, until every class that occurs has as many as the largest one.
+///
+/// # Errors
+/// [`Error::Data`] when an index is out of range.
+pub fn balanced(set: &Dataset, images: &[u32]) -> Result<Vec<u32>> {
+    let mut of = vec![Vec::new(); set.classes()];
+    for i in images {
+        let label = set.labels().get(*i as usize).ok_or_else(|| set.no_image(*i))?;
+        of[usize::from(*label)].push(*i);
+    }
+    let most = of.iter().map(Vec::len).max().unwrap_or(0);
+    Ok(of
+        .iter()
+        .flat_map(|class| class.iter().cycle().take(if class.is_empty() { 0 } else { most }))
+        .copied()
+        .collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +220,15 @@ mod tests {
         l.next_batch();
         l.next_batch();
         assert!(l.restore(Cursor { epoch: 0, batch: 2 }).is_err());
+    }
+
+    #[test]
+    fn balanced_classes_are_equally_frequent() {
+        let set = Dataset::new("x", [1, 1, 1], 4, vec![0; 7], vec![0, 1, 0, 2, 1, 0, 0]).unwrap();
+        let all = balanced(&set, &[0, 1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(all, [0, 2, 5, 6, 1, 4, 1, 4, 3, 3, 3, 3]);
+        assert!(balanced(&set, &[]).unwrap().is_empty());
+        assert!(balanced(&set, &[7]).is_err());
     }
 
     #[test]

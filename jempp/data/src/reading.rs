@@ -10,13 +10,16 @@ pub struct Reading<'a> {
     pub threads: usize,
     /// The folder in which decoded data sets are cached; `None`: no cache.
     pub cache: Option<PathBuf>,
+    /// Whether the number of validation images is a default that nobody chose: it is then at most a tenth of the training
+    /// images.
+    pub default_valid_size: bool,
     /// Called with the numbers of decoded files and of all files; not called if nothing has to be decoded.
     pub progress: Box<dyn FnMut(usize, usize) + 'a>,
 }
 
 impl Default for Reading<'_> {
     fn default() -> Self {
-        Self { threads: 0, cache: cache_folder(), progress: Box::new(|_, _| {}) }
+        Self { threads: 0, cache: cache_folder(), default_valid_size: false, progress: Box::new(|_, _| {}) }
     }
 }
 

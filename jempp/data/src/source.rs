@@ -34,6 +34,39 @@ impl Parts {
     }
 }
 
+/// The name of the only class of images without labels.
+pub(super) const UNLABELLED: &str = "unlabelled";
+
+/// Whether the name of a class is a number: a label of a data set without names.
+pub(super) fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.len() < 20 && name.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Numbers labels anew where some numbers below the highest are not used, as with labels from 1 on: returns the number of
+/// classes and, if that was done, their names, which are the labels that there were.
+pub(super) fn renumber(labels: &mut [u16]) -> (usize, Vec<String>) {
+    let mut used: Vec<u16> = labels.to_vec();
+    used.sort_unstable();
+    used.dedup();
+    if used.iter().enumerate().all(|(i, l)| i == usize::from(*l)) {
+        return (used.len(), Vec::new());
+    }
+    for l in labels {
+        *l = used.partition_point(|u| u < l) as u16;
+    }
+    (used.len(), used.iter().map(u16::to_string).collect())
+}
+
+/// The description of labels that were numbered anew, for that of a data set; empty if they were not.
+pub(super) fn renumbered(names: &[String]) -> String {
+    let shown = match names {
+        [] => return String::new(),
+        [first, second, _, .., last] => format!("{first}, {second}, …, {last}"),
+        few => few.join(", "),
+    };
+    format!(", labels {shown} numbered anew")
+}
+
 /// A data set as read from its files.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {

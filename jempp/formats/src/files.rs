@@ -65,6 +65,16 @@ pub fn missing_or(path: &Path, why: io::Error) -> Error {
     }
 }
 
+/// A path in which `~/` at the start stands for the home folder, as in values that no shell has expanded. A folder that is
+/// really called `~` is kept.
+pub fn expand_home(path: &Path) -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|h| !h.is_empty());
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) if !Path::new("~").exists() => Path::new(&home).join(rest),
+        _ => path.to_path_buf(),
+    }
+}
+
 /// Largest number of names that a message suggests.
 const MOST: usize = 5;
 

@@ -1,11 +1,13 @@
 //! Image files as float32 inputs of a model.
 //!
 //! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory for decoding is bounded.
-//! Images are never scaled or cropped, and never lose colour or transparency.
+//! Images are scaled or cropped only where that was asked for, and never lose colour or transparency.
 
-use crate::codecs::{Decoder, Format, Pixel};
+use crate::codecs::{Decoder, Fault, Format, SUPPORTED};
 use crate::error::{Error, Result};
+use crate::kind;
 use crate::pixels::value;
+use crate::resize::Resize;
 use std::path::Path;
 
 /// Largest file in bytes.
@@ -13,74 +15,76 @@ const LONGEST: u64 = 1 << 30;
 /// Memory limit for decoding: bytes per pixel of the expected image, plus a constant.
 const BYTES_PER_PIXEL: u64 = 64;
 const BYTES_MORE: u64 = 1 << 19;
+/// The same for an image that is scaled: two copies of 4096×4096 pixels of RGB.
+const LARGEST: u64 = 2 * 3 << 24;
 
-/// Reads a PNG, JPEG or GIF of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]. Grey images are expanded
-/// to RGB; RGB images are accepted as grey if their channels are equal.
+/// Reads an image file of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]: the right way up, 16 bits rounded to 8,
+/// as in a data set. Grey images are expanded to RGB; RGB images are accepted as grey if their channels are equal. Images of
+/// another height or width are scaled by `resize`, whose size is that of `size`, or refused without it.
 ///
 /// # Errors
 /// [`Error::Data`] when there is no such file, its size differs, it is coloured but C is 1, or it is not opaque;
 /// [`Error::Format`] when it is damaged or not an image; [`Error::Io`].
-pub fn read_image(path: &Path, size: [usize; 3]) -> Result<Vec<f32>> {
-    image_of(path, &read(path)?, size)
+pub fn read_image(path: &Path, size: [usize; 3], resize: Option<Resize>) -> Result<Vec<f32>> {
+    image_of(path, &read(path)?, size, resize)
 }
 
 /// Decodes the content of an image file, as [`read_image`] does. Error messages name it `path`.
 ///
 /// # Errors
 /// Those of [`read_image`].
-pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3]) -> Result<Vec<f32>> {
+pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3], resize: Option<Resize>) -> Result<Vec<f32>> {
     let [h, w, c] = size;
     let wrong = |why: String| Error::Data(format!("{}: {why}", path.display()));
     if c != 1 && c != 3 {
         return Err(wrong(format!("image files have 1 or 3 channels, the model takes {c}; use an .npz")));
     }
     let damaged = |e: String| Error::Format(format!("{}: {e}", path.display()));
-    let limit = (h * w) as u64 * BYTES_PER_PIXEL + BYTES_MORE;
-    let format = Format::of(bytes).ok_or_else(|| damaged("is not a PNG, JPEG or GIF".into()))?;
+    let limit = match resize {
+        Some(_) => LARGEST,
+        None => (h * w) as u64 * BYTES_PER_PIXEL + BYTES_MORE,
+    };
+    let format = Format::of(bytes)
+        .ok_or_else(|| damaged(format!("is {}; {SUPPORTED}", kind::of(bytes).with_article())))?;
     let decoder = Decoder::new(format, bytes, limit).map_err(damaged)?;
-    let [fh, fw] = decoder.size;
-    if (fh as usize, fw as usize) != (h, w) {
-        return Err(wrong(format!("the image is {fh}×{fw} (height × width), the model takes {h}×{w}")));
-    }
-    let pixel = decoder.pixel;
-    let mut raw = vec![0; h * w * pixel.bytes()];
-    decoder.read(&mut raw).map_err(damaged)?;
-    let pixels = rgba(&raw, pixel);
-    if let Some(i) = pixels.iter().position(|p| p[3] != 1.0) {
+    let found = decoder.upright_size();
+    if resize.is_none() && found != [h, w].map(|n| n as u32) {
+        let [fh, fw] = found;
         return Err(wrong(format!(
-            "the pixel in row {}, column {} is transparent; flatten it",
-            i / w,
-            i % w
+            "the image is {fh}×{fw} (height × width), the model takes {h}×{w}; --resize crop or squash scales it"
         )));
     }
-    if c == 3 {
-        return Ok(pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).collect());
+    if decoder.total().saturating_mul(2) > limit.max(BYTES_MORE) {
+        return Err(wrong(format!("of {}×{} pixels, it is too large to be scaled", found[0], found[1])));
     }
+    let image = decoder.upright().map_err(|e| match e {
+        Fault::Damaged(why) => damaged(why),
+        Fault::Transparent([y, x]) => {
+            wrong(format!("the pixel in row {y}, column {x} is transparent; flatten it"))
+        }
+    })?;
+    let channels = if image.coloured { 3 } else { 1 };
+    let pixels = match resize {
+        Some(resize) => resize.apply(&image.pixels, image.size, channels),
+        None => image.pixels,
+    };
+    match (channels, c) {
+        (1, 3) => Ok(pixels.iter().flat_map(|p| [value(*p); 3]).collect()),
+        (3, 1) => grey(&pixels, w, &wrong),
+        _ => Ok(pixels.into_iter().map(value).collect()),
+    }
+}
+
+/// The first channel of RGB pixels, which must have equal channels.
+fn grey(pixels: &[u8], w: usize, wrong: &dyn Fn(String) -> Error) -> Result<Vec<f32>> {
+    let pixels = pixels.as_chunks::<3>().0;
     if let Some(i) = pixels.iter().position(|p| p[0] != p[1] || p[1] != p[2]) {
         let (y, x) = (i / w, i % w);
         return Err(wrong(format!(
             "the pixel in row {y}, column {x} is coloured, but the model takes grey images; convert it first"
         )));
     }
-    Ok(pixels.iter().map(|p| p[0]).collect())
-}
-
-/// Converts pixels to RGBA values in [−1, 1]; 8-bit channels exactly as in a data set.
-fn rgba(raw: &[u8], pixel: Pixel) -> Vec<[f32; 4]> {
-    let scaled = |bytes: &[u8]| match *bytes {
-        [byte] => value(byte),
-        [high, low, ..] => (f32::from(u16::from_be_bytes([high, low])) / f32::from(u16::MAX) - 0.5) / 0.5,
-        [] => 0.0,
-    };
-    let width = 1 + usize::from(pixel.deep);
-    let convert = |bytes: &[u8]| {
-        let mut channels = bytes.chunks_exact(width).map(scaled);
-        let mut next = || channels.next().unwrap_or(1.0);
-        let first = next();
-        let [green, blue] = if pixel.coloured { [next(), next()] } else { [first; 2] };
-        [first, green, blue, next()]
-    };
-    raw.chunks_exact(pixel.bytes()).map(convert).collect()
+    Ok(pixels.iter().map(|p| value(p[0])).collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -97,6 +101,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resize::{Filter, Fit};
     use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 
     #[test]
@@ -105,18 +110,30 @@ mod tests {
         let path = dir.path().join("a.png");
         GrayImage::from_fn(5, 4, |x, y| Luma([(y * 5 + x) as u8 * 12])).save(&path).unwrap();
         let want: Vec<f32> = (0..20).map(|i| value(i * 12)).collect();
-        assert_eq!(read_image(&path, [4, 5, 1]).unwrap(), want);
+        assert_eq!(read_image(&path, [4, 5, 1], None).unwrap(), want);
         let three: Vec<f32> = want.iter().flat_map(|v| [*v; 3]).collect();
-        assert_eq!(read_image(&path, [4, 5, 3]).unwrap(), three);
+        assert_eq!(read_image(&path, [4, 5, 3], None).unwrap(), three);
         RgbImage::from_fn(5, 4, |x, y| Rgb([(y * 5 + x) as u8 * 12; 3])).save(&path).unwrap();
-        assert_eq!(read_image(&path, [4, 5, 1]).unwrap(), want);
+        assert_eq!(read_image(&path, [4, 5, 1], None).unwrap(), want);
         RgbaImage::from_pixel(5, 4, Rgba([9, 8, 7, 255])).save(&path).unwrap();
-        assert_eq!(read_image(&path, [4, 5, 3]).unwrap()[..4], [9, 8, 7, 9].map(value));
+        assert_eq!(read_image(&path, [4, 5, 3], None).unwrap()[..4], [9, 8, 7, 9].map(value));
+        // 16 bits are rounded to 8, as in a data set.
         let deep = image::ImageBuffer::from_fn(5, 4, |x, y| Rgb([(9999 * x) as u16, 65_535, (3 * y) as u16]));
         deep.save(&path).unwrap();
-        let scale = |v: &u16| (f32::from(*v) / 65_535.0 - 0.5) / 0.5;
-        let want: Vec<f32> = deep.as_raw().iter().map(scale).collect();
-        assert_eq!(read_image(&path, [4, 5, 3]).unwrap(), want);
+        let round = |v: &u16| value((f32::from(*v) / 257.0).round() as u8);
+        let want: Vec<f32> = deep.as_raw().iter().map(round).collect();
+        assert_eq!(read_image(&path, [4, 5, 3], None).unwrap(), want);
+    }
+
+    #[test]
+    fn other_sizes_are_scaled_if_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        GrayImage::from_fn(6, 4, |x, y| Luma([(y * 6 + x) as u8])).save(&path).unwrap();
+        let resize = Resize { size: [2, 2], fit: Fit::Squash, filter: Filter::Box };
+        assert_eq!(read_image(&path, [2, 2, 1], Some(resize)).unwrap(), [4, 7, 16, 19].map(value));
+        let e = read_image(&path, [2, 2, 1], None).unwrap_err().to_string();
+        assert!(e.contains("--resize crop"), "{e}");
     }
 
     #[test]
@@ -124,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.png");
         let said = |size| {
-            let e = read_image(&path, size).unwrap_err();
+            let e = read_image(&path, size, None).unwrap_err();
             (e.exit_code(), e.to_string())
         };
         assert_eq!(said([4, 4, 1]).0, 3);

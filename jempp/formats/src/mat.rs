@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::place::Place;
 use crate::stream::{self, Bounded};
+use crate::unpack::Unpack;
 use std::io::{BufRead, Read};
 
 const UINT32: u32 = 6;
@@ -42,7 +43,7 @@ impl Array {
     }
 }
 
-/// Calls `each` with every array in a file of `length` bytes whose name is in `wanted`.
+/// Calls `each` with every array in a file of `length` bytes whose name is in `wanted`; `unpack` bounds compressed arrays.
 ///
 /// # Errors
 /// [`Error::Data`] when such an array is sparse, complex or not numeric, or the file is HDF5 (MATLAB 7.3);
@@ -50,7 +51,7 @@ impl Array {
 pub fn arrays(
     place: &Place,
     from: impl BufRead,
-    length: u64,
+    (length, unpack): (u64, Unpack),
     wanted: &[&str],
     each: &mut dyn FnMut(Array) -> Result<()>,
 ) -> Result<()> {
@@ -73,7 +74,7 @@ pub fn arrays(
                 }
             }
             COMPRESSED => {
-                let mut inner = stream::zlib(&mut part, tag.length);
+                let mut inner = stream::zlib(&mut part, tag.length, unpack);
                 if let Some(a) = compressed(place, &mut inner, big, wanted).map_err(here)? {
                     each(a)?;
                 }
@@ -130,7 +131,12 @@ fn compressed<R: BufRead>(
         return Ok(None);
     }
     if tag.length > most {
-        return Err(place.damaged(format!("a packed array claims {} bytes", tag.length)));
+        let why = format!(
+            "a packed array claims {} bytes, more than the {most} that it may unpack to; it is damaged, or a larger \
+             data.unpack_limit lets it in",
+            tag.length
+        );
+        return Err(place.unfit(why));
     }
     let array = matrix(place, &mut inner.take(tag.length), big, tag.length, wanted)?;
     // Read to the end, where the checksum is.

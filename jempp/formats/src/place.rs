@@ -1,6 +1,7 @@
 //! File locations for error messages.
 
 use crate::error::{Error, Result};
+use crate::unpack::Unbounded;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -34,8 +35,12 @@ impl Place {
         Error::Data(self.says(why))
     }
 
-    /// The error of a failed read: [`Error::Format`] if the bytes are at fault, else [`Error::Io`].
+    /// The error of a failed read: [`Error::Data`] if it unpacks to more than is allowed, [`Error::Format`] if the bytes are at
+    /// fault, else [`Error::Io`].
     pub fn read_error(&self, e: io::Error) -> Error {
+        if e.get_ref().is_some_and(|inner| inner.is::<Unbounded>()) {
+            return self.unfit(e);
+        }
         match e.kind() {
             ErrorKind::UnexpectedEof => self.damaged("it is cut short"),
             ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => self.damaged(e),

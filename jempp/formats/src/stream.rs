@@ -1,19 +1,14 @@
 //! Sequential readers: bounded decompression, checksums and the members of tar archives.
 //!
-//! Invariants: a compressed file unpacks to at most [`RATIO`] times its length plus [`MORE`] bytes; members of archives
-//! are never written to disk.
+//! Invariants: a compressed file unpacks to at most what [`Unpack`] allows; members of archives are never written to disk.
 
 use crate::error::{Error, Result};
 use crate::place::Place;
+use crate::unpack::{RATIO, Unbounded, Unpack};
 use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Component, Path};
-
-/// Largest ratio of unpacked to packed length. Photographs reach 1 to 2, digits on white 5.
-pub const RATIO: u64 = 16;
-/// Bytes that any file may unpack to, however short it is.
-pub const MORE: u64 = 1 << 16;
 
 /// A file that computes the MD5 of the bytes read from it.
 pub struct Summed {
@@ -55,12 +50,13 @@ impl Summed {
 pub struct Bounded<R> {
     inner: R,
     left: u64,
+    unpack: Unpack,
 }
 
 impl<R: Read> Bounded<R> {
     /// Limits `inner`, which unpacks a file of `packed` bytes.
-    pub fn new(inner: R, packed: u64) -> Self {
-        Self { inner, left: allowed(packed) }
+    pub fn new(inner: R, packed: u64, unpack: Unpack) -> Self {
+        Self { inner, left: unpack.allowed(packed, RATIO), unpack }
     }
 
     /// Bytes that may still be read.
@@ -69,20 +65,12 @@ impl<R: Read> Bounded<R> {
     }
 }
 
-/// The number of bytes that a file of `packed` bytes may unpack to.
-pub fn allowed(packed: u64) -> u64 {
-    packed.saturating_mul(RATIO).saturating_add(MORE)
-}
-
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(out)?;
         match self.left.checked_sub(n as u64) {
             Some(left) => self.left = left,
-            None => {
-                let why = format!("it unpacks to more than {RATIO} times its length, which images never do");
-                return Err(io::Error::new(ErrorKind::InvalidData, why));
-            }
+            None => return Err(io::Error::new(ErrorKind::InvalidData, Unbounded::from(self.unpack))),
         }
         Ok(n)
     }
@@ -92,13 +80,13 @@ impl<R: Read> Read for Bounded<R> {
 pub type Gz<R> = Bounded<MultiGzDecoder<BufReader<R>>>;
 
 /// Decodes gzip from a file of `packed` bytes.
-pub fn gz<R: Read>(from: R, packed: u64) -> Gz<R> {
-    Bounded::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, from)), packed)
+pub fn gz<R: Read>(from: R, packed: u64, unpack: Unpack) -> Gz<R> {
+    Bounded::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, from)), packed, unpack)
 }
 
 /// Decodes zlib from `packed` bytes.
-pub fn zlib<R: io::BufRead>(from: R, packed: u64) -> Bounded<ZlibDecoder<R>> {
-    Bounded::new(ZlibDecoder::new(from), packed)
+pub fn zlib<R: io::BufRead>(from: R, packed: u64, unpack: Unpack) -> Bounded<ZlibDecoder<R>> {
+    Bounded::new(ZlibDecoder::new(from), packed, unpack)
 }
 
 /// A file that may be gzip-compressed; reads its decompressed bytes.
@@ -111,11 +99,11 @@ pub enum MaybeGz<R> {
 
 impl<R: Read> MaybeGz<R> {
     /// Reads `from`, a file of `length` bytes, and decompresses it if `packed`.
-    pub fn new(from: R, packed: bool, length: u64) -> Self {
+    pub fn new(from: R, packed: bool, length: u64, unpack: Unpack) -> Self {
         if packed {
-            Self::Packed(Box::new(gz(from, length)))
+            Self::Packed(Box::new(gz(from, length, unpack)))
         } else {
-            Self::Plain(Bounded::new(BufReader::with_capacity(1 << 16, from), length))
+            Self::Plain(Bounded::new(BufReader::with_capacity(1 << 16, from), length, Unpack::bytes(0)))
         }
     }
 
@@ -197,16 +185,14 @@ pub fn members(
 /// Checks that a member's declared `length` is at most `most`.
 ///
 /// # Errors
-/// [`Error::Format`] when it is longer.
+/// [`Error::Data`] when it is longer.
 pub fn fits(place: &Place, length: u64, most: u64) -> Result<usize> {
     match usize::try_from(length) {
         Ok(n) if length <= most => Ok(n),
-        _ => {
-            let why = format!(
-                "claims {length} bytes, more than {RATIO} times the archive's length; cut short or damaged"
-            );
-            Err(place.damaged(why))
-        }
+        _ => Err(place.unfit(format!(
+            "claims {length} bytes, more than the {most} that the archive may unpack to; it is damaged, or a larger \
+             data.unpack_limit lets it in"
+        ))),
     }
 }
 

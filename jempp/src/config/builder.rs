@@ -5,6 +5,7 @@
 use super::retired::{self, RETIRED};
 use super::{Config, DataConfig, ModelConfig, merge};
 use crate::error::{Error, Result};
+use jempp_data::Loaded;
 use std::collections::BTreeSet;
 
 const IMAGE_SIZE: &str = "model.image_size";
@@ -105,6 +106,24 @@ impl ConfigBuilder {
         data
     }
 
+    /// Whether the number of validation images is the preset's, and not one that a source gives.
+    pub fn default_valid_size(&self) -> bool {
+        self.config.data.is_path() && !self.is_given("data.valid_size")
+    }
+
+    /// The configuration for a data set that was loaded as [`ConfigBuilder::data`] and
+    /// [`ConfigBuilder::default_valid_size`] say: also notes where it was found and how many images were held out.
+    ///
+    /// # Errors
+    /// Those of [`ConfigBuilder::fit`].
+    pub fn fit_to(mut self, data: &Loaded) -> Result<Config> {
+        if self.default_valid_size() && !data.split.train.is_empty() && data.valid_size > 0 {
+            self.config.data.valid_size = data.valid_size;
+        }
+        self.config.data.base.clone_from(&data.base);
+        self.fit(data.set.size(), data.set.classes())
+    }
+
     /// The configuration for images of `size` = [H, W, C] in `classes` classes, read as [`ConfigBuilder::data`] says.
     ///
     /// # Errors
@@ -112,8 +131,9 @@ impl ConfigBuilder {
     pub fn fit(mut self, size: [usize; 3], classes: usize) -> Result<Config> {
         if classes < 2 && !self.is_given(CLASSES) {
             return Err(Error::Config(format!(
-                "data set `{}` has one class, but a model needs at least two; for CelebA, choose an attribute as the \
-                 label (data.attribute=Smiling, for example)",
+                "data set `{}` has one class or no labels, but a model needs at least two classes: put the images in a folder per \
+                 class, name a table of labels (data.labels_csv), or give labels beside the images in an .npz; for CelebA, choose an attribute as the label \
+                 (data.attribute=Smiling, for example)",
                 self.config.data.dataset
             )));
         }
@@ -171,7 +191,7 @@ mod tests {
             assert_eq!((c.pad, c.flip, c.valid_size, c.sigma), (1, false, 0, 0.03));
         }
         let one = builder("", &["data.dataset=x"]).unwrap().fit([6, 7, 3], 1).unwrap_err().to_string();
-        assert!(one.contains("`x` has one class") && one.contains("data.attribute"), "{one}");
+        assert!(one.contains("`x` has one class or no labels") && one.contains("data.attribute"), "{one}");
         // Values that a source gives are kept.
         let whole = Config::preset("digits").unwrap().to_toml().unwrap();
         assert_eq!(fit(&whole, &["data.dataset=x"]), ([8, 8, 1], 10));

@@ -31,7 +31,7 @@ use rows::{Kind, Range};
 pub use advice::with_advice;
 pub use builder::ConfigBuilder;
 pub use eval::{EvalBn, EvalConfig};
-pub use jempp_data::config::{Crop, DataConfig, LabelKind, rows};
+pub use jempp_data::config::{Crop, DataConfig, LabelKind, ResizeFilter, ResizeMode, Sampling, rows};
 pub use model::{ModelConfig, NormKind};
 pub use presets::PRESETS;
 pub use sampler::{Init, Prior, SamplerConfig};

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::{EvalData, SplitPart};
 use crate::interop::onnx::{self, BatchNorm};
 use crate::interop::torch;
-use crate::model::published::Hints;
+use crate::model::published::{Hints, Variant};
 use crate::model::source::ModelSource;
 use crate::model::{Model, REPLAY_BUFFER};
 use crate::train::recalibrate;
@@ -84,7 +84,7 @@ pub fn add_replay_buffer(container: &mut Container, path: &Path) -> Result<()> {
 /// [`Error::Data`] when the data set is not found, does not match the model, or is smaller than a batch.
 pub fn recalibrate(container: &mut Container, device: &Device, dataset: &str) -> Result<usize> {
     let model = Model::from_container(device, container)?;
-    let data = EvalData::for_model(&model, Some(dataset), None)?;
+    let data = EvalData::images_for(&model, dataset)?;
     let train = data.part(SplitPart::Train)?;
     let network = model.network();
     let found = recalibrate::statistics(device, network, model.state(), &data.set, train, BATCH, 0)?;
@@ -122,7 +122,8 @@ fn replace(container: &mut Container, tensor: Tensor) {
     }
 }
 
-/// Writes the model to `path`, replacing an existing file. Values that are not finite are refused.
+/// Writes the model to `path`, replacing an existing file; a PyTorch checkpoint is for the network class `variant`, see
+/// [`torch::write`]. Values that are not finite are refused.
 ///
 /// # Errors
 /// [`Error::Format`] when `container` is not a complete model; [`Error::Io`]; those of [`onnx::write`].
@@ -130,14 +131,14 @@ pub fn write(
     container: &Container,
     path: &Path,
     format: ModelFormat,
-    bn: BatchNorm,
+    (bn, variant): (BatchNorm, Option<Variant>),
     device: &Device,
 ) -> Result<()> {
     // Built for every format, so that only complete models are written.
     let model = Model::from_container(device, container)?;
     match format {
         ModelFormat::Safetensors => Ok(container.write(path)?),
-        ModelFormat::Torch => torch::write(path, container),
+        ModelFormat::Torch => torch::write(path, container, variant),
         ModelFormat::Onnx => onnx::write(path, &model, bn),
     }
 }

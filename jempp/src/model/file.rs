@@ -17,6 +17,9 @@ pub(crate) const REPLAY_BUFFER: &str = "replay_buffer";
 /// Metadata key of a converted model whose image size was not in its source and is assumed.
 pub(crate) const IMAGE_SIZE: &str = "image_size";
 
+/// Metadata key of a converted model: the network class that its checkpoint was of.
+pub(crate) const VARIANT: &str = "published";
+
 /// The architecture in the metadata of a model file.
 ///
 /// # Errors

@@ -4,7 +4,9 @@
 //! compiled programs from a bounded pool. Loading reads no more than a first call needs: the start samples stay in
 //! their file until chains ask for them.
 
+mod classes;
 mod file;
+pub mod inputs;
 mod losses;
 mod pool;
 pub mod predict;
@@ -20,7 +22,9 @@ use crate::error::{Error, Result};
 use crate::network::{Network, get, listing};
 use engine::{Device, Spec, State};
 pub use file::FORMAT;
-pub(crate) use file::{IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER, architecture, read_tensor, write_tensor};
+pub(crate) use file::{
+    IMAGE_SIZE, PREPROCESSING, REPLAY_BUFFER, VARIANT, architecture, read_tensor, write_tensor,
+};
 use jempp_formats::container::Container;
 pub use losses::Loss;
 use pool::Pool;

@@ -1,12 +1,11 @@
 //! Predictions for images from files, as `jempp-cli predict` writes them.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::{argmax, softmax};
 use crate::model::thresholds::Decision;
 use crate::model::{Model, Scores};
-use jempp_formats::images::read_image;
 use jempp_formats::npz::{self, Array};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Predictions of n images.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,7 +37,7 @@ pub enum Gradient<'a> {
 /// Predicts for images N×H×W×C in [−1, 1].
 ///
 /// # Errors
-/// [`Error::Data`] when the images have another size than the model's, a value is not finite, or the number or range of
+/// [`crate::Error::Data`] when the images have another size than the model's, a value is not finite, or the number or range of
 /// labels is wrong.
 pub fn predict(model: &Model, images: &[f32], gradient: Gradient<'_>) -> Result<Predictions> {
     let Scores { logits, log_density } = model.scores(images)?;
@@ -106,32 +105,4 @@ impl Predictions {
         }
         Ok(npz::write(path, &arrays)?)
     }
-}
-
-/// Reads the images in `paths`, n×H×W×C of `size`: `.npz` archives of any number of images, and image files.
-///
-/// # Errors
-/// [`Error::Data`] when there is no such file, or its images are of another size or hold a NaN (naming the file and
-/// the place); [`Error::Format`] when it is damaged; [`Error::Io`].
-pub fn read_inputs(paths: &[PathBuf], size: [usize; 3]) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    for path in paths {
-        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
-            out.extend(read_image(path, size)?);
-            continue;
-        }
-        if !path.exists() {
-            return Err(Error::Data(format!("{}: there is no such file", path.display())));
-        }
-        let images = npz::read_images(path)?;
-        if images.size != size {
-            let path = path.display();
-            return Err(Error::Data(format!(
-                "{path}: its images are {:?} (height, width, channels), the model takes {size:?}",
-                images.size
-            )));
-        }
-        out.extend(images.values);
-    }
-    Ok(out)
 }

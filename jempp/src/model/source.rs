@@ -10,6 +10,7 @@ use crate::checkpoint::{FileBytes, LazyReader, open_model};
 use crate::config::ModelConfig;
 use crate::error::{Error, Result};
 use jempp_formats::container::Container;
+use jempp_formats::kind::{self, Kind};
 use jempp_formats::torch::is_torch;
 use std::borrow::Cow;
 use std::path::Path;
@@ -55,6 +56,22 @@ impl ModelSource<'static> {
         if is_torch(bytes.all()) {
             return Ok(Self::Whole(Cow::Owned(published::read(bytes.all(), source, hints)?)));
         }
+        let start = &bytes.all()[..bytes.all().len().min(512)];
+        let what = kind::of(start);
+        if !matches!(what, Kind::Unknown | Kind::Json | Kind::Image(_)) {
+            return Err(Error::Format(format!(
+                "{}: no model, but {}; a model is a run folder, or a file of safetensors or torch.save",
+                source.display(),
+                what.with_article()
+            )));
+        }
+        let reader = LazyReader::new(bytes, source)?;
+        // Our own files say that they are; those of other programs say nothing, or `pt`.
+        let ours = reader.metadata.get("format").is_some_and(|f| f != "pt");
+        if !ours && published::is_foreign(&reader.names()) {
+            let file = reader.read_all()?;
+            return Ok(Self::Whole(Cow::Owned(published::read_safetensors(file, source, hints)?)));
+        }
         if hints != Hints::default() {
             return Err(Error::Config(format!(
                 "{}: its metadata already has norm and image size; --norm and --image-size are for published \
@@ -62,7 +79,7 @@ impl ModelSource<'static> {
                 source.display()
             )));
         }
-        Ok(Self::Lazy(LazyReader::new(bytes, source)?))
+        Ok(Self::Lazy(reader))
     }
 }
 

@@ -133,7 +133,7 @@ impl Folder {
             "dataset": set.name(),
             "dataset_images": set.len(),
             "dataset_crc32c": format!("{:08x}", set.crc32c()),
-            "command": std::env::args().collect::<Vec<_>>(),
+            "command": std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>(),
         });
         if !set.class_names().is_empty() {
             env["class_names"] = json!(set.class_names());

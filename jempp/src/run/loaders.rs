@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::streams;
-use jempp_data::{Dataset, Loader, Split, first_per_class};
+use jempp_data::config::Sampling;
+use jempp_data::{Dataset, Loader, Split, balanced, first_per_class};
 
 /// The loaders of the images for log p(x) and of the labelled images.
 ///
@@ -16,6 +17,10 @@ pub(super) fn loaders(config: &Config, set: &Dataset, split: &Split) -> Result<[
         m => (m, "train.labelled_batch_size"),
     };
     let labelled = first_per_class(set, &split.train, config.data.labels_per_class)?;
+    if split.train.is_empty() || split.test.is_empty() {
+        let (name, part) = (set.name(), if split.train.is_empty() { "training" } else { "test" });
+        return Err(Error::Data(format!("data set `{name}` has no {part} images")));
+    }
     let enough = |images: &[u32], kind: &str, key: &str, batch: usize| {
         let (name, n) = (set.name(), images.len());
         if n >= batch {
@@ -26,6 +31,10 @@ pub(super) fn loaders(config: &Config, set: &Dataset, split: &Split) -> Result<[
     };
     enough(&split.train, "training", "train.batch_size", t.batch_size)?;
     enough(&labelled, "labelled training", key, m)?;
+    let labelled = match config.data.sampling {
+        Sampling::Uniform => labelled,
+        Sampling::Balanced => balanced(set, &labelled)?,
+    };
     Ok([
         Loader::new(split.train.clone(), t.batch_size, config.seed, streams::SHUFFLE_UNLABELLED)?,
         Loader::new(labelled, m, config.seed, streams::SHUFFLE_LABELLED)?,

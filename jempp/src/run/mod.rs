@@ -13,6 +13,7 @@ mod history;
 mod loaders;
 mod report;
 mod resume;
+mod schedule;
 mod stages;
 mod status;
 mod tensorboard;
@@ -253,6 +254,7 @@ impl TrainingRun {
         for note in self.warm.iter().flat_map(|w| &w.notes) {
             observer.note(&format!("train.from: {note}"));
         }
+        self.schedule_warnings().iter().for_each(|w| observer.warn(w));
         let mut guard = Guard::new(&self.step, Some(self.cursors()))?;
         if let Some(state) = self.resumed.take() {
             state.restore_guard(&mut guard, &self.step)?;

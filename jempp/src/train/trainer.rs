@@ -100,14 +100,12 @@ impl Trainer {
         if !builder.is_given("data.dataset") && builder.config().preset != "digits" {
             return Self::new(&builder.finish()?, device);
         }
-        let (set, split) = jempp_data::load(&builder.data(), Reading::on(device))?;
+        let reading = Reading { default_valid_size: builder.default_valid_size(), ..Reading::on(device) };
+        let data = jempp_data::load_with(&builder.data(), reading)?;
+        data.warnings.iter().for_each(|w| tracing::warn!("{w}"));
         let warm = !builder.config().train.from.is_empty();
-        let config = if builder.is_open() || warm {
-            builder.fit(set.size(), set.classes())?
-        } else {
-            builder.finish()?
-        };
-        Self::with_data(&config, device, set, split)
+        let config = if builder.is_open() || warm { builder.fit_to(&data)? } else { builder.finish()? };
+        Self::with_data(&config, device, data.set, data.split)
     }
 
     /// A trainer that continues from the last intact checkpoint in the folder `dir` of [`Trainer::save`] or of a

@@ -73,28 +73,18 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "jempp/formats/src",
         &[
-            &["codecs", "edit", "error", "pickle", "pixels", "plot"],
-            &["files", "images", "place", "tensorboard"],
-            &["container", "grid", "npz", "stream"],
+            &["codecs", "edit", "error", "pickle", "pixels", "plot", "resize", "unpack"],
+            &["files", "kind", "place", "tensorboard"],
+            &["container", "grid", "images", "npz", "stream"],
             &["mat", "torch"],
         ],
     ),
     (
         "jempp/data/src",
         &[
-            &[
-                "bytes",
-                "config",
-                "digest",
-                "eval_stream",
-                "mt19937",
-                "reading",
-                "resize",
-                "spread",
-                "streams",
-            ],
+            &["bytes", "config", "digest", "eval_stream", "mt19937", "reading", "spread", "streams"],
             &["dataset", "source"],
-            &["cache", "digits", "folder", "loader", "synthetic"],
+            &["cache", "classes", "digits", "folder", "loader", "synthetic"],
             &["readers"],
             &["load", "untrusted"],
         ],

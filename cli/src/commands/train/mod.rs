@@ -71,7 +71,9 @@ pub(super) fn prepare(global: &Global, mut builder: ConfigBuilder) -> Result<Tra
 fn load(global: &Global, builder: ConfigBuilder) -> Result<(Config, Loaded)> {
     let mut steps = StepProgress::new(global, "images decoded");
     let progress = |done: usize, all: usize| steps.step(done as u32, all as u32);
-    let reading = Reading { threads: global.threads, progress: Box::new(progress), ..Reading::default() };
+    let default_valid_size = builder.default_valid_size();
+    let progress = Box::new(progress);
+    let reading = Reading { threads: global.threads, progress, default_valid_size, ..Reading::default() };
     let data = load_with(&builder.data(), reading)?;
     for warning in &data.warnings {
         note(global, &format!("warning: {warning}"));
@@ -79,7 +81,7 @@ fn load(global: &Global, builder: ConfigBuilder) -> Result<(Config, Loaded)> {
     if data.origin != Origin::BuiltIn {
         note(global, &data.summary());
     }
-    let config = builder.fit(data.set.size(), data.set.classes())?;
+    let config = builder.fit_to(&data)?;
     Ok((config, data))
 }
 

@@ -1,14 +1,17 @@
 //! Decoding of the image files of a folder.
 //!
-//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory stays within 64 times the
-//! size of the files plus 1 MiB. Images are never scaled or cropped, and never lose colour, bit depth or transparency;
-//! grey images become RGB if another image has colour. The result, errors included, does not depend on the number of
-//! threads.
+//! Invariants: a file is untrusted: its size is checked before pixels are decoded, and memory stays within 64 times the size
+//! of the files plus 1 MiB or, if that is more, what the caller lets files unpack to. Images are turned as EXIF says and
+//! rounded to 8 bits; they are scaled only where that was asked for, and never lose colour or transparency; grey images become
+//! RGB if another image has colour. The result, errors included, does not depend on the number of threads.
 
-use super::list::{Entry, SUPPORTED};
+use super::parts::Entry;
 use crate::spread::spread;
 use core::sync::atomic::{AtomicBool, Ordering};
-use jempp_formats::codecs::{self, Decoder, Format, Pixel};
+use jempp_formats::codecs::{Decoder, Fault, Format, SUPPORTED};
+use jempp_formats::kind::{self, Kind};
+use jempp_formats::resize::Resize;
+use jempp_formats::unpack::Unpack;
 use jempp_formats::{Error, Result};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -19,16 +22,24 @@ use std::sync::{Mutex, PoisonError};
 const LARGEST: u32 = 4096;
 /// Largest file in bytes: more than the largest image takes in any format.
 const LONGEST: u64 = 1 << 28;
-/// Images may unpack to `TIMES` times the size of their file plus `MORE` bytes. Photographs reach ratios of 10 to 30;
-/// the constant allows 418×418 pixels of one colour.
+/// Images may unpack to `TIMES` times the size of their file plus what the caller allows any file. Photographs reach ratios of
+/// 10 to 30, drawings and masks 100 and more.
 const TIMES: u64 = 48;
-const MORE: u64 = 1 << 19;
 /// The corresponding factor and constant for other content of a PNG, such as colour profiles.
 const METADATA: [u64; 2] = [8, 1 << 16];
 /// Largest number of files per task.
 const BLOCK: usize = 64;
 /// The type and checksum of the last chunk of a PNG, present in every complete file.
 const PNG_END: &[u8] = b"IEND\xaeB`\x82";
+
+/// How images are decoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Decoding {
+    /// What images are scaled to; without it they must have one size.
+    pub resize: Option<Resize>,
+    /// What files may unpack to.
+    pub unpack: Unpack,
+}
 
 /// Decodes `files` and returns their size [H, W, C], with C = 1 if all are grey, and pixels. `progress` is called with
 /// the numbers of decoded files and of all files.
@@ -38,16 +49,21 @@ const PNG_END: &[u8] = b"IEND\xaeB`\x82";
 /// one's size; [`Error::Io`].
 pub(super) fn decode(
     files: &[Entry],
+    how: &Decoding,
     threads: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<([usize; 3], Vec<u8>)> {
     let first = files.first().ok_or_else(|| Error::Internal("an empty listing".into()))?;
-    let (size, grey) = read_header(&first.path)?;
-    let all = Batch { files, first: &first.path, size };
+    let (size, grey) = read_header(&first.path, how.unpack)?;
+    let size = how.resize.map_or(size, |r| r.size.map(|n| n as u32));
+    let all = Batch { files, first: &first.path, size, how };
     let [h, w] = size.map(|n| n as usize);
     let length = files.iter().fold(0u64, |sum, f| sum.saturating_add(f.length));
     let what = format!("{} and {} more images", first.path.display(), files.len() - 1);
-    afford(&what, length, (files.len() * h * w * if grey { 1 } else { 3 }) as u64)?;
+    // Scaled to a size that was asked for, they take what was asked for.
+    if how.resize.is_none() {
+        afford(&what, length, (files.len() * h * w * if grey { 1 } else { 3 }) as u64, how.unpack)?;
+    }
     if grey && let Some(images) = all.decode(1, threads, progress)? {
         return Ok(([h, w, 1], images));
     }
@@ -64,6 +80,7 @@ struct Batch<'a> {
     first: &'a Path,
     /// Height and width.
     size: [u32; 2],
+    how: &'a Decoding,
 }
 
 impl Batch<'_> {
@@ -105,11 +122,12 @@ impl Batch<'_> {
     /// Decodes an image to `out`; `false` if it has colour but `channels` is 1.
     fn read(&self, path: &Path, channels: usize, bytes: &mut Vec<u8>, out: &mut [u8]) -> Result<bool> {
         read_file(path, bytes)?;
-        let image = Header::of(path, bytes)?;
-        if image.size != self.size {
+        let image = Header::of(path, bytes, self.how.unpack)?;
+        if self.how.resize.is_none() && image.size != self.size {
             let ([h, w], [fh, fw]) = (image.size, self.size);
             return Err(Error::Data(format!(
-                "{}: is {h}×{w} (height × width), but {} is {fh}×{fw}; all images of a data set must have one size",
+                "{}: is {h}×{w} (height × width), but {} is {fh}×{fw}; all images of a data set must have one size, or be \
+                 scaled to one with data.resize=[H, W]",
                 path.display(),
                 self.first.display()
             )));
@@ -118,30 +136,30 @@ impl Batch<'_> {
             return Ok(false);
         }
         image.afford(channels)?;
-        image.write(channels, out).map(|()| true)
+        image.write(channels, self.how.resize, out).map(|()| true)
     }
 }
 
-/// Decodes an image file to RGB and returns its height, width and pixels.
+/// Decodes an image file to RGB: height and width, and H×W×3 values.
 ///
 /// # Errors
 /// [`Error::Data`] when it is damaged, of an unsupported format, too large or transparent; [`Error::Io`].
-pub(crate) fn rgb(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
+pub(crate) fn rgb(path: &Path, unpack: Unpack) -> Result<([usize; 2], Vec<u8>)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
-    rgb_of(path, &bytes)
+    rgb_of(path, &bytes, unpack)
 }
 
 /// Decodes the content of an image file to RGB, as [`rgb`] does. Error messages name it `path`.
 ///
 /// # Errors
 /// Those of [`rgb`].
-pub(crate) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], Vec<u8>)> {
-    let image = Header::of(path, bytes)?;
+pub(crate) fn rgb_of(path: &Path, bytes: &[u8], unpack: Unpack) -> Result<([usize; 2], Vec<u8>)> {
+    let image = Header::of(path, bytes, unpack)?;
     image.afford(3)?;
     let [h, w] = image.size.map(|n| n as usize);
     let mut out = room(h * w, 3)?;
-    image.write(3, &mut out)?;
+    image.write(3, None, &mut out)?;
     Ok(([h, w], out))
 }
 
@@ -149,15 +167,11 @@ pub(crate) fn rgb_of(path: &Path, bytes: &[u8]) -> Result<([usize; 2], Vec<u8>)>
 ///
 /// # Errors
 /// [`Error::Data`] if it does.
-pub(crate) fn afford(what: &str, length: u64, bytes: u64) -> Result<()> {
-    if bytes <= length.saturating_mul(TIMES).saturating_add(MORE) {
+pub(crate) fn afford(what: &str, length: u64, bytes: u64, unpack: Unpack) -> Result<()> {
+    if bytes <= unpack.allowed(length, TIMES) {
         return Ok(());
     }
-    Err(Error::Data(format!(
-        "{what}: the {length} bytes on disk unpack to {bytes}, more than {TIMES} times as many plus {} KiB, like malicious \
-         files; if the images are genuine, scale them down or compress them less",
-        MORE >> 10
-    )))
+    Err(Error::Data(format!("{what}: {}", unpack.refusal(length, TIMES, bytes))))
 }
 
 /// Allocates `n` images of `pixels` zero bytes.
@@ -172,60 +186,66 @@ fn room(n: usize, pixels: usize) -> Result<Vec<u8>> {
 }
 
 /// Reads height and width of an image, and whether it is grey.
-fn read_header(path: &Path) -> Result<([u32; 2], bool)> {
+fn read_header(path: &Path, unpack: Unpack) -> Result<([u32; 2], bool)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
-    let image = Header::of(path, &bytes)?;
+    let image = Header::of(path, &bytes, unpack)?;
     Ok((image.size, !image.decoder.pixel.coloured))
 }
 
-/// An image whose header has been read, with at most 8 bits per channel.
+/// An image whose header has been read.
 struct Header<'a> {
     path: &'a Path,
     length: u64,
+    format: Format,
     decoder: Decoder<'a>,
-    /// Height and width.
+    /// Height and width, the right way up.
     size: [u32; 2],
     /// Bytes per pixel that the decoder allocates besides the pixels.
     overhead: u64,
+    unpack: Unpack,
 }
 
 impl<'a> Header<'a> {
-    fn of(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
+    fn of(path: &'a Path, bytes: &'a [u8], unpack: Unpack) -> Result<Self> {
         let wrong = |why: &str| Error::Data(format!("{}: {why}", path.display()));
-        let format = match (Format::of(bytes), codecs::name(bytes)) {
-            (Some(f @ (Format::Png | Format::Jpeg)), _) => f,
-            (_, Some(other)) => return Err(wrong(&format!("is a {other} image; {SUPPORTED}"))),
-            (_, None) if bytes.is_empty() => return Err(wrong("is empty")),
-            (_, None) => return Err(wrong(&format!("is not an image in a supported format; {SUPPORTED}"))),
+        let Some(format) = Format::of(bytes) else {
+            return Err(match kind::of(bytes) {
+                Kind::Empty => wrong("is empty"),
+                Kind::Unknown => wrong(&format!("is not an image in a supported format; {SUPPORTED}")),
+                other => wrong(&format!("is {}; {SUPPORTED}", other.with_article())),
+            });
         };
         let length = bytes.len() as u64;
-        let limit = length.saturating_mul(METADATA[0]).saturating_add(METADATA[1]);
-        let decoder = Decoder::new(format, bytes, limit).map_err(|e| damaged(path, &e))?;
-        let [h, w] = decoder.size;
+        let metadata = length.saturating_mul(METADATA[0]).saturating_add(METADATA[1]);
+        let limit = match format {
+            Format::Png | Format::Jpeg => metadata,
+            // Everything that these decoders allocate.
+            _ => unpack.allowed(length, TIMES),
+        };
+        let decoder = Decoder::new(format, bytes, limit).map_err(|e| damaged(path, format, &e))?;
+        let [h, w] = decoder.upright_size();
         if w.max(h) > LARGEST {
             return Err(wrong(&format!("is {h}×{w} (height × width); the maximum is {LARGEST}×{LARGEST}")));
         }
         if w.min(h) == 0 {
             return Err(wrong("has no pixels"));
         }
-        if decoder.pixel.deep {
-            return Err(wrong("has more than 8 bits per channel; convert it to 8"));
-        }
         let overhead = match format {
             Format::Png => bytes.windows(PNG_END.len()).rev().any(|w| w == PNG_END).then_some(0),
-            _ => complete_jpeg(bytes),
+            Format::Jpeg => complete_jpeg(bytes),
+            // A copy of the pixels, as RGBA.
+            _ => Some(4),
         };
         let Some(overhead) = overhead else {
             return Err(wrong("is cut short: its end is missing"));
         };
-        Ok(Self { path, length, decoder, size: [h, w], overhead })
+        Ok(Self { path, length, format, decoder, size: [h, w], overhead, unpack })
     }
 
     /// Whether its pixels can be decoded to `channels` channels without conversion.
     fn is_direct(&self, channels: usize) -> bool {
-        let Pixel { coloured, alpha, .. } = self.decoder.pixel;
-        !alpha && channels == if coloured { 3 } else { 1 }
+        self.decoder.is_upright() && channels == if self.decoder.pixel.coloured { 3 } else { 1 }
     }
 
     /// Checks that decoding to `channels` channels takes no more memory than the size of the file justifies.
@@ -233,28 +253,28 @@ impl<'a> Header<'a> {
         let copy = if self.is_direct(channels) { 0 } else { self.decoder.total() };
         let pixels = u64::from(self.size[0]) * u64::from(self.size[1]);
         let bytes = pixels * (channels as u64 + self.overhead) + copy;
-        afford(&self.path.display().to_string(), self.length, bytes)
+        afford(&self.path.display().to_string(), self.length, bytes, self.unpack)
     }
 
-    /// Decodes its pixels to `out`; grey becomes RGB if `channels` is 3.
-    fn write(self, channels: usize, out: &mut [u8]) -> Result<()> {
-        let path = self.path;
-        let pixel = self.decoder.pixel;
-        if self.is_direct(channels) {
-            return self.decoder.read(out).map_err(|e| damaged(path, &e));
+    /// Decodes its pixels to `out`, scaled if asked for; grey becomes RGB if `channels` is 3.
+    fn write(self, channels: usize, resize: Option<Resize>, out: &mut [u8]) -> Result<()> {
+        let (path, format) = (self.path, self.format);
+        if resize.is_none() && self.is_direct(channels) {
+            return self.decoder.read(out).map_err(|e| damaged(path, format, &e));
         }
-        let planes = pixel.channels();
-        let mut raw = vec![0; out.len() / channels * planes];
-        self.decoder.read(&mut raw).map_err(|e| damaged(path, &e))?;
-        for (o, p) in out.chunks_exact_mut(channels).zip(raw.chunks_exact(planes)) {
-            if pixel.alpha && p[planes - 1] != u8::MAX {
-                return Err(Error::Data(format!("{}: has transparent pixels; flatten it", path.display())));
+        let image = self.decoder.upright().map_err(|e| match e {
+            Fault::Damaged(why) => damaged(path, format, &why),
+            Fault::Transparent(_) => {
+                Error::Data(format!("{}: has transparent pixels; flatten it", path.display()))
             }
-            if pixel.coloured {
-                o.copy_from_slice(&p[..channels]);
-            } else {
-                o.fill(p[0]);
-            }
+        })?;
+        let planes = if image.coloured { 3 } else { 1 };
+        let pixels = match resize {
+            Some(resize) => resize.apply(&image.pixels, image.size, planes),
+            None => image.pixels,
+        };
+        for (o, p) in out.chunks_exact_mut(channels).zip(pixels.chunks_exact(planes)) {
+            if planes == channels { o.copy_from_slice(p) } else { o.fill(p[0]) }
         }
         Ok(())
     }
@@ -317,8 +337,13 @@ fn read_file(path: &Path, bytes: &mut Vec<u8>) -> Result<()> {
     }
 }
 
-fn damaged(path: &Path, e: &str) -> Error {
-    Error::Data(format!("{}: is damaged or cut short: {e}", path.display()))
+fn damaged(path: &Path, format: Format, e: &str) -> Error {
+    let path = path.display();
+    match format {
+        Format::Png | Format::Jpeg => Error::Data(format!("{path}: is damaged or cut short: {e}")),
+        // Of the other formats only the usual kinds are read.
+        other => Error::Data(format!("{path}: cannot be read as {other:?}: {e}; convert it to PNG")),
+    }
 }
 
 #[cfg(test)]
@@ -330,7 +355,7 @@ mod tests {
     fn images_decode_as_in_pil() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/pictures");
         let read_rgb = |name: &str| {
-            let (size, pixels) = rgb(&folder.join(name)).unwrap();
+            let (size, pixels) = rgb(&folder.join(name), Unpack::default()).unwrap();
             assert_eq!(size, [7, 9], "{name}");
             pixels
         };

@@ -1,117 +1,122 @@
-//! Listing of image folders: `train/CLASS/*` and `test/CLASS/*`.
+//! Listing of folders: which of their files are images.
 //!
-//! Invariants: classes and files are sorted by the bytes of their names, in whatever order the system lists them; a
-//! file is never skipped silently unless it is hidden or left behind by a file browser.
+//! Invariants: names are sorted by their bytes, in whatever order the system lists them; what file browsers, archives and
+//! notebooks leave behind is neither an image nor a class; nothing else is skipped silently.
 
-use crate::digest::Digest;
-use crate::spread::spread;
+use crate::digest::{Digest, Version};
+use jempp_formats::codecs::{SUPPORTED, is_named};
 use jempp_formats::files::hint;
 use jempp_formats::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-/// Supported file extensions, in lower case.
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
-/// The supported formats as messages state them.
-pub(super) const SUPPORTED: &str = "supported are PNG and JPEG (.png, .jpg, .jpeg)";
-/// Files that file browsers leave behind; they are skipped, as are hidden files.
-const LITTER: [&str; 2] = ["thumbs.db", "desktop.ini"];
-
-/// An image file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// The path.
-    pub path: PathBuf,
-    /// The class.
-    pub label: u16,
-    /// Size in bytes when the file was listed.
-    pub length: u64,
-}
-
-/// The files of a data set: those of `train` by class, then those of `test`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listing {
-    /// Names of the classes.
-    pub classes: Vec<String>,
-    /// All files.
-    pub files: Vec<Entry>,
-    /// Number of training images, which come first.
-    pub train: usize,
-    /// A digest of the names, sizes and modification times of all files.
-    pub digest: u64,
-}
+/// What is left behind by file browsers, archives, network storage and notebooks, in lower case; hidden files are too.
+const LITTER: [&str; 8] = [
+    "thumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "__pycache__",
+    "lost+found",
+];
 
 /// A file in a listing.
+#[derive(Clone, Debug)]
 pub(crate) struct Item {
-    /// The name.
-    pub name: OsString,
+    /// The path.
+    pub path: PathBuf,
     /// Size in bytes.
     pub size: u64,
-    modified: i128,
+    version: Version,
 }
 
 impl Item {
-    /// Adds the name, size and modification time to a digest.
+    /// Adds the name and version to a digest.
     pub(crate) fn add_to(&self, digest: &mut Digest) {
-        digest.add(self.name.as_encoded_bytes());
-        digest.add(&self.size.to_le_bytes());
-        digest.add(&self.modified.to_le_bytes());
+        digest.add(self.path.file_name().unwrap_or_default().as_encoded_bytes());
+        self.version.add_to(digest);
     }
 }
 
-/// Lists the data set in `root` on `threads` threads.
+/// What a folder of images contains.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    /// Its folders.
+    pub folders: Vec<OsString>,
+    /// Its images.
+    pub images: Vec<Item>,
+    /// Its other files.
+    pub others: Vec<PathBuf>,
+}
+
+impl Content {
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming a broken link; [`Error::Io`].
+    pub(super) fn of(folder: &Path) -> Result<Self> {
+        let mut out = Self::default();
+        for entry in entries(folder)? {
+            let (path, about) = (entry.path(), about(&entry)?);
+            if about.is_dir() {
+                out.folders.push(entry.file_name());
+            } else if is_named(&path) {
+                let version = Version::of(&path, &about)?;
+                out.images.push(Item { path, size: about.len(), version });
+            } else {
+                out.others.push(path);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The images of a class, sorted by name: in its folder or, as in TinyImageNet, in a folder `images` in it.
 ///
 /// # Errors
-/// [`Error::Data`] naming the folder or file that is missing, empty or misplaced; [`Error::Io`].
-pub(super) fn list(root: &Path, threads: usize) -> Result<Listing> {
-    check_root(root)?;
-    let [train, test] = ["train", "test"].map(|part| part_of(root, part));
-    let (train, test) = (train?, test?);
-    let names = class_folders(&train)?;
-    if names.len() < 2 || names.len() > 1 << 16 {
-        let n = names.len();
-        return fail(&train, &format!("has {n} class folders; a data set has 2 to 65536"));
+/// [`Error::Data`] if there are none, or other files or folders; [`Error::Io`].
+pub(crate) fn class_files(folder: &Path) -> Result<Vec<Item>> {
+    let content = Content::of(folder)?;
+    if content.images.is_empty() && content.folders == ["images"] {
+        return class_files(&folder.join("images"));
     }
-    let mut folders: Vec<(PathBuf, u16)> = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        folders.push((train.join(name), i as u16));
+    if let Some(inner) = content.folders.first() {
+        return fail(&folder.join(inner), "is a folder inside a class folder, which may contain images only");
     }
-    for name in class_folders(&test)? {
-        let Ok(i) = names.binary_search(&name) else {
-            let why = format!("is a class without training images in {}", train.display());
-            return fail(&test.join(name), &why);
-        };
-        folders.push((test.join(name), i as u16));
+    if let Some(other) = content.others.first() {
+        return fail(other, &format!("is of an unsupported format; {SUPPORTED}"));
     }
-    if folders.len() == names.len() {
-        return fail(&test, "has no class folders with images");
+    if content.images.is_empty() {
+        return fail(folder, &format!("is a class without images; {SUPPORTED}"));
     }
-    let lists = spread(threads, folders.len(), |i| class_files(&folders[i].0), &mut |_| {})?;
-    let mut digest = Digest::new();
-    let mut files = Vec::with_capacity(lists.iter().map(Vec::len).sum());
-    let mut count = 0;
-    for (k, ((folder, label), items)) in folders.iter().zip(lists).enumerate() {
-        digest.add(if k < names.len() { b"train" } else { b"test" });
-        digest.add(names[usize::from(*label)].as_encoded_bytes());
-        for item in items {
-            item.add_to(&mut digest);
-            files.push(Entry { path: folder.join(item.name), label: *label, length: item.size });
-        }
-        if k + 1 == names.len() {
-            count = files.len();
-        }
-    }
-    let classes = names.iter().map(|n| n.to_string_lossy().into_owned()).collect();
-    Ok(Listing { classes, files, train: count, digest: digest.0 })
+    Ok(content.images)
 }
 
-fn check_root(root: &Path) -> Result<()> {
+/// Checks that `root` is a folder.
+///
+/// # Errors
+/// [`Error::Data`] if it is a file or does not exist, with what the user may have meant; [`Error::Io`].
+pub(super) fn check_root(root: &Path) -> Result<()> {
     match fs::metadata(root) {
         Ok(about) if about.is_dir() => Ok(()),
-        Ok(_) => fail(root, "is a file; a data set is a folder with train/CLASS/ and test/CLASS/"),
+        Ok(_) => {
+            let start = fs::File::open(root).and_then(|mut f| {
+                let mut start = [0; 512];
+                std::io::Read::read(&mut f, &mut start).map(|n| start[..n].to_vec())
+            });
+            let kind = jempp_formats::kind::of(&start.unwrap_or_default()).with_article();
+            fail(
+                root,
+                &format!(
+                    "is a file, {kind}; a data set is a folder with train/CLASS/ and test/CLASS/, an .npz, .npy or IDX \
+                     file or one of the published archives (docs/data.md)"
+                ),
+            )
+        }
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let bare = root.components().count() == 1;
             let more = if bare { "; the only built-in data set is `digits`" } else { "" };
@@ -122,76 +127,16 @@ fn check_root(root: &Path) -> Result<()> {
     }
 }
 
-/// The folder `train` or `test`, which must exist.
-fn part_of(root: &Path, part: &str) -> Result<PathBuf> {
-    let path = root.join(part);
-    if path.is_dir() {
-        return Ok(path);
-    }
-    let mut there: Vec<String> = Vec::new();
-    for e in entries(root)? {
-        there.push(e.file_name().to_string_lossy().into_owned());
-    }
-    there.sort();
-    let more = if there.len() > 8 { ", …" } else { "" };
-    there.truncate(8);
-    let there = if there.is_empty() { "nothing".to_string() } else { there.join(", ") };
-    fail(
-        root,
-        &format!(
-            "has no folder `{part}`; a data set is a folder with train/CLASS/ and test/CLASS/; this one \
-             contains {there}{more}"
-        ),
-    )
-}
-
-/// Sorted names of the class folders in a part.
-fn class_folders(part: &Path) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in entries(part)? {
-        let name = entry.file_name();
-        if about(&entry)?.is_dir() {
-            names.push(name);
-        } else if supported(&name) {
-            let why = format!("is not in a class folder; images belong in {}/CLASS/", part.display());
-            return fail(&entry.path(), &why);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The images of a class, sorted by name.
+/// The entries of a folder, sorted, without hidden files and those in [`LITTER`].
 ///
 /// # Errors
-/// [`Error::Data`] if there are none, or other files or folders; [`Error::Io`].
-pub(crate) fn class_files(folder: &Path) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for entry in entries(folder)? {
-        let (name, about) = (entry.file_name(), about(&entry)?);
-        if about.is_dir() {
-            return fail(&entry.path(), "is a folder inside a class folder, which may contain images only");
-        }
-        if !supported(&name) {
-            return fail(&entry.path(), &format!("is of an unsupported format; {SUPPORTED}"));
-        }
-        let modified = about.modified().map_err(|e| Error::io(entry.path(), e))?;
-        items.push(Item { name, size: about.len(), modified: nanoseconds(modified) });
-    }
-    if items.is_empty() {
-        return fail(folder, &format!("is a class without images; {SUPPORTED}"));
-    }
-    items.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(items)
-}
-
-/// The entries of a folder, sorted, without hidden files and those in [`LITTER`].
-fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+/// [`Error::Io`].
+pub(crate) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     let all = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<DirEntry>>>);
     let mut all = all.map_err(|e| Error::io(folder, e))?;
     all.retain(|e| {
         let name = e.file_name().to_string_lossy().to_lowercase();
-        !name.starts_with('.') && !LITTER.contains(&name.as_str())
+        !name.starts_with('.') && !name.starts_with("@__") && !LITTER.contains(&name.as_str())
     });
     // Sorted, so that of several errors always the same is reported.
     all.sort_by_key(DirEntry::file_name);
@@ -208,18 +153,6 @@ fn about(entry: &DirEntry) -> Result<Metadata> {
     })
 }
 
-fn supported(name: &OsString) -> bool {
-    let extension = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    EXTENSIONS.contains(&extension.as_str())
-}
-
-fn nanoseconds(time: SystemTime) -> i128 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(d) => d.as_nanos() as i128,
-        Err(e) => -(e.duration().as_nanos() as i128),
-    }
-}
-
-fn fail<T>(path: &Path, why: &str) -> Result<T> {
+pub(super) fn fail<T>(path: &Path, why: &str) -> Result<T> {
     Err(Error::Data(format!("{}: {why}", path.display())))
 }

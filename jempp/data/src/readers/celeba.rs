@@ -8,10 +8,11 @@ use crate::config::Crop;
 use crate::digest::{Digest, stamp};
 use crate::folder;
 use crate::reading::Reading;
-use crate::resize::bilinear;
 use crate::source::{Parts, Source, Work};
 use crate::spread::spread;
 use jempp_formats::place::Place;
+use jempp_formats::resize::bilinear;
+use jempp_formats::unpack::Unpack;
 use jempp_formats::{Error, Result};
 use std::collections::HashMap;
 use std::fs;
@@ -53,13 +54,13 @@ pub(crate) fn work(root: &Path, mut images: PathBuf, options: &Options) -> Resul
     for item in items {
         item.add_to(&mut digest);
         length += item.size;
-        files.push(images.join(item.name));
+        files.push(item.path);
     }
-    let (crop, attribute) = (options.crop, options.attribute.clone());
+    let (crop, attribute, unpack) = (options.crop, options.attribute.clone(), options.unpack);
     let [attributes, partition] = lists;
     let stamp = digest.0;
     let read = move |reading: &mut Reading<'_>| {
-        let set = Set { files, length, attributes, partition, crop, attribute };
+        let set = Set { files, length, attributes, partition, crop, attribute, unpack };
         set.read(reading)
     };
     Ok(Work { stamp, read: Box::new(read) })
@@ -73,6 +74,7 @@ struct Set {
     partition: Option<PathBuf>,
     crop: Crop,
     attribute: String,
+    unpack: Unpack,
 }
 
 impl Set {
@@ -81,15 +83,15 @@ impl Set {
         let parts = self.divide(&mut warnings)?;
         let (labels, class_names) = self.labels()?;
         let n = self.files.len();
-        let first = small(&self.files[0], self.crop)?;
+        let first = small(&self.files[0], self.crop, self.unpack)?;
         let size = first.0;
         // Images are stored once individually and once concatenated; tiny images would be enlarged.
         let bytes = 2 * (n * first.1.len()) as u64;
         let images = format!("{} and the other images", self.files[0].display());
-        folder::afford(&images, self.length, bytes)?;
+        folder::afford(&images, self.length, bytes, self.unpack)?;
         let progress = &mut reading.progress;
         let work = |i: usize| {
-            let (here, image) = small(&self.files[i], self.crop)?;
+            let (here, image) = small(&self.files[i], self.crop, self.unpack)?;
             if here != size {
                 let why = format!(
                     "has size {here:?} after cropping and resizing, but {} has {size:?}",
@@ -233,8 +235,8 @@ fn text(path: &Path) -> Result<String> {
 }
 
 /// Decodes, crops and resizes the image in a file.
-fn small(path: &Path, crop: Crop) -> Result<([usize; 3], Vec<u8>)> {
-    let ([h, w], image) = folder::rgb(path)?;
+fn small(path: &Path, crop: Crop, unpack: Unpack) -> Result<([usize; 3], Vec<u8>)> {
+    let ([h, w], image) = folder::rgb(path, unpack)?;
     let short = h.min(w);
     let (size, image) = match crop {
         Crop::Compat39 => ([h, w], image),

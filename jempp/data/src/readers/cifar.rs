@@ -114,11 +114,11 @@ fn root_of(files: &[PathBuf]) -> &Path {
 /// [`Error::Io`].
 pub(crate) fn archive(path: &Path, options: &Options) -> Result<Work> {
     let stamp = stamp(&[path.to_path_buf()])?;
-    let (path, labels) = (path.to_path_buf(), options.labels);
+    let (path, labels, most) = (path.to_path_buf(), options.labels, options.unpack);
     let read = move || {
         let place = Place::file(&path);
         let (file, length) = Summed::open(&path)?;
-        let mut from = MaybeGz::new(file, stream::is_gz(&path), length);
+        let mut from = MaybeGz::new(file, stream::is_gz(&path), length, most);
         let all = unpack(&place, &mut from, labels)?;
         let sum = from.into_inner().finish(&path)?;
         all.finish(&place, vec![sum])

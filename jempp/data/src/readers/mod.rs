@@ -1,14 +1,16 @@
 //! Readers of published data sets, whose format is detected from the files.
 //!
-//! Invariants: files are untrusted. Memory is bounded by 64 times the size of the files plus 1 MiB, whatever they
-//! claim; an error names the file and the member or position in it; nothing is written or executed.
+//! Invariants: files are untrusted. Memory is bounded by 64 times the size of the files plus what `data.unpack_limit` allows,
+//! whatever they claim; an error names the file and the member or position in it; nothing is written or executed.
 
+mod arrays;
 pub(crate) mod celeba;
 pub(crate) mod cifar;
 pub(crate) mod idx;
 mod known;
 pub(crate) mod npz;
 pub(crate) mod options;
+pub(crate) mod stl;
 pub(crate) mod svhn;
 
 #[cfg(test)]
@@ -16,13 +18,14 @@ mod tests;
 
 use crate::folder;
 use crate::source::Work;
+use jempp_formats::npz::Npz;
 use jempp_formats::stream;
 use jempp_formats::{Error, Result};
 use options::Options;
 use std::path::{Path, PathBuf};
 
 /// Subfolders that are searched: those in archives, and those that torchvision creates.
-const SUBFOLDERS: [&str; 9] = [
+const SUBFOLDERS: [&str; 11] = [
     "cifar-10-batches-bin",
     "cifar-10-batches-py",
     "cifar-100-binary",
@@ -32,6 +35,8 @@ const SUBFOLDERS: [&str; 9] = [
     "raw",
     "celeba",
     "svhn",
+    "stl10_binary",
+    "gzip",
 ];
 
 /// Archives that are recognised in a folder.
@@ -51,14 +56,14 @@ pub(super) fn find(root: &Path, options: &Options, threads: usize) -> Result<Wor
         return file(root, options, threads);
     }
     if !root.is_dir() {
-        return folder::work(root, threads);
+        return folder::work(root, options.folder(), threads);
     }
     if let Some(work) = in_folder(root, options)? {
         return Ok(work);
     }
     // An image folder takes precedence over archives and subfolders beside it, as in all previous versions.
     if root.join("train").is_dir() {
-        return folder::work(root, threads);
+        return folder::work(root, options.folder(), threads);
     }
     let inner: Vec<PathBuf> = SUBFOLDERS.iter().map(|n| root.join(n)).filter(|p| p.is_dir()).collect();
     let mut found = Vec::new();
@@ -81,7 +86,7 @@ pub(super) fn find(root: &Path, options: &Options, threads: usize) -> Result<Wor
     }
     match found.pop() {
         Some((_, work)) => Ok(work),
-        None => folder::work(root, threads),
+        None => folder::work(root, options.folder(), threads),
     }
 }
 
@@ -93,13 +98,16 @@ fn in_folder(root: &Path, options: &Options) -> Result<Option<Work>> {
     if svhn::find(root) {
         return svhn::work(root, options).map(Some);
     }
-    if let Some(files) = npz::find(root) {
-        return npz::pair(files).map(Some);
+    if let Some(files) = stl::find(root) {
+        return stl::work(files).map(Some);
+    }
+    if let Some(work) = npz::find(root, options.unpack)? {
+        return Ok(Some(work));
     }
     if let Some(images) = celeba::find(root) {
         return celeba::work(root, images, options).map(Some);
     }
-    idx::find(root)?.map(idx::work).transpose()
+    idx::find(root)?.map(|files| idx::work(files, options.unpack)).transpose()
 }
 
 /// Detects the data set that a file is or belongs to.
@@ -110,17 +118,27 @@ fn file(path: &Path, options: &Options, threads: usize) -> Result<Work> {
         return svhn::work(parent, options);
     }
     if name.contains("idx1-ubyte") || name.contains("idx3-ubyte") {
-        if let Some(files) = idx::find(parent)? {
-            return idx::work(files);
+        return idx::work(idx::of(path)?, options.unpack);
+    }
+    if name.starts_with("train_x.") || name.starts_with("test_x.") {
+        if let Some(files) = stl::find(parent) {
+            return stl::work(files);
         }
-        let why = "an IDX data set has four files: images and labels, for training (train) and test (t10k)";
-        return Err(Error::Data(format!("{}: {why}", path.display())));
+    }
+    if stream::starts_with(path, b"\x93NUMPY") {
+        return npz::single(path, options.unpack);
     }
     if stream::starts_with(path, b"PK") {
-        return npz::single(path);
+        return match Npz::open_with(path, options.unpack)?.names().is_empty() {
+            false => npz::single(path, options.unpack),
+            true => Err(Error::Data(format!(
+                "{}: is a zip archive without NumPy arrays; unpack it, and name the folder of images",
+                path.display()
+            ))),
+        };
     }
     if stream::is_gz(path) || name.ends_with(".tar") || name.ends_with(".tar.gz") || name.ends_with(".tgz") {
         return cifar::archive(path, options);
     }
-    folder::work(path, threads)
+    folder::work(path, options.folder(), threads)
 }

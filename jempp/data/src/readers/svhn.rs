@@ -10,6 +10,7 @@ use crate::source::{Labelled, Parts, Source, Work};
 use jempp_formats::mat;
 use jempp_formats::place::Place;
 use jempp_formats::stream::Summed;
+use jempp_formats::unpack::Unpack;
 use jempp_formats::{Error, Result};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,11 @@ pub(crate) fn work(folder: &Path, options: &Options) -> Result<Work> {
         let why = format!("{}: SVHN without its file {}", folder.display(), gone.display());
         return Err(Error::Data(why));
     }
-    let stamp = stamp(&files)?;
-    Ok(Work { stamp, read: Box::new(move |_| read(&files)) })
+    let (stamp, unpack) = (stamp(&files)?, options.unpack);
+    Ok(Work { stamp, read: Box::new(move |_| read(&files, unpack)) })
 }
 
-fn read(files: &[PathBuf]) -> Result<Source> {
+fn read(files: &[PathBuf], unpack: Unpack) -> Result<Source> {
     let mut sums = Vec::new();
     let mut all = Vec::new();
     let mut size = None;
@@ -46,7 +47,7 @@ fn read(files: &[PathBuf]) -> Result<Source> {
         let place = Place::file(path);
         let (file, length) = Summed::open(path)?;
         let mut from = BufReader::with_capacity(1 << 16, file);
-        let (here, images) = parse(&place, &mut from, length)?;
+        let (here, images) = parse(&place, &mut from, (length, unpack))?;
         if size.is_some_and(|s| s != here) {
             return Err(place.unfit(format!("has images of {here:?}, but those for training are {size:?}")));
         }
@@ -70,14 +71,14 @@ fn read(files: &[PathBuf]) -> Result<Source> {
     })
 }
 
-/// Parses a file of `length` bytes: size, images and labels.
+/// Parses a file of so many bytes, which may unpack to so much: size, images and labels.
 ///
 /// # Errors
 /// [`Error::Data`] or [`Error::Format`] when it is unsuitable or damaged; [`Error::Io`].
 pub(crate) fn parse(
     place: &Place,
     from: &mut impl std::io::BufRead,
-    length: u64,
+    length: (u64, Unpack),
 ) -> Result<([usize; 3], Labelled)> {
     let (mut x, mut y) = (None, None);
     mat::arrays(place, from, length, &["X", "y"], &mut |a| {

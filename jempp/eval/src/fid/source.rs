@@ -57,7 +57,8 @@ impl SampleSource<'_> {
 }
 
 fn read(path: &Path, size: [usize; 3]) -> Result<Samples> {
-    let images = npz::read_images(path)?;
+    let images = npz::read_images(path, None)?;
+    images.warning.iter().for_each(|w| tracing::warn!("{w}"));
     let path = path.display();
     if images.size != size {
         let got = images.size;

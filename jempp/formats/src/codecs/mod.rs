@@ -2,8 +2,12 @@
 //!
 //! Invariants: input is untrusted. Reading a header allocates nothing for the pixels, which are decoded into a buffer
 //! that the caller allocates after checking the size. Palettes and depths below 8 bits are expanded; nothing else is
-//! converted, and colour profiles are ignored. Errors are strings, to which the caller adds the file's name.
+//! converted here (`upright` does the rest), and colour profiles are ignored. Errors are strings, to which the caller adds the
+//! file's name.
 
+#[cfg(feature = "pictures")]
+mod pictures;
+mod upright;
 mod write;
 
 #[cfg(test)]
@@ -11,6 +15,7 @@ mod tests;
 
 use core::fmt::Display;
 use std::io::Cursor;
+pub use upright::{Fault, Orientation, Upright};
 pub use write::{Animation, Picture};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -24,8 +29,36 @@ pub enum Format {
     Png,
     /// JPEG.
     Jpeg,
-    /// GIF, of which the first frame is decoded.
+    /// GIF of a single frame.
     Gif,
+    /// BMP.
+    #[cfg(feature = "pictures")]
+    Bmp,
+    /// WebP of a single frame.
+    #[cfg(feature = "pictures")]
+    WebP,
+    /// TIFF, of which the first page is decoded.
+    #[cfg(feature = "pictures")]
+    Tiff,
+}
+
+/// Endings of the names of image files, in lower case.
+#[cfg(feature = "pictures")]
+pub const EXTENSIONS: &[&str] = &["png", "jpg", "jpeg", "gif", "bmp", "webp", "tif", "tiff"];
+/// The formats that can be decoded, for messages.
+#[cfg(feature = "pictures")]
+pub const SUPPORTED: &str = "supported are PNG, JPEG, GIF, BMP, WebP and TIFF";
+/// Endings of the names of image files, in lower case.
+#[cfg(not(feature = "pictures"))]
+pub const EXTENSIONS: &[&str] = &["png", "jpg", "jpeg", "gif"];
+/// The formats that can be decoded, for messages.
+#[cfg(not(feature = "pictures"))]
+pub const SUPPORTED: &str = "supported are PNG, JPEG and GIF";
+
+/// Whether the name of a file has the ending of an image file.
+pub fn is_named(path: &std::path::Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&ending.as_str())
 }
 
 /// Magic bytes of image formats, and the names of the formats.
@@ -70,6 +103,12 @@ impl Format {
             "Png" => Some(Self::Png),
             "Jpeg" => Some(Self::Jpeg),
             "Gif" => Some(Self::Gif),
+            #[cfg(feature = "pictures")]
+            "Bmp" => Some(Self::Bmp),
+            #[cfg(feature = "pictures")]
+            "WebP" => Some(Self::WebP),
+            #[cfg(feature = "pictures")]
+            "Tiff" => Some(Self::Tiff),
             _ => None,
         }
     }
@@ -104,6 +143,8 @@ pub struct Decoder<'a> {
     pub size: [u32; 2],
     /// Layout of the decoded pixels.
     pub pixel: Pixel,
+    /// How they are turned for display.
+    pub orientation: Orientation,
     file: File<'a>,
 }
 
@@ -111,11 +152,13 @@ enum File<'a> {
     Png(Box<png::Reader<Cursor<&'a [u8]>>>),
     Jpeg(&'a [u8], ColorSpace),
     Gif(Box<gif::Decoder<&'a [u8]>>, u64),
+    #[cfg(feature = "pictures")]
+    Other(pictures::Boxed<'a>),
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG) and for a frame
-    /// (GIF).
+    /// Reads the header. `limit` bounds the bytes that the decoder may allocate for metadata (PNG), for a frame (GIF), and
+    /// for everything (BMP, WebP, TIFF).
     ///
     /// # Errors
     /// A message that says why the file cannot be decoded.
@@ -124,6 +167,8 @@ impl<'a> Decoder<'a> {
             Format::Png => png(bytes, limit),
             Format::Jpeg => jpeg(bytes),
             Format::Gif => gif(bytes, limit),
+            #[cfg(feature = "pictures")]
+            Format::Bmp | Format::WebP | Format::Tiff => pictures::decoder(format, bytes, limit),
         }
     }
 
@@ -147,9 +192,14 @@ impl<'a> Decoder<'a> {
                 decoder.decode_into(out).map_err(|e| failed("Jpeg", e))
             }
             File::Gif(reader, limit) => first_frame(*reader, limit, self.size, out),
+            #[cfg(feature = "pictures")]
+            File::Other(decoder) => pictures::read(decoder, self.pixel, out),
         }
     }
 }
+
+/// Why an animation is not read.
+const ANIMATION: &str = "it is an animation: save the frame that is wanted as a PNG";
 
 fn failed(format: &str, e: impl Display) -> String {
     format!("Format error decoding {format}: {e}")
@@ -178,7 +228,23 @@ fn png(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
         other => return Err(format!("The decoder leaves {other:?} bits as they are")),
     };
     let pixel = Pixel { coloured, alpha, deep };
-    Ok(Decoder { size: [h, w], pixel, file: File::Png(Box::new(reader)) })
+    // Wherever it is: the decoder would only know what precedes the pixels.
+    let orientation = chunk(bytes, b"eXIf").map_or(Orientation::NORMAL, Orientation::of_exif);
+    Ok(Decoder { size: [h, w], pixel, orientation, file: File::Png(Box::new(reader)) })
+}
+
+/// The content of the first chunk of a PNG with this name.
+fn chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+    let mut at = 8;
+    loop {
+        let head = bytes.get(at..at + 8)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let end = (at + 8).checked_add(length)?;
+        if head[4..] == *name {
+            return bytes.get(at + 8..end);
+        }
+        at = end.checked_add(4)?;
+    }
 }
 
 /// Options for damaged but readable files, without a limit on the size, decoding to the given colour space.
@@ -204,7 +270,8 @@ fn jpeg(bytes: &[u8]) -> Result<Decoder<'_>, String> {
         _ => (ColorSpace::RGB, true, false),
     };
     let pixel = Pixel { coloured, alpha, deep: false };
-    Ok(Decoder { size: [h, w], pixel, file: File::Jpeg(bytes, space) })
+    let orientation = decoder.exif().map_or(Orientation::NORMAL, |exif| Orientation::of_exif(exif));
+    Ok(Decoder { size: [h, w], pixel, orientation, file: File::Jpeg(bytes, space) })
 }
 
 fn gif(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
@@ -213,7 +280,8 @@ fn gif(bytes: &[u8], limit: u64) -> Result<Decoder<'_>, String> {
     let reader = options.read_info(bytes).map_err(|e| failed("Gif", e))?;
     let size = [u32::from(reader.height()), u32::from(reader.width())];
     let pixel = Pixel { coloured: true, alpha: true, deep: false };
-    Ok(Decoder { size, pixel, file: File::Gif(Box::new(reader), limit) })
+    let orientation = Orientation::NORMAL;
+    Ok(Decoder { size, pixel, orientation, file: File::Gif(Box::new(reader), limit) })
 }
 
 /// Decodes the first frame of a GIF to its position on the canvas as RGBA; the rest of the canvas stays transparent.
@@ -232,6 +300,9 @@ fn first_frame(
     }
     let mut pixels = vec![0; bytes];
     reader.read_into_buffer(&mut pixels).map_err(|e| failed("Gif", e))?;
+    if let Ok(Some(_)) = reader.next_frame_info() {
+        return Err(ANIMATION.into());
+    }
     out.fill(0);
     let (height, width) = (height as usize, width as usize);
     let visible = w.min(width.saturating_sub(left)) * 4;

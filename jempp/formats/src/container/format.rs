@@ -171,12 +171,20 @@ pub fn tensor(from: &mut impl Read, name: String, info: TensorInfo, source: &Pat
     let count = info.shape.iter().product();
     let data = match info.dtype {
         Dtype::F32 => TensorData::F32(take(from, count, f32::from_le_bytes).map_err(failed)?),
+        // Of other programs: half precision is widened, double rounded.
+        Dtype::F16 => {
+            TensorData::F32(take(from, count, |b| half::f16::from_le_bytes(b).to_f32()).map_err(failed)?)
+        }
+        Dtype::BF16 => {
+            TensorData::F32(take(from, count, |b| half::bf16::from_le_bytes(b).to_f32()).map_err(failed)?)
+        }
+        Dtype::F64 => TensorData::F32(take(from, count, |b| f64::from_le_bytes(b) as f32).map_err(failed)?),
         Dtype::I32 => TensorData::I32(take(from, count, i32::from_le_bytes).map_err(failed)?),
         Dtype::I64 => TensorData::I64(take(from, count, i64::from_le_bytes).map_err(failed)?),
         Dtype::U8 => TensorData::U8(take(from, count, |[b]| b).map_err(failed)?),
         other => {
             let (source, name) = (source.display(), shown(&name));
-            let known = "supported are float32, int32, int64 and uint8";
+            let known = "supported are floats of 16 to 64 bits, int32, int64 and uint8";
             return Err(Error::Format(format!("{source}: tensor `{name}` is of type {other}; {known}")));
         }
     };

@@ -14,6 +14,7 @@ const MOST_DIMS: usize = 64;
 /// A numeric type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scalar {
+    Bool,
     I8,
     U8,
     I16,
@@ -22,12 +23,14 @@ pub(super) enum Scalar {
     U32,
     I64,
     U64,
+    F16,
     F32,
     F64,
 }
 
 impl Scalar {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
+        Self::Bool,
         Self::I8,
         Self::U8,
         Self::I16,
@@ -36,6 +39,7 @@ impl Scalar {
         Self::U32,
         Self::I64,
         Self::U64,
+        Self::F16,
         Self::F32,
         Self::F64,
     ];
@@ -43,6 +47,7 @@ impl Scalar {
     /// NumPy's type code: kind and width in bytes.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Bool => "b1",
             Self::I8 => "i1",
             Self::U8 => "u1",
             Self::I16 => "i2",
@@ -51,6 +56,7 @@ impl Scalar {
             Self::U32 => "u4",
             Self::I64 => "i8",
             Self::U64 => "u8",
+            Self::F16 => "f2",
             Self::F32 => "f4",
             Self::F64 => "f8",
         }
@@ -69,8 +75,8 @@ impl Dtype {
     /// Bytes per value.
     pub(super) fn bytes(self) -> usize {
         match self.scalar {
-            Scalar::I8 | Scalar::U8 => 1,
-            Scalar::I16 | Scalar::U16 => 2,
+            Scalar::Bool | Scalar::I8 | Scalar::U8 => 1,
+            Scalar::I16 | Scalar::U16 | Scalar::F16 => 2,
             Scalar::I32 | Scalar::U32 | Scalar::F32 => 4,
             Scalar::I64 | Scalar::U64 | Scalar::F64 => 8,
         }
@@ -87,6 +93,51 @@ impl Dtype {
         };
         let scalar = Scalar::ALL.into_iter().find(|s| s.name() == name)?;
         Some(Self { scalar, big })
+    }
+}
+
+/// Strings of a fixed length, padded with zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text {
+    /// Characters of each.
+    pub length: usize,
+    /// Four bytes per character rather than one.
+    pub wide: bool,
+    /// Whether wide characters are big-endian.
+    pub big: bool,
+}
+
+impl Text {
+    /// Longest strings that are supported.
+    const LONGEST: usize = 1 << 12;
+
+    /// Bytes of each.
+    pub(super) fn bytes(self) -> usize {
+        self.length * if self.wide { 4 } else { 1 }
+    }
+
+    /// Parses NumPy's type description; `None` if it is not one of strings.
+    fn parse(descr: &str) -> Option<Self> {
+        let mut rest = descr.chars();
+        let big = rest.next()? == '>';
+        let wide = match rest.next()? {
+            'U' => true,
+            'S' | 'a' => false,
+            _ => return None,
+        };
+        let length = rest.as_str().parse().ok().filter(|n| (1..=Self::LONGEST).contains(n))?;
+        Some(Self { length, wide, big })
+    }
+
+    /// A string from its bytes.
+    pub(super) fn decode(self, bytes: &[u8]) -> String {
+        let text: String = if self.wide {
+            let word = |b: &[u8; 4]| if self.big { u32::from_be_bytes(*b) } else { u32::from_le_bytes(*b) };
+            bytes.as_chunks::<4>().0.iter().map(|b| char::from_u32(word(b)).unwrap_or('\u{fffd}')).collect()
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
+        };
+        text.trim_end_matches('\0').to_owned()
     }
 }
 
@@ -107,6 +158,8 @@ pub(super) struct Header {
     pub descr: String,
     /// The type, if it is supported.
     pub dtype: Option<Dtype>,
+    /// Of strings: the number of characters of each, whether they take four bytes (`U`) or one (`S`), and their order.
+    pub text: Option<Text>,
     /// Whether the first index varies fastest (Fortran order).
     pub fortran: bool,
     pub shape: Vec<usize>,
@@ -173,7 +226,8 @@ fn parse(text: &str, length: u64) -> Option<Header> {
         return None;
     }
     let descr = descr?;
-    Some(Header { dtype: Dtype::parse(&descr), descr, fortran: fortran?, shape: shape?, length })
+    let text = Text::parse(&descr);
+    Some(Header { dtype: Dtype::parse(&descr), text, descr, fortran: fortran?, shape: shape?, length })
 }
 
 /// The part of a header that has not been parsed.

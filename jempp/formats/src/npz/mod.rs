@@ -1,125 +1,129 @@
-//! NumPy archives (`.npz`), read and written.
+//! NumPy archives (`.npz`) and single arrays (`.npy`), read; archives are also written.
 //!
 //! Invariant: a file is untrusted. Sizes in headers are checked before anything is allocated for them, and memory is
 //! bounded by the archive's length. Every message names the file and the member.
 
 mod header;
+mod images;
+mod member;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::pixels::value;
+use crate::unpack::Unpack;
 use header::{Dtype, Header, Scalar, array_of, member_of};
+use member::{At, Member, float, float64, integer};
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
+pub use images::{Float, Images, images, read_images};
 pub use write::{Array, write};
 
-/// A member may unpack to at most `RATIO` times the archive's length plus `MORE` bytes.
-const RATIO: u64 = 16;
-const MORE: u64 = 1 << 16;
-/// Tolerance for values that rounding has moved out of [−1, 1].
-const SLACK: f32 = 1e-3;
+/// First bytes of a single array.
+const NPY: &[u8] = b"\x93NUMPY";
+/// The name of the only array of a `.npy` file: that which NumPy gives an array without a name in an archive.
+pub const SINGLE: &str = "arr_0";
 
-/// Images with optional labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Images {
-    /// N×H×W×C values in [−1, 1].
-    pub values: Vec<f32>,
-    /// Height, width and channels.
-    pub size: [usize; 3],
-    /// One label per image, as in the file.
-    pub labels: Option<Vec<i64>>,
+/// What the values of an array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// True or false.
+    Bool,
+    /// Bytes: uint8.
+    Byte,
+    /// Whole numbers of other widths.
+    Integer,
+    /// Floating-point numbers.
+    Float,
+    /// Strings.
+    Text,
+    /// Something that cannot be read: records, objects, complex numbers.
+    Other,
 }
 
-impl Images {
-    /// Number of images.
-    pub fn count(&self) -> usize {
-        self.values.len() / self.size.iter().product::<usize>().max(1)
-    }
+/// Type and shape of an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// What its values are.
+    pub element: Element,
+    /// NumPy's name of their type.
+    pub descr: String,
+    /// The extents of its axes.
+    pub shape: Vec<usize>,
 }
 
-/// Reads the members `images` and, if present, `labels` of the archive at `path`.
-///
-/// `images` is N×H×W×C: float32 or float64 in [−1, 1], which is returned unchanged, or uint8, which becomes (u/255 −
-/// ½)/½.
-///
-/// # Errors
-/// [`Error::Io`]; [`Error::Format`] when the file is not an archive or damaged; [`Error::Data`] when a member is
-/// missing or has the wrong type or shape, or a value is NaN or more than 10⁻³ outside [−1, 1].
-pub fn read_images(path: &Path) -> Result<Images> {
-    images(Npz::open(path)?)
-}
+/// What can be read and sought in.
+pub trait Source: Read + Seek {}
+impl<T: Read + Seek> Source for T {}
 
-/// Reads the members `images` and, if present, `labels` of an open archive, as [`read_images`] does.
-///
-/// # Errors
-/// Those of [`read_images`].
-pub fn images<R: Read + Seek>(mut npz: Npz<R>) -> Result<Images> {
-    let (shape, values) = npz.read("images", "float32, float64 or uint8", |d| match d.scalar {
-        Scalar::U8 => Some(|b, _| value(b[0])),
-        _ => float(d),
-    })?;
-    let &[n, h, w, c] = shape.as_slice() else {
-        return Err(npz.wrong("images", format!("its shape is {shape:?}, but must be N×H×W×C")));
-    };
-    if values.is_empty() {
-        return Err(npz.wrong("images", format!("its shape {shape:?} contains no image")));
-    }
-    if let Some(i) = values.iter().position(|v| v.is_nan() || v.abs() > 1.0 + SLACK) {
-        let at = [i / (h * w * c), i / (w * c) % h, i / c % w, i % c];
-        let why =
-            format!("the value at {at:?} is {}; floats must lie in [-1, 1]; bytes must be uint8", values[i]);
-        return Err(npz.wrong("images", why));
-    }
-    let labels = if npz.has("labels") { Some(npz.i64("labels")?) } else { None };
-    let labels = match labels {
-        Some((s, _)) if s != [n] => {
-            return Err(npz.wrong("labels", format!("its shape is {s:?}, but `images` has {n} images")));
-        }
-        labels => labels.map(|(_, l)| l),
-    };
-    Ok(Images { values, size: [h, w, c], labels })
-}
-
-/// An open archive.
+/// An open archive, or a single array.
 pub struct Npz<R: Read + Seek = BufReader<File>> {
     path: PathBuf,
-    archive: ZipArchive<R>,
-    /// Length of the archive in bytes.
+    file: Content<R>,
+    /// Length of the file in bytes.
     length: u64,
+    unpack: Unpack,
+}
+
+enum Content<R> {
+    Archive(ZipArchive<R>),
+    Single(R),
 }
 
 impl Npz {
-    /// Opens the archive at `path`.
+    /// Opens the archive or array at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Format`] when it is not an archive.
+    /// [`Error::Data`] when there is no such file; [`Error::Io`] when it cannot be read, [`Error::Format`] when it is neither.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, Unpack::default())
+    }
+
+    /// Opens the archive or array at `path`, which may unpack to what `unpack` says.
+    ///
+    /// # Errors
+    /// Those of [`Npz::open`].
+    pub fn open_with(path: &Path, unpack: Unpack) -> Result<Self> {
         let file = File::open(path).and_then(|f| f.metadata().map(|m| (f, m.len())));
-        let (file, length) = file.map_err(|e| Error::io(path, e))?;
-        Self::of(path, BufReader::new(file), length)
+        let (file, length) = file.map_err(|e| crate::files::missing_or(path, e))?;
+        Self::of(path, BufReader::new(file), length, unpack)
     }
 }
 
 impl<R: Read + Seek> Npz<R> {
-    /// Opens the archive of `length` bytes in `from`. Error messages name it `path`.
+    /// Opens the archive or array of `length` bytes in `from`. Error messages name it `path`.
     ///
     /// # Errors
-    /// [`Error::Format`] when it is not an archive.
-    pub fn of(path: &Path, from: R, length: u64) -> Result<Self> {
-        let archive = ZipArchive::new(from)
-            .map_err(|e| Error::Format(format!("{}: not an .npz archive: {e}", path.display())))?;
-        Ok(Self { path: path.to_path_buf(), archive, length })
+    /// [`Error::Format`] when it is neither.
+    pub fn of(path: &Path, mut from: R, length: u64, unpack: Unpack) -> Result<Self> {
+        let fail = |e| Error::io(path, e);
+        let mut start = [0; 64];
+        let n = from.read(&mut start).map_err(fail)?;
+        from.seek(SeekFrom::Start(0)).map_err(fail)?;
+        let path = path.to_path_buf();
+        if start[..n].starts_with(NPY) {
+            return Ok(Self { path, file: Content::Single(from), length, unpack });
+        }
+        let archive = ZipArchive::new(from).map_err(|e| {
+            let path = path.display();
+            match crate::kind::of(&start[..n]) {
+                crate::kind::Kind::Zip | crate::kind::Kind::Unknown => {
+                    Error::Format(format!("{path}: not an .npz archive: {e}"))
+                }
+                other => Error::Format(format!("{path}: not an .npz archive, but {}", other.with_article())),
+            }
+        })?;
+        Ok(Self { path, file: Content::Archive(archive), length, unpack })
     }
 
     /// Names of the arrays, sorted.
     pub fn names(&self) -> Vec<String> {
-        let members = self.archive.file_names().filter_map(|name| name.ok());
+        let Content::Archive(archive) = &self.file else { return vec![SINGLE.to_owned()] };
+        let members = archive.file_names().filter_map(|name| name.ok());
         let mut names: Vec<String> = members.filter_map(|m| array_of(&m).map(str::to_string)).collect();
         names.sort();
         names
@@ -127,7 +131,37 @@ impl<R: Read + Seek> Npz<R> {
 
     /// Whether there is an array `name`.
     pub fn has(&self, name: &str) -> bool {
-        self.archive.file_names().any(|member| member.is_ok_and(|m| array_of(&m) == Some(name)))
+        match &self.file {
+            Content::Single(_) => name == SINGLE,
+            Content::Archive(a) => {
+                a.file_names().any(|member| member.is_ok_and(|m| array_of(&m) == Some(name)))
+            }
+        }
+    }
+
+    /// Type and shape of an array.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there is no such array; [`Error::Format`] when it is damaged.
+    pub fn describe(&mut self, name: &str) -> Result<Description> {
+        let header = self.member(name)?.header;
+        let element = match header.dtype.map(|d| d.scalar) {
+            Some(Scalar::Bool) => Element::Bool,
+            Some(Scalar::U8) => Element::Byte,
+            Some(Scalar::F16 | Scalar::F32 | Scalar::F64) => Element::Float,
+            Some(_) => Element::Integer,
+            None if header.text.is_some() => Element::Text,
+            None => Element::Other,
+        };
+        Ok(Description { element, descr: header.descr, shape: header.shape })
+    }
+
+    /// Shape and values, last index fastest, of an array of strings.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there is no such array, or its values are no strings; [`Error::Format`] when it is damaged.
+    pub fn texts(&mut self, name: &str) -> Result<(Vec<usize>, Vec<String>)> {
+        self.member(name)?.texts()
     }
 
     /// Shape and values, last index fastest, of a float32 or float64 array; the latter is rounded to float32.
@@ -143,11 +177,7 @@ impl<R: Read + Seek> Npz<R> {
     /// # Errors
     /// Those of [`Npz::f32`].
     pub fn f64(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f64>)> {
-        self.read(name, "float32 or float64", |d| match d.scalar {
-            Scalar::F32 => Some(|b, big| f64::from(f32::from_le_bytes(little(b, big)))),
-            Scalar::F64 => Some(|b, big| f64::from_le_bytes(little(b, big))),
-            _ => None,
-        })
+        self.read(name, "float32 or float64", float64)
     }
 
     /// Shape and values, last index fastest, of an integer array of any width.
@@ -184,136 +214,39 @@ impl<R: Read + Seek> Npz<R> {
         &mut self,
         name: &str,
         expected: &str,
-        mut convert: impl FnMut(Dtype) -> Option<fn(&[u8], bool) -> T>,
+        convert: impl FnMut(Dtype) -> Option<fn(&[u8], bool) -> T>,
     ) -> Result<(Vec<usize>, Vec<T>)> {
+        self.member(name)?.read(expected, convert)
+    }
+
+    /// Opens an array up to its first value.
+    fn member(&mut self, name: &str) -> Result<Member<'_>> {
         if !self.has(name) {
             let there = self.names().iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
             let there = if there.is_empty() { "nothing".to_string() } else { there };
             let path = self.path.display();
             return Err(Error::Data(format!("{path}: no member `{name}`; it contains {there}")));
         }
-        let path = self.path.clone();
-        let context = |why: String| format!("{}: member `{name}`: {why}", path.display());
-        let damaged = |why: String| Error::Format(context(why));
-        let mut entry = self.archive.by_name(&member_of(name)).map_err(|e| damaged(e.to_string()))?;
-        let size = entry.size();
-        let header = Header::read(&mut entry).map_err(damaged)?;
-        let Some(dtype) = header.dtype else {
-            return Err(Error::Data(context(format!(
-                "its type is {}, but must be {expected}",
-                header.descr
-            ))));
+        let mut at = At { path: self.path.clone(), member: Some(name.to_owned()) };
+        let (mut entry, size): (Box<dyn Read + '_>, u64) = match &mut self.file {
+            Content::Archive(archive) => {
+                let entry = archive.by_name(&member_of(name)).map_err(|e| at.damaged(&e.to_string()))?;
+                let size = entry.size();
+                (Box::new(entry), size)
+            }
+            Content::Single(file) => {
+                at.member = None;
+                file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(&self.path, e))?;
+                (Box::new(file), self.length)
+            }
         };
-        let Some(f) = convert(dtype) else {
-            return Err(Error::Data(context(format!(
-                "its type is {}, but must be {expected}",
-                header.descr
-            ))));
-        };
-        let count = header.count().map_err(damaged)?;
-        let (want, is) =
-            (count as u128 * dtype.bytes() as u128, u128::from(size.saturating_sub(header.length)));
-        if want != is {
-            let shape = &header.shape;
-            return Err(damaged(format!("shape {shape:?} takes {want} bytes, but there are {is}")));
-        }
-        // Honest images and labels never compress this well, so neither memory nor time is spent on them.
-        let times = |ratio| self.length.saturating_mul(ratio).saturating_add(MORE);
-        let room = (count as u64).saturating_mul(size_of::<T>() as u64);
-        if size > times(RATIO) || room > times(2 * RATIO) {
-            return Err(damaged(format!(
-                "unpacks to {size} bytes, more than {RATIO} times the archive's length"
-            )));
-        }
-        let values = read_values(&mut entry, count, dtype, f).map_err(|e| match e.kind() {
-            ErrorKind::UnexpectedEof
-            | ErrorKind::InvalidData
-            | ErrorKind::InvalidInput
-            | ErrorKind::Other => damaged(e.to_string()),
-            _ => Error::io(&path, e),
-        })?;
-        let values = if header.fortran && header.shape.len() > 1 {
-            to_c_order(&values, &header.shape)
-        } else {
-            values
-        };
-        Ok((header.shape, values))
+        let header = Header::read(&mut entry).map_err(|why| at.damaged(&why))?;
+        let size = size.saturating_sub(header.length);
+        Ok(Member { at, entry, size, header, length: self.length, unpack: self.unpack })
     }
 
     fn wrong(&self, name: &str, why: String) -> Error {
-        Error::Data(format!("{}: member `{name}`: {why}", self.path.display()))
+        let member = matches!(self.file, Content::Archive(_)).then(|| name.to_owned());
+        At { path: self.path.clone(), member }.unfit(&why)
     }
-}
-
-/// Reads `count` values and checks that the member ends there, which also verifies its checksum.
-fn read_values<T>(
-    from: &mut impl Read,
-    count: usize,
-    dtype: Dtype,
-    f: fn(&[u8], bool) -> T,
-) -> std::io::Result<Vec<T>> {
-    let mut buffer = [0u8; 8 * 4096];
-    let width = dtype.bytes();
-    let mut values = Vec::with_capacity(count);
-    while values.len() < count {
-        let n = (count - values.len()).min(buffer.len() / width);
-        let part = &mut buffer[..n * width];
-        from.read_exact(part)?;
-        values.extend(part.chunks_exact(width).map(|b| f(b, dtype.big)));
-    }
-    match from.read(&mut buffer[..1])? {
-        0 => Ok(values),
-        _ => Err(std::io::Error::new(ErrorKind::InvalidData, "unexpected bytes follow its data")),
-    }
-}
-
-/// Reorders values from Fortran order to C order.
-fn to_c_order<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
-    let mut index = vec![0usize; shape.len()];
-    let mut out = Vec::with_capacity(values.len());
-    for _ in 0..values.len() {
-        let at = index.iter().zip(shape).rev().fold(0, |at, (i, n)| at * n + i);
-        out.push(values[at]);
-        for (i, n) in index.iter_mut().zip(shape).rev() {
-            *i += 1;
-            if *i < *n {
-                break;
-            }
-            *i = 0;
-        }
-    }
-    out
-}
-
-/// The bytes of one value, in little-endian order.
-fn little<const N: usize>(b: &[u8], big: bool) -> [u8; N] {
-    let mut a = [0; N];
-    a.copy_from_slice(&b[..N]);
-    if big {
-        a.reverse();
-    }
-    a
-}
-
-/// The conversion of type `d` to float32, if it is a floating-point type.
-fn float(d: Dtype) -> Option<fn(&[u8], bool) -> f32> {
-    match d.scalar {
-        Scalar::F32 => Some(|b, big| f32::from_le_bytes(little(b, big))),
-        Scalar::F64 => Some(|b, big| f64::from_le_bytes(little(b, big)) as f32),
-        _ => None,
-    }
-}
-
-/// The conversion of type `d` to int64, if it is an integer type; uint64 wraps.
-fn integer(d: Dtype) -> Option<fn(&[u8], bool) -> i64> {
-    Some(match d.scalar {
-        Scalar::I8 => |b, _| i64::from(b[0] as i8),
-        Scalar::U8 => |b, _| i64::from(b[0]),
-        Scalar::I16 => |b, big| i64::from(i16::from_le_bytes(little(b, big))),
-        Scalar::U16 => |b, big| i64::from(u16::from_le_bytes(little(b, big))),
-        Scalar::I32 => |b, big| i64::from(i32::from_le_bytes(little(b, big))),
-        Scalar::U32 => |b, big| i64::from(u32::from_le_bytes(little(b, big))),
-        Scalar::I64 | Scalar::U64 => |b, big| i64::from_le_bytes(little(b, big)),
-        Scalar::F32 | Scalar::F64 => return None,
-    })
 }

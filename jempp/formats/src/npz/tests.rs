@@ -1,6 +1,7 @@
 //! Whole archives: written arrays are read back, and damaged files are refused.
 
 use super::*;
+use crate::pixels::value;
 use std::io::Write;
 
 /// A stored (uncompressed) zip of one member, built by hand; `claimed` is the size that its headers state.
@@ -45,7 +46,7 @@ fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
 fn read_bytes(bytes: &[u8]) -> Result<Images> {
     let mut file = tempfile::Builder::new().suffix("in.npz").tempfile().unwrap();
     file.write_all(bytes).unwrap();
-    read_images(file.path())
+    read_images(file.path(), None)
 }
 
 fn images(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Result<Images> {
@@ -69,8 +70,8 @@ fn round_trip() {
         ("empty", Array::I64(&[0, 3], &[])),
     ];
     write(&path, &arrays).unwrap();
-    let got = read_images(&path).unwrap();
-    assert_eq!(got, Images { values, size: [3, 4, 1], labels: Some(vec![-1, i64::MAX]) });
+    let got = read_images(&path, None).unwrap();
+    assert_eq!(got, Images { values, size: [3, 4, 1], warning: None });
     assert_eq!(got.count(), 2);
     let mut npz = Npz::open(&path).unwrap();
     assert_eq!(npz.names(), ["empty", "images", "labels", "logits"]);
@@ -98,6 +99,58 @@ fn types_and_orders() {
     // In Fortran order the image index varies fastest.
     let f = images("|u1", true, "(2, 1, 3, 1)", &[1, 2, 3, 4, 5, 6]).unwrap();
     assert_eq!(f.values, [1u8, 3, 5, 2, 4, 6].map(value));
+}
+
+/// What people have beside `images`: labels of any kind, arrays of other programs and single arrays, grey images, halves.
+#[test]
+fn arrays_of_other_programs_are_read() {
+    let strings: Vec<u8> = "catdog".chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let put = |file: &mut tempfile::NamedTempFile, bytes: &[u8]| std::fs::write(file.path(), bytes).unwrap();
+    for name in ["images", "arr_0", "x_test", "train_images", "samples"] {
+        put(&mut file, &zip(&format!("{name}.npy"), &npy("|u1", false, "(2, 1, 2)", &[1, 2, 3, 4]), None));
+        let got = read_images(file.path(), None).unwrap();
+        assert_eq!((got.size, got.values), ([1, 2, 1], [1u8, 2, 3, 4].map(value).to_vec()), "{name}");
+    }
+    put(&mut file, &npy("<f2", false, "(1, 1, 2, 1)", &[0, 0x38, 0, 0xbc]));
+    assert_eq!(read_images(file.path(), None).unwrap().values, [0.5, -1.0]);
+    let mut single = Npz::open(file.path()).unwrap();
+    assert_eq!(
+        (single.names(), single.has("arr_0"), single.has("images")),
+        (vec!["arr_0".into()], true, false)
+    );
+    assert_eq!(single.f64("arr_0").unwrap(), (vec![1, 1, 2, 1], vec![0.5, -1.0]));
+    put(&mut file, &npy("<U3", false, "(2,)", &strings));
+    let mut texts = Npz::open(file.path()).unwrap();
+    assert_eq!(texts.describe("arr_0").unwrap().element, Element::Text);
+    assert_eq!(texts.texts("arr_0").unwrap(), (vec![2], vec!["cat".into(), "dog".into()]));
+    assert!(texts.i64("arr_0").unwrap_err().to_string().contains("its type is <U3, but must be integers"));
+    put(&mut file, &npy("|S2", false, "(2, 1)", b"a\0bc"));
+    assert_eq!(Npz::open(file.path()).unwrap().texts("arr_0").unwrap().1, ["a", "bc"]);
+    put(&mut file, &npy("|b1", false, "(3,)", &[0, 1, 1]));
+    assert_eq!(Npz::open(file.path()).unwrap().i64("arr_0").unwrap().1, [0, 1, 1]);
+}
+
+/// Floats from 0 to 1 where −1 to 1 is meant are warned of; a range that is said is taken.
+#[test]
+fn ranges_of_floats() {
+    let f = |v: &[f32]| {
+        npy("<f4", false, "(1, 1, 3, 1)", &v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let read = |v: &[f32], range| {
+        std::fs::write(file.path(), f(v)).unwrap();
+        read_images(file.path(), range)
+    };
+    let signed = read(&[-1.0, 0.0, 1.0], None).unwrap();
+    assert_eq!((signed.values, signed.warning), (vec![-1.0, 0.0, 1.0], None));
+    let unit = read(&[0.0, 0.5, 1.0], None).unwrap();
+    assert!(unit.values == [0.0, 0.5, 1.0] && unit.warning.unwrap().contains("--range 0,1"));
+    let said = read(&[0.0, 0.5, 1.0], Some(Float::Unit)).unwrap();
+    assert_eq!((said.values, said.warning), (vec![-1.0, 0.0, 1.0], None));
+    assert_eq!(read(&[0.0, 127.5, 255.0], Some(Float::Byte)).unwrap().values, [-1.0, 0.0, 1.0]);
+    assert!(read(&[0.0, 0.5, 1.0], Some(Float::Signed)).unwrap().warning.is_none());
+    assert!(read(&[0.0, -0.5, 1.0], Some(Float::Unit)).unwrap_err().to_string().contains("lie in [0, 1]"));
 }
 
 #[test]
@@ -138,13 +191,8 @@ fn bad_values_are_named() {
     assert!(
         refusal(images("<i4", false, "(1, 1, 1, 1)", &[0; 4]))
             .1
-            .contains("must be float32, float64 or uint8")
+            .contains("must be float16, float32, float64 or uint8")
     );
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.npz");
-    write(&path, &[("images", Array::F32(&[1, 1, 1, 1], &[0.0])), ("labels", Array::I64(&[2], &[0, 0]))])
-        .unwrap();
-    assert!(refusal(read_images(&path)).1.contains("member `labels`: its shape is [2], but `images` has 1"));
 }
 
 #[test]
@@ -161,9 +209,11 @@ fn sizes_that_lie_are_refused() {
     // The archive itself claims 4 GB.
     let body = npy("|u1", false, "(4000000000, 1, 1, 1)", &[0; 4]);
     let claim = (body.len() - 4) as u32 + 4_000_000_000;
-    assert_eq!(refusal(read_bytes(&zip("images.npy", &body, Some(claim)))).0, 6);
+    let (code, text) = refusal(read_bytes(&zip("images.npy", &body, Some(claim))));
+    assert!(code == 3 && text.contains("data.unpack_limit=3815"), "{text}");
     assert_eq!(refusal(read_bytes(b"no archive")).0, 6);
-    assert_eq!(refusal(read_images(Path::new("/no/such.npz"))).0, 7);
+    assert!(refusal(read_bytes(b"<html>")).1.contains("but a web page (HTML)"));
+    assert_eq!(refusal(read_images(Path::new("/no/such.npz"), None)).0, 3);
     assert!(refusal(read_bytes(&zip("a.txt", b"x", None))).1.contains("it contains nothing"));
 }
 

@@ -34,6 +34,13 @@ impl<'a> Archive<'a> {
         let wrong = |why: String| Error::Format(format!("{}: {why}", source.display()));
         let mut zip = ZipArchive::new(Cursor::new(bytes))
             .map_err(|e| wrong(format!("not a whole zip archive ({e}); cut short or damaged")))?;
+        let program = |name: &str| name.contains("/code/") || name.ends_with("/constants.pkl");
+        if zip.file_names().any(|n| n.is_ok_and(|n| program(&n))) {
+            return Err(wrong(
+                "it contains a program (TorchScript, torch.jit.save); save the model's state_dict() instead"
+                    .into(),
+            ));
+        }
         let mut found = Self { bytes, folder: String::new(), entries: HashMap::new() };
         for i in 0..zip.len() {
             let (name, entry) = entry(&mut zip, i, bytes.len()).map_err(wrong)?;

@@ -66,11 +66,6 @@ impl<'a> Saved<'a> {
             None | Some(b"little") => {}
             Some(_) => return Err(wrong(format!("{}: not little-endian", archive.called("byteorder")))),
         }
-        if archive.get("constants.pkl").map_err(wrong)?.is_some() {
-            return Err(wrong(
-                "it contains a program (TorchScript); save the model's state_dict() instead".into(),
-            ));
-        }
         let pickled = archive.get("data.pkl").map_err(wrong)?;
         let pickled = pickled.ok_or_else(|| wrong(format!("there is no {place}: not a torch.save file")))?;
         let pickle = Pickle::read(pickled).map_err(|f| wrong(format!("{place}: {f}")))?;

@@ -1,12 +1,13 @@
 //! Writing a model as a checkpoint like the published ones: `{"model_state_dict": …, "replay_buffer": …}` in a zip
 //! archive as `torch.save` writes it, which `torch.load` reads with `weights_only=True`.
 //!
-//! Invariants: the state dict has every name of the published network, aliases included, so that
+//! Invariants: the state dict has every name of the network class that it is for, aliases included, so that
 //! `load_state_dict(strict=True)` accepts it; an alias is the same tensor, stored once; equal models give equal bytes.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, NormKind};
 use crate::error::{Error, Result};
-use crate::model::{REPLAY_BUFFER, architecture};
+use crate::model::published::Variant;
+use crate::model::{REPLAY_BUFFER, VARIANT, architecture};
 use crate::network::listing;
 use jempp_formats::container::{Container, Tensor, TensorData};
 use jempp_formats::files::{Sink, write_atomic};
@@ -23,27 +24,36 @@ const FOLDER: &str = "archive";
 const LARGE: usize = u32::MAX as usize / 2;
 
 /// Writes the content of a model file, with its replay buffer if it has one, to `path`, atomically replacing an
-/// existing file. A model without an energy head gets one of zeros, which the published code expects to load but does
-/// not use.
+/// existing file. It is for the network class `variant`, by default that which the model came from, or JEM++'s. What that class has
+/// and the model has not, an energy head or JEM's linear layer, is zeros: it is loaded but not used.
 ///
 /// # Errors
 /// [`Error::Format`] when `container` is not a complete model; [`Error::Io`].
-pub fn write(path: &Path, container: &Container) -> Result<()> {
+pub fn write(path: &Path, container: &Container, variant: Option<Variant>) -> Result<()> {
     let config = architecture(container)?;
-    let state = state_dict(container, &config)?;
+    let came_from = container.meta.get(VARIANT).and_then(|name| Variant::of(name));
+    let variant = variant.or(came_from).unwrap_or(Variant::JemppYopo);
+    let state = state_dict(container, &config, variant)?;
     let buffer = container.get(REPLAY_BUFFER);
-    let pickle = pickled(&state, buffer)?;
+    let pickle = pickled(&state, buffer, variant)?;
     Ok(write_atomic(path, |out| archive(out, &pickle, state.iter().chain(buffer)))?)
 }
 
 /// The tensors of the state dict, in the published order.
-fn state_dict(c: &Container, config: &ModelConfig) -> Result<Vec<Tensor>> {
+fn state_dict(c: &Container, config: &ModelConfig, variant: Variant) -> Result<Vec<Tensor>> {
     let mut out = Vec::new();
     let steps = c.meta.get("step").and_then(|s| s.parse().ok()).unwrap_or(0);
     listing::tensors(config, |name, shape| {
         // This also checks type and shape.
         let values = c.f32(&name, shape)?.to_vec();
         let tracked = name.strip_suffix("running_var").map(|norm| format!("{norm}num_batches_tracked"));
+        if config.norm == NormKind::Act && (name.ends_with(".loc") || name.ends_with(".scale")) {
+            let flag = name.strip_suffix("scale").map(|norm| format!("{norm}initialized"));
+            out.push(Tensor::f32(name, [1, values.len(), 1, 1], values));
+            // Or the class would compute both anew from the first images that it sees.
+            out.extend(flag.map(|flag| Tensor::u8(flag, [], vec![1])));
+            return Ok(());
+        }
         out.push(Tensor::f32(name, shape, values));
         out.extend(tracked.map(|name| match c.get(&name) {
             Some(t) => t.clone(),
@@ -51,12 +61,18 @@ fn state_dict(c: &Container, config: &ModelConfig) -> Result<Vec<Tensor>> {
         }));
         Ok(())
     })?;
+    let features = 64 * config.widen_factor;
+    let mut unused = Vec::new();
+    if variant == Variant::Jem {
+        // With JEM's default number of classes, whatever that of the model.
+        unused.extend([("f.linear.weight", vec![10, features]), ("f.linear.bias", vec![10])]);
+    }
     if !config.energy_head {
-        let features = 64 * config.widen_factor;
-        for (name, shape) in [("energy_output.weight", vec![1, features]), ("energy_output.bias", vec![1])] {
-            let zeros = || Tensor::f32(name, shape.clone(), vec![0.0; shape.iter().product()]);
-            out.push(c.get(name).cloned().unwrap_or_else(zeros));
-        }
+        unused.extend([("energy_output.weight", vec![1, features]), ("energy_output.bias", vec![1])]);
+    }
+    for (name, shape) in unused {
+        let zeros = || Tensor::f32(name, shape.clone(), vec![0.0; shape.iter().product()]);
+        out.push(c.get(name).cloned().unwrap_or_else(zeros));
     }
     Ok(out)
 }
@@ -117,14 +133,14 @@ fn values(w: &mut dyn Write, data: &TensorData) -> io::Result<()> {
 }
 
 /// The checkpoint's object as a pickle of protocol 2.
-fn pickled(state: &[Tensor], buffer: Option<&Tensor>) -> Result<Vec<u8>> {
+fn pickled(state: &[Tensor], buffer: Option<&Tensor>, variant: Variant) -> Result<Vec<u8>> {
     let mut p = Pickler { out: b"\x80\x02}(".to_vec(), memo_size: 0 };
     p.text("model_state_dict");
     p.out.extend(b"ccollections\nOrderedDict\n)R(");
     for (i, t) in state.iter().enumerate() {
         p.text(&t.name);
         let memo = p.tensor(i, t)?;
-        if let Some(other) = alias(&t.name) {
+        if let Some(other) = alias(&t.name).filter(|_| variant == Variant::JemppYopo) {
             p.text(&other);
             p.out.push(b'j');
             p.out.extend(memo.to_le_bytes());

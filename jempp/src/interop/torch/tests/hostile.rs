@@ -205,7 +205,7 @@ fn what_shapes_cannot_tell_is_asked_for() {
     c.meta.insert("architecture".into(), old.replace("\"batch\"", "\"layer\""));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("layer.pt");
-    write(&path, &c).unwrap();
+    write(&path, &c, None).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert!(refused(&bytes).contains("convert it with --norm instance or --norm layer"));
     let hints = Hints { norm: Some(crate::config::NormKind::Layer), image_size: Some([28, 20]) };
@@ -230,7 +230,7 @@ fn a_size_that_nothing_tells_is_said_to_be_assumed() {
     let mut c = read(&whole, Path::new("x.pt"), Hints::default()).unwrap();
     c.tensors.retain(|t| t.name != "replay_buffer");
     let path = dir.path().join("bare.pt");
-    write(&path, &c).unwrap();
+    write(&path, &c, None).unwrap();
     let bare = fs::read(&path).unwrap();
     assert!(assumed("b", &bare, Hints::default()));
     assert!(!assumed("c", &bare, Hints { image_size: Some([32, 32]), ..Hints::default() }));

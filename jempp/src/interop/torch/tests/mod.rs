@@ -1,5 +1,6 @@
 //! PyTorch files: reading, writing them back, and (in `hostile`) damaged and malicious ones.
 
+mod foreign;
 mod hostile;
 
 use super::*;
@@ -90,10 +91,10 @@ fn the_two_forms_hold_the_same_and_the_first_of_them_is_written_again() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pt");
-    write(&path, &zip).unwrap();
+    write(&path, &zip, None).unwrap();
     assert_eq!(load_container(&path), zip);
     let bytes = fs::read(&path).unwrap();
-    write(&path, &zip).unwrap();
+    write(&path, &zip, None).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes, "equal models give equal bytes");
     let saved = Saved::open(&bytes, &path).unwrap();
     let state = saved.root().as_pairs().unwrap().get("model_state_dict").unwrap().as_pairs().unwrap();
@@ -110,7 +111,7 @@ fn the_two_forms_hold_the_same_and_the_first_of_them_is_written_again() {
 fn storages_are_aligned() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pt");
-    write(&path, &read(&official(OFFICIAL[0]), &path, Hints::default()).unwrap()).unwrap();
+    write(&path, &read(&official(OFFICIAL[0]), &path, Hints::default()).unwrap(), None).unwrap();
     let bytes = fs::read(&path).unwrap();
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
     for i in 0..zip.len() {
