@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::source::ModelSource;
 use crate::model::{IMAGE_SIZE, REPLAY_BUFFER, architecture};
 use crate::network::listing;
+use crate::paths;
 use jempp_formats::container::{Container, Tensor};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,10 +16,13 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
     /// The model file.
+    #[serde(serialize_with = "paths::one")]
     pub model: PathBuf,
     /// The checkpoint folder, if the model is part of a checkpoint.
+    #[serde(serialize_with = "paths::optional")]
     pub checkpoint: Option<PathBuf>,
     /// The run folder, if the path is one.
+    #[serde(serialize_with = "paths::optional")]
     pub run: Option<PathBuf>,
     /// Steps of the run's checkpoints.
     pub checkpoints: Vec<u64>,

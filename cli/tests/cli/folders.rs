@@ -139,9 +139,11 @@ fn unsuitable_files_are_3_and_named() {
     }
     let fox = place.path().join("set/test/fox");
     fs::create_dir(&fox).unwrap();
+    assert!(train(&place, &[]).fails(3).contains("set/test/fox: is a class without images"));
+    fs::write(fox.join("0.png"), &png).unwrap();
     assert!(
         train(&place, &[]).fails(3).contains("set/test/fox: is a class without training images in set/train")
     );
-    fs::remove_dir(&fox).unwrap();
+    fs::remove_dir_all(&fox).unwrap();
     train(&place, &["-q", "--dry-run"]).ok();
 }

@@ -53,7 +53,7 @@ fn predict_takes_folders_patterns_arrays_and_other_sizes() {
     assert!(warned.err.contains("--range 0,1") && warned.out.lines().count() == 2, "{}", warned.err);
     let said = predict(&["x.npz", "--range", "0,1"]);
     assert!(said.err.is_empty() && said.out != warned.out, "{}", said.err);
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8, 1), }}\n");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8, 1), }\n";
     let npy = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), &[9; 192]]
         .concat();
     fs::write(at("x.npy"), npy).unwrap();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kind;
 use crate::pixels::value;
 use crate::resize::Resize;
+use crate::unpack::Unpack;
 use std::path::Path;
 
 /// Largest file in bytes.
@@ -15,8 +16,8 @@ const LONGEST: u64 = 1 << 30;
 /// Memory limit for decoding: bytes per pixel of the expected image, plus a constant.
 const BYTES_PER_PIXEL: u64 = 64;
 const BYTES_MORE: u64 = 1 << 19;
-/// The same for an image that is scaled: two copies of 4096×4096 pixels of RGB.
-const LARGEST: u64 = 2 * 3 << 24;
+/// The same for an image that is scaled: bytes per byte of the file, beside what any file may unpack to.
+const BYTES_PER_BYTE: u64 = 64;
 
 /// Reads an image file of `size` = [H, W, C], C = 1 or 3, as H×W×C values in [−1, 1]: the right way up, 16 bits rounded to 8,
 /// as in a data set. Grey images are expanded to RGB; RGB images are accepted as grey if their channels are equal. Images of
@@ -41,7 +42,7 @@ pub fn image_of(path: &Path, bytes: &[u8], size: [usize; 3], resize: Option<Resi
     }
     let damaged = |e: String| Error::Format(format!("{}: {e}", path.display()));
     let limit = match resize {
-        Some(_) => LARGEST,
+        Some(_) => Unpack::default().allowed(bytes.len() as u64, BYTES_PER_BYTE),
         None => (h * w) as u64 * BYTES_PER_PIXEL + BYTES_MORE,
     };
     let format = Format::of(bytes)

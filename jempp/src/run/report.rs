@@ -3,6 +3,7 @@
 use super::Best;
 use crate::config::EvalBn;
 use crate::evaluation::Evaluation;
+use crate::paths;
 use crate::train::{Footprint, StepMetrics};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -71,6 +72,7 @@ pub enum Ended {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The run folder.
+    #[serde(serialize_with = "paths::one")]
     pub folder: PathBuf,
     /// Why it has ended.
     #[serde(default)]
@@ -96,7 +98,9 @@ pub struct Report {
     #[serde(default)]
     pub rollbacks: u32,
     /// Grids of chains: those of the epochs, then `chains_last.png`, then `chains_by_class.png`.
+    #[serde(serialize_with = "paths::several")]
     pub grids: Vec<PathBuf>,
     /// The last checkpoint.
+    #[serde(serialize_with = "paths::one")]
     pub checkpoint: PathBuf,
 }

@@ -92,7 +92,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
     (
         "jempp/src",
         &[
-            &["ball", "error"],
+            &["ball", "error", "paths"],
             &["checkpoint", "config", "devices", "metrics"],
             &["network"],
             &["model"],

@@ -170,9 +170,7 @@ impl DataConfig {
         if self.dataset.trim().is_empty() {
             return rows::refuse("data.dataset", "\"\"", "must be the name of a data set or a path");
         }
-        if !self.resize.is_empty()
-            && !(self.resize.len() == 2 && self.resize.iter().all(|n| (4..=4096).contains(n)))
-        {
+        if !matches!(self.resize[..], [] | [4..=4096, 4..=4096]) {
             let shown = format!("{:?}", self.resize);
             return rows::refuse(
                 "data.resize",

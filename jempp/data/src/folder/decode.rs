@@ -18,8 +18,9 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Largest height and width.
+/// Largest height and width, and those of images that are scaled.
 const LARGEST: u32 = 4096;
+const LARGEST_SCALED: u32 = 1 << 14;
 /// Largest file in bytes: more than the largest image takes in any format.
 const LONGEST: u64 = 1 << 28;
 /// Images may unpack to `TIMES` times the size of their file plus what the caller allows any file. Photographs reach ratios of
@@ -54,7 +55,7 @@ pub(super) fn decode(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<([usize; 3], Vec<u8>)> {
     let first = files.first().ok_or_else(|| Error::Internal("an empty listing".into()))?;
-    let (size, grey) = read_header(&first.path, how.unpack)?;
+    let (size, grey) = read_header(&first.path, how)?;
     let size = how.resize.map_or(size, |r| r.size.map(|n| n as u32));
     let all = Batch { files, first: &first.path, size, how };
     let [h, w] = size.map(|n| n as usize);
@@ -122,7 +123,7 @@ impl Batch<'_> {
     /// Decodes an image to `out`; `false` if it has colour but `channels` is 1.
     fn read(&self, path: &Path, channels: usize, bytes: &mut Vec<u8>, out: &mut [u8]) -> Result<bool> {
         read_file(path, bytes)?;
-        let image = Header::of(path, bytes, self.how.unpack)?;
+        let image = Header::of(path, bytes, self.how)?;
         if self.how.resize.is_none() && image.size != self.size {
             let ([h, w], [fh, fw]) = (image.size, self.size);
             return Err(Error::Data(format!(
@@ -155,7 +156,7 @@ pub(crate) fn rgb(path: &Path, unpack: Unpack) -> Result<([usize; 2], Vec<u8>)> 
 /// # Errors
 /// Those of [`rgb`].
 pub(crate) fn rgb_of(path: &Path, bytes: &[u8], unpack: Unpack) -> Result<([usize; 2], Vec<u8>)> {
-    let image = Header::of(path, bytes, unpack)?;
+    let image = Header::of(path, bytes, &Decoding { unpack, resize: None })?;
     image.afford(3)?;
     let [h, w] = image.size.map(|n| n as usize);
     let mut out = room(h * w, 3)?;
@@ -186,10 +187,10 @@ fn room(n: usize, pixels: usize) -> Result<Vec<u8>> {
 }
 
 /// Reads height and width of an image, and whether it is grey.
-fn read_header(path: &Path, unpack: Unpack) -> Result<([u32; 2], bool)> {
+fn read_header(path: &Path, how: &Decoding) -> Result<([u32; 2], bool)> {
     let mut bytes = Vec::new();
     read_file(path, &mut bytes)?;
-    let image = Header::of(path, &bytes, unpack)?;
+    let image = Header::of(path, &bytes, how)?;
     Ok((image.size, !image.decoder.pixel.coloured))
 }
 
@@ -207,7 +208,8 @@ struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    fn of(path: &'a Path, bytes: &'a [u8], unpack: Unpack) -> Result<Self> {
+    fn of(path: &'a Path, bytes: &'a [u8], how: &Decoding) -> Result<Self> {
+        let unpack = how.unpack;
         let wrong = |why: &str| Error::Data(format!("{}: {why}", path.display()));
         let Some(format) = Format::of(bytes) else {
             return Err(match kind::of(bytes) {
@@ -225,8 +227,9 @@ impl<'a> Header<'a> {
         };
         let decoder = Decoder::new(format, bytes, limit).map_err(|e| damaged(path, format, &e))?;
         let [h, w] = decoder.upright_size();
-        if w.max(h) > LARGEST {
-            return Err(wrong(&format!("is {h}×{w} (height × width); the maximum is {LARGEST}×{LARGEST}")));
+        let most = if how.resize.is_some() { LARGEST_SCALED } else { LARGEST };
+        if w.max(h) > most {
+            return Err(wrong(&format!("is {h}×{w} (height × width); the maximum is {most}×{most}")));
         }
         if w.min(h) == 0 {
             return Err(wrong("has no pixels"));

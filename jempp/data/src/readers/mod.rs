@@ -120,10 +120,8 @@ fn file(path: &Path, options: &Options, threads: usize) -> Result<Work> {
     if name.contains("idx1-ubyte") || name.contains("idx3-ubyte") {
         return idx::work(idx::of(path)?, options.unpack);
     }
-    if name.starts_with("train_x.") || name.starts_with("test_x.") {
-        if let Some(files) = stl::find(parent) {
-            return stl::work(files);
-        }
+    if let Some(files) = stl::find(parent).filter(|_| name.ends_with("_x.bin") || name.ends_with("_y.bin")) {
+        return stl::work(files);
     }
     if stream::starts_with(path, b"\x93NUMPY") {
         return npz::single(path, options.unpack);

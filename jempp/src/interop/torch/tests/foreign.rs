@@ -80,10 +80,11 @@ fn safetensors_of_other_programs_are_models() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.safetensors");
     for (format, prefix) in [(None, ""), (Some("pt"), "module."), (Some(""), "model.")] {
-        let mut plain = Container::new(whole.tensors.iter().map(|t| {
-            let name = if t.name == "replay_buffer" { t.name.clone() } else { format!("{prefix}{}", t.name) };
-            Tensor { name, ..t.clone() }
-        }));
+        let renamed = whole.tensors.iter().map(|t| match t.name.as_str() {
+            "replay_buffer" => t.clone(),
+            name => Tensor { name: format!("{prefix}{name}"), ..t.clone() },
+        });
+        let mut plain = Container::new(renamed.collect::<Vec<_>>());
         plain.meta.extend(format.filter(|f| !f.is_empty()).map(|f| ("format".to_owned(), f.to_owned())));
         plain.write(&path).unwrap();
         let read = load_container(&path);
