@@ -69,14 +69,16 @@ fn open(config: Option<&str>, dir: &Path, seed: u64, device: &Device) -> Outcome
         builder = builder.default_seed(seed);
     }
     jempp::train::adopt_network(&mut builder)?;
-    let data = jempp_data::load(&builder.data(), jempp_data::Reading::on(device));
-    let (set, split) = data.map_err(jempp::Error::from)?;
+    let default_valid_size = builder.default_valid_size();
+    let reading = jempp_data::Reading { default_valid_size, ..jempp_data::Reading::on(device) };
+    let data = jempp_data::load_with(&builder.data(), reading).map_err(jempp::Error::from)?;
+    data.warnings.iter().for_each(|w| tracing::warn!("{w}"));
     let warm = !builder.config().train.from.is_empty();
     let config = match builder.is_open() || warm {
-        true => builder.fit(set.size(), set.classes())?,
+        true => builder.fit_to(&data)?,
         false => builder.finish()?,
     };
-    let run = TrainingRun::with_data(&config, device, set, split)?;
+    let run = TrainingRun::with_data(&config, device, data.set, data.split)?;
     Ok((run, Folder::create(dir)?))
 }
 

@@ -83,7 +83,8 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         "jempp/data/src",
         &[
             &["bytes", "config", "digest", "eval_stream", "mt19937", "reading", "spread", "streams"],
-            &["dataset", "source"],
+            &["source"],
+            &["dataset"],
             &["cache", "classes", "digits", "folder", "loader", "synthetic"],
             &["readers"],
             &["load", "untrusted"],

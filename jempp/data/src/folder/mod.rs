@@ -8,8 +8,6 @@ mod list;
 mod parts;
 
 #[cfg(test)]
-mod layouts;
-#[cfg(test)]
 mod tests;
 
 use crate::reading::Reading;

@@ -33,7 +33,7 @@ impl Images {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Labels {
     /// Numbers of classes.
-    Numbers(Vec<i64>),
+    Integers(Vec<i64>),
     /// Names of classes.
     Names(Vec<String>),
     /// There are none.
@@ -171,7 +171,7 @@ pub(super) fn labels(npz: &mut Open, path: &Path, name: &str, n: usize) -> Resul
         }
     };
     if column {
-        return Ok(Labels::Numbers(values));
+        return Ok(Labels::Integers(values));
     }
     let hot = |(i, row): (usize, &[i64])| {
         let at = row.iter().position(|v| *v == 1);
@@ -181,5 +181,5 @@ pub(super) fn labels(npz: &mut Open, path: &Path, name: &str, n: usize) -> Resul
         })
     };
     let rows = values.chunks_exact(shape[1]).enumerate();
-    Ok(Labels::Numbers(rows.map(hot).collect::<Result<_, Error>>()?))
+    Ok(Labels::Integers(rows.map(hot).collect::<Result<_, Error>>()?))
 }

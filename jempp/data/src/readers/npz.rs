@@ -240,7 +240,7 @@ fn number(all: Vec<(PathBuf, Labels)>) -> Result<(Vec<u16>, usize, Vec<String>, 
         match labels {
             Labels::None(n) => texts.extend(std::iter::repeat_n(UNLABELLED.to_owned(), n)),
             Labels::Names(names) => texts.extend(names),
-            Labels::Numbers(values) => {
+            Labels::Integers(values) => {
                 for (i, v) in values.into_iter().enumerate() {
                     numbers.push(u16::try_from(v).map_err(|_| {
                         Place::file(&path).unfit(format!(

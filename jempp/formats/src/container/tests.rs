@@ -129,9 +129,9 @@ fn hostile_headers_are_refused_with_the_reason() {
         (one("U8", "[99999999999999999999]", 0, 8), 8, "its header cannot be parsed"),
         (one("U8", "[-1]", 0, 8), 8, "its header cannot be parsed"),
         (
-            one("BF16", "[4]", 0, 8),
+            one("U16", "[4]", 0, 8),
             8,
-            "tensor `a` is of type BF16; supported are float32, int32, int64 and uint8",
+            "tensor `a` is of type U16; supported are floats of 16 to 64 bits, int32, int64 and uint8",
         ),
         (one("F99", "[4]", 0, 8), 8, "its header cannot be parsed: unknown variant `F99`"),
         (head(&[t("a", "U8", "[4]", 0, 4), t("a", "U8", "[4]", 4, 8)]), 8, "`a` occurs twice"),

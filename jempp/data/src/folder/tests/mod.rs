@@ -1,5 +1,7 @@
 //! Folders of a few generated images: values, order, split, cache, threads, and every way to get it wrong.
 
+mod layouts;
+
 use crate::config::DataConfig;
 use crate::{Loaded, Origin, Reading, load_with, mt19937};
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
@@ -160,7 +162,7 @@ fn decompression_bombs_are_refused() {
     let place = Place::coloured();
     place.save("train/b/3.png", &DynamicImage::from(RgbImage::new(1000, 1000)));
     assert!(place.message().contains("is 1000×1000"));
-    let strict = |n| super::rgb(&place.path("train/b/3.png"), Unpack::bytes(n));
+    let strict = |n| crate::folder::rgb(&place.path("train/b/3.png"), Unpack::bytes(n));
     let e = strict(1 << 19).unwrap_err();
     assert!(e.exit_code() == 3 && e.to_string().contains("unpack to 3000000"), "{e}");
     assert!(strict(1 << 22).is_ok());

@@ -1,6 +1,6 @@
 //! Layouts of folders, kinds of pictures, what is found among them, and that a changed file is seen.
 
-use super::tests::{Place, colour, grey, spoilt};
+use super::{Place, colour, grey, spoilt};
 use crate::config::DataConfig;
 use crate::{Loaded, Origin, Reading, load_with};
 use image::{DynamicImage, GenericImageView, ImageFormat, RgbImage};
