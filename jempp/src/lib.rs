@@ -24,6 +24,7 @@ pub mod devices;
 pub mod metrics;
 
 pub mod network;
+pub mod temperature;
 
 pub mod checkpoint;
 

@@ -5,9 +5,6 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// The search range of temperatures is e^±this.
-const REACH: f64 = 7.0;
-
 /// log Σ exp(x), without overflow. −∞ for no values; NaN if any is NaN or +∞.
 pub fn logsumexp(x: &[f32]) -> f64 {
     let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -205,38 +202,6 @@ pub fn auroc(positive: &[f64], negative: &[f64]) -> Result<f64> {
         below += n;
     }
     Ok(twice as f64 / (2.0 * positive.len() as f64 * negative.len() as f64))
-}
-
-/// Temperature scaling: the T that minimises the negative log-likelihood of softmax(logits / T) (Guo et al., ICML
-/// 2017). The loss is convex in 1/T; its derivative, the mean of (Σ p_k z_k) − z_y, is bisected. If the loss has no
-/// minimum, as when all images are classified correctly, an end of the search range e^±7 is returned.
-///
-/// # Errors
-/// Those of [`LabelledLogits::new`].
-pub fn temperature(logits: &[f32], classes: usize, labels: &[u16]) -> Result<f64> {
-    LabelledLogits::new(logits, classes, labels)?;
-    let mut p = vec![0.0; classes];
-    let mut slope = |inverse: f64| -> f64 {
-        let rows = logits.chunks_exact(classes).zip(labels);
-        rows.map(|(row, y)| {
-            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut sum = 0.0;
-            for (p, z) in p.iter_mut().zip(row) {
-                *p = (inverse * (f64::from(*z) - f64::from(max))).exp();
-                sum += *p;
-            }
-            let mean: f64 = p.iter().zip(row).map(|(p, z)| p * f64::from(*z)).sum::<f64>() / sum;
-            mean - f64::from(row[usize::from(*y)])
-        })
-        .sum()
-    };
-    let (mut low, mut high) = (-REACH, REACH);
-    // 2⁻⁶⁰ of the range is less than an ulp.
-    for _ in 0..60 {
-        let middle = 0.5 * (low + high);
-        if slope(middle.exp()) > 0.0 { high = middle } else { low = middle }
-    }
-    Ok((-0.5 * (low + high)).exp())
 }
 
 /// The logits divided by a temperature.

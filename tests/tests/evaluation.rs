@@ -5,8 +5,9 @@
 use engine::Device;
 use jempp::config::{Config, ModelConfig};
 use jempp::metrics::LabelledLogits;
-use jempp::metrics::{scaled, temperature};
+use jempp::metrics::scaled;
 use jempp::model::{Loss, Model};
+use jempp::temperature::TemperatureFit;
 use jempp_eval::attack::Norm;
 use jempp_eval::calibration::mce;
 use jempp_eval::ood::ranking::Ranking;
@@ -71,7 +72,7 @@ fn calibration_agrees_with_scikit_learn_and_the_definitions() {
             ("brier", p.brier()),
         ];
         named.iter().for_each(|(name, got)| close(name, *got, &c[*name], METRIC));
-        let t = temperature(&logits, classes, &labels).unwrap();
+        let t = TemperatureFit::new(&logits, classes, &labels).unwrap().max_likelihood;
         close("temperature", t, &c["temperature"], TEMPERATURE * t);
         let at = scaled(&logits, t);
         close("loss", LabelledLogits::new(&at, classes, &labels).unwrap().nll(), &c["scaled_nll"], SCALED);

@@ -28,7 +28,7 @@ pub(crate) use global::{BatchNorm, Global, LogFormat, Precision};
 pub(crate) use inspect::{Devices, Inspect};
 pub(crate) use predict::{FloatRange, Format, Predict, Resizing};
 pub(crate) use report::Report;
-pub(crate) use sample::{Sample, StartName};
+pub(crate) use sample::{BnName, Sample, StartName};
 pub(crate) use sweep::Sweep;
 pub(crate) use train::{Seeds, Train};
 pub(crate) use usage::parse;
@@ -117,4 +117,10 @@ pub(crate) struct Man {
     /// An existing folder
     #[arg(value_name = "DIR")]
     pub folder: std::path::PathBuf,
+}
+
+/// Reads a decimal number or a fraction such as 8/255.
+fn number(text: &str) -> Result<f64, String> {
+    jempp::data::config::fraction::number(text)
+        .ok_or_else(|| "not a number or a fraction such as 8/255".to_owned())
 }

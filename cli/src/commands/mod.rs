@@ -88,6 +88,16 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
     }
 }
 
+/// Refuses an output file whose name does not end as files of its format do.
+pub(crate) fn check_ending(path: &Path, endings: &[&str]) -> Result<()> {
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    if endings.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let allowed = endings.iter().map(|e| format!(".{e}")).collect::<Vec<_>>().join(" or ");
+    Err(Error::Config(format!("{}: name a file that ends in {allowed}", path.display())))
+}
+
 /// A value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::Internal(e.to_string()))

@@ -31,10 +31,13 @@ pub(crate) fn run(global: &Global, a: &Predict) -> Result<()> {
         (true, labels) => Gradient::Labels(labels),
     };
     let p = predict(&model, &inputs.images, gradient)?;
+    let names = model.class_names();
+    warn_of_abstention(global, &p);
+    let text = || if format == Format::Csv { table(&p, &inputs, &names) } else { lines(&p, &inputs, &names) };
     match (format, &a.output) {
         (Format::Npz, Some(path)) => p.write_npz(path, size)?,
-        (_, Some(path)) => write_atomic(path, |w| w.write_all(text(format, &p, &inputs).as_bytes()))?,
-        (_, None) => return print(&text(format, &p, &inputs)),
+        (_, Some(path)) => write_atomic(path, |w| w.write_all(text().as_bytes()))?,
+        (_, None) => return print(&text()),
     }
     if let (Some(path), false) = (&a.output, global.quiet) {
         print(&format!("{}\n", path.display()))?;
@@ -42,14 +45,51 @@ pub(crate) fn run(global: &Global, a: &Predict) -> Result<()> {
     Ok(())
 }
 
+/// Says so if the model abstains on more images than it classifies.
+fn warn_of_abstention(global: &Global, p: &Predictions) {
+    let decisions = p.decisions.as_deref().unwrap_or_default();
+    let abstained = decisions.iter().filter(|d| d.abstain).count();
+    if abstained * 2 > decisions.len() && decisions.len() > 1 {
+        let n = decisions.len();
+        note(
+            global,
+            &format!(
+                "warning: the model abstains on {abstained} of {n} images; `jempp-cli eval thresholds` shows what other values \
+                 of α would do"
+            ),
+        );
+    }
+}
+
+/// The format asked for, which must not contradict the name of the file.
 fn format(a: &Predict) -> Result<Format> {
-    let ending = a.output.as_deref().and_then(Path::extension).map(|e| e.to_string_lossy().to_lowercase());
-    match (a.format, &a.output, ending.as_deref()) {
-        (Some(Format::Npz), None, _) => Err(Error::Config("--format npz needs --output FILE".into())),
-        (Some(format), ..) => Ok(format),
-        (None, None, _) | (None, _, Some("jsonl" | "json" | "ndjson")) => Ok(Format::Jsonl),
-        (None, _, Some("csv")) => Ok(Format::Csv),
-        (None, ..) => Ok(Format::Npz),
+    let Some(path) = &a.output else {
+        return match a.format {
+            Some(Format::Npz) => Err(Error::Config("--format npz needs --output FILE".into())),
+            format => Ok(format.unwrap_or(Format::Jsonl)),
+        };
+    };
+    let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let by_name = match ending.as_deref() {
+        Some("jsonl" | "json" | "ndjson") => Some(Format::Jsonl),
+        Some("csv") => Some(Format::Csv),
+        Some("npz") => Some(Format::Npz),
+        _ => None,
+    };
+    let wrong = |why: String| Err(Error::Config(format!("{}: {why}", path.display())));
+    match (a.format, by_name) {
+        (Some(format), Some(named)) if named != format => {
+            let name = match format {
+                Format::Npz => "npz",
+                Format::Jsonl => "jsonl",
+                Format::Csv => "csv",
+            };
+            wrong(format!("the name of the file does not fit --format {name}"))
+        }
+        (Some(format), _) | (None, Some(format)) => Ok(format),
+        (None, None) => {
+            wrong("name a file that ends in .npz, .jsonl or .csv, or say with --format what to write".into())
+        }
     }
 }
 
@@ -73,14 +113,10 @@ fn input_options(a: &Predict, model: &Model) -> Result<InputOptions> {
     Ok(InputOptions { resize, range, unpack })
 }
 
-fn text(format: Format, p: &Predictions, inputs: &Inputs) -> String {
-    if format == Format::Csv { table(p, inputs) } else { lines(p, inputs) }
-}
-
 /// A table with a line per image; gradients are left to the other formats.
-fn table(p: &Predictions, inputs: &Inputs) -> String {
+fn table(p: &Predictions, inputs: &Inputs, names: &[String]) -> String {
     let k = p.classes();
-    let mut out = "index,file,image,label,probability,log_density".to_owned();
+    let mut out = "index,file,image,label,class,probability,log_density".to_owned();
     if p.decisions.is_some() {
         out += ",calibrated,ood_p_value,abstain";
     }
@@ -91,7 +127,8 @@ fn table(p: &Predictions, inputs: &Inputs) -> String {
     for (i, (file, image)) in inputs.sources.iter().enumerate() {
         let Some((label, probability)) = p.label(i) else { continue };
         let file = quoted(&file.display().to_string());
-        out += &format!("{i},{file},{image},{label},{probability},{}", p.log_density[i]);
+        let class = quoted(names.get(label).map_or("", String::as_str));
+        out += &format!("{i},{file},{image},{label},{class},{probability},{}", p.log_density[i]);
         if let Some(d) = p.decisions.as_ref().and_then(|d| d.get(i)) {
             out += &format!(",{},{},{}", d.probability, d.ood_p_value, d.abstain);
         }
@@ -113,7 +150,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// One JSON object per image and line.
-fn lines(p: &Predictions, inputs: &Inputs) -> String {
+fn lines(p: &Predictions, inputs: &Inputs, names: &[String]) -> String {
     let (n, k) = (p.count(), p.classes());
     let mut out = String::new();
     for i in 0..n {
@@ -124,6 +161,9 @@ fn lines(p: &Predictions, inputs: &Inputs) -> String {
             "logits": row(&p.logits), "probs": row(&p.probs),
         });
         if let Value::Object(fields) = &mut line {
+            if let Some(name) = names.get(label) {
+                fields.insert("class".into(), json!(name));
+            }
             if let Some((file, image)) = inputs.sources.get(i) {
                 fields.insert("file".into(), json!(file.display().to_string()));
                 fields.insert("image".into(), json!(image));

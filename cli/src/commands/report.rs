@@ -1,6 +1,6 @@
 //! `jempp-cli report`.
 
-use super::{check_output, json, print};
+use super::{check_ending, check_output, json, print};
 use crate::args::{Global, Report};
 use jempp::{Error, Result};
 use jempp_eval::report::{html, read};
@@ -11,6 +11,7 @@ pub(crate) fn run(global: &Global, a: &Report) -> Result<()> {
     let output = match (&a.output, a.runs.as_slice()) {
         _ if a.json => None,
         (Some(output), _) => {
+            check_ending(output, &["html", "htm"])?;
             check_output(output)?;
             Some(output.clone())
         }

@@ -1,12 +1,13 @@
 //! `jempp-cli sample`.
 
-use super::{check_output, print};
-use crate::args::{Global, Sample, StartName};
+use super::{check_ending, check_output, print};
+use crate::args::{BnName, Global, Sample, StartName};
 use crate::progress::StepProgress;
 use jempp::model::Model;
+use jempp::sampling::draw::ChainBn;
 use jempp::{Error, Result};
 use jempp_eval::sampling::{
-    Animation, ChainStart, Conditioning, SampleJob, Sampled, SamplerOverrides, write_npz,
+    Animation, ChainStart, Conditioning, SampleJob, Sampled, SamplerOverrides, write_images, write_npz,
 };
 use jempp_formats::grid::{save_animation, save_grid};
 use std::path::{Path, PathBuf};
@@ -22,31 +23,36 @@ impl From<StartName> for ChainStart {
     }
 }
 
+impl From<BnName> for ChainBn {
+    fn from(name: BnName) -> Self {
+        match name {
+            BnName::Batch => Self::Batch,
+            BnName::Running => Self::Running,
+        }
+    }
+}
+
 /// Samples, and writes the images.
 pub(crate) fn run(global: &Global, a: &Sample) -> Result<()> {
-    for path in a.grid.iter().chain(&a.output).chain(&a.gif) {
-        check_output(path)?;
-    }
+    check(a)?;
     let model = Model::load(&global.device()?, &a.model)?;
     let size = model.network().config.image_size;
-    let grid = match (&a.grid, &a.output, &a.gif) {
-        (None, None, None) => Some(next_free()?),
+    let grid = match (&a.grid, &a.output, &a.gif, &a.images) {
+        (None, None, None, None) => Some(next_free()?),
         (grid, ..) => grid.clone(),
     };
-    if (grid.is_some() || a.gif.is_some()) && size[2] != 1 && size[2] != 3 {
+    if (grid.is_some() || a.gif.is_some() || a.images.is_some()) && size[2] != 1 && size[2] != 3 {
         let c = size[2];
         return Err(Error::Data(format!(
             "images of {c} channels cannot be drawn; write arrays with --output FILE.npz"
         )));
     }
-    if a.gif_every == Some(0) {
-        return Err(Error::Config("--gif-every 0: there must be at least one step between frames".into()));
-    }
+    let names = model.class_names();
     let job = SampleJob {
         model: (&model, &a.model),
         n: a.n,
-        conditioning: conditioning(a, model.network().config.classes)?,
-        start: a.start.into(),
+        conditioning: conditioning(a, &names, model.network().config.classes)?,
+        start: a.start.map_or(ChainStart::Trained, Into::into),
         overrides: overrides(global, a),
         animate: a.gif.as_ref().map_or(Animation::None, |_| Animation::Every(a.gif_every)),
     };
@@ -60,8 +66,26 @@ pub(crate) fn run(global: &Global, a: &Sample) -> Result<()> {
         print(&format!("{}\n", path.display()))?;
     }
     write(&sampled, size, grid.as_deref(), a.output.as_deref())?;
+    if let Some(folder) = &a.images {
+        let n = write_images(folder, &sampled.samples, size, &names)?;
+        print(&format!("{}  ({n} images)\n", folder.display()))?;
+    }
     if !global.quiet {
         report(&sampled);
+    }
+    Ok(())
+}
+
+/// Refuses outputs that cannot be written before any work is done.
+fn check(a: &Sample) -> Result<()> {
+    for (path, ending) in [(&a.grid, "png"), (&a.output, "npz"), (&a.gif, "gif")] {
+        let Some(path) = path else { continue };
+        check_ending(path, &[ending])?;
+        check_output(path)?;
+    }
+    a.images.iter().try_for_each(|folder| check_output(folder))?;
+    if a.gif_every == Some(0) {
+        return Err(Error::Config("--gif-every 0: there must be at least one step between frames".into()));
     }
     Ok(())
 }
@@ -73,18 +97,27 @@ fn overrides(global: &Global, a: &Sample) -> SamplerOverrides {
         inner_steps: a.inner_steps,
         clip: a.clip,
         noise: a.noise,
+        bn: Some(a.bn.into()),
         seed: global.seed,
     }
 }
 
-fn conditioning(a: &Sample, classes: usize) -> Result<Conditioning> {
-    match a.class {
+fn conditioning(a: &Sample, names: &[String], classes: usize) -> Result<Conditioning> {
+    match &a.class {
         _ if a.by_class => Ok(Conditioning::EveryClass),
-        Some(k) if usize::try_from(k).map_or(true, |k| k >= classes) => {
-            Err(Error::Config(format!("--class {k}: the model's classes are 0 to {}", classes - 1)))
-        }
-        Some(k) => Ok(Conditioning::Class(k)),
         None => Ok(Conditioning::None),
+        Some(text) => {
+            let named = names.iter().position(|n| n == text);
+            let class = named.or_else(|| text.parse().ok().filter(|k| *k < classes));
+            class.map(|k| Conditioning::Class(k as i32)).ok_or_else(|| {
+                let known = match names {
+                    [] => String::new(),
+                    names => format!(": {}", names.join(", ")),
+                };
+                let last = classes - 1;
+                Error::Config(format!("--class {text}: the model's classes are 0 to {last}{known}"))
+            })
+        }
     }
 }
 
@@ -111,9 +144,10 @@ fn report(s: &Sampled) {
     let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / v.len() as f64;
     let what = if s.conditioned { "p(class|x)" } else { "max p(y|x)" };
     eprintln!(
-        "{} images after {} steps, seed {}: mean log p(x) {:.2}, mean {what} {:.3}",
+        "{} images after {} steps of size {:.3}, seed {}: mean log p(x) {:.2}, mean {what} {:.3}",
         s.samples.labels.len(),
         s.steps,
+        s.step_size,
         s.seed,
         mean(&s.samples.log_density),
         mean(&s.samples.confidence)

@@ -84,16 +84,31 @@ fn nothing_is_overwritten() {
     let place = Place::empty();
     place.train("run");
     fs::write(place.path().join("here.npz"), "mine").unwrap();
+    fs::write(place.path().join("here.png"), "mine").unwrap();
     for args in [
         &["train", "--out", "run"][..],
         &["sample", "--model", "run", "--output", "here.npz"],
-        &["sample", "--model", "run", "--grid", "here.npz"],
+        &["sample", "--model", "run", "--grid", "here.png"],
+        &["sample", "--model", "run", "--images", "run"],
         &["predict", "--model", "run", "--input", "here.npz", "--output", "here.npz"],
     ] {
         assert!(place.run(args).fails(3).contains("exists already"), "{args:?}");
     }
     assert_eq!(fs::read(place.path().join("here.npz")).unwrap(), b"mine");
     place.run(&["sample", "--model", "run", "--grid", "no/such/folder/a.png"]).fails(7);
+    // What is written and what the name promises must agree.
+    for args in [
+        &["sample", "-m", "run", "--grid", "a.jpg"][..],
+        &["sample", "-m", "run", "-o", "a.png"],
+        &["sample", "-m", "run", "--gif", "a"],
+        &["predict", "-m", "run", "-i", "x.png", "-o", "a.csv"],
+        &["predict", "-m", "run", "-i", "x.png", "-o", "a.npz", "--format", "jsonl"],
+        &["eval", "thresholds", "-m", "run", "-o", "a.npz"],
+        &["report", "run", "-o", "a.png"],
+    ] {
+        let e = place.run(args).fails(3);
+        assert!(e.contains("name a file that ends in") || e.contains("does not fit"), "{args:?}: {e}");
+    }
 }
 
 #[test]

@@ -158,6 +158,24 @@ fn samples_are_repeatable_and_can_be_evaluated() {
     assert!(sample(&["--gif", "a.gif"]).fails(3).contains("a.gif"));
     assert!(sample(&["--gif", "c.gif", "--gif-every", "0"]).fails(3).contains("--gif-every"));
     assert!(sample(&["--class", "10"]).fails(3).contains("0 to 9"));
+    assert!(sample(&["--class", "cat"]).fails(3).contains("0 to 9"));
+    // One file per image, which are images that `predict` reads.
+    assert_eq!(sample(&["--images", "drawn", "--class", "4"]).ok(), "drawn  (30 images)\n");
+    let image = image::open(place.path().join("drawn/00029-4.png")).unwrap();
+    assert_eq!((image.width(), image.height(), image.color().channel_count()), (8, 8, 1));
+    place.run(&["predict", "--model", "run", "--input", "drawn/00000-4.png"]).ok();
+    assert!(sample(&["--images", "drawn"]).fails(3).contains("exists already"));
+    // More steps than in a round of training, which has two, are finer steps; but not from noise, or if a size is given.
+    let said = |more: &[&str]| {
+        let args = [&["sample", "-m", "run", "-n", "4", "--steps", "20", "-o", "t.npz"], more].concat();
+        let done = place.run(&args);
+        std::fs::remove_file(place.path().join("t.npz")).unwrap();
+        done.err
+    };
+    assert!(said(&[]).contains("20 steps of size 0.020"), "{}", said(&[]));
+    assert!(said(&["--start", "noise"]).contains("of size 0.200"));
+    assert!(said(&["--step-size", "1/10"]).contains("of size 0.100"));
+    assert_ne!(said(&[]), said(&["--bn", "running"]));
     assert!(sample(&["--step-size", "0"]).fails(3).contains("step_size"));
     let evaluated = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();
     let text = std::fs::read_to_string(place.path().join("run/result.json")).unwrap();

@@ -24,6 +24,8 @@ mod context;
 
 mod model;
 
+mod decision;
+
 mod scores;
 
 mod evaluate;
@@ -42,6 +44,7 @@ mod log;
 mod tests;
 
 pub use context::*;
+pub use decision::*;
 pub use device::*;
 pub use evaluate::*;
 pub use handles::{jempp_context, jempp_model, jempp_trainer};

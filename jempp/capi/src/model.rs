@@ -30,30 +30,6 @@ unsafe impl Sized32 for jempp_model_info {
     const NAME: &'static str = "jempp_model_info";
 }
 
-/// A model's decision about an image.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct jempp_decision {
-    /// sizeof(jempp_decision), set by the caller.
-    pub struct_size: u32,
-    /// The most probable class.
-    pub label: i32,
-    /// Calibrated probability of `label`.
-    pub probability: f32,
-    /// Unnormalised log p(x).
-    pub log_density: f32,
-    /// Conformal p-value of out-of-distribution detection: estimated fraction of in-distribution images whose log p(x)
-    /// is as low as this.
-    pub ood_p_value: f32,
-    /// 1 if the model abstains, else 0.
-    pub abstain: i32,
-}
-
-// SAFETY: repr(C), starts with its size, and every bit pattern is valid.
-unsafe impl Sized32 for jempp_decision {
-    const NAME: &'static str = "jempp_decision";
-}
-
 /// Loads a trained model.
 ///
 /// context: the model computes on its device. path: a run folder, a checkpoint folder, a safetensors file or a
@@ -242,56 +218,6 @@ pub(crate) unsafe fn infer(
         let values = f(model, images)?;
         // SAFETY: the caller provides space for `out_len` values.
         unsafe { output.fill(&values) }
-    })
-}
-
-/// Decides about images: label, calibrated probability, out-of-distribution p-value, and whether the model abstains.
-///
-/// model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must
-/// be n. May be called concurrently.
-///
-/// Errors: FORMAT if the model has no thresholds for abstaining (`jempp-cli eval thresholds` fits them);
-/// INVALID_ARGUMENT for a wrong length or struct_size.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn jempp_decide(
-    model: *const jempp_model,
-    images: *const f32,
-    n: usize,
-    out: *mut jempp_decision,
-    out_len: usize,
-) -> jempp_status {
-    call(|c| {
-        let model = c.find(model)?;
-        let len = elements(n, model.body.network().pixels(), "images")?;
-        if out_len != n {
-            return Err(Fault::argument(format!("out has room for {out_len} elements, not the {n} needed")));
-        }
-        if n == 0 {
-            return Ok(());
-        }
-        // SAFETY: the caller provides at least one decision of `struct_size` bytes.
-        let size = unsafe { check_size(out, "out")? };
-        if !(size as usize).is_multiple_of(align_of::<jempp_decision>()) {
-            return Err(Fault::argument(format!(
-                "struct_size is {size}, which no array of decisions can have"
-            )));
-        }
-        // SAFETY: the caller passes n images.
-        let images = unsafe { numbers(images, len, "images")? };
-        for (i, d) in model.body.decide(images)?.into_iter().enumerate() {
-            let decision = jempp_decision {
-                struct_size: size,
-                label: d.label,
-                probability: d.probability,
-                log_density: d.log_density,
-                ood_p_value: d.ood_p_value,
-                abstain: i32::from(d.abstain),
-            };
-            // SAFETY: the caller provides n decisions, each of the first one's `struct_size`, which is at least our
-            // size.
-            unsafe { out.byte_add(i * size as usize).write(decision) };
-        }
-        Ok(())
     })
 }
 

@@ -5,6 +5,7 @@ use crate::call::{call, call_infallible};
 use crate::handles::jempp_model;
 use crate::status::{Fault, Outcome, jempp_status};
 use core::ffi::{c_int, c_void};
+use jempp::sampling::draw::ChainBn;
 use jempp::sampling::draw::Start;
 use jempp::{Model, SampleOptions};
 
@@ -70,7 +71,8 @@ fn defaults(struct_size: u32) -> jempp_sample_options {
     }
 }
 
-/// Samples n images by stochastic gradient Langevin dynamics (SGLD), as in the model's training.
+/// Samples n images by stochastic gradient Langevin dynamics (SGLD), with the sampler of the model's training. Chains see
+/// the batch norm statistics with which the model classifies, so an image does not depend on the others.
 ///
 /// model: the model. options: NULL for the defaults; what it points to is used during the call only. out: receives
 /// n x H x W x C values in [-1, 1]; out_len must be n * H * W * C. May be called concurrently.
@@ -137,6 +139,8 @@ fn sampler_options(model: &Model, o: &jempp_sample_options) -> Outcome<SampleOpt
             *to = f64::from(given);
         }
     }
+    // A chain's result must not depend on the other chains of the call, and one image must cost one chain.
+    options.bn = ChainBn::Running;
     if o.steps > 0 {
         options.steps = o.steps;
     }

@@ -30,6 +30,38 @@ fn classify_says_what_the_library_says() {
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no model"));
 }
 
+/// The decisions are those of the library; a model without thresholds is an error that says what to do.
+#[test]
+fn decide_says_what_the_library_decides() {
+    let (installed, dir) = (installed(), digits());
+    let Some(program) = installed.program(&here().join("examples/decide.c")) else { return };
+    let image = picture(dir.path());
+    let without = Command::new(&program).arg(dir.path().join("model")).arg(&image).output().unwrap();
+    assert_eq!(without.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&without.stderr).contains("eval thresholds"));
+    let mut model = Model::load(&Device::cpu(0), &dir.path().join("model")).unwrap();
+    let (set, split) = jempp_data::digits::load().unwrap();
+    let scored = jempp::run::thresholds::score(&model, (&set, &split.test), &mut |_, _| true).unwrap();
+    let thresholds = jempp::run::thresholds::fit(&model, &set, &scored, [0.05; 2]).unwrap();
+    model.set_thresholds(thresholds);
+    model.metadata.insert("class_names".into(), format!("{:?}", ["digit"; 10]));
+    let path = dir.path().join("decides.safetensors");
+    model.save(&path).unwrap();
+    let said = run(Command::new(&program).arg(&path).arg(&image));
+    let x: Vec<f32> = set.image(0).unwrap().iter().map(|u| jempp_data::value(*u)).collect();
+    let d = model.decide(&x).unwrap()[0];
+    let line = format!(
+        "{}: digit ({}), probability {:.4}, p-value of log p(x) {:.4}{}",
+        image.display(),
+        d.label,
+        d.probability,
+        d.ood_p_value,
+        if d.abstain { ": abstains, ask a person" } else { "" }
+    );
+    assert_eq!(said.lines().nth(1), Some(line.as_str()));
+    assert!(said.starts_with("temperature 1.000 ("), "{said}");
+}
+
 #[test]
 fn train_learns_saves_and_goes_on() {
     let (installed, dir) = (installed(), digits());

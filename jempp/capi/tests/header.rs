@@ -35,7 +35,7 @@ fn declared() -> BTreeSet<String> {
 #[test]
 fn every_function_has_a_comment() {
     let text = fs::read_to_string(here().join("include/jempp.h")).unwrap();
-    assert_eq!(declared().len(), 37);
+    assert_eq!(declared().len(), 39);
     for name in declared() {
         let at = text.find(&format!("{name}(")).unwrap();
         let before = text[..at].rfind("*/").unwrap();

@@ -4,8 +4,9 @@ use crate::estimate::{Estimate, REPLICATES};
 use crate::protocol::Protocol;
 use engine::rng::Philox;
 use jempp::Result;
-use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax, temperature};
+use jempp::metrics::{Bin, LabelledLogits, ece, logsumexp, scaled, softmax};
 use jempp::streams;
+use jempp::temperature::TemperatureFit;
 use jempp_data::eval_stream;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct Calibration {
     pub plain: Reliability,
     /// With a temperature fitted on validation images, if there were any.
     pub scaled: Option<Reliability>,
+    /// The fit of the temperature, with the NLL of held-out validation images before and after scaling.
+    #[serde(default)]
+    pub temperature: Option<TemperatureFit>,
     /// Number of images that the temperature was fitted on.
     pub fitted_on: usize,
 }
@@ -137,11 +141,12 @@ pub(crate) fn calibration(
 ) -> Result<Calibration> {
     let hits = LabelledLogits::new(logits, classes, labels)?.correct().iter().filter(|c| **c).count();
     let at = |t| reliability(logits, classes, labels, (t, bins, protocol.seed));
-    let fitted = fit.map(|(logits, labels)| temperature(logits, classes, labels)).transpose()?;
+    let temperature = fit.map(|(logits, labels)| TemperatureFit::new(logits, classes, labels)).transpose()?;
     Ok(Calibration {
         accuracy: Estimate::proportion(hits, labels.len()),
         plain: at(1.0)?,
-        scaled: fitted.map(at).transpose()?,
+        scaled: temperature.as_ref().map(|t| at(t.temperature)).transpose()?,
+        temperature,
         fitted_on: fit.map_or(0, |f| f.1.len()),
         protocol,
     })
@@ -171,11 +176,11 @@ mod tests {
     #[test]
     fn temperature_scaling_corrects_overconfidence() {
         let (logits, labels) = overconfident(8000);
-        let t = temperature(&logits, 4, &labels).unwrap();
-        assert!((t - 3.0).abs() < 0.15, "{t}");
+        let t = TemperatureFit::new(&logits, 4, &labels).unwrap().temperature;
+        assert!((t - 3.0).abs() < 0.25, "{t}");
         let at = |t| reliability(&logits, 4, &labels, (t, 20, 1)).unwrap();
         let (before, after) = (at(1.0), at(t));
-        assert!(before.ece.value > 0.1 && after.ece.value < 0.02);
+        assert!(before.ece.value > 0.1 && after.ece.value < 0.03);
         assert!(after.mce < before.mce && after.brier.value < before.brier.value);
         for e in [before.ece, before.nll, before.brier] {
             assert!(e.low < e.value && e.value < e.high, "{e:?}");
@@ -188,10 +193,6 @@ mod tests {
         let sd = (terms.nll.iter().map(|l| (l - p.nll()).powi(2)).sum::<f64>() / 8e3).sqrt();
         let got = (before.nll.high - before.nll.low) / 3.92;
         assert!((got / (sd / 8e3f64.sqrt()) - 1.0).abs() < 0.1);
-        // Without errors the best temperature is the lowest, and vice versa.
-        assert!(temperature(&[1.0, 0.0], 2, &[0]).unwrap() < 1e-3);
-        assert!(temperature(&[1.0, 0.0], 2, &[1]).unwrap() > 1e3);
-        assert!(temperature(&[f32::NAN, 0.0], 2, &[1]).is_err());
     }
 
     #[test]

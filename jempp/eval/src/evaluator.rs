@@ -9,7 +9,8 @@ use crate::protocol::Protocol;
 use crate::scores::{SetScores, score_images};
 use crate::subset::random_subset;
 use jempp::evaluation::{EvalData, SplitPart};
-use jempp::model::Model;
+use jempp::model::thresholds::Abstention;
+use jempp::model::{Model, Scores};
 use jempp::{Error, Result};
 use jempp_data::synthetic::{EvalImages, ImageKind};
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct Evaluator<'a> {
     data: &'a EvalData,
     part: SplitPart,
     indices: Vec<u32>,
+    /// The number of images that was asked for; `None` for all.
+    n: Option<usize>,
     noise: f64,
     protocol: Protocol,
     cache: Cache,
@@ -50,7 +53,7 @@ impl<'a> Evaluator<'a> {
         let protocol = Protocol::new(model, data, part, indices.len(), noise)?;
         let stamp = serde_json::to_string(&protocol).map_err(|e| Error::Internal(e.to_string()))?;
         let cache = folder.map_or_else(|| Ok(Cache::none()), |f| Cache::at(f, stamp))?;
-        Ok(Self { model, data, part, indices, noise, protocol, cache })
+        Ok(Self { model, data, part, indices, n, noise, protocol, cache })
     }
 
     /// The conditions of all measurements.
@@ -88,26 +91,44 @@ impl<'a> Evaluator<'a> {
         bins: usize,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Calibration> {
-        let valid = &self.data.split.valid;
-        let fit = if self.part == SplitPart::Valid || valid.is_empty() {
-            None
-        } else {
-            let images = self.images(valid, ImageKind::Plain)?;
-            let valid_scores = score_images(self.model, &images, "valid", false, &self.cache, progress)?;
-            Some((valid_scores.scores.logits, self.data.labels(valid)?))
+        let fit = match self.part {
+            SplitPart::Valid => None,
+            _ => self.validation(progress)?,
         };
         let labels = self.data.labels(&self.indices)?;
         let classes = self.model.network().config.classes;
         calibration(
             self.protocol.clone(),
             (&scores.scores.logits, &labels),
-            fit.as_ref().map(|(l, y)| (l.as_slice(), y.as_slice())),
+            fit.as_ref().map(|(s, y)| (s.logits.as_slice(), y.as_slice())),
             (classes, bins),
         )
     }
 
-    /// Out-of-distribution detection, from [`Evaluator::scores`]: of the test images of other data sets, given by name, and
-    /// of the synthetic sets.
+    /// Scores and labels of the validation images, if there are any.
+    fn validation(&self, progress: &mut ProgressFn<'_>) -> Result<Option<(Scores, Vec<u16>)>> {
+        let valid = &self.data.split.valid;
+        if valid.is_empty() {
+            return Ok(None);
+        }
+        let images = self.images(valid, ImageKind::Plain)?;
+        let scored = score_images(self.model, &images, "valid", false, &self.cache, progress)?;
+        Ok(Some((scored.scores, self.data.labels(valid)?)))
+    }
+
+    /// What abstaining costs and gains over α, from [`Evaluator::scores`]; empty if there are too few validation images.
+    ///
+    /// # Errors
+    /// Those of the model and of loading the images; [`Error::Cancelled`].
+    pub fn abstention(&self, scores: &SetScores, progress: &mut ProgressFn<'_>) -> Result<Vec<Abstention>> {
+        let Some((valid, labels)) = self.validation(progress)? else { return Ok(Vec::new()) };
+        let own = self.data.labels(&self.indices)?;
+        let classes = self.model.network().config.classes;
+        Abstention::curve((&valid, &labels), (&scores.scores, &own), classes)
+    }
+
+    /// Out-of-distribution detection, from [`Evaluator::scores`]: of the test images of other data sets, given by name, at most as
+    /// many as were asked for, and of the synthetic sets.
     ///
     /// # Errors
     /// Those of the model and of loading the images; [`Error::Cancelled`]; [`Error::Data`] for a data set without test
@@ -122,7 +143,8 @@ impl<'a> Evaluator<'a> {
         for (name, data) in others {
             let (seed, noise) = (self.protocol.seed, self.noise as f32);
             let test = data.part(SplitPart::Test)?;
-            let images = EvalImages::new(&data.set, test, ImageKind::Plain, seed, noise)?;
+            let test = random_subset(test, self.n, data.seed);
+            let images = EvalImages::new(&data.set, &test, ImageKind::Plain, seed, noise)?;
             let crc32c = Some(format!("{:08x}", data.set.crc32c()));
             sets.push(OodSet { name: name.clone(), images, crc32c });
         }

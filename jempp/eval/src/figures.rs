@@ -3,6 +3,7 @@
 use crate::attack::{Norm, RobustnessCurve, RobustnessPoint};
 use crate::calibration::{Calibration, Reliability};
 use crate::ood::OodSetResult;
+use jempp::model::thresholds::Abstention;
 use jempp_formats::plot::{COLOURS, Chart, Mark, Series};
 
 /// Reliability diagram: accuracy by bin of confidence as bars, and, if a temperature was fitted, accuracy over mean
@@ -23,6 +24,19 @@ pub fn reliability(c: &Calibration) -> Chart<'static> {
     }
     let ends = Some((0.0, 1.0));
     Chart { title: "Reliability", x: "confidence", y: "accuracy", y_ends: ends, x_ends: ends, series }
+}
+
+/// Fraction of images answered, accuracy of these and false alarms of out-of-distribution detection, over α.
+pub fn abstention(curve: &[Abstention]) -> Chart<'static> {
+    let line = |name: &str, i: usize, f: &dyn Fn(&Abstention) -> Option<f64>| {
+        Series::line(name, COLOURS[i], curve.iter().filter_map(|a| Some((a.alpha, f(a)?))).collect())
+    };
+    let series = vec![
+        line("images answered", 0, &|a| Some(a.coverage)),
+        line("accuracy of these", 1, &|a| a.accuracy_answered),
+        line("false alarms", 2, &|a| Some(a.false_alarms)),
+    ];
+    Chart { title: "Abstention", x: "α", y_ends: Some((0.0, 1.0)), x_ends: None, series }
 }
 
 /// Histograms of log p(x) on the data and on one OOD set.

@@ -3,9 +3,11 @@
 use jempp::config::Config;
 use jempp::model::Model;
 use jempp::sampling::draw::{
-    SampleOptions, Samples, Start, Trajectory, draws_from_data, replay_buffer, sample_with_trajectory,
+    ChainBn, SampleOptions, Samples, Start, Trajectory, draws_from_data, replay_buffer,
+    sample_with_trajectory,
 };
 use jempp::{Error, Result};
+use jempp_formats::grid::write_image;
 use jempp_formats::npz::{self, Array};
 use std::path::Path;
 
@@ -21,6 +23,8 @@ const MAX_ANIMATED: usize = 1000;
 pub enum ChainStart {
     /// At samples of the class Gaussians stored in the model (informative initialization of JEM++).
     Informative,
+    /// At images of the checkpoint's replay buffer if there is one, else at samples of the class Gaussians stored in the model.
+    Trained,
     /// At images of the checkpoint's replay buffer.
     ReplayBuffer,
     /// At fresh samples of Gaussians fitted to the training images of each class.
@@ -34,6 +38,7 @@ impl ChainStart {
     pub(crate) fn description(self) -> &'static str {
         match self {
             Self::Informative => "samples of the model's class Gaussians",
+            Self::Trained => "the replay buffer, or without one samples of the model's class Gaussians",
             Self::ReplayBuffer => "the replay buffer",
             Self::Data => "samples of class Gaussians fitted to the training images",
             Self::Noise => "uniform noise",
@@ -52,6 +57,10 @@ impl ChainStart {
         (n, labels): (usize, Option<&[i32]>),
     ) -> Result<Vec<f32>> {
         match self {
+            Self::Trained => match replay_buffer(path, model) {
+                Err(Error::Data(_)) => Ok(Vec::new()),
+                other => other,
+            },
             Self::ReplayBuffer => replay_buffer(path, model),
             Self::Data => draws_from_data(model, config, n, labels, config.seed),
             Self::Informative | Self::Noise => Ok(Vec::new()),
@@ -61,6 +70,8 @@ impl ChainStart {
     /// The start, given the images that [`Self::images`] returned.
     pub(crate) fn start(self, images: &[f32]) -> Start<'_> {
         match self {
+            Self::Trained if images.is_empty() => Start::StartSamples,
+            Self::Trained => Start::Pool(images),
             Self::Informative => Start::StartSamples,
             Self::Noise => Start::Noise,
             Self::ReplayBuffer => Start::Pool(images),
@@ -82,6 +93,8 @@ pub struct SamplerOverrides {
     pub clip: Option<f64>,
     /// Standard deviation of the noise after the inner steps.
     pub noise: Option<f64>,
+    /// The batch-norm statistics that chains see.
+    pub bn: Option<ChainBn>,
     /// Seed of starts and noise.
     pub seed: Option<u64>,
 }
@@ -169,6 +182,8 @@ pub struct Sampled {
     pub conditioned: bool,
     /// Langevin steps of each chain.
     pub steps: u32,
+    /// Size of their inner steps.
+    pub step_size: f64,
     /// Seed of starts and noise.
     pub seed: u64,
 }
@@ -191,11 +206,18 @@ impl SampleJob<'_> {
         let conditioned = labels.is_some();
         let start = self.start.start(&images);
         let mut options = SampleOptions { n, labels, start, ..SampleOptions::new(&config) };
-        options.steps = self.overrides.steps.unwrap_or(options.steps);
+        let round = options.steps;
+        options.steps = self.overrides.steps.unwrap_or(round);
+        if self.overrides.step_size.is_none() && self.start != ChainStart::Noise {
+            refine(&mut options, round, self.overrides.noise.is_none());
+        }
+        options.bn = self.overrides.bn.unwrap_or(options.bn);
         let mut trajectory = self.trajectory(n, options.steps)?;
         let samples = sample_with_trajectory(model, &options, trajectory.as_mut(), progress)?;
         let frames = trajectory.map(|t| t.frames).unwrap_or_default();
-        Ok(Sampled { samples, frames, columns, conditioned, steps: options.steps, seed: options.seed })
+        let (steps, seed) = (options.steps, options.seed);
+        let step_size = options.sampler.step_size;
+        Ok(Sampled { samples, frames, columns, conditioned, steps, step_size, seed })
     }
 
     /// Collects the frames, if they are wanted.
@@ -208,6 +230,39 @@ impl SampleJob<'_> {
         }
         Ok(Some(Trajectory::new(every.unwrap_or_else(|| steps.div_ceil(FRAMES)))))
     }
+}
+
+/// Divides the way of a round of training among the steps, if these are more than the `round` has: the model has learnt to tell
+/// data from chains that go as far, and not from chains that go on. Step size and noise are those of the same diffusion in finer
+/// steps.
+fn refine(options: &mut SampleOptions<'_>, round: u32, noise: bool) {
+    if options.steps > round && round > 0 {
+        let finer = f64::from(round) / f64::from(options.steps);
+        options.sampler.step_size *= finer;
+        options.sampler.sgld_lr *= finer;
+        if noise {
+            options.sampler.noise *= finer.sqrt();
+        }
+    }
+}
+
+/// Writes each image, of `size` [H, W, C] with C = 1 or 3, as a PNG file to the new folder `folder`, named by its number and its
+/// class: the class's name if `names` has it. Returns the number of files.
+///
+/// # Errors
+/// [`Error::Exists`] if the folder exists; [`Error::Io`]; [`Error::Data`] for images of other channels.
+pub fn write_images(folder: &Path, s: &Samples, size: [usize; 3], names: &[String]) -> Result<usize> {
+    std::fs::create_dir(folder).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::Exists(folder.to_path_buf()),
+        _ => Error::io(folder, e),
+    })?;
+    let plain = |c: char| if c.is_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+    for (i, (image, label)) in s.images.chunks_exact(size.iter().product()).zip(&s.labels).enumerate() {
+        let name = usize::try_from(*label).ok().and_then(|l| names.get(l));
+        let class = name.map_or(label.to_string(), |n| n.chars().map(plain).collect());
+        write_image(&folder.join(format!("{i:05}-{class}.png")), image, size)?;
+    }
+    Ok(s.labels.len())
 }
 
 /// Writes `images` (n×H×W×C, in [−1, 1]), `labels`, `log_density` and `confidence` to a NumPy archive.

@@ -96,7 +96,7 @@ pub(crate) fn score_images(
     let mut all = SetScores::default();
     let stage = format!("scoring {name}");
     let file: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let cache = cache.with(if gradient { "gradient" } else { "no gradient" });
+    let cache = cache.with(&format!("{n} images, {}", if gradient { "gradient" } else { "no gradient" }));
     for (k, start) in (0..n).step_by(PORTION).enumerate() {
         let end = (start + PORTION).min(n);
         let portion = cache.part(&format!("scores-{file}-{k:04}"), || {

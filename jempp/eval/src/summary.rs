@@ -14,7 +14,7 @@ use crate::samples::{SampleDiagnostics, diagnose_samples};
 use jempp::config::Config;
 use jempp::evaluation::{EvalData, SplitPart};
 use jempp::model::Model;
-use jempp::model::thresholds::ThresholdValues;
+use jempp::model::thresholds::{Abstention, ThresholdValues};
 use jempp::{Error, Result};
 use jempp_formats::files::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub struct Summary {
     pub fid: Option<Fid>,
     /// Abstention thresholds, if the model carries them.
     pub thresholds: Option<ThresholdValues>,
+    /// What abstaining on the test images costs and gains, over α; empty if there are too few validation images.
+    #[serde(default)]
+    pub abstention: Vec<Abstention>,
 }
 
 /// Runs all evaluations of the model, which was loaded from `path`, on the test images, and writes the results to `folder`.
@@ -85,6 +88,7 @@ pub fn evaluate_all(
     let evaluator = Evaluator::new(model, data, SplitPart::Test, (o.n, 0.0), Some(&parts))?;
     let scores = evaluator.scores(o.gradient, progress)?;
     let calibration = evaluator.calibration(&scores, data.bins, progress)?;
+    let abstention = evaluator.abstention(&scores, progress)?;
     let detection = evaluator.detection(&scores, o.ood_sets, progress)?;
     let config = model.config()?;
     let drawable = matches!(model.network().config.image_size[2], 1 | 3);
@@ -112,6 +116,7 @@ pub fn evaluate_all(
         samples,
         fid: o.fid.clone(),
         thresholds: model.thresholds().map(|t| t.values.clone()),
+        abstention,
     };
     write(&summary, folder)?;
     Ok(summary)
@@ -135,6 +140,9 @@ fn kept_samples(
 fn write(summary: &Summary, folder: &Path) -> Result<()> {
     let put = |name: &str, text: &str| write_atomic(&folder.join(name), |w| w.write_all(text.as_bytes()));
     put("reliability.svg", &figures::reliability(&summary.calibration).svg())?;
+    if !summary.abstention.is_empty() {
+        put("abstention.svg", &figures::abstention(&summary.abstention).svg())?;
+    }
     for (i, set) in summary.detection.sets.iter().enumerate() {
         put(&format!("histogram-{:02}.svg", i + 1), &figures::histogram(set).svg())?;
     }

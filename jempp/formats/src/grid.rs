@@ -1,6 +1,6 @@
 //! Grids of images as PNG files, and animated grids as GIF files.
 
-use crate::codecs::{Animation, Picture};
+use crate::codecs::{Animation, Picture, encode_png};
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 use std::io;
@@ -85,6 +85,26 @@ fn pixels_of([h, w, c]: [usize; 3]) -> usize {
 /// 65,000 pixels per side; [`Error::Io`].
 pub fn save_grid(path: &Path, images: &[f32], size: [usize; 3], columns: usize) -> Result<()> {
     write_png(path, &render_grid(images, size, columns)?)
+}
+
+/// Writes an image (H×W×C of `size` = [H, W, C], in [−1, 1], C = 1 or 3) as a PNG file of its own size, grey or coloured, atomically.
+/// Values outside [−1, 1] are clipped.
+///
+/// # Errors
+/// [`Error::Data`] when its size is another, C is neither 1 nor 3, or a value is NaN; [`Error::Io`].
+pub fn write_image(path: &Path, image: &[f32], size: [usize; 3]) -> Result<()> {
+    let [h, w, c] = size;
+    if image.len() != pixels_of(size) || (c != 1 && c != 3) {
+        return Err(Error::Data(format!("{} values are no image of size {size:?}", image.len())));
+    }
+    if let Some(at) = image.iter().position(|v| v.is_nan()) {
+        return Err(Error::Data(format!("the image contains a NaN at value {at}")));
+    }
+    let bytes: Vec<u8> = image.iter().map(|v| byte(*v)).collect();
+    let fail = |e: String| Error::io(path, io::Error::other(e));
+    let side = |n: usize| u32::try_from(n).map_err(|e| fail(e.to_string()));
+    let png = encode_png([side(h)?, side(w)?], c == 3, &bytes).map_err(fail)?;
+    write_atomic(path, |out| out.write_all(&png))
 }
 
 /// Writes a PNG grid like [`save_grid`]; a cell that is `None` stays blank.

@@ -7,9 +7,13 @@
 //! half of the validation images and the threshold of the prediction sets on the other, so that the guarantee holds for
 //! the calibrated probabilities.
 
+mod abstention;
+
 use super::{Model, Scores};
 use crate::error::{Error, Result};
-use crate::metrics::{argmax, scaled, softmax, temperature};
+use crate::metrics::{argmax, scaled, softmax};
+use crate::temperature::TemperatureFit;
+pub use abstention::Abstention;
 use jempp_formats::container::{Container, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +21,8 @@ use std::collections::BTreeMap;
 /// Default error rate: fraction of prediction sets that miss the label, and of in-distribution images that are
 /// rejected.
 pub const ALPHA: f64 = 0.05;
+/// Coverage below which abstention is worth a warning.
+const HEAVY: f64 = 0.5;
 /// Name of the tensor of log densities in a model file.
 pub(crate) const TENSOR: &str = "thresholds.log_density";
 /// Metadata key of the other values.
@@ -46,6 +52,29 @@ pub struct ThresholdValues {
     pub fitted_on: [usize; 2],
     /// CRC-32C of the data set, in hexadecimal.
     pub dataset_crc32c: String,
+    /// The fit of the temperature, with the NLL before and after scaling; thresholds of earlier versions lack it.
+    #[serde(default)]
+    pub fit: Option<TemperatureFit>,
+    /// Fraction of these validation images that the model classifies and does not abstain on; thresholds of earlier versions
+    /// lack it.
+    #[serde(default)]
+    pub coverage: Option<f64>,
+}
+
+impl ThresholdValues {
+    /// What one should know before trusting decisions: a temperature that could not be fitted, or a model that abstains on more
+    /// images than it classifies.
+    pub fn warnings(&self) -> Vec<String> {
+        let rare = self.coverage.filter(|c| *c < HEAVY).map(|c| {
+            format!(
+                "the model abstains on {:.0} % of the validation images at α = {}: `jempp-cli eval thresholds` shows what other \
+                 values of α give, and --alpha chooses one",
+                100.0 * (1.0 - c),
+                self.alpha
+            )
+        });
+        self.fit.iter().filter_map(|f| f.warning.clone()).chain(rare).collect()
+    }
 }
 
 /// A model's decision about an image.
@@ -94,7 +123,8 @@ impl Thresholds {
             )));
         }
         let half = labels.len() / 2;
-        let temperature = temperature(&scores.logits[..half * classes], classes, &labels[..half])?;
+        let fit = TemperatureFit::new(&scores.logits[..half * classes], classes, &labels[..half])?;
+        let temperature = fit.temperature;
         let rest = scaled(&scores.logits[half * classes..], temperature);
         let mut p = vec![0.0; classes];
         let mut of_label: Vec<f64> = rest
@@ -117,9 +147,12 @@ impl Thresholds {
             ood_alpha,
             fitted_on: [half, n],
             dataset_crc32c: dataset_crc32c.to_owned(),
+            fit: Some(fit),
+            coverage: None,
         };
-        let fitted = Self { values, log_density };
+        let mut fitted = Self { values, log_density };
         fitted.check().map_err(Error::Data)?;
+        fitted.values.coverage = Some(fitted.abstention(scores, (classes, labels))?.coverage);
         Ok(fitted)
     }
 
@@ -211,83 +244,4 @@ impl Model {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use engine::rng::{Philox, Stream};
-
-    /// Scores of three classes whose labels follow softmax(z / 2).
-    fn scores(n: usize, seed: u64) -> (Scores, Vec<u16>) {
-        let mut rng = Philox::new(seed, Stream::TEST, 5);
-        let (mut s, mut labels) = (Scores::default(), Vec::new());
-        for _ in 0..n {
-            let z: Vec<f32> = (0..3).map(|_| 3.0 * rng.normal()).collect();
-            let mut p = [0.0; 3];
-            softmax(&scaled(&z, 2.0), &mut p);
-            let u = f64::from(rng.uniform());
-            labels.push((0..2).take_while(|k| p[..=*k].iter().sum::<f64>() < u).count() as u16);
-            s.log_density.push(rng.normal());
-            s.logits.extend(z);
-        }
-        (s, labels)
-    }
-
-    #[test]
-    fn guarantees_hold_on_fresh_images() {
-        let (mut covered, mut low, mut all) = (0, 0, 0);
-        // The guarantee is about the mean over fits, so there are many.
-        for seed in 0..60 {
-            let (s, y) = scores(200, seed);
-            let t = Thresholds::fit(&s, (3, &y), [0.1, 0.05], "x").unwrap();
-            let (fresh, labels) = scores(400, 1000 + seed);
-            for ((row, y), d) in fresh.logits.chunks(3).zip(labels).zip(&fresh.log_density) {
-                covered += usize::from(t.prediction_set(row).contains(&usize::from(y)));
-                low += usize::from(t.p_value(*d) <= 0.1);
-                all += 1;
-            }
-        }
-        let (covered, low) = (covered as f64 / all as f64, low as f64 / all as f64);
-        // Exactly 1 − α ≤ coverage ≤ 1 − α + 1/(n + 1) in expectation, n = 100.
-        assert!((0.893..=0.917).contains(&covered), "{covered}");
-        assert!((0.088..=0.107).contains(&low), "{low}");
-    }
-
-    #[test]
-    fn decisions_by_hand() {
-        let values = ThresholdValues {
-            temperature: 2.0,
-            probability: 0.3,
-            alpha: 0.1,
-            ood_alpha: 0.3,
-            fitted_on: [1, 1],
-            dataset_crc32c: String::new(),
-        };
-        let t = Thresholds { values, log_density: vec![-1.0, 0.0, 0.0, 2.0] };
-        assert_eq!([-2.0, -1.0, 0.0, 9.0].map(|d| t.p_value(d)), [0.2, 0.4, 0.8, 1.0]);
-        let d = t.decide(&[4.0, 0.0, 0.0], 0.5);
-        let e = 2f64.exp();
-        assert!((f64::from(d.probability) - e / (e + 2.0)).abs() < 1e-6 && d.label == 0 && !d.abstain);
-        assert!(t.decide(&[4.0, 0.0, 0.0], -2.0).abstain, "no data");
-        assert!(t.decide(&[4.0, 3.9, 0.0], 0.5).abstain, "two classes");
-        let certain =
-            Thresholds { values: ThresholdValues { probability: 0.99, ..t.values.clone() }, ..t.clone() };
-        assert!(certain.decide(&[4.0, 0.0, 0.0], 0.5).abstain, "no class is likely enough");
-        let mut c = Container::default();
-        t.write(&mut c).unwrap();
-        assert_eq!(Thresholds::read(&c.meta, &c).unwrap(), Some(t.clone()));
-        assert_eq!(Thresholds::read(&BTreeMap::new(), &Container::default()).unwrap(), None);
-        for bad in [vec![1.0, 0.0], vec![], vec![f32::NAN]] {
-            let mut c = Container::default();
-            Thresholds { log_density: bad, ..t.clone() }.write(&mut c).unwrap();
-            assert_eq!(Thresholds::read(&c.meta, &c).unwrap_err().exit_code(), 6);
-        }
-    }
-
-    #[test]
-    fn too_few_images_are_refused() {
-        let (s, y) = scores(38, 1);
-        let e = Thresholds::fit(&s, (3, &y), [0.05, 0.05], "x").unwrap_err().to_string();
-        assert!(e.contains("38 validation images") && e.contains("40 are needed"), "{e}");
-        assert!(Thresholds::fit(&s, (3, &y), [0.0, 0.05], "x").is_err());
-        assert!(Thresholds::fit(&s, (3, &y), [0.2, 0.05], "x").is_ok());
-    }
-}
+mod tests;

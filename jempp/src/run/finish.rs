@@ -49,8 +49,13 @@ impl TrainingRun {
         let bins = config.eval.ece_bins;
         let test = evaluation::evaluate(&model, &self.set, &self.split.test, bins, self.config.seed)?;
         let valid = &self.split.valid;
-        let fit = || thresholds::fit(&model, (&self.set, valid), [ALPHA; 2], &mut |_, _| true);
+        let fit = || {
+            let scored = thresholds::score(&model, (&self.set, valid), &mut |_, _| true)?;
+            thresholds::fit(&model, &self.set, &scored, [ALPHA; 2])
+        };
         let thresholds = (valid.len() >= least(ALPHA)).then(fit).transpose()?;
+        let warnings = thresholds.as_ref().map(|t| t.values.warnings()).unwrap_or_default();
+        warnings.iter().for_each(|w| run.observer.warn(w));
         let checkpoint = self.save(&mut run, Some((&test, thresholds)), false)?;
         let training_seconds = run.seconds();
         let Running { folder, observer, mut events, guard, history, .. } = run;

@@ -11,39 +11,55 @@ use std::path::{Path, PathBuf};
 /// Images scored between two calls of `progress`.
 const STEP: usize = 64;
 
-/// Fits decision thresholds on the images `valid` of `set`, which were not trained on. `progress` receives the images scored
-/// and the images in total; when it returns false, the work ends with [`Error::Cancelled`].
+/// Scores of labelled images.
+#[derive(Clone, Debug, Default)]
+pub struct Scored {
+    /// The scores.
+    pub scores: Scores,
+    /// The labels.
+    pub labels: Vec<u16>,
+}
+
+/// Scores the images `indices` of `set`. `progress` receives the images scored and the images in total; when it returns false,
+/// the work ends with [`Error::Cancelled`].
 ///
 /// # Errors
-/// [`Error::Data`] if there are too few images; [`Error::Cancelled`]; the errors of [`Model::scores`].
-pub fn fit(
+/// [`Error::Cancelled`]; the errors of [`Model::scores`].
+pub fn score(
     model: &Model,
-    (set, valid): (&Dataset, &[u32]),
-    alphas: [f64; 2],
+    (set, indices): (&Dataset, &[u32]),
     progress: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<Thresholds> {
-    let n = valid.len();
-    if n == 0 {
+) -> Result<Scored> {
+    let n = indices.len();
+    let (mut scores, mut images) = (Scores::default(), Vec::new());
+    for (k, part) in indices.chunks(STEP).enumerate() {
+        if !progress(k * STEP, n) {
+            return Err(Error::Cancelled);
+        }
+        images.resize(part.len() * set.pixels(), 0.0);
+        plain_batch(set, part, &mut images)?;
+        scores.append(model.scores(&images)?);
+    }
+    progress(n, n);
+    let mut labels = vec![0; n];
+    set.labels_of(indices, &mut labels)?;
+    Ok(Scored { scores, labels })
+}
+
+/// Fits decision thresholds to the scores of validation images of `set`, which were not trained on.
+///
+/// # Errors
+/// [`Error::Data`] if there are too few images.
+pub fn fit(model: &Model, set: &Dataset, valid: &Scored, alphas: [f64; 2]) -> Result<Thresholds> {
+    if valid.labels.is_empty() {
         return Err(Error::Data(format!(
             "data set `{}` was split without validation images, which thresholds are fitted on; train with \
              data.valid_size=N",
             set.name()
         )));
     }
-    let (mut scores, mut images) = (Scores::default(), Vec::new());
-    for (k, indices) in valid.chunks(STEP).enumerate() {
-        if !progress(k * STEP, n) {
-            return Err(Error::Cancelled);
-        }
-        images.resize(indices.len() * set.pixels(), 0.0);
-        plain_batch(set, indices, &mut images)?;
-        scores.append(model.scores(&images)?);
-    }
-    progress(n, n);
-    let mut labels = vec![0; n];
-    set.labels_of(valid, &mut labels)?;
     let crc = format!("{:08x}", set.crc32c());
-    Thresholds::fit(&scores, (model.network().config.classes, &labels), alphas, &crc)
+    Thresholds::fit(&valid.scores, (model.network().config.classes, &valid.labels), alphas, &crc)
 }
 
 /// Fits decision thresholds on n labelled images N×H×W×C in [−1, 1], which the model was not trained on, in random order.

@@ -8,6 +8,7 @@ use jempp::config::Config;
 use jempp::metrics::{LabelledLogits, argmax};
 use jempp::model::Model;
 use jempp::run::{Folder, Report, Silent, TrainingRun};
+use jempp_eval::sampling::{Animation, ChainStart, Conditioning, SampleJob, SamplerOverrides};
 
 fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
     let config = Config::from_sources("digits", None, overrides).unwrap();
@@ -31,6 +32,23 @@ fn predicted_chains(report: &Report, classifier: &Model) -> (f64, Vec<usize>) {
     (sure as f64 / 1000.0, counts)
 }
 
+/// Fraction of images of `sample` that `classifier` predicts with a confidence above 0.9.
+fn predicted_samples(report: &Report, classifier: &Model, steps: u32, conditioning: Conditioning) -> f64 {
+    let model = Model::load(&Device::cpu(0), &report.folder).unwrap();
+    let job = SampleJob {
+        model: (&model, &report.folder),
+        n: 200,
+        conditioning,
+        start: ChainStart::Trained,
+        overrides: SamplerOverrides { steps: Some(steps), ..SamplerOverrides::default() },
+        animate: Animation::None,
+    };
+    let sampled = job.run(&mut |_, _| true).unwrap();
+    let logits = classifier.logits(&sampled.samples.images).unwrap();
+    let p = LabelledLogits::new(&logits, 10, &[0; 200]).unwrap();
+    p.confidences().iter().filter(|c| **c > 0.9).count() as f64 / 200.0
+}
+
 #[test]
 fn three_seeds_classify_calibrate_detect_and_generate() {
     let softmax = ["seed=100", "train.p_x_weight=0"].map(str::to_owned);
@@ -41,6 +59,13 @@ fn three_seeds_classify_calibrate_detect_and_generate() {
         let (_keep, r) = train(&[format!("seed={seed}")]);
         let c = r.test.classification;
         let (sure, counts) = predicted_chains(&r, &classifier);
+        for steps in [10, 100, 1000] {
+            for conditioning in [Conditioning::None, Conditioning::EveryClass] {
+                let sure = predicted_samples(&r, &classifier, steps, conditioning);
+                println!("seed {seed}: {steps} steps, {conditioning:?}: sure samples {sure:.3}");
+                assert!(sure >= 0.95, "seed {seed}, {steps} steps, {conditioning:?}: {sure}");
+            }
+        }
         let gap = r.gap.unwrap();
         let seconds = r.training_seconds;
         println!(

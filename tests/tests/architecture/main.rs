@@ -95,7 +95,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
         &[
             &["ball", "error", "paths"],
             &["checkpoint", "config", "devices", "metrics"],
-            &["network"],
+            &["network", "temperature"],
             &["model"],
             &["evaluation", "inspect", "sampling"],
             &["train"],
@@ -120,7 +120,7 @@ const MODULES: &[(&str, &[&[&str]])] = &[
             &["args", "objects"],
             &["handles"],
             &["call"],
-            &["context", "device", "log", "model", "sample", "trainer"],
+            &["context", "decision", "device", "log", "model", "sample", "trainer"],
             &["run", "scores"],
             &["evaluate"],
         ],

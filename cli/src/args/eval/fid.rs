@@ -36,12 +36,12 @@ pub(crate) struct Fid {
     /// Langevin steps per chain [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub steps: Option<u32>,
-    /// Chain starts: informative, buffer, data, noise
+    /// Chain starts: buffer, informative, data, noise [default: buffer, if there is one, else informative]
     ///
     /// `jempp-cli sample --help` explains them.
-    #[arg(long, value_enum, default_value_t = StartName::Informative)]
+    #[arg(long, value_enum)]
     #[arg(hide_possible_values = true, help_heading = "Sampling")]
-    pub start: StartName,
+    pub start: Option<StartName>,
     /// Evaluate these images instead of drawing samples
     ///
     /// An archive with `images`, as `jempp-cli sample -o` writes it.

@@ -2,6 +2,7 @@
 
 use super::target::{EvalOutput, EvalTarget, SplitName};
 use crate::args::headings::{DATA, OUTPUT};
+use crate::args::number;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -93,11 +94,11 @@ pub(crate) struct Ood {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/jempp --norm l2 --epsilon 0.5,1,2 --restarts 5
+  jempp-cli eval attack -m runs/jempp --norm linf --epsilon 4/255,8/255 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001")]
 #[command(after_long_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/jempp --norm l2 --epsilon 0.5,1,2 --restarts 5
+  jempp-cli eval attack -m runs/jempp --norm linf --epsilon 4/255,8/255 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001
 
 PGD from random starts on the cross-entropy; images that survive are attacked again on the margin (DLR) loss. ε and step
@@ -112,14 +113,14 @@ pub(crate) struct Attack {
     pub norm: Vec<AttackNorm>,
     /// Radii [default: L∞ 2/255 to 32/255, L2 0.25 to 2]
     ///
-    /// Increasing, separated by commas, in units of pixels in [0, 1].
-    #[arg(long, value_name = "ε", value_delimiter = ',', help_heading = "Attack")]
+    /// Separated by commas, in units of pixels in [0, 1]; fractions such as 8/255 may be written as they are.
+    #[arg(long, value_name = "ε", value_delimiter = ',', value_parser = number, help_heading = "Attack")]
     pub epsilon: Vec<f64>,
     /// PGD steps [default: L∞ 40, L2 50]
     #[arg(long, value_name = "N", help_heading = "Attack")]
     pub steps: Option<u32>,
     /// PGD step size [default: L∞ ε/30, L2 ε/40]
-    #[arg(long, value_name = "SIZE", help_heading = "Attack")]
+    #[arg(long, value_name = "SIZE", value_parser = number, help_heading = "Attack")]
     pub step_size: Option<f64>,
     /// Random restarts
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Attack")]

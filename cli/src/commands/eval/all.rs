@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, a: &All) -> Result<()> {
         Some(weights) => {
             let job = FidJob {
                 model: (&model, &a.model),
-                source: SampleSource::Chains { n: a.fid_n, start: ChainStart::Informative, steps: None },
+                source: SampleSource::Chains { n: a.fid_n, start: ChainStart::Trained, steps: None },
                 reference: fid::reference(&a.inception_options, Some(&data), SplitPart::Train)?,
                 inception: fid::inception_file(weights, &a.inception_options),
                 seed: global.seed,
@@ -91,6 +91,10 @@ fn lines(s: &Summary) -> String {
     for c in &s.attacks {
         out += "\n";
         out += &text::curve(c);
+    }
+    if let Some(t) = &s.thresholds {
+        out += &format!("\nabstention\n{}", text::abstention(&s.abstention));
+        t.warnings().iter().for_each(|w| out += &format!("warning: {w}\n"));
     }
     out += &s.fid.as_ref().map(|f| format!("\n{}", text::fid(f))).unwrap_or_default();
     out + "\n"

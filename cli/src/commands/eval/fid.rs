@@ -9,6 +9,7 @@ use jempp::model::Model;
 use jempp::{Error, Result};
 use jempp_eval::fid::{FidJob, InceptionFile, ReferenceSource, SampleSource};
 use jempp_eval::inception::{Resize, Variant};
+use jempp_eval::sampling::ChainStart;
 use jempp_formats::files::write_atomic;
 use std::path::Path;
 
@@ -20,7 +21,11 @@ pub(super) fn run(global: &Global, a: &Args) -> Result<()> {
         None => Some(eval_data(global, &model, a.data.as_deref())?),
         Some(_) => None,
     };
-    let chains = SampleSource::Chains { n: a.n, start: a.start.into(), steps: a.steps };
+    let chains = SampleSource::Chains {
+        n: a.n,
+        start: a.start.map_or(ChainStart::Trained, Into::into),
+        steps: a.steps,
+    };
     let job = FidJob {
         model: (&model, &a.model),
         source: a.samples.as_deref().map_or(chains, SampleSource::Archive),

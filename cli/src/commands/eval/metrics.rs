@@ -92,7 +92,9 @@ pub(super) fn plans(a: &Attack) -> Result<Vec<AttackPlan>> {
     }
     let plan = |norm| {
         let usual = AttackPlan::usual(norm);
-        let epsilons = if a.epsilon.is_empty() { usual.epsilons } else { a.epsilon.clone() };
+        let mut epsilons = if a.epsilon.is_empty() { usual.epsilons } else { a.epsilon.clone() };
+        epsilons.sort_unstable_by(f64::total_cmp);
+        epsilons.dedup();
         let steps = a.steps.unwrap_or(usual.steps);
         let plan = AttackPlan {
             norm,

@@ -1,5 +1,6 @@
 //! Evaluation results as text.
 
+use jempp::model::thresholds::Abstention;
 use jempp_eval::Estimate;
 use jempp_eval::attack::{Norm, RobustnessCurve};
 use jempp_eval::calibration::{Calibration, Reliability};
@@ -26,11 +27,12 @@ pub(super) fn calibration(c: &Calibration) -> String {
     out += &table(&c.plain);
     match &c.scaled {
         Some(r) => {
-            out += &format!(
-                "\ntemperature        {:.4}  (fitted on {} validation images)\n",
-                r.temperature, c.fitted_on
-            );
+            let fit = c.temperature.as_ref();
+            out += &format!("\ntemperature        {}\n", fit.map(|f| f.line()).unwrap_or_default());
             out += &table(r);
+            if let Some(why) = fit.and_then(|f| f.warning.as_ref()) {
+                out += &format!("warning: {why}\n");
+            }
         }
         None => out += "\nno temperature scaling: the run has no validation images (data.valid_size)\n",
     }
@@ -60,6 +62,19 @@ pub(super) fn detection(d: &OodDetection) -> String {
         }
     }
     out + "\nin brackets: 95 % confidence intervals; high scores mean in-distribution\n"
+}
+
+/// What abstaining costs and gains, over α.
+pub(super) fn abstention(curve: &[Abstention]) -> String {
+    let mut out = "the same at other α, for prediction sets and OOD detection alike (eval thresholds --alpha, --ood-alpha):\n".to_owned();
+    let mut line = |cells: &[String]| {
+        let widths = Abstention::HEAD.iter().map(|h| h.chars().count().max(6));
+        let padded: Vec<String> = cells.iter().zip(widths).map(|(c, w)| format!("{c:<w$}")).collect();
+        out += &format!("{}\n", padded.join("  ").trim_end());
+    };
+    line(&Abstention::HEAD.map(str::to_owned));
+    curve.iter().for_each(|a| line(&a.row()));
+    out
 }
 
 /// FID and Inception score.

@@ -30,6 +30,17 @@ AT(jempp_decision, log_density, 12);
 AT(jempp_decision, ood_p_value, 16);
 AT(jempp_decision, abstain, 20);
 
+SIZE(jempp_thresholds, 36);
+AT(jempp_thresholds, struct_size, 0);
+AT(jempp_thresholds, images, 4);
+AT(jempp_thresholds, temperature, 8);
+AT(jempp_thresholds, nll_before, 12);
+AT(jempp_thresholds, nll_after, 16);
+AT(jempp_thresholds, probability, 20);
+AT(jempp_thresholds, alpha, 24);
+AT(jempp_thresholds, ood_alpha, 28);
+AT(jempp_thresholds, coverage, 32);
+
 SIZE(jempp_sample_options, 72);
 AT(jempp_sample_options, struct_size, 0);
 AT(jempp_sample_options, start, 8);

@@ -1,6 +1,7 @@
 //! The section `data` of the configuration: the data set and its augmentation. It is defined with the macros of
 //! [`rows`], as are the other sections, which are in the crate `jempp`.
 
+pub mod fraction;
 pub mod range;
 pub mod rows;
 

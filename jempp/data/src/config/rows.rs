@@ -1,8 +1,9 @@
 //! Configuration keys and the macros that define them: one row per key, from which everything else is derived.
 //!
-//! Invariant: this module knows no particular key and imports nothing of this crate but `range`; each crate defines its
+//! Invariant: this module knows no particular key and imports nothing of this crate but `fraction` and `range`; each crate defines its
 //! own sections with the macros.
 
+use super::fraction::number;
 use core::fmt::{self, Display, Formatter};
 use toml::Value;
 
@@ -13,7 +14,7 @@ pub use super::range::Range;
 pub enum Kind {
     /// A non-negative integer.
     Count,
-    /// A floating-point number; integers are accepted.
+    /// A floating-point number; integers are accepted, and fractions as strings, such as "8/255".
     Number,
     /// `true` or `false`.
     Switch,
@@ -28,7 +29,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Converts `value` to this kind; an integer becomes a floating-point number where one is expected.
+    /// Converts `value` to this kind; an integer or a fraction becomes a floating-point number where one is expected.
     ///
     /// # Errors
     /// What was expected and what was found, if the value is of another kind.
@@ -36,6 +37,10 @@ impl Kind {
         let count = |v: &Value| v.as_integer().is_some_and(|i| i >= 0);
         let fits = match (self, &value) {
             (Self::Number, Value::Integer(i)) => return Ok(Value::Float(*i as f64)),
+            (Self::Number, Value::String(text)) if text.contains('/') => match number(text) {
+                Some(v) => return Ok(Value::Float(v)),
+                None => false,
+            },
             (Self::Number, Value::Float(_)) | (Self::Switch, Value::Boolean(_)) => true,
             (Self::Count, v) => count(v),
             (Self::Text, Value::String(_)) => true,

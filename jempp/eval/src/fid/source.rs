@@ -81,7 +81,8 @@ fn draw(
         _ => 0,
     };
     let (n, steps, sampler) = (o.n, o.steps, &o.sampler);
-    let cache = cache.with(&format!("{n} {steps} {start} {start_crc32c:08x} {} {sampler:?}", o.seed));
+    let cache =
+        cache.with(&format!("{n} {steps} {start} {start_crc32c:08x} {} {sampler:?} {:?}", o.seed, o.bn));
     let kept = cache.tensors("samples", || {
         let s = sample(model, o, &mut |done, total| progress("sampling", done as usize, total as usize))?;
         Ok(Container::new([Tensor::u8("images", [s.images.len()], to_bytes(&s.images))]))

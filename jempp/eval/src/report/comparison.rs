@@ -52,6 +52,10 @@ fn general_rows<'a>() -> Vec<Row<'a>> {
             Box::new(|s| Some(estimate(s.calibration.scaled.as_ref()?.ece))),
         ),
         ("NLL".into(), Box::new(|s| Some(estimate(s.calibration.plain.nll)))),
+        (
+            "NLL after temperature scaling".into(),
+            Box::new(|s| Some(estimate(s.calibration.scaled.as_ref()?.nll))),
+        ),
         ("Brier score".into(), Box::new(|s| Some(estimate(s.calibration.plain.brier)))),
     ]
 }

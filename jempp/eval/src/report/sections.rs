@@ -10,8 +10,9 @@ use crate::figures;
 use crate::ood::OodDetection;
 use crate::samples::SampleDiagnostics;
 use crate::summary::Summary;
-use jempp::model::thresholds::ThresholdValues;
+use jempp::model::thresholds::{Abstention, ThresholdValues};
 use jempp::run::curves;
+use jempp::temperature::TemperatureFit;
 use jempp_formats::plot::escape;
 
 /// What is said of one run: training, results, pictures.
@@ -54,21 +55,37 @@ fn results(s: &Summary) -> String {
         out += &robustness(curve);
     }
     out += &s.fid.as_ref().map(fid).unwrap_or_default();
-    out + &s.thresholds.as_ref().map(abstention).unwrap_or_default()
+    out + &s.thresholds.as_ref().map(|t| abstention(t, &s.abstention)).unwrap_or_default()
 }
 
-fn abstention(t: &ThresholdValues) -> String {
-    format!(
-        "<h3>Abstention</h3>\n<p>Temperature {}. Abstains unless exactly one class reaches the probability {} (α = {}), \
+fn abstention(t: &ThresholdValues, curve: &[Abstention]) -> String {
+    let fitted = t.fit.as_ref().map_or(significant(t.temperature), TemperatureFit::line);
+    let rule = format!(
+        "<h3>Abstention</h3>\n<p>Temperature {fitted}. Abstains unless exactly one class reaches the probability {} (α = {}), \
          or if the p-value of log p(x) is below {}.</p>\n{}",
-        significant(t.temperature),
-        significant(t.probability),
+        t.probability,
         t.alpha,
         t.ood_alpha,
         note(&format!(
             "Temperature fitted on {} validation images, probability threshold on {} others, p-values on both; data set {}.",
             t.fitted_on[0], t.fitted_on[1], t.dataset_crc32c
         ))
+    );
+    let warnings: String =
+        t.warnings().iter().map(|w| format!("<p class=\"warn\">{}</p>\n", escape(w))).collect();
+    if curve.is_empty() {
+        return rule + &warnings;
+    }
+    let rows: Vec<Vec<String>> = curve.iter().map(|a| a.row().to_vec()).collect();
+    let how = note(
+        "Test images. Thresholds fitted at each α, the same for prediction sets and out-of-distribution detection. The error of \
+         the others is that of the predicted class on images that the model abstains on; false alarms are test images that \
+         out-of-distribution detection rejects.",
+    );
+    let chart = figures::abstention(curve).inline();
+    format!(
+        "{rule}{warnings}{how}{}<div class=\"charts\">{chart}</div>\n",
+        table(&header(&Abstention::HEAD), &rows)
     )
 }
 
@@ -88,17 +105,23 @@ fn calibration(c: &Calibration) -> String {
     };
     let mut rows = vec![line("as trained".into(), &c.plain)];
     rows.extend(c.scaled.as_ref().map(|r| line(format!("temperature {}", significant(r.temperature)), r)));
+    let fit = c.temperature.as_ref();
     let how = format!(
         "{}. {} bins (lo, hi] of max p(y|x). {}",
         c.protocol.line(),
         c.plain.bins.len(),
         match c.fitted_on {
             0 => "No temperature scaling, as there are no validation images.".to_owned(),
-            n => format!("Temperature fitted on {n} validation images."),
+            n => fit.map_or(format!("Temperature fitted on {n} validation images."), |f| format!(
+                "Temperature {}.",
+                f.line()
+            )),
         }
     );
+    let warning = fit.and_then(|f| f.warning.as_ref());
+    let warning = warning.map(|w| format!("<p class=\"warn\">{}</p>\n", escape(w))).unwrap_or_default();
     format!(
-        "<h3>Accuracy and calibration</h3>\n<p>Accuracy {}</p>\n{}{}<div class=\"charts\">{}</div>\n",
+        "<h3>Accuracy and calibration</h3>\n<p>Accuracy {}</p>\n{warning}{}{}<div class=\"charts\">{}</div>\n",
         estimate(c.accuracy),
         note(&how),
         table(&head, &rows),

@@ -16,7 +16,7 @@ mod tests;
 use core::fmt::Display;
 use std::io::Cursor;
 pub use upright::{Fault, Orientation, Upright};
-pub use write::{Animation, Picture};
+pub use write::{Animation, Picture, encode_png};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;

@@ -1,4 +1,4 @@
-//! Encoders of RGB pictures: PNG files and animated GIFs.
+//! Encoders of pictures: PNG files and animated GIFs.
 
 /// Speed of the colour quantiser, from 1 (best) to 30 (fastest). Frames of up to 256 colours are encoded exactly.
 pub(super) const GIF_SPEED: i32 = 10;
@@ -51,19 +51,27 @@ impl Picture {
     /// # Errors
     /// The encoder's message, for an empty picture.
     pub fn to_png(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let info = png::Info::with_size(self.size[1], self.size[0]);
-        let encode = |bytes: &mut Vec<u8>| -> Result<(), png::EncodingError> {
-            let mut encoder = png::Encoder::with_info(bytes, info)?;
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.set_depth(png::BitDepth::Eight);
-            encoder.set_compression(png::Compression::Fast);
-            encoder.set_filter(png::Filter::Adaptive);
-            encoder.write_header()?.write_image_data(&self.bytes)
-        };
-        encode(&mut bytes).map_err(|e| e.to_string())?;
-        Ok(bytes)
+        encode_png(self.size, true, &self.bytes)
     }
+}
+
+/// Encodes pixels of 8 bits as a PNG file: `size` is [height, width], with three bytes per pixel in `colour`, else one.
+///
+/// # Errors
+/// The encoder's message, for an empty picture or a wrong number of bytes.
+pub fn encode_png(size: [u32; 2], colour: bool, pixels: &[u8]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let info = png::Info::with_size(size[1], size[0]);
+    let encode = |bytes: &mut Vec<u8>| -> Result<(), png::EncodingError> {
+        let mut encoder = png::Encoder::with_info(bytes, info)?;
+        encoder.set_color(if colour { png::ColorType::Rgb } else { png::ColorType::Grayscale });
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Fast);
+        encoder.set_filter(png::Filter::Adaptive);
+        encoder.write_header()?.write_image_data(pixels)
+    };
+    encode(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
 }
 
 /// An encoder of a GIF that loops forever; all frames have the same size.

@@ -1,8 +1,11 @@
-//! New images from a trained model: chains of PYLD with frozen batch-norm statistics.
+//! New images from a trained model: chains of PYLD, with the batch-norm statistics of the chains that run together, as in
+//! training, or with the model's own.
 //!
-//! Invariants: the first k of n chains are the k chains of a call for k; chains run in chunks of a fixed size, so the
-//! programs do not grow with their number; the returned images lie in [−1, 1].
+//! Invariants: the first k of n chains are the k chains of a call for k, unless they follow classes and see the
+//! statistics of their batch; chains run in batches of a fixed size, so the programs do not grow with their number; the
+//! returned images lie in [−1, 1].
 
+mod batches;
 mod data;
 mod start;
 
@@ -14,6 +17,7 @@ use crate::model::source::ModelSource;
 use crate::model::{Model, REPLAY_BUFFER};
 use crate::sampling::{Langevin, LangevinSpec, counter_slot, seed_slot};
 use crate::streams;
+use batches::{Batches, are_coupled};
 pub use data::draws_from_data;
 use engine::State;
 pub use start::Start;
@@ -21,7 +25,7 @@ pub(crate) use start::by_predicted_class;
 use start::starts;
 use std::path::Path;
 
-/// Chains that run at a time, and images scored at a time.
+/// Chains that run at a time, which is the size of a batch, and images scored at a time.
 const CHUNK: usize = 64;
 /// Step of the random stream `Sample` at which starts are drawn; chain steps, which count from 0, stay below it.
 const START: u32 = u32::MAX - 1;
@@ -43,6 +47,17 @@ pub fn replay_buffer(path: &Path, model: &Model) -> Result<Vec<f32>> {
     Ok(holder.images(REPLAY_BUFFER, [n, h, w, c])?)
 }
 
+/// The batch-norm statistics that chains see; of no importance to a network with another norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChainBn {
+    /// Those of the batch of 64 chains that run together, as in training. A batch that is not full is filled up with further
+    /// chains, and one of chains of a class also with chains of the other classes.
+    #[default]
+    Batch,
+    /// The model's own, with which it classifies. A chain does not depend on others then.
+    Running,
+}
+
 /// How many images to sample, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleOptions<'a> {
@@ -56,6 +71,8 @@ pub struct SampleOptions<'a> {
     pub start: Start<'a>,
     /// Step size, inner steps, clipping and noise. Its number of outer steps and its buffer settings are ignored.
     pub sampler: SamplerConfig,
+    /// The batch-norm statistics that the chains see.
+    pub bn: ChainBn,
     /// Seed of the starts and the noise.
     pub seed: u64,
 }
@@ -78,7 +95,15 @@ impl SampleOptions<'_> {
         // The model has learnt to tell data from chains of that many steps. On the digits, chains that run much longer
         // without restarts reach higher densities and look less like digits.
         let steps = u32::try_from(sampler.outer_steps).unwrap_or(u32::MAX);
-        Self { n: 100, steps, labels: None, start: Start::StartSamples, sampler, seed }
+        Self {
+            n: 100,
+            steps,
+            labels: None,
+            start: Start::StartSamples,
+            sampler,
+            bn: ChainBn::default(),
+            seed,
+        }
     }
 }
 
@@ -109,13 +134,20 @@ impl Trajectory {
         Self { every: every.max(1), frames: Vec::new() }
     }
 
-    /// Records the chains of a chunk after `step` of `steps` steps. Chunks run one after another, so each appends to the
-    /// frames of those before.
-    fn record(&mut self, step: u32, steps: u32, chains: &[f32]) {
+    /// Records the chains numbered `batch`, of `n` chains that are asked for, after `step` of `steps` steps.
+    fn record(&mut self, (step, steps): (u32, u32), chains: &[f32], batch: &[usize], n: usize) {
         if step.is_multiple_of(self.every) || step == steps {
             let at = step.div_ceil(self.every) as usize;
             self.frames.resize(self.frames.len().max(at + 1), Vec::new());
-            self.frames[at].extend(chains.iter().map(|v| v.clamp(-1.0, 1.0)));
+            let px = chains.len() / batch.len().max(1);
+            let frame = &mut self.frames[at];
+            frame.resize(n * px, 0.0);
+            for (i, image) in batch.iter().zip(chains.chunks_exact(px)).filter(|(i, _)| **i < n) {
+                frame[i * px..(i + 1) * px]
+                    .iter_mut()
+                    .zip(image)
+                    .for_each(|(to, v)| *to = v.clamp(-1.0, 1.0));
+            }
         }
     }
 }
@@ -144,31 +176,27 @@ pub fn sample_with_trajectory(
     mut trajectory: Option<&mut Trajectory>,
     progress: &mut dyn FnMut(u32, u32) -> bool,
 ) -> Result<Samples> {
-    let chunks = options.n.div_ceil(CHUNK);
-    let total = u32::try_from(chunks).ok().and_then(|c| c.checked_mul(options.steps)).filter(|t| *t < START);
+    check_labels(model, options)?;
+    let coupled = are_coupled(model, options);
+    let plan = Batches::new(options, model.network().config.classes, coupled && options.steps > 0);
+    let batches = u32::try_from(plan.batches.len()).ok();
+    let total = batches.and_then(|c| c.checked_mul(options.steps)).filter(|t| *t < START);
     let total =
         total.ok_or_else(|| Error::Data("too many chains and steps for the 32-bit step counter".into()))?;
-    check_labels(model, options)?;
-    let mut images = starts(model, options)?;
+    let all = SampleOptions { n: plan.n, labels: plan.labels.clone(), ..options.clone() };
+    let mut images = starts(model, &all, options.n)?;
     let px = model.network().pixels();
     let mut done = 0;
-    for (k, chunk) in images.chunks_mut(CHUNK * px).enumerate() {
-        let first = k * CHUNK;
-        let labels = options.labels.as_ref().map(|l| &l[first..first + chunk.len() / px]);
+    for (k, batch) in plan.batches.iter().enumerate() {
         let mut tick = || {
             done += 1;
             progress(done, total)
         };
-        run_chunk(
-            model,
-            options,
-            k as u32 * options.steps,
-            labels,
-            chunk,
-            trajectory.as_deref_mut(),
-            &mut tick,
-        )?;
+        let first = k as u32 * options.steps;
+        let run = ChainRun { model, options: &all, coupled, first, batch, n: options.n };
+        run.go(&mut images, trajectory.as_deref_mut(), &mut tick)?;
     }
+    images.truncate(options.n * px);
     if let Some(i) = images.iter().position(|v| !v.is_finite()) {
         return Err(Error::Diverged(format!(
             "chain {} is no longer finite; try a smaller step size",
@@ -192,49 +220,69 @@ fn check_labels(model: &Model, options: &SampleOptions<'_>) -> Result<()> {
     }
 }
 
-/// Runs the chains of one chunk; the noise of its first step is that of chain step `first`.
-fn run_chunk(
-    model: &Model,
-    options: &SampleOptions<'_>,
+/// A batch of chains to run.
+struct ChainRun<'a> {
+    model: &'a Model,
+    options: &'a SampleOptions<'a>,
+    /// Whether the chains see the batch-norm statistics of the batch.
+    coupled: bool,
+    /// The chain step that numbers the noise of the first step.
     first: u32,
-    labels: Option<&[i32]>,
-    images: &mut [f32],
-    mut trajectory: Option<&mut Trajectory>,
-    tick: &mut dyn FnMut() -> bool,
-) -> Result<()> {
-    let network = model.network();
-    let mut state = model.state().duplicate()?;
-    let chain = state.add("sample", network.images(images.len() / network.pixels()))?;
-    let seed = seed_slot(&mut state, options.seed)?;
-    let counter = counter_slot(&mut state, first)?;
-    state.set(chain, images)?;
-    let spec = LangevinSpec {
-        sampler: &options.sampler,
-        chain,
-        seed,
-        counter,
-        conditional: labels.is_some(),
-        accumulate: None,
-        dropout: false,
-        stream: streams::SAMPLE,
-    };
-    let mut langevin = Langevin::new(model.device(), network, &spec)?;
-    let mut record = |step, state: &State| -> Result<()> {
-        if let Some(trajectory) = trajectory.as_deref_mut() {
-            trajectory.record(step, options.steps, &state.view::<f32>(chain)?);
+    /// The numbers of the chains.
+    batch: &'a [usize],
+    /// The number of chains that are asked for; further ones are companions.
+    n: usize,
+}
+
+impl ChainRun<'_> {
+    /// Runs the chains of the batch, which are among `images`.
+    fn go(
+        &self,
+        images: &mut [f32],
+        mut trajectory: Option<&mut Trajectory>,
+        tick: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
+        let (options, network) = (self.options, self.model.network());
+        let px = network.pixels();
+        let mut state = self.model.state().duplicate()?;
+        let chain = state.add("sample", network.images(self.batch.len()))?;
+        let seed = seed_slot(&mut state, options.seed)?;
+        let counter = counter_slot(&mut state, self.first)?;
+        let of = |i: &usize| &images[i * px..(i + 1) * px];
+        state.set(chain, &self.batch.iter().flat_map(of).copied().collect::<Vec<f32>>())?;
+        let labels: Option<Vec<i32>> =
+            options.labels.as_ref().map(|l| self.batch.iter().map(|i| l[*i]).collect());
+        let spec = LangevinSpec {
+            sampler: &options.sampler,
+            chain,
+            seed,
+            counter,
+            conditional: labels.is_some(),
+            // No statistics are kept: those of the batch serve the step alone.
+            accumulate: self.coupled.then_some(&[]),
+            dropout: false,
+            stream: streams::SAMPLE,
+        };
+        let mut langevin = Langevin::new(self.model.device(), network, &spec)?;
+        let mut record = |step, state: &State| -> Result<()> {
+            if let Some(trajectory) = trajectory.as_deref_mut() {
+                trajectory.record((step, options.steps), &state.view::<f32>(chain)?, self.batch, self.n);
+            }
+            Ok(())
+        };
+        record(0, &state)?;
+        for m in 0..options.steps {
+            langevin.run(&mut state, labels.as_deref())?;
+            record(m + 1, &state)?;
+            if !tick() {
+                return Err(Error::Cancelled);
+            }
+        }
+        for (i, image) in self.batch.iter().zip(state.fetch::<f32>(chain)?.chunks_exact(px)) {
+            images[i * px..(i + 1) * px].copy_from_slice(image);
         }
         Ok(())
-    };
-    record(0, &state)?;
-    for m in 0..options.steps {
-        langevin.run(&mut state, labels)?;
-        record(m + 1, &state)?;
-        if !tick() {
-            return Err(Error::Cancelled);
-        }
     }
-    images.copy_from_slice(&state.fetch::<f32>(chain)?);
-    Ok(())
 }
 
 /// Scores the sampled images by the model itself.

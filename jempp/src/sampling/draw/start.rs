@@ -29,18 +29,21 @@ pub enum Start<'a> {
     Images(&'a [f32]),
 }
 
-/// The starts of all chains, n×H×W×C.
-pub(super) fn starts(model: &Model, options: &SampleOptions<'_>) -> Result<Vec<f32>> {
+/// The starts of all chains, n×H×W×C. Chains beyond the first `asked`, which are companions, share the given images with these.
+pub(super) fn starts(model: &Model, options: &SampleOptions<'_>, asked: usize) -> Result<Vec<f32>> {
     let (n, px) = (options.n, model.network().pixels());
     let mut rng = Philox::new(options.seed, streams::SAMPLE, START);
     match options.start {
         Start::Noise => Ok((0..n * px).map(|_| 2.0 * rng.uniform() - 1.0).collect()),
         Start::Images(x) => {
-            if x.len() != n * px {
-                return Err(Error::Data(format!("starts hold {} values, not {n} images of {px}", x.len())));
+            if x.len() != asked * px {
+                return Err(Error::Data(format!(
+                    "starts hold {} values, not {asked} images of {px}",
+                    x.len()
+                )));
             }
             check_finite(x, px)?;
-            Ok(x.to_vec())
+            Ok(x.iter().copied().cycle().take(n * px).collect())
         }
         Start::Pool(pool) => from_pool(model, options, pool, &mut rng),
         Start::StartSamples => {

@@ -32,10 +32,10 @@ fn fewer_chains_are_the_first_of_more() {
     let m = model();
     let pool: Vec<f32> = run(&m, &SampleOptions { start: Start::Noise, ..options(50) }).images;
     for start in [Start::StartSamples, Start::Noise, Start::Pool(&pool)] {
-        for labels in [false, true] {
+        for (labels, bn) in [(false, ChainBn::Batch), (false, ChainBn::Running), (true, ChainBn::Running)] {
             let of = |n: usize| {
                 let labels = labels.then(|| (0..n as i32).map(|i| i % 10).collect());
-                run(&m, &SampleOptions { start, labels, ..options(n) })
+                run(&m, &SampleOptions { start, labels, bn, ..options(n) })
             };
             let (few, many) = (of(30), of(70));
             assert_eq!(few.images, many.images[..30 * 64], "{labels}");
@@ -52,13 +52,14 @@ fn fewer_chains_are_the_first_of_more() {
 #[test]
 fn seeds_differ_and_chains_climb() {
     let m = model();
-    let at = |seed, steps| run(&m, &SampleOptions { seed, steps, start: Start::Noise, ..options(20) });
+    let bn = ChainBn::Running;
+    let at = |seed, steps| run(&m, &SampleOptions { seed, steps, start: Start::Noise, bn, ..options(20) });
     assert_eq!(at(1, 3), at(1, 3));
     assert_ne!(at(1, 3).images, at(2, 3).images);
     let mean = |s: Samples| s.log_density.iter().sum::<f32>() / 20.0;
     assert!(mean(at(1, 20)) > mean(at(1, 0)));
     let labels = Some(vec![4; 20]);
-    let o = SampleOptions { labels, steps: 20, start: Start::Noise, ..options(20) };
+    let o = SampleOptions { labels, steps: 20, start: Start::Noise, bn, ..options(20) };
     let s = run(&m, &o);
     assert!(s.labels.iter().all(|l| *l == 4));
     let p = |s: &Samples| s.confidence.iter().sum::<f32>();
@@ -69,7 +70,8 @@ fn seeds_differ_and_chains_climb() {
 fn one_step_is_the_formula() {
     let m = model();
     let start: Vec<f32> = (0..128).map(|i| (i as f32 / 64.0 - 1.0) * 0.9).collect();
-    let mut o = SampleOptions { steps: 1, start: Start::Images(&start), ..options(2) };
+    let bn = ChainBn::Running;
+    let mut o = SampleOptions { steps: 1, start: Start::Images(&start), bn, ..options(2) };
     (o.sampler.noise, o.sampler.inner_steps) = (0.0, 3);
     let g = m.input_grad(&start, None).unwrap();
     let got = run(&m, &o).images;
@@ -130,4 +132,71 @@ fn more_draws_have_the_mean_and_the_spread_of_the_bank() {
     // Draws lie 0, 0.01 or 0.02 above the mean, with a pixel noise of 0.01 on top.
     let var = s.images.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / s.images.len() as f64;
     assert!((1e-4..5e-4).contains(&var), "{var}");
+}
+
+/// With the statistics of the batch a step is that of a training chain: the gradient of Σ f over a batch of 64.
+#[test]
+fn batch_statistics_are_those_of_the_chains_that_run_together() {
+    let m = model();
+    let noise = |seed| run(&m, &SampleOptions { steps: 0, start: Start::Noise, seed, ..options(64) }).images;
+    let (ours, theirs) = (noise(1), noise(2));
+    let after = |start: &[f32], bn| {
+        let o = SampleOptions { steps: 1, start: Start::Images(start), bn, ..options(64) };
+        run(&m, &o).images
+    };
+    let mut mixed = ours.clone();
+    mixed[32 * 64..].copy_from_slice(&theirs[32 * 64..]);
+    let half = |x: Vec<f32>| x[..32 * 64].to_vec();
+    assert_eq!(half(after(&ours, ChainBn::Running)), half(after(&mixed, ChainBn::Running)));
+    assert_ne!(half(after(&ours, ChainBn::Batch)), half(after(&mixed, ChainBn::Batch)));
+    // Training's own program, with accumulators, moves the chains to the same place.
+    let o = SampleOptions { steps: 1, start: Start::Images(&ours), ..options(64) };
+    let mut state = m.state().duplicate().unwrap();
+    let chain = state.add("chain", m.network().images(64)).unwrap();
+    let (seed, counter) = (seed_slot(&mut state, o.seed).unwrap(), counter_slot(&mut state, 0).unwrap());
+    state.set(chain, &ours).unwrap();
+    let accumulators = crate::sampling::Accumulator::all(&mut state, m.network(), "acc").unwrap();
+    let spec = LangevinSpec {
+        sampler: &o.sampler,
+        chain,
+        seed,
+        counter,
+        conditional: false,
+        accumulate: Some(&accumulators),
+        dropout: false,
+        stream: streams::SAMPLE,
+    };
+    Langevin::new(m.device(), m.network(), &spec).unwrap().run(&mut state, None).unwrap();
+    let want: Vec<f32> = state.fetch::<f32>(chain).unwrap().iter().map(|v| v.clamp(-1.0, 1.0)).collect();
+    assert_eq!(run(&m, &o).images, want);
+}
+
+/// Batches are full, and hold about as many chains of each class; the chains asked for are all there, once.
+#[test]
+fn chains_of_classes_get_companions_of_the_other_classes() {
+    let labels: [Vec<i32>; 4] =
+        [vec![3; 20], (0..100).map(|i| i / 10).collect(), vec![0], (0..64).map(|i| i % 10).collect()];
+    for labels in labels {
+        let n = labels.len();
+        let o = SampleOptions { labels: Some(labels.clone()), ..options(n) };
+        let plan = Batches::new(&o, 10, true);
+        let all = plan.labels.unwrap();
+        assert_eq!(all[..n], labels);
+        let mut seen: Vec<usize> = plan.batches.iter().flatten().copied().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..plan.n).collect::<Vec<_>>());
+        for batch in &plan.batches {
+            assert_eq!(batch.len(), CHUNK);
+            let count = |k: i32| batch.iter().filter(|i| all[**i] == k).count();
+            assert!((0..10).all(|k| count(k) <= 7), "{batch:?}");
+        }
+        assert!(plan.batches.iter().all(|b| b.iter().any(|i| *i < n)), "a batch of companions only");
+    }
+    // And they are left out of the results and of trajectories.
+    let (m, labels) = (model(), vec![3; 20]);
+    let o = SampleOptions { labels: Some(labels.clone()), start: Start::Noise, ..options(20) };
+    let mut trajectory = Trajectory::new(1);
+    let s = sample_with_trajectory(&m, &o, Some(&mut trajectory), &mut |_, _| true).unwrap();
+    assert_eq!((s.labels, s.images.len()), (labels, 20 * 64));
+    assert_eq!(trajectory.frames.last(), Some(&s.images));
 }
