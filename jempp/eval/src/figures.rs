@@ -36,7 +36,14 @@ pub fn abstention(curve: &[Abstention]) -> Chart<'static> {
         line("accuracy of these", 1, &|a| a.accuracy_answered),
         line("false alarms", 2, &|a| Some(a.false_alarms)),
     ];
-    Chart { title: "Abstention", x: "α", y_ends: Some((0.0, 1.0)), x_ends: None, series }
+    Chart {
+        title: "Abstention",
+        x: "α",
+        y: "fraction of images",
+        y_ends: Some((0.0, 1.0)),
+        x_ends: None,
+        series,
+    }
 }
 
 /// Histograms of log p(x) on the data and on one OOD set.

@@ -8,6 +8,7 @@ use jempp::config::Config;
 use jempp::metrics::{LabelledLogits, argmax};
 use jempp::model::Model;
 use jempp::run::{Folder, Report, Silent, TrainingRun};
+use jempp_eval::fid::{FeatureSums, frechet_distance};
 use jempp_eval::sampling::{Animation, ChainStart, Conditioning, SampleJob, SamplerOverrides};
 
 fn train(overrides: &[String]) -> (tempfile::TempDir, Report) {
@@ -32,8 +33,26 @@ fn predicted_chains(report: &Report, classifier: &Model) -> (f64, Vec<usize>) {
     (sure as f64 / 1000.0, counts)
 }
 
-/// Fraction of images of `sample` that `classifier` predicts with a confidence above 0.9.
-fn predicted_samples(report: &Report, classifier: &Model, steps: u32, conditioning: Conditioning) -> f64 {
+/// The squared Fréchet distance between images and training images, on the features of `classifier`.
+fn distance(classifier: &Model, images: &[f32]) -> f64 {
+    let (set, split) = jempp_data::digits::load().unwrap();
+    let mut training = vec![0.0; split.train.len() * 64];
+    jempp_data::plain_batch(&set, &split.train, &mut training).unwrap();
+    let statistics = |images: &[f32]| {
+        let mut sums = FeatureSums::new(classifier.network().feature_count());
+        sums.add(&classifier.features(images).unwrap());
+        sums.statistics().unwrap()
+    };
+    frechet_distance(&statistics(images), &statistics(&training)).unwrap()
+}
+
+/// Fraction of images of `sample` that `classifier` predicts with a confidence above 0.9, and their [`distance`].
+fn predicted_samples(
+    report: &Report,
+    classifier: &Model,
+    steps: u32,
+    conditioning: Conditioning,
+) -> [f64; 2] {
     let model = Model::load(&Device::cpu(0), &report.folder).unwrap();
     let job = SampleJob {
         model: (&model, &report.folder),
@@ -46,7 +65,8 @@ fn predicted_samples(report: &Report, classifier: &Model, steps: u32, conditioni
     let sampled = job.run(&mut |_, _| true).unwrap();
     let logits = classifier.logits(&sampled.samples.images).unwrap();
     let p = LabelledLogits::new(&logits, 10, &[0; 200]).unwrap();
-    p.confidences().iter().filter(|c| **c > 0.9).count() as f64 / 200.0
+    let sure = p.confidences().iter().filter(|c| **c > 0.9).count() as f64 / 200.0;
+    [sure, distance(classifier, &sampled.samples.images)]
 }
 
 #[test]
@@ -59,10 +79,18 @@ fn three_seeds_classify_calibrate_detect_and_generate() {
         let (_keep, r) = train(&[format!("seed={seed}")]);
         let c = r.test.classification;
         let (sure, counts) = predicted_chains(&r, &classifier);
+        let kept = checkpoint::load(&r.checkpoint).unwrap();
+        let buffer = kept.trainer.images("replay_buffer", [1000, 8, 8, 1]).unwrap();
+        println!(
+            "seed {seed}: distance of the first 200 chains of the buffer {:.3}",
+            distance(&classifier, &buffer[..200 * 64])
+        );
         for steps in [10, 100, 1000] {
             for conditioning in [Conditioning::None, Conditioning::EveryClass] {
-                let sure = predicted_samples(&r, &classifier, steps, conditioning);
-                println!("seed {seed}: {steps} steps, {conditioning:?}: sure samples {sure:.3}");
+                let [sure, fid] = predicted_samples(&r, &classifier, steps, conditioning);
+                println!(
+                    "seed {seed}: {steps} steps, {conditioning:?}: sure samples {sure:.3}, distance {fid:.3}"
+                );
                 assert!(sure >= 0.95, "seed {seed}, {steps} steps, {conditioning:?}: {sure}");
             }
         }
