@@ -159,6 +159,26 @@ fn samples_are_repeatable_and_can_be_evaluated() {
     assert!(sample(&["--gif", "c.gif", "--gif-every", "0"]).fails(3).contains("--gif-every"));
     assert!(sample(&["--class", "10"]).fails(3).contains("0 to 9"));
     assert!(sample(&["--class", "cat"]).fails(3).contains("0 to 9"));
+    assert!(sample(&["--step-size", "0"]).fails(3).contains("step_size"));
+    let evaluated = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();
+    let text = std::fs::read_to_string(place.path().join("run/result.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for key in ["classification", "detection"] {
+        assert_eq!(evaluated[key], report["test"][key]);
+    }
+    let out = place.run(&["eval", "accuracy", "--model", "run", "--split", "train"]).ok();
+    assert!(out.contains("1437") && out.contains("Brier"), "{out}");
+    assert!(
+        place.run(&["eval", "accuracy", "--model", "run", "--split", "valid"]).fails(3).contains("no valid")
+    );
+}
+
+#[test]
+fn samples_are_single_files_and_steps_are_finer() {
+    let place = Place::empty();
+    place.train("run");
+    let model = ["sample", "-q", "--model", "run", "--n", "30", "--steps", "2"];
+    let sample = |more: &[&str]| place.run(&[&model[..], more].concat());
     // One file per image, which are images that `predict` reads.
     assert_eq!(sample(&["--images", "drawn", "--class", "4"]).ok(), "drawn  (30 images)\n");
     let image = image::open(place.path().join("drawn/00029-4.png")).unwrap();
@@ -176,16 +196,4 @@ fn samples_are_repeatable_and_can_be_evaluated() {
     assert!(said(&["--start", "noise"]).contains("of size 0.200"));
     assert!(said(&["--step-size", "1/10"]).contains("of size 0.100"));
     assert_ne!(said(&[]), said(&["--bn", "running"]));
-    assert!(sample(&["--step-size", "0"]).fails(3).contains("step_size"));
-    let evaluated = place.run(&["eval", "accuracy", "--model", "run", "--json"]).json();
-    let text = std::fs::read_to_string(place.path().join("run/result.json")).unwrap();
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    for key in ["classification", "detection"] {
-        assert_eq!(evaluated[key], report["test"][key]);
-    }
-    let out = place.run(&["eval", "accuracy", "--model", "run", "--split", "train"]).ok();
-    assert!(out.contains("1437") && out.contains("Brier"), "{out}");
-    assert!(
-        place.run(&["eval", "accuracy", "--model", "run", "--split", "valid"]).fails(3).contains("no valid")
-    );
 }

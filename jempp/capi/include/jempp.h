@@ -121,6 +121,48 @@ typedef struct {
 } jempp_model_info;
 
 /**
+ * What a model decides by, and what it does to the validation images that it was fitted on.
+ */
+typedef struct {
+    /**
+     * sizeof(jempp_thresholds), set by the caller.
+     */
+    uint32_t struct_size;
+    /**
+     * Number of validation images.
+     */
+    uint32_t images;
+    /**
+     * What logits are divided by before softmax; 1 where the validation images do not support another value.
+     */
+    float temperature;
+    /**
+     * Mean negative log-likelihood of held-out images, in nats, without the temperature. NaN in models of earlier versions.
+     */
+    float nll_before;
+    /**
+     * The same with the temperature.
+     */
+    float nll_after;
+    /**
+     * Calibrated probability that exactly one class has to reach, or the model abstains.
+     */
+    float probability;
+    /**
+     * Allowed rate of labels that do not reach it.
+     */
+    float alpha;
+    /**
+     * The model abstains on images whose p-value is below this; the allowed rate of in-distribution images rejected so.
+     */
+    float ood_alpha;
+    /**
+     * Fraction of the validation images that the model does not abstain on. NaN in models of earlier versions.
+     */
+    float coverage;
+} jempp_thresholds;
+
+/**
  * A model's decision about an image.
  */
 typedef struct {
@@ -504,6 +546,36 @@ jempp_status jempp_input_grad(const jempp_model *model,
                               size_t out_len);
 
 /**
+ * Frees a model. Calls on it that other threads have in progress complete normally.
+ *
+ * model: NULL or a freed handle does nothing. Any thread; cannot fail.
+ */
+void jempp_model_free(jempp_model *model);
+
+/**
+ * Name of a class, such as the folder that its training images were in.
+ *
+ * model: the model. label: the class, counted from 0. out: receives the name in UTF-8 and a terminating zero; out_len:
+ * its size in bytes. The name is empty if the model has no names. May be called concurrently. Since 1.1.
+ *
+ * Errors: INVALID_ARGUMENT for a class out of range, or if `out` is too small; the message says what is needed.
+ */
+jempp_status jempp_model_class_name(const jempp_model *model,
+                                    int32_t label,
+                                    char *out,
+                                    size_t out_len);
+
+/**
+ * Describes what a model decides by: see jempp_decide.
+ *
+ * model: the model. out: receives the description; set its struct_size first. May be called concurrently. Since 1.1.
+ *
+ * Errors: FORMAT if the model has no thresholds; INVALID_ARGUMENT if struct_size is too small.
+ */
+jempp_status jempp_model_get_thresholds(const jempp_model *model,
+                                        jempp_thresholds *out);
+
+/**
  * Decides about images: label, calibrated probability, out-of-distribution p-value, and whether the model abstains.
  *
  * model: the model. images: n x H x W x C. out: receives n decisions; set the struct_size of each first; out_len must
@@ -517,13 +589,6 @@ jempp_status jempp_decide(const jempp_model *model,
                           size_t n,
                           jempp_decision *out,
                           size_t out_len);
-
-/**
- * Frees a model. Calls on it that other threads have in progress complete normally.
- *
- * model: NULL or a freed handle does nothing. Any thread; cannot fail.
- */
-void jempp_model_free(jempp_model *model);
 
 /**
  * Logits and unnormalised log p(x) of many images, from one pass, with progress.
@@ -639,7 +704,8 @@ void jempp_sample_options_init(jempp_sample_options *options,
                                uint32_t struct_size);
 
 /**
- * Samples n images by stochastic gradient Langevin dynamics (SGLD), as in the model's training.
+ * Samples n images by stochastic gradient Langevin dynamics (SGLD), with the sampler of the model's training. Chains see
+ * the batch norm statistics with which the model classifies, so an image does not depend on the others.
  *
  * model: the model. options: NULL for the defaults; what it points to is used during the call only. out: receives
  * n x H x W x C values in [-1, 1]; out_len must be n * H * W * C. May be called concurrently.

@@ -4,9 +4,10 @@ use super::load;
 use crate::args::{Global, Thresholds};
 use crate::commands::{check_ending, check_output, json, print};
 use crate::progress::{StageProgress, note};
-use jempp::model::thresholds::Abstention;
+use jempp::model::thresholds::{Abstention, ThresholdValues};
 use jempp::run::thresholds::{fit, score, store};
 use jempp::{Error, Result};
+use std::path::Path;
 
 /// Fits abstention thresholds and stores them in the model.
 pub(super) fn run(global: &Global, a: &Thresholds) -> Result<()> {
@@ -54,8 +55,17 @@ pub(super) fn run(global: &Global, a: &Thresholds) -> Result<()> {
         }
         return print(&format!("{value}\n"));
     }
+    print(&text(&values, &at, (&effect, name), &curve))
+}
+
+fn text(
+    values: &ThresholdValues,
+    at: &Path,
+    (effect, name): (&Abstention, &str),
+    curve: &[Abstention],
+) -> String {
     let [first, second] = values.fitted_on;
-    print(&format!(
+    format!(
         "temperature        {}\n\
          abstains if        no class or more than one reaches probability {:.4} (α = {}, {second} other images),\n\
          \x20                  or the p-value of log p(x) is below {} ({} images)\n\
@@ -69,6 +79,6 @@ pub(super) fn run(global: &Global, a: &Thresholds) -> Result<()> {
         at.display(),
         effect.n - effect.abstained,
         effect.n,
-        super::text::abstention(&curve)
-    ))
+        super::text::abstention(curve)
+    )
 }

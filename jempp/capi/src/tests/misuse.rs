@@ -325,6 +325,30 @@ fn a_model_without_thresholds_does_not_decide() {
     refused(get(&mut thresholds), JEMPP_ERR_FORMAT, "carries no thresholds");
 }
 
+/// The thresholds and class names of a model are those of the Rust library.
+fn describes(model: &Owned<jempp_model>, values: jempp::model::thresholds::ThresholdValues) {
+    // SAFETY: zeros are a struct of size 0.
+    let mut got: jempp_thresholds = unsafe { core::mem::zeroed() };
+    got.struct_size = size_of::<jempp_thresholds>() as u32;
+    // SAFETY: a struct of `struct_size` bytes.
+    well(unsafe { jempp_model_get_thresholds(model.0, &raw mut got) });
+    let [before, after] = values.fit.unwrap().nll.map(|v| v as f32);
+    assert_eq!((got.images, got.temperature), (40, values.temperature as f32));
+    assert_eq!((got.nll_before, got.nll_after), (before, after));
+    assert_eq!((got.probability, got.alpha, got.ood_alpha), (values.probability as f32, 0.05, 0.05));
+    assert_eq!(got.coverage, values.coverage.unwrap() as f32);
+    let mut text = [1 as c_char; 32];
+    let mut name = |label, len| {
+        // SAFETY: at least `len` bytes.
+        unsafe { jempp_model_class_name(model.0, label, text.as_mut_ptr(), len) }
+    };
+    refused(name(10, 32), ARGUMENT, "classes 0 to 9");
+    refused(name(3, 5), ARGUMENT, "not the 14 needed");
+    well(name(3, 32));
+    // SAFETY: a NUL-terminated string.
+    assert_eq!(unsafe { CStr::from_ptr(text.as_ptr()) }.to_str().unwrap(), "class “3”");
+}
+
 /// Decisions of a model with thresholds are those of the Rust library, even if a newer host has a longer struct.
 #[test]
 fn a_model_with_thresholds_decides() {
@@ -364,26 +388,7 @@ fn a_model_with_thresholds_decides() {
         assert_eq!((got.0.log_density, got.0.ood_p_value), (want.log_density, want.ood_p_value));
         assert_eq!((got.0.abstain, got.1), (i32::from(want.abstain), 7));
     }
-    // SAFETY: zeros are a struct of size 0.
-    let mut got: jempp_thresholds = unsafe { core::mem::zeroed() };
-    got.struct_size = size_of::<jempp_thresholds>() as u32;
-    // SAFETY: a struct of `struct_size` bytes.
-    well(unsafe { jempp_model_get_thresholds(model.0, &raw mut got) });
-    let [before, after] = values.fit.unwrap().nll.map(|v| v as f32);
-    assert_eq!((got.images, got.temperature), (40, values.temperature as f32));
-    assert_eq!((got.nll_before, got.nll_after), (before, after));
-    assert_eq!((got.probability, got.alpha, got.ood_alpha), (values.probability as f32, 0.05, 0.05));
-    assert_eq!(got.coverage, values.coverage.unwrap() as f32);
-    let mut text = [1 as c_char; 32];
-    let mut name = |label, len| {
-        // SAFETY: at least `len` bytes.
-        unsafe { jempp_model_class_name(model.0, label, text.as_mut_ptr(), len) }
-    };
-    refused(name(10, 32), ARGUMENT, "classes 0 to 9");
-    refused(name(3, 5), ARGUMENT, "not the 14 needed");
-    well(name(3, 32));
-    // SAFETY: a NUL-terminated string.
-    assert_eq!(unsafe { CStr::from_ptr(text.as_ptr()) }.to_str().unwrap(), "class “3”");
+    describes(&model, values);
     out[0].0.struct_size += 1;
     // SAFETY: as above.
     let status = unsafe { jempp_decide(model.0, images.as_ptr(), 3, out.as_mut_ptr().cast(), 3) };
