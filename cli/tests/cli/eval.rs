@@ -97,7 +97,10 @@ fn thresholds_are_stored_and_predictions_follow_them() {
     let line = |m: &str| place.run(&["predict", "-m", m, "-i", "x.png"]).json();
     let before = line("run");
     assert!(before["abstain"].is_boolean() && before["ood_p_value"].as_f64().unwrap() > 0.0);
-    let fitted = place.run(&["eval", "thresholds", "--model", "run", "--alpha", "0.2", "--json"]).json();
+    let fitted = {
+        let args = ["eval", "thresholds", "--model", "run", "--alpha", "0.2", "--ood-alpha", "0.2", "--json"];
+        place.run(&args).json()
+    };
     let (effect, curve) = (&fitted["abstention"], fitted["curve"].as_array().unwrap());
     assert_eq!((&fitted["evaluated_on"], &effect["n"]), (&"test".into(), &360.into()));
     assert_eq!(curve.iter().find(|a| a["alpha"] == 0.2), Some(effect), "the same α, the same effect");
