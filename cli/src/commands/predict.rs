@@ -12,7 +12,6 @@ use jempp_formats::npz::Float;
 use jempp_formats::resize::{Fit, Resize};
 use jempp_formats::unpack::Unpack;
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// Predicts, and writes the predictions.
 pub(crate) fn run(global: &Global, a: &Predict) -> Result<()> {

@@ -116,13 +116,6 @@ impl Model {
         Self::from_source(device, ModelSource::from_bytes(bytes, "the model in memory".as_ref())?)
     }
 
-    /// The names of the classes, in the order of the labels; empty if the data set had none.
-    pub fn class_names(&self) -> Vec<String> {
-        let names: Option<Vec<String>> =
-            self.metadata.get("class_names").and_then(|n| serde_json::from_str(n).ok());
-        names.filter(|n| n.len() == self.network.config.classes).unwrap_or_default()
-    }
-
     /// A model from its file's content.
     ///
     /// # Errors
