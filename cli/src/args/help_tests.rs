@@ -14,8 +14,8 @@ const LINES: usize = 40;
 const EXAMPLE: usize = 83;
 
 /// Endings of file names whose first part may be the name of a section.
-const FILES: [&str; 11] =
-    ["md", "rs", "toml", "json", "html", "py", "sh", "npz", "safetensors", "onnx", "pt"];
+const FILES: [&str; 12] =
+    ["md", "csv", "rs", "toml", "json", "html", "py", "sh", "npz", "safetensors", "onnx", "pt"];
 
 /// Every command of the program, with its parents' names in front.
 fn commands() -> Vec<(String, Command)> {

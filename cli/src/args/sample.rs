@@ -40,7 +40,9 @@ pub(crate) struct Sample {
     /// -n is rounded up to a multiple of the number of classes.
     #[arg(long)]
     pub by_class: bool,
-    /// Chain starts: buffer, informative, data, noise [default: buffer, if there is one, else informative]
+    /// Chain starts: buffer, informative, data, noise [default: buffer]
+    ///
+    /// Without a buffer in the model, informative.
     ///
     /// informative: samples of the class Gaussians stored in the model (informative initialization of JEM++).
     ///

@@ -101,7 +101,7 @@ fn nothing_is_overwritten() {
         &["sample", "-m", "run", "--grid", "a.jpg"][..],
         &["sample", "-m", "run", "-o", "a.png"],
         &["sample", "-m", "run", "--gif", "a"],
-        &["predict", "-m", "run", "-i", "x.png", "-o", "a.csv"],
+        &["predict", "-m", "run", "-i", "x.png", "-o", "a.png"],
         &["predict", "-m", "run", "-i", "x.png", "-o", "a.npz", "--format", "jsonl"],
         &["eval", "thresholds", "-m", "run", "-o", "a.npz"],
         &["report", "run", "-o", "a.png"],

@@ -66,8 +66,8 @@ fn predict_takes_folders_patterns_arrays_and_other_sizes() {
     predict(&["in", "x.npy", "-o", "out.csv"]).ok();
     let table = fs::read_to_string(at("out.csv")).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split(',').collect()).collect();
-    assert_eq!((rows.len(), rows[0][..4].join(",")), (6, "index,file,image,label".to_owned()));
-    assert!(rows.iter().all(|r| r.len() == rows[0].len()) && rows[0].len() == 6 + 20, "{table}");
+    assert_eq!((rows.len(), rows[0][..5].join(",")), (6, "index,file,image,label,class".to_owned()));
+    assert!(rows.iter().all(|r| r.len() == rows[0].len()) && rows[0].len() == 7 + 20, "{table}");
     assert_eq!((rows[1][1], rows[5][2]), ("in/a.png", "2"));
 }
 

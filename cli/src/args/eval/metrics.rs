@@ -94,11 +94,11 @@ pub(crate) struct Ood {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/jempp --norm linf --epsilon 4/255,8/255 --restarts 5
+  jempp-cli eval attack -m runs/a --norm linf --epsilon 4/255,8/255 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001")]
 #[command(after_long_help = "Examples:
   jempp-cli eval attack -m runs/train-001 -n 100
-  jempp-cli eval attack -m runs/jempp --norm linf --epsilon 4/255,8/255 --restarts 5
+  jempp-cli eval attack -m runs/a --norm linf --epsilon 4/255,8/255 --restarts 5
   jempp-cli eval attack -m runs/train-001 --transfer-from runs/softmax-001
 
 PGD from random starts on the cross-entropy; images that survive are attacked again on the margin (DLR) loss. ε and step

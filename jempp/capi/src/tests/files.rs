@@ -96,9 +96,9 @@ fn damaged_models_are_format_errors() {
     nan[header..header + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     refused(load_memory(&context, &nan).0, JEMPP_ERR_FORMAT, "is NaN");
     refused(load_memory(&context, b"PK\x03\x04rest").0, JEMPP_ERR_FORMAT, "");
-    refused(load_memory(&context, b"").0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
+    refused(load_memory(&context, b"").0, JEMPP_ERR_FORMAT, "an empty file");
     fs::write(&path, b"").unwrap();
-    refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "it has only 0 bytes");
+    refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "an empty file");
     fs::write(&path, b"{}").unwrap();
     refused(load(&context, &path).0, JEMPP_ERR_FORMAT, "not a safetensors file");
 }
