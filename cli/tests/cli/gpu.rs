@@ -34,7 +34,7 @@ fn too_little_memory_is_4_with_a_batch_that_fits() {
     let Some(done) = on_a_gpu(&place, 73_500_000, &["train", "--dry-run"]) else { return };
     let err = done.fails(4);
     for part in
-        ["out of memory on CUDA, Fake of the tests", " free for a program of ", "conv2d f32[192×8×8×16]"]
+        ["out of memory on CUDA, Fake of the tests", " free for a program of ", "conv2d f32[128×8×8×16]"]
     {
         assert!(err.contains(part), "{err}");
     }

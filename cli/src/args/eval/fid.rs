@@ -36,7 +36,9 @@ pub(crate) struct Fid {
     /// Langevin steps per chain [default: as in training]
     #[arg(long, value_name = "N", help_heading = "Sampling")]
     pub steps: Option<u32>,
-    /// Chain starts: buffer, informative, data, noise [default: buffer, if there is one, else informative]
+    /// Chain starts: buffer, informative, data, noise [default: buffer]
+    ///
+    /// Without a buffer in the model, informative.
     ///
     /// `jempp-cli sample --help` explains them.
     #[arg(long, value_enum)]
