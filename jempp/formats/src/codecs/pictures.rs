@@ -17,6 +17,7 @@ pub(super) fn decoder(format: Format, bytes: &[u8], limit: u64) -> Result<Decode
     let mut decoder: Boxed<'_> = match format {
         Format::Bmp => Box::new(BmpDecoder::new(from).map_err(said)?),
         Format::WebP => {
+            chunks_fit(bytes)?;
             let decoder = WebPDecoder::new(from).map_err(said)?;
             if decoder.has_animation() {
                 return Err(ANIMATION.into());
@@ -44,6 +45,23 @@ pub(super) fn decoder(format: Format, bytes: &[u8], limit: u64) -> Result<Decode
     let orientation = Orientation::new(u32::from(orientation.to_exif()));
     let pixel = Pixel { coloured, alpha, deep };
     Ok(Decoder { size: [h, w], pixel, orientation, file: File::Other(decoder) })
+}
+
+/// Checks that the chunks of a RIFF file end inside it: the decoder reserves memory for the length that a chunk declares.
+fn chunks_fit(bytes: &[u8]) -> Result<(), String> {
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((head, body)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        if length > body.len() {
+            return Err(format!(
+                "a chunk of {length} bytes begins {} bytes before the end of the file",
+                body.len()
+            ));
+        }
+        // Chunks begin at even positions.
+        rest = body.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Decodes to `out`; 16 bits become big-endian.
